@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use liverank_core::score::Weights;
 
 use liverank_adapters::Archive;
@@ -33,7 +33,7 @@ where
     one_of_many_openers_decides(&*fresh().await).await;
     let archive = async || {
         let archive = fresh().await;
-        archive.open(&Rules::default()).await.expect("a fresh archive opens");
+        archive.open(&CountingRules::default()).await.expect("a fresh archive opens");
         archive
     };
     counting::a_fresh_archive_is_empty(&*archive().await).await;
@@ -91,24 +91,25 @@ where
 }
 
 async fn what_is_fixed_is_fixed_once(archive: &dyn Archive) {
-    assert_eq!(archive.meta().await.unwrap(), None, "nobody has opened it");
-    let rules = Rules {
+    assert_eq!(archive.archive_meta().await.unwrap(), None, "nobody has opened it");
+    let rules = CountingRules {
         weights: Weights { like: 333, ..Weights::default() },
         half_life_ms: 1234,
-        ..Rules::default()
+        ..CountingRules::default()
     };
     let first = archive.open(&rules).await.unwrap();
-    assert_eq!(first.rules, rules, "the first opener's rules are in force");
-    assert_eq!(archive.open(&Rules::default()).await.unwrap(), first, "later openers' rules are not");
-    assert_eq!(archive.meta().await.unwrap(), Some(first));
+    assert_eq!(first.counting_rules, rules, "the first opener's rules are in force");
+    assert_eq!(archive.open(&CountingRules::default()).await.unwrap(), first, "later openers' rules are not");
+    assert_eq!(archive.archive_meta().await.unwrap(), Some(first));
 }
 
 async fn one_of_many_openers_decides(archive: &dyn Archive) {
-    let wanted: Vec<Rules> = (1..=8).map(|at| Rules { half_life_ms: at, ..Rules::default() }).collect();
+    let wanted: Vec<CountingRules> =
+        (1..=8).map(|at| CountingRules { half_life_ms: at, ..CountingRules::default() }).collect();
     let opened = futures::future::join_all(wanted.iter().map(|rules| archive.open(rules))).await;
     let first = opened[0].clone().unwrap();
     for meta in opened {
         assert_eq!(meta.unwrap(), first, "all openers are told the same");
     }
-    assert!(wanted.contains(&first.rules), "one of them decided: {first:?}");
+    assert!(wanted.contains(&first.counting_rules), "one of them decided: {first:?}");
 }

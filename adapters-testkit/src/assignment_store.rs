@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use liverank_core::epoch::latest;
-use liverank_core::handover::{Held, Share};
+use liverank_core::epoch::latest_possible_epoch;
+use liverank_core::handover::{HeldVideo, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
 use liverank_adapters::assignment_store::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped,
+    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE, MAX_EPOCH, ReaderRecord,
+    SwapOutcome, VideoAssignment,
 };
 
 mod planners;
@@ -52,13 +53,19 @@ fn video(id: &str) -> VideoId {
 }
 
 /// Shares of different weights, the first one 1.
-fn shares_of(ids: &[&str]) -> Vec<Share> {
-    let share = |(id, weight): (&&str, u32)| Share { reader: ReaderId::parse(id).unwrap(), weight };
+fn shares_of(ids: &[&str]) -> Vec<ReaderShare> {
+    let share = |(id, weight): (&&str, u32)| ReaderShare { reader: ReaderId::parse(id).unwrap(), weight };
     ids.iter().zip(1..).map(share).collect()
 }
 
-async fn try_assign(store: &SharedStore, id: &str, expected: Option<u64>, to: &[&str], seen: u64) -> Swapped {
-    store.assign(&video(id), expected, &shares_of(to), seen, None).await.unwrap()
+async fn try_assign(
+    store: &SharedStore,
+    id: &str,
+    expected: Option<u64>,
+    to: &[&str],
+    seen: u64,
+) -> SwapOutcome {
+    store.assign_video(&video(id), expected, &shares_of(to), seen, None).await.unwrap()
 }
 
 async fn assign_and_expect(
@@ -67,9 +74,9 @@ async fn assign_and_expect(
     expected: Option<u64>,
     to: &[&str],
     seen: u64,
-) -> Assignment {
+) -> VideoAssignment {
     match try_assign(store, id, expected, to, seen).await {
-        Swapped::Stored(assignment) => {
+        SwapOutcome::Stored(assignment) => {
             assert_eq!((&assignment.video_id, assignment.readers()), (&video(id), &shares_of(to)[..]));
             assignment
         }
@@ -77,15 +84,15 @@ async fn assign_and_expect(
     }
 }
 
-async fn all_assignments(store: &SharedStore) -> BTreeMap<VideoId, Assignment> {
-    assignments_by_video(store.load().await.unwrap())
+async fn all_assignments(store: &SharedStore) -> BTreeMap<VideoId, VideoAssignment> {
+    assignments_by_video(store.load_assignments().await.unwrap())
 }
 
-fn assignments_by_video(state: State) -> BTreeMap<VideoId, Assignment> {
+fn assignments_by_video(state: AssignmentSnapshot) -> BTreeMap<VideoId, VideoAssignment> {
     state.assignments.into_iter().map(|assignment| (assignment.video_id.clone(), assignment)).collect()
 }
 
-async fn next_change(changes: &mut mpsc::Receiver<Change>) -> Change {
+async fn next_change(changes: &mut mpsc::Receiver<AssignmentChange>) -> AssignmentChange {
     tokio::time::timeout(CHANGE_TIMEOUT, changes.recv())
         .await
         .expect("a change is told in time")
@@ -93,28 +100,28 @@ async fn next_change(changes: &mut mpsc::Receiver<Change>) -> Change {
 }
 
 /// A subscription, and the version from which on it hears everything.
-async fn subscribe_at_version(store: &SharedStore) -> (mpsc::Receiver<Change>, u64) {
-    let mut changes = store.changes().await.unwrap();
-    assert_eq!(next_change(&mut changes).await, Change::Reset, "the first item");
-    let version = store.load().await.unwrap().version;
+async fn subscribe_at_version(store: &SharedStore) -> (mpsc::Receiver<AssignmentChange>, u64) {
+    let mut changes = store.subscribe_changes().await.unwrap();
+    assert_eq!(next_change(&mut changes).await, AssignmentChange::Reset, "the first item");
+    let version = store.load_assignments().await.unwrap().version;
     (changes, version)
 }
 
 async fn an_assignment_changes_by_its_epoch_only(store: SharedStore) {
-    assert_eq!(store.load().await.unwrap().assignments, []);
+    assert_eq!(store.load_assignments().await.unwrap().assignments, []);
     let first = assign_and_expect(&store, "v", None, &["r1"], 0).await;
-    assert_eq!(try_assign(&store, "v", None, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
+    assert_eq!(try_assign(&store, "v", None, &["r2"], 0).await, SwapOutcome::Conflict(Some(first.clone())));
     let wrong = Some(first.epoch() + 1);
-    assert_eq!(try_assign(&store, "v", wrong, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
-    assert_eq!(try_assign(&store, "w", Some(first.epoch()), &["r2"], 0).await, Swapped::Conflict(None));
+    assert_eq!(try_assign(&store, "v", wrong, &["r2"], 0).await, SwapOutcome::Conflict(Some(first.clone())));
+    assert_eq!(try_assign(&store, "w", Some(first.epoch()), &["r2"], 0).await, SwapOutcome::Conflict(None));
     let second = assign_and_expect(&store, "v", Some(first.epoch()), &["r2", "r1"], 0).await;
     assert!(second.epoch() > first.epoch());
     assert_eq!(all_assignments(&store).await, BTreeMap::from([(video("v"), second.clone())]));
-    let remove = async |epoch| store.remove(&video("v"), epoch).await.unwrap();
-    assert_eq!(remove(first.epoch()).await, Swapped::Conflict(Some(second.clone())));
-    assert_eq!(remove(second.epoch()).await, Swapped::Stored(second.clone()));
-    assert_eq!(remove(second.epoch()).await, Swapped::Conflict(None));
-    assert_eq!(try_assign(&store, "v", Some(second.epoch()), &["r1"], 0).await, Swapped::Conflict(None));
+    let remove = async |epoch| store.remove_assignment(&video("v"), epoch).await.unwrap();
+    assert_eq!(remove(first.epoch()).await, SwapOutcome::Conflict(Some(second.clone())));
+    assert_eq!(remove(second.epoch()).await, SwapOutcome::Stored(second.clone()));
+    assert_eq!(remove(second.epoch()).await, SwapOutcome::Conflict(None));
+    assert_eq!(try_assign(&store, "v", Some(second.epoch()), &["r1"], 0).await, SwapOutcome::Conflict(None));
     assert!(all_assignments(&store).await.is_empty());
     assert!(
         assign_and_expect(&store, "v", None, &["r1"], 0).await.epoch() > second.epoch(),
@@ -128,7 +135,7 @@ const DAY_MICROS: u64 = 24 * 3_600 * 1_000_000;
 /// Half a day below the highest epoch or term that a store accepts: a day later it is above it.
 fn highest_safe_epoch() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    latest(now.as_micros() as u64) - DAY_MICROS / 2
+    latest_possible_epoch(now.as_micros() as u64) - DAY_MICROS / 2
 }
 
 async fn epochs_exceed_all_that_was_seen(store: SharedStore) {
@@ -157,7 +164,7 @@ async fn epochs_and_terms_outlive_what_the_store_holds(store: &SharedStore, othe
 
 async fn an_impossible_epoch_is_refused(store: SharedStore) {
     for seen in [highest_safe_epoch() + DAY_MICROS, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
-        let refused = store.assign(&video("v"), None, &shares_of(&["r"]), seen, None).await;
+        let refused = store.assign_video(&video("v"), None, &shares_of(&["r"]), seen, None).await;
         assert!(refused.is_err_and(|error| !error.is_transient()));
     }
     assert!(
@@ -181,9 +188,9 @@ async fn of_many_that_try_one_wins(store: SharedStore) {
         let mut told = Vec::new();
         for outcome in outcomes {
             match outcome.unwrap() {
-                Swapped::Stored(assignment) => winners.push(assignment),
-                Swapped::Conflict(in_force) => told.push(in_force.expect("the winner's is in force")),
-                Swapped::Fenced(term) => panic!("nobody plans under term {term}"),
+                SwapOutcome::Stored(assignment) => winners.push(assignment),
+                SwapOutcome::Conflict(in_force) => told.push(in_force.expect("the winner's is in force")),
+                SwapOutcome::Fenced(term) => panic!("nobody plans under term {term}"),
             }
         }
         assert_eq!(winners.len(), 1, "exactly one wins");
@@ -211,7 +218,10 @@ async fn any_identifier_will_do(store: SharedStore) {
     for id in ODD_IDS.iter().copied().chain([long.as_str()]) {
         let stored = assign_and_expect(&store, id, None, &[id, "other"], 0).await;
         version += 1;
-        assert_eq!(next_change(&mut changes).await, Change::Assigned { version, assignment: stored.clone() });
+        assert_eq!(
+            next_change(&mut changes).await,
+            AssignmentChange::Assigned { version, assignment: stored.clone() }
+        );
         assert_eq!(all_assignments(&store).await[&video(id)], stored);
     }
     assert_eq!(all_assignments(&store).await.len(), ODD_IDS.len() + 1);
@@ -222,19 +232,19 @@ async fn changes_are_told_without_a_hole(store: SharedStore) {
     let one = assign_and_expect(&store, "v", None, &["r1"], 0).await;
     try_assign(&store, "v", None, &["r2"], 0).await;
     let two = assign_and_expect(&store, "v", Some(one.epoch()), &["r2"], 70).await;
-    store.remove(&video("v"), one.epoch()).await.unwrap();
-    store.remove(&video("v"), two.epoch()).await.unwrap();
+    store.remove_assignment(&video("v"), one.epoch()).await.unwrap();
+    store.remove_assignment(&video("v"), two.epoch()).await.unwrap();
     let three = assign_and_expect(&store, "w", None, &["r2"], 0).await;
     let expected = [
-        Change::Assigned { version: start + 1, assignment: one },
-        Change::Assigned { version: start + 2, assignment: two },
-        Change::Removed { version: start + 3, video_id: video("v") },
-        Change::Assigned { version: start + 4, assignment: three },
+        AssignmentChange::Assigned { version: start + 1, assignment: one },
+        AssignmentChange::Assigned { version: start + 2, assignment: two },
+        AssignmentChange::Removed { version: start + 3, video_id: video("v") },
+        AssignmentChange::Assigned { version: start + 4, assignment: three },
     ];
     for change in expected {
         assert_eq!(next_change(&mut changes).await, change);
     }
-    assert_eq!(store.load().await.unwrap().version, start + 4);
+    assert_eq!(store.load_assignments().await.unwrap().version, start + 4);
 }
 
 async fn a_slow_subscriber_is_told(store: SharedStore) {
@@ -244,27 +254,30 @@ async fn a_slow_subscriber_is_told(store: SharedStore) {
         assign_and_expect(&store, &format!("v{at}"), None, &["r"], 0).await;
     }
     let mut heard = 0;
-    while next_change(&mut changes).await != Change::Reset {
+    while next_change(&mut changes).await != AssignmentChange::Reset {
         heard += 1;
         assert!(heard < count, "the loss is told");
     }
-    let mut state = store.load().await.unwrap();
+    let mut state = store.load_assignments().await.unwrap();
     assert_eq!(state.assignments.len(), count);
     let mut last = assign_and_expect(&store, "last-0", None, &["r"], 0).await;
     let mut overflow_count = 0;
     loop {
         match next_change(&mut changes).await {
             // What was still on its way when the state was loaded, which has it.
-            Change::Assigned { version, .. } if version <= state.version => {}
+            AssignmentChange::Assigned { version, .. } if version <= state.version => {}
             // It overflowed once more while it was emptied: what follows is told, and a later change is told as one.
-            Change::Reset => {
+            AssignmentChange::Reset => {
                 overflow_count += 1;
                 assert!(overflow_count < count, "the queue is emptied at some time");
-                state = store.load().await.unwrap();
+                state = store.load_assignments().await.unwrap();
                 last = assign_and_expect(&store, &format!("last-{overflow_count}"), None, &["r"], 0).await;
             }
             told => {
-                break assert_eq!(told, Change::Assigned { version: state.version + 1, assignment: last });
+                break assert_eq!(
+                    told,
+                    AssignmentChange::Assigned { version: state.version + 1, assignment: last }
+                );
             }
         }
     }
@@ -278,35 +291,38 @@ async fn a_mirror_follows_many_writers(store: SharedStore) {
         tokio::spawn(async move {
             for at in 0..40 {
                 let id = format!("v{}", (at * 7 + writer) % 10);
-                let stands = all_assignments(&store).await.get(&video(&id)).map(Assignment::epoch);
+                let stands = all_assignments(&store).await.get(&video(&id)).map(VideoAssignment::epoch);
                 match stands {
-                    Some(epoch) if at % 4 == 0 => drop(store.remove(&video(&id), epoch).await.unwrap()),
+                    Some(epoch) if at % 4 == 0 => {
+                        drop(store.remove_assignment(&video(&id), epoch).await.unwrap())
+                    }
                     stands => drop(try_assign(&store, &id, stands, &[&format!("r{writer}")], 0).await),
                 }
             }
         })
     });
     let writers: Vec<_> = writers.collect();
-    let start = store.load().await.unwrap();
+    let start = store.load_assignments().await.unwrap();
     let mut version = start.version;
     let mut mirror = assignments_by_video(start);
     for writer in writers {
         writer.await.unwrap();
     }
-    let end = store.load().await.unwrap();
+    let end = store.load_assignments().await.unwrap();
     while version < end.version {
         let told = match next_change(&mut changes).await {
-            Change::Reset => panic!("nothing was lost"),
-            Change::Assigned { version: told, .. } | Change::Removed { version: told, .. }
+            AssignmentChange::Reset => panic!("nothing was lost"),
+            AssignmentChange::Assigned { version: told, .. }
+            | AssignmentChange::Removed { version: told, .. }
                 if told <= version =>
             {
                 continue;
             }
-            Change::Assigned { version, assignment } => {
+            AssignmentChange::Assigned { version, assignment } => {
                 mirror.insert(assignment.video_id.clone(), assignment);
                 version
             }
-            Change::Removed { version, video_id } => {
+            AssignmentChange::Removed { version, video_id } => {
                 mirror.remove(&video_id);
                 version
             }
@@ -320,8 +336,8 @@ async fn a_mirror_follows_many_writers(store: SharedStore) {
 /// An epoch of the year 2025.
 const EPOCH_OF_2025: u64 = 1_750_000_000_000_007;
 
-fn held(id: &str) -> Held {
-    Held { video: video(id), viewers: 1, epoch: EPOCH_OF_2025, ready: true, shedding: true }
+fn held(id: &str) -> HeldVideo {
+    HeldVideo { video: video(id), viewers: 1, epoch: EPOCH_OF_2025, ready: true, shedding: true }
 }
 
 fn record(id: &str, beat: u64) -> ReaderRecord {
@@ -345,17 +361,17 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
 }
 
 async fn beats_of_readers(store: &SharedStore) -> BTreeMap<String, u64> {
-    let records = store.readers().await.unwrap();
+    let records = store.reader_records().await.unwrap();
     records.into_iter().map(|record| (record.id.to_string(), record.beat)).collect()
 }
 
 async fn heartbeats_are_kept_as_they_came(store: SharedStore) {
-    assert_eq!(store.readers().await.unwrap(), []);
-    store.heartbeat(&record("r1", 1)).await.unwrap();
-    store.heartbeat(&record("r 2", u64::MAX)).await.unwrap();
+    assert_eq!(store.reader_records().await.unwrap(), []);
+    store.note_heartbeat(&record("r1", 1)).await.unwrap();
+    store.note_heartbeat(&record("r 2", u64::MAX)).await.unwrap();
     let newer = ReaderRecord { draining: true, viewers: 18, videos: vec![], ..record("r1", 0) };
-    store.heartbeat(&newer).await.unwrap();
-    let mut records = store.readers().await.unwrap();
+    store.note_heartbeat(&newer).await.unwrap();
+    let mut records = store.reader_records().await.unwrap();
     records.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(records, [record("r 2", u64::MAX), newer]);
 }
@@ -364,7 +380,7 @@ async fn a_reader_is_forgotten_by_its_last_beat_only(store: SharedStore) {
     let id = ReaderId::parse("r1").unwrap();
     let large = u64::MAX - 1;
     for beat in [12, 1, large] {
-        store.heartbeat(&record("r1", beat)).await.unwrap();
+        store.note_heartbeat(&record("r1", beat)).await.unwrap();
         for other in [beat - 1, beat + 1, beat / 10, 0] {
             if other != beat {
                 store.forget_reader(&id, other).await.unwrap();
@@ -376,7 +392,7 @@ async fn a_reader_is_forgotten_by_its_last_beat_only(store: SharedStore) {
             }
         }
     }
-    store.heartbeat(&record("r2", large)).await.unwrap();
+    store.note_heartbeat(&record("r2", large)).await.unwrap();
     store.forget_reader(&id, large).await.unwrap();
     store.forget_reader(&id, large).await.unwrap();
     assert_eq!(beats_of_readers(&store).await, BTreeMap::from([("r2".to_owned(), large)]));

@@ -12,7 +12,9 @@ use liverank_core::trace::TraceContext;
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
 
-use liverank_adapters::comment_bus::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS};
+use liverank_adapters::comment_bus::{
+    ChannelHead, CommentBus, DELIVERY_QUEUE_LENGTH, Delivery, KEPT_BYTES_PER_VIDEO, KEPT_COMMENTS_PER_VIDEO,
+};
 
 type SharedBus = Arc<dyn CommentBus>;
 
@@ -71,16 +73,16 @@ fn comments(id: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<Comment> {
     seqs.into_iter().map(|seq| comment(id, seq)).collect()
 }
 
-fn head(seq: u64) -> Head {
-    Head { numbering: comment_epoch(), seq }
+fn head(seq: u64) -> ChannelHead {
+    ChannelHead { comment_epoch: comment_epoch(), seq }
 }
 
 async fn publish_all(bus: &SharedBus, comments: &[Comment]) {
-    bus.publish(&comment_epoch(), comments).await.unwrap();
+    bus.publish_comments(&comment_epoch(), comments).await.unwrap();
 }
 
 async fn recent_of(bus: &SharedBus, id: &str, after: u64, limit: usize) -> Option<Vec<Comment>> {
-    bus.recent(&comment_epoch(), &video(id), after, limit).await.unwrap()
+    bus.recent_comments(&comment_epoch(), &video(id), after, limit).await.unwrap()
 }
 
 async fn next_delivery(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
@@ -117,15 +119,15 @@ async fn hear_until_all(deliveries: &mut mpsc::Receiver<Delivery>, lasts: &[Comm
 }
 
 async fn an_empty_bus_says_so(bus: SharedBus) {
-    assert_eq!(bus.heads(&[video("v"), video("w")]).await.unwrap(), [None, None]);
-    assert_eq!(bus.heads(&[]).await.unwrap(), []);
+    assert_eq!(bus.channel_heads(&[video("v"), video("w")]).await.unwrap(), [None, None]);
+    assert_eq!(bus.channel_heads(&[]).await.unwrap(), []);
     assert_eq!(recent_of(&bus, "v", 0, 10).await, None);
     publish_all(&bus, &[]).await;
 }
 
 async fn who_subscribed_hears_all_in_order(bus: SharedBus) {
-    let (one, mut first) = bus.connect().await.unwrap();
-    let (two, mut second) = bus.connect().await.unwrap();
+    let (one, mut first) = bus.new_subscription().await.unwrap();
+    let (two, mut second) = bus.new_subscription().await.unwrap();
     one.subscribe(&video("v")).await.unwrap();
     two.subscribe(&video("v")).await.unwrap();
     two.subscribe(&video("w")).await.unwrap();
@@ -141,9 +143,9 @@ async fn who_subscribed_hears_all_in_order(bus: SharedBus) {
 }
 
 async fn a_trace_comes_with_its_comment_and_with_no_other(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    let trace = TraceContext { trace: [1; 16], span: [2; 8], sampled: true };
+    let trace = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
     let three = comments("v", 1..=3);
     bus.publish_traced(&comment_epoch(), &three, &[(three[1].id.clone(), trace)]).await.unwrap();
     for (seq, expected) in [(1, None), (2, Some(trace)), (3, None)] {
@@ -156,7 +158,7 @@ async fn a_trace_comes_with_its_comment_and_with_no_other(bus: SharedBus) {
 }
 
 async fn only_what_is_subscribed_to_is_heard(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     publish_all(&bus, &comments("v", 1..=1)).await;
     // Twice is once.
     subscription.subscribe(&video("v")).await.unwrap();
@@ -176,7 +178,7 @@ async fn only_what_is_subscribed_to_is_heard(bus: SharedBus) {
 }
 
 async fn any_identifier_will_do(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     let (long, other) = ("ß".repeat(128), format!("{}x", "ß".repeat(127)));
     let ids: Vec<&str> = ODD_IDS.iter().copied().chain([long.as_str(), other.as_str(), "v", "vv"]).collect();
     for id in &ids {
@@ -190,7 +192,7 @@ async fn any_identifier_will_do(bus: SharedBus) {
     }
     let videos: Vec<VideoId> = ids.iter().map(|id| video(id)).collect();
     let expected: Vec<_> = (1..=ids.len() as u64).map(|seq| Some(head(seq))).collect();
-    assert_eq!(bus.heads(&videos).await.unwrap(), expected);
+    assert_eq!(bus.channel_heads(&videos).await.unwrap(), expected);
     for (at, id) in ids.iter().enumerate() {
         assert_eq!(recent_of(&bus, id, 0, 100).await, Some(comments(id, 1..=at as u64 + 1)), "{id:?}");
     }
@@ -207,12 +209,12 @@ async fn what_is_kept_can_be_read_from_any_place(bus: SharedBus) {
     assert_eq!(recent_of(&bus, "v", u64::MAX, 1).await, None);
     assert_eq!(recent_of(&bus, "v", 3, 100).await, None, "the first one is not kept");
     let other = CommentEpoch::parse("n2").unwrap();
-    assert_eq!(bus.recent(&other, &video("v"), 10, 100).await.unwrap(), None);
-    assert_eq!(bus.recent(&other, &video("v"), 30, 100).await.unwrap(), None);
+    assert_eq!(bus.recent_comments(&other, &video("v"), 10, 100).await.unwrap(), None);
+    assert_eq!(bus.recent_comments(&other, &video("v"), 30, 100).await.unwrap(), None);
 }
 
 async fn publishing_again_changes_nothing(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     publish_all(&bus, &comments("v", 1..=20)).await;
     publish_all(&bus, &comments("v", 1..=20)).await;
@@ -220,16 +222,16 @@ async fn publishing_again_changes_nothing(bus: SharedBus) {
     publish_all(&bus, &comments("v", 3..=3)).await;
     publish_all(&bus, &comments("v", 26..=26)).await;
     assert_eq!(recent_of(&bus, "v", 0, 100).await, Some(comments("v", 1..=26)));
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(26))]);
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(26))]);
     assert_eq!(hear_until(&mut deliveries, &comment("v", 26)).await, comments("v", 1..=26));
 }
 
 async fn a_hole_is_not_hidden(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     publish_all(&bus, &comments("v", 1..=5)).await;
     publish_all(&bus, &comments("v", 8..=9)).await;
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(9))]);
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(9))]);
     for after in 3..=6 {
         assert_eq!(recent_of(&bus, "v", after, 100).await, None, "6 and 7 are missing after {after}");
     }
@@ -246,7 +248,7 @@ async fn a_hole_is_not_hidden(bus: SharedBus) {
 }
 
 async fn what_was_removed_is_not_handed_out(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     publish_all(&bus, &comments("v", 1..=5)).await;
     let of = CommentId::parse("c3").unwrap();
@@ -263,21 +265,24 @@ async fn what_was_removed_is_not_handed_out(bus: SharedBus) {
     assert_eq!(heard.len(), 7);
     for after in 0..3 {
         let kept = recent_of(&bus, "v", after, 100).await.unwrap_or_default();
-        assert!(kept.iter().all(|kept| kept.seq != 3 || *kept == comment("v", 3).removed()), "{kept:?}");
+        assert!(kept.iter().all(|kept| kept.seq != 3 || *kept == comment("v", 3).into_removed()), "{kept:?}");
     }
     let rest = vec![comment("v", 4), comment("v", 5), deletion, comment("v", 7)];
     assert_eq!(recent_of(&bus, "v", 3, 100).await, Some(rest));
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(7))]);
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(7))]);
 }
 
 async fn another_numbering_replaces_the_old(bus: SharedBus) {
     let new = CommentEpoch::parse("n2").unwrap();
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     publish_all(&bus, &comments("v", 1..=5)).await;
-    bus.publish(&new, &comments("v", 1..=2)).await.unwrap();
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(Head { numbering: new.clone(), seq: 2 })]);
-    assert_eq!(bus.recent(&new, &video("v"), 0, 100).await.unwrap(), Some(comments("v", 1..=2)));
+    bus.publish_comments(&new, &comments("v", 1..=2)).await.unwrap();
+    assert_eq!(
+        bus.channel_heads(&[video("v")]).await.unwrap(),
+        [Some(ChannelHead { comment_epoch: new.clone(), seq: 2 })]
+    );
+    assert_eq!(bus.recent_comments(&new, &video("v"), 0, 100).await.unwrap(), Some(comments("v", 1..=2)));
     assert_eq!(recent_of(&bus, "v", 1, 100).await, None);
     let mut told = Vec::new();
     while told.len() < 7 {
@@ -291,18 +296,18 @@ async fn another_numbering_replaces_the_old(bus: SharedBus) {
 }
 
 async fn only_the_last_ones_are_kept(bus: SharedBus) {
-    let count = 3 * KEEP_COMMENTS as u64;
+    let count = 3 * KEPT_COMMENTS_PER_VIDEO as u64;
     publish_all(&bus, &comments("v", 1..=count)).await;
-    let first = count - KEEP_COMMENTS as u64;
-    let kept = recent_of(&bus, "v", first, 2 * KEEP_COMMENTS).await;
+    let first = count - KEPT_COMMENTS_PER_VIDEO as u64;
+    let kept = recent_of(&bus, "v", first, 2 * KEPT_COMMENTS_PER_VIDEO).await;
     assert_eq!(kept, Some(comments("v", first + 1..=count)));
     assert_eq!(recent_of(&bus, "v", 0, 10).await, None, "memory is bounded");
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
 }
 
 async fn long_ones_are_kept_by_bytes(bus: SharedBus) {
     const LONG_TEXT_CHARS: usize = 16 * 1024;
-    let count = 2 * KEEP_BYTES as u64 / LONG_TEXT_CHARS as u64;
+    let count = 2 * KEPT_BYTES_PER_VIDEO as u64 / LONG_TEXT_CHARS as u64;
     let long = |seq| Comment { text: "x".repeat(LONG_TEXT_CHARS), ..comment("v", seq) };
     let all: Vec<Comment> = (1..=count).map(long).collect();
     // As they come: one, a few, and many at a time.
@@ -311,21 +316,25 @@ async fn long_ones_are_kept_by_bytes(bus: SharedBus) {
     for few in rest.chunks(50) {
         publish_all(&bus, few).await;
     }
-    let near = |after| recent_of(&bus, "v", after, KEEP_COMMENTS);
+    let near = |after| recent_of(&bus, "v", after, KEPT_COMMENTS_PER_VIDEO);
     // What the text has beside it takes little.
-    let fit = (KEEP_BYTES / LONG_TEXT_CHARS) as u64 * 9 / 10;
+    let fit = (KEPT_BYTES_PER_VIDEO / LONG_TEXT_CHARS) as u64 * 9 / 10;
     assert_eq!(
         near(count - fit).await.as_deref(),
         Some(&all[(count - fit) as usize..]),
         "there is room for these"
     );
-    assert_eq!(near(count - (KEEP_BYTES / LONG_TEXT_CHARS) as u64 - 1).await, None, "and not for these");
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
+    assert_eq!(
+        near(count - (KEPT_BYTES_PER_VIDEO / LONG_TEXT_CHARS) as u64 - 1).await,
+        None,
+        "and not for these"
+    );
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
     // Short ones have room again, up to their number.
-    publish_all(&bus, &comments("v", count + 1..=count + 2 * KEEP_COMMENTS as u64)).await;
-    let after = count + KEEP_COMMENTS as u64;
-    let kept = recent_of(&bus, "v", after, KEEP_COMMENTS).await;
-    assert_eq!(kept, Some(comments("v", after + 1..=after + KEEP_COMMENTS as u64)));
+    publish_all(&bus, &comments("v", count + 1..=count + 2 * KEPT_COMMENTS_PER_VIDEO as u64)).await;
+    let after = count + KEPT_COMMENTS_PER_VIDEO as u64;
+    let kept = recent_of(&bus, "v", after, KEPT_COMMENTS_PER_VIDEO).await;
+    assert_eq!(kept, Some(comments("v", after + 1..=after + KEPT_COMMENTS_PER_VIDEO as u64)));
 }
 
 async fn heads_come_in_the_order_asked_for(bus: SharedBus) {
@@ -334,13 +343,13 @@ async fn heads_come_in_the_order_asked_for(bus: SharedBus) {
     publish_all(&bus, &all).await;
     let asked: Vec<VideoId> = (0..1500).rev().map(|at| video(&id(at))).collect();
     let expected: Vec<_> = (0..1500).rev().map(|at| (at % 3 > 0).then(|| head(at))).collect();
-    assert_eq!(bus.heads(&asked).await.unwrap(), expected);
+    assert_eq!(bus.channel_heads(&asked).await.unwrap(), expected);
 }
 
 async fn a_slow_subscriber_is_told(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    let count = 2 * DELIVERY_QUEUE as u64 + 100;
+    let count = 2 * DELIVERY_QUEUE_LENGTH as u64 + 100;
     publish_all(&bus, &comments("v", 1..=count)).await;
     let mut heard = 0;
     while let Delivery::Comment { comment, .. } = next_delivery(&mut deliveries).await {
@@ -349,7 +358,7 @@ async fn a_slow_subscriber_is_told(bus: SharedBus) {
         assert!(heard < count, "the loss is told");
     }
     // Whoever compares heads now and goes on listening misses nothing.
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
     let mut last = count + 1;
     publish_all(&bus, &comments("v", last..=last)).await;
     loop {
@@ -367,7 +376,7 @@ async fn a_slow_subscriber_is_told(bus: SharedBus) {
 }
 
 async fn a_dropped_subscription_ends(bus: SharedBus) {
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     publish_all(&bus, &comments("v", 1..=1)).await;
     assert_eq!(hear_until(&mut deliveries, &comment("v", 1)).await.len(), 1);
@@ -375,7 +384,7 @@ async fn a_dropped_subscription_ends(bus: SharedBus) {
     let end = tokio::time::timeout(DELIVERY_TIMEOUT, deliveries.recv()).await.expect("ends in time");
     assert_eq!(end, None);
     // And one whose deliveries nobody takes any more does not hold up anything.
-    let (subscription, deliveries) = bus.connect().await.unwrap();
+    let (subscription, deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     drop(deliveries);
     publish_all(&bus, &comments("v", 2..=3)).await;
@@ -384,7 +393,7 @@ async fn a_dropped_subscription_ends(bus: SharedBus) {
 
 async fn many_subscriptions_at_once(bus: SharedBus) {
     const SUBSCRIBED_VIDEOS: u64 = 3000;
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     let ids: Vec<String> = (0..SUBSCRIBED_VIDEOS).map(|at| format!("v{at}")).collect();
     let videos: Vec<VideoId> = ids.iter().map(|id| video(id)).collect();
     let all = videos.iter().map(|video| subscription.subscribe(video));

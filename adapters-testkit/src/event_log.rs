@@ -13,7 +13,7 @@ use futures::future::join_all;
 
 use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
-    AppendError, ConsumerEvent, EventLog, PARTITIONS, RawRecord, RecordPosition, Start,
+    AppendError, CREATED_PARTITIONS, ConsumerEvent, EventLog, RawRecord, ReadStart, RecordPosition,
 };
 use liverank_core::trace::TraceContext;
 use member::Member;
@@ -71,12 +71,12 @@ fn place_of(record: &RawRecord) -> (u32, u64) {
 async fn a_fresh_log_is_empty(log: &dyn EventLog) {
     assert_eq!(
         log.end_offsets().await.unwrap(),
-        vec![0; PARTITIONS as usize],
+        vec![0; CREATED_PARTITIONS as usize],
         "a fresh log has 12 empty ones"
     );
-    log.health().expect("an opened log is healthy");
+    log.write_health().expect("an opened log is healthy");
     log.open().await.expect("opening again changes nothing");
-    assert_eq!(log.end_offsets().await.unwrap(), vec![0; PARTITIONS as usize]);
+    assert_eq!(log.end_offsets().await.unwrap(), vec![0; CREATED_PARTITIONS as usize]);
 }
 
 async fn a_key_keeps_its_partition_and_its_order(log: &dyn EventLog) {
@@ -94,7 +94,7 @@ async fn a_key_keeps_its_partition_and_its_order(log: &dyn EventLog) {
 }
 
 async fn a_trace_comes_with_its_record_and_with_no_other(log: &dyn EventLog) {
-    let trace = |span: u8| TraceContext { trace: [span; 16], span: [span; 8], sampled: true };
+    let trace = |span: u8| TraceContext { trace_id: [span; 16], span_id: [span; 8], sampled: true };
     let mut expected = BTreeMap::new();
     for (at, trace) in [None, Some(trace(1)), None, Some(trace(2))].into_iter().enumerate() {
         let appended = log.append_traced(b"one key", at.to_string().into_bytes(), trace).await.unwrap();
@@ -167,35 +167,38 @@ async fn too_large_is_refused_and_not_in_the_log(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, fits, "half a MiB comes back whole");
-    log.health().expect("a refused record is nobody's illness");
+    log.write_health().expect("a refused record is nobody's illness");
 }
 
 async fn nothing_is_read_before_start(log: &dyn EventLog) {
     append_text(log, "k", "early").await;
-    let mut consumer = log.consume().await.unwrap();
+    let mut consumer = log.join_consumers().await.unwrap();
     let mut owned = BTreeSet::new();
     let begun = Instant::now();
-    while owned.len() < PARTITIONS as usize {
+    while owned.len() < CREATED_PARTITIONS as usize {
         assert!(begun.elapsed() < CHECK_TIMEOUT, "a single member is assigned everything, has {owned:?}");
-        match consumer.poll(100, QUIET_TIME).await.unwrap() {
+        match consumer.next_event(100, QUIET_TIME).await.unwrap() {
             ConsumerEvent::Assigned(partitions) => owned.extend(partitions),
             ConsumerEvent::Revoked(partitions) => owned.retain(|at| !partitions.contains(at)),
             ConsumerEvent::Records(records) => panic!("read before start: {records:?}"),
             ConsumerEvent::Idle => {}
         }
     }
-    let quiet = consumer.poll(100, QUIET_TIME).await.unwrap();
+    let quiet = consumer.next_event(100, QUIET_TIME).await.unwrap();
     assert_eq!(quiet, ConsumerEvent::Idle, "nothing is read before start");
-    consumer.start(&owned.iter().map(|at| Start::unmarked(*at, 0)).collect::<Vec<_>>()).await.unwrap();
+    consumer
+        .start(&owned.iter().map(|at| ReadStart::without_previous(*at, 0)).collect::<Vec<_>>())
+        .await
+        .unwrap();
     let begun = Instant::now();
     let records = loop {
         assert!(begun.elapsed() < CHECK_TIMEOUT, "reads after start");
-        if let ConsumerEvent::Records(records) = consumer.poll(100, QUIET_TIME).await.unwrap() {
+        if let ConsumerEvent::Records(records) = consumer.next_event(100, QUIET_TIME).await.unwrap() {
             break records;
         }
     };
     assert_eq!(records[0].value, "early");
-    consumer.report(&[(records[0].partition, records[0].offset + 1)]).await;
+    consumer.report_offsets(&[(records[0].partition, records[0].offset + 1)]).await;
 }
 
 async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
@@ -219,7 +222,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
     }
     // Going back while records of before may be buffered: none of them may come after the first one asked for again.
     member.start_at(places[0].partition, places[0].offset).await;
-    let first = member.consumer.poll(3, CHECK_TIMEOUT).await.unwrap();
+    let first = member.consumer.next_event(3, CHECK_TIMEOUT).await.unwrap();
     assert!(matches!(&first, ConsumerEvent::Records(records) if records[0].value == "0"), "{first:?}");
     member.records.clear();
     member.start_at(places[10].partition, places[10].offset).await;
@@ -230,7 +233,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
 async fn an_offset_that_the_log_has_not_is_an_error(log: &dyn EventLog) {
     let at = append_text(log, "k", "only").await;
     let mut member = Member::join(log).await;
-    member.start_is_refused(Start::unmarked(at.partition, at.offset + 1000)).await;
+    member.start_is_refused(ReadStart::without_previous(at.partition, at.offset + 1000)).await;
 }
 
 async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
@@ -238,7 +241,7 @@ async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.start_at(old.partition, old.offset + 1).await;
     assert_eq!(
-        member.consumer.poll(10, QUIET_TIME).await.unwrap(),
+        member.consumer.next_event(10, QUIET_TIME).await.unwrap(),
         ConsumerEvent::Idle,
         "nothing stands after the end"
     );
@@ -251,7 +254,7 @@ async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.start_everything().await;
     let begun = Instant::now();
-    assert_eq!(member.consumer.poll(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
+    assert_eq!(member.consumer.next_event(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
     let idle = begun.elapsed();
     assert!(
         idle >= QUIET_TIME && idle < QUIET_TIME * 10,
@@ -259,7 +262,8 @@ async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
     );
 
     let begun = Instant::now();
-    let (polled, _) = tokio::join!(member.consumer.poll(10, CHECK_TIMEOUT), append_text(log, "k", "wake"));
+    let (polled, _) =
+        tokio::join!(member.consumer.next_event(10, CHECK_TIMEOUT), append_text(log, "k", "wake"));
     assert!(matches!(polled, Ok(ConsumerEvent::Records(_))), "{polled:?}");
     assert!(
         begun.elapsed() < CHECK_TIMEOUT / 4,
@@ -270,7 +274,7 @@ async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
     join_all((0..50).map(|at| async move { append_text(log, &format!("k{at}"), "many").await })).await;
     let mut seen = 0;
     while seen < 50 {
-        match member.consumer.poll(7, CHECK_TIMEOUT).await.unwrap() {
+        match member.consumer.next_event(7, CHECK_TIMEOUT).await.unwrap() {
             ConsumerEvent::Records(records) => {
                 assert!((1..=7).contains(&records.len()), "1 to 7 records, not {}", records.len());
                 seen += records.len();
@@ -300,7 +304,7 @@ async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
                 member.records.len()
             );
             wait = (wait + 1) % 5;
-            let poll = member.consumer.poll(5, CHECK_TIMEOUT);
+            let poll = member.consumer.next_event(5, CHECK_TIMEOUT);
             match tokio::time::timeout(Duration::from_millis(wait), poll).await {
                 Ok(Ok(ConsumerEvent::Records(records))) => member.records.extend(records),
                 Ok(other) => panic!("only records are to come, not {other:?}"),
@@ -316,7 +320,7 @@ async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
 async fn members_share_and_take_over(log: &dyn EventLog) {
     let mut first = Member::join(log).await;
     first.start_everything().await;
-    let mut second = Member::new(log.consume().await.unwrap());
+    let mut second = Member::new(log.join_consumers().await.unwrap());
     let begun = Instant::now();
     while first.owned.len() != 6 || second.owned.len() != 6 {
         assert!(
@@ -344,7 +348,7 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
     first.positions.extend(second.positions.iter().filter(|(at, _)| second.owned.contains(at)));
     drop(second);
     let begun = Instant::now();
-    while first.owned.len() != PARTITIONS as usize {
+    while first.owned.len() != CREATED_PARTITIONS as usize {
         assert!(begun.elapsed() < CHECK_TIMEOUT, "the one who stays takes over: {:?}", first.owned);
         first.step(Duration::from_millis(20)).await;
     }
@@ -356,7 +360,7 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
 
 async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
     let mut first = Member::join(log).await;
-    let mut second = Member::new(log.consume().await.unwrap());
+    let mut second = Member::new(log.join_consumers().await.unwrap());
     let begun = Instant::now();
     while first.owned.len() != 6 || second.owned.len() != 6 {
         assert!(
@@ -368,7 +372,7 @@ async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
         first.step(Duration::from_millis(20)).await;
         second.step(Duration::from_millis(20)).await;
     }
-    let everything: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
+    let everything: Vec<_> = (0..CREATED_PARTITIONS).map(|at| ReadStart::without_previous(at, 0)).collect();
     first.consumer.start(&everything).await.expect("partitions of others are passed over");
     join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "x").await })).await;
     let ends: HashMap<u32, u64> = (0..).zip(log.end_offsets().await.unwrap()).collect();

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_core::counting::OffsetRange;
-use liverank_core::ranking::{Ranked, Ranking};
+use liverank_core::ranking::{RankedVideo, Ranking};
 use liverank_core::trace::TraceContext;
 use liverank_core::{UserId, VideoId};
 use tokio::sync::mpsc;
 
 use liverank_adapters::ranking_store::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, PageStart, Projected, Projection, ProjectionCheckpoint,
-    RankingStore, Snapshot,
+    BatchProjection, BoardChange, BoardCursor, BoardEntry, BoardsSnapshot, BuiltInBoard, CHANGE_QUEUE_LENGTH,
+    PageStart, ProjectionCheckpoint, ProjectionOutcome, RankingStore,
 };
 
 mod declared;
@@ -83,10 +83,10 @@ fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
     BoardEntry { owner: UserId::parse(owner).unwrap(), trending: Some(trending), ..entry(id, score) }
 }
 
-fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection {
+fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> BatchProjection {
+    BatchProjection {
         generation,
-        spans: vec![OffsetRange { partition: 0, from, next, last: None }],
+        offset_ranges: vec![OffsetRange { partition: 0, first: from, next, last_record: None }],
         entries,
         traces: Vec::new(),
     }
@@ -97,34 +97,34 @@ async fn apply(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
 }
 
 async fn apply_of(generation: u64, store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
-    let projected = store.project(&batch(generation, from, next, entries)).await.unwrap();
-    assert_eq!(projected, Projected::Applied);
+    let projected = store.project_batch(&batch(generation, from, next, entries)).await.unwrap();
+    assert_eq!(projected, ProjectionOutcome::Applied);
 }
 
 /// A store of generation 1 that stands at the beginning of the log.
 async fn begun(store: Store) -> Store {
-    store.restored(1, &[]).await.unwrap();
+    store.commit_snapshot(1, &[]).await.unwrap();
     store
 }
 
-async fn next(changes: &mut mpsc::Receiver<Change>) -> Change {
+async fn next(changes: &mut mpsc::Receiver<BoardChange>) -> BoardChange {
     tokio::time::timeout(PATIENCE, changes.recv()).await.expect("a change is told in time").expect("goes on")
 }
 
-async fn subscribed(store: &Store) -> mpsc::Receiver<Change> {
-    let mut changes = store.changes().await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset, "the first item");
+async fn subscribed(store: &Store) -> mpsc::Receiver<BoardChange> {
+    let mut changes = store.subscribe_changes().await.unwrap();
+    assert_eq!(next(&mut changes).await, BoardChange::Reset, "the first item");
     changes
 }
 
-async fn changed(changes: &mut mpsc::Receiver<Change>) -> (u64, Vec<BoardEntry>) {
+async fn changed(changes: &mut mpsc::Receiver<BoardChange>) -> (u64, Vec<BoardEntry>) {
     match next(changes).await {
-        Change::Changed { version, entries, .. } => (version, entries),
-        Change::Reset => panic!("nothing was lost"),
+        BoardChange::Changed { version, entries, .. } => (version, entries),
+        BoardChange::Reset => panic!("nothing was lost"),
     }
 }
 
-fn sorted(snapshot: &Snapshot) -> Vec<BoardEntry> {
+fn sorted(snapshot: &BoardsSnapshot) -> Vec<BoardEntry> {
     let entries: BTreeMap<_, _> =
         snapshot.entries.iter().map(|entry| (entry.video_id.clone(), entry.clone())).collect();
     assert_eq!(entries.len(), snapshot.entries.len(), "no video twice");
@@ -132,64 +132,65 @@ fn sorted(snapshot: &Snapshot) -> Vec<BoardEntry> {
 }
 
 async fn all(store: &Store) -> Vec<BoardEntry> {
-    sorted(&store.snapshot().await.unwrap())
+    sorted(&store.boards_snapshot().await.unwrap())
 }
 
 /// The lines of a page that is not around a video.
-async fn page_of(store: &Store, board: Board, start: &PageStart, limit: usize) -> Vec<Ranked> {
-    store.page(board, start, limit).await.unwrap().expect("around no video").lines
+async fn page_of(store: &Store, board: BuiltInBoard, start: &PageStart, limit: usize) -> Vec<RankedVideo> {
+    store.board_page(board, start, limit).await.unwrap().expect("around no video").lines
 }
 
-async fn best(store: &Store, board: Board, limit: usize) -> Vec<Ranked> {
+async fn best(store: &Store, board: BuiltInBoard, limit: usize) -> Vec<RankedVideo> {
     page_of(store, board, &PageStart::Best, limit).await
 }
 
-async fn lines(store: &Store, board: Board) -> Vec<(String, f64, String)> {
+async fn lines(store: &Store, board: BuiltInBoard) -> Vec<(String, f64, String)> {
     let page = best(store, board, 100).await;
     page.iter().map(|line| (line.video_id.to_string(), line.score, line.user_id.to_string())).collect()
 }
 
 async fn an_empty_store_says_so(store: Store) {
-    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
-    assert_eq!(store.snapshot().await.unwrap(), Snapshot { version: 0, entries: vec![] });
+    assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
+    assert_eq!(store.boards_snapshot().await.unwrap(), BoardsSnapshot { version: 0, entries: vec![] });
     let first = batch(1, 0, 1, vec![entry("v", 1.0)]);
-    assert_eq!(store.project(&first).await.unwrap(), Projected::Behind);
-    assert!(all(&store).await.is_empty() && lines(&store, Board::Global).await.is_empty());
-    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
+    assert_eq!(store.project_batch(&first).await.unwrap(), ProjectionOutcome::Behind);
+    assert!(all(&store).await.is_empty() && lines(&store, BuiltInBoard::Global).await.is_empty());
+    assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
 }
 
 async fn a_projection_is_on_both_boards(store: Store) {
     let store = begun(store).await;
     assert_eq!(
-        store.standing().await.unwrap(),
+        store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(1), offsets: vec![] }
     );
     let spans = vec![
-        OffsetRange { partition: 12, from: 0, next: 3, last: None },
-        OffsetRange { partition: 2, from: 0, next: 5, last: None },
+        OffsetRange { partition: 12, first: 0, next: 3, last_record: None },
+        OffsetRange { partition: 2, first: 0, next: 5, last_record: None },
     ];
     let entries = vec![owned("a", 2.5, "x", 9.0), owned("b", 3.0, "y", 8.0), entry("zero", 0.0)];
-    let projection = Projection { generation: 1, spans, entries: entries.clone(), traces: Vec::new() };
-    assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
-    let standing = store.standing().await.unwrap();
+    let projection =
+        BatchProjection { generation: 1, offset_ranges: spans, entries: entries.clone(), traces: Vec::new() };
+    assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Applied);
+    let standing = store.checkpoint().await.unwrap();
     assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![(2, 5), (12, 3)] });
     assert_eq!(all(&store).await, entries);
     let line = |id: &str, score, owner: &str| (id.to_owned(), score, owner.to_owned());
     let global = vec![line("b", 3.0, "y"), line("a", 2.5, "x"), line("zero", 0.0, "o")];
-    assert_eq!(lines(&store, Board::Global).await, global);
-    assert_eq!(lines(&store, Board::Trending).await, vec![line("a", 9.0, "x"), line("b", 8.0, "y")]);
-    assert!(best(&store, Board::Global, 0).await.is_empty());
+    assert_eq!(lines(&store, BuiltInBoard::Global).await, global);
+    assert_eq!(lines(&store, BuiltInBoard::Trending).await, vec![line("a", 9.0, "x"), line("b", 8.0, "y")]);
+    assert!(best(&store, BuiltInBoard::Global, 0).await.is_empty());
 }
 
 async fn traces_come_with_their_change(store: Store) {
     let store = begun(store).await;
     let mut changes = subscribed(&store).await;
-    let trace = |span: u8| TraceContext { trace: [span; 16], span: [span; 8], sampled: true };
+    let trace = |span: u8| TraceContext { trace_id: [span; 16], span_id: [span; 8], sampled: true };
     for (at, traces) in (0..).zip([vec![trace(1), trace(2)], vec![], vec![trace(3)]]) {
         let entries = vec![entry("v", at as f64 + 1.0)];
-        let projection = Projection { traces: traces.clone(), ..batch(1, at, at + 1, entries) };
-        assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
-        let Change::Changed { traces: heard, .. } = next(&mut changes).await else {
+        let projection = BatchProjection { traces: traces.clone(), ..batch(1, at, at + 1, entries) };
+        assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Applied);
+        let BoardChange::Changed { traces: heard, .. } = next(&mut changes).await else {
             panic!("nothing was lost")
         };
         assert_eq!(heard, traces);
@@ -201,12 +202,12 @@ async fn replays_and_zombies_change_nothing(store: Store) {
     let mut changes = subscribed(&store).await;
     apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
     apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
-    let before = (store.standing().await.unwrap(), store.snapshot().await.unwrap());
+    let before = (store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap());
     apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
     apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
     // A zombie with another past: what it knows is already counted for.
     apply(&store, 5, 15, vec![owned("a", 99.0, "z", 99.0), owned("b", 1.0, "z", 1.0)]).await;
-    assert_eq!((store.standing().await.unwrap(), store.snapshot().await.unwrap()), before);
+    assert_eq!((store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap()), before);
     apply(&store, 20, 21, vec![owned("a", 3.0, "x", 3.0)]).await;
     let versions =
         [changed(&mut changes).await.0, changed(&mut changes).await.0, changed(&mut changes).await.0];
@@ -215,16 +216,16 @@ async fn replays_and_zombies_change_nothing(store: Store) {
 
 async fn a_missing_batch_is_noticed(store: Store) {
     let store = begun(store).await;
-    let behind = async |projection: Projection| {
-        let before = (store.standing().await.unwrap(), store.snapshot().await.unwrap());
-        assert_eq!(store.project(&projection).await.unwrap(), Projected::Behind);
-        assert_eq!((store.standing().await.unwrap(), store.snapshot().await.unwrap()), before);
+    let behind = async |projection: BatchProjection| {
+        let before = (store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap());
+        assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Behind);
+        assert_eq!((store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap()), before);
     };
     behind(batch(1, 1, 2, vec![entry("a", 1.0)])).await;
     apply(&store, 0, 10, vec![entry("a", 1.0)]).await;
     behind(batch(1, 11, 12, vec![entry("a", 2.0)])).await;
     let mut two = batch(1, 10, 12, vec![entry("a", 2.0)]);
-    two.spans.push(OffsetRange { partition: 1, from: 7, next: 8, last: None });
+    two.offset_ranges.push(OffsetRange { partition: 1, first: 7, next: 8, last_record: None });
     behind(two).await;
     // Also where the batch is a large one.
     behind(batch(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
@@ -237,19 +238,19 @@ async fn a_repair_spares_what_is_later(store: Store) {
     let mut changes = subscribed(&store).await;
     let all_of_it: Vec<_> = (0..3500).map(|at| entry(&format!("v{at:05}"), 1.0)).collect();
     let (head, tail) = all_of_it.split_at(1234);
-    store.restore(1, head).await.unwrap();
+    store.write_snapshot(1, head).await.unwrap();
     // Ordinary projections go on meanwhile.
     apply(&store, 10, 11, vec![entry("v00001", 5.0)]).await;
-    store.restore(1, tail).await.unwrap();
-    store.restore(1, &[]).await.unwrap();
-    store.restored(1, &[(0, 7), (3, 4)]).await.unwrap();
+    store.write_snapshot(1, tail).await.unwrap();
+    store.write_snapshot(1, &[]).await.unwrap();
+    store.commit_snapshot(1, &[(0, 7), (3, 4)]).await.unwrap();
     loop {
         // The projection among them may be told.
-        if next(&mut changes).await == Change::Reset {
+        if next(&mut changes).await == BoardChange::Reset {
             break;
         }
     }
-    assert_eq!(store.standing().await.unwrap().offsets, [(0, 11), (3, 4)]);
+    assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, 11), (3, 4)]);
     let stands = all(&store).await;
     assert_eq!(stands.len(), 3500);
     assert_eq!((&stands[7], &stands[1]), (&owned("v00007", 9.0, "x", 9.0), &entry("v00001", 5.0)));
@@ -258,7 +259,7 @@ async fn a_repair_spares_what_is_later(store: Store) {
 async fn versions_have_no_hole(store: Store) {
     let store = begun(store).await;
     let mut changes = subscribed(&store).await;
-    let mut version = store.snapshot().await.unwrap().version;
+    let mut version = store.boards_snapshot().await.unwrap().version;
     for at in 0..60_u64 {
         // Every third batch changes no video.
         let points = (at / 3) as f64;
@@ -269,8 +270,8 @@ async fn versions_have_no_hole(store: Store) {
             assert_eq!(told, (version, vec![entry("v", points)]));
         }
     }
-    assert_eq!(store.snapshot().await.unwrap().version, version);
-    assert_eq!(store.standing().await.unwrap().offsets, [(0, 60)]);
+    assert_eq!(store.boards_snapshot().await.unwrap().version, version);
+    assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, 60)]);
 }
 
 async fn large_batches_arrive_to_the_last_digit(store: Store) {
@@ -289,7 +290,7 @@ async fn large_batches_arrive_to_the_last_digit(store: Store) {
         told.extend(changed(&mut changes).await.1);
     }
     assert_eq!(told, entries);
-    let page = best(&store, Board::Global, 10_000).await;
+    let page = best(&store, BuiltInBoard::Global, 10_000).await;
     assert_eq!(page.len(), 2500);
     let top = &entries[2499];
     assert_eq!((page[0].score.to_bits(), &page[0].user_id), (top.score.to_bits(), &top.owner));
@@ -299,32 +300,32 @@ async fn a_slow_subscriber_is_told(store: Store) {
     let store = begun(store).await;
     let mut slow = subscribed(&store).await;
     let mut quick = subscribed(&store).await;
-    let count = 3 * CHANGE_QUEUE as u64;
+    let count = 3 * CHANGE_QUEUE_LENGTH as u64;
     for at in 0..count {
         apply(&store, at, at + 1, vec![entry("v", at as f64 + 1.0)]).await;
         changed(&mut quick).await;
     }
     let mut heard = 0;
-    while next(&mut slow).await != Change::Reset {
+    while next(&mut slow).await != BoardChange::Reset {
         heard += 1;
         assert!(heard < count, "the loss is told");
     }
-    let mut version = store.snapshot().await.unwrap().version;
+    let mut version = store.boards_snapshot().await.unwrap().version;
     let mut at = count;
     let points = |at: u64| 1e9 + at as f64;
     apply(&store, at, at + 1, vec![entry("v", points(at))]).await;
     loop {
         match next(&mut slow).await {
             // What was still on its way when the snapshot was taken, which has it, is passed over.
-            Change::Changed { version: told, .. } if told <= version => {}
+            BoardChange::Changed { version: told, .. } if told <= version => {}
             // It overflowed once more while it was emptied: what follows is told, and a later change is told as one.
-            Change::Reset => {
+            BoardChange::Reset => {
                 at += 1;
                 assert!(at < 2 * count, "the queue is emptied at some time");
-                version = store.snapshot().await.unwrap().version;
+                version = store.boards_snapshot().await.unwrap().version;
                 apply(&store, at, at + 1, vec![entry("v", points(at))]).await;
             }
-            Change::Changed { version: told, entries, .. } => {
+            BoardChange::Changed { version: told, entries, .. } => {
                 break assert_eq!((told, entries), (version + 1, vec![entry("v", points(at))]));
             }
         }
@@ -342,7 +343,7 @@ fn model(entries: &[BoardEntry]) -> Ranking {
     let mut ranking = Ranking::default();
     for entry in entries {
         let (video_id, user_id) = (entry.video_id.clone(), entry.owner.clone());
-        ranking.set(&Ranked { video_id, score: entry.score, user_id });
+        ranking.set_score(&RankedVideo { video_id, score: entry.score, user_id });
     }
     ranking
 }
@@ -357,15 +358,15 @@ async fn ties_stand_in_byte_order(store: Store) {
     let ranking = model(&entries);
     let mut expected: Vec<_> = entries.iter().collect();
     expected.sort_by_key(|entry| std::cmp::Reverse(entry.video_id.as_str().as_bytes()));
-    assert_eq!(best(&store, Board::Global, 100).await, ranking.top(None));
+    assert_eq!(best(&store, BuiltInBoard::Global, 100).await, ranking.best_videos(None));
     // From every place, also from places where no video stands (any more).
     let gone = ["0", "b", "aä", "zz", "\u{10ffff}"].map(|id| entry(id, 7.0));
     let moved = [entry("a", 7.5), entry("best", 7.0), entry("ä", -2.0), entry("{", f64::INFINITY)];
     for from in entries.iter().chain(&gone).chain(&moved) {
-        let start = PageStart::After(Cursor { score: from.score, video_id: from.video_id.clone() });
-        let page = page_of(&store, Board::Global, &start, 3).await;
+        let start = PageStart::After(BoardCursor { score: from.score, video_id: from.video_id.clone() });
+        let page = page_of(&store, BuiltInBoard::Global, &start, 3).await;
         let position = ranking.position_after(from.score, &from.video_id);
-        assert_eq!(page, ranking.stretch(position, 3), "after {from:?}");
+        assert_eq!(page, ranking.page(position, 3), "after {from:?}");
     }
 }
 
@@ -374,11 +375,11 @@ async fn pages_lead_through_a_moving_board(store: Store) {
     let id = |at: u32| format!("{}{at}", ODD[at as usize % ODD.len()]);
     let entries: Vec<_> = (0..10_000).map(|at| entry(&id(at), f64::from(at % 7))).collect();
     apply(&store, 0, 1, entries.clone()).await;
-    let mut seen: Vec<Ranked> = Vec::new();
+    let mut seen: Vec<RankedVideo> = Vec::new();
     let mut moved = HashSet::new();
     let mut start = PageStart::Best;
     for round in 1.. {
-        let page = page_of(&store, Board::Global, &start, 333).await;
+        let page = page_of(&store, BuiltInBoard::Global, &start, 333).await;
         let Some(last) = page.last() else { break };
         start = PageStart::after(last);
         // The cursor's own video moves away every other time, and some others move anywhere.
@@ -392,7 +393,7 @@ async fn pages_lead_through_a_moving_board(store: Store) {
         apply(&store, u64::from(round), u64::from(round) + 1, bumped).await;
     }
     let still: Vec<_> = seen.into_iter().filter(|line| !moved.contains(&line.video_id)).collect();
-    let mut expected = model(&entries).top(None);
+    let mut expected = model(&entries).best_videos(None);
     expected.retain(|line| !moved.contains(&line.video_id));
     assert!(expected.len() > 8_000 && moved.len() > 500, "the check checks something");
     assert!(still == expected, "who did not move is seen once and in order");
@@ -409,36 +410,40 @@ async fn a_mirror_follows_two_writers(store: Store) {
                 // Both move the shared videos, with numbers that the other's may be above.
                 let own = entry(&format!("own {partition} {}", at % 5), at as f64);
                 let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
-                let spans = vec![OffsetRange { partition, from: at, next: at + 1, last: None }];
-                let projection =
-                    Projection { generation: 1, spans, entries: vec![own, shared], traces: Vec::new() };
-                assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
+                let spans = vec![OffsetRange { partition, first: at, next: at + 1, last_record: None }];
+                let projection = BatchProjection {
+                    generation: 1,
+                    offset_ranges: spans,
+                    entries: vec![own, shared],
+                    traces: Vec::new(),
+                };
+                assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Applied);
             }
         })
     });
     // As a subscriber should: take a snapshot, apply what is newer, start over at a loss or a hole.
-    let start = store.snapshot().await.unwrap();
+    let start = store.boards_snapshot().await.unwrap();
     let mut version = start.version;
     let mut mirror: BTreeMap<VideoId, BoardEntry> =
         start.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect();
     for writer in writers {
         writer.await.unwrap();
     }
-    let end = store.snapshot().await.unwrap();
+    let end = store.boards_snapshot().await.unwrap();
     while version < end.version {
         match next(&mut changes).await {
-            Change::Changed { version: told, entries, .. } if told == version + 1 => {
+            BoardChange::Changed { version: told, entries, .. } if told == version + 1 => {
                 version = told;
                 mirror.extend(entries.into_iter().map(|entry| (entry.video_id.clone(), entry)));
             }
-            Change::Changed { version: told, .. } if told <= version => {}
+            BoardChange::Changed { version: told, .. } if told <= version => {}
             _ => {
-                let again = store.snapshot().await.unwrap();
+                let again = store.boards_snapshot().await.unwrap();
                 version = again.version;
                 mirror = again.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect();
             }
         }
     }
     assert_eq!(mirror.into_values().collect::<Vec<_>>(), sorted(&end));
-    assert_eq!(store.standing().await.unwrap().offsets, [(0, BATCHES), (1, BATCHES)]);
+    assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, BATCHES), (1, BATCHES)]);
 }

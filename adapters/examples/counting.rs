@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
-use liverank_adapters::event_log::PARTITIONS;
+use liverank_adapters::event_log::CREATED_PARTITIONS;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::ranking_store::redis::RedisRanking;
-use liverank_adapters::ranking_store::{Change, RankingStore};
+use liverank_adapters::ranking_store::{BoardChange, RankingStore};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_adapters::{Archive, EventLog};
 use liverank_core::Interaction;
@@ -224,8 +224,8 @@ async fn open_archive(database: &str) -> BenchResult<MongoArchive> {
 }
 
 async fn counted_records(archive: &MongoArchive) -> BenchResult<u64> {
-    let partitions: Vec<u32> = (0..PARTITIONS).collect();
-    Ok(archive.offsets(&partitions).await?.iter().map(|position| position.next).sum())
+    let partitions: Vec<u32> = (0..CREATED_PARTITIONS).collect();
+    Ok(archive.partition_positions(&partitions).await?.iter().map(|position| position.next_offset).sum())
 }
 
 async fn archive_position(database: &str) -> BenchResult<Value> {
@@ -248,7 +248,7 @@ async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
 async fn shown_records(stores: &[Arc<dyn RankingStore>]) -> BenchResult<u64> {
     let mut fewest = u64::MAX;
     for store in stores {
-        let standing = store.standing().await?;
+        let standing = store.checkpoint().await?;
         fewest = fewest.min(standing.offsets.iter().map(|(_, next)| next).sum());
     }
     Ok(fewest)
@@ -259,7 +259,7 @@ async fn measure_boards(database: &str, total: u64, prefix: &str, declared: &str
     let ranking: Arc<dyn RankingStore> = Arc::new(open_boards(prefix)?);
     let declared = DeclaredBoards::read(&serde_json::from_str(declared)?)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
-    let declared = declared.keys(now).into_iter().map(|key| ranking.declared(&key));
+    let declared = declared.keys(now).into_iter().map(|key| ranking.declared_board(&key));
     let stores: Vec<_> = std::iter::once(Arc::clone(&ranking)).chain(declared).collect();
     let (mut counted, mut shown) = (GrowthMeter::default(), GrowthMeter::default());
     let (mut count, mut on_boards) = (0, 0);
@@ -307,7 +307,7 @@ async fn measure_latency(
     prefix: &str,
 ) -> BenchResult<Value> {
     let boards = open_boards(prefix)?;
-    let mut changes = boards.changes().await?;
+    let mut changes = boards.subscribe_changes().await?;
     let topic = topic.to_owned();
     let begun = Instant::now() + Duration::from_millis(500);
     let sending = tokio::task::spawn_blocking(move || {
@@ -320,7 +320,7 @@ async fn measure_latency(
     while (waits.len() as u64) < probes && Instant::now() < deadline {
         let Ok(Some(change)) = tokio::time::timeout(TIMEOUT, changes.recv()).await else { break };
         let now = Instant::now();
-        let Change::Changed { entries, .. } = change else { continue };
+        let BoardChange::Changed { entries, .. } = change else { continue };
         for entry in entries {
             let Some(nth) = entry.video_id.as_str().strip_prefix("probe-") else { continue };
             let nth: u64 = nth.parse()?;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
-use liverank_adapters::event_log::{ConsumerEvent, Start};
+use liverank_adapters::event_log::{ConsumerEvent, ReadStart};
 use liverank_adapters::{Archive, EventLog};
 use liverank_core::Interaction;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange};
 use mongodb::bson::doc;
 use serde_json::json;
 
@@ -74,12 +74,13 @@ async fn measure_reads(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>>
     let total: u64 = log.end_offsets().await?.iter().sum();
     println!("end offsets: {:?}", begun.elapsed());
     let begun = Instant::now();
-    let mut consumer = log.consume().await?;
+    let mut consumer = log.join_consumers().await?;
     let (mut first, mut seen) = (None, 0);
     while seen < total {
-        match consumer.poll(20_000, Duration::from_millis(200)).await? {
+        match consumer.next_event(20_000, Duration::from_millis(200)).await? {
             ConsumerEvent::Assigned(partitions) => {
-                let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 0)).collect();
+                let offsets: Vec<_> =
+                    partitions.into_iter().map(|at| ReadStart::without_previous(at, 0)).collect();
                 println!("assigned after {:?}", begun.elapsed());
                 consumer.start(&offsets).await?;
                 first = Some(Instant::now());
@@ -97,7 +98,7 @@ async fn measure_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
     config.database = name.to_owned();
     let archive = MongoArchive::new(config).await?;
-    archive.open(&Rules::default()).await?;
+    archive.open(&CountingRules::default()).await?;
     let mut next = 0;
     for (events, videos, share) in
         [(1, 1, 0), (1000, 65, 0), (5000, 162, 0), (20_000, 292, 0), (5000, 162, 10)]
@@ -120,11 +121,16 @@ async fn measure_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
             });
             let records = records.collect::<Result<Vec<_>, _>>()?;
             let batch = Batch {
-                spans: vec![OffsetRange { partition: 0, from: next, next: next + events, last: None }],
+                offset_ranges: vec![OffsetRange {
+                    partition: 0,
+                    first: next,
+                    next: next + events,
+                    last_record: None,
+                }],
                 records,
             };
             let begun = Instant::now();
-            archive.commit(&batch).await?;
+            archive.commit_batch(&batch).await?;
             took.push(begun.elapsed());
             next += events;
         }
@@ -148,7 +154,7 @@ async fn measure_unique_commits(name: &str) -> Result<(), Box<dyn std::error::Er
         config.database = format!("{name}-{unique}");
         let database = mongodb::Client::with_uri_str(&config.uri).await?.database(&config.database);
         let archive = MongoArchive::new(config).await?;
-        archive.open(&Rules { unique: unique.parse()?, ..Rules::default() }).await?;
+        archive.open(&CountingRules { unique: unique.parse()?, ..CountingRules::default() }).await?;
         let mut next = 0;
         for kind in ["like", "like", "unlike"] {
             let mut took = Vec::new();
@@ -160,9 +166,9 @@ async fn measure_unique_commits(name: &str) -> Result<(), Box<dyn std::error::Er
                     Ok(LogRecord { partition: 0, offset: next + at, broker_time: 1_700_000_000_000, event })
                 });
                 let records = records.collect::<Result<Vec<_>, _>>()?;
-                let span = OffsetRange { partition: 0, from: next, next: next + EVENTS, last: None };
+                let span = OffsetRange { partition: 0, first: next, next: next + EVENTS, last_record: None };
                 let begun = Instant::now();
-                archive.commit(&Batch { spans: vec![span], records }).await?;
+                archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await?;
                 took.push(begun.elapsed());
                 next += EVENTS;
             }

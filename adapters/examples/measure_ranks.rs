@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use liverank_adapters::RankingStore;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::redis::RedisRanking;
-use liverank_adapters::ranking_store::{Board, BoardEntry, PageStart, Projection};
+use liverank_adapters::ranking_store::{BatchProjection, BoardEntry, BuiltInBoard, PageStart};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::{UserId, VideoId};
 
@@ -55,16 +55,16 @@ async fn measure_store(name: &str, store: &dyn RankingStore, videos: u32) -> Res
     for first in (0..videos).step_by(VIDEOS_A_WRITE as usize) {
         let chunk = first..videos.min(first + VIDEOS_A_WRITE);
         let entries: Result<Vec<_>, _> = chunk.map(|at| entry(at, f64::from(at % DISTINCT_SCORES))).collect();
-        store.restore(1, &entries?).await?;
+        store.write_snapshot(1, &entries?).await?;
     }
-    store.restored(1, &[]).await?;
+    store.commit_snapshot(1, &[]).await?;
     println!("{name}: {videos} videos on two boards in {:?}", begun.elapsed());
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
     for question in 0..QUESTIONS_OF_EACH_SORT {
         let at = question.wrapping_mul(2_654_435_761) % videos;
         let video = video_id(at)?;
         let begun = Instant::now();
-        let places = store.places(&video).await?;
+        let places = store.places_of_video(&video).await?;
         took[0].push(begun.elapsed());
         // Above it: the videos of greater scores, and of those with the same, the ones of greater ids.
         let (points, rest) = (at % DISTINCT_SCORES, videos % DISTINCT_SCORES);
@@ -73,14 +73,21 @@ async fn measure_store(name: &str, store: &dyn RankingStore, videos: u32) -> Res
             (points + 1..DISTINCT_SCORES).map(with).sum::<u32>() + with(points) - at / DISTINCT_SCORES - 1;
         assert_eq!(places.global.rank, Some(u64::from(above) + 1), "exact");
         let begun = Instant::now();
-        let page = store.page(Board::Global, &PageStart::Around(video.clone()), 11).await?;
+        let page = store.board_page(BuiltInBoard::Global, &PageStart::Around(video.clone()), 11).await?;
         took[1].push(begun.elapsed());
         assert!(page.is_some_and(|page| page.lines.iter().any(|line| line.video_id == video)));
     }
     for change in 0..QUESTIONS_OF_EACH_SORT {
         let entries = vec![entry(change, f64::from(DISTINCT_SCORES + change))?];
         let begun = Instant::now();
-        store.project(&Projection { generation: 1, spans: vec![], entries, traces: Vec::new() }).await?;
+        store
+            .project_batch(&BatchProjection {
+                generation: 1,
+                offset_ranges: vec![],
+                entries,
+                traces: Vec::new(),
+            })
+            .await?;
         took[2].push(begun.elapsed());
     }
     for (what, mut took) in ["places", "11 lines around", "a new score"].into_iter().zip(took) {

@@ -5,7 +5,7 @@
 //! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also where the
 //!    store has lost what it held, or falls back to a copy. The same holds for terms. What cannot have been minted
 //!    ([`liverank_core::epoch`]) is refused, and where it is stored already, it is as if it were not there.
-//! 3. Whoever subscribed hears of every change; a hole in the versions means that a fresh [`AssignmentStore::load`] is
+//! 3. Whoever subscribed hears of every change; a hole in the versions means that a fresh [`AssignmentStore::load_assignments`] is
 //!    due.
 //! 4. What is done under a term is refused once a later one has begun, in the same atomic step. A term later than the
 //!    store's own is believed: the store has lost it.
@@ -13,9 +13,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use liverank_core::epoch::is_plausible;
-pub use liverank_core::handover::Closing;
-use liverank_core::handover::{Assigned, Held, Lease, Share};
+use liverank_core::epoch::is_plausible_epoch;
+pub use liverank_core::handover::CordonLevel;
+use liverank_core::handover::{AssignedReaders, HeldVideo, PlannerLease, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ fn now_micros() -> u64 {
 
 /// An error for an epoch or term that cannot have been minted by now: believed, it would be the last one.
 fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
-    if is_plausible(seen, now_micros()) {
+    if is_plausible_epoch(seen, now_micros()) {
         return Ok(());
     }
     let reason = format!("epoch or term {seen} was seen, above any that can have been minted");
@@ -46,22 +46,22 @@ fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreErr
 
 /// Which readers serve a video, under which epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
+pub struct VideoAssignment {
     /// The video.
     pub video_id: VideoId,
     /// Its readers and its epoch.
-    pub assigned: Assigned,
+    pub assigned_readers: AssignedReaders,
 }
 
-impl Assignment {
+impl VideoAssignment {
     /// Of two assignments of a video the one with the greater epoch is in force.
     pub const fn epoch(&self) -> u64 {
-        self.assigned.epoch
+        self.assigned_readers.epoch
     }
 
     /// Its readers, at least one.
-    pub fn readers(&self) -> &[Share] {
-        &self.assigned.readers
+    pub fn readers(&self) -> &[ReaderShare] {
+        &self.assigned_readers.readers
     }
 }
 
@@ -92,7 +92,7 @@ pub struct ReaderRecord {
     /// The highest epoch it has seen.
     pub highest_epoch: u64,
     /// Every video that it has viewers of or holds ready.
-    pub videos: Vec<Held>,
+    pub videos: Vec<HeldVideo>,
     /// Comments written to viewers since its start.
     pub messages_sent: u64,
     /// Viewers who came in the last minute and had been somewhere before.
@@ -108,34 +108,34 @@ pub struct ReaderRecord {
 
 /// All assignments at one version of the store.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
+pub struct AssignmentSnapshot {
     /// Changes of later versions apply to it.
     pub version: u64,
     /// Every assignment.
-    pub assignments: Vec<Assignment>,
+    pub assignments: Vec<VideoAssignment>,
 }
 
 /// The outcome of a compare-and-set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Swapped {
-    /// Done; this is in force now (after [`AssignmentStore::remove`]: was in force).
-    Stored(Assignment),
+pub enum SwapOutcome {
+    /// Done; this is in force now (after [`AssignmentStore::remove_assignment`]: was in force).
+    Stored(VideoAssignment),
     /// Somebody else was first; this is in force (`None`: it has been removed).
-    Conflict(Option<Assignment>),
+    Conflict(Option<VideoAssignment>),
     /// It was ordered under a term that is over; this one has begun.
     Fenced(u64),
 }
 
 /// Who plans. It holds on as long as `beat` changes, on the observer's own clock, and until somebody mints a later one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Term {
+pub struct PlannerTerm {
     /// Of two planners, the one with the greater term is in office.
     pub term: u64,
     /// Its name; empty for one whose name the store has lost.
     pub holder: String,
     /// The lease shown last, by this planner or one before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
+    pub lease: Option<PlannerLease>,
     /// Differs with every [`AssignmentStore::renew_term`].
     pub beat: u64,
 }
@@ -144,40 +144,40 @@ pub struct Term {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TermGrant {
     /// This is in force now.
-    Held(Term),
+    Held(PlannerTerm),
     /// The term of another planner is in force (`None`: no term is).
-    Lost(Option<Term>),
+    Lost(Option<PlannerTerm>),
 }
 
 /// A reader that takes no new videos because a planner said so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cordon {
+pub struct ReaderCordon {
     /// The reader.
     pub reader: ReaderId,
     /// The way in which the reader is closed.
-    pub closing: Closing,
+    pub closing: CordonLevel,
     /// The reason, in the planner's words.
     pub why: String,
 }
 
 /// The planner's term and its cordons.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Orders {
+pub struct PlannerOrders {
     /// The term of the planner; `None`: nobody plans.
-    pub term: Option<Term>,
+    pub planner_term: Option<PlannerTerm>,
     /// The closed readers, in the order of their names.
-    pub cordons: Vec<Cordon>,
+    pub cordons: Vec<ReaderCordon>,
 }
 
 /// A change, as subscribers hear it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum AssignmentChange {
     /// This is in force now.
     Assigned {
         /// One more than the version before.
         version: u64,
         /// The assignment.
-        assignment: Assignment,
+        assignment: VideoAssignment,
     },
     /// The video is no longer assigned.
     Removed {
@@ -194,59 +194,59 @@ pub enum Change {
 #[async_trait]
 pub trait AssignmentStore: Send + Sync {
     /// Reads all assignments.
-    async fn load(&self) -> Result<State, StoreError>;
+    async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError>;
 
     /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: has none). The new epoch is
     /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows; a `seen` that
     /// cannot have been minted is refused as [`StoreError::Unusable`]. `term`: the planner's whose order
     /// this is; `None` for what a manager does by itself.
-    async fn assign(
+    async fn assign_video(
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[Share],
+        readers: &[ReaderShare],
         seen: u64,
         term: Option<u64>,
-    ) -> Result<Swapped, StoreError>;
+    ) -> Result<SwapOutcome, StoreError>;
 
     /// Removes an assignment if it still has epoch `expected`.
-    async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError>;
+    async fn remove_assignment(&self, video: &VideoId, expected: u64) -> Result<SwapOutcome, StoreError>;
 
     /// Notes a reader's heartbeat.
-    async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError>;
+    async fn note_heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError>;
 
     /// The readers as they last reported.
-    async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError>;
+    async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError>;
 
     /// Forgets a reader that is gone, if its last heartbeat still is `beat`.
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError>;
 
     /// Reads the planner's term and which readers are closed.
-    async fn orders(&self) -> Result<Orders, StoreError>;
+    async fn planner_orders(&self) -> Result<PlannerOrders, StoreError>;
 
     /// Begins a term of `holder`, later than all before it and than `seen`, if the term in force still is `expected`
     /// (0: none). Without a `lease`, the one shown last stays: one who comes back with an older one is still known.
     async fn mint_term(
         &self,
         holder: &str,
-        lease: Option<&Lease>,
+        lease: Option<&PlannerLease>,
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError>;
 
     /// Shows that the planner of `term` is still there: its `beat` is any number that it did not say before. A lease
     /// that is known stays where `term` has none.
-    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError>;
+    async fn renew_term(&self, term: &PlannerTerm) -> Result<TermGrant, StoreError>;
 
     /// Closes a reader, or (`None`) opens it again. Returns `Some` with the term in force where `term` is over.
-    async fn cordon(
+    async fn set_cordon(
         &self,
         term: u64,
         reader: &ReaderId,
-        cordon: Option<&Cordon>,
+        cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError>;
 
-    /// Changes from now on. The first item is always [`Change::Reset`]; one who reads too slowly gets it again.
+    /// Changes from now on. The first item is always [`AssignmentChange::Reset`]; one who reads too slowly gets it again.
     /// Reconnects by itself while the receiver lives.
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError>;
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError>;
 }

@@ -9,7 +9,7 @@ use liverank_core::Millis;
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// The machine's clock; 0 where it stands before 1970.
-pub fn system() -> Clock {
+pub fn system_clock() -> Clock {
     Arc::new(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as Millis)
     })

@@ -4,8 +4,8 @@
 //! Promises of every implementation, checked by `adapters-testkit/src/comment_bus.rs`:
 //! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in the
 //!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
-//! 2. The last comments of a video are kept ([`KEEP_COMMENTS`], as far as [`KEEP_BYTES`] have room for them), for at least a while
-//!    ([`KEEP_SECONDS`]); publishing one again changes nothing.
+//! 2. The last comments of a video are kept ([`KEPT_COMMENTS_PER_VIDEO`], as far as [`KEPT_BYTES_PER_VIDEO`] have room for them), for at least a while
+//!    ([`KEPT_SECONDS`]); publishing one again changes nothing.
 //! 3. A comment that a published deletion removes is kept no longer, and is not handed out again: whoever asks for it is
 //!    told that it was removed, or to ask the archive.
 //! 4. It may lose everything at any time. The archive has every comment, and readers compare heads to find what they
@@ -23,17 +23,17 @@ pub mod embedded;
 pub mod redis;
 
 /// How many comments of a video are kept, at least: what a reconnecting viewer may ask for at most.
-pub const KEEP_COMMENTS: usize = 1000;
+pub const KEPT_COMMENTS_PER_VIDEO: usize = 1000;
 /// What the kept comments of a video may take together, as they are published: the thousand that are promised, of 4 KB each in
 /// the mean. Longer ones would take 17 MB. The archive has those that there is no room for. The newest one is kept, whatever it takes.
-pub const KEEP_BYTES: usize = 4 * 1024 * 1024;
+pub const KEPT_BYTES_PER_VIDEO: usize = 4 * 1024 * 1024;
 /// How long a video's last comments are kept after the newest one: longer than a viewer stays away, short enough that
 /// videos nobody talks about any more cost no memory.
-pub const KEEP_SECONDS: u64 = 3600;
+pub const KEPT_SECONDS: u64 = 3600;
 
 /// Deliveries kept for a subscriber who is slow: a burst over all its videos, and in the worst case (the longest comments
 /// in four-byte characters) 64 MiB.
-pub const DELIVERY_QUEUE: usize = 4096;
+pub const DELIVERY_QUEUE_LENGTH: usize = 4096;
 
 /// The trace of a comment, among those of a batch.
 fn trace_of(traces: &[(CommentId, TraceContext)], comment: &Comment) -> Option<TraceContext> {
@@ -58,9 +58,9 @@ pub enum Delivery {
 
 /// Where a video's comments stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct ChannelHead {
     /// Which count.
-    pub numbering: CommentEpoch,
+    pub comment_epoch: CommentEpoch,
     /// The number of the last comment.
     pub seq: u64,
 }
@@ -79,7 +79,11 @@ pub trait Subscription: Send + Sync {
 #[async_trait]
 pub trait CommentBus: Send + Sync {
     /// Publishes comments, those of a video in the order given, and keeps them among the last ones. At least once.
-    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish_comments(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+    ) -> Result<(), StoreError> {
         self.publish_traced(numbering, comments, &[]).await
     }
 
@@ -93,13 +97,14 @@ pub trait CommentBus: Send + Sync {
 
     /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets
     /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.
-    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError>;
+    async fn new_subscription(&self)
+    -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError>;
 
     /// The kept comments of a video with sequence numbers above `after`, oldest first, at most `limit`.
     ///
     /// `Some(vec![])`: `after` is the last kept comment of this comment epoch, so there is none above it. `None`: the
     /// next one (`after + 1`) is not kept, or the kept comments are of another comment epoch; ask the archive.
-    async fn recent(
+    async fn recent_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
@@ -108,5 +113,5 @@ pub trait CommentBus: Send + Sync {
     ) -> Result<Option<Vec<Comment>>, StoreError>;
 
     /// The last kept comment of each video, in their order; `None` where none is kept.
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError>;
+    async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError>;
 }

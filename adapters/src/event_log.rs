@@ -27,11 +27,11 @@ pub mod embedded;
 pub mod kafka;
 
 /// The name of the topic, unless configured otherwise.
-pub const TOPIC: &str = "video_interactions";
+pub const DEFAULT_TOPIC: &str = "video_interactions";
 /// Appended to the topic's name for what cannot be read.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
 /// Partitions of a topic that we create.
-pub const PARTITIONS: u32 = 12;
+pub const CREATED_PARTITIONS: u32 = 12;
 
 /// Where an append landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct RawRecord {
 
 impl RawRecord {
     /// What it is besides its place.
-    pub fn mark(&self) -> RecordFingerprint {
+    pub fn fingerprint(&self) -> RecordFingerprint {
         RecordFingerprint::of(self.broker_time, &self.value)
     }
 
@@ -91,20 +91,20 @@ impl RawRecord {
 
 /// From where a partition is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
+pub struct ReadStart {
     /// The partition.
     pub partition: u32,
     /// The first offset to read.
     pub offset: u64,
     /// The mark of the record before it, where that was read. If the log still holds an offset before this one, it has
     /// to be that record's.
-    pub after: Option<RecordFingerprint>,
+    pub previous_record: Option<RecordFingerprint>,
 }
 
-impl Start {
+impl ReadStart {
     /// From an offset on, whatever stands before it.
-    pub const fn unmarked(partition: u32, offset: u64) -> Self {
-        Self { partition, offset, after: None }
+    pub const fn without_previous(partition: u32, offset: u64) -> Self {
+        Self { partition, offset, previous_record: None }
     }
 }
 
@@ -114,11 +114,11 @@ pub struct ReadRange {
     /// The partition.
     pub partition: u32,
     /// The first offset to read.
-    pub from: u64,
+    pub first: u64,
     /// The offset after the last one to read.
-    pub to: u64,
-    /// As in [`Start`].
-    pub after: Option<RecordFingerprint>,
+    pub end: u64,
+    /// As in [`ReadStart`].
+    pub previous_record: Option<RecordFingerprint>,
 }
 
 /// A record that could not be read, on its way to the dead letters.
@@ -134,12 +134,12 @@ pub struct DeadLetter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
     /// Its place among the dead letters.
-    pub place: RecordPosition,
+    pub letter_position: RecordPosition,
     /// When it became a dead letter, by the log's clock.
     pub dead_lettered_at: Millis,
     /// Where it was in the log; `None` where whoever wrote it did not say. Several of the same origin are one: a
     /// consumer that dies after it wrote one writes it again.
-    pub origin: Option<Origin>,
+    pub origin: Option<LetterOrigin>,
     /// Why it could not be read; empty where whoever wrote it did not say.
     pub reason: String,
     /// Its key, if any.
@@ -155,7 +155,7 @@ pub type LetterFilter<'a> = &'a (dyn Fn(&StoredDeadLetter) -> bool + Send + Sync
 
 /// For how long a log keeps its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retention {
+pub enum RecordRetention {
     /// For good: until somebody removes them.
     ForGood,
     /// For at most this long after they were appended.
@@ -168,9 +168,9 @@ pub enum Retention {
 
 /// Where a dead letter was in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub struct LetterOrigin {
     /// Its place.
-    pub place: RecordPosition,
+    pub log_position: RecordPosition,
     /// When the log took it, by the log's clock.
     pub broker_time: Millis,
 }
@@ -198,15 +198,19 @@ pub trait LogConsumer: Send {
     ///
     /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip. Where the log may be another
     /// one since it was started, a partition is revoked and assigned again, so that its start is checked again.
-    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError>;
+    async fn next_event(
+        &mut self,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<ConsumerEvent, StoreError>;
 
     /// Reads each partition from its offset on (inclusive). Also used to go back after a fenced batch. Partitions
     /// that are not owned (any more) are passed over. Where the log is not the one that was read before, this or a poll
     /// after it, before any record of the partition, is [`StoreError::Unusable`].
-    async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError>;
+    async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError>;
 
     /// Tells the log how far the group is, for lag monitoring only: the archive's offsets are the ones that count.
-    async fn report(&mut self, offsets: &[(u32, u64)]);
+    async fn report_offsets(&mut self, offsets: &[(u32, u64)]);
 }
 
 /// Reads stretches of the log, outside of any group.
@@ -214,15 +218,15 @@ pub trait LogConsumer: Send {
 pub trait LogReader: Send {
     /// Up to `max_records` records (one at least is asked for), in offset order within each partition; none once all
     /// stretches have been read. Whoever drops it while it runs has to drop the reader, too: the records may be lost.
-    async fn next(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError>;
+    async fn next_records(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError>;
 }
 
 /// Reads dead letters.
 #[async_trait]
 pub trait LetterReader: Send {
     /// Up to `max_letters` letters, in the order of their places within each partition of theirs; none at the end.
-    /// Dropping it is as with [`LogReader::next`].
-    async fn next(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError>;
+    /// Dropping it is as with [`LogReader::next_records`].
+    async fn next_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError>;
 }
 
 /// The log.
@@ -250,27 +254,30 @@ pub trait EventLog: Send + Sync {
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
     /// Joins the group of consumers.
-    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
+    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
 
     /// The offset after the last record of each partition, by partition number from 0.
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError>;
 
     /// The first offset that each partition still holds, by partition number from 0; where it holds none, its end.
-    async fn beginnings(&self) -> Result<Vec<u64>, StoreError>;
+    async fn first_offsets(&self) -> Result<Vec<u64>, StoreError>;
 
     /// Reads these stretches, each of another partition, as they are. A stretch that the log does not hold as a whole,
     /// and one whose mark is another, is [`StoreError::Unusable`], here or when it is read.
-    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError>;
+    async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError>;
 
     /// Reads the dead letters that are there now: all of them, or the one at a place of theirs (none, if none is there).
-    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError>;
+    async fn read_dead_letters(
+        &self,
+        only: Option<RecordPosition>,
+    ) -> Result<Box<dyn LetterReader>, StoreError>;
 
     /// Removes dead letters that are there now, those that `is_meant` says. Letters that come meanwhile are not looked at.
     /// Returns how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
-    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
+    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
 
     /// For how long records are kept.
-    async fn retention(&self) -> Result<Retention, StoreError>;
+    async fn record_retention(&self) -> Result<RecordRetention, StoreError>;
 
     /// Topics for other systems beside the log; `None` where it is not on Kafka.
     fn export_topics(&self) -> Option<&dyn ExportTopics> {
@@ -278,7 +285,7 @@ pub trait EventLog: Send + Sync {
     }
 
     /// Whether the log can be written to as far as this process knows, without asking it: what `/readyz` shows.
-    fn health(&self) -> Result<(), StoreError>;
+    fn write_health(&self) -> Result<(), StoreError>;
 }
 
 /// The error for a log that is not the one that was read before. `log` names it; `seen` says what it has instead of the

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, VideoState};
 use liverank_core::decays::{CountedDecay, CountedDecays, Decay, DecayedScore, RunPart};
-use liverank_core::handover::Held;
+use liverank_core::handover::HeldVideo;
 use liverank_core::moderation::reports::{CommentReport, ReportDecision};
 use liverank_core::moderation::{
-    Action, ActorRole, Changed, HeldComment, Moderation, ReportOutcome, ReportReason, ReportedComment,
-    Restriction, Rule, RuleChange, RuleName, Scope, ScopeRules,
+    ActorRole, ChangedRule, HeldComment, Moderation, ModerationAction, ReportOutcome, ReportReason,
+    ReportedComment, Restriction, RuleChange, RuleName, RuleScope, ScopeRules, UserRestriction,
 };
 use liverank_core::score::{Counters, Weights};
 use liverank_core::windows::{CountedKind, CountedWindows, WindowKind};
@@ -23,7 +23,7 @@ use crate::assignment_store::ReaderRecord;
 mod shared;
 
 /// Checks a format that is JSON, or is written as JSON in its fixture.
-pub fn check<T: PartialEq + Debug, E: Debug>(
+pub fn check_json_fixture<T: PartialEq + Debug, E: Debug>(
     name: &'static str,
     today: &T,
     write: impl Fn(&T) -> Value,
@@ -39,7 +39,7 @@ pub fn json(bytes: &[u8]) -> Value {
 }
 
 /// A comment that replies to another one.
-pub fn comment() -> Comment {
+pub fn fixture_comment() -> Comment {
     let id = |id| CommentId::parse(id).expect("an id");
     Comment {
         id: id("c-2"),
@@ -54,26 +54,26 @@ pub fn comment() -> Comment {
 }
 
 /// An entry that says that a comment was removed.
-pub fn deletion() -> Comment {
+pub fn fixture_deletion() -> Comment {
     let comment_id = CommentId::parse("c-1").expect("an id");
     let entry = EntryKind::Deleted { comment_id, of: 11, role: ActorRole::Author };
-    Comment { text: String::new(), reply_to: None, entry, ..comment() }
+    Comment { text: String::new(), reply_to: None, entry, ..fixture_comment() }
 }
 
 /// An entry that says which comment is pinned.
-pub fn pin() -> Comment {
+pub fn fixture_pin() -> Comment {
     let entry = EntryKind::Pinned { comment_id: CommentId::parse("c-1").ok(), of: 11 };
-    Comment { text: String::new(), reply_to: None, entry, ..comment() }
+    Comment { text: String::new(), reply_to: None, entry, ..fixture_comment() }
 }
 
 /// A comment of a user who is shadow-banned.
-pub fn shadowed() -> Comment {
-    Comment { entry: EntryKind::Shadowed, ..comment() }
+pub fn fixture_shadowed() -> Comment {
+    Comment { entry: EntryKind::Shadowed, ..fixture_comment() }
 }
 
 /// A comment that waits for a moderator.
-pub fn held() -> HeldComment {
-    let Comment { id, video_id: video, user_id: user, text, reply_to, timestamp, .. } = comment();
+pub fn fixture_held() -> HeldComment {
+    let Comment { id, video_id: video, user_id: user, text, reply_to, timestamp, .. } = fixture_comment();
     HeldComment {
         id,
         video,
@@ -87,8 +87,8 @@ pub fn held() -> HeldComment {
 }
 
 /// A comment that was reported and decided on.
-pub fn reported() -> ReportedComment {
-    let Comment { id, video_id: video, timestamp: at, .. } = comment();
+pub fn fixture_reported() -> ReportedComment {
+    let Comment { id, video_id: video, timestamp: at, .. } = fixture_comment();
     let user = |id| UserId::parse(id).expect("an id");
     let report = CommentReport {
         user: user("ben"),
@@ -119,9 +119,9 @@ pub fn comment_rules() -> RuleChange {
         by: UserId::parse("mia").expect("an id"),
         at: 1_700_000_000_250,
     };
-    let scope = Scope::Video(VideoId::parse("cats").expect("an id"));
-    let what = Changed::Comments { scope, rules: Some(Arc::new(rules)) };
-    RuleChange { key: "comments/video/cats".to_owned(), revision: 8, what }
+    let scope = RuleScope::Video(VideoId::parse("cats").expect("an id"));
+    let what = ChangedRule::CommentRules { scope, rules: Some(Arc::new(rules)) };
+    RuleChange { key: "comments/video/cats".to_owned(), revision: 8, changed_rule: what }
 }
 
 /// Windows that are counted.
@@ -170,12 +170,12 @@ pub fn video() -> VideoState {
         decayed: [decayed("120", 9), decayed("30 1 20 0 0 0 7", 10)].into_iter().collect(),
         corrections: 8,
         metadata: Metadata::read(&serde_json::json!({"title": "Cats"})).ok(),
-        removed: Some(ActorRole::Service),
+        removed_by: Some(ActorRole::Service),
     }
 }
 
 /// Weights of which none is as another one.
-pub const WEIGHTS: Weights = Weights {
+pub const DISTINCT_WEIGHTS: Weights = Weights {
     view: 1,
     like: 20,
     comment: 300,
@@ -186,24 +186,24 @@ pub const WEIGHTS: Weights = Weights {
 };
 
 /// A restriction.
-pub fn muted() -> RuleChange {
+pub fn fixture_mute() -> RuleChange {
     let user = |id| UserId::parse(id).expect("an id");
-    let rule = Rule {
+    let rule = UserRestriction {
         userid: user("ann"),
         kind: Restriction::Mute,
-        scope: Scope::Owner(user("olga")),
+        scope: RuleScope::Owner(user("olga")),
         until: Some(1_700_000_060_250),
         reason: Some("spam".to_owned()),
         by: user("mia"),
         at: 1_700_000_000_250,
     };
-    let what = Changed::Restriction { userid: user("ann"), rule: Some(rule) };
-    RuleChange { key: "ann/mute/owner/olga".to_owned(), revision: 8, what }
+    let what = ChangedRule::Restriction { userid: user("ann"), rule: Some(rule) };
+    RuleChange { key: "ann/mute/owner/olga".to_owned(), revision: 8, changed_rule: what }
 }
 
 /// An entry of the audit log.
 pub fn deleted_by_a_moderator() -> AuditEntry {
-    let action = Action::Delete { comment_id: CommentId::parse("c-1").expect("an id") };
+    let action = ModerationAction::Delete { comment_id: CommentId::parse("c-1").expect("an id") };
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
     let (user, video) = (UserId::parse("mia").expect("an id"), VideoId::parse("cats").expect("an id"));
     let id = EventId::parse("m-1").expect("an id");
@@ -225,7 +225,7 @@ pub fn reader_record() -> ReaderRecord {
         draining: true,
         grace_ms: 5000,
         highest_epoch: 9,
-        videos: vec![Held { video, viewers: 12, epoch: 7, ready: true, shedding: true }],
+        videos: vec![HeldVideo { video, viewers: 12, epoch: 7, ready: true, shedding: true }],
         messages_sent: 70,
         reconnects: 2,
         reconnect_errors: 1,
@@ -234,11 +234,11 @@ pub fn reader_record() -> ReaderRecord {
 }
 
 /// A moderation record of a later release, of the form of today's.
-pub const LATER_RECORD: &str = r#"{"type":"moderation","version":9,"event_id":"m-9","user_id":"mia","timestamp":1700000000,
+pub const LATER_RELEASE_RECORD: &str = r#"{"type":"moderation","version":9,"event_id":"m-9","user_id":"mia","timestamp":1700000000,
     "video_id":"cats","moderation":{"action":"praise","role":"moderator"}}"#;
 
 /// What is stored of something, with another name in a member, as a later release may write it.
-pub fn later(member: &str, stored: &Value) -> Value {
+pub fn with_unknown_member(member: &str, stored: &Value) -> Value {
     let mut later = stored.clone();
     later[member] = match member {
         "entry" => serde_json::json!({"kind": "of_a_later_release", "more": {"of": ["any"]}}),

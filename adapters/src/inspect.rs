@@ -9,24 +9,24 @@ pub struct Inspection {
     /// The version of the server; `None`: the server does not tell it.
     pub version: Option<String>,
     /// The time of the server's clock; `None`: the server does not tell it.
-    pub clock: Option<Millis>,
+    pub server_time: Option<Millis>,
     /// A description of the server, in words.
-    pub found: String,
+    pub description: String,
     /// Settings that we would have made otherwise.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<SettingRemark>,
 }
 
 /// A setting that we would have made otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub struct SettingRemark {
     /// The problem with the setting.
-    pub wrong: String,
+    pub problem: String,
     /// The line that mends it.
-    pub mend: String,
+    pub remedy: String,
 }
 
-impl Remark {
+impl SettingRemark {
     pub(crate) fn new(wrong: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { wrong: wrong.into(), mend: mend.into() }
+        Self { problem: wrong.into(), remedy: mend.into() }
     }
 }

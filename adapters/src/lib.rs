@@ -40,7 +40,7 @@ pub use error::StoreError;
 pub use event_log::EventLog;
 pub use export_topics::ExportTopics;
 pub use ranking_store::RankingStore;
-pub use redb_file::catches_panics;
+pub use redb_file::catches_panics_here;
 
 /// All that a service may be given. Cheap to clone; every clone speaks to the same stores.
 #[derive(Clone)]

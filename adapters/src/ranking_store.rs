@@ -1,11 +1,11 @@
 //! The boards: a projection of the archive that can be thrown away and made again.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/ranking_store.rs`:
-//! 1. [`RankingStore::project`] is one atomic step. It takes effect only in its own generation and only where no
+//! 1. [`RankingStore::project_batch`] is one atomic step. It takes effect only in its own generation and only where no
 //!    earlier batch is missing; replays and zombies change nothing, for entries are absolute, and each has the revision of
 //!    its video: a later one stands, whether its scores are higher or lower.
 //! 2. Whoever subscribed hears of every change once, in the order of versions `v+1, v+2, …`; a hole in the versions
-//!    means that something was missed and a fresh [`RankingStore::snapshot`] is due.
+//!    means that something was missed and a fresh [`RankingStore::boards_snapshot`] is due.
 //! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is complete.
 //! 4. Lists are in the order of [`liverank_core::ranking`].
 //! 5. Metadata stand beside the boards, of each video the latest: whoever subscribed hears of which video another one is
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_core::counting::OffsetRange;
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use liverank_core::trace::TraceContext;
 use liverank_core::{Metadata, UserId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -28,12 +28,12 @@ pub mod embedded;
 pub mod redis;
 
 /// Changes kept for a subscriber who is slow: seconds' worth at the pace of batches, and little memory where each is small.
-pub const CHANGE_QUEUE: usize = 256;
+pub const CHANGE_QUEUE_LENGTH: usize = 256;
 
 /// The two boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Board {
+pub enum BuiltInBoard {
     /// By score.
     Global,
     /// By decayed score; its numbers are logarithms ([`liverank_core::trending`]).
@@ -77,20 +77,20 @@ pub struct Described {
 
 /// What one batch changed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Projection {
+pub struct BatchProjection {
     /// The generation the scores belong to.
     pub generation: u64,
     /// The stretch of the log that the batch covered.
-    pub spans: Vec<OffsetRange>,
+    pub offset_ranges: Vec<OffsetRange>,
     /// The videos it changed, as they are now.
     pub entries: Vec<BoardEntry>,
-    /// The spans of those of its events that are recorded: at most [`liverank_core::trace::MOST_TOGETHER`].
+    /// The spans of those of its events that are recorded: at most [`liverank_core::trace::MAX_TRACES_PER_BATCH`].
     pub traces: Vec<TraceContext>,
 }
 
 /// What became of a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Projected {
+pub enum ProjectionOutcome {
     /// It is in, or was already.
     Applied,
     /// The store is empty, older than the batch's start, or of an earlier generation: nothing was written, it has to be
@@ -111,7 +111,7 @@ pub struct ProjectionCheckpoint {
 
 /// Where a page of a board goes on: after this video, as it stood then.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cursor {
+pub struct BoardCursor {
     /// Its score on the board.
     pub score: f64,
     /// The video.
@@ -124,15 +124,15 @@ pub enum PageStart {
     /// At the best video.
     Best,
     /// After this place, which need not be taken any more.
-    After(Cursor),
-    /// So that this video is in the middle ([`liverank_core::ranking::begin_around`]).
+    After(BoardCursor),
+    /// So that this video is in the middle ([`liverank_core::ranking::first_index_around`]).
     Around(VideoId),
 }
 
 impl PageStart {
     /// The page after the one that ends with `last`.
-    pub fn after(last: &Ranked) -> Self {
-        Self::After(Cursor { score: last.score, video_id: last.video_id.clone() })
+    pub fn after(last: &RankedVideo) -> Self {
+        Self::After(BoardCursor { score: last.score, video_id: last.video_id.clone() })
     }
 }
 
@@ -140,7 +140,7 @@ impl PageStart {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoardPage {
     /// Its videos, best first.
-    pub lines: Vec<Ranked>,
+    pub lines: Vec<RankedVideo>,
     /// The rank of the first of them; the best video has rank 1.
     pub first_rank: u64,
     /// How many videos are on the board.
@@ -149,7 +149,7 @@ pub struct BoardPage {
 
 /// Where a video stands on a board.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct BoardPlace {
     /// Its rank, the best being 1; `None` where it is not on the board.
     pub rank: Option<u64>,
     /// How many videos are on the board.
@@ -158,16 +158,16 @@ pub struct Place {
 
 /// Where a video stands on both boards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Places {
-    /// On [`Board::Global`].
-    pub global: Place,
-    /// On [`Board::Trending`].
-    pub trending: Place,
+pub struct PlacesOfVideo {
+    /// On [`BuiltInBoard::Global`].
+    pub global: BoardPlace,
+    /// On [`BuiltInBoard::Trending`].
+    pub trending: BoardPlace,
 }
 
 /// A change of the boards, as subscribers hear it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change {
+pub enum BoardChange {
     /// These videos stand so now.
     Changed {
         /// One more than the version before.
@@ -185,7 +185,7 @@ pub enum Change {
 
 /// All of both boards at a version.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Snapshot {
+pub struct BoardsSnapshot {
     /// Changes of later versions apply to it; 0 for an empty store.
     pub version: u64,
     /// Every video, in no particular order.
@@ -197,54 +197,62 @@ pub struct Snapshot {
 pub trait RankingStore: Send + Sync {
     /// Puts a batch's result on the boards, notes its offsets and tells the subscribers. They also hear of each later state
     /// of the canary ([`liverank_core::canary`]), which is on no board.
-    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError>;
+    async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError>;
 
     /// Where the projection stands.
-    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError>;
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, StoreError>;
 
     /// Writes entries of a repair. Where the store is empty they are on the boards at once, for a part of a list is better
     /// than none. In the generation that is in force later revisions stay, and ordinary projections go on meanwhile.
     /// Where an earlier generation is in force it goes on being served, and takes its own projections, while the later
-    /// one is gathered out of sight until [`RankingStore::restored`]; several may gather the same one.
+    /// one is gathered out of sight until [`RankingStore::commit_snapshot`]; several may gather the same one.
     ///
-    /// [`Projected::Superseded`]: a later generation is in force, or is being gathered; nothing was written, look at the
-    /// archive again. Never [`Projected::Behind`]. After any error of this or [`RankingStore::restored`] the repair has
+    /// [`ProjectionOutcome::Superseded`]: a later generation is in force, or is being gathered; nothing was written, look at the
+    /// archive again. Never [`ProjectionOutcome::Behind`]. After any error of this or [`RankingStore::commit_snapshot`] the repair has
     /// to begin again, with the first entry; also after a pause of more than ten minutes, which is such an error. One
     /// repair at a time by each process.
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError>;
+    async fn write_snapshot(
+        &self,
+        generation: u64,
+        entries: &[BoardEntry],
+    ) -> Result<ProjectionOutcome, StoreError>;
 
     /// Ends a repair: puts a generation in force that was gathered, notes that everything before these offsets is on
     /// the boards, and tells subscribers to take a snapshot. Offsets only move up within a generation. Returns as
-    /// [`RankingStore::restore`].
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError>;
+    /// [`RankingStore::write_snapshot`].
+    async fn commit_snapshot(
+        &self,
+        generation: u64,
+        offsets: &[(u32, u64)],
+    ) -> Result<ProjectionOutcome, StoreError>;
 
     /// Notes the half-life that the decayed scores of a generation are made by, in milliseconds. A repair does so before
-    /// [`RankingStore::restored`]. Noting it again, or after a later generation, changes nothing.
+    /// [`RankingStore::commit_snapshot`]. Noting it again, or after a later generation, changes nothing.
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError>;
 
     /// The half-life of the decayed scores that are in force, in milliseconds; `None` where it was never noted: an earlier
     /// release filled the boards.
-    async fn half_life(&self) -> Result<Option<u64>, StoreError>;
+    async fn noted_half_life(&self) -> Result<Option<u64>, StoreError>;
 
     /// Up to `limit` videos of a board from `start` on, best first, in `O(log n + limit)`. Goes on at the right place also
     /// when the cursor's video has moved or gone. `None` where the video that it is to be around is not on the board.
-    async fn page(
+    async fn board_page(
         &self,
-        board: Board,
+        board: BuiltInBoard,
         start: &PageStart,
         limit: usize,
     ) -> Result<Option<BoardPage>, StoreError>;
 
     /// Where a video stands, by the order of lists, in `O(log n)`.
-    async fn places(&self, video: &VideoId) -> Result<Places, StoreError>;
+    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError>;
 
     /// Everything. Entries may be newer than the version, never older: applying the changes after it, which are absolute,
     /// leads to the same.
-    async fn snapshot(&self) -> Result<Snapshot, StoreError>;
+    async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError>;
 
     /// Changes from now on. The channel's bound is the implementation's; one who reads too slowly gets
-    /// [`Change::Reset`]. The first item is always [`Change::Reset`]. Reconnects by itself while the receiver lives.
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError>;
+    /// [`BoardChange::Reset`]. The first item is always [`BoardChange::Reset`]. Reconnects by itself while the receiver lives.
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError>;
 
     /// Puts metadata beside the boards, where no later one is known, and tells the subscribers of which videos others are there
     /// now. Of a later generation all are later. It can be done before anything is on the boards.
@@ -261,11 +269,11 @@ pub trait RankingStore: Send + Sync {
 
     /// What holds a declared board, by its key ([`liverank_core::boards::DeclaredBoard::key`]): a store beside this one, that
     /// shares nothing with it and makes the same promises. It has no declared boards of its own, and nobody puts metadata there.
-    fn declared(&self, key: &str) -> Arc<dyn RankingStore>;
+    fn declared_board(&self, key: &str) -> Arc<dyn RankingStore>;
 
     /// Says that these declared boards are wanted, and removes those of which nobody has said so for `unwanted_after`. It has to
     /// be said again and again. Returns the keys of what was removed.
-    async fn keep_declared(
+    async fn keep_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,

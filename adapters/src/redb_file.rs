@@ -38,18 +38,18 @@ pub(crate) type Opener = Box<dyn Fn(bool) -> Result<Database, Failure> + Send + 
 /// The name and the format of a file.
 pub(crate) struct Purpose {
     /// Its name in errors (`event log`).
-    pub part: &'static str,
+    pub store_name: &'static str,
     /// The version of its format that this program reads and writes.
     pub version: u64,
     /// Creates its tables where they are absent.
-    pub tables: fn(&WriteTransaction) -> Result<(), Failure>,
+    pub create_tables: fn(&WriteTransaction) -> Result<(), Failure>,
 }
 
 pub(crate) struct RedbFile {
     purpose: Purpose,
     /// What errors call the file: its path, or the name that it was opened with.
     name: String,
-    open: Opener,
+    medium_opener: Opener,
     state: RwLock<FileState>,
     /// Held by the one who opens again, so that nobody waits for a long repair.
     reopening: Mutex<()>,
@@ -75,7 +75,7 @@ thread_local! {
 
 /// Whether a panic on this thread, now, costs one call of an embedded store and nothing else. For panic hooks, which run
 /// before a panic is caught.
-pub fn catches_panics() -> bool {
+pub fn catches_panics_here() -> bool {
     CATCHES_PANICS.get()
 }
 
@@ -137,7 +137,7 @@ impl RedbFile {
         let file = Self {
             purpose,
             name,
-            open,
+            medium_opener: open,
             state: RwLock::new(FileState { database: None, generation: 0, retry_at: Instant::now() }),
             reopening: Mutex::new(()),
             broken: Mutex::new(None),
@@ -149,7 +149,7 @@ impl RedbFile {
     }
 
     fn open_database(&self, first: bool) -> Result<Database, Failure> {
-        let database = (self.open)(first)?;
+        let database = (self.medium_opener)(first)?;
         let transaction = begin_durable(&database)?;
         {
             let mut format = transaction.open_table(FORMAT_TABLE)?;
@@ -161,7 +161,7 @@ impl RedbFile {
                 _ => format.insert("version", self.purpose.version)?,
             };
         }
-        (self.purpose.tables)(&transaction)?;
+        (self.purpose.create_tables)(&transaction)?;
         if !first {
             transaction.open_table(PROBE_TABLE)?.insert((), vec![0xA5; PROBE_SIZE_BYTES].as_slice())?;
         }
@@ -182,23 +182,27 @@ impl RedbFile {
     }
 
     fn explain_failure(&self, failure: &Failure) -> StoreError {
-        explain(self.purpose.part, &self.name, failure)
+        explain(self.purpose.store_name, &self.name, failure)
     }
 
     /// Why it cannot be used, if so. Asks nobody.
-    pub fn health(&self) -> Result<(), StoreError> {
+    pub fn file_health(&self) -> Result<(), StoreError> {
         lock(&self.broken).clone().map_or(Ok(()), Err)
     }
 
     fn broken_error(&self) -> StoreError {
-        let mended =
-            || StoreError::unavailable(self.purpose.part, format!("{}: is being opened again", self.name));
+        let mended = || {
+            StoreError::unavailable(self.purpose.store_name, format!("{}: is being opened again", self.name))
+        };
         lock(&self.broken).clone().unwrap_or_else(mended)
     }
 
     /// Does `work` on the database; the second argument changes whenever it had to be opened again. Blocks: reads and
     /// writes files.
-    pub fn with<T>(&self, work: impl FnOnce(&Database, u64) -> Result<T, Failure>) -> Result<T, StoreError> {
+    pub fn with_database<T>(
+        &self,
+        work: impl FnOnce(&Database, u64) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
         self.reopen_if_due()?;
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = &state.database else { return Err(self.broken_error()) };
@@ -219,7 +223,7 @@ impl RedbFile {
         if state.generation != generation || state.database.is_none() {
             return;
         }
-        tracing::error!(part = self.purpose.part, file = self.name, %error, "the file cannot be used");
+        tracing::error!(part = self.purpose.store_name, file = self.name, %error, "the file cannot be used");
         *lock(&self.broken) = Some(error.clone());
         state.retry_at = Instant::now() + RETRY_PACE;
         let database = state.database.take();
@@ -246,12 +250,16 @@ impl RedbFile {
             Err(TryLockError::WouldBlock) => return Err(self.broken_error()),
         };
         if due() != (true, true) {
-            return self.health();
+            return self.file_health();
         }
         match catch_panics(|| self.open_database(false)) {
             Ok(database) => {
                 self.install_database(database);
-                tracing::info!(part = self.purpose.part, file = self.name, "the file can be used again");
+                tracing::info!(
+                    part = self.purpose.store_name,
+                    file = self.name,
+                    "the file can be used again"
+                );
                 Ok(())
             }
             Err(failure) => {

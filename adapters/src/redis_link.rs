@@ -62,7 +62,7 @@ impl fmt::Debug for RedisConfig {
 /// The way to one Redis, shared by all stores on it.
 pub struct RedisLink {
     servers: RedisServers,
-    keys: Keys,
+    key_names: Keys,
 }
 
 /// The servers that answer: one, or a cluster.
@@ -88,12 +88,12 @@ impl RedisLink {
         } else {
             RedisServers::One(Arc::new(dialer(&config.url)?.named()?))
         };
-        Ok(Arc::new(Self { servers, keys: Keys::new(config.prefix, config.cluster) }))
+        Ok(Arc::new(Self { servers, key_names: Keys::new(config.prefix, config.cluster) }))
     }
 
     /// The names of keys and channels.
     pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
+        &self.key_names
     }
 
     /// What publishes to a channel of one video: [`Keys`] and the subscriptions agree with it.
@@ -139,7 +139,11 @@ impl RedisLink {
 /// A wait before the next attempt: doubles with every failure up to a bound, and differs between processes, so that
 /// they do not all come back at the same moment.
 pub(crate) fn backoff(failures: u32) -> Duration {
-    let full = liverank_core::backoff::wait(failures.saturating_sub(1), BACKOFF_BOUNDS.0, BACKOFF_BOUNDS.1);
+    let full = liverank_core::backoff::wait_after_failures(
+        failures.saturating_sub(1),
+        BACKOFF_BOUNDS.0,
+        BACKOFF_BOUNDS.1,
+    );
     full.mul_f64(rand::random_range(0.5..1.0))
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use liverank_adapters::archive::embedded::{EmbeddedArchive, FILE};
-use liverank_adapters::archive::{Archive, CommitError, Finished, Page};
+use liverank_adapters::archive::embedded::{ARCHIVE_FILE_NAME, EmbeddedArchive};
+use liverank_adapters::archive::{Archive, CommentPage, CommitError, ReplayFinish};
 use liverank_adapters_testkit::archive;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange};
 use liverank_core::{Interaction, VideoId};
 use redb::{Database, TableDefinition};
 use serde_json::json;
@@ -41,7 +41,7 @@ fn batch(offset: u64) -> Batch {
     let event = Interaction::parse(&value, BEGIN_TIME).unwrap();
     let record = LogRecord { partition: 0, offset, broker_time: BEGIN_TIME + offset as i64, event };
     Batch {
-        spans: vec![OffsetRange { partition: 0, from: offset, next: offset + 1, last: None }],
+        offset_ranges: vec![OffsetRange { partition: 0, first: offset, next: offset + 1, last_record: None }],
         records: vec![record],
     }
 }
@@ -60,30 +60,30 @@ fn open_error(dir: &Path) -> String {
 async fn committed_batches_survive_reopening() {
     let dir = TempDir::new().unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    let meta = archive.open(&Rules::default()).await.unwrap();
+    let meta = archive.open(&CountingRules::default()).await.unwrap();
     for offset in 0..20 {
-        archive.commit(&batch(offset)).await.unwrap();
+        archive.commit_batch(&batch(offset)).await.unwrap();
     }
     let state = archive.video(&video()).await.unwrap();
-    let comments = archive.comments(&video(), Page::After(0), 100).await.unwrap();
+    let comments = archive.comments(&video(), CommentPage::After(0), 100).await.unwrap();
     assert_eq!(comments.len(), 20);
     drop(archive);
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    assert_eq!(archive.meta().await.unwrap(), Some(meta));
+    assert_eq!(archive.archive_meta().await.unwrap(), Some(meta));
     assert_eq!(archive.video(&video()).await.unwrap(), state);
-    assert_eq!(archive.comments(&video(), Page::After(0), 100).await.unwrap(), comments);
-    assert_eq!(archive.offsets(&[0]).await.unwrap()[0].next, 20);
-    let next = archive.commit(&batch(20)).await.unwrap();
-    assert_eq!(next.effects.comments[0].comment.seq, 21);
+    assert_eq!(archive.comments(&video(), CommentPage::After(0), 100).await.unwrap(), comments);
+    assert_eq!(archive.partition_positions(&[0]).await.unwrap()[0].next_offset, 20);
+    let next = archive.commit_batch(&batch(20)).await.unwrap();
+    assert_eq!(next.batch_effects.comments[0].comment.seq, 21);
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_archive_is_refused_by_name() {
     let dir = TempDir::new().unwrap();
-    let path = dir.path().join(FILE);
+    let path = dir.path().join(ARCHIVE_FILE_NAME);
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     let in_use = open_error(dir.path());
-    assert!(in_use.contains("in use by another process") && in_use.contains(FILE), "{in_use}");
+    assert!(in_use.contains("in use by another process") && in_use.contains(ARCHIVE_FILE_NAME), "{in_use}");
     drop(archive);
 
     let database = Database::create(&path).unwrap();
@@ -96,63 +96,68 @@ async fn a_file_that_is_no_archive_is_refused_by_name() {
     transaction.commit().unwrap();
     drop(database);
     let newer = open_error(dir.path());
-    assert!(newer.contains("format 9") && newer.contains(FILE), "{newer}");
+    assert!(newer.contains("format 9") && newer.contains(ARCHIVE_FILE_NAME), "{newer}");
 
     std::fs::write(&path, vec![0x5A; 100_000]).unwrap();
     let foreign = open_error(dir.path());
-    assert!(foreign.contains("is damaged") && foreign.contains(FILE), "{foreign}");
+    assert!(foreign.contains("is damaged") && foreign.contains(ARCHIVE_FILE_NAME), "{foreign}");
     let nowhere = open_error(&path);
-    assert!(nowhere.contains("not a directory") && nowhere.contains(FILE), "{nowhere}");
+    assert!(nowhere.contains("not a directory") && nowhere.contains(ARCHIVE_FILE_NAME), "{nowhere}");
 }
 
 #[tokio::test]
 async fn only_the_owner_of_a_partition_commits_to_it() {
     let dir = TempDir::new().unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    archive.open(&Rules::default()).await.unwrap();
-    archive.take_up(&[0]).await.unwrap();
-    archive.commit(&batch(0)).await.unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
+    archive.claim_partitions(&[0]).await.unwrap();
+    archive.commit_batch(&batch(0)).await.unwrap();
     drop(archive);
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    let refused = archive.commit(&batch(1)).await;
+    let refused = archive.commit_batch(&batch(1)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    assert_eq!(archive.take_up(&[0]).await.unwrap()[0].next, 1);
-    archive.commit(&batch(1)).await.unwrap();
+    assert_eq!(archive.claim_partitions(&[0]).await.unwrap()[0].next_offset, 1);
+    archive.commit_batch(&batch(1)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_replay_starts_from_a_copy_in_another_directory() {
     let (old, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let copy = EmbeddedArchive::open(old.path()).unwrap();
-    copy.open(&Rules::default()).await.unwrap();
+    copy.open(&CountingRules::default()).await.unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    archive.open(&Rules::default()).await.unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
     for archive in [&copy, &archive] {
-        archive.commit(&archive::copied::batch()).await.unwrap();
+        archive.commit_batch(&archive::copied::batch()).await.unwrap();
     }
     for offset in 0..5 {
         if offset < 3 {
-            copy.commit(&batch(offset)).await.unwrap();
+            copy.commit_batch(&batch(offset)).await.unwrap();
         }
-        archive.commit(&batch(offset)).await.unwrap();
+        archive.commit_batch(&batch(offset)).await.unwrap();
     }
     drop(copy);
-    let before = archive.rebuilding().cut(None).await.unwrap();
+    let before = archive.rebuild_archive().read_cut(None).await.unwrap();
     let path = old.path().to_str().unwrap();
-    let replay = archive.rebuilding().replay(&Rules::default(), Some(path), &|_, _| {}).await.unwrap();
-    assert_eq!(replay.archive().offsets(&[0]).await.unwrap()[0].next, 3);
+    let replay = archive
+        .rebuild_archive()
+        .begin_replay(&CountingRules::default(), Some(path), &|_, _| {})
+        .await
+        .unwrap();
+    assert_eq!(replay.archive().partition_positions(&[0]).await.unwrap()[0].next_offset, 3);
     for offset in 3..5 {
-        replay.archive().commit(&batch(offset)).await.unwrap();
+        replay.archive().commit_batch(&batch(offset)).await.unwrap();
     }
-    let done = replay.finish(false, &|_, _| {}).await.unwrap();
-    assert!(matches!(&done, Finished::Done { renumbered: false, .. }), "{done:?}");
+    let done = replay.put_in_place(false, &|_, _| {}).await.unwrap();
+    assert!(matches!(&done, ReplayFinish::Done { renumbered: false, .. }), "{done:?}");
     archive::copied::check(&archive).await;
-    let after = archive.rebuilding().cut(None).await.unwrap();
+    let after = archive.rebuild_archive().read_cut(None).await.unwrap();
     assert_eq!(
         (after.videos, after.comments, after.positions),
         (before.videos, before.comments, before.positions)
     );
-    let nowhere = archive.rebuilding().replay(&Rules::default(), Some("/nowhere"), &|_, _| {}).await;
+    let nowhere =
+        archive.rebuild_archive().begin_replay(&CountingRules::default(), Some("/nowhere"), &|_, _| {}).await;
     assert!(nowhere.err().expect("there is none").to_string().contains("/nowhere"));
 }
 
@@ -160,28 +165,28 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
 async fn a_full_disk_is_survived() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let archive = EmbeddedArchive::open_with("disk/archive.redb", move || disk.database()).unwrap();
-    archive.open(&Rules::default()).await.unwrap();
-    archive.commit(&batch(0)).await.unwrap();
+    let archive = EmbeddedArchive::open_on_medium("disk/archive.redb", move || disk.database()).unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
+    archive.commit_batch(&batch(0)).await.unwrap();
     medium.fill();
-    let error = archive.commit(&batch(1)).await.unwrap_err();
+    let error = archive.commit_batch(&batch(1)).await.unwrap_err();
     assert!(matches!(&error, CommitError::Store(error) if error.is_transient()), "{error:?}");
     assert!(error.to_string().contains("disk/archive.redb cannot be written: the disk is full"), "{error}");
-    assert!(archive.offsets(&[0]).await.is_err(), "what is closed cannot be read either");
+    assert!(archive.partition_positions(&[0]).await.is_err(), "what is closed cannot be read either");
     medium.empty();
     let begun = Instant::now();
     let offset = loop {
-        match archive.offsets(&[0]).await {
-            Ok(offsets) => break offsets[0].next,
+        match archive.partition_positions(&[0]).await {
+            Ok(offsets) => break offsets[0].next_offset,
             Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     for offset in offset..5 {
-        archive.commit(&batch(offset)).await.unwrap();
+        archive.commit_batch(&batch(offset)).await.unwrap();
     }
     let seqs: Vec<u64> = archive
-        .comments(&video(), Page::After(0), 10)
+        .comments(&video(), CommentPage::After(0), 10)
         .await
         .unwrap()
         .iter()
@@ -194,18 +199,18 @@ async fn a_full_disk_is_survived() {
 async fn a_commit_with_a_dropped_caller_is_whole_or_absent() {
     let dir = TempDir::new().unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    archive.open(&Rules::default()).await.unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
     for round in 0..200 {
-        let from = archive.offsets(&[0]).await.unwrap()[0].next;
+        let from = archive.partition_positions(&[0]).await.unwrap()[0].next_offset;
         let batch = batch(from);
-        drop(tokio::time::timeout(Duration::from_micros(round * 20), archive.commit(&batch)).await);
+        drop(tokio::time::timeout(Duration::from_micros(round * 20), archive.commit_batch(&batch)).await);
     }
     // Writers queue up: when this one is through, all before it are.
     let from = loop {
-        let from = archive.offsets(&[0]).await.unwrap()[0].next;
-        match archive.commit(&batch(from)).await {
+        let from = archive.partition_positions(&[0]).await.unwrap()[0].next_offset;
+        match archive.commit_batch(&batch(from)).await {
             Ok(_) => break from,
-            Err(CommitError::Fenced { .. }) => {}
+            Err(CommitError::PositionMismatch { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     };
@@ -214,5 +219,5 @@ async fn a_commit_with_a_dropped_caller_is_whole_or_absent() {
         from + 1,
         "counts and offsets agree"
     );
-    assert_eq!(archive.comments(&video(), Page::After(0), 1000).await.unwrap().len() as u64, from + 1);
+    assert_eq!(archive.comments(&video(), CommentPage::After(0), 1000).await.unwrap().len() as u64, from + 1);
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use liverank_adapters::StoreError;
 use liverank_adapters::clock::{self, Clock};
-use liverank_adapters::event_log::embedded::{EmbeddedLog, FILE};
+use liverank_adapters::event_log::embedded::{EmbeddedLog, LOG_FILE_NAME};
 use liverank_adapters::event_log::{
-    AppendError, ConsumerEvent, DeadLetter, EventLog, LogConsumer, PARTITIONS, RawRecord, RecordPosition,
-    Start, StoredDeadLetter,
+    AppendError, CREATED_PARTITIONS, ConsumerEvent, DeadLetter, EventLog, LogConsumer, RawRecord, ReadStart,
+    RecordPosition, StoredDeadLetter,
 };
 use liverank_adapters_testkit::event_log;
 use redb::{Database, TableDefinition};
@@ -25,11 +25,11 @@ mod medium;
 use medium::Medium;
 
 fn open_log(dir: &Path) -> EmbeddedLog {
-    EmbeddedLog::open(dir, clock::system()).unwrap()
+    EmbeddedLog::open(dir, clock::system_clock()).unwrap()
 }
 
 fn open_error(dir: &Path) -> StoreError {
-    EmbeddedLog::open(dir, clock::system()).err().expect("it cannot be opened")
+    EmbeddedLog::open(dir, clock::system_clock()).err().expect("it cannot be opened")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,9 +46,9 @@ async fn embedded_log_passes_the_event_log_suite() {
 
 /// Everything in the log, in order of place.
 async fn read_all(log: &dyn EventLog) -> Vec<RawRecord> {
-    let mut consumer = log.consume().await.unwrap();
+    let mut consumer = log.join_consumers().await.unwrap();
     let count: u64 = log.end_offsets().await.unwrap().iter().sum();
-    let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
+    let start: Vec<_> = (0..CREATED_PARTITIONS).map(|at| ReadStart::without_previous(at, 0)).collect();
     assert!(matches!(poll_once(&mut *consumer).await, ConsumerEvent::Assigned(all) if all.len() == 12));
     consumer.start(&start).await.unwrap();
     let mut records = Vec::new();
@@ -63,7 +63,7 @@ async fn read_all(log: &dyn EventLog) -> Vec<RawRecord> {
 }
 
 async fn poll_once(consumer: &mut dyn LogConsumer) -> ConsumerEvent {
-    consumer.poll(1000, Duration::from_secs(20)).await.unwrap()
+    consumer.next_event(1000, Duration::from_secs(20)).await.unwrap()
 }
 
 #[tokio::test]
@@ -138,16 +138,17 @@ async fn dead_letters_are_kept_whole_and_in_order() {
     }
     drop(log);
     let log = open_log(dir.path());
-    let found = log.dead_letters(None).await.unwrap().next(100).await.unwrap();
+    let found = log.read_dead_letters(None).await.unwrap().next_letters(100).await.unwrap();
     let whole = |letter: &StoredDeadLetter| {
         let origin = letter.origin.unwrap();
-        let (RecordPosition { partition, offset }, broker_time) = (origin.place, origin.broker_time);
+        let (RecordPosition { partition, offset }, broker_time) = (origin.log_position, origin.broker_time);
         let (key, value) = (letter.key.clone(), letter.value.clone());
         let record = RawRecord { partition, offset, broker_time, key, value, trace: None };
         DeadLetter { record, reason: letter.reason.clone() }
     };
     assert_eq!(found.iter().map(whole).collect::<Vec<_>>(), letters);
-    let third = log.dead_letters(Some(found[3].place)).await.unwrap().next(100).await.unwrap();
+    let third =
+        log.read_dead_letters(Some(found[3].letter_position)).await.unwrap().next_letters(100).await.unwrap();
     assert_eq!(third, found[3..4]);
 }
 
@@ -156,7 +157,7 @@ async fn a_directory_in_use_is_refused_by_name_and_free_again_after_a_close() {
     let dir = TempDir::new().unwrap();
     let log = open_log(dir.path());
     let error = open_error(dir.path());
-    let path = dir.path().join(FILE).display().to_string();
+    let path = dir.path().join(LOG_FILE_NAME).display().to_string();
     assert!(
         error.to_string().contains(&path) && error.to_string().contains("in use by another process"),
         "{error}"
@@ -173,11 +174,11 @@ async fn a_file_that_is_no_log_is_refused_by_name() {
     let below_a_file = open_error(&dir.path().join("file"));
     assert!(below_a_file.to_string().contains("not a directory"), "{below_a_file}");
 
-    std::fs::write(dir.path().join(FILE), vec![0x5A; 100_000]).unwrap();
+    std::fs::write(dir.path().join(LOG_FILE_NAME), vec![0x5A; 100_000]).unwrap();
     let foreign = open_error(dir.path());
     assert!(foreign.to_string().contains("is damaged"), "{foreign}");
     for error in [below_a_file, foreign] {
-        assert!(!error.is_transient() && error.to_string().contains(FILE), "{error}");
+        assert!(!error.is_transient() && error.to_string().contains(LOG_FILE_NAME), "{error}");
     }
 }
 
@@ -185,7 +186,7 @@ async fn a_file_that_is_no_log_is_refused_by_name() {
 async fn a_log_of_another_format_is_refused_and_not_changed() {
     let dir = TempDir::new().unwrap();
     drop(open_log(dir.path()));
-    let database = Database::create(dir.path().join(FILE)).unwrap();
+    let database = Database::create(dir.path().join(LOG_FILE_NAME)).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction
         .open_table(TableDefinition::<&str, u64>::new("format"))
@@ -207,23 +208,24 @@ async fn a_corrupted_file_never_ends_the_process() {
     let log = open_log(dir.path());
     join_all((0..2000).map(|at| log.append(b"k", vec![at as u8; 200]))).await;
     drop(log);
-    let path = dir.path().join(FILE);
+    let path = dir.path().join(LOG_FILE_NAME);
     let whole = std::fs::read(&path).unwrap();
     for begin in (0..whole.len() - 8192).step_by(whole.len() / 23) {
         let mut hurt = whole.clone();
         hurt[begin..begin + 8192].fill(0xEE);
         std::fs::write(&path, hurt).unwrap();
         // Wherever it was hurt: refused by name, or usable; what it then says it cannot read is an error, no panic.
-        match EmbeddedLog::open(dir.path(), clock::system()) {
-            Err(error) => assert!(error.to_string().contains(FILE), "{error}"),
+        match EmbeddedLog::open(dir.path(), clock::system_clock()) {
+            Err(error) => assert!(error.to_string().contains(LOG_FILE_NAME), "{error}"),
             Ok(log) => {
-                let mut consumer = log.consume().await.unwrap();
+                let mut consumer = log.join_consumers().await.unwrap();
                 poll_once(&mut *consumer).await;
-                let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
+                let start: Vec<_> =
+                    (0..CREATED_PARTITIONS).map(|at| ReadStart::without_previous(at, 0)).collect();
                 if consumer.start(&start).await.is_ok() {
-                    match consumer.poll(10_000, Duration::from_millis(50)).await {
+                    match consumer.next_event(10_000, Duration::from_millis(50)).await {
                         Ok(_) => {}
-                        Err(error) => assert!(error.to_string().contains(FILE), "{error}"),
+                        Err(error) => assert!(error.to_string().contains(LOG_FILE_NAME), "{error}"),
                     }
                 }
             }
@@ -246,7 +248,8 @@ async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) ->
 async fn a_full_disk_is_survived() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = EmbeddedLog::open_with("disk/log.redb", move || disk.database(), clock::system()).unwrap();
+    let log =
+        EmbeddedLog::open_on_medium("disk/log.redb", move || disk.database(), clock::system_clock()).unwrap();
     let mut acknowledged = vec![log.append(b"k", b"before".to_vec()).await.unwrap()];
 
     medium.fill();
@@ -257,7 +260,7 @@ async fn a_full_disk_is_survived() {
         full.to_string().contains("disk/log.redb") && full.to_string().contains("the disk is full"),
         "{full}"
     );
-    assert!(log.health().is_err(), "health tells it");
+    assert!(log.write_health().is_err(), "health tells it");
     let attempts = medium.openings();
     while begun.elapsed() < Duration::from_millis(2500) {
         assert!(log.append(b"k", b"lost".to_vec()).await.is_err());
@@ -267,7 +270,7 @@ async fn a_full_disk_is_survived() {
     assert!((1..=4).contains(&attempts), "tried again about once a second, not {attempts} times in 2.5 s");
 
     medium.empty();
-    wait_until("health comes back though nobody appends", async || log.health().ok()).await;
+    wait_until("health comes back though nobody appends", async || log.write_health().ok()).await;
     acknowledged.push(log.append(b"k", b"after".to_vec()).await.unwrap());
     let records = read_all(&log).await;
     for (place, value) in acknowledged.iter().zip(["before", "after"]) {
@@ -280,7 +283,7 @@ async fn a_full_disk_is_survived() {
 async fn a_full_append_queue_refuses_at_once() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
+    let log = EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock()).unwrap();
     let log = Arc::new(log);
     let stall = medium.stall();
     let appends: Vec<_> = (0..100)
@@ -314,7 +317,7 @@ async fn a_full_append_queue_refuses_at_once() {
 async fn appends_on_a_stalled_disk_time_out() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
+    let log = EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock()).unwrap();
     let stall = medium.stall();
     let begun = Instant::now();
     let error = log.append(b"k", b"slow".to_vec()).await.unwrap_err();
@@ -329,15 +332,20 @@ async fn appends_on_a_stalled_disk_time_out() {
 async fn readers_do_not_see_records_that_are_not_durable() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = Arc::new(EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap());
-    let mut consumer = log.consume().await.unwrap();
+    let log = Arc::new(
+        EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock()).unwrap(),
+    );
+    let mut consumer = log.join_consumers().await.unwrap();
     poll_once(&mut *consumer).await;
-    consumer.start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>()).await.unwrap();
+    consumer
+        .start(&(0..CREATED_PARTITIONS).map(|at| ReadStart::without_previous(at, 0)).collect::<Vec<_>>())
+        .await
+        .unwrap();
     let stall = medium.stall();
     let writer = Arc::clone(&log);
     let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });
     wait_until("the fsync has begun", async || medium.stalled().then_some(())).await;
-    assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), ConsumerEvent::Idle);
+    assert_eq!(consumer.next_event(10, Duration::from_millis(200)).await.unwrap(), ConsumerEvent::Idle);
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0);
     assert!(!append.is_finished(), "an append is not acknowledged before its fsync");
     drop(stall);

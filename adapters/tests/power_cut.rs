@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::archive::{Archive, CommitError, Page};
+use liverank_adapters::archive::{Archive, CommentPage, CommitError};
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{ConsumerEvent, EventLog, PARTITIONS, Start};
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, apply};
+use liverank_adapters::event_log::{CREATED_PARTITIONS, ConsumerEvent, EventLog, ReadStart};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange, apply_batch};
 use liverank_core::{Comment, Interaction};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -50,7 +50,7 @@ async fn append_until_dark(
 ) -> Result<(), String> {
     let disk = medium.clone();
     // The power may fail while the log is being opened.
-    let Ok(log) = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()) else {
+    let Ok(log) = EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock()) else {
         return Ok(());
     };
     let log = Arc::new(log);
@@ -85,16 +85,20 @@ async fn append_until_dark(
 /// Everything in the log, by place.
 async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
     let disk = medium.clone();
-    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system())
+    let log = EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
     let count = log.end_offsets().await.unwrap().iter().sum::<u64>() as usize;
-    let mut consumer = log.consume().await.unwrap();
+    let mut consumer = log.join_consumers().await.unwrap();
     let mut held = AcknowledgedRecords::new();
     while held.len() < count {
-        match consumer.poll(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
+        match consumer.next_event(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
             ConsumerEvent::Assigned(_) => {
                 consumer
-                    .start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>())
+                    .start(
+                        &(0..CREATED_PARTITIONS)
+                            .map(|at| ReadStart::without_previous(at, 0))
+                            .collect::<Vec<_>>(),
+                    )
                     .await
                     .unwrap();
             }
@@ -177,25 +181,25 @@ fn batch(from: u64) -> Batch {
         }
     });
     let records = records.collect();
-    Batch { spans: vec![OffsetRange { partition: 0, from, next, last: None }], records }
+    Batch { offset_ranges: vec![OffsetRange { partition: 0, first: from, next, last_record: None }], records }
 }
 
 /// Commits until the power fails; answers where the last acknowledged batch ended.
 async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64, String> {
     let disk = medium.clone();
-    let Ok(archive) = EmbeddedArchive::open_with("disk", move || disk.database()) else {
+    let Ok(archive) = EmbeddedArchive::open_on_medium("disk", move || disk.database()) else {
         return Ok(acknowledged);
     };
-    if archive.open(&Rules::default()).await.is_err() {
+    if archive.open(&CountingRules::default()).await.is_err() {
         return Ok(acknowledged);
     }
-    let Ok(offsets) = archive.offsets(&[0]).await else { return Ok(acknowledged) };
-    let mut next = offsets[0].next;
+    let Ok(offsets) = archive.partition_positions(&[0]).await else { return Ok(acknowledged) };
+    let mut next = offsets[0].next_offset;
     for _ in 0..MAX_WRITES_A_LIFE {
         let batch = batch(next);
-        match archive.commit(&batch).await {
+        match archive.commit_batch(&batch).await {
             Ok(_) => {
-                next = batch.spans[0].next;
+                next = batch.offset_ranges[0].next;
                 acknowledged = next;
             }
             Err(CommitError::Store(_)) => return Ok(acknowledged),
@@ -210,9 +214,9 @@ async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64
 /// Checks that the archive holds whole batches only, among them all that were acknowledged.
 async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String> {
     let disk = medium.clone();
-    let archive = EmbeddedArchive::open_with("disk", move || disk.database())
+    let archive = EmbeddedArchive::open_on_medium("disk", move || disk.database())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
-    let held = archive.offsets(&[0]).await.map_err(|error| error.to_string())?[0].next;
+    let held = archive.partition_positions(&[0]).await.map_err(|error| error.to_string())?[0].next_offset;
     if held < acknowledged {
         return Err(format!("acknowledged up to {acknowledged}, held up to {held}"));
     }
@@ -223,13 +227,13 @@ async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String>
     if records.len() as u64 != held {
         return Err(format!("held up to {held}, which is inside of a batch"));
     }
-    let expected = apply(&records, [], [], &Rules::default());
+    let expected = apply_batch(&records, [], [], &CountingRules::default());
     let videos = archive.videos_after(None, 100).await.map_err(|error| error.to_string())?;
     if videos != expected.videos {
         return Err(format!("at {held}, there is {videos:?}, not {:?}", expected.videos));
     }
     for state in &videos {
-        let comments = archive.comments(&state.video_id, Page::After(0), 100_000).await.unwrap();
+        let comments = archive.comments(&state.video_id, CommentPage::After(0), 100_000).await.unwrap();
         let wanted: Vec<Comment> = (expected.comments.iter().map(|one| one.comment.clone()))
             .filter(|comment| comment.video_id == state.video_id)
             .collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::event_log::{
-    AppendError, ConsumerEvent, DeadLetter, LogConsumer, PARTITIONS, RawRecord, ReadRange, Start,
+    AppendError, CREATED_PARTITIONS, ConsumerEvent, DeadLetter, LogConsumer, RawRecord, ReadRange, ReadStart,
 };
 use liverank_adapters::{EventLog, StoreError};
 use liverank_adapters_testkit::event_log;
@@ -57,7 +57,7 @@ impl Deref for FreshTopic {
 
 impl Drop for FreshTopic {
     fn drop(&mut self) {
-        let topics = [self.topic.clone(), self.dead_letters()];
+        let topics = [self.topic.clone(), self.dead_letter_topic()];
         // Away from the runtime that the test runs in.
         let deleting = std::thread::spawn(move || {
             let names = topics.each_ref().map(String::as_str);
@@ -98,7 +98,7 @@ fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) ->
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS as i32 {
+    for partition in 0..CREATED_PARTITIONS as i32 {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
@@ -118,7 +118,7 @@ async fn topics_are_created_with_the_wanted_settings() {
     let config = fresh();
     // Several processes at once, as it happens when a system starts.
     join_all((0..4).map(|_| open_log(&config))).await;
-    let dead_letters = config.dead_letters();
+    let dead_letters = config.dead_letter_topic();
     let topics = [ResourceSpecifier::Topic(&config.topic), ResourceSpecifier::Topic(&dead_letters)];
     let described = admin().describe_configs(&topics, &AdminOptions::new()).await.unwrap();
     for topic in described {
@@ -177,7 +177,7 @@ async fn keys_go_to_the_partitions_that_java_clients_choose() {
     for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
     {
         let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
-        assert_eq!(place.partition, java_partition(key.as_bytes(), PARTITIONS), "{key}");
+        assert_eq!(place.partition, java_partition(key.as_bytes(), CREATED_PARTITIONS), "{key}");
     }
 }
 
@@ -198,7 +198,7 @@ async fn dead_letters_name_their_origin() {
     };
     log.append_dead_letter(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
     log.append_dead_letter(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();
-    let mut read = read_all(&config.dead_letters(), 2, |message| {
+    let mut read = read_all(&config.dead_letter_topic(), 2, |message| {
         let headers: BTreeMap<String, String> = message
             .headers()
             .unwrap()
@@ -250,17 +250,17 @@ async fn a_vanished_offset_is_named_in_the_error() {
     }
     let partition = places[0].partition;
     delete_before(&config, partition, 6).await;
-    let mut consumer = log.consume().await.unwrap();
+    let mut consumer = log.join_consumers().await.unwrap();
     let begun = Instant::now();
     let mut told = 0;
     let mut answer = String::new();
     while told < 3 {
         assert!(begun.elapsed() < TEST_TIMEOUT, "offset 2 was skipped silently");
-        match consumer.poll(10, Duration::from_millis(50)).await {
+        match consumer.next_event(10, Duration::from_millis(50)).await {
             Ok(ConsumerEvent::Assigned(partitions)) => {
                 let offsets: Vec<_> = partitions
                     .into_iter()
-                    .map(|at| Start::unmarked(at, if at == partition { 2 } else { 0 }))
+                    .map(|at| ReadStart::without_previous(at, if at == partition { 2 } else { 0 }))
                     .collect();
                 consumer.start(&offsets).await.unwrap();
             }
@@ -276,8 +276,8 @@ async fn a_vanished_offset_is_named_in_the_error() {
     let expected = format!("partition {partition}: offset 2 is to be read next, and the log holds 6 to 10");
     assert!(answer.contains(&expected), "{answer}");
     // Once somebody has decided where to go on, it does.
-    consumer.start(&[Start::unmarked(partition, 6)]).await.unwrap();
-    let records = match consumer.poll(10, TEST_TIMEOUT).await {
+    consumer.start(&[ReadStart::without_previous(partition, 6)]).await.unwrap();
+    let records = match consumer.next_event(10, TEST_TIMEOUT).await {
         Ok(ConsumerEvent::Records(records)) => records,
         other => panic!("{other:?} instead of records"),
     };
@@ -301,7 +301,12 @@ impl CountingMember {
     }
 
     async fn with_archive(log: &dyn EventLog, archive: ArchivedOffsets) -> Self {
-        Self { consumer: log.consume().await.unwrap(), archive, owned: BTreeSet::new(), records: Vec::new() }
+        Self {
+            consumer: log.join_consumers().await.unwrap(),
+            archive,
+            owned: BTreeSet::new(),
+            records: Vec::new(),
+        }
     }
 
     async fn poll_once(&mut self) {
@@ -309,13 +314,13 @@ impl CountingMember {
     }
 
     async fn try_poll_once(&mut self) -> Result<(), StoreError> {
-        match self.consumer.poll(500, Duration::from_millis(20)).await? {
+        match self.consumer.next_event(500, Duration::from_millis(20)).await? {
             ConsumerEvent::Assigned(partitions) => {
                 let starts: Vec<_> = {
                     let archive = self.archive.lock().unwrap();
                     let start = |at: &u32| {
                         let (offset, after) = archive.get(at).copied().unwrap_or_default();
-                        Start { partition: *at, offset, after }
+                        ReadStart { partition: *at, offset, previous_record: after }
                     };
                     partitions.iter().map(start).collect()
                 };
@@ -329,7 +334,7 @@ impl CountingMember {
                     let (next, last) = archive.entry(record.partition).or_default();
                     // The archive fences: what another member has counted meanwhile is not counted again.
                     if *next == record.offset {
-                        (*next, *last) = (record.offset + 1, Some(record.mark()));
+                        (*next, *last) = (record.offset + 1, Some(record.fingerprint()));
                         self.records.push(record);
                     } else {
                         assert!(
@@ -458,7 +463,7 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     }
     // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
     delete_before(&config, partition, 10).await;
-    assert_eq!(log.beginnings().await.unwrap()[partition as usize], 10);
+    assert_eq!(log.first_offsets().await.unwrap()[partition as usize], 10);
     let mut member = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
     member.read_until(10).await;
     assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
@@ -471,11 +476,11 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     let said = member.read_until_refused().await;
     let expected = format!("partition {partition}: offset 20 is to be read next, and the log holds 25 to 30");
     assert!(said.contains(&expected) && member.records.is_empty(), "{said}");
-    let stretch = ReadRange { partition, from: 20, to: 30, after: None };
-    let error = log.read(&[stretch]).await.err().expect("records of it are gone");
+    let stretch = ReadRange { partition, first: 20, end: 30, previous_record: None };
+    let error = log.read_ranges(&[stretch]).await.err().expect("records of it are gone");
     assert!(error.to_string().contains(&expected), "{error}");
-    let mut reader = log.read(&[ReadRange { from: 25, ..stretch }]).await.unwrap();
-    assert_eq!(reader.next(100).await.unwrap()[0].value, vec![25]);
+    let mut reader = log.read_ranges(&[ReadRange { first: 25, ..stretch }]).await.unwrap();
+    assert_eq!(reader.next_records(100).await.unwrap()[0].value, vec![25]);
 }
 
 /// Looking at the record before the first one takes no question of its own.
@@ -499,16 +504,18 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
             .iter()
             .map(|(at, (next, last))| {
                 let mark = member.records.iter().find(|it| it.partition == *at && it.offset + 2 == *next);
-                let after = mark.map(RawRecord::mark).filter(|_| marked == 1);
+                let after = mark.map(RawRecord::fingerprint).filter(|_| marked == 1);
                 assert!(last.is_some() && mark.is_some(), "each partition has two records");
-                Start { partition: *at, offset: next - 1, after }
+                ReadStart { partition: *at, offset: next - 1, previous_record }
             })
             .collect();
         let begun = Instant::now();
         member.consumer.start(&starts).await.unwrap();
         let mut seen = 0;
         while seen < starts.len() {
-            if let ConsumerEvent::Records(records) = member.consumer.poll(500, TEST_TIMEOUT).await.unwrap() {
+            if let ConsumerEvent::Records(records) =
+                member.consumer.next_event(500, TEST_TIMEOUT).await.unwrap()
+            {
                 seen += records.len();
             }
         }
@@ -561,7 +568,7 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
         moved.append(&mut second.records);
         drop(second);
         let begun = Instant::now();
-        while first.owned.len() != PARTITIONS as usize {
+        while first.owned.len() != CREATED_PARTITIONS as usize {
             assert!(begun.elapsed() < TEST_TIMEOUT, "the first takes over: {:?}", first.owned);
             first.poll_once().await;
         }
@@ -616,7 +623,7 @@ async fn check_outage(mode: Mode) {
     let opened = wait_until("the breaker opens", async || {
         let slow = tokio::time::timeout(Duration::from_millis(50), log.append(b"k", b"lost?".to_vec())).await;
         assert!(!matches!(slow, Ok(Ok(_))), "acknowledged without a broker");
-        log.health().is_err()
+        log.write_health().is_err()
     })
     .await;
     assert!(opened < Duration::from_secs(8), "{mode:?}: open after {opened:?}");
@@ -631,7 +638,7 @@ async fn check_outage(mode: Mode) {
     }
 
     proxy.set(Mode::Open);
-    let recovered = wait_until("the breaker closes by itself", async || log.health().is_ok()).await;
+    let recovered = wait_until("the breaker closes by itself", async || log.write_health().is_ok()).await;
     assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
     let place = log.append(b"k", b"after".to_vec()).await.unwrap();
     let mut member = CountingMember::join(&*log).await;
@@ -660,7 +667,7 @@ async fn a_member_survives_its_broker() {
     member.read_until(1).await;
     proxy.set(Mode::Cut);
     let told = wait_until("polls tell that the broker is away", async || {
-        match member.consumer.poll(10, Duration::from_millis(50)).await {
+        match member.consumer.next_event(10, Duration::from_millis(50)).await {
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
                 true
@@ -672,14 +679,17 @@ async fn a_member_survives_its_broker() {
     assert!(told < Duration::from_secs(10), "{told:?}");
     proxy.set(Mode::Open);
     wait_until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
-    wait_until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
-        Ok(ConsumerEvent::Records(records)) => records[0].value == "after",
-        Ok(ConsumerEvent::Assigned(partitions)) => {
-            let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 1)).collect();
-            member.consumer.start(&offsets).await.unwrap();
-            false
+    wait_until("reading goes on", async || {
+        match member.consumer.next_event(10, Duration::from_millis(50)).await {
+            Ok(ConsumerEvent::Records(records)) => records[0].value == "after",
+            Ok(ConsumerEvent::Assigned(partitions)) => {
+                let offsets: Vec<_> =
+                    partitions.into_iter().map(|at| ReadStart::without_previous(at, 1)).collect();
+                member.consumer.start(&offsets).await.unwrap();
+                false
+            }
+            _ => false,
         }
-        _ => false,
     })
     .await;
 }
@@ -701,7 +711,7 @@ async fn a_shorter_session_gives_the_partitions_of_a_silent_member_away_sooner()
     behind.0.clone_from(&KafkaConfig { brokers: behind.brokers.clone(), ..topic.0.clone() });
     let (log, silent_log) = (open_log(&topic).await, open_log(&behind).await);
     let mut silent = CountingMember::join(&*silent_log).await;
-    let partitions = PARTITIONS as usize;
+    let partitions = CREATED_PARTITIONS as usize;
     wait_until("the only member has all partitions", async || {
         silent.poll_once().await;
         silent.owned.len() == partitions

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::Archive;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
-use liverank_adapters::archive::{CommitError, Page};
+use liverank_adapters::archive::{CommentPage, CommitError};
 use liverank_adapters_testkit::archive;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, identity_digest};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange, identity_digest};
 use liverank_core::{Interaction, UserId, VideoId};
 use mongodb::Client;
 use mongodb::bson::spec::BinarySubtype;
@@ -39,7 +39,7 @@ fn fresh_database() -> MongoConfig {
 
 async fn open_archive(config: &MongoConfig) -> MongoArchive {
     let archive = MongoArchive::new(config.clone()).await.unwrap();
-    archive.open(&Rules::default()).await.unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
     archive
 }
 
@@ -61,7 +61,12 @@ fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
     let records: Vec<_> =
         values.iter().zip(from..).map(|(value, offset)| record(partition, offset, value)).collect();
     Batch {
-        spans: vec![OffsetRange { partition, from, next: from + values.len() as u64, last: None }],
+        offset_ranges: vec![OffsetRange {
+            partition,
+            first,
+            next: from + values.len() as u64,
+            last_record: None,
+        }],
         records,
     }
 }
@@ -92,7 +97,7 @@ async fn clients_of_the_database_find_the_fields_they_know() {
         event("watch_time", json!({"watch_time": 0.125})),
         event("watch_time", json!({"watch_time": 2.0, "owner_id": "o", "event_id": "e"})),
     ];
-    archive.commit(&batch(3, 0, &values)).await.unwrap();
+    archive.commit_batch(&batch(3, 0, &values)).await.unwrap();
     let mut videos = documents(&config, "videos").await;
     let video = videos.pop().unwrap();
     assert!(videos.is_empty());
@@ -130,7 +135,7 @@ async fn of_many_concurrent_openers_one_decides_the_meta_document() {
         let config = config.clone();
         async move {
             let archive = MongoArchive::new(config).await.unwrap();
-            archive.open(&Rules { half_life_ms: at, ..Rules::default() }).await
+            archive.open(&CountingRules { half_life_ms: at, ..CountingRules::default() }).await
         }
     }));
     let opened = opened.await;
@@ -148,14 +153,17 @@ async fn another_format_and_an_archive_that_is_gone_are_refused() {
     let meta = client.database(&config.database).collection::<Document>("meta");
     let view = batch(0, 0, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
     meta.update_one(doc! {}, doc! { "$set": { "format": 3_i64 } }).await.unwrap();
-    let errors = [archive.open(&Rules::default()).await.unwrap_err(), archive.meta().await.unwrap_err()];
+    let errors = [
+        archive.open(&CountingRules::default()).await.unwrap_err(),
+        archive.archive_meta().await.unwrap_err(),
+    ];
     for error in errors {
         assert!(!error.is_transient() && error.to_string().contains("format 3"), "{error}");
     }
-    let refused = archive.commit(&view).await;
+    let refused = archive.commit_batch(&view).await;
     assert!(matches!(&refused, Err(CommitError::Store(error)) if !error.is_transient()), "{refused:?}");
     client.database(&config.database).drop().await.unwrap();
-    let refused = archive.commit(&view).await;
+    let refused = archive.commit_batch(&view).await;
     assert!(matches!(&refused, Err(CommitError::Store(error)) if !error.is_transient()), "{refused:?}");
 }
 
@@ -172,23 +180,26 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
         })
         .collect();
     let large = batch(0, 0, &values);
-    let committed = archive.commit(&large).await.unwrap();
-    assert_eq!((committed.effects.counted, committed.effects.videos.len() as u64), (COUNT, COUNT));
-    assert_eq!(archive.offsets(&[0]).await.unwrap()[0].next, COUNT);
+    let committed = archive.commit_batch(&large).await.unwrap();
+    assert_eq!(
+        (committed.batch_effects.counted_events, committed.batch_effects.videos.len() as u64),
+        (COUNT, COUNT)
+    );
+    assert_eq!(archive.partition_positions(&[0]).await.unwrap()[0].next_offset, COUNT);
     assert_eq!(archive.comment_count().await.unwrap(), COUNT);
     // The same identities on another partition: all are known.
-    let again = archive.commit(&batch(1, 0, &values)).await.unwrap();
-    assert_eq!((again.effects.counted, again.effects.repeated), (0, COUNT));
+    let again = archive.commit_batch(&batch(1, 0, &values)).await.unwrap();
+    assert_eq!((again.batch_effects.counted_events, again.batch_effects.repeated_events), (0, COUNT));
     let ids: Vec<_> =
         values.iter().map(|value| VideoId::parse(value["video_id"].as_str().unwrap()).unwrap()).collect();
-    assert!(archive.heads(&ids).await.unwrap().iter().all(|head| *head == 1));
+    assert!(archive.last_seqs(&ids).await.unwrap().iter().all(|head| *head == 1));
     // Videos with ids of the greatest length: one command with all of their updates would have 20 MiB.
     let long = |prefix: &str, at: u64| format!("{prefix}{at:0>255}");
     let values: Vec<_> = (0..VIDEO_COUNT)
         .map(|at| json!({"video_id": long("v", at), "user_id": long("u", at), "type": "like"}))
         .collect();
-    let many = archive.commit(&batch(2, 0, &values)).await.unwrap();
-    assert_eq!(many.effects.videos.len() as u64, VIDEO_COUNT);
+    let many = archive.commit_batch(&batch(2, 0, &values)).await.unwrap();
+    assert_eq!(many.batch_effects.videos.len() as u64, VIDEO_COUNT);
 }
 
 /// A client that only knows the way through the proxy.
@@ -206,18 +217,18 @@ async fn through_a_proxy() -> (Proxy, MongoArchive) {
 async fn check_outage(mode: Mode) {
     let (proxy, archive) = through_a_proxy().await;
     let view = |from: u64| batch(0, from, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
-    archive.commit(&view(0)).await.unwrap();
+    archive.commit_batch(&view(0)).await.unwrap();
     proxy.set(mode);
     let begun = Instant::now();
-    let refused = archive.commit(&view(1)).await;
+    let refused = archive.commit_batch(&view(1)).await;
     assert!(matches!(&refused, Err(CommitError::Store(error)) if error.is_transient()), "{refused:?}");
     let commit_took = begun.elapsed();
     let begun = Instant::now();
     let video = VideoId::parse("v").unwrap();
     for error in [
         archive.video(&video).await.unwrap_err(),
-        archive.comments(&video, Page::After(0), 10).await.unwrap_err(),
-        archive.offsets(&[0]).await.unwrap_err(),
+        archive.comments(&video, CommentPage::After(0), 10).await.unwrap_err(),
+        archive.partition_positions(&[0]).await.unwrap_err(),
     ] {
         assert!(error.is_transient() && error.part() == "mongodb", "{error}");
     }
@@ -228,14 +239,14 @@ async fn check_outage(mode: Mode) {
     proxy.set(Mode::Open);
     let begun = Instant::now();
     let stands = loop {
-        match archive.offsets(&[0]).await {
-            Ok(stands) => break stands[0].next,
+        match archive.partition_positions(&[0]).await {
+            Ok(stands) => break stands[0].next_offset,
             Err(error) => assert!(begun.elapsed() < TEST_TIMEOUT, "it is back: {error}"),
         }
     };
     // Unknown whether the batch was applied; the archive knows.
     assert!((1..=2).contains(&stands), "{stands}");
-    archive.commit(&view(stands)).await.unwrap();
+    archive.commit_batch(&view(stands)).await.unwrap();
     let held = archive.video(&video).await.unwrap().unwrap();
     assert_eq!(held.counters.views, stands as i64 + 1);
     println!("{mode:?}: commit failed after {commit_took:?}, reads after {reads_took:?}");
@@ -257,7 +268,7 @@ async fn opening_without_a_server_is_an_error() {
     config.uri = "mongodb://127.0.0.1:1/?replicaSet=rs0".to_owned();
     let begun = Instant::now();
     let archive = MongoArchive::new(config).await.expect("a server that is away is no wrong configuration");
-    let error = archive.open(&Rules::default()).await.unwrap_err();
+    let error = archive.open(&CountingRules::default()).await.unwrap_err();
     assert!(error.is_transient() && error.part() == "mongodb", "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let mut config = fresh_database();
@@ -276,8 +287,9 @@ async fn identities_stored_by_an_earlier_release_still_mark_repeats() {
     let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     client.database(&config.database).collection("seen").insert_one(seen).await.unwrap();
     let named = |id: &str| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
-    let effects = archive.commit(&batch(0, 0, &[named("old"), named("new")])).await.unwrap().effects;
-    assert_eq!((effects.counted, effects.repeated), (1, 1));
+    let effects =
+        archive.commit_batch(&batch(0, 0, &[named("old"), named("new")])).await.unwrap().batch_effects;
+    assert_eq!((effects.counted_events, effects.repeated_events), (1, 1));
 }
 
 /// Transactions that meet on a video, each with a batch of its own, from processes of their own.
@@ -293,14 +305,14 @@ async fn several_processes_count_one_video() {
                 json!({"video_id": "hot", "user_id": "u", "type": "comment", "comment": "hi",
                     "comment_id": format!("{partition}-{at}")}),
             ];
-            archive.commit(&batch(partition, at * 2, &values)).await.unwrap();
+            archive.commit_batch(&batch(partition, at * 2, &values)).await.unwrap();
         }
     }))
     .await;
     let hot = VideoId::parse("hot").unwrap();
     let held = archives[0].video(&hot).await.unwrap().unwrap();
     assert_eq!((held.counters.likes, held.last_seq, held.owner), (60, 60, owner));
-    let comments = archives[1].comments(&hot, Page::After(0), 100).await.unwrap();
+    let comments = archives[1].comments(&hot, CommentPage::After(0), 100).await.unwrap();
     assert_eq!(comments.iter().map(|comment| comment.seq).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
 }
 

@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use liverank_adapters::assignment_store::{
-    self, AssignmentStore, MAX_EPOCH, Swapped, TermGrant, redis::RedisAssignments,
+    self, AssignmentStore, MAX_EPOCH, SwapOutcome, TermGrant, redis::RedisAssignments,
 };
 use liverank_adapters::comment_bus::{
-    CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
+    ChannelHead, CommentBus, Delivery, KEPT_COMMENTS_PER_VIDEO, KEPT_SECONDS, redis::RedisBus,
 };
 use liverank_adapters::ranking_store::{
-    self, BoardEntry, Change, Projected, Projection, ProjectionCheckpoint, RankingStore, redis::RedisRanking,
+    self, BatchProjection, BoardChange, BoardEntry, ProjectionCheckpoint, ProjectionOutcome, RankingStore,
+    redis::RedisRanking,
 };
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::counting::OffsetRange;
-use liverank_core::handover::Share;
+use liverank_core::handover::ReaderShare;
 use liverank_core::{ReaderId, UserId, VideoId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
@@ -111,8 +112,8 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn reader_share(id: &str) -> Share {
-    Share { reader: ReaderId::parse(id).unwrap(), weight: 1 }
+fn reader_share(id: &str) -> ReaderShare {
+    ReaderShare { reader: ReaderId::parse(id).unwrap(), weight: 1 }
 }
 
 fn entry(id: &str, score: f64) -> BoardEntry {
@@ -127,10 +128,10 @@ fn entry(id: &str, score: f64) -> BoardEntry {
     }
 }
 
-fn projection_of(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection {
+fn projection_of(from: u64, next: u64, entries: Vec<BoardEntry>) -> BatchProjection {
+    BatchProjection {
         generation: 1,
-        spans: vec![OffsetRange { partition: 0, from, next, last: None }],
+        offset_ranges: vec![OffsetRange { partition: 0, first, next, last_record: None }],
         entries,
         traces: Vec::new(),
     }
@@ -172,8 +173,8 @@ async fn redis_assignments_pass_the_assignment_store_suite() {
 async fn keys_and_messages_in_redis_are_those_of_the_design() {
     let (link, mut redis) = link_to_empty_database(11, "").await;
     let store = RedisRanking::new(Arc::clone(&link));
-    store.restored(1, &[]).await.unwrap();
-    store.project(&projection_of(0, 1, vec![entry("a", 0.1 + 0.2), entry("b", 1e15)])).await.unwrap();
+    store.commit_snapshot(1, &[]).await.unwrap();
+    store.project_batch(&projection_of(0, 1, vec![entry("a", 0.1 + 0.2), entry("b", 1e15)])).await.unwrap();
     let board: Vec<(String, f64)> =
         redis.run_command(&["ZREVRANGE", "global_ranking", "0", "-1", "WITHSCORES"]).await;
     assert_eq!(board, [("b".to_owned(), 1e15), ("a".to_owned(), 0.1 + 0.2)]);
@@ -181,7 +182,7 @@ async fn keys_and_messages_in_redis_are_those_of_the_design() {
     let client = redis::Client::open(redis_url()).unwrap();
     let (mut sink, mut stream) = client.get_async_pubsub().await.unwrap().split();
     sink.subscribe("video:v").await.unwrap();
-    RedisBus::new(link).publish(&comment_epoch(), &comments("v", 1..=1)).await.unwrap();
+    RedisBus::new(link).publish_comments(&comment_epoch(), &comments("v", 1..=1)).await.unwrap();
     let told =
         tokio::time::timeout(TEST_TIMEOUT, futures::StreamExt::next(&mut stream)).await.unwrap().unwrap();
     let json: serde_json::Value = serde_json::from_slice(told.get_payload_bytes()).unwrap();
@@ -193,9 +194,9 @@ async fn keys_and_messages_in_redis_are_those_of_the_design() {
 async fn declared_boards_leave_nothing_behind() {
     let (link, mut redis) = link_to_empty_database(2, "t2:").await;
     let store = RedisRanking::new(link);
-    store.restored(1, &[]).await.unwrap();
-    store.project(&projection_of(0, 1, vec![entry("a", 1.0)])).await.unwrap();
-    store.keep_declared(&[], Duration::ZERO).await.unwrap();
+    store.commit_snapshot(1, &[]).await.unwrap();
+    store.project_batch(&projection_of(0, 1, vec![entry("a", 1.0)])).await.unwrap();
+    store.keep_declared_boards(&[], Duration::ZERO).await.unwrap();
     // What counts the steps of a repair ends by itself.
     let mut keys = async || -> BTreeSet<String> {
         let keys: Vec<String> = redis.run_command(&["KEYS", "*"]).await;
@@ -204,17 +205,17 @@ async fn declared_boards_leave_nothing_behind() {
     let before = keys().await;
     assert!(before.iter().all(|key| !key.contains("declared") && !key.contains("board:")), "{before:?}");
     let wanted = ["cats:0123456789abcdef".to_owned()];
-    let board = store.declared(&wanted[0]);
-    board.restore(1, &[entry("a", 1.0)]).await.unwrap();
-    board.restored(1, &[(0, 1)]).await.unwrap();
+    let board = store.declared_board(&wanted[0]);
+    board.write_snapshot(1, &[entry("a", 1.0)]).await.unwrap();
+    board.commit_snapshot(1, &[(0, 1)]).await.unwrap();
     board.note_half_life(1, 7).await.unwrap();
-    board.restore(2, &[entry("a", 1.0)]).await.unwrap();
-    store.keep_declared(&wanted, Duration::ZERO).await.unwrap();
+    board.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
+    store.keep_declared_boards(&wanted, Duration::ZERO).await.unwrap();
     let own: BTreeSet<String> = keys().await.difference(&before).cloned().collect();
     let list = "t2:ranking:declared";
     let is_own = |key: &String| key.starts_with("t2:board:cats:0123456789abcdef:") || key == list;
     assert!(own.len() > 10 && own.contains(list) && own.iter().all(is_own), "{own:?}");
-    assert_eq!(store.keep_declared(&[], Duration::ZERO).await.unwrap(), wanted);
+    assert_eq!(store.keep_declared_boards(&[], Duration::ZERO).await.unwrap(), wanted);
     assert_eq!(keys().await, before);
 }
 
@@ -222,15 +223,17 @@ async fn declared_boards_leave_nothing_behind() {
 async fn streams_are_bounded_in_length_and_time() {
     let (link, mut redis) = link_to_empty_database(12, "t12:").await;
     let bus = RedisBus::new(link);
-    bus.publish(&comment_epoch(), &comments("v", 1..=5 * KEEP_COMMENTS as u64)).await.unwrap();
+    bus.publish_comments(&comment_epoch(), &comments("v", 1..=5 * KEPT_COMMENTS_PER_VIDEO as u64))
+        .await
+        .unwrap();
     let length: usize = redis.run_command(&["XLEN", "t12:comments:v"]).await;
-    assert!((KEEP_COMMENTS..2 * KEEP_COMMENTS).contains(&length), "{length}");
+    assert!((KEPT_COMMENTS_PER_VIDEO..2 * KEPT_COMMENTS_PER_VIDEO).contains(&length), "{length}");
     let left: u64 = redis.run_command(&["TTL", "t12:comments:v"]).await;
-    assert!(left <= KEEP_SECONDS && left > KEEP_SECONDS - 60, "{left}");
+    assert!(left <= KEPT_SECONDS && left > KEPT_SECONDS - 60, "{left}");
     // A hole that somebody made is not hidden either.
     redis.run_command::<u64>(&["XDEL", "t12:comments:v", "4998-0"]).await;
-    assert_eq!(bus.recent(&comment_epoch(), &video("v"), 4996, 100).await.unwrap(), None);
-    let rest = bus.recent(&comment_epoch(), &video("v"), 4998, 100).await.unwrap();
+    assert_eq!(bus.recent_comments(&comment_epoch(), &video("v"), 4996, 100).await.unwrap(), None);
+    let rest = bus.recent_comments(&comment_epoch(), &video("v"), 4998, 100).await.unwrap();
     assert_eq!(rest, Some(comments("v", 4999..=5000)));
 }
 
@@ -239,32 +242,38 @@ async fn a_lost_subscription_is_reported_and_renewed() {
     let (link, mut redis) = link_to_empty_database(13, "t13:").await;
     let (ranking, bus) = (RedisRanking::new(Arc::clone(&link)), RedisBus::new(Arc::clone(&link)));
     let assignments = RedisAssignments::new(link);
-    ranking.restored(1, &[]).await.unwrap();
-    let mut changes = ranking.changes().await.unwrap();
-    assert_eq!(next_item(&mut changes).await, Change::Reset);
-    let mut assigned = assignments.changes().await.unwrap();
-    assert_eq!(next_item(&mut assigned).await, assignment_store::Change::Reset);
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    ranking.commit_snapshot(1, &[]).await.unwrap();
+    let mut changes = ranking.subscribe_changes().await.unwrap();
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
+    let mut assigned = assignments.subscribe_changes().await.unwrap();
+    assert_eq!(next_item(&mut assigned).await, assignment_store::AssignmentChange::Reset);
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     for at in 0..1200 {
         subscription.subscribe(&video(&format!("v{at}"))).await.unwrap();
     }
     for round in 0..3_u32 {
         assert_eq!(redis.kill_connections(|subscribed| subscribed != "0").await, 3, "three subscriptions");
-        assert_eq!(next_item(&mut changes).await, Change::Reset);
-        assert_eq!(next_item(&mut assigned).await, assignment_store::Change::Reset);
+        assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
+        assert_eq!(next_item(&mut assigned).await, assignment_store::AssignmentChange::Reset);
         assert_eq!(next_item(&mut deliveries).await, Delivery::Reset);
         // From there on everything is heard again, on every channel.
         let from = u64::from(round);
         ranking
-            .project(&projection_of(from, from + 1, vec![entry("v", f64::from(round + 1))]))
+            .project_batch(&projection_of(from, from + 1, vec![entry("v", f64::from(round + 1))]))
             .await
             .unwrap();
-        assert!(matches!(next_item(&mut changes).await, Change::Changed { .. }));
-        assignments.assign(&video(&format!("v{round}")), None, &[reader_share("r")], 0, None).await.unwrap();
-        assert!(matches!(next_item(&mut assigned).await, assignment_store::Change::Assigned { .. }));
+        assert!(matches!(next_item(&mut changes).await, BoardChange::Changed { .. }));
+        assignments
+            .assign_video(&video(&format!("v{round}")), None, &[reader_share("r")], 0, None)
+            .await
+            .unwrap();
+        assert!(matches!(
+            next_item(&mut assigned).await,
+            assignment_store::AssignmentChange::Assigned { .. }
+        ));
         for at in [0, 499, 500, 1199] {
             let comment = comment(&format!("v{at}"), from + 1);
-            bus.publish(&comment_epoch(), std::slice::from_ref(&comment)).await.unwrap();
+            bus.publish_comments(&comment_epoch(), std::slice::from_ref(&comment)).await.unwrap();
             let heard = Delivery::Comment { numbering: comment_epoch(), comment, trace: None };
             assert_eq!(next_item(&mut deliveries).await, heard);
         }
@@ -276,57 +285,60 @@ async fn a_lost_subscription_is_reported_and_renewed() {
 async fn a_lost_connection_is_replaced() {
     let (link, mut redis) = link_to_empty_database(14, "t14:").await;
     let store = RedisRanking::new(link);
-    store.restored(1, &[]).await.unwrap();
+    store.commit_snapshot(1, &[]).await.unwrap();
     for round in 0..5_u64 {
         assert_eq!(redis.kill_connections(|_| true).await, 1, "one connection");
         // What was on its way may fail; within a moment all is well.
         let started = Instant::now();
         let projection = projection_of(round, round + 1, vec![entry("v", round as f64)]);
         loop {
-            match store.project(&projection).await {
-                Ok(projected) => break assert_eq!(projected, Projected::Applied),
+            match store.project_batch(&projection).await {
+                Ok(projected) => break assert_eq!(projected, ProjectionOutcome::Applied),
                 Err(error) => assert!(error.is_transient() && started.elapsed() < TEST_TIMEOUT, "{error}"),
             }
         }
     }
-    assert_eq!(store.standing().await.unwrap().offsets, [(0, 5)]);
+    assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, 5)]);
 }
 
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_is_noticed() {
     let (link, mut redis) = link_to_empty_database(15, "t15:").await;
     let (ranking, bus) = (RedisRanking::new(Arc::clone(&link)), RedisBus::new(Arc::clone(&link)));
-    ranking.restored(1, &[]).await.unwrap();
-    ranking.project(&projection_of(0, 1, vec![entry("v", 1.0)])).await.unwrap();
-    let version = ranking.snapshot().await.unwrap().version;
-    let mut changes = ranking.changes().await.unwrap();
-    assert_eq!(next_item(&mut changes).await, Change::Reset);
-    bus.publish(&comment_epoch(), &comments("v", 1..=3)).await.unwrap();
+    ranking.commit_snapshot(1, &[]).await.unwrap();
+    ranking.project_batch(&projection_of(0, 1, vec![entry("v", 1.0)])).await.unwrap();
+    let version = ranking.boards_snapshot().await.unwrap().version;
+    let mut changes = ranking.subscribe_changes().await.unwrap();
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
+    bus.publish_comments(&comment_epoch(), &comments("v", 1..=3)).await.unwrap();
 
     redis.flush_database().await;
-    assert_eq!(ranking.standing().await.unwrap(), ProjectionCheckpoint::default());
+    assert_eq!(ranking.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
     assert_eq!(
-        ranking.project(&projection_of(1, 2, vec![entry("v", 2.0)])).await.unwrap(),
-        Projected::Behind
+        ranking.project_batch(&projection_of(1, 2, vec![entry("v", 2.0)])).await.unwrap(),
+        ProjectionOutcome::Behind
     );
     let keys: u64 = redis.run_command(&["DBSIZE"]).await;
-    assert_eq!((keys, ranking.snapshot().await.unwrap().version), (0, 0), "nothing was written");
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [None]);
-    bus.publish(&comment_epoch(), &comments("v", 4..=4)).await.unwrap();
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(Head { numbering: comment_epoch(), seq: 4 })]);
-    assert_eq!(bus.recent(&comment_epoch(), &video("v"), 2, 10).await.unwrap(), None);
+    assert_eq!((keys, ranking.boards_snapshot().await.unwrap().version), (0, 0), "nothing was written");
+    assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [None]);
+    bus.publish_comments(&comment_epoch(), &comments("v", 4..=4)).await.unwrap();
+    assert_eq!(
+        bus.channel_heads(&[video("v")]).await.unwrap(),
+        [Some(ChannelHead { comment_epoch: comment_epoch(), seq: 4 })]
+    );
+    assert_eq!(bus.recent_comments(&comment_epoch(), &video("v"), 2, 10).await.unwrap(), None);
 
-    ranking.restore(1, &[entry("v", 2.0)]).await.unwrap();
-    ranking.restored(1, &[(0, 2)]).await.unwrap();
-    assert_eq!(next_item(&mut changes).await, Change::Reset, "the new beginning");
-    assert_eq!(next_item(&mut changes).await, Change::Reset, "the end of the repair");
+    ranking.write_snapshot(1, &[entry("v", 2.0)]).await.unwrap();
+    ranking.commit_snapshot(1, &[(0, 2)]).await.unwrap();
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset, "the new beginning");
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset, "the end of the repair");
     assert!(
-        ranking.snapshot().await.unwrap().version > version + 1,
+        ranking.boards_snapshot().await.unwrap().version > version + 1,
         "nobody takes its versions for the old ones"
     );
     assert_eq!(
-        ranking.project(&projection_of(2, 3, vec![entry("v", 3.0)])).await.unwrap(),
-        Projected::Applied
+        ranking.project_batch(&projection_of(2, 3, vec![entry("v", 3.0)])).await.unwrap(),
+        ProjectionOutcome::Applied
     );
 }
 
@@ -335,46 +347,46 @@ async fn a_repair_that_lost_its_first_steps_does_not_count() {
     let (link, mut redis) = link_to_empty_database(10, "t10:").await;
     let store = RedisRanking::new(Arc::clone(&link));
     let entries = [entry("a", 1.0), entry("b", 2.0)];
-    store.restore(1, &entries[..1]).await.unwrap();
+    store.write_snapshot(1, &entries[..1]).await.unwrap();
     redis.flush_database().await;
-    let error = store.restore(1, &entries[1..]).await.unwrap_err();
+    let error = store.write_snapshot(1, &entries[1..]).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
-    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
+    assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
     // From the beginning it goes well; and a loss just before its end is noticed too.
-    store.restore(1, &entries).await.unwrap();
+    store.write_snapshot(1, &entries).await.unwrap();
     redis.flush_database().await;
-    assert!(store.restored(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
-    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
+    assert!(store.commit_snapshot(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
+    assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
     // And also where another process began a repair meanwhile.
-    store.restore(1, &entries[..1]).await.unwrap();
+    store.write_snapshot(1, &entries[..1]).await.unwrap();
     redis.flush_database().await;
-    RedisRanking::new(link).restore(1, &entries[1..]).await.unwrap();
-    assert!(store.restore(1, &entries[1..]).await.is_err_and(|error| error.is_transient()));
-    store.restore(1, &entries).await.unwrap();
-    store.restored(1, &[(0, 9)]).await.unwrap();
+    RedisRanking::new(link).write_snapshot(1, &entries[1..]).await.unwrap();
+    assert!(store.write_snapshot(1, &entries[1..]).await.is_err_and(|error| error.is_transient()));
+    store.write_snapshot(1, &entries).await.unwrap();
+    store.commit_snapshot(1, &[(0, 9)]).await.unwrap();
     assert_eq!(
-        store.standing().await.unwrap(),
+        store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(1), offsets: vec![(0, 9)] }
     );
-    assert_eq!(store.snapshot().await.unwrap().entries.len(), 2);
+    assert_eq!(store.boards_snapshot().await.unwrap().entries.len(), 2);
 }
 
 /// Boards of generation 1, and two processes that fill generation 2.
 async fn two_repairs_under_way(db: u8, prefix: &str) -> (RedisRanking, RedisRanking, RedisAdmin) {
     let (link, redis) = link_to_empty_database(db, prefix).await;
     let (first, second) = (RedisRanking::new(Arc::clone(&link)), RedisRanking::new(link));
-    first.restored(1, &[]).await.unwrap();
-    first.project(&projection_of(0, 1, vec![entry("old", 9.0)])).await.unwrap();
+    first.commit_snapshot(1, &[]).await.unwrap();
+    first.project_batch(&projection_of(0, 1, vec![entry("old", 9.0)])).await.unwrap();
     (first, second, redis)
 }
 
 #[tokio::test]
 async fn two_concurrent_repairs_of_a_generation_are_safe() {
     let (first, second, mut redis) = two_repairs_under_way(6, "t6:").await;
-    first.restore(2, &[entry("a", 1.0), entry("b", 2.0)]).await.unwrap();
-    second.restore(2, &[entry("a", 1.5)]).await.unwrap();
-    first.restore(2, &[entry("c", 3.0)]).await.unwrap();
-    assert_eq!(first.restored(2, &[(0, 1), (1, 7)]).await.unwrap(), Projected::Applied);
+    first.write_snapshot(2, &[entry("a", 1.0), entry("b", 2.0)]).await.unwrap();
+    second.write_snapshot(2, &[entry("a", 1.5)]).await.unwrap();
+    first.write_snapshot(2, &[entry("c", 3.0)]).await.unwrap();
+    assert_eq!(first.commit_snapshot(2, &[(0, 1), (1, 7)]).await.unwrap(), ProjectionOutcome::Applied);
     let told = |store: Vec<BoardEntry>| {
         let mut told: Vec<_> =
             store.into_iter().map(|entry| (entry.video_id.to_string(), entry.score)).collect();
@@ -382,14 +394,17 @@ async fn two_concurrent_repairs_of_a_generation_are_safe() {
         told
     };
     let line = |id: &str, score: f64| (id.to_owned(), score);
-    let snapshot = first.snapshot().await.unwrap();
+    let snapshot = first.boards_snapshot().await.unwrap();
     assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 3.0)]);
     // The slower one goes on where it was, now in place, and knows other offsets.
-    assert_eq!(second.restore(2, &[entry("b", 2.0), entry("c", 4.0)]).await.unwrap(), Projected::Applied);
-    assert_eq!(second.restored(2, &[(1, 5), (2, 3)]).await.unwrap(), Projected::Applied);
-    let snapshot = second.snapshot().await.unwrap();
+    assert_eq!(
+        second.write_snapshot(2, &[entry("b", 2.0), entry("c", 4.0)]).await.unwrap(),
+        ProjectionOutcome::Applied
+    );
+    assert_eq!(second.commit_snapshot(2, &[(1, 5), (2, 3)]).await.unwrap(), ProjectionOutcome::Applied);
+    let snapshot = second.boards_snapshot().await.unwrap();
     assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 4.0)]);
-    let standing = second.standing().await.unwrap();
+    let standing = second.checkpoint().await.unwrap();
     assert_eq!(standing, ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 1), (1, 7), (2, 3)] });
     let mut keys: Vec<String> = redis.run_command(&["KEYS", "*"]).await;
     keys.sort();
@@ -403,7 +418,7 @@ async fn two_concurrent_repairs_of_a_generation_are_safe() {
 #[tokio::test]
 async fn an_unfinished_repair_expires_and_is_never_served() {
     let (first, second, mut redis) = two_repairs_under_way(5, "t5:").await;
-    first.restore(2, &[entry("a", 1.0)]).await.unwrap();
+    first.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
     let mut left: Vec<String> = redis.run_command(&["KEYS", "t5:ranking:next*"]).await;
     left.extend(redis.run_command::<Vec<String>>(&["KEYS", "t5:ranking:steps:*"]).await);
     assert_eq!(left.len(), 6, "{left:?}");
@@ -414,24 +429,24 @@ async fn an_unfinished_repair_expires_and_is_never_served() {
     // As if it had expired, as a whole or in part, while its filler slept: and another one has begun anew meanwhile.
     let one = |name: &str| vec![format!("t5:ranking:next:{name}")];
     for gone in [left[..5].to_vec(), one("global"), one("owners"), one("revisions")] {
-        first.restore(2, &[entry("a", 1.0)]).await.unwrap();
+        first.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
         let words: Vec<&str> = ["DEL"].into_iter().chain(gone.iter().map(String::as_str)).collect();
         redis.run_command::<u64>(&words).await;
-        let error = first.restored(2, &[(0, 1)]).await.unwrap_err();
+        let error = first.commit_snapshot(2, &[(0, 1)]).await.unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
-        first.restore(2, &[entry("a", 1.0)]).await.unwrap();
+        first.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
         redis.run_command::<u64>(&words).await;
         // It, too, may have had a part there before.
-        if second.restore(2, &[entry("b", 1.0)]).await.is_err() {
-            second.restore(2, &[entry("b", 1.0)]).await.unwrap();
+        if second.write_snapshot(2, &[entry("b", 1.0)]).await.is_err() {
+            second.write_snapshot(2, &[entry("b", 1.0)]).await.unwrap();
         }
-        assert!(first.restore(2, &[entry("c", 1.0)]).await.is_err_and(|error| error.is_transient()));
-        assert_eq!(first.standing().await.unwrap().generation, Some(1));
-        assert_eq!(first.snapshot().await.unwrap().entries, [entry("old", 9.0)]);
+        assert!(first.write_snapshot(2, &[entry("c", 1.0)]).await.is_err_and(|error| error.is_transient()));
+        assert_eq!(first.checkpoint().await.unwrap().generation, Some(1));
+        assert_eq!(first.boards_snapshot().await.unwrap().entries, [entry("old", 9.0)]);
     }
-    first.restore(2, &[entry("a", 1.0), entry("b", 1.0)]).await.unwrap();
-    first.restored(2, &[(0, 1)]).await.unwrap();
-    assert_eq!(first.snapshot().await.unwrap().entries.len(), 2);
+    first.write_snapshot(2, &[entry("a", 1.0), entry("b", 1.0)]).await.unwrap();
+    first.commit_snapshot(2, &[(0, 1)]).await.unwrap();
+    assert_eq!(first.boards_snapshot().await.unwrap().entries.len(), 2);
 }
 
 #[tokio::test]
@@ -440,11 +455,11 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     let store = RedisAssignments::new(link);
     let readers = [reader_share("r")];
     let assign = async |video_id: &str, seen| match store
-        .assign(&video(video_id), None, &readers, seen, None)
+        .assign_video(&video(video_id), None, &readers, seen, None)
         .await
         .unwrap()
     {
-        Swapped::Stored(stored) => stored.epoch(),
+        SwapOutcome::Stored(stored) => stored.epoch(),
         other => panic!("nobody else is here, not {other:?}"),
     };
     let mint = async |expected, seen| match store.mint_term("p", None, expected, seen).await.unwrap() {
@@ -452,10 +467,10 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
         TermGrant::Lost(other) => panic!("nobody else is here, not {other:?}"),
     };
     let (old, old_term) = (assign("v", 40).await, mint(0, 0).await);
-    let before = store.load().await.unwrap().version;
+    let before = store.load_assignments().await.unwrap().version;
     // Empty, and nobody is left who has seen anything.
     redis.flush_database().await;
-    let after = store.load().await.unwrap();
+    let after = store.load_assignments().await.unwrap();
     assert!(after.assignments.is_empty() && after.version > before + 1, "{before} and {}", after.version);
     let (first, first_term) = (old, old_term);
     let (old, old_term) = (assign("v", 0).await, mint(0, 0).await);
@@ -513,37 +528,39 @@ async fn an_epoch_that_was_never_minted_is_healed() {
     );
     redis.run_command::<u64>(&["HSET", "t5:readers", "evil", &record]).await;
 
-    let evil = &store.readers().await.unwrap()[0];
+    let evil = &store.reader_records().await.unwrap()[0];
     assert_eq!(
         (evil.highest_epoch, evil.videos[0].epoch),
         (0, 0),
         "what a reader says of it is not believed"
     );
-    assert_eq!(store.load().await.unwrap().assignments, [], "nor what was assigned under it");
-    assert_eq!(store.orders().await.unwrap().term, None);
+    assert_eq!(store.load_assignments().await.unwrap().assignments, [], "nor what was assigned under it");
+    assert_eq!(store.planner_orders().await.unwrap().planner_term, None);
     // A video is registered, the poisoned one again, moved and let go, as if it had never been.
     let assign = async |id: &str, expected| {
-        store.assign(&video(id), expected, &[reader_share("r")], 0, None).await.unwrap()
+        store.assign_video(&video(id), expected, &[reader_share("r")], 0, None).await.unwrap()
     };
     let mut epochs = Vec::new();
     for id in ["new", "poisoned"] {
-        let Swapped::Stored(stored) = assign(id, None).await else { panic!("{id} is not stored") };
-        let Swapped::Stored(moved) = assign(id, Some(stored.epoch())).await else {
+        let SwapOutcome::Stored(stored) = assign(id, None).await else { panic!("{id} is not stored") };
+        let SwapOutcome::Stored(moved) = assign(id, Some(stored.epoch())).await else {
             panic!("{id} is not moved")
         };
         epochs.extend([stored.epoch(), moved.epoch()]);
     }
     assert!(epochs.is_sorted() && epochs[3] < MAX_EPOCH / 2, "{epochs:?}");
-    let loaded = store.load().await.unwrap();
+    let loaded = store.load_assignments().await.unwrap();
     assert_eq!(loaded.assignments.len(), 2);
-    let Swapped::Stored(_) = store.remove(&video("poisoned"), epochs[3]).await.unwrap() else {
+    let SwapOutcome::Stored(_) = store.remove_assignment(&video("poisoned"), epochs[3]).await.unwrap() else {
         panic!("it stays")
     };
     let TermGrant::Held(term) = store.mint_term("p", None, 0, 0).await.unwrap() else { panic!("no term") };
     assert!(term.term < MAX_EPOCH / 2);
-    let ordered =
-        store.assign(&video("new"), Some(epochs[1]), &[reader_share("r")], 0, Some(term.term)).await.unwrap();
-    assert!(matches!(ordered, Swapped::Stored(_)), "{ordered:?}");
+    let ordered = store
+        .assign_video(&video("new"), Some(epochs[1]), &[reader_share("r")], 0, Some(term.term))
+        .await
+        .unwrap();
+    assert!(matches!(ordered, SwapOutcome::Stored(_)), "{ordered:?}");
 }
 
 #[tokio::test]
@@ -551,14 +568,16 @@ async fn keys_of_another_program_are_not_taken_for_ours() {
     let (link, mut redis) = link_to_empty_database(8, "t8:").await;
     redis.run_command::<()>(&["SET", "t8:global_ranking", "text"]).await;
     let (boards, best) = (RedisRanking::new(Arc::clone(&link)), ranking_store::PageStart::Best);
-    let error = boards.page(ranking_store::Board::Global, &best, 5).await.unwrap_err();
+    let error = boards.board_page(ranking_store::BuiltInBoard::Global, &best, 5).await.unwrap_err();
     assert!(!error.is_transient(), "{error}");
     redis.run_command::<u64>(&["HSET", "t8:ranking:projection", "format", "2", "generation", "1"]).await;
-    assert!(RedisRanking::new(Arc::clone(&link)).standing().await.is_err_and(|error| !error.is_transient()));
+    assert!(
+        RedisRanking::new(Arc::clone(&link)).checkpoint().await.is_err_and(|error| !error.is_transient())
+    );
     redis
         .run_command::<u64>(&["HSET", "t8:assignments", "v", r#"{"format":2,"epoch":1,"readers":[]}"#])
         .await;
-    assert!(RedisAssignments::new(link).load().await.is_err_and(|error| !error.is_transient()));
+    assert!(RedisAssignments::new(link).load_assignments().await.is_err_and(|error| !error.is_transient()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -572,20 +591,20 @@ async fn a_large_batch_that_lost_its_first_steps_does_not_count() {
     for _ in 0..20 {
         redis.flush_database().await;
         let store = Arc::new(RedisRanking::new(Arc::clone(&link)));
-        store.restored(1, &[]).await.unwrap();
+        store.commit_snapshot(1, &[]).await.unwrap();
         let (projecting, projection) = (Arc::clone(&store), Arc::clone(&projection));
-        let projected = tokio::spawn(async move { projecting.project(&projection).await });
+        let projected = tokio::spawn(async move { projecting.project_batch(&projection).await });
         while redis.run_command::<usize>(&["ZCARD", "t7:global_ranking"]).await == 0 {}
         redis.run_command::<usize>(&["EVAL", lose, "0"]).await;
         match projected.await.unwrap() {
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
-                let standing = store.standing().await.unwrap();
+                let standing = store.checkpoint().await.unwrap();
                 return assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![] });
             }
             // The loss came after its end.
             Ok(_) => {
-                assert!(store.standing().await.unwrap().offsets.is_empty(), "a part counts for the whole");
+                assert!(store.checkpoint().await.unwrap().offsets.is_empty(), "a part counts for the whole");
             }
         }
     }
@@ -596,6 +615,6 @@ async fn a_large_batch_that_lost_its_first_steps_does_not_count() {
 async fn wrong_credentials_are_an_error_at_once() {
     let url = redis_url().replace("redis://", "redis://nobody:hunter2@");
     let link = RedisLink::new(RedisConfig { url, cluster: false, prefix: String::new(), ca_file: None });
-    let error = RedisRanking::new(link.unwrap()).standing().await.unwrap_err();
+    let error = RedisRanking::new(link.unwrap()).checkpoint().await.unwrap_err();
     assert!(!error.is_transient() && !error.to_string().contains("hunter2"), "{error}");
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{AssignmentStore, redis::RedisAssignments};
-use liverank_adapters::comment_bus::{CommentBus, Delivery, Head, redis::RedisBus};
-use liverank_adapters::ranking_store::{Change, RankingStore, redis::RedisRanking};
+use liverank_adapters::comment_bus::{ChannelHead, CommentBus, Delivery, redis::RedisBus};
+use liverank_adapters::ranking_store::{BoardChange, RankingStore, redis::RedisRanking};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
@@ -131,7 +131,7 @@ async fn video_in_own_slot(nodes: &mut [ClusterNode]) -> String {
 /// Publishes until it is taken: a node that has just come back refuses for a moment.
 async fn publish_until_taken(bus: &RedisBus, comment: Comment) {
     let started = Instant::now();
-    while let Err(error) = bus.publish(&comment_epoch(), std::slice::from_ref(&comment)).await {
+    while let Err(error) = bus.publish_comments(&comment_epoch(), std::slice::from_ref(&comment)).await {
         assert!(error.is_transient() && started.elapsed() < TEST_TIMEOUT, "{error}");
     }
 }
@@ -163,14 +163,14 @@ async fn a_wrong_node_address_is_an_error() {
     let single = std::env::var("LIVERANK_TEST_REDIS").expect("testbed/testbed up redis");
     let link =
         RedisLink::new(RedisConfig { url: single, cluster: true, prefix: fresh_prefix(), ca_file: None });
-    let error = RedisRanking::new(link.unwrap()).standing().await.unwrap_err();
+    let error = RedisRanking::new(link.unwrap()).checkpoint().await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("cluster support disabled"), "{error}");
     // A cluster that passes for a single one: two of its three nodes do not hold the key.
     let (mut told, prefix) = (0, fresh_prefix());
     for url in cluster_urls().split(',') {
         let config =
             RedisConfig { url: url.to_owned(), cluster: false, prefix: prefix.clone(), ca_file: None };
-        if let Err(error) = RedisRanking::new(RedisLink::new(config).unwrap()).standing().await {
+        if let Err(error) = RedisRanking::new(RedisLink::new(config).unwrap()).checkpoint().await {
             assert!(!error.is_transient() && error.to_string().contains("it is a cluster"), "{error}");
             told += 1;
         }
@@ -189,14 +189,14 @@ async fn comments_go_by_sharded_channels_and_streams_in_one_slot() {
         ca_file: None,
     });
     let bus = RedisBus::new(link.unwrap());
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     let channel = format!("{prefix}video:{{v}}");
     let mut nodes = ClusterNode::all_nodes().await;
     let (holder, _) = holder_and_other(&mut nodes, &channel).await;
     let heard: (String, u64) = nodes[holder].run_command(&["PUBSUB", "SHARDNUMSUB", &channel]).await;
     assert_eq!(heard, (channel, 1));
-    bus.publish(&comment_epoch(), &[comment("v", 1)]).await.unwrap();
+    bus.publish_comments(&comment_epoch(), &[comment("v", 1)]).await.unwrap();
     assert_eq!(next_item(&mut deliveries).await, delivery("v", 1));
     assert_eq!(nodes[holder].run_command::<u64>(&["EXISTS", &format!("{prefix}comments:{{v}}")]).await, 1);
 }
@@ -212,7 +212,7 @@ async fn a_subscription_follows_a_slot_that_moves() {
         ca_file: None,
     });
     let bus = RedisBus::new(link.unwrap());
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     let mut nodes = ClusterNode::all_nodes().await;
     let moving = &video_in_own_slot(&mut nodes).await;
     let staying = video_held_by(&mut nodes, 0).await;
@@ -233,19 +233,24 @@ async fn a_subscription_follows_a_slot_that_moves() {
         nodes[from].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
         // What is there is served there, and told there.
         seq += 1;
-        bus.publish(&comment_epoch(), &[comment(moving, seq)]).await.unwrap();
+        bus.publish_comments(&comment_epoch(), &[comment(moving, seq)]).await.unwrap();
         assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
         nodes[from].run_command::<()>(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "5000"]).await;
         // What has gone is asked for where it is: reads, and writes to it together with others.
-        let last = bus.recent(&comment_epoch(), &video(moving), seq - 1, 10).await.unwrap();
+        let last = bus.recent_comments(&comment_epoch(), &video(moving), seq - 1, 10).await.unwrap();
         assert_eq!(last, Some(vec![comment(moving, seq)]));
         seq += 1;
-        bus.publish(&comment_epoch(), &[comment(moving, seq), comment(&staying, seq)]).await.unwrap();
+        bus.publish_comments(&comment_epoch(), &[comment(moving, seq), comment(&staying, seq)])
+            .await
+            .unwrap();
         assert_eq!(next_item(&mut deliveries).await, delivery(&staying, seq));
-        let heads = bus.heads(&[video(moving), video(&staying)]).await.unwrap();
+        let heads = bus.channel_heads(&[video(moving), video(&staying)]).await.unwrap();
         assert_eq!(
             heads,
-            [Some(Head { numbering: comment_epoch(), seq }), Some(Head { numbering: comment_epoch(), seq })]
+            [
+                Some(ChannelHead { comment_epoch: comment_epoch(), seq }),
+                Some(ChannelHead { comment_epoch: comment_epoch(), seq })
+            ]
         );
         for at in [to, from, (to + 1) % 3] {
             nodes[at].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
@@ -270,27 +275,27 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
     let _alone = CLUSTER_CALM.write().await;
     let link = link();
     let (bus, boards) = (RedisBus::new(Arc::clone(&link)), RedisRanking::new(link));
-    boards.restored(1, &[]).await.unwrap();
-    let mut changes = boards.changes().await.unwrap();
-    assert_eq!(next_item(&mut changes).await, Change::Reset);
+    boards.commit_snapshot(1, &[]).await.unwrap();
+    let mut changes = boards.subscribe_changes().await.unwrap();
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
     let mut nodes = ClusterNode::all_nodes().await;
     let (gone, stays) = holder_and_other(&mut nodes, "{boards}").await;
     let (there, elsewhere) = (video_held_by(&mut nodes, gone).await, video_held_by(&mut nodes, stays).await);
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     for id in [&there, &elsewhere] {
         subscription.subscribe(&video(id)).await.unwrap();
-        bus.publish(&comment_epoch(), &[comment(id, 1)]).await.unwrap();
+        bus.publish_comments(&comment_epoch(), &[comment(id, 1)]).await.unwrap();
         assert_eq!(next_item(&mut deliveries).await, delivery(id, 1));
     }
 
     nodes[gone].restart_after(Duration::from_secs(5)).await;
-    let error = bus.publish(&comment_epoch(), &[comment(&there, 2)]).await.unwrap_err();
+    let error = bus.publish_comments(&comment_epoch(), &[comment(&there, 2)]).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
-    let error = boards.standing().await.unwrap_err();
+    let error = boards.checkpoint().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().starts_with("redis is unavailable"), "{error}");
     let started = Instant::now();
     for seq in 2..=50 {
-        bus.publish(&comment_epoch(), &[comment(&elsewhere, seq)]).await.unwrap();
+        bus.publish_comments(&comment_epoch(), &[comment(&elsewhere, seq)]).await.unwrap();
         assert_eq!(next_item(&mut deliveries).await, delivery(&elsewhere, seq));
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -298,7 +303,7 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
     // It comes back with what it had, and all that was wanted there is heard again, after the loss is told.
     publish_until_taken(&bus, comment(&there, 2)).await;
     assert_eq!(
-        bus.recent(&comment_epoch(), &video(&there), 0, 10).await.unwrap().map(|all| all.len()),
+        bus.recent_comments(&comment_epoch(), &video(&there), 0, 10).await.unwrap().map(|all| all.len()),
         Some(2)
     );
     let mut heard = next_item(&mut deliveries).await;
@@ -310,8 +315,8 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
     while heard != delivery(&there, 3) {
         heard = next_item(&mut deliveries).await;
     }
-    assert_eq!(next_item(&mut changes).await, Change::Reset);
-    assert_eq!(boards.standing().await.unwrap().generation, Some(1));
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
+    assert_eq!(boards.checkpoint().await.unwrap().generation, Some(1));
     subscription.unsubscribe(&video(&there)).await.unwrap();
 }
 
@@ -319,7 +324,7 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
 async fn lost_subscriptions_are_renewed_channel_by_channel() {
     let _alone = CLUSTER_CALM.write().await;
     let bus = RedisBus::new(link());
-    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     let ids: Vec<String> = (0..1200).map(|at| format!("v{at}")).collect();
     let subscribed = ids.iter().map(|id| {
         let subscription = &subscription;
@@ -346,7 +351,7 @@ async fn lost_subscriptions_are_renewed_channel_by_channel() {
             let seq = round * 1000 + started.elapsed().as_millis() as u64 + 1;
             let missing = ids.iter().filter(|id| !heard.contains(*id));
             let comments: Vec<Comment> = missing.take(300).map(|id| comment(id, seq)).collect();
-            bus.publish(&comment_epoch(), &comments).await.unwrap();
+            bus.publish_comments(&comment_epoch(), &comments).await.unwrap();
             let pause = Duration::from_millis(200);
             while let Ok(Some(delivery)) = tokio::time::timeout(pause, deliveries.recv()).await {
                 match delivery {

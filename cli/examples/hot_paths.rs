@@ -7,18 +7,21 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use anyhow::{Context, bail};
-use liverank_adapters::archive::Position;
+use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::event_log::RawRecord;
-use liverank_consumer::batches::{CountedBesides, Gathered};
+use liverank_consumer::batches::{CountedBesides, GatheredBatch};
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
-use liverank_core::counting::{self, Rules, UniqueKinds};
-use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, route};
-use liverank_core::handover::{Assigned, Held, Share};
-use liverank_core::placement::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, plan};
-use liverank_core::ranking::Ranked;
+use liverank_core::counting::{self, CountingRules, UniqueKinds};
+use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, readers_for_new_viewer};
+use liverank_core::handover::{AssignedReaders, HeldVideo, ReaderShare};
+use liverank_core::placement::{
+    PlacementReader, PlacementVideo, PlanLimits, ReaderAvailability, Situation, VideoPart, ViewerMoveBudget,
+    make_plan,
+};
+use liverank_core::ranking::RankedVideo;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_reader::entry::EncodedEntry;
-use liverank_reader::ring::{Ring, Taken};
+use liverank_reader::ring::{CommentRing, TakenEvents};
 use liverank_websocket::measure::ListEncoder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -68,15 +71,15 @@ fn example_events() -> Vec<RawRecord> {
 /// From the bytes of the log to what a commit writes; an operation is an event.
 #[inline(never)]
 fn measured_count(records: &[RawRecord]) -> usize {
-    let owned = BTreeMap::from([(0, Position { next: 0, last: None })]);
-    let mut gathered = Gathered::default();
+    let owned = BTreeMap::from([(0, ArchivePosition { next_offset: 0, last_record: None })]);
+    let mut gathered = GatheredBatch::default();
     let sorted = gathered.sort(records, &owned, |_| true);
-    gathered.take(sorted, UniqueKinds::default(), CountedBesides { windows: 0, decays: 0 });
+    gathered.append_sorted(sorted, UniqueKinds::default(), CountedBesides { windows: 0, decays: 0 });
     let batch = gathered.batch;
     black_box(batch.first_records().count());
-    let effects = counting::apply(&batch.records, [], [], &Rules::default());
+    let effects = counting::apply_batch(&batch.records, [], [], &CountingRules::default());
     black_box(&effects.videos);
-    effects.counted as usize
+    effects.counted_events as usize
 }
 
 fn comments() -> anyhow::Result<Vec<Comment>> {
@@ -99,17 +102,17 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
 #[inline(never)]
 fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
-    let mut ring = Ring::new(100, 4 << 20);
-    ring.anchor(numbering.clone(), 0);
-    let mut viewers = vec![ring.now(); VIEWER_COUNT];
+    let mut ring = CommentRing::new(100, 4 << 20);
+    ring.begin_turn(numbering.clone(), 0);
+    let mut viewers = vec![ring.cursor_from_now(); VIEWER_COUNT];
     let (mut given, mut sink) = (0, Vec::with_capacity(64 * 1024));
     for portion in comments.chunks(5) {
         for comment in portion {
             ring.push(comment.seq, EncodedEntry::of(&numbering, comment));
         }
-        ring.reveal();
+        ring.reveal_all();
         for viewer in &mut viewers {
-            while let Taken::Events { bytes, count } = ring.take(viewer) {
+            while let TakenEvents::Events { bytes, count } = ring.take_comments(viewer) {
                 sink.clear();
                 sink.extend_from_slice(&bytes);
                 given += count as usize;
@@ -121,12 +124,12 @@ fn measured_stream(comments: &[Comment]) -> usize {
 }
 
 /// The best hundred of a board, again and again after three of them changed.
-fn example_lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
+fn example_lists() -> anyhow::Result<Vec<Vec<RankedVideo>>> {
     let mut random = StdRng::seed_from_u64(2);
     let line = |at: usize| {
         let (video, owner) = (format!("video-{at}"), format!("owner-{}", at % 7));
         let (video_id, user_id) = (VideoId::parse(&video)?, UserId::parse(&owner)?);
-        anyhow::Ok(Ranked { video_id, score: (LIST_LINES - at) as f64 * 10.0, user_id })
+        anyhow::Ok(RankedVideo { video_id, score: (LIST_LINES - at) as f64 * 10.0, user_id })
     };
     let mut list = (0..LIST_LINES).map(line).collect::<anyhow::Result<Vec<_>>>()?;
     let mut update = || {
@@ -141,10 +144,10 @@ fn example_lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
 
 /// A list of a hundred and its change, encoded for all who watch it; an operation is an update.
 #[inline(never)]
-fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<Ranked>>) -> usize {
+fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<RankedVideo>>) -> usize {
     let operations = lists.len();
     for list in lists {
-        black_box(encoder.encode(list));
+        black_box(encoder.encode_next(list));
     }
     operations
 }
@@ -154,14 +157,21 @@ fn situation() -> anyhow::Result<Situation> {
     let mut random = StdRng::seed_from_u64(3);
     let reader = |at: usize| {
         let standing = if at == 7 { ReaderAvailability::Draining } else { ReaderAvailability::Open };
-        anyhow::Ok(Reader { id: ReaderId::parse(&format!("reader-{at:02}"))?, capacity: 20_000, standing })
+        anyhow::Ok(PlacementReader {
+            id: ReaderId::parse(&format!("reader-{at:02}"))?,
+            capacity: 20_000,
+            standing,
+        })
     };
     let mut video = |at: usize| {
         let viewers = (5_000_f64.powf(random.random_range(0.0..1.0))) as u64;
-        let part =
-            Part { reader: random.random_range(0..20), viewers, share: liverank_core::placement::WHOLE };
+        let part = VideoPart {
+            reader: random.random_range(0..20),
+            viewers,
+            share: liverank_core::placement::WHOLE_SHARE,
+        };
         let id = VideoId::parse(&format!("video-{at:04}"))?;
-        anyhow::Ok(Video { id, epoch: 1, changed: 0, waiting: 0, moving: false, parts: vec![part] })
+        anyhow::Ok(PlacementVideo { id, epoch: 1, changed: 0, waiting: 0, moving: false, parts: vec![part] })
     };
     Ok(Situation {
         now: 1_800_000_000_000,
@@ -173,16 +183,16 @@ fn situation() -> anyhow::Result<Situation> {
 /// One plan for all videos; an operation is a video.
 #[inline(never)]
 fn measured_plan(situation: &Situation) -> usize {
-    let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
-    black_box(plan(situation, &limits));
+    let limits = PlanLimits { budget: ViewerMoveBudget::without_limit(), ..PlanLimits::default() };
+    black_box(make_plan(situation, &limits));
     situation.videos.len()
 }
 
 /// What a manager knows of four readers of one video.
 struct ExampleCluster {
     video: VideoId,
-    assigned: Assigned,
-    held: BTreeMap<ReaderId, Held>,
+    assigned: AssignedReaders,
+    held: BTreeMap<ReaderId, HeldVideo>,
 }
 
 impl ExampleCluster {
@@ -192,34 +202,34 @@ impl ExampleCluster {
         let mut held = BTreeMap::new();
         for (at, viewers) in [900, 1_000, 1_100, 700].into_iter().enumerate() {
             let reader = ReaderId::parse(&format!("reader-{at}"))?;
-            readers.push(Share { reader: reader.clone(), weight: 250_000 });
+            readers.push(ReaderShare { reader: reader.clone(), weight: 250_000 });
             held.insert(
                 reader,
-                Held { video: video.clone(), viewers, epoch: 3, ready: true, shedding: false },
+                HeldVideo { video: video.clone(), viewers, epoch: 3, ready: true, shedding: false },
             );
         }
-        Ok(Self { video, assigned: Assigned { epoch: 3, readers }, held })
+        Ok(Self { video, assigned: AssignedReaders { epoch: 3, readers }, held })
     }
 }
 
 impl ClusterView for ExampleCluster {
-    fn assigned(&self, _: &VideoId) -> Option<&Assigned> {
+    fn assigned_readers(&self, _: &VideoId) -> Option<&AssignedReaders> {
         Some(&self.assigned)
     }
 
-    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+    fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.held.contains_key(reader).then_some(ReaderStatus::Alive)
     }
 
-    fn address(&self, reader: &ReaderId) -> Option<String> {
+    fn viewer_url(&self, reader: &ReaderId) -> Option<String> {
         Some(format!("http://{reader}"))
     }
 
-    fn held(&self, reader: &ReaderId, _: &VideoId) -> Option<&Held> {
+    fn held_video(&self, reader: &ReaderId, _: &VideoId) -> Option<&HeldVideo> {
         self.held.get(reader)
     }
 
-    fn usage(&self, reader: &ReaderId) -> u64 {
+    fn usage_thousandths(&self, reader: &ReaderId) -> u64 {
         self.held.get(reader).map_or(0, |held| held.viewers / 2)
     }
 
@@ -241,7 +251,7 @@ impl ClusterView for ExampleCluster {
 fn measured_route(cluster: &ExampleCluster) -> usize {
     for lot in 0..ROUTES_CHOSEN {
         let lots = [lot.wrapping_mul(2_654_435_761), lot];
-        black_box(route(cluster, &cluster.video, &cluster.assigned, lots));
+        black_box(readers_for_new_viewer(cluster, &cluster.video, &cluster.assigned, lots));
     }
     ROUTES_CHOSEN as usize
 }

@@ -13,20 +13,20 @@ use liverank_protocol::roles::Role;
 use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::output::OutputArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
-use liverank_runtime::tls::{Tls, TlsArgs};
+use liverank_runtime::tls::{ProcessTls, TlsArgs};
 use liverank_runtime::traces::{self, TraceArgs};
 use liverank_runtime::{HttpArgs, HttpSettings, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 use serde_json::json;
 
 use crate::doctor::Doctor;
-use crate::help::{self, Shown};
+use crate::help::{self, HelpAmount};
 use crate::look::orders::{CordonArgs, Drain, Move};
 use crate::look::{MovesShown, Plan, Status};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
-use crate::token::Token;
-use crate::tools::{Dlq, Erase, Rebuild, Tool};
+use crate::token::TokenCommand;
+use crate::tools::{DeadLetterCommand, EraseCommand, RebuildCommand, Tool};
 use crate::top::Top;
 use crate::{role, up};
 
@@ -77,7 +77,7 @@ pub enum Cli {
     Doctor(Box<Doctor>),
     /// Settings: what they are and where they come from, and whether a file is good.
     #[command(subcommand)]
-    Config(crate::settings::Config),
+    Config(crate::settings::ConfigCommand),
     /// Simulated viewers and posters against a running system, and whether anything got lost.
     Load(Box<Load>),
     /// What ways of giving videos to readers do to the readers' load, with time; also to recorded load reports.
@@ -86,19 +86,19 @@ pub enum Cli {
     Verify(Box<Tool<verify::Options>>),
     /// Makes one store anew from another while the system serves, and then puts it in place as a whole.
     #[command(subcommand)]
-    Rebuild(Rebuild),
+    Rebuild(RebuildCommand),
     /// What could not be read from the log.
     #[command(subcommand)]
-    Dlq(Dlq),
+    Dlq(DeadLetterCommand),
     /// Everything that names a user goes, while the system serves.
     #[command(subcommand)]
-    Erase(Erase),
+    Erase(EraseCommand),
     /// Keys and tokens by which our processes know each other.
     #[command(subcommand)]
     Identity(crate::identity::IdentityCommand),
     /// Tokens for trying a system that asks viewers for them.
     #[command(subcommand)]
-    Token(Token),
+    Token(TokenCommand),
     /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
     Completion(Completion),
     /// Writes the manual pages, one a command: `man -l DIR/liverank.1`.
@@ -120,7 +120,12 @@ impl Completion {
     fn run(self) -> anyhow::Result<ExitCode> {
         // Into memory first: the library panics where its reader has gone.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut command(Shown::All), "liverank", &mut script);
+        clap_complete::generate(
+            self.shell,
+            &mut command_line(HelpAmount::AllSettings),
+            "liverank",
+            &mut script,
+        );
         std::io::stdout().write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -143,7 +148,10 @@ impl Man {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let write = || {
             std::fs::create_dir_all(&self.directory)?;
-            clap_mangen::generate_to(without_help_commands(command(Shown::All)), &self.directory)
+            clap_mangen::generate_to(
+                without_help_commands(command_line(HelpAmount::AllSettings)),
+                &self.directory,
+            )
         };
         write().with_context(|| format!("writing to {}", self.directory.display()))?;
         Ok(ExitCode::SUCCESS)
@@ -184,25 +192,31 @@ impl Process {
         &self,
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<ExitCode> {
-        telemetry::init(&self.log);
+        telemetry::init_logging(&self.log);
         server::raise_file_limit();
-        let identity = self.identity.open()?;
-        let process = process::Process {
-            drain: Duration::from_secs(self.drain_seconds),
-            late: MAX_TIME_AFTER_DRAIN,
-            threads: None,
-            catches_panics: liverank_adapters::catches_panics,
+        let identity = self.identity.open_identity()?;
+        let process = process::ProcessRuntime {
+            drain_time: Duration::from_secs(self.drain_seconds),
+            late_end_time: MAX_TIME_AFTER_DRAIN,
+            thread_count: None,
+            catches_panics: liverank_adapters::catches_panics_here,
         };
-        let Tls { listener, admin, peers, reloading } = self.tls.open()?;
+        let ProcessTls {
+            listener_tls: listener,
+            admin_tls: admin,
+            peer_tls: peers,
+            file_reloading: reloading,
+        } = self.tls.open()?;
         let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
         let lived = process.run(|shell| {
             let metrics = shell.metrics.clone();
             let (tracer, export) = self.traces.open(&peers, &metrics, instance_name());
-            let running = main(ServiceContext { identity, http, peer_tls: peers, tracer, ..shell });
+            let running =
+                main(ServiceContext { identity, http_settings: http, peer_tls: peers, tracer, ..shell });
             async move {
                 tokio::select! {
-                    ended = traces::alongside(export, running) => ended,
-                    never = reloading.keep(&metrics) => match never {},
+                    ended = traces::run_with_export(export, running) => ended,
+                    never = reloading.reload_forever(&metrics) => match never {},
                 }
             }
         });
@@ -241,12 +255,12 @@ pub struct Load {
 impl Load {
     /// Exit code 1 where something acknowledged was missing, repeated or out of order.
     fn run(self) -> anyhow::Result<ExitCode> {
-        telemetry::init(&self.log);
+        telemetry::init_logging(&self.log);
         server::raise_file_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let good = runtime.block_on(async {
             let shell = ServiceContext::new(Duration::ZERO);
-            shutdown::on_signal(shell.shutdown.clone())?;
+            shutdown::cancel_on_signal(shell.shutdown.clone())?;
             liverank_load::run(self.load, shell.shutdown).await
         })?;
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -258,34 +272,34 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),
-            Self::Gateway(it) => role::run(Role::Gateway, *it, StoreArgs::all, liverank_gateway::run),
+            Self::Gateway(it) => role::run(Role::Gateway, *it, StoreArgs::open_all, liverank_gateway::run),
             Self::Consumer(it) => {
-                role::run(Role::Consumer, *it, StoreArgs::all, |config, backends, _listener, shell| {
+                role::run(Role::Consumer, *it, StoreArgs::open_all, |config, backends, _listener, shell| {
                     liverank_consumer::run(config, backends, shell)
                 })
             }
             Self::Websocket(it) => {
-                let ranking = async |stores: StoreArgs, who| stores.ranking(who);
+                let ranking = async |stores: StoreArgs, who| stores.open_ranking(who);
                 role::run(Role::Websocket, *it, ranking, liverank_websocket::serve)
             }
             Self::Comment(it) => role::run(
                 Role::Comment,
                 *it,
-                StoreArgs::log_and_archive,
+                StoreArgs::open_log_and_archive,
                 |config, (log, archive), at, shell| liverank_comment::serve(config, log, archive, at, shell),
             ),
             Self::Reader(it) => role::run(
                 Role::Reader,
                 *it,
-                StoreArgs::archive_and_bus,
+                StoreArgs::open_archive_and_bus,
                 |config, (archive, bus), at, shell| liverank_reader::serve(config, archive, bus, at, shell),
             ),
             Self::Manager(it) => {
-                let assignments = async |stores: StoreArgs, who| stores.assignments(who);
+                let assignments = async |stores: StoreArgs, who| stores.open_assignments(who);
                 role::run(Role::Manager, *it, assignments, liverank_manager::serve)
             }
             Self::Statistics(it) => {
-                role::run(Role::Statistics, *it, StoreArgs::archive, |_config, archive, at, shell| {
+                role::run(Role::Statistics, *it, StoreArgs::open_archive, |_config, archive, at, shell| {
                     liverank_statistics::serve(archive, at, shell)
                 })
             }
@@ -294,8 +308,8 @@ impl Cli {
             Self::Moves(it) => it.run(),
             Self::Plan(it) => it.run(),
             Self::Move(it) => it.run(),
-            Self::Cordon(it) => it.cordon(),
-            Self::Uncordon(it) => it.uncordon(),
+            Self::Cordon(it) => it.cordon_readers(),
+            Self::Uncordon(it) => it.uncordon_readers(),
             Self::Drain(it) => it.run(),
             Self::Doctor(it) => it.run(),
             Self::Config(it) => it.run(),
@@ -303,7 +317,7 @@ impl Cli {
             Self::Simulate(args) => {
                 liverank_simulate::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
             }
-            Self::Verify(tool) => tool.verify(),
+            Self::Verify(tool) => tool.verify_stores(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
             Self::Erase(what) => what.run(),
@@ -313,7 +327,7 @@ impl Cli {
             Self::Man(man) => man.run(),
             Self::Version(output) => {
                 let version = env!("CARGO_PKG_VERSION");
-                output.print(&json!({"version": version}), || format!("liverank {version}\n"))?;
+                output.print_value(&json!({"version": version}), || format!("liverank {version}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Probe(probe) => probe.run(),
@@ -325,8 +339,8 @@ impl Cli {
 const UP_ADMIN_ADDRESS: &str = "127.0.0.1:9090";
 
 /// The command line with each role's own defaults.
-pub fn command(shown: Shown) -> Command {
-    help::arranged(with_own_defaults(Cli::command()), shown)
+pub fn command_line(shown: HelpAmount) -> Command {
+    help::arrange_help(with_own_defaults(Cli::command()), shown)
 }
 
 fn with_own_defaults(command: Command) -> Command {
@@ -355,8 +369,8 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        command(Shown::Usual).debug_assert();
-        command(Shown::All).debug_assert();
+        command_line(HelpAmount::UsualSettings).debug_assert();
+        command_line(HelpAmount::AllSettings).debug_assert();
     }
 
     /// Commands that answer nothing: they serve until they are ended, or write files or a script.
@@ -376,7 +390,7 @@ mod tests {
 
     #[test]
     fn all_commands_take_the_same_output_flags() {
-        let mut command = command(Shown::All);
+        let mut command = command_line(HelpAmount::AllSettings);
         command.build();
         let mut found = Vec::new();
         collect_leaf_commands(&command, "liverank", &mut found);
@@ -408,7 +422,7 @@ mod tests {
     fn every_command_has_a_manual_page() {
         let directory = tempfile::tempdir().unwrap();
         Man { directory: directory.path().to_owned() }.run().unwrap();
-        let mut command = command(Shown::All);
+        let mut command = command_line(HelpAmount::AllSettings);
         command.build();
         let mut found = Vec::new();
         collect_leaf_commands(&command, "liverank", &mut found);
@@ -428,7 +442,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_the_operator_writes_is_a_flag_of_its_role() {
-        let command = command(Shown::All);
+        let command = command_line(HelpAmount::AllSettings);
         for setting in roles::SETTINGS {
             for role in setting.roles {
                 let flags = command.find_subcommand(role.name()).unwrap();
@@ -442,10 +456,13 @@ mod tests {
 
     #[test]
     fn every_weight_of_the_consumer_can_be_set_by_the_operator() {
-        let command = command(Shown::All);
+        let command = command_line(HelpAmount::AllSettings);
         let flags = command.find_subcommand(Role::Consumer.name()).unwrap().get_arguments();
         for name in flags.filter_map(clap::Arg::get_long).filter(|name| name.starts_with("weight-")) {
-            assert!(roles::setting(Role::Consumer, name).is_some(), "--{name} is not in the table of roles");
+            assert!(
+                roles::find_setting(Role::Consumer, name).is_some(),
+                "--{name} is not in the table of roles"
+            );
         }
     }
 
@@ -453,7 +470,7 @@ mod tests {
     fn compose_and_the_chart_agree_with_the_table_of_roles() {
         let compose: serde_yaml::Value =
             serde_yaml::from_str(&read_repository_file("docker-compose.yml")).unwrap();
-        let command = command(Shown::All);
+        let command = command_line(HelpAmount::AllSettings);
         for role in Role::ALL {
             let name = if role == Role::Reader { "reader-1" } else { role.name() };
             let service = &compose["services"][name];
@@ -475,7 +492,7 @@ mod tests {
 
     #[test]
     fn the_document_of_roles_is_that_of_the_table() {
-        let text = roles::document();
+        let text = roles::roles_document();
         if std::env::var_os("UPDATE_DOCS").is_some() {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/roles.md");
             std::fs::write(path, &text).unwrap();

@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::StreamExt;
 use liverank_core::ReaderId;
-use liverank_core::handover::{Closing, Lease};
-use liverank_gateway::demo::{Demo, DemoOrder, DemoState};
-use liverank_protocol::access::Service;
-use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MaybeUnknown};
+use liverank_core::handover::{CordonLevel, PlannerLease};
+use liverank_gateway::demo::{DemoHandle, DemoOrder, DemoState};
+use liverank_protocol::access::CalledService;
+use liverank_protocol::{ClusterLoad, CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown};
 use liverank_runtime::client::{Client, RequestBuilder};
-use liverank_runtime::peer::{Peers, join};
+use liverank_runtime::peer::{PeerClient, join_path};
 use liverank_runtime::{Identity, ServiceContext};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -88,10 +88,10 @@ const DEMO_SCRIPT: [(u64, ScriptAct, &str); 5] = [
 const END_SECOND: u64 = 78;
 
 /// Makes a viewer's token.
-pub type Token = Box<dyn Fn(&str) -> anyhow::Result<String> + Send + Sync>;
+pub type TokenMaker = Box<dyn Fn(&str) -> anyhow::Result<String> + Send + Sync>;
 
 /// What the demo needs of the system.
-pub struct System {
+pub struct DemoSystem {
     /// The front door.
     pub gateway: Url,
     /// A manager.
@@ -99,15 +99,18 @@ pub struct System {
     /// Shown to the managers: an operator's.
     pub identity: Identity,
     /// Where the system asks viewers for tokens.
-    pub token: Option<Token>,
+    pub token: Option<TokenMaker>,
 }
 
 /// The demo of a system, and what has it running until the end of the process.
-pub fn demo(system: System, shell: ServiceContext) -> (Demo, impl Future<Output = anyhow::Result<()>>) {
+pub fn new_demo(
+    system: DemoSystem,
+    shell: ServiceContext,
+) -> (DemoHandle, impl Future<Output = anyhow::Result<()>>) {
     let (orders, wanted) = mpsc::channel(MAX_ORDERS_WAITING);
-    let peers = Peers::over(&shell.peer_tls);
+    let peers = PeerClient::over_tls(&shell.peer_tls);
     let (tell, state) = watch::channel(DemoState::default());
-    (Demo { orders, state }, async move {
+    (DemoHandle { orders, state }, async move {
         let shutdown = shell.shutdown.clone();
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
@@ -173,7 +176,7 @@ async fn play_script(stage: &DemoStage, tell: &watch::Sender<DemoState>) -> anyh
             match act {
                 ScriptAct::Come(count) => coming.extend(viewers_by_video(*count)),
                 ScriptAct::Viral(count) => coming.extend(std::iter::repeat_n(VIRAL_VIDEO, *count)),
-                ScriptAct::Drain => stage.cordon_reader(Some(Closing::Draining)).await?,
+                ScriptAct::Drain => stage.cordon_reader(Some(CordonLevel::Draining)).await?,
                 ScriptAct::Open => stage.cordon_reader(None).await?,
                 ScriptAct::Leave => viewers.abort_all(),
             }
@@ -205,14 +208,14 @@ fn viewers_by_video(count: usize) -> Vec<&'static str> {
 
 /// The system, and the way to it.
 struct DemoStage {
-    system: System,
+    system: DemoSystem,
     client: Client,
-    managers: Peers,
+    managers: PeerClient,
 }
 
 impl DemoStage {
-    fn new(system: System, peers: &Peers) -> Self {
-        let managers = peers.showing(&system.identity, Service::Manager);
+    fn new(system: DemoSystem, peers: &PeerClient) -> Self {
+        let managers = peers.with_token_for(&system.identity, CalledService::Manager);
         Self { system, client: peers.client(), managers }
     }
 
@@ -226,7 +229,7 @@ impl DemoStage {
     /// A viewer's stream, read until it ends.
     fn watch_video(&self, video: &str, number: usize) -> impl Future<Output = ()> + Send + use<> {
         let user = format!("demo-{number}");
-        let mut url = join(&self.system.gateway, &["connect"]);
+        let mut url = join_path(&self.system.gateway, &["connect"]);
         url.query_pairs_mut().append_pair("userid", &user).append_pair("videoid", video);
         let request = self.with_user_token(&user, self.client.get(url));
         async move {
@@ -250,13 +253,13 @@ impl DemoStage {
             let kind = ["view", "view", "like", "share"][at / 2 % 4];
             ("interact", json!({"video_id": video, "owner_id": owner, "user_id": user, "type": kind}))
         };
-        let request = self.client.post(join(&self.system.gateway, &[path])).json(&body);
+        let request = self.client.post(join_path(&self.system.gateway, &[path])).json(&body);
         let _ = timeout(REQUEST_TIMEOUT, self.with_user_token(&user, request).send()).await;
     }
 
     /// Closes the last reader, or opens all that the demo closed. Under the term in force, so that its planner goes on.
-    async fn cordon_reader(&self, closing: Option<Closing>) -> anyhow::Result<()> {
-        let load: Load = self.managers.get(&self.system.manager, &["load"]).await?;
+    async fn cordon_reader(&self, closing: Option<CordonLevel>) -> anyhow::Result<()> {
+        let load: ClusterLoad = self.managers.get(&self.system.manager, &["load"]).await?;
         let own = load
             .cordons
             .iter()
@@ -275,9 +278,9 @@ impl DemoStage {
             cordon: closing.map(MaybeUnknown::Known),
             why: CORDON_REASON.to_owned(),
         };
-        let lease = Lease { uid: "demo".into(), transitions: 0 };
+        let lease = PlannerLease { uid: "demo".into(), transitions: 0 };
         let wanted = CordonsRequest { term, lease, cordons: readers.into_iter().map(cordon).collect() };
-        let _: Cordons = self.managers.post(&self.system.manager, &["cordons"], &wanted).await?;
+        let _: CordonsAnswer = self.managers.post(&self.system.manager, &["cordons"], &wanted).await?;
         Ok(())
     }
 }

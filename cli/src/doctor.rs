@@ -8,15 +8,15 @@ use clap::Args;
 use futures::future::join_all;
 use liverank_adapters::inspect::Inspection;
 use liverank_core::Millis;
-use liverank_protocol::Load;
-use liverank_protocol::access::Role;
+use liverank_protocol::ClusterLoad;
+use liverank_protocol::access::CallerRole;
 use liverank_protocol::roles::Store;
 use liverank_runtime::{now_ms, server};
 use serde::Serialize;
 
-use crate::look::{ManagersArgs, troubles};
+use crate::look::{ManagersArgs, find_troubles};
 use crate::stores::StoreArgs;
-use liverank_runtime::output::table;
+use liverank_runtime::output::format_table;
 
 /// How long a store may take for all that it is asked.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ impl Doctor {
         let checks = runtime.block_on(self.checks());
         // A store's last retry on another thread is waited for no longer.
         runtime.shutdown_background();
-        self.managers.output.print(&serde_json::to_value(&checks)?, || checks_table(&checks))?;
+        self.managers.output.print_value(&serde_json::to_value(&checks)?, || checks_table(&checks))?;
         let is_wrong = checks.iter().any(|check| check.state == CheckState::Wrong);
         Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -100,7 +100,7 @@ impl Doctor {
     async fn check_store(&self, store: Store) -> Vec<DoctorCheck> {
         let name = store.name();
         let before = now_ms();
-        let looked = tokio::time::timeout(STORE_TIMEOUT, self.stores.inspect(store)).await;
+        let looked = tokio::time::timeout(STORE_TIMEOUT, self.stores.inspect_store(store)).await;
         let looked =
             looked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", STORE_TIMEOUT.as_secs())));
         match looked {
@@ -131,17 +131,17 @@ impl Doctor {
 
     async fn check_managers(&self) -> Vec<DoctorCheck> {
         const PART_NAME: &str = "managers";
-        if !self.managers.identity.is_given() {
+        if !self.managers.identity.any_given() {
             return vec![DoctorCheck::skipped_check(
                 PART_NAME,
                 "not asked: --identity-key-file says who asks",
             )];
         }
-        let load = async { self.managers.as_role(Role::Cli)?.get::<Load>("load").await };
+        let load = async { self.managers.as_role(CallerRole::Cli)?.get::<ClusterLoad>("load").await };
         match load.await {
             Err(error) => vec![DoctorCheck::wrong_check(PART_NAME, format!("{error:#}"), "liverank manager")],
             Ok(load) => {
-                let wrong = troubles(&load).into_iter();
+                let wrong = find_troubles(&load).into_iter();
                 let wrong: Vec<DoctorCheck> = wrong
                     .map(|trouble| DoctorCheck::wrong_check(PART_NAME, trouble, "liverank status"))
                     .collect();
@@ -163,11 +163,14 @@ fn checks_of_inspection(
 ) -> Vec<DoctorCheck> {
     let version =
         inspection.version.as_ref().map_or_else(String::new, |version| format!("version {version}, "));
-    let mut checks = vec![DoctorCheck::good_check(part, format!("{version}{}", inspection.found))];
+    let mut checks = vec![DoctorCheck::good_check(part, format!("{version}{}", inspection.description))];
     checks.extend(
-        inspection.remarks.iter().map(|it| DoctorCheck::wrong_check(part, it.wrong.clone(), it.mend.clone())),
+        inspection
+            .remarks
+            .iter()
+            .map(|it| DoctorCheck::wrong_check(part, it.problem.clone(), it.remedy.clone())),
     );
-    if let Some(clock) = inspection.clock {
+    if let Some(clock) = inspection.server_time {
         checks.extend(clock_difference(part, clock, between));
     }
     checks
@@ -210,7 +213,7 @@ fn checks_table(checks: &[DoctorCheck]) -> String {
         };
         vec![check.part.to_owned(), state.to_owned(), check.found.clone()]
     };
-    let mut text = table(&["part", "state", "found"], &checks.iter().map(row).collect::<Vec<_>>());
+    let mut text = format_table(&["part", "state", "found"], &checks.iter().map(row).collect::<Vec<_>>());
     for check in checks {
         if let Some(mend) = &check.mend {
             let _ = write!(text, "\n{}: {}\n    {mend}\n", check.part, check.found);

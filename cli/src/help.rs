@@ -7,17 +7,17 @@ use clap::{Arg, ArgAction, Command};
 
 /// How much of the help is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum HelpAmount {
     /// What is usually set, a line each.
-    Usual,
+    UsualSettings,
     /// Every setting, with its variable.
-    All,
+    AllSettings,
 }
 
-impl Shown {
+impl HelpAmount {
     /// What a command line asks for.
     pub fn of(args: &[OsString]) -> Self {
-        if args.iter().any(|arg| arg == ALL) { Self::All } else { Self::Usual }
+        if args.iter().any(|arg| arg == ALL) { Self::AllSettings } else { Self::UsualSettings }
     }
 }
 
@@ -83,7 +83,7 @@ const RARE: &[&str] = &[
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.
-pub fn arranged(mut command: Command, shown: Shown) -> Command {
+pub fn arrange_help(mut command: Command, shown: HelpAmount) -> Command {
     let has_rare = command.get_arguments().any(is_rare);
     if let Some(about) = command.get_about().map(plain) {
         command = command.about(about);
@@ -100,14 +100,14 @@ pub fn arranged(mut command: Command, shown: Shown) -> Command {
                 .action(ArgAction::HelpLong)
                 .help("Print all settings, and their variables"),
         );
-    if has_rare && shown == Shown::Usual {
+    if has_rare && shown == HelpAmount::UsualSettings {
         command = command
             .after_help(format!("{ALL} has the rest. Settings can stand in a file as well (--config)."));
     }
-    command.mut_subcommands(|below| arranged(below, shown))
+    command.mut_subcommands(|below| arrange_help(below, shown))
 }
 
-fn arranged_arg(mut arg: Arg, shown: Shown) -> Arg {
+fn arranged_arg(mut arg: Arg, shown: HelpAmount) -> Arg {
     if let Some(help) = arg.get_help().map(plain) {
         arg = arg.help(help);
     }
@@ -115,7 +115,7 @@ fn arranged_arg(mut arg: Arg, shown: Shown) -> Arg {
         arg = arg.long_help(help);
     }
     let rare = is_rare(&arg);
-    arg.hide_short_help(rare).hide_env(shown == Shown::Usual)
+    arg.hide_short_help(rare).hide_env(shown == HelpAmount::UsualSettings)
 }
 
 fn is_rare(arg: &Arg) -> bool {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn help_is_one_screen_and_leaks_no_markup() {
-        let mut command = cli::command(Shown::Usual);
+        let mut command = cli::command_line(HelpAmount::UsualSettings);
         command.build();
         let mut long = Vec::new();
         each(&mut command, &mut |command| {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn all_settings_are_in_the_long_help_without_markup() {
-        let mut command = cli::command(Shown::All);
+        let mut command = cli::command_line(HelpAmount::AllSettings);
         command.build();
         each(&mut command, &mut |command| {
             let shown: Vec<String> = command

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use liverank_core::comment::hex;
-use liverank_protocol::access::{Caller, Role, Service};
-use liverank_runtime::duration::between;
+use liverank_core::comment::to_hex;
+use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
+use liverank_runtime::duration::parser_of_range;
 use liverank_runtime::identity::local::KeyRing;
 use liverank_runtime::output::OutputArgs;
 use serde_json::json;
@@ -44,13 +44,13 @@ pub struct Token {
     secret: Secret,
     /// Whose it is: cli, operator, gateway, reader/<id>, …
     #[arg(long = "for", value_name = "CALLER", default_value = "cli")]
-    caller: Caller,
+    caller: KnownCaller,
     /// Who takes it.
     #[arg(long = "to", value_name = "SERVICE", default_value = "manager")]
     service: TokenTaker,
     /// For how long it is good, a day at most.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "5m",
-          value_parser = between(Duration::from_secs(1), Duration::from_hours(24)))]
+          value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(24)))]
     valid_for: Duration,
     #[command(flatten)]
     output: OutputArgs,
@@ -70,7 +70,7 @@ pub struct Derive {
     secret: Secret,
     /// Whose key: gateway, statistics, reader/<id>, …
     #[arg(long = "for", value_name = "CALLER")]
-    caller: Caller,
+    caller: KnownCaller,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -93,18 +93,18 @@ impl IdentityCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Token(it) => {
-                let source = KeyRing::read(&it.secret.identity_key_file)?.source(&it.caller)?;
+                let source = KeyRing::from_file(&it.secret.identity_key_file)?.token_source(&it.caller)?;
                 let service = match it.service {
-                    TokenTaker::Manager => Service::Manager,
-                    TokenTaker::Statistics => Service::Statistics,
+                    TokenTaker::Manager => CalledService::Manager,
+                    TokenTaker::Statistics => CalledService::Statistics,
                 };
                 let now = liverank_runtime::now_micros() / 1_000_000;
-                let token = source.sign(service, now, it.valid_for.as_secs());
-                it.output.print(&json!({"token": token}), || format!("{token}\n"))?;
+                let token = source.sign_token(service, now, it.valid_for.as_secs());
+                it.output.print_value(&json!({"token": token}), || format!("{token}\n"))?;
             }
             Self::Derive(it) => {
-                let derived = KeyRing::read(&it.secret.identity_key_file)?.derived(&it.caller)?;
-                it.output.print(&json!({"key": derived}), || format!("{derived}\n"))?;
+                let derived = KeyRing::from_file(&it.secret.identity_key_file)?.key_file_of(&it.caller)?;
+                it.output.print_value(&json!({"key": derived}), || format!("{derived}\n"))?;
             }
             Self::Init(it) => it.run()?,
         }
@@ -116,17 +116,20 @@ impl Init {
     fn run(&self) -> anyhow::Result<()> {
         let secret = self.directory.join("master/key");
         if !secret.exists() {
-            self.write_new_file(&secret, &hex(&rand::random::<[u8; 32]>()))?;
+            self.write_new_file(&secret, &to_hex(&rand::random::<[u8; 32]>()))?;
         }
-        let all = KeyRing::read(&secret)?;
-        let roles = [Role::Gateway, Role::Statistics, Role::Cli].into_iter().filter_map(Caller::of);
-        let mut callers: Vec<(String, Caller)> = roles.map(|caller| (caller.to_string(), caller)).collect();
+        let all = KeyRing::from_file(&secret)?;
+        let roles = [CallerRole::Gateway, CallerRole::Statistics, CallerRole::Cli]
+            .into_iter()
+            .filter_map(KnownCaller::of);
+        let mut callers: Vec<(String, KnownCaller)> =
+            roles.map(|caller| (caller.to_string(), caller)).collect();
         for reader in &self.reader {
             callers.push((reader.clone(), format!("reader/{reader}").parse()?));
         }
         for (name, caller) in callers {
             // Written anew each time: it follows from the secret.
-            self.write_new_file(&self.directory.join(name).join("key"), &all.derived(&caller)?)?;
+            self.write_new_file(&self.directory.join(name).join("key"), &all.key_file_of(&caller)?)?;
         }
         Ok(())
     }

@@ -8,52 +8,52 @@ use std::net::SocketAddr;
 use liverank_runtime::Identity;
 
 /// A role's settings.
-pub trait Judged {
+pub trait CheckedSettings {
     /// Whether a process could run with them, listening on `at` and known to others by `identity`.
     ///
     /// # Errors
     /// What does not fit, by the names of the flags.
-    fn judge(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
+    fn check_settings(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
 }
 
-impl Judged for liverank_gateway::Config {
-    fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
-        self.boards.read()?;
+impl CheckedSettings for liverank_gateway::Config {
+    fn check_settings(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        self.boards.read_declarations()?;
         self.auth.check()
     }
 }
 
-impl Judged for liverank_websocket::Config {
-    fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
-        self.boards.read()?;
+impl CheckedSettings for liverank_websocket::Config {
+    fn check_settings(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+        self.boards.read_declarations()?;
         identity.expect_gateways_known()
     }
 }
 
-impl Judged for liverank_comment::Config {
-    fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+impl CheckedSettings for liverank_comment::Config {
+    fn check_settings(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
         self.hook.check()?;
         identity.expect_gateways_known()
     }
 }
 
-impl Judged for liverank_consumer::Config {
-    fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
-        self.boards.read().map(drop)
+impl CheckedSettings for liverank_consumer::Config {
+    fn check_settings(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        self.boards.read_declarations().map(drop)
     }
 }
 
-impl Judged for liverank_reader::Config {
-    fn judge(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
-        self.identity(at.port(), identity).map(drop)
+impl CheckedSettings for liverank_reader::Config {
+    fn check_settings(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+        self.names_of_reader(at.port(), identity).map(drop)
     }
 }
 
 /// Of these every setting stands for itself.
 macro_rules! judged_one_by_one {
     ($($config:ty),+) => {
-        $(impl Judged for $config {
-            fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        $(impl CheckedSettings for $config {
+            fn check_settings(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
                 Ok(())
             }
         })+

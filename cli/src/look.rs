@@ -10,18 +10,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use liverank_core::handover::Share;
-use liverank_protocol::access::{Caller, Role, Service};
-use liverank_protocol::{Load, MoveState, Moves, ReaderState};
+use liverank_core::handover::ReaderShare;
+use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
+use liverank_protocol::{ClusterLoad, MoveState, MovesAnswer, ReaderState};
 use liverank_runtime::identity::args::IdentityArgs;
-use liverank_runtime::peer::{ManagerUrls, PeerError, Peers, Replicas};
+use liverank_runtime::peer::{ManagerUrls, PeerClient, PeerError, ServiceReplicas};
 use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use liverank_runtime::output::{OutputArgs, table};
+use liverank_runtime::output::{OutputArgs, format_table};
 
 pub mod orders;
 
@@ -43,28 +43,28 @@ pub struct ManagersArgs {
 }
 
 /// The managers, as one role asks them.
-pub struct Managers(Replicas);
+pub struct ManagerClient(ServiceReplicas);
 
 impl ManagersArgs {
     /// The managers, asked as `role`.
     ///
     /// # Errors
     /// There is no identity to show, or it is another's.
-    pub fn as_role(&self, role: Role) -> anyhow::Result<Managers> {
-        let given = self.identity.is_given();
+    pub fn as_role(&self, role: CallerRole) -> anyhow::Result<ManagerClient> {
+        let given = self.identity.any_given();
         anyhow::ensure!(
             given,
             "managers tell this to nobody they do not know: set --identity-key-file (LIVERANK_IDENTITY_KEY_FILE)"
         );
-        let caller = Caller::of(role).context("a role without a name of its own")?;
-        let identity = self.identity.open()?.acting_as(&caller)?;
-        let peers = Peers::over(&self.tls.open()?).showing(&identity, Service::Manager);
-        let replicas = Replicas::new(peers, self.managers.manager_url.clone());
-        Ok(Managers(replicas.context("--manager-url needs an address")?))
+        let caller = KnownCaller::of(role).context("a role without a name of its own")?;
+        let identity = self.identity.open_identity()?.acting_as(&caller)?;
+        let peers = PeerClient::over_tls(&self.tls.open()?).with_token_for(&identity, CalledService::Manager);
+        let replicas = ServiceReplicas::new(peers, self.managers.manager_url.clone());
+        Ok(ManagerClient(replicas.context("--manager-url needs an address")?))
     }
 }
 
-impl Managers {
+impl ManagerClient {
     /// What they answer to `GET path`.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Managers {
     /// What they answer to `POST path`.
     ///
     /// # Errors
-    /// As [`Managers::get`].
+    /// As [`ManagerClient::get`].
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -125,14 +125,14 @@ impl Status {
     /// Exit code 1 where something is not as it should be.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            let load: Load = self.managers.as_role(Role::Cli)?.get("load").await?;
-            self.managers.output.print(&serde_json::to_value(&load)?, || status_text(&load))?;
-            Ok(if troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let load: ClusterLoad = self.managers.as_role(CallerRole::Cli)?.get("load").await?;
+            self.managers.output.print_value(&serde_json::to_value(&load)?, || status_text(&load))?;
+            Ok(if find_troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         })
     }
 }
 
-fn status_text(load: &Load) -> String {
+fn status_text(load: &ClusterLoad) -> String {
     let percent = |reader: &ReaderState| reader.viewers * 100 / reader.capacity.max(1);
     let row = |reader: &ReaderState| {
         vec![
@@ -147,7 +147,7 @@ fn status_text(load: &Load) -> String {
         ]
     };
     let head = ["reader", "state", "cordon", "viewers", "capacity", "full", "videos", "heartbeat"];
-    let mut text = table(&head, &load.readers.iter().map(row).collect::<Vec<_>>());
+    let mut text = format_table(&head, &load.readers.iter().map(row).collect::<Vec<_>>());
     let viewers: u64 = load.readers.iter().map(|reader| reader.viewers).sum();
     let planner = load.term.as_ref().map_or("nobody", |term| term.holder.as_str());
     let _ = writeln!(
@@ -155,14 +155,14 @@ fn status_text(load: &Load) -> String {
         "\n{viewers} viewers of {} videos; {planner} plans; {} viewers are on their way",
         load.videos, load.in_flight
     );
-    for trouble in troubles(load) {
+    for trouble in find_troubles(load) {
         let _ = writeln!(text, "! {trouble}");
     }
     text
 }
 
 /// What is not as it should be.
-pub fn troubles(load: &Load) -> Vec<String> {
+pub fn find_troubles(load: &ClusterLoad) -> Vec<String> {
     let mut troubles = Vec::new();
     if !load.fresh {
         troubles.push("the manager does not see Redis: all this is what it last saw".to_owned());
@@ -204,15 +204,15 @@ impl MovesShown {
     /// Prints them.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            let moves: Moves = self.managers.as_role(Role::Cli)?.get("moves").await?;
-            self.managers.output.print(&serde_json::to_value(&moves)?, || moves_table(&moves.moves))?;
+            let moves: MovesAnswer = self.managers.as_role(CallerRole::Cli)?.get("moves").await?;
+            self.managers.output.print_value(&serde_json::to_value(&moves)?, || moves_table(&moves.moves))?;
             Ok(ExitCode::SUCCESS)
         })
     }
 }
 
 fn moves_table(moves: &[MoveState]) -> String {
-    let readers = |shares: &[Share]| {
+    let readers = |shares: &[ReaderShare]| {
         let names: Vec<String> = shares.iter().map(|share| share.reader.to_string()).collect();
         names.join(",")
     };
@@ -231,7 +231,7 @@ fn moves_table(moves: &[MoveState]) -> String {
         ]
     };
     let head = ["id", "video", "state", "from", "to", "left", "age", "by", "why"];
-    table(&head, &moves.iter().map(row).collect::<Vec<_>>())
+    format_table(&head, &moves.iter().map(row).collect::<Vec<_>>())
 }
 
 /// `liverank plan`.
@@ -245,9 +245,9 @@ impl Plan {
     /// Prints the decisions of the planner in the managers.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            let plan: Value = self.managers.as_role(Role::Cli)?.get("plan").await?;
+            let plan: Value = self.managers.as_role(CallerRole::Cli)?.get("plan").await?;
             // What decisions hold depends on the release that made them.
-            self.managers.output.print(&plan, || serde_yaml::to_string(&plan).unwrap_or_default())?;
+            self.managers.output.print_value(&plan, || serde_yaml::to_string(&plan).unwrap_or_default())?;
             Ok(ExitCode::SUCCESS)
         })
     }
@@ -257,7 +257,7 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn load() -> Load {
+    fn load() -> ClusterLoad {
         serde_json::from_str(
             r#"{"readers":[{"id":"reader-1","public_url":"http://a","internal_url":"http://b","state":"alive","silent_ms":400,
                 "fresh":true,"grace_ms":0,"viewers":20000,"capacity":20000,"assigned":3,"highest_epoch":9,"reconnects":0,
@@ -279,10 +279,10 @@ mod tests {
         late.readers[0].capacity = 40_000;
         late.readers[0].drain_overdue = true;
         let trouble = "reader reader-1 still has 20000 viewers after the time that a drain may take";
-        assert_eq!(troubles(&late), [trouble]);
+        assert_eq!(find_troubles(&late), [trouble]);
         let mut away = load();
         away.fresh = false;
         away.readers[0].viewers = 0;
-        assert_eq!(troubles(&away), ["the manager does not see Redis: all this is what it last saw"]);
+        assert_eq!(find_troubles(&away), ["the manager does not see Redis: all this is what it last saw"]);
     }
 }

@@ -25,7 +25,7 @@ use liverank_runtime::config::{self, ConfigError};
 use liverank_runtime::shutdown;
 
 fn main() -> ExitCode {
-    if let Err(error) = shutdown::from_the_start() {
+    if let Err(error) = shutdown::catch_signals_early() {
         return print_failure(&error);
     }
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -33,9 +33,13 @@ fn main() -> ExitCode {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    match config::parse::<cli::Cli>(cli::command(help::Shown::of(&args)), &args, &environment) {
+    match config::parse_settings::<cli::Cli>(
+        cli::command_line(help::HelpAmount::of(&args)),
+        &args,
+        &environment,
+    ) {
         Ok(cli) => exit_code_of(cli.run()),
-        Err(ConfigError::Value(error)) => error.exit(),
+        Err(ConfigError::BadValue(error)) => error.exit(),
         Err(error) => print_failure(&error),
     }
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use liverank_runtime::duration::between;
+use liverank_runtime::duration::parser_of_range;
 use liverank_runtime::output::OutputArgs;
-use liverank_runtime::peer::{ANSWER_TIMEOUT, Peers, root_cause};
+use liverank_runtime::peer::{ANSWER_TIMEOUT, PeerClient, root_cause};
 use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub struct Probe {
     urls: Vec<Url>,
     /// How long all of them together have for it.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "10s",
-          value_parser = between(Duration::from_secs(1), Duration::from_mins(10)))]
+          value_parser = parser_of_range(Duration::from_secs(1), Duration::from_mins(10)))]
     within: Duration,
     #[command(flatten)]
     output: OutputArgs,
@@ -38,7 +38,7 @@ impl Probe {
     /// Exit code 1 where one did not answer well in time; its last answer, or why there was none, is printed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let peers = Peers::over(&self.tls.open()?);
+        let peers = PeerClient::over_tls(&self.tls.open()?);
         let good = runtime.block_on(async {
             let deadline = Instant::now() + self.within;
             let (mut good, mut text, mut answers) = (true, String::new(), Vec::new());
@@ -52,7 +52,7 @@ impl Probe {
                 };
             }
             // Who does not read it learns the result by the exit code.
-            let _ = self.output.print(&Value::Array(answers), || text);
+            let _ = self.output.print_value(&Value::Array(answers), || text);
             good
         });
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -60,7 +60,7 @@ impl Probe {
 }
 
 /// Asks until the answer is good; at the deadline, what was last heard.
-async fn ask_until_good(peers: &Peers, url: &Url, deadline: Instant) -> Result<String, String> {
+async fn ask_until_good(peers: &PeerClient, url: &Url, deadline: Instant) -> Result<String, String> {
     let mut last = "no answer".to_owned();
     loop {
         match timeout_at(deadline, ask_once(peers, url)).await {
@@ -75,7 +75,7 @@ async fn ask_until_good(peers: &Peers, url: &Url, deadline: Instant) -> Result<S
     }
 }
 
-async fn ask_once(peers: &Peers, url: &Url) -> Result<String, String> {
+async fn ask_once(peers: &PeerClient, url: &Url) -> Result<String, String> {
     let request = peers.client().get(url.clone()).timeout(ANSWER_TIMEOUT);
     let response = request.send().await.map_err(|error| root_cause(&error))?;
     let status = response.status();
@@ -117,14 +117,14 @@ mod tests {
     async fn probe_asks_again_until_the_answer_is_good() {
         let url = scripted_server(&[STARTING_ANSWER, READY_ANSWER]).await;
         let deadline = Instant::now() + Duration::from_secs(30);
-        assert_eq!(ask_until_good(&Peers::default(), &url, deadline).await, Ok("ready".into()));
+        assert_eq!(ask_until_good(&PeerClient::default(), &url, deadline).await, Ok("ready".into()));
     }
 
     #[tokio::test]
     async fn probe_reports_the_last_answer_at_the_deadline() {
         let url = scripted_server(&[STARTING_ANSWER]).await;
         let deadline = Instant::now() + Duration::from_secs(2);
-        let last = ask_until_good(&Peers::default(), &url, deadline).await.unwrap_err();
+        let last = ask_until_good(&PeerClient::default(), &url, deadline).await.unwrap_err();
         assert_eq!(last, "503 Service Unavailable: starting");
     }
 
@@ -134,7 +134,7 @@ mod tests {
         let url: Url = format!("http://{}/", nobody.local_addr().unwrap()).parse().unwrap();
         drop(nobody);
         let deadline = Instant::now() + Duration::from_secs(2);
-        let last = ask_until_good(&Peers::default(), &url, deadline).await.unwrap_err();
+        let last = ask_until_good(&PeerClient::default(), &url, deadline).await.unwrap_err();
         assert!(last.contains("refused"), "{last}");
     }
 }

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use liverank_protocol::access::{self, Caller};
+use liverank_protocol::access::{self, KnownCaller};
 use liverank_protocol::roles::Role;
 use liverank_runtime::{ServiceContext, admin, server};
 use tokio::net::TcpListener;
 
 use crate::cli::RoleArgs;
-use crate::judged::Judged;
+use crate::judged::CheckedSettings;
 use crate::stores::{StoreArgs, StoreUser};
 
 /// What is said where a process that others must know was given nothing to be known by.
@@ -17,7 +17,7 @@ const NO_IDENTITY_ERROR: &str = "this process calls others or is called by them,
     Kubernetes --identity-token-file and --identity-jwks-file";
 
 /// Runs a service on the stores that `open` makes of their settings, until it is asked to end and has drained.
-pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
+pub fn run<C: Args + CheckedSettings, B, F: Future<Output = anyhow::Result<()>>>(
     role: Role,
     settings: RoleArgs<C>,
     open: impl AsyncFnOnce(StoreArgs, StoreUser) -> anyhow::Result<B>,
@@ -26,21 +26,21 @@ pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
     let name = role.name();
     let RoleArgs { listen, config, stores, process } = settings;
     let admin_listen = process.admin_listen;
-    let who = access::Role::from(role);
-    let has_identity = process.identity.is_given();
+    let who = access::CallerRole::from(role);
+    let has_identity = process.identity.any_given();
     ensure!(has_identity || !matches!(role, Role::Gateway | Role::Manager | Role::Reader), NO_IDENTITY_ERROR);
     process.run(move |mut shell| async move {
         // A reader says by itself which one it is.
-        if let Some(caller) = Caller::of(who).filter(|_| has_identity) {
+        if let Some(caller) = KnownCaller::of(who).filter(|_| has_identity) {
             shell.identity = shell.identity.acting_as(&caller)?;
         }
         // Settings are judged first: an error must name what is wrong, not what happens to be in the way. Opening these
         // stores connects to nothing yet; a port in use is told before a store is asked for anything.
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let stores = open(stores, role.into()).await?;
-        config.judge(address, &shell.identity)?;
-        let listener = server::bind(address, name).await?;
-        let admin_listener = server::bind(admin_listen, &format!("{name}'s admin port")).await?;
+        config.check_settings(address, &shell.identity)?;
+        let listener = server::bind_listener(address, name).await?;
+        let admin_listener = server::bind_listener(admin_listen, &format!("{name}'s admin port")).await?;
         tracing::info!(service = name, listen = %address, admin = %admin_listen, "started");
         let health = shell.health.clone();
         let draining = shell.shutdown.clone();
@@ -48,7 +48,7 @@ pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
             tokio::select! {
                 served = service(config, stores, listener, shell.clone()) => served,
                 served = admin::run(admin_listener, shell.clone()) => served,
-                () = async { draining.cancelled().await; health.draining(); std::future::pending().await } => Ok(()),
+                () = async { draining.cancelled().await; health.note_draining(); std::future::pending().await } => Ok(()),
             }
         };
         serving.await.with_context(|| name.to_owned())?;

@@ -7,16 +7,16 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use liverank_protocol::roles::Role;
-use liverank_runtime::config::{self, Effective};
+use liverank_runtime::config::{self, EffectiveSetting};
 use serde_json::{Value, json};
 
-use crate::cli::command;
-use crate::help::Shown;
-use liverank_runtime::output::{OutputArgs, table};
+use crate::cli::command_line;
+use crate::help::HelpAmount;
+use liverank_runtime::output::{OutputArgs, format_table};
 
 /// `liverank config`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Config {
+pub enum ConfigCommand {
     /// Prints every setting of a role, its value and where it comes from. Secrets are not shown.
     Show(Show),
     /// Whether a file of settings is good for every role; what is not understood is named.
@@ -55,7 +55,7 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 /// What the layers make of a role's settings.
-fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<Effective>, String> {
+fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>, String> {
     let mut args: Vec<OsString> = vec!["liverank".into(), role.name().into()];
     if let Some(file) = file {
         args.extend(["--config".into(), file.into()]);
@@ -64,22 +64,24 @@ fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<Effective>, Strin
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    config::effective(command(Shown::All), &args, &environment).map_err(|error| error.to_string())
+    config::effective_settings(command_line(HelpAmount::AllSettings), &args, &environment)
+        .map_err(|error| error.to_string())
 }
 
-impl Config {
+impl ConfigCommand {
     /// Exit code 1 where a file is not good.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(it) => {
                 let all = effective(it.role, it.file.as_ref()).map_err(anyhow::Error::msg)?;
-                let row = |it: &Effective| vec![it.name.clone(), it.value.clone(), it.from.to_string()];
+                let row =
+                    |it: &EffectiveSetting| vec![it.name.clone(), it.value.clone(), it.from.to_string()];
                 let value = all
                     .iter()
                     .map(|it| (it.name.clone(), json!({"value": it.value, "from": it.from.to_string()})));
                 let value = Value::Object(value.collect());
-                it.output.print(&value, || {
-                    table(&["setting", "value", "from"], &all.iter().map(row).collect::<Vec<_>>())
+                it.output.print_value(&value, || {
+                    format_table(&["setting", "value", "from"], &all.iter().map(row).collect::<Vec<_>>())
                 })?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -95,8 +97,8 @@ impl Config {
                 let row = |(role, error): &(Role, Option<String>)| {
                     vec![role.name().to_owned(), said(error.as_ref())]
                 };
-                it.output.print(&value, || {
-                    table(&["role", "settings"], &judged.iter().map(row).collect::<Vec<_>>())
+                it.output.print_value(&value, || {
+                    format_table(&["role", "settings"], &judged.iter().map(row).collect::<Vec<_>>())
                 })?;
                 Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
             }

@@ -167,7 +167,7 @@ impl From<Role> for StoreUser {
 
 impl StoreUser {
     /// A command of this name that works on all stores.
-    pub const fn of_all(name: &'static str) -> Self {
+    pub const fn needing_all_stores(name: &'static str) -> Self {
         Self { name, stores: &Store::ALL }
     }
 }
@@ -191,7 +191,7 @@ impl StoreArgs {
     }
 
     /// Whether any real store is named.
-    pub fn any(&self) -> bool {
+    pub fn any_store_named(&self) -> bool {
         Store::ALL.into_iter().any(|store| self.is_store_named(store))
     }
 
@@ -258,43 +258,43 @@ impl StoreArgs {
     }
 
     /// The real log, where one is named; nothing is connected yet, as in all that follow.
-    pub fn log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
+    pub fn open_log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
         self.kafka.as_ref().map(|_| Ok(self.kafka()? as Arc<dyn EventLog>)).transpose()
     }
 
     /// What the WebSocket service needs.
-    pub fn ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
+    pub fn open_ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
         self.require_settings(who)?;
         Ok(Arc::new(RedisRanking::new(self.link()?)))
     }
 
     /// What a manager needs.
-    pub fn assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
+    pub fn open_assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
         self.require_settings(who)?;
         Ok(Arc::new(RedisAssignments::new(self.link()?)))
     }
 
     /// What the statistics service needs.
-    pub async fn archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
+    pub async fn open_archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
         self.require_settings(who)?;
         Ok(self.mongo().await?)
     }
 
     /// What a store says of itself; `None` where it is not named.
-    pub async fn inspect(&self, store: Store) -> anyhow::Result<Option<Inspection>> {
+    pub async fn inspect_store(&self, store: Store) -> anyhow::Result<Option<Inspection>> {
         if !self.is_store_named(store) {
             return Ok(None);
         }
         let inspection = match store {
-            Store::Kafka => self.kafka()?.inspect().await?,
-            Store::Redis => self.link()?.inspect().await?,
-            Store::Mongodb => self.mongo().await?.inspect().await?,
+            Store::Kafka => self.kafka()?.inspect_brokers().await?,
+            Store::Redis => self.link()?.inspect_server().await?,
+            Store::Mongodb => self.mongo().await?.inspect_server().await?,
         };
         Ok(Some(inspection))
     }
 
     /// What the comment service needs.
-    pub async fn log_and_archive(
+    pub async fn open_log_and_archive(
         self,
         who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn EventLog>, Arc<dyn Archive>)> {
@@ -303,7 +303,7 @@ impl StoreArgs {
     }
 
     /// What a reader needs.
-    pub async fn archive_and_bus(
+    pub async fn open_archive_and_bus(
         self,
         who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn Archive>, Arc<dyn CommentBus>)> {
@@ -313,7 +313,7 @@ impl StoreArgs {
     }
 
     /// The real stores, all of which must be named. `who` asks.
-    pub async fn all(self, who: StoreUser) -> anyhow::Result<Backends> {
+    pub async fn open_all(self, who: StoreUser) -> anyhow::Result<Backends> {
         self.require_settings(who)?;
         let link = self.link()?;
         Ok(Backends {
@@ -322,22 +322,22 @@ impl StoreArgs {
             ranking: Arc::new(RedisRanking::new(Arc::clone(&link))),
             comments: Arc::new(RedisBus::new(Arc::clone(&link))),
             assignments: Arc::new(RedisAssignments::new(link)),
-            clock: clock::system(),
+            clock: clock::system_clock(),
         })
     }
 }
 
 /// Embedded stores in `directory`, which is made where it is absent.
-pub fn embedded(directory: &Path) -> anyhow::Result<Backends> {
+pub fn open_embedded(directory: &Path) -> anyhow::Result<Backends> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("the data directory {} cannot be made", directory.display()))?;
     Ok(Backends {
-        log: Arc::new(EmbeddedLog::open(directory, clock::system())?),
+        log: Arc::new(EmbeddedLog::open(directory, clock::system_clock())?),
         archive: Arc::new(EmbeddedArchive::open(directory)?),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::open(directory)?),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     })
 }
 
@@ -362,12 +362,12 @@ mod tests {
     async fn open_for_role(role: Role, flags: &[&str]) -> Result<(), String> {
         let stores = args(flags);
         let opened = match role {
-            Role::Websocket => stores.ranking(role.into()).map(drop),
-            Role::Manager => stores.assignments(role.into()).map(drop),
-            Role::Statistics => stores.archive(role.into()).await.map(drop),
-            Role::Comment => stores.log_and_archive(role.into()).await.map(drop),
-            Role::Reader => stores.archive_and_bus(role.into()).await.map(drop),
-            Role::Gateway | Role::Consumer => stores.all(role.into()).await.map(drop),
+            Role::Websocket => stores.open_ranking(role.into()).map(drop),
+            Role::Manager => stores.open_assignments(role.into()).map(drop),
+            Role::Statistics => stores.open_archive(role.into()).await.map(drop),
+            Role::Comment => stores.open_log_and_archive(role.into()).await.map(drop),
+            Role::Reader => stores.open_archive_and_bus(role.into()).await.map(drop),
+            Role::Gateway | Role::Consumer => stores.open_all(role.into()).await.map(drop),
         };
         opened.map_err(|error| format!("{error:#}"))
     }

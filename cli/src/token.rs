@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand, ValueEnum};
 use liverank_core::UserId;
 use liverank_gateway::auth::AuthArgs;
-use liverank_runtime::duration::between;
+use liverank_runtime::duration::parser_of_range;
 use liverank_runtime::output::OutputArgs;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -33,7 +33,7 @@ const PUBLIC_KEYS_FILE: &str = "jwks.json";
 
 /// `liverank token`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Token {
+pub enum TokenCommand {
     /// Prints a viewer's token for `liverank up --auth-dev`. Makes the keys where there are none.
     User(UserToken),
 }
@@ -60,7 +60,7 @@ pub struct UserToken {
     role: Vec<TokenRole>,
     /// For how long it is good.
     #[arg(long, value_name = "DURATION", default_value = "12h",
-          value_parser = between(Duration::from_secs(1), Duration::from_hours(8760)))]
+          value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(8760)))]
     valid_for: Duration,
     /// The same, in hours.
     #[arg(long, hide = true, conflicts_with = "valid_for", value_parser = clap::value_parser!(u32).range(1..=8760))]
@@ -78,17 +78,17 @@ impl UserToken {
     }
 }
 
-impl Token {
+impl TokenCommand {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::User(wanted) => {
                 UserId::parse_field("--user", &wanted.user)?;
-                let keys = DevKeys::of(&wanted.data_dir)?;
+                let keys = DevKeys::in_data_directory(&wanted.data_dir)?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
                 let token =
                     keys.sign_claims(&token_claims(&wanted.user, &wanted.role, wanted.token_life(), now))?;
-                wanted.output.print(&json!({"token": token}), || format!("{token}\n"))?;
+                wanted.output.print_value(&json!({"token": token}), || format!("{token}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -118,7 +118,7 @@ pub struct DevKeys {
 
 impl DevKeys {
     /// The keys below a data directory; they are made where there are none.
-    pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
+    pub fn in_data_directory(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join(KEYS_FOLDER);
         let private = folder.join(PRIVATE_KEY_FILE);
         if !private.exists() {
@@ -144,12 +144,12 @@ impl DevKeys {
     }
 
     /// What a gateway is set up with to take their tokens.
-    pub fn auth(&self) -> AuthArgs {
-        AuthArgs::of_file(self.jwks_file(), DEV_ISSUER, DEV_AUDIENCE)
+    pub fn auth_args(&self) -> AuthArgs {
+        AuthArgs::from_key_file(self.jwks_file(), DEV_ISSUER, DEV_AUDIENCE)
     }
 
     /// A token with which a user of this name watches and posts, for an hour.
-    pub fn viewer(&self, user: &str) -> anyhow::Result<String> {
+    pub fn viewer_token(&self, user: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         self.sign_claims(&token_claims(
             user,
@@ -217,16 +217,16 @@ impl UpAuth {
             return Ok(self.auth.clone());
         }
         let auth_revoked_file = self.auth.auth_revoked_file.clone();
-        Ok(AuthArgs { auth_revoked_file, ..DevKeys::of(data_dir)?.auth() })
+        Ok(AuthArgs { auth_revoked_file, ..DevKeys::in_data_directory(data_dir)?.auth_args() })
     }
 
     /// Whether viewers are asked for tokens at all.
-    pub const fn is_given(&self) -> bool {
+    pub const fn is_required(&self) -> bool {
         self.auth_dev || self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some()
     }
 
     /// Whether tokens are asked for that `liverank token user` prints.
-    pub const fn is_dev(&self) -> bool {
+    pub const fn uses_dev_keys(&self) -> bool {
         self.auth_dev
     }
 }
@@ -239,8 +239,8 @@ mod tests {
     fn keys_are_made_once_and_the_private_one_is_its_owners() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
-        let first = DevKeys::of(directory.path()).unwrap();
-        let second = DevKeys::of(directory.path()).unwrap();
+        let first = DevKeys::in_data_directory(directory.path()).unwrap();
+        let second = DevKeys::in_data_directory(directory.path()).unwrap();
         assert_eq!(first.public_keys(), second.public_keys());
         let mode = fs::metadata(first.folder.join(PRIVATE_KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -254,7 +254,7 @@ mod tests {
         let claims = token_claims("ann", &roles, Duration::from_hours(2), 1_000);
         assert_eq!((&claims["sub"], &claims["exp"]), (&json!("ann"), &json!(1_000 + 7_200)));
         assert_eq!(claims["roles"], json!(["poster", "moderator"]));
-        let token = DevKeys::of(directory.path()).unwrap().sign_claims(&claims).unwrap();
+        let token = DevKeys::in_data_directory(directory.path()).unwrap().sign_claims(&claims).unwrap();
         let parts: Vec<Vec<u8>> =
             token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
         assert_eq!(serde_json::from_slice::<Value>(&parts[1]).unwrap(), claims);

@@ -9,15 +9,15 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::{Backends, EventLog, clock};
-use liverank_maintenance::progress::Progress;
-use liverank_maintenance::rebuild::{Mongodb, Scores, Work};
-use liverank_maintenance::{Verdict, dlq, erase, verify};
+use liverank_maintenance::progress::CommandProgress;
+use liverank_maintenance::rebuild::{Mongodb, RebuildWork, Scores};
+use liverank_maintenance::{CommandVerdict, dlq, erase, verify};
 use liverank_runtime::now_ms;
-use liverank_runtime::output::{Format, OutputArgs};
+use liverank_runtime::output::{OutputArgs, OutputFormat};
 use liverank_runtime::telemetry::{self, LogArgs};
 use serde_json::json;
 
-use crate::stores::{StoreArgs, StoreUser, embedded};
+use crate::stores::{StoreArgs, StoreUser, open_embedded};
 
 /// A command that tells what it does while it works. For programs it does so at the end, as one value.
 #[derive(Debug, Clone, Args)]
@@ -39,11 +39,12 @@ impl CommandNarrative {
         Self { output, lines: Vec::new() }
     }
 
-    fn print_end(&self, verdict: Verdict) -> anyhow::Result<Verdict> {
-        if self.output.output != Format::Table {
+    fn print_end(&self, verdict: CommandVerdict) -> anyhow::Result<CommandVerdict> {
+        if self.output.output != OutputFormat::Table {
             let text = String::from_utf8_lossy(&self.lines);
-            let value = json!({"good": verdict == Verdict::Good, "told": text.lines().collect::<Vec<_>>()});
-            self.output.print(&value, String::new)?;
+            let value =
+                json!({"good": verdict == CommandVerdict::AllGood, "told": text.lines().collect::<Vec<_>>()});
+            self.output.print_value(&value, String::new)?;
         }
         Ok(verdict)
     }
@@ -51,7 +52,11 @@ impl CommandNarrative {
 
 impl Write for CommandNarrative {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.output.output == Format::Table { io::stdout().write(bytes) } else { self.lines.write(bytes) }
+        if self.output.output == OutputFormat::Table {
+            io::stdout().write(bytes)
+        } else {
+            self.lines.write(bytes)
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -61,7 +66,7 @@ impl Write for CommandNarrative {
 
 /// `liverank rebuild`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Rebuild {
+pub enum RebuildCommand {
     /// The boards in Redis, from the archive in `MongoDB`.
     Redis(Box<Tool<Told<Nothing>>>),
     /// The scores, from the counters: brings other weights, or another half-life of the trending board, into force.
@@ -72,7 +77,7 @@ pub enum Rebuild {
 
 /// `liverank dlq`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Dlq {
+pub enum DeadLetterCommand {
     /// What lies among the dead letters, where it came from and why it could not be read.
     List(Box<Tool<dlq::List>>),
     /// Appends letters that can be read by now to the log; replayed again within a day, they still count once.
@@ -81,20 +86,20 @@ pub enum Dlq {
 
 /// `liverank erase`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Erase {
+pub enum EraseCommand {
     /// A user: comments, name and identities go, from archive, Redis, readers and dead letters; what stays in the log is told.
     ///
     /// It goes through the log as moderation does, while the system serves. Killed in the middle and run again, it goes on.
     User(Box<Tool<erase::Options>>),
 }
 
-impl Erase {
+impl EraseCommand {
     /// Exit code 1 where something could not be removed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::User(tool) => tool.run(async |mut tool: Tool<erase::Options>, progress| {
                 let backends = tool.backends("erase").await?;
-                tool.command.embedded = !tool.stores.any();
+                tool.command.embedded = !tool.stores.any_store_named();
                 erase::user(&tool.command, &backends, &progress, now_ms(), &mut std::io::stdout()).await
             }),
         }
@@ -124,39 +129,39 @@ pub struct Tool<C: Args> {
 
 impl<C: Args> Tool<C> {
     /// Runs `main` to its end; its verdict as an exit code.
-    fn run<F: Future<Output = anyhow::Result<Verdict>>>(
+    fn run<F: Future<Output = anyhow::Result<CommandVerdict>>>(
         self,
-        main: impl FnOnce(Self, Progress) -> F,
+        main: impl FnOnce(Self, CommandProgress) -> F,
     ) -> anyhow::Result<ExitCode> {
-        telemetry::init(&self.log);
+        telemetry::init_logging(&self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let verdict = runtime.block_on(main(self, Progress::new()));
+        let verdict = runtime.block_on(main(self, CommandProgress::new()));
         // A store's last retry on another thread is waited for no longer.
         runtime.shutdown_background();
         Ok(match verdict? {
-            Verdict::Good => ExitCode::SUCCESS,
-            Verdict::Bad => ExitCode::FAILURE,
+            CommandVerdict::AllGood => ExitCode::SUCCESS,
+            CommandVerdict::FoundFault => ExitCode::FAILURE,
         })
     }
 
     async fn backends(&self, who: &'static str) -> anyhow::Result<Backends> {
         match &self.data_dir {
-            Some(directory) if !self.stores.any() => {
+            Some(directory) if !self.stores.any_store_named() => {
                 if !directory.is_dir() {
                     bail!("there is no data directory {}", directory.display());
                 }
-                embedded(directory)
+                open_embedded(directory)
                     .context("the data directory; a `liverank up` on it has to be stopped first")
             }
-            _ => self.stores.clone().all(StoreUser::of_all(who)).await,
+            _ => self.stores.clone().open_all(StoreUser::needing_all_stores(who)).await,
         }
     }
 
     fn open_event_log(&self, who: &str) -> anyhow::Result<Arc<dyn EventLog>> {
-        match (self.stores.log()?, &self.data_dir) {
+        match (self.stores.open_log()?, &self.data_dir) {
             (Some(log), _) => Ok(log),
             (None, Some(directory)) if directory.is_dir() => {
-                let log = EmbeddedLog::open(directory, clock::system());
+                let log = EmbeddedLog::open(directory, clock::system_clock());
                 let log = log.context("the data directory; a `liverank up` on it has to be stopped first")?;
                 Ok(Arc::new(log))
             }
@@ -168,38 +173,40 @@ impl<C: Args> Tool<C> {
 
 impl Tool<verify::Options> {
     /// Exit code 1 where something differs.
-    pub fn verify(self) -> anyhow::Result<ExitCode> {
+    pub fn verify_stores(self) -> anyhow::Result<ExitCode> {
         self.run(async |mut tool: Self, progress| {
             let backends = tool.backends("verify").await?;
-            tool.command.embedded = !tool.stores.any();
+            tool.command.embedded = !tool.stores.any_store_named();
             verify::run(&tool.command, &backends, &progress, &mut std::io::stdout()).await
         })
     }
 }
 
-impl Rebuild {
+impl RebuildCommand {
     /// Exit code 1 where it was refused.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Redis(tool) => tool.run(async |tool, progress| {
-                if tool.data_dir.is_some() && !tool.stores.any() {
+                if tool.data_dir.is_some() && !tool.stores.any_store_named() {
                     bail!("the boards of embedded storage are in memory, and are made anew at each start");
                 }
                 let backends = tool.backends("rebuild redis").await?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict = work(&backends, &progress, &mut told).redis().await?;
+                let verdict = work(&backends, &progress, &mut told).rebuild_redis().await?;
                 told.print_end(verdict)
             }),
             Self::Scores(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild scores").await?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict = work(&backends, &progress, &mut told).scores(&tool.command.command).await?;
+                let verdict =
+                    work(&backends, &progress, &mut told).rebuild_scores(&tool.command.command).await?;
                 told.print_end(verdict)
             }),
             Self::Mongodb(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild mongodb").await?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict = work(&backends, &progress, &mut told).mongodb(&tool.command.command).await?;
+                let verdict =
+                    work(&backends, &progress, &mut told).rebuild_mongodb(&tool.command.command).await?;
                 told.print_end(verdict)
             }),
         }
@@ -208,24 +215,25 @@ impl Rebuild {
 
 const fn work<'a>(
     backends: &'a Backends,
-    progress: &'a Progress,
+    progress: &'a CommandProgress,
     told: &'a mut CommandNarrative,
-) -> Work<'a, &'a mut CommandNarrative> {
-    Work { backends, progress, out: told }
+) -> RebuildWork<'a, &'a mut CommandNarrative> {
+    RebuildWork { backends, progress, output: told }
 }
 
-impl Dlq {
+impl DeadLetterCommand {
     /// Exit code 1 where a letter still cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(tool) => tool.run(async |tool, _| {
                 let log = tool.open_event_log("dlq list")?;
-                dlq::list(&tool.command, &*log, &mut std::io::stdout()).await
+                dlq::list_dead_letters(&tool.command, &*log, &mut std::io::stdout()).await
             }),
             Self::Replay(tool) => tool.run(async |tool, progress| {
                 let log = tool.open_event_log("dlq replay")?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict = dlq::replay(&tool.command.command, &*log, &progress, &mut told).await?;
+                let verdict =
+                    dlq::replay_dead_letters(&tool.command.command, &*log, &progress, &mut told).await?;
                 told.print_end(verdict)
             }),
         }

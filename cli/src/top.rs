@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use liverank_runtime::client::Client;
-use liverank_runtime::duration::between;
-use liverank_runtime::peer::{Peers, root_cause};
+use liverank_runtime::duration::parser_of_range;
+use liverank_runtime::peer::{PeerClient, root_cause};
 use liverank_runtime::tls::PeerTlsArgs;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
 use crate::look;
-use liverank_runtime::output::{Format, OutputArgs};
+use liverank_runtime::output::{OutputArgs, OutputFormat};
 use picture::Picture;
 
 mod picture;
@@ -43,7 +43,7 @@ pub struct Top {
     token: Option<String>,
     /// From one look to the next.
     #[arg(long, alias = "interval-seconds", value_name = "DURATION", default_value = "2s",
-          value_parser = between(Duration::from_secs(1), Duration::from_mins(1)))]
+          value_parser = parser_of_range(Duration::from_secs(1), Duration::from_mins(1)))]
     interval: Duration,
     /// One look, as text; as where the output is no terminal.
     #[arg(long)]
@@ -58,11 +58,11 @@ impl Top {
     /// Shows it until q is pressed; once, where nobody could press it.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         look::run(async {
-            let client = Peers::over(&self.tls.open()?).client();
-            if self.once || self.output.output != Format::Table || !std::io::stdout().is_terminal() {
+            let client = PeerClient::over_tls(&self.tls.open()?).client();
+            if self.once || self.output.output != OutputFormat::Table || !std::io::stdout().is_terminal() {
                 let answer = self.fetch_overview(&client).await?;
                 let picture = Picture::read(&answer)?;
-                self.output.print(&answer, || text::of(&picture))?;
+                self.output.print_value(&answer, || text::of(&picture))?;
                 return Ok(ExitCode::SUCCESS);
             }
             // What is wrong from the start is said on an ordinary screen.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::{Args, Command};
 use liverank_adapters::Backends;
-use liverank_protocol::access::{Caller, Role};
+use liverank_protocol::access::{CallerRole, KnownCaller};
 use liverank_runtime::identity::local::KeyRing;
 use liverank_runtime::{Identity, ServiceContext, admin, server};
 use tokio::net::TcpListener;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::Process;
 use crate::demo;
-use crate::stores::{StoreArgs, StoreUser, embedded};
+use crate::stores::{StoreArgs, StoreUser, open_embedded};
 use crate::token::{DevKeys, UpAuth};
 
 /// `liverank up`.
@@ -103,16 +103,20 @@ impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let process = self.process.clone();
         process.run(|mut shell| async move {
-            if !self.process.identity.is_given() {
+            if !self.process.identity.any_given() {
                 // A secret that nobody else has: the parts know each other, and nobody outside is one of them.
-                shell.identity = Identity::with_keys(KeyRing::random()?);
+                shell.identity = Identity::with_keys(KeyRing::with_random_secret()?);
             }
             // Settings first, then the ports, then the files: nothing is made on disk for a system that cannot run.
             let real = self.judge().await?;
             let listeners = self.bind().await?;
             let (backends, storage) = self.backends(real)?;
-            let welcome =
-                welcome(&listeners, shell.http.tls.is_some(), &storage, self.tokens_hint().as_deref())?;
+            let welcome = welcome(
+                &listeners,
+                shell.http_settings.tls.is_some(),
+                &storage,
+                self.tokens_hint().as_deref(),
+            )?;
             let mut services = start(&self, listeners, &backends, &shell)?;
             // Nobody may be there to read it; the system is up all the same.
             let _ = writeln!(std::io::stdout(), "{welcome}");
@@ -124,26 +128,26 @@ impl Up {
     fn tokens_hint(&self) -> Option<String> {
         let data_dir = self.data_dir.display();
         let line = format!("\n  tokens       liverank token user --user ann --data-dir {data_dir}\n");
-        self.auth.is_dev().then_some(line)
+        self.auth.uses_dev_keys().then_some(line)
     }
 
     async fn bind(&self) -> anyhow::Result<Listeners> {
         let mut readers = Vec::new();
         for (at, address) in self.reader_listen.iter().enumerate() {
-            readers.push(server::bind(*address, &format!("reader-{}", at + 1)).await?);
+            readers.push(server::bind_listener(*address, &format!("reader-{}", at + 1)).await?);
         }
         let mut manager = Vec::new();
         for address in &self.manager_listen {
-            manager.push(server::bind(*address, "the manager").await?);
+            manager.push(server::bind_listener(*address, "the manager").await?);
         }
         Ok(Listeners {
-            gateway: server::bind(self.gateway_listen, "the gateway").await?,
-            websocket: server::bind(self.websocket_listen, "the websocket service").await?,
-            comment: server::bind(self.comment_listen, "the comment service").await?,
+            gateway: server::bind_listener(self.gateway_listen, "the gateway").await?,
+            websocket: server::bind_listener(self.websocket_listen, "the websocket service").await?,
+            comment: server::bind_listener(self.comment_listen, "the comment service").await?,
             readers,
             manager,
-            statistics: server::bind(self.statistics_listen, "the statistics service").await?,
-            admin: server::bind(self.process.admin_listen, "the admin port").await?,
+            statistics: server::bind_listener(self.statistics_listen, "the statistics service").await?,
+            admin: server::bind_listener(self.process.admin_listen, "the admin port").await?,
         })
     }
 
@@ -151,7 +155,7 @@ impl Up {
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
-        self.consumer.boards.read()?;
+        self.consumer.boards.read_declarations()?;
         self.hook.check()?;
         let tls = &self.process.tls;
         ensure!(
@@ -159,7 +163,7 @@ impl Up {
             "--tls-cert-file needs --peer-ca-file here: the parts ask each other over TLS, at 127.0.0.1 or where they listen, and \
              know each other's certificate by its authority"
         );
-        if !self.stores.any() {
+        if !self.stores.any_store_named() {
             let exports = &self.consumer.export;
             let is_asked = exports.export_comments.is_some() || exports.export_boards.is_some();
             ensure!(
@@ -168,7 +172,7 @@ impl Up {
             );
             return Ok(None);
         }
-        self.stores.clone().all(StoreUser::of_all("up")).await.map(Some)
+        self.stores.clone().open_all(StoreUser::needing_all_stores("up")).await.map(Some)
     }
 
     fn backends(&self, real: Option<Backends>) -> anyhow::Result<(Backends, String)> {
@@ -176,7 +180,7 @@ impl Up {
             return Ok((real, "Kafka, Redis and MongoDB as given".into()));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
-        Ok((embedded(&self.data_dir)?, path.display().to_string()))
+        Ok((open_embedded(&self.data_dir)?, path.display().to_string()))
     }
 }
 
@@ -189,7 +193,7 @@ fn start(
     shell: &ServiceContext,
 ) -> anyhow::Result<Services> {
     let url = |listener: &TcpListener| {
-        anyhow::Ok(format!("{}://{}", shell.http.scheme(), reachable(listener.local_addr()?)))
+        anyhow::Ok(format!("{}://{}", shell.http_settings.scheme(), reachable(listener.local_addr()?)))
     };
     let manager = url(listeners.manager.first().context("--manager-listen needs an address")?)?;
     let statistics = url(&listeners.statistics)?;
@@ -197,7 +201,7 @@ fn start(
     let websocket = url(&listeners.websocket)?;
     let both = ["--manager-url", &manager, "--statistics-url", &statistics];
     let front = ["--comment-url", &comment, "--websocket-url", &websocket];
-    let asks_for_tokens = up.auth.is_given();
+    let asks_for_tokens = up.auth.is_required();
     let mut services = Services::new();
     macro_rules! spawn {
         ($name:literal, $service:expr) => {
@@ -212,7 +216,7 @@ fn start(
     };
     let (b, s) = (|| backends.clone(), || shell.clone());
     let acting = |role| {
-        let caller = Caller::of(role).context("no reader")?;
+        let caller = KnownCaller::of(role).context("no reader")?;
         anyhow::Ok(ServiceContext { identity: shell.identity.acting_as(&caller)?, ..shell.clone() })
     };
     let mut reader_urls = Vec::new();
@@ -223,17 +227,17 @@ fn start(
     spawn!("the admin port", admin::run(listeners.admin, s()));
     spawn!(
         "statistics",
-        liverank_statistics::run(settings(&[])?, b(), listeners.statistics, acting(Role::Statistics)?)
+        liverank_statistics::run(settings(&[])?, b(), listeners.statistics, acting(CallerRole::Statistics)?)
     );
     let manager_settings = settings(&[&["--autopilot", "--reader-urls", &reader_urls], &both[2..]].concat())?;
     spawn!(
         "manager",
-        liverank_manager::run(manager_settings, b(), listeners.manager, acting(Role::Manager)?)
+        liverank_manager::run(manager_settings, b(), listeners.manager, acting(CallerRole::Manager)?)
     );
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
         let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
-        let own_shell = ServiceContext { metrics: shell.metrics.of_reader(&name), ..s() };
+        let own_shell = ServiceContext { metrics: shell.metrics.labelled_with_reader(&name), ..s() };
         spawn!(
             "reader",
             liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)
@@ -251,13 +255,14 @@ fn start(
     gateway.canary = up.canary;
     gateway.boards.clone_from(&up.consumer.boards);
     let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
-    if (is_local || up.demo) && (!asks_for_tokens || up.auth.is_dev()) {
-        let system = demo_system(up, &url(&listeners.gateway)?, &manager, acting(Role::Operator)?.identity)?;
-        let (demo, running) = demo::demo(system, s());
+    if (is_local || up.demo) && (!asks_for_tokens || up.auth.uses_dev_keys()) {
+        let system =
+            demo_system(up, &url(&listeners.gateway)?, &manager, acting(CallerRole::Operator)?.identity)?;
+        let (demo, running) = demo::new_demo(system, s());
         gateway.demo = Some(demo);
         spawn!("the demo", running);
     }
-    spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(Role::Gateway)?));
+    spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(CallerRole::Gateway)?));
     Ok(services)
 }
 
@@ -268,13 +273,18 @@ fn websocket_settings(up: &Up) -> anyhow::Result<liverank_websocket::Config> {
 }
 
 /// What the demo needs of this system.
-fn demo_system(up: &Up, gateway: &str, manager: &str, identity: Identity) -> anyhow::Result<demo::System> {
-    let keys = up.auth.is_dev().then(|| DevKeys::of(&up.data_dir)).transpose()?;
-    Ok(demo::System {
+fn demo_system(
+    up: &Up,
+    gateway: &str,
+    manager: &str,
+    identity: Identity,
+) -> anyhow::Result<demo::DemoSystem> {
+    let keys = up.auth.uses_dev_keys().then(|| DevKeys::in_data_directory(&up.data_dir)).transpose()?;
+    Ok(demo::DemoSystem {
         gateway: gateway.parse()?,
         manager: manager.parse()?,
         identity,
-        token: keys.map(|keys| -> demo::Token { Box::new(move |user: &str| keys.viewer(user)) }),
+        token: keys.map(|keys| -> demo::TokenMaker { Box::new(move |user: &str| keys.viewer_token(user)) }),
     })
 }
 
@@ -294,7 +304,7 @@ async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::R
             ended = services.join_next() => ended,
             () = shell.shutdown.cancelled(), if !draining => {
                 draining = true;
-                shell.health.draining();
+                shell.health.note_draining();
                 continue;
             }
         };

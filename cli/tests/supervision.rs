@@ -119,21 +119,21 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
 }
 
 fn backends(directory: &std::path::Path) -> Backends {
-    let log = EmbeddedLog::open(directory, clock::system()).unwrap();
+    let log = EmbeddedLog::open(directory, clock::system_clock()).unwrap();
     Backends {
         log: Arc::new(log.with_export_topics(Arc::new(MemoryTopics::default()))),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     }
 }
 
 /// Runs a service, with this task made to panic. `Ok` where the service ended with that panic; else how it ended.
 async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
-    let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+    let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
     let context = ServiceContext::new(Duration::from_millis(200));
     context.failpoints.panic_in(task);
     let service = tokio::spawn(start(backends(directory.path()), listener, context));
@@ -151,11 +151,11 @@ async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String>
 /// The tasks that a service starts, once it has all of those expected.
 async fn tasks_of(start: Start, expected: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
     let directory = tempfile::tempdir().unwrap();
-    let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+    let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
     let context = ServiceContext::new(Duration::from_millis(200));
     let service = tokio::spawn(start(backends(directory.path()), listener, context.clone()));
     // What is missing after that shows in the names.
-    let _ = tokio::time::timeout(SOON, context.failpoints.until_started(expected)).await;
+    let _ = tokio::time::timeout(SOON, context.failpoints.wait_until_started(expected)).await;
     context.shutdown.cancel();
     service.await.unwrap().unwrap();
     context.failpoints.names()

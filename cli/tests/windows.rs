@@ -56,7 +56,7 @@ impl System {
             assignments: Arc::new(EmbeddedAssignments::new()),
             clock: time,
         };
-        let bind = async || server::bind(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+        let bind = async || server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
         let (front, socket) = (bind().await, bind().await);
         let (gateway, websocket) = (front.local_addr().unwrap(), socket.local_addr().unwrap());
         let consumer = consume(&backends);

@@ -7,7 +7,9 @@ mod chaos;
 use std::time::Instant;
 
 use chaos::{Chaos, Round, heavy_tail, percentile};
-use liverank_core::placement::{Budget, Limits, Reader, ReaderAvailability, Situation, Video, plan};
+use liverank_core::placement::{
+    PlacementReader, PlacementVideo, PlanLimits, ReaderAvailability, Situation, ViewerMoveBudget, make_plan,
+};
 use liverank_core::{ReaderId, VideoId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -28,10 +30,10 @@ fn chaos_tables() {
     println!("chaos: 1,000 rounds, 100 readers (80 to 120), 5,000 videos; max/mean\n");
     let header = ["p50", "p95", "p99", "max", "p50 before", "moved a round p50", "p95", "orders p50"];
     println!("{:<42}{}", "", header.map(|name| format!("{name:>18}")).join(""));
-    let default = Limits::default();
+    let default = PlanLimits::default();
     for (name, limits) in [
         ("tolerance 1 %, no budget", chaos::tight()),
-        ("tolerance 10 %, no budget", Limits { budget: Budget::unlimited(), ..default }),
+        ("tolerance 10 %, no budget", PlanLimits { budget: ViewerMoveBudget::without_limit(), ..default }),
         ("tolerance 10 %, 20,000 viewers a minute", default),
     ] {
         let run = chaos::run(&Chaos { seed, rounds: 1000, videos: 5000, limits }, |_, _| {});
@@ -73,13 +75,13 @@ fn print_row(name: &str, run: &[Round]) {
 fn measure_cost() {
     let mut random = StdRng::seed_from_u64(7);
     let situation = large_situation(&mut random);
-    let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
+    let limits = PlanLimits { budget: ViewerMoveBudget::without_limit(), ..PlanLimits::default() };
     let mut pairs: Vec<(u64, u32)> =
         situation.videos.iter().zip(0..).map(|(video, at)| (video.viewers(), at)).collect();
     pairs.shuffle(&mut random);
-    let first = plan(&situation, &limits);
+    let first = make_plan(&situation, &limits);
     let mut settled = situation.clone();
-    settled.carry_out(&first, 0);
+    settled.apply_plan(&first, 0);
     let shaken = change_situation(&settled, &mut random);
 
     let mut times: [Vec<u64>; 5] = Default::default();
@@ -94,7 +96,7 @@ fn measure_cost() {
                 .into_iter()
                 .enumerate()
         {
-            times[at + 1].push(time_ms(|| result[at] = plan(situation, limits).orders.len() as u64));
+            times[at + 1].push(time_ms(|| result[at] = make_plan(situation, limits).orders.len() as u64));
         }
     }
     let medians = times.each_mut().map(|times| percentile(times, 500));
@@ -122,12 +124,12 @@ fn time_ms(work: impl FnOnce()) -> u64 {
 }
 
 fn large_situation(random: &mut StdRng) -> Situation {
-    let readers = (0..200).map(|at| Reader {
+    let readers = (0..200).map(|at| PlacementReader {
         id: ReaderId::parse(&format!("reader-{at:03}")).expect("short and plain"),
         capacity: 20_000,
         standing: ReaderAvailability::Open,
     });
-    let videos = (0..90_000_u32).map(|at| Video {
+    let videos = (0..90_000_u32).map(|at| PlacementVideo {
         id: VideoId::parse(&format!("video-{at:05}")).expect("short and plain"),
         epoch: 0,
         changed: 0,

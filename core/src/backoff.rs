@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The wait after `failures` failures before this one: `first`, doubled with each of them, up to `most`. Who waits spreads
 /// it by chance: what failed together is not to come back together.
-pub fn wait(failures: u32, first: Duration, most: Duration) -> Duration {
+pub fn wait_after_failures(failures: u32, first: Duration, most: Duration) -> Duration {
     first.saturating_mul(1 << failures.min(16)).min(most)
 }
 
@@ -15,9 +15,10 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_bound() {
         let (first, most) = (Duration::from_millis(50), Duration::from_secs(2));
-        let waits: Vec<u128> = (0..8).map(|failures| wait(failures, first, most).as_millis()).collect();
+        let waits: Vec<u128> =
+            (0..8).map(|failures| wait_after_failures(failures, first, most).as_millis()).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!(wait(u32::MAX, first, most), most);
-        assert_eq!(wait(16, Duration::MAX, Duration::MAX), Duration::MAX);
+        assert_eq!(wait_after_failures(u32::MAX, first, most), most);
+        assert_eq!(wait_after_failures(16, Duration::MAX, Duration::MAX), Duration::MAX);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A declared board is a function of what the archive keeps of a video, and of nothing else: its counts, its decayed score,
 //! its metadata. So it can be filled at any time from the archive, and a video's line on it follows from the state of that
-//! video alone. [`DeclaredBoard::shown`] and [`DeclaredBoard::rules`] say what a video looks like there; from then on it is
+//! video alone. [`DeclaredBoard::state_on_board`] and [`DeclaredBoard::rules_of_board`] say what a video looks like there; from then on it is
 //! put on a board as on any other. A board with windows is one board for each of them, of the counts in that window.
 
 use std::fmt;
@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::counting::{Rules, VideoState, digest};
+use crate::counting::{CountingRules, VideoState, sha256};
 use crate::decays::{Decay, MAX_DECAYS, MAX_HALF_LIFE_MINUTES};
 use crate::metadata::MAX_CATEGORY_CHARS;
 use crate::moderation::ActorRole;
-use crate::score::{Weights, parse_weight, points};
+use crate::score::{Weights, parse_weight, points_of_thousandths};
 use crate::windows::{MAX_KINDS, Window, WindowKind, WindowUnit};
 use crate::{Invalid, Millis, comment};
 
@@ -25,7 +25,7 @@ pub const MAX_BOARDS: usize = 16;
 /// The longest name of a board, in characters: it is a part of keys and of addresses.
 pub const MAX_NAME_CHARS: usize = 32;
 /// The largest minimum, in points.
-pub const MAX_MINIMUM: f64 = 1e9;
+pub const MAX_MINIMUM_POINTS: f64 = 1e9;
 /// The most ended windows that a board keeps: each is a board of its own.
 pub const MAX_KEPT: u64 = 31;
 /// Ended windows that a board keeps unless it says otherwise.
@@ -33,11 +33,11 @@ pub const DEFAULT_KEPT: u64 = 7;
 /// The most ended windows that all boards keep together: each is looked at every few seconds by each consumer.
 pub const MAX_KEPT_TOGETHER: usize = 64;
 /// The boards that there are without being declared.
-pub const BUILT_IN: [&str; 2] = ["global", "trending"];
+pub const BUILT_IN_BOARDS: [&str; 2] = ["global", "trending"];
 
 /// By what a board is ordered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
+pub enum BoardOrder {
     /// By points.
     #[default]
     Points,
@@ -45,7 +45,7 @@ pub enum Order {
     Trending,
 }
 
-impl Order {
+impl BoardOrder {
     /// Its name in declarations.
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ pub struct BoardWindows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredBoard {
     name: String,
-    order: Order,
+    order: BoardOrder,
     weights: Option<BoardWeights>,
     category: Option<String>,
     /// In thousandths of a point.
@@ -202,8 +202,9 @@ impl DeclaredBoards {
     }
 
     /// Why this is the name of no board.
-    pub fn unknown(&self) -> Invalid {
-        let names: Vec<&str> = BUILT_IN.into_iter().chain(self.iter().map(DeclaredBoard::name)).collect();
+    pub fn unknown_board_error(&self) -> Invalid {
+        let names: Vec<&str> =
+            BUILT_IN_BOARDS.into_iter().chain(self.iter().map(DeclaredBoard::name)).collect();
         let (last, others) = names.split_last().expect("two are built in");
         Invalid::new("board", format!("must be {} or {last}", others.join(", ")))
     }
@@ -239,14 +240,14 @@ impl DeclaredBoard {
         let name = text(given, "name")?.ok_or_else(|| Invalid::new("name", "is required"))?;
         check_name(name)?;
         let order = match text(given, "order")? {
-            None | Some("points") => Order::Points,
-            Some("trending") => Order::Trending,
+            None | Some("points") => BoardOrder::Points,
+            Some("trending") => BoardOrder::Trending,
             Some(_) => return Err(Invalid::new("order", "must be points or trending")),
         };
         let half_life = half_life_minutes(given, order)?;
         let weights = match given.get("weights") {
             None | Some(Value::Null) => None,
-            Some(_) if order == Order::Trending && half_life.is_none() => {
+            Some(_) if order == BoardOrder::Trending && half_life.is_none() => {
                 let why = "go together with the order trending only where the board has halfLifeMinutes of its own: that of all \
                            is made by the weights of all";
                 return Err(Invalid::new("weights", why));
@@ -261,8 +262,8 @@ impl DeclaredBoard {
             return Err(Invalid::new("category", wrong));
         }
         let minimum = number(given, "minimum")?.unwrap_or(0.0);
-        if !(0.0..=MAX_MINIMUM).contains(&minimum) {
-            return Err(Invalid::new("minimum", format!("must be a number from 0 to {MAX_MINIMUM}")));
+        if !(0.0..=MAX_MINIMUM_POINTS).contains(&minimum) {
+            return Err(Invalid::new("minimum", format!("must be a number from 0 to {MAX_MINIMUM_POINTS}")));
         }
         let minimum = (minimum * 1000.0).round() as i64;
         let windows = BoardWindows::read(given, order)?;
@@ -276,7 +277,7 @@ impl DeclaredBoard {
     }
 
     /// By what it is ordered.
-    pub const fn order(&self) -> Order {
+    pub const fn order(&self) -> BoardOrder {
         self.order
     }
 
@@ -287,7 +288,7 @@ impl DeclaredBoard {
 
     /// From how many points on a video is on it.
     pub fn minimum(&self) -> f64 {
-        points(self.minimum)
+        points_of_thousandths(self.minimum)
     }
 
     /// Its windows, where it has some.
@@ -315,49 +316,49 @@ impl DeclaredBoard {
     fn key_with(&self, window: &str) -> String {
         let Self { name, order, weights, category, minimum, windows: _, decay } = self;
         let order = match (order, decay) {
-            (Order::Trending, Some(own)) => format!("trending by {} minutes", own.half_life_minutes()),
+            (BoardOrder::Trending, Some(own)) => format!("trending by {} minutes", own.half_life_minutes()),
             (order, _) => order.name().to_owned(),
         };
         // Each part has one way to be written, and the last one alone may hold anything.
         let weights = weights.map_or_else(|| "those of all".to_owned(), |own| own.to_string());
         let category = category.as_deref().map_or_else(|| "any".to_owned(), |it| format!("of {it}"));
         let content = format!("{order}, from {minimum}, {weights}, {window}{category}");
-        format!("{name}:{}", comment::hex(&digest(&content)[..8]))
+        format!("{name}:{}", comment::to_hex(&sha256(&content)[..8]))
     }
 
     /// The rules by which its scores are made, where these are the rules of all.
     #[must_use]
-    pub fn rules(&self, rules: &Rules) -> Rules {
+    pub fn rules_of_board(&self, rules: &CountingRules) -> CountingRules {
         let weights = self.weights.map_or(rules.weights, |own| own.with_threshold(&rules.weights));
         let half_life_ms = self.decay.map_or(rules.half_life_ms, |decay| decay.half_life_ms());
-        Rules { weights, half_life_ms, ..*rules }
+        CountingRules { weights, half_life_ms, ..*rules }
     }
 
     /// A video as it is on this board: taken off, where it does not belong there. Its decayed score is the board's own, where that has one.
     #[must_use]
-    pub fn shown(&self, mut video: VideoState, rules: &Rules) -> VideoState {
+    pub fn state_on_board(&self, mut video: VideoState, rules: &CountingRules) -> VideoState {
         if let Some(decay) = &self.decay {
             video.trending = video.decayed.log2_of(decay);
         }
         if !self.has(&video, rules) {
-            video.removed = video.removed.or(Some(ActorRole::Service));
+            video.removed_by = video.removed_by.or(Some(ActorRole::Service));
         }
         video
     }
 
-    fn has(&self, video: &VideoState, rules: &Rules) -> bool {
+    fn has(&self, video: &VideoState, rules: &CountingRules) -> bool {
         let of_category = |category: &String| {
             let metadata = video.metadata.as_ref().map(crate::Metadata::to_value);
             metadata.is_some_and(|it| it["category"].as_str() == Some(category))
         };
-        video.counters.score(&self.rules(rules).weights) >= self.minimum
-            && (self.order == Order::Points || video.trending.is_finite())
+        video.counters.score(&self.rules_of_board(rules).weights) >= self.minimum
+            && (self.order == BoardOrder::Points || video.trending.is_finite())
             && self.category.as_ref().is_none_or(of_category)
     }
 }
 
 impl BoardWindows {
-    fn read(given: &Map<String, Value>, order: Order) -> Result<Option<Self>, Invalid> {
+    fn read(given: &Map<String, Value>, order: BoardOrder) -> Result<Option<Self>, Invalid> {
         let zone = text(given, "timeZone")?;
         let keep = number(given, "keep")?;
         let Some(unit) = text(given, "window")? else {
@@ -370,7 +371,7 @@ impl BoardWindows {
         };
         let unit = WindowUnit::of_name(unit);
         let unit = unit.ok_or_else(|| Invalid::new("window", "must be hour, day or week"))?;
-        if order == Order::Trending {
+        if order == BoardOrder::Trending {
             let why = "cannot go together with the order trending: decayed scores have no windows";
             return Err(Invalid::new("window", why));
         }
@@ -435,14 +436,14 @@ impl BoardWeights {
 }
 
 /// The half-life of its own that a board asks for.
-fn half_life_minutes(given: &Map<String, Value>, order: Order) -> Result<Option<u64>, Invalid> {
+fn half_life_minutes(given: &Map<String, Value>, order: BoardOrder) -> Result<Option<u64>, Invalid> {
     const FIELD: &str = "halfLifeMinutes";
     let Some(minutes) = number(given, FIELD)? else { return Ok(None) };
     if text(given, "window")?.is_some() {
         let why = "cannot go together with window: what happened in a window does not decay";
         return Err(Invalid::new(FIELD, why));
     }
-    if order == Order::Points {
+    if order == BoardOrder::Points {
         return Err(Invalid::new(FIELD, "goes together with the order trending only"));
     }
     if minutes.fract() != 0.0 || !(1.0..=MAX_HALF_LIFE_MINUTES as f64).contains(&minutes) {
@@ -461,7 +462,7 @@ fn check_name(name: &str) -> Result<(), Invalid> {
         );
         return Err(Invalid::new("name", wrong));
     }
-    if BUILT_IN.contains(&name) {
+    if BUILT_IN_BOARDS.contains(&name) {
         return Err(Invalid::new("name", "must not be global or trending: these are there"));
     }
     Ok(())
@@ -517,12 +518,12 @@ mod tests {
             corrections: 0,
             decayed: DecayedScores::default(),
             metadata: category.map(|it| Metadata::read(&json!({"category": it, "title": "t"})).unwrap()),
-            removed: None,
+            removed_by: None,
         }
     }
 
     fn is_on(board: &DeclaredBoard, video: &VideoState) -> bool {
-        !board.shown(video.clone(), &Rules::default()).is_off_boards()
+        !board.state_on_board(video.clone(), &CountingRules::default()).is_off_boards()
     }
 
     #[test]
@@ -635,13 +636,13 @@ mod tests {
             (Counters { likes: 3, views: 9, ..Counters::default() }, video(Counters::default(), 7.0, None));
         state.counters = likes;
         assert!(
-            board.shown(state.clone(), &Rules::default()).is_off_boards(),
+            board.state_on_board(state.clone(), &CountingRules::default()).is_off_boards(),
             "nothing of it has decayed yet"
         );
         state.decayed = [DecayedScore { decay, log2: 5.5, events: 3 }].into_iter().collect();
-        let shown = board.shown(state, &Rules::default());
+        let shown = board.state_on_board(state, &CountingRules::default());
         assert_eq!((shown.trending.to_bits(), shown.is_off_boards()), (5.5_f64.to_bits(), false));
-        let rules = board.rules(&Rules::default());
+        let rules = board.rules_of_board(&CountingRules::default());
         assert_eq!((rules.half_life_ms, likes.score(&rules.weights)), (90 * 60_000, 6000));
     }
 
@@ -677,7 +678,7 @@ mod tests {
 
     #[test]
     fn who_asks_for_a_board_that_is_not_there_is_told_which_are() {
-        let names = |value: Value| DeclaredBoards::read(&value).unwrap().unknown().reason;
+        let names = |value: Value| DeclaredBoards::read(&value).unwrap().unknown_board_error().reason;
         assert_eq!(names(json!([])), "must be global or trending");
         assert_eq!(names(json!([{"name": "cats"}])), "must be global, trending or cats");
     }
@@ -714,7 +715,7 @@ mod tests {
         assert!(is_on(&board, &likes(5, Some("cats"))));
         assert!(!is_on(&board, &likes(4, Some("cats"))));
         assert!(!is_on(&board, &likes(5, Some("Cats"))) && !is_on(&board, &likes(5, None)));
-        let removed = VideoState { removed: Some(ActorRole::Owner), ..likes(5, Some("cats")) };
+        let removed = VideoState { removed_by: Some(ActorRole::Owner), ..likes(5, Some("cats")) };
         assert!(!is_on(&board, &removed));
         let trending = one(&json!({"name": "t", "order": "trending"}));
         assert!(is_on(&trending, &likes(0, None)));
@@ -736,8 +737,8 @@ mod tests {
             }}));
             let expected: i64 = counts.iter().zip(weights).map(|(count, weight)| count * weight).sum();
             let state = video(counters, 0.0, None);
-            prop_assert_eq!(state.counters.score(&board.rules(&Rules::default()).weights), expected);
-            let shown = board.shown(state.clone(), &Rules::default());
+            prop_assert_eq!(state.counters.score(&board.rules_of_board(&CountingRules::default()).weights), expected);
+            let shown = board.state_on_board(state.clone(), &CountingRules::default());
             prop_assert_eq!(shown.is_off_boards(), expected < minimum * 1000);
             prop_assert_eq!(shown.revision(), state.revision());
         }

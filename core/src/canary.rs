@@ -1,9 +1,9 @@
 //! The canary: a video of the system's own, by which it measures itself end to end.
 //!
-//! Gateways post interactions and comments to it ([`ID`]) and look when they arrive where viewers would see them. It is
+//! Gateways post interactions and comments to it ([`CANARY_ID`]) and look when they arrive where viewers would see them. It is
 //! counted and its comments are numbered as any other video's, so that what is measured is the way that all events take.
 //! It is on no board, its comments are published and not archived, and whatever takes ids from outside refuses its id
-//! ([`named_outside`]): a reader has it for gateways only, which show a pass. Nothing of it grows with time but its counts.
+//! ([`parse_outside_id`]): a reader has it for gateways only, which show a pass. Nothing of it grows with time but its counts.
 //!
 //! Its events are by its own user. Others on it, and others by that user, are no events ([`check_event`]), so a foreign
 //! producer's are dead letters.
@@ -11,30 +11,30 @@
 use crate::{Invalid, UserId, VideoId};
 
 /// The video's id, and the id of the user who owns it and posts to it.
-pub const ID: &str = "liverank:canary";
+pub const CANARY_ID: &str = "liverank:canary";
 
 /// The video.
 pub fn video() -> VideoId {
-    VideoId::parse(ID).expect("the canary's id is an identifier")
+    VideoId::parse(CANARY_ID).expect("the canary's id is an identifier")
 }
 
 /// Its owner.
 pub fn user() -> UserId {
-    UserId::parse(ID).expect("the canary's id is an identifier")
+    UserId::parse(CANARY_ID).expect("the canary's id is an identifier")
 }
 
 /// Whether it is this video.
-pub fn is(video: &VideoId) -> bool {
-    video.as_str() == ID
+pub fn is_canary(video: &VideoId) -> bool {
+    video.as_str() == CANARY_ID
 }
 
 /// Accepts the id of a video that somebody outside names, or says what is wrong with `field`.
 ///
 /// # Errors
 /// As [`VideoId::parse_field`], and for the canary's id: a stranger could make the system look better or worse than it is.
-pub fn named_outside(field: &'static str, text: &str) -> Result<VideoId, Invalid> {
+pub fn parse_outside_id(field: &'static str, text: &str) -> Result<VideoId, Invalid> {
     let video = VideoId::parse_field(field, text)?;
-    refuse(field, &video)?;
+    refuse_video(field, &video)?;
     Ok(video)
 }
 
@@ -42,11 +42,11 @@ pub fn named_outside(field: &'static str, text: &str) -> Result<VideoId, Invalid
 ///
 /// # Errors
 /// That it is the system's own.
-pub fn refuse(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
-    if is(video) {
+pub fn refuse_video(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
+    if is_canary(video) {
         return Err(Invalid::new(
             field,
-            format!("must not be {ID}: the system measures itself by that video"),
+            format!("must not be {CANARY_ID}: the system measures itself by that video"),
         ));
     }
     Ok(())
@@ -57,10 +57,10 @@ pub fn refuse(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
 /// # Errors
 /// Names the field.
 pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Result<(), Invalid> {
-    let is_its_user = |user: &UserId| user.as_str() == ID;
-    match is(video) {
+    let is_its_user = |user: &UserId| user.as_str() == CANARY_ID;
+    match is_canary(video) {
         true if is_its_user(user) && owner.is_none_or(is_its_user) => Ok(()),
-        true => refuse("video_id", video),
+        true => refuse_video("video_id", video),
         false => {
             refuse_user("user_id", user.as_str())?;
             owner.map_or(Ok(()), |owner| refuse_user("owner_id", owner.as_str()))
@@ -73,8 +73,8 @@ pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Re
 /// # Errors
 /// That it is the system itself.
 pub fn refuse_user(field: &'static str, user: &str) -> Result<(), Invalid> {
-    if user == ID {
-        return Err(Invalid::new(field, format!("must not be {ID}: that user is the system itself")));
+    if user == CANARY_ID {
+        return Err(Invalid::new(field, format!("must not be {CANARY_ID}: that user is the system itself")));
     }
     Ok(())
 }
@@ -91,17 +91,23 @@ mod tests {
             check_event(&video, &user, owner.as_ref()).map_err(|refusal| refusal.field)
         };
         assert_eq!(checked("v", "u", Some("o")), Ok(()));
-        assert_eq!([checked(ID, ID, None), checked(ID, ID, Some(ID))], [Ok(()); 2]);
-        assert_eq!([checked(ID, "u", None), checked(ID, ID, Some("o"))], [Err("video_id"); 2]);
-        assert_eq!(checked("v", ID, None), Err("user_id"));
-        assert_eq!(checked("v", "u", Some(ID)), Err("owner_id"));
+        assert_eq!(
+            [checked(CANARY_ID, CANARY_ID, None), checked(CANARY_ID, CANARY_ID, Some(CANARY_ID))],
+            [Ok(()); 2]
+        );
+        assert_eq!(
+            [checked(CANARY_ID, "u", None), checked(CANARY_ID, CANARY_ID, Some("o"))],
+            [Err("video_id"); 2]
+        );
+        assert_eq!(checked("v", CANARY_ID, None), Err("user_id"));
+        assert_eq!(checked("v", "u", Some(CANARY_ID)), Err("owner_id"));
     }
 
     #[test]
     fn outside_input_cannot_name_the_canary() {
-        assert!(is(&video()));
-        assert_eq!(named_outside("videoid", "cats").unwrap().as_str(), "cats");
-        assert_eq!(named_outside("videoid", ID).unwrap_err().field, "videoid");
-        assert_eq!(named_outside("videoid", "").unwrap_err().field, "videoid");
+        assert!(is_canary(&video()));
+        assert_eq!(parse_outside_id("videoid", "cats").unwrap().as_str(), "cats");
+        assert_eq!(parse_outside_id("videoid", CANARY_ID).unwrap_err().field, "videoid");
+        assert_eq!(parse_outside_id("videoid", "").unwrap_err().field, "videoid");
     }
 }

@@ -11,8 +11,8 @@ use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 /// The longest comment accepted, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4096;
 
-/// The name of [`nobody`]. No user has it.
-pub const NOBODY: &str = "liverank:nobody";
+/// The name of [`nobody_user`]. No user has it.
+pub const NOBODY_ID: &str = "liverank:nobody";
 
 /// Checks a comment's text: 1 to 4,096 characters. `field` names it in the error.
 pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
@@ -69,7 +69,7 @@ impl EntryKind {
     }
 
     /// The number of the comment that this entry removes.
-    pub const fn removes(&self) -> Option<u64> {
+    pub const fn removed_seq(&self) -> Option<u64> {
         match self {
             Self::Deleted { of, .. } if *of > 0 => Some(*of),
             _ => None,
@@ -118,21 +118,21 @@ impl Comment {
 
     /// What is left of it when it is removed.
     #[must_use]
-    pub fn removed(self) -> Self {
+    pub fn into_removed(self) -> Self {
         Self { text: String::new(), entry: EntryKind::Removed, ..self }
     }
 
     /// What is left of it when its author is erased: its number, and what it tells of others' entries.
     #[must_use]
-    pub fn erased(self) -> Self {
-        let left = if self.entry.has_text() { self.removed() } else { self };
-        Self { user_id: nobody(), ..left }
+    pub fn into_erased(self) -> Self {
+        let left = if self.entry.has_text() { self.into_removed() } else { self };
+        Self { user_id: nobody_user(), ..left }
     }
 }
 
 /// Who wrote what nobody is named for: entries that tell what was done, and those whose author was erased.
-pub fn nobody() -> UserId {
-    UserId::parse(NOBODY).expect("it is an identifier")
+pub fn nobody_user() -> UserId {
+    UserId::parse(NOBODY_ID).expect("it is an identifier")
 }
 
 /// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.
@@ -143,16 +143,16 @@ pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    CommentId::parse(&hex(&hash.finalize()[..16])).expect("hexadecimal digits make an identifier")
+    CommentId::parse(&to_hex(&hash.finalize()[..16])).expect("hexadecimal digits make an identifier")
 }
 
 /// The identity of a comment without an idempotency key, from 128 random bits.
 pub fn random_id(bits: u128) -> CommentId {
-    CommentId::parse(&hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
+    CommentId::parse(&to_hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
 }
 
 /// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
+pub fn to_hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a string cannot fail");
@@ -169,7 +169,7 @@ pub struct CommentEpoch(String);
 impl CommentEpoch {
     /// A new comment epoch from random bits.
     pub fn from_bits(bits: u64) -> Self {
-        Self(hex(&bits.to_be_bytes()[..6]))
+        Self(to_hex(&bits.to_be_bytes()[..6]))
     }
 
     /// Reads a comment epoch.
@@ -210,14 +210,14 @@ impl fmt::Display for CommentEpoch {
 
 /// The last comment that a viewer has got: the `id` of a server-sent event, `<comment epoch>-<seq>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub struct StreamPosition {
     /// The comment epoch.
-    pub numbering: CommentEpoch,
+    pub comment_epoch: CommentEpoch,
     /// The last comment seen; 0 before the first.
     pub seq: u64,
 }
 
-impl Position {
+impl StreamPosition {
     /// Reads `<comment epoch>-<seq>`, the form that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new("last_event_id", "must be the id of an event of this stream");
@@ -226,13 +226,13 @@ impl Position {
             return Err(wrong());
         }
         let numbering = CommentEpoch::parse(numbering).map_err(|_| wrong())?;
-        Ok(Self { numbering, seq: seq.parse().map_err(|_| wrong())? })
+        Ok(Self { comment_epoch: numbering, seq: seq.parse().map_err(|_| wrong())? })
     }
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.numbering, self.seq)
+        write!(f, "{}-{}", self.comment_epoch, self.seq)
     }
 }
 
@@ -272,15 +272,15 @@ mod tests {
         for bad in
             ["", "-", "abc", "abc-", "-5", "ABC-5", "abc-+5", "abc--5", "abc-99999999999999999999", "a b-1"]
         {
-            assert!(Position::parse(bad).is_err(), "{bad}");
+            assert!(StreamPosition::parse(bad).is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn positions_round_trip(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
-            let position = Position { numbering: CommentEpoch::from_bits(bits), seq };
-            prop_assert_eq!(Position::parse(&position.to_string()).unwrap(), position);
+            let position = StreamPosition { comment_epoch: CommentEpoch::from_bits(bits), seq };
+            prop_assert_eq!(StreamPosition::parse(&position.to_string()).unwrap(), position);
         }
     }
 }

@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::comment::{Comment, EntryKind, nobody};
+use crate::comment::{Comment, EntryKind, nobody_user};
 use crate::decays::{CountedDecays, DecayedScores};
 use crate::event::CommentBody;
 use crate::moderation::reports::MAX_REPORTED_BYTES;
-use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
-use crate::score::{Counters, Weights, worth};
+use crate::moderation::{ActorRole, HeldChange, NameDigest, ReportedComment, RuleChange};
+use crate::score::{Counters, Weights, thousandths_added};
 use crate::trending::{Log2Worths, log2_difference, log2_sum};
 use crate::windows::{CountedWindows, WindowChange, WindowCounting};
 use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
@@ -24,9 +24,9 @@ mod reporting;
 mod unique;
 
 pub use batch::{Batch, LogRecord, OffsetRange, RecordFingerprint};
-pub use identity::{digest, identities, identity, identity_digest, leaves_more_than_counts};
+pub use identity::{event_identities, has_effects_beyond_counts, identity_digest, identity_of_event, sha256};
 use moderating::Moderating;
-pub use moderating::{AuditEntry, Moderated};
+pub use moderating::{AuditEntry, StoredModeration};
 use places::VideoPlaces;
 use unique::Marks;
 pub use unique::{MarkChange, MarkKey, UniqueKinds, UniqueMark, mark_key, mark_keys};
@@ -35,7 +35,7 @@ pub use unique::{MarkChange, MarkKey, UniqueKinds, UniqueMark, mark_key, mark_ke
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
 
 /// The bytes that an archive may write anew for this event beside what it says: reports of a comment are one document.
-pub fn written_anew(event: &Interaction) -> usize {
+pub fn extra_written_bytes(event: &Interaction) -> usize {
     if reporting::reported(event).is_some() { MAX_REPORTED_BYTES } else { 0 }
 }
 
@@ -62,7 +62,7 @@ pub struct VideoState {
     /// What the app says of it, if anything.
     pub metadata: Option<Metadata>,
     /// What the one is who took it off the boards; `None` while it is not.
-    pub removed: Option<ActorRole>,
+    pub removed_by: Option<ActorRole>,
 }
 
 impl VideoState {
@@ -89,13 +89,13 @@ impl VideoState {
 
     /// Whether it is on no board: it was taken off, or it is the system's own.
     pub fn is_off_boards(&self) -> bool {
-        self.removed.is_some() || canary::is(&self.video_id)
+        self.removed_by.is_some() || canary::is_canary(&self.video_id)
     }
 
     /// A video's state before its first event, which `event` is.
     fn from_first_event(event: &Interaction) -> Self {
         // Whoever writes to the topic first must not become the owner of the system's own video.
-        let own = canary::is(&event.video_id).then(canary::user);
+        let own = canary::is_canary(&event.video_id).then(canary::user);
         let given = own.or_else(|| event.owner_id.clone());
         Self {
             video_id: event.video_id.clone(),
@@ -107,7 +107,7 @@ impl VideoState {
             decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
-            removed: None,
+            removed_by: None,
         }
     }
 
@@ -117,27 +117,27 @@ impl VideoState {
             self.owner_given = true;
         }
         self.metadata = Some(metadata.clone());
-        self.removed = None;
+        self.removed_by = None;
         self.corrections += 1;
     }
 
     /// Takes it off the boards. An owner does not take the place of a service that did so before.
     fn take_off_boards(&mut self, by: ActorRole) {
-        self.removed = Some(self.removed.filter(|_| by == ActorRole::Owner).unwrap_or(by));
+        self.removed_by = Some(self.removed_by.filter(|_| by == ActorRole::Owner).unwrap_or(by));
         self.corrections += 1;
     }
 
     /// Forgets its owner, where that is this one. One that was given as such is not replaced by another.
-    fn forget_owner(&mut self, user: Digest) {
-        if Digest::of_user(&self.owner) == user {
-            self.owner = nobody();
+    fn forget_owner(&mut self, user: NameDigest) {
+        if NameDigest::of_user(&self.owner) == user {
+            self.owner = nobody_user();
             self.corrections += 1;
         }
     }
 
     /// Takes back an event of this type that added `log2` to the decayed score.
-    fn take_back_event(&mut self, kind: Kind, log2: f64, rules: &Rules) {
-        self.counters.take_back(kind);
+    fn take_back_event(&mut self, kind: Kind, log2: f64, rules: &CountingRules) {
+        self.counters.uncount_event(kind);
         // The count has one less now: with two more the revision still grows by one.
         self.corrections += 2;
         self.trending = if self.counters.score(&rules.weights) == 0 {
@@ -150,7 +150,7 @@ impl VideoState {
 
 /// How events count: fixed for a generation of the scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct CountingRules {
     /// What each kind is worth.
     pub weights: Weights,
     /// The half-life of the trending board, in milliseconds.
@@ -159,12 +159,12 @@ pub struct Rules {
     pub unique: UniqueKinds,
 }
 
-impl Rules {
+impl CountingRules {
     /// Why the scores of an archive that was counted by these rules cannot be made by `others` from its counts, if so.
     ///
     /// # Errors
     /// Says what differs, and that the log has to be counted anew.
-    pub fn rescored_by(&self, others: &Self) -> Result<(), String> {
+    pub fn check_rescore(&self, others: &Self) -> Result<(), String> {
         const COUNT_ANEW_HINT: &str = "`rebuild mongodb` counts anew from the log";
         let (threshold, wanted) = (self.weights.watch_threshold_ms, others.weights.watch_threshold_ms);
         if threshold != wanted {
@@ -173,7 +173,7 @@ impl Rules {
                  either kind cannot be had from counts; {COUNT_ANEW_HINT}"
             ));
         }
-        if !others.unique.includes(self.unique) {
+        if !others.unique.includes_all(self.unique) {
             return Err(format!(
                 "these types count once per user in the archive: {}; and these now: {}. Counts do not tell how often \
                  each user did it; {COUNT_ANEW_HINT}",
@@ -191,7 +191,7 @@ impl Rules {
     }
 }
 
-impl Default for Rules {
+impl Default for CountingRules {
     fn default() -> Self {
         Self { weights: Weights::default(), half_life_ms: 360 * 60 * 1000, unique: UniqueKinds::default() }
     }
@@ -210,62 +210,62 @@ pub struct NumberedComment {
 
 /// An entry of an earlier batch that loses something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
+pub struct EntryRemoval {
     /// Its video.
     pub video: VideoId,
     /// Its number.
     pub seq: u64,
-    /// Whether it loses its text ([`Comment::removed`]).
-    pub text: bool,
-    /// Whether it loses its author's name ([`Comment::erased`]).
-    pub author: bool,
+    /// Whether it loses its text ([`Comment::into_removed`]).
+    pub removes_text: bool,
+    /// Whether it loses its author's name ([`Comment::into_erased`]).
+    pub removes_author: bool,
 }
 
-impl Removal {
+impl EntryRemoval {
     /// What is left of the entry.
     #[must_use]
-    pub fn of(&self, entry: Comment) -> Comment {
-        let entry = if self.text { entry.removed() } else { entry };
-        if self.author { entry.erased() } else { entry }
+    pub fn apply_to(&self, entry: Comment) -> Comment {
+        let entry = if self.removes_text { entry.into_removed() } else { entry };
+        if self.removes_author { entry.into_erased() } else { entry }
     }
 }
 
 /// What a batch does.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Effects {
+pub struct BatchEffects {
     /// The new state of every video that changed, by id.
     pub videos: Vec<VideoState>,
     /// The new comments, in the order of their numbers within each video. Not all are archived:
-    /// [`Effects::archived_comments`].
+    /// [`BatchEffects::archived_comments`].
     pub comments: Vec<NumberedComment>,
     /// The identities to remember, with the log's time of each.
-    pub identities: Vec<(String, Millis)>,
+    pub new_identities: Vec<(String, Millis)>,
     /// What is to be removed of entries of earlier batches.
-    pub removed: Vec<Removal>,
+    pub removals: Vec<EntryRemoval>,
     /// Restrictions and rules of comments that changed, in the order of their revisions.
-    pub rules: Vec<RuleChange>,
+    pub rule_changes: Vec<RuleChange>,
     /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
-    pub held: Vec<HeldChange>,
+    pub held_changes: Vec<HeldChange>,
     /// The comments whose reports changed, as they are now.
-    pub reports: Vec<ReportedComment>,
+    pub changed_reports: Vec<ReportedComment>,
     /// What moderators did, and that comments were reported, in log order.
-    pub audit: Vec<AuditEntry>,
+    pub audit_entries: Vec<AuditEntry>,
     /// The marks that changed, by key.
-    pub marks: Vec<MarkChange>,
+    pub mark_changes: Vec<MarkChange>,
     /// What is added to counts by window.
     pub windows: Vec<WindowChange>,
     /// Where windows are counted, the videos of which more changed than counts: an owner, metadata, whether they are on boards.
     pub restated: Vec<VideoId>,
     /// Events that counted.
-    pub counted: u64,
+    pub counted_events: u64,
     /// Events that were repeats of counted ones, or took back what had not counted.
-    pub repeated: u64,
+    pub repeated_events: u64,
 }
 
-impl Effects {
+impl BatchEffects {
     /// The new comments that are archived: all but those of the canary, which are published only.
     pub fn archived_comments(&self) -> impl Iterator<Item = &NumberedComment> {
-        self.comments.iter().filter(|numbered| !canary::is(&numbered.comment.video_id))
+        self.comments.iter().filter(|numbered| !canary::is_canary(&numbered.comment.video_id))
     }
 }
 
@@ -273,51 +273,58 @@ impl Effects {
 #[derive(Debug, Clone, Copy)]
 pub struct InForce<'a> {
     /// How events count.
-    pub rules: &'a Rules,
+    pub rules: &'a CountingRules,
     /// The windows that are counted.
     pub windows: &'a CountedWindows,
     /// The decays that are counted beside that of the rules.
     pub decays: &'a CountedDecays,
 }
 
-/// [`apply_with`], where nothing that is moderated was stored before, no mark is set, and neither windows nor decays are counted.
-pub fn apply(
+/// [`apply_moderated_batch`], where nothing that is moderated was stored before, no mark is set, and neither windows nor decays are counted.
+pub fn apply_batch(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
-    rules: &Rules,
-) -> Effects {
+    rules: &CountingRules,
+) -> BatchEffects {
     let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
-    apply_with(records, known, sightings, Moderated::default(), [], InForce { rules, windows, decays })
+    apply_moderated_batch(
+        records,
+        known,
+        sightings,
+        StoredModeration::default(),
+        [],
+        InForce { rules, windows, decays },
+    )
 }
 
-/// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
+/// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::event_identities`] that the
 /// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
-/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set.
-pub fn apply_with(
+/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::affected_marks`] that are set.
+pub fn apply_moderated_batch(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
-    moderated: Moderated,
+    moderated: StoredModeration,
     marks: impl IntoIterator<Item = (MarkKey, UniqueMark)>,
     in_force: InForce<'_>,
-) -> Effects {
+) -> BatchEffects {
     let mut counting = EventCounting::by(in_force);
     let mut moderating = Moderating::new(records, moderated);
     let mut marks = Marks::of(marks);
     let mut videos = BatchVideos::of(known);
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
-    let mut effects = Effects::default();
+    let mut effects = BatchEffects::default();
     for record in records {
         let event = &record.event;
-        if let Some(identity) = identity(event) {
+        if let Some(identity) = identity_of_event(event) {
             let is_recent = |first: &Millis| record.broker_time - first < REPEAT_WINDOW_MS;
-            if identities(event).any(|name| sightings.get(&name).is_some_and(is_recent)) {
-                effects.repeated += 1;
+            if event_identities(event).any(|name| sightings.get(&name).is_some_and(is_recent)) {
+                effects.repeated_events += 1;
                 continue;
             }
             sightings.insert(identity.clone(), record.broker_time);
-            effects.identities.push((identity, record.broker_time));
+            effects.new_identities.push((identity, record.broker_time));
         }
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
@@ -327,7 +334,7 @@ pub fn apply_with(
             for key in moderating::forgotten_marks(event) {
                 marks.remove(&key);
             }
-            effects.counted += 1;
+            effects.counted_events += 1;
             continue;
         }
         let mark = mark_key(event, in_force.rules.unique);
@@ -335,14 +342,14 @@ pub fn apply_with(
             match mark.and_then(|key| marks.remove(&key)) {
                 Some(mark) => {
                     counting.take_back(videos.video_to_change(event), record, kind, &mark);
-                    effects.counted += 1;
+                    effects.counted_events += 1;
                 }
-                None => effects.repeated += 1,
+                None => effects.repeated_events += 1,
             }
             continue;
         }
         if mark.is_some_and(|key| marks.is_set(&key)) {
-            effects.repeated += 1;
+            effects.repeated_events += 1;
             continue;
         }
         let video = videos.video_to_count(event);
@@ -356,21 +363,21 @@ pub fn apply_with(
             moderating.note(&numbered.comment, effects.comments.len());
             effects.comments.push(numbered);
         }
-        effects.counted += 1;
+        effects.counted_events += 1;
     }
     if !in_force.windows.is_empty() {
         effects.restated = videos.restated();
         effects.windows = counting.windows.changes();
     }
     effects.videos = videos.into_changed(in_force.decays);
-    effects.marks = marks.changes();
-    effects.reports = moderating.reports();
+    effects.mark_changes = marks.changes();
+    effects.changed_reports = moderating.reports();
     effects
 }
 
 /// Counts the events of a batch.
 struct EventCounting<'a> {
-    rules: &'a Rules,
+    rules: &'a CountingRules,
     windows: WindowCounting<'a>,
     decays: &'a CountedDecays,
     worths: Log2Worths,
@@ -482,14 +489,19 @@ impl BatchVideos {
 }
 
 /// Counts an event, and returns what it added to the decayed score, as a logarithm.
-fn count_event(video: &mut VideoState, record: &LogRecord, rules: &Rules, worths: &mut Log2Worths) -> f64 {
+fn count_event(
+    video: &mut VideoState,
+    record: &LogRecord,
+    rules: &CountingRules,
+    worths: &mut Log2Worths,
+) -> f64 {
     let event = &record.event;
     if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {
         video.owner = owner.clone();
         video.owner_given = true;
     }
-    video.counters.add(event, &rules.weights);
-    let worth = worth(event, &rules.weights);
+    video.counters.count_event(event, &rules.weights);
+    let worth = thousandths_added(event, &rules.weights);
     let log2 = worths.log2_worth(worth, event.timestamp, record.broker_time, rules.half_life_ms);
     let log2 = log2.unwrap_or(f64::NEG_INFINITY);
     video.trending = log2_sum(video.trending, log2);
@@ -531,12 +543,12 @@ mod tests {
         let mut late = record(2, &view);
         late.broker_time += REPEAT_WINDOW_MS;
         let records = [record(0, &view), record(1, &view), late];
-        let effects = apply(&records, [], no_sightings(), &Rules::default());
-        assert_eq!((effects.counted, effects.repeated), (2, 1));
+        let effects = apply_batch(&records, [], no_sightings(), &CountingRules::default());
+        assert_eq!((effects.counted_events, effects.repeated_events), (2, 1));
         assert_eq!(effects.videos[0].counters.views, 2);
-        for name in identities(&records[0].event) {
+        for name in event_identities(&records[0].event) {
             let seen = [(name, records[0].broker_time)];
-            assert_eq!(apply(&records[..2], [], seen, &Rules::default()).counted, 0);
+            assert_eq!(apply_batch(&records[..2], [], seen, &CountingRules::default()).counted_events, 0);
         }
     }
 
@@ -545,8 +557,11 @@ mod tests {
         let of = |video: &str, user: &str| json!({"video_id": video, "user_id": user, "type": "view", "event_id": "e"});
         let records = [of("v", "ana"), of("v", "ben"), of("w", "ana"), of("v", "ana")];
         let records: Vec<_> = records.iter().enumerate().map(|(at, it)| record(at as u64, it)).collect();
-        let effects = apply(&records, [], no_sightings(), &Rules::default());
-        assert_eq!((effects.counted, effects.repeated, effects.identities.len()), (3, 1, 3));
+        let effects = apply_batch(&records, [], no_sightings(), &CountingRules::default());
+        assert_eq!(
+            (effects.counted_events, effects.repeated_events, effects.new_identities.len()),
+            (3, 1, 3)
+        );
     }
 
     #[test]
@@ -555,25 +570,28 @@ mod tests {
         let (now, mut later) = (record(0, &view), record(1, &view));
         later.broker_time = now.broker_time + REPEAT_WINDOW_MS;
         let seen = || [("e:e".to_owned(), now.broker_time)];
-        assert_eq!(apply(std::slice::from_ref(&now), [], seen(), &Rules::default()).repeated, 1);
-        let effects = apply(std::slice::from_ref(&later), [], seen(), &Rules::default());
-        assert_eq!(effects.counted, 1);
-        assert_eq!(effects.identities[0].0, "e:v\nu\ne", "remembered under the new name");
+        assert_eq!(
+            apply_batch(std::slice::from_ref(&now), [], seen(), &CountingRules::default()).repeated_events,
+            1
+        );
+        let effects = apply_batch(std::slice::from_ref(&later), [], seen(), &CountingRules::default());
+        assert_eq!(effects.counted_events, 1);
+        assert_eq!(effects.new_identities[0].0, "e:v\nu\ne", "remembered under the new name");
         let batch = Batch { records: vec![now], ..Batch::default() };
-        assert!(batch.identities().contains("e:e"), "the archive is asked for it");
+        assert!(batch.event_identities().contains("e:e"), "the archive is asked for it");
     }
 
     #[test]
     fn comments_are_numbered_after_the_last_one_of_the_video() {
-        let first = apply(
+        let first = apply_batch(
             &[comment_record(0, "v", "a"), comment_record(1, "w", "b")],
             [],
             no_sightings(),
-            &Rules::default(),
+            &CountingRules::default(),
         );
         assert_eq!(first.comments.iter().map(|c| c.comment.seq).collect::<Vec<_>>(), [1, 1]);
         let again = [comment_record(2, "v", "c"), comment_record(3, "v", "c"), comment_record(4, "v", "d")];
-        let second = apply(&again, first.videos, no_sightings(), &Rules::default());
+        let second = apply_batch(&again, first.videos, no_sightings(), &CountingRules::default());
         assert_eq!(second.comments.iter().map(|c| c.comment.seq).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((second.videos.len(), second.videos[0].counters.comments), (1, 3));
     }
@@ -582,7 +600,8 @@ mod tests {
     fn the_first_body_of_a_comment_wins() {
         let mut other = comment_record(1, "v", "a");
         other.event.comment.as_mut().unwrap().text = "later".into();
-        let effects = apply(&[comment_record(0, "v", "a"), other], [], no_sightings(), &Rules::default());
+        let effects =
+            apply_batch(&[comment_record(0, "v", "a"), other], [], no_sightings(), &CountingRules::default());
         assert_eq!(effects.comments.len(), 1);
         assert_eq!(effects.comments[0].comment.text, "hi");
     }
@@ -593,7 +612,7 @@ mod tests {
         let run = |values: &[Value]| {
             let records: Vec<_> =
                 values.iter().enumerate().map(|(at, value)| record(at as u64, value)).collect();
-            apply(&records, [], no_sightings(), &Rules::default()).videos[0].owner.to_string()
+            apply_batch(&records, [], no_sightings(), &CountingRules::default()).videos[0].owner.to_string()
         };
         assert_eq!(run(&[by("a", None), by("b", None)]), "a");
         assert_eq!(run(&[by("a", None), by("b", Some("o"))]), "o");
@@ -602,16 +621,16 @@ mod tests {
 
     #[test]
     fn the_canary_is_counted_and_published_but_not_archived() {
-        let own = |kind: &str| json!({"video_id": canary::ID, "user_id": canary::ID, "type": kind, "comment_id": "a", "comment": "hi"});
+        let own = |kind: &str| json!({"video_id": canary::CANARY_ID, "user_id": canary::CANARY_ID, "type": kind, "comment_id": "a", "comment": "hi"});
         let mut view = own("view");
         view.as_object_mut().unwrap().remove("comment_id");
         let mut view = record(0, &view);
         // Whoever reads records refuses this one; here it would not matter either.
         (view.event.user_id, view.event.owner_id) = ("mallory".parse().unwrap(), "mallory".parse().ok());
         let records = [view, record(1, &own("comment")), comment_record(2, "v", "b")];
-        let effects = apply(&records, [], no_sightings(), &Rules::default());
+        let effects = apply_batch(&records, [], no_sightings(), &CountingRules::default());
         let [own, other] = effects.videos.as_slice() else { panic!("{:?}", effects.videos) };
-        assert_eq!((own.owner.as_str(), own.counters.views, own.last_seq), (canary::ID, 1, 1));
+        assert_eq!((own.owner.as_str(), own.counters.views, own.last_seq), (canary::CANARY_ID, 1, 1));
         assert!(own.is_off_boards() && !other.is_off_boards());
         assert_eq!(effects.comments.len(), 2, "both are published");
         let archived: Vec<_> = effects.archived_comments().map(|it| it.comment.id.as_str()).collect();
@@ -621,24 +640,30 @@ mod tests {
     #[test]
     fn an_event_and_a_comment_with_the_same_id_both_count() {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "x"});
-        let effects =
-            apply(&[record(0, &view), comment_record(1, "v", "x")], [], no_sightings(), &Rules::default());
-        assert_eq!(effects.counted, 2);
+        let effects = apply_batch(
+            &[record(0, &view), comment_record(1, "v", "x")],
+            [],
+            no_sightings(),
+            &CountingRules::default(),
+        );
+        assert_eq!(effects.counted_events, 2);
     }
 
     #[test]
     fn a_batch_continues_from_the_state_of_the_batch_before() {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view"});
         let mark = |digest| Some(RecordFingerprint { broker_time: 1, digest });
-        let span = |partition, from, next, last| OffsetRange { partition, from, next, last };
-        let mut batch = Batch { spans: vec![span(0, 3, 5, mark(1))], records: vec![record(3, &view)] };
+        let span =
+            |partition, from, next, last| OffsetRange { partition, first: from, next, last_record: last };
+        let mut batch =
+            Batch { offset_ranges: vec![span(0, 3, 5, mark(1))], records: vec![record(3, &view)] };
         let next = vec![span(0, 5, 9, mark(2)), span(7, 0, 1, mark(3))];
-        batch.append(Batch { spans: next, records: vec![record(6, &view)] });
-        batch.append(Batch { spans: vec![span(0, 9, 9, None)], records: Vec::new() });
-        assert_eq!(batch.spans, [span(0, 3, 9, mark(2)), span(7, 0, 1, mark(3))]);
+        batch.append(Batch { offset_ranges: next, records: vec![record(6, &view)] });
+        batch.append(Batch { offset_ranges: vec![span(0, 9, 9, None)], records: Vec::new() });
+        assert_eq!(batch.offset_ranges, [span(0, 3, 9, mark(2)), span(7, 0, 1, mark(3))]);
         assert_eq!(batch.records.len(), 2);
-        batch.forget(&[0]);
-        assert_eq!((batch.spans, batch.records.len()), (vec![span(7, 0, 1, mark(3))], 0));
+        batch.drop_partitions(&[0]);
+        assert_eq!((batch.offset_ranges, batch.records.len()), (vec![span(7, 0, 1, mark(3))], 0));
     }
 
     proptest! {
@@ -658,17 +683,17 @@ mod tests {
                 }
                 record(at as u64, &value)
             }).collect();
-            let rules = Rules::default();
-            let whole = apply(&records, [], no_sightings(), &rules);
+            let rules = CountingRules::default();
+            let whole = apply_batch(&records, [], no_sightings(), &rules);
             let (head, tail) = records.split_at(cut.index(records.len()));
-            let first = apply(head, [], no_sightings(), &rules);
-            let second = apply(tail, first.videos.clone(), first.identities.clone(), &rules);
+            let first = apply_batch(head, [], no_sightings(), &rules);
+            let second = apply_batch(tail, first.videos.clone(), first.new_identities.clone(), &rules);
             let mut merged: BTreeMap<_, _> = first.videos.into_iter().map(|v| (v.video_id.clone(), v)).collect();
             merged.extend(second.videos.into_iter().map(|v| (v.video_id.clone(), v)));
             prop_assert_eq!(merged.into_values().collect::<Vec<_>>(), whole.videos);
             let comments: Vec<_> = first.comments.into_iter().chain(second.comments).collect();
             prop_assert_eq!(comments, whole.comments);
-            prop_assert_eq!(first.counted + second.counted, whole.counted);
+            prop_assert_eq!(first.counted_events + second.counted_events, whole.counted_events);
         }
     }
 }

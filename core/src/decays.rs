@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::boards::BoardWeights;
-use crate::counting::{LogRecord, Rules};
-use crate::score::worth;
+use crate::counting::{CountingRules, LogRecord};
+use crate::score::thousandths_added;
 use crate::trending::{Log2Worths, log2_difference, log2_sum};
 use crate::{Invalid, Millis, canary};
 
@@ -155,16 +155,16 @@ impl CountedDecays {
         &self,
         scores: &mut DecayedScores,
         record: &LogRecord,
-        rules: &Rules,
+        rules: &CountingRules,
         worths: &mut Log2Worths,
     ) -> Vec<RunPart> {
         let event = &record.event;
-        if self.is_empty() || canary::is(&event.video_id) {
+        if self.is_empty() || canary::is_canary(&event.video_id) {
             return Vec::new();
         }
         let added = |CountedDecay { decay, run, .. }: &CountedDecay| {
             let weights = decay.weights.map_or(rules.weights, |own| own.with_threshold(&rules.weights));
-            let worth = worth(event, &weights);
+            let worth = thousandths_added(event, &weights);
             let log2 = worths.log2_worth(worth, event.timestamp, record.broker_time, decay.half_life_ms())?;
             scores.add(*decay, log2);
             Some(RunPart { run: *run, log2 })

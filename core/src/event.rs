@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::comment::check_text;
-use crate::comment::hex;
+use crate::comment::to_hex;
 use crate::moderation::{self, Moderation};
 use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId, canary};
 
@@ -21,17 +21,17 @@ use fields::read_usual;
 pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
 
 /// The newest format of records that this release reads. A record of a later one says so in its member `format`, and
-/// whoever meets it waits for the release that knows it ([`Unreadable::Newer`]). A record without the member is of
+/// whoever meets it waits for the release that knows it ([`UnreadableRecord::NewerFormat`]). A record without the member is of
 /// format 1. A release that writes what this one would misread (another type, another meaning) raises the number, and
 /// gives it to those records only: all others stay readable for this release.
-pub const FORMAT: u64 = 2;
+pub const NEWEST_RECORD_FORMAT: u64 = 2;
 
 /// Why a record of the log cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum UnreadableRecord {
     /// A later release wrote it: it is to wait for a release that reads it, and is never a dead letter.
-    #[error("the record is of format {format}, and this release reads formats up to {FORMAT}")]
-    Newer {
+    #[error("the record is of format {format}, and this release reads formats up to {NEWEST_RECORD_FORMAT}")]
+    NewerFormat {
         /// Its format.
         format: u64,
     },
@@ -157,8 +157,8 @@ impl Interaction {
     /// to [`Interaction::parse`].
     ///
     /// # Errors
-    /// A record of a later format is [`Unreadable::Newer`], whatever else is wrong with it.
-    pub fn from_log(json: &[u8], now: Millis) -> Result<Self, Unreadable> {
+    /// A record of a later format is [`UnreadableRecord::NewerFormat`], whatever else is wrong with it.
+    pub fn from_log(json: &[u8], now: Millis) -> Result<Self, UnreadableRecord> {
         Self::from_log_of(json, now, |_| None)
     }
 
@@ -171,17 +171,17 @@ impl Interaction {
         json: &[u8],
         now: Millis,
         known: impl FnOnce(&str) -> Option<VideoId>,
-    ) -> Result<Self, Unreadable> {
+    ) -> Result<Self, UnreadableRecord> {
         if let Some(event) = read_usual(json, now, known) {
             return Ok(event);
         }
         let value = crate::json::parse(json)?;
-        if let Some(format) = newer_version(&value, "format", FORMAT) {
-            return Err(Unreadable::Newer { format });
+        if let Some(format) = newer_version(&value, "format", NEWEST_RECORD_FORMAT) {
+            return Err(UnreadableRecord::NewerFormat { format });
         }
         if moderation::is_record(&value) {
             return match newer_version(&value, "version", moderation::VERSION) {
-                Some(format) => Err(Unreadable::Newer { format }),
+                Some(format) => Err(UnreadableRecord::NewerFormat { format }),
                 None => Ok(moderation::parse(&value)?),
             };
         }
@@ -294,7 +294,7 @@ fn missing_field(object: &Map<String, Value>, field: &'static str) -> Invalid {
 
 /// The identity of an event that its sender gave none, from 128 random bits.
 pub fn random_id(bits: u128) -> EventId {
-    EventId::parse(&hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
+    EventId::parse(&to_hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
 }
 
 /// The text member `field` of `object`, or `None` where it is absent or null.
@@ -377,7 +377,7 @@ mod tests {
 
     fn field_of_log_error(record: &[u8]) -> &'static str {
         match Interaction::from_log(record, NOW) {
-            Err(Unreadable::Invalid(invalid)) => invalid.field,
+            Err(UnreadableRecord::Invalid(invalid)) => invalid.field,
             other => panic!("{other:?}"),
         }
     }
@@ -432,18 +432,33 @@ mod tests {
             record[member] = value;
             record
         };
-        let newer = |format| Err(Unreadable::Newer { format });
-        assert_eq!(read(&with("format", json!(FORMAT + 1))), newer(FORMAT + 1), "it may mean something else");
+        let newer = |format| Err(UnreadableRecord::NewerFormat { format });
+        assert_eq!(
+            read(&with("format", json!(NEWEST_RECORD_FORMAT + 1))),
+            newer(NEWEST_RECORD_FORMAT + 1),
+            "it may mean something else"
+        );
         assert_eq!(read(&json!({"format": 7, "type": "of a later release"})), newer(7), "whatever it lacks");
-        for none in [json!(FORMAT), json!(0), json!(-1), json!(2.5), json!("2"), json!(null), json!([2])] {
+        for none in [
+            json!(NEWEST_RECORD_FORMAT),
+            json!(0),
+            json!(-1),
+            json!(2.5),
+            json!("2"),
+            json!(null),
+            json!([2]),
+        ] {
             assert_eq!(read(&with("format", none.clone())), read(&good), "{none}");
         }
         assert!(
-            matches!(read(&with("type", json!("of a later release"))), Err(Unreadable::Invalid(_))),
+            matches!(read(&with("type", json!("of a later release"))), Err(UnreadableRecord::Invalid(_))),
             "of format 1"
         );
         assert_eq!(read(&json!({"type": "moderation", "version": 3})), newer(3));
-        assert!(matches!(read(&json!({"type": "moderation", "version": 0})), Err(Unreadable::Invalid(_))));
+        assert!(matches!(
+            read(&json!({"type": "moderation", "version": 0})),
+            Err(UnreadableRecord::Invalid(_))
+        ));
         let sent = Interaction::parse(&with("format", json!(9)), NOW).unwrap();
         assert_eq!(
             read(&serde_json::from_slice(&sent.to_json()).unwrap()),
@@ -462,7 +477,7 @@ mod tests {
                 "a release that does not know {} would make it a dead letter",
                 kind.name()
             );
-            assert!(kind.format() <= FORMAT, "this release reads what it writes");
+            assert!(kind.format() <= NEWEST_RECORD_FORMAT, "this release reads what it writes");
         }
     }
 
@@ -578,7 +593,7 @@ mod tests {
             let cut = &bytes[..bytes.len().min(cut)];
             for json in [bytes, cut] {
                 let other = crate::json::parse(json).and_then(|value| Interaction::parse(&value, NOW));
-                prop_assert_eq!(Interaction::from_log(json, NOW), other.map_err(Unreadable::from));
+                prop_assert_eq!(Interaction::from_log(json, NOW), other.map_err(UnreadableRecord::from));
             }
         }
 

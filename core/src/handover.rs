@@ -15,7 +15,7 @@
 //!
 //! Invariants, checked at every step by the simulation in `tests/simulation`:
 //! 1. An epoch belongs to one assignment of one video, for ever ([`crate::epoch`]).
-//! 2. Nobody acts on an epoch older than one it has heard of, and nobody is answered with one ([`coordinator::decide`]).
+//! 2. Nobody acts on an epoch older than one it has heard of, and nobody is answered with one ([`coordinator::decide_need`]).
 //! 3. No reader closes a viewer for a move before the reader that it goes to holds the video's ring.
 //! 4. A viewer is given every comment once and in order; what it misses for being away too long is named by a gap
 //!    ([`resume`]).
@@ -37,7 +37,7 @@ pub mod viewer_session;
 
 /// A reader of a video and its part of the viewers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Share {
+pub struct ReaderShare {
     /// The reader.
     pub reader: ReaderId,
     /// Its part, in proportion to the sum over the video's readers; at least 1.
@@ -47,7 +47,7 @@ pub struct Share {
 /// How a planner keeps a reader from taking videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Closing {
+pub enum CordonLevel {
     /// It is given no new videos, where another reader can be.
     Closed,
     /// It is given no new videos, and the managers move those that it has to other readers.
@@ -56,7 +56,7 @@ pub enum Closing {
     Removed,
 }
 
-impl std::fmt::Display for Closing {
+impl std::fmt::Display for CordonLevel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Closed => "closed",
@@ -68,28 +68,28 @@ impl std::fmt::Display for Closing {
 
 /// The assignment of a video that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assigned {
+pub struct AssignedReaders {
     /// The epoch of the assignment; see [`crate::epoch`].
     pub epoch: u64,
     /// The readers of the video: at least one, each once.
-    pub readers: Vec<Share>,
+    pub readers: Vec<ReaderShare>,
 }
 
-impl Assigned {
+impl AssignedReaders {
     /// A reader's part, where it is one of them.
-    pub fn share(&self, reader: &ReaderId) -> Option<&Share> {
+    pub fn share_of(&self, reader: &ReaderId) -> Option<&ReaderShare> {
         self.readers.iter().find(|share| share.reader == *reader)
     }
 
     /// Whether a reader that reports this has viewers of the video who are to go to others, for the video was taken from it.
-    pub fn hands_over(&self, reader: &ReaderId, held: &Held) -> bool {
-        held.viewers > 0 && self.share(reader).is_none()
+    pub fn must_hand_over(&self, reader: &ReaderId, held: &HeldVideo) -> bool {
+        held.viewers > 0 && self.share_of(reader).is_none()
     }
 }
 
 /// What a reader says of a video in a heartbeat: every video that it has viewers of or holds ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldVideo {
     /// The video.
     pub video: VideoId,
     /// Viewers connected.
@@ -125,14 +125,14 @@ pub struct HandOver {
 /// By what a planner outside is in office: who of its replicas may plan is decided elsewhere, by a lease that changes
 /// hands. Of two planners that show the same lease, the one who saw more of its transitions is the later one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
+pub struct PlannerLease {
     /// Which lease: never given to another one.
     pub uid: String,
     /// How often it has changed hands, as the planner saw when it took it.
     pub transitions: u64,
 }
 
-impl Lease {
+impl PlannerLease {
     /// Whether `self` was taken after `other`, where both are the same lease. Of two different ones nothing is known.
     pub fn is_later_than(&self, other: &Self) -> bool {
         self.uid == other.uid && self.transitions > other.transitions
@@ -153,4 +153,4 @@ pub struct AssignmentNotice {
 }
 
 /// Time since an origin of the caller's.
-pub type Time = Duration;
+pub type ElapsedTime = Duration;

@@ -12,7 +12,7 @@ use crate::Invalid;
 pub const MAX_ID_BYTES: usize = 256;
 
 /// Checks an identifier: 1 to 256 bytes of UTF-8 without control characters. `field` names it in the error.
-pub fn check(field: &'static str, text: &str) -> Result<(), Invalid> {
+pub fn check_id(field: &'static str, text: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
         return Err(Invalid::new(field, format!("must be 1 to {MAX_ID_BYTES} bytes, is {}", text.len())));
     }
@@ -40,7 +40,7 @@ macro_rules! id {
 
             /// Accepts `text`, or says what is wrong with `field`.
             pub fn parse_field(field: &'static str, text: &str) -> Result<Self, Invalid> {
-                check(field, text)?;
+                check_id(field, text)?;
                 Ok(Self(Arc::from(text)))
             }
 

@@ -62,8 +62,8 @@ pub mod unknown;
 pub mod viewer_role;
 pub mod windows;
 
-pub use comment::{Comment, CommentEpoch, Position};
-pub use event::{Interaction, Kind, Unreadable};
+pub use comment::{Comment, CommentEpoch, StreamPosition};
+pub use event::{Interaction, Kind, UnreadableRecord};
 pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId};
 pub use invalid::Invalid;
 pub use metadata::Metadata;

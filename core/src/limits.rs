@@ -9,12 +9,12 @@ use std::time::Duration;
 
 /// A rate with a burst: how much is permitted a second, and how much at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
+pub struct RateQuota {
     per_second: u64,
     burst: u64,
 }
 
-impl Quota {
+impl RateQuota {
     /// `per_second` for ever, and `burst` at once; both at least 1.
     pub const fn new(per_second: u64, burst: u64) -> Self {
         Self {
@@ -31,20 +31,20 @@ impl Quota {
 
 /// Token buckets, one a caller.
 #[derive(Debug)]
-pub struct Buckets<K> {
-    quota: Quota,
+pub struct TokenBuckets<K> {
+    quota: RateQuota,
     /// The time at which each caller's bucket is full again, in nanoseconds.
     full_at: HashMap<K, u64>,
     /// The greatest number of callers with a bucket of their own.
     capacity: usize,
     /// The bucket of all who are not kept.
-    others: u64,
+    shared_bucket: u64,
 }
 
-impl<K: Eq + Hash> Buckets<K> {
+impl<K: Eq + Hash> TokenBuckets<K> {
     /// Buckets for `capacity` callers at once. Those beyond share one.
-    pub fn new(quota: Quota, capacity: usize) -> Self {
-        Self { quota, full_at: HashMap::new(), capacity, others: 0 }
+    pub fn new(quota: RateQuota, capacity: usize) -> Self {
+        Self { quota, full_at: HashMap::new(), capacity, shared_bucket: 0 }
     }
 
     /// Takes `count` out of a caller's bucket. `now` is on any clock that does not go back.
@@ -52,12 +52,12 @@ impl<K: Eq + Hash> Buckets<K> {
     /// # Errors
     /// How long to wait, where there is not as much in it; nothing is taken then. More than the burst waits for a full
     /// bucket and is taken from it.
-    pub fn take(&mut self, caller: K, count: u64, now: Duration) -> Result<(), Duration> {
+    pub fn take_tokens(&mut self, caller: K, count: u64, now: Duration) -> Result<(), Duration> {
         let now = now.as_nanos() as u64;
         if self.full_at.len() >= self.capacity && !self.full_at.contains_key(&caller) {
             self.full_at.retain(|_, full_at| *full_at > now);
             if self.full_at.len() >= self.capacity {
-                return draw_from_bucket(&mut self.others, self.quota, count, now);
+                return draw_from_bucket(&mut self.shared_bucket, self.quota, count, now);
             }
         }
         draw_from_bucket(self.full_at.entry(caller).or_default(), self.quota, count, now)
@@ -74,7 +74,7 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
-fn draw_from_bucket(full_at: &mut u64, quota: Quota, count: u64, now: u64) -> Result<(), Duration> {
+fn draw_from_bucket(full_at: &mut u64, quota: RateQuota, count: u64, now: u64) -> Result<(), Duration> {
     let from = (*full_at).max(now);
     // What is missing from the bucket now, and then.
     let then = from.saturating_add(quota.refill_nanos(count));
@@ -96,29 +96,32 @@ mod tests {
 
     #[test]
     fn a_bucket_allows_a_burst_and_then_the_rate() {
-        let mut buckets = Buckets::new(Quota::new(10, 20), 10);
+        let mut buckets = TokenBuckets::new(RateQuota::new(10, 20), 10);
         for _ in 0..20 {
-            assert_eq!(buckets.take("a", 1, SECOND), Ok(()));
+            assert_eq!(buckets.take_tokens("a", 1, SECOND), Ok(()));
         }
-        assert_eq!(buckets.take("a", 1, SECOND), Err(Duration::from_millis(100)));
-        assert_eq!(buckets.take("b", 20, SECOND), Ok(()), "each has its own");
-        assert_eq!(buckets.take("a", 1, SECOND + Duration::from_millis(100)), Ok(()));
-        assert_eq!(buckets.take("c", 25, SECOND), Ok(()), "more than a burst waits for a full bucket");
+        assert_eq!(buckets.take_tokens("a", 1, SECOND), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take_tokens("b", 20, SECOND), Ok(()), "each has its own");
+        assert_eq!(buckets.take_tokens("a", 1, SECOND + Duration::from_millis(100)), Ok(()));
+        assert_eq!(buckets.take_tokens("c", 25, SECOND), Ok(()), "more than a burst waits for a full bucket");
         // Five more than were in it come back first.
         let half = SECOND + Duration::from_millis(500);
-        assert_eq!(buckets.take("c", 1, half), Err(Duration::from_millis(100)));
-        assert_eq!(buckets.take("c", 1, half + Duration::from_millis(100)), Ok(()));
+        assert_eq!(buckets.take_tokens("c", 1, half), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take_tokens("c", 1, half + Duration::from_millis(100)), Ok(()));
     }
 
     #[test]
     fn callers_beyond_the_bound_share_a_bucket_and_full_buckets_are_evicted() {
-        let mut buckets = Buckets::new(Quota::new(1, 2), 3);
+        let mut buckets = TokenBuckets::new(RateQuota::new(1, 2), 3);
         for caller in 0..3 {
-            buckets.take(caller, 1, SECOND).unwrap();
+            buckets.take_tokens(caller, 1, SECOND).unwrap();
         }
-        assert_eq!([3, 4, 5].map(|caller| buckets.take(caller, 1, SECOND).is_ok()), [true, true, false]);
+        assert_eq!(
+            [3, 4, 5].map(|caller| buckets.take_tokens(caller, 1, SECOND).is_ok()),
+            [true, true, false]
+        );
         assert_eq!(buckets.len(), 3);
-        assert!(buckets.take(6, 1, SECOND * 3).is_ok());
+        assert!(buckets.take_tokens(6, 1, SECOND * 3).is_ok());
         assert_eq!(buckets.len(), 1);
     }
 
@@ -127,14 +130,14 @@ mod tests {
         fn a_bucket_never_allows_more_than_burst_and_rate(
             (rate, burst) in (1u64..50, 1u64..50), steps in proptest::collection::vec((0u64..300, 1u64..5), 1..200),
         ) {
-            let mut buckets = Buckets::new(Quota::new(rate, burst), 4);
+            let mut buckets = TokenBuckets::new(RateQuota::new(rate, burst), 4);
             let (mut now, mut taken) = (SECOND, 0);
             for (pause, count) in steps {
                 now += Duration::from_millis(pause);
                 let count = count.min(burst);
-                if let Err(wait) = buckets.take((), count, now) {
+                if let Err(wait) = buckets.take_tokens((), count, now) {
                     now += wait;
-                    prop_assert_eq!(buckets.take((), count, now), Ok(()), "after the time that was told");
+                    prop_assert_eq!(buckets.take_tokens((), count, now), Ok(()), "after the time that was told");
                 }
                 taken += count;
                 let allowed = burst as f64 + now.checked_sub(SECOND).unwrap().as_secs_f64() * rate as f64 + 1e-3;

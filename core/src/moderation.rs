@@ -3,20 +3,20 @@
 //! A record is an [`Interaction`] of [`Kind::Moderation`]. It counts for nothing. What it does follows from the log
 //! alone, so a rebuild does it again:
 //!
-//! - [`Action::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
+//! - [`ModerationAction::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
 //!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
-//! - [`Action::Pin`] takes a number in the same way; the last one of a video is in force. [`Action::Shadow`] takes one, too:
+//! - [`ModerationAction::Pin`] takes a number in the same way; the last one of a video is in force. [`ModerationAction::Shadow`] takes one, too:
 //!   it is a comment that counts for nothing, and that its author alone is shown.
-//! - [`Action::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
-//!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
-//! - [`Action::Erase`] takes a number as a deletion does, and leaves no name either. It names the user by a digest, and what to
+//! - [`ModerationAction::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
+//!   comment, which is numbered and counted as any, and then [`ModerationAction::Review`], which ends the waiting.
+//! - [`ModerationAction::Erase`] takes a number as a deletion does, and leaves no name either. It names the user by a digest, and what to
 //!   remove by its place: [`erasure`] says why.
-//! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
-//! - [`Action::Report`] takes no number: a viewer says that something is wrong with a comment. [`reports`] says how often that
-//!   counts. [`Action::CloseReports`] is what a moderator decides; the comment's removal ends its reports, too.
-//! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
-//!   Each changes one [`Rule`], under a revision that grows by one; comment services and gateways ask for what changed since.
-//! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
+//! - [`ModerationAction::PutVideo`] and [`ModerationAction::RemoveVideo`] are records of their video, in one order with what happens to it.
+//! - [`ModerationAction::Report`] takes no number: a viewer says that something is wrong with a comment. [`reports`] says how often that
+//!   counts. [`ModerationAction::CloseReports`] is what a moderator decides; the comment's removal ends its reports, too.
+//! - Actions on users belong to no video. All of them have the key [`RECORDS_KEY`], so they lie on one partition, in one order.
+//!   Each changes one [`UserRestriction`], under a revision that grows by one; comment services and gateways ask for what changed since.
+//! - [`ModerationAction::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
 //!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
 //! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
@@ -44,18 +44,21 @@ pub mod spacing;
 mod version;
 
 pub use comment_rules::CommentRules;
-pub use erasure::Digest;
+pub use erasure::NameDigest;
 pub use record::{Moderation, check_reason};
 pub(crate) use record::{is_record, parse, to_json};
 pub use reports::{ReportOutcome, ReportReason, ReportedComment};
 pub use revocations::Revocations;
-pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
+pub use rules::{
+    ChangedRule, CommentRefusal, RuleBook, RuleChange, RulesInForce, ScopeRules, UserRestriction,
+    scope_covers,
+};
 pub use screening::RuleName;
 pub(crate) use version::VERSION;
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
-pub const KEY: &str = "liverank:moderation";
+pub const RECORDS_KEY: &str = "liverank:moderation";
 
 /// The longest reason, in characters: a sentence or two.
 pub const MAX_REASON_CHARS: usize = 500;
@@ -148,7 +151,7 @@ impl fmt::Display for Restriction {
 /// Where something is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Scope {
+pub enum RuleScope {
     /// On every video.
     Everywhere,
     /// On the videos of an owner.
@@ -157,7 +160,7 @@ pub enum Scope {
     Video(VideoId),
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for RuleScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Everywhere => f.write_str("everywhere"),
@@ -170,7 +173,7 @@ impl fmt::Display for Scope {
 /// What is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
-pub enum Action {
+pub enum ModerationAction {
     /// Removes a comment of the record's video.
     Delete {
         /// The comment.
@@ -210,7 +213,7 @@ pub enum Action {
         /// The comment.
         comment_id: CommentId,
         /// What became of it.
-        outcome: Outcome,
+        outcome: ReviewOutcome,
     },
     /// Says that something is wrong with a comment of the record's video. It counts once for a user; the record's reason is
     /// what that user says beside it.
@@ -232,7 +235,7 @@ pub enum Action {
         /// The comment that was reported.
         comment_id: CommentId,
         /// Who is erased: others' reports stay.
-        user: Digest,
+        user: NameDigest,
     },
     /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
     /// removed. An owner does not put back what others removed.
@@ -243,7 +246,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
-    /// Takes the record's video off all boards, until [`Action::PutVideo`]. Interactions with it are counted meanwhile, and do not
+    /// Takes the record's video off all boards, until [`ModerationAction::PutVideo`]. Interactions with it are counted meanwhile, and do not
     /// bring it back.
     RemoveVideo,
     /// Refuses something to a user, until a time or without an end. A later one of the same kind and scope replaces it.
@@ -253,7 +256,7 @@ pub enum Action {
         /// What is refused.
         kind: Restriction,
         /// Where.
-        scope: Scope,
+        scope: RuleScope,
         /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
@@ -265,7 +268,7 @@ pub enum Action {
         /// What was refused.
         kind: Restriction,
         /// Where.
-        scope: Scope,
+        scope: RuleScope,
     },
     /// Removes one entry of a user who is erased from the record's video, and its author's name; or a comment that waits.
     Erase {
@@ -275,33 +278,33 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
         /// Who is erased: others' entries stay.
-        user: Digest,
+        user: NameDigest,
     },
     /// Forgets that a user who is erased owns the record's video, and what counted once for that user there.
     Forget {
         /// Who is erased: another owner stays.
-        user: Digest,
-        /// The keys of the marks, at most [`erasure::MAX_MARKS`].
+        user: NameDigest,
+        /// The keys of the marks, at most [`erasure::MAX_FORGOTTEN_MARKS`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        marks: Vec<Digest>,
+        marks: Vec<NameDigest>,
     },
-    /// Says in the audit log that a user is erased. What is done about it are the records of [`Action::Erase`] and
-    /// [`Action::Forget`] that follow.
+    /// Says in the audit log that a user is erased. What is done about it are the records of [`ModerationAction::Erase`] and
+    /// [`ModerationAction::Forget`] that follow.
     EraseUser {
         /// Who is erased.
-        user: Digest,
+        user: NameDigest,
     },
     /// Says what comments in a place must be like. Later ones of the same place replace them.
     SetRules {
         /// Where.
-        scope: Scope,
+        scope: RuleScope,
         /// The rules; absent: there are none any more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rules: Option<CommentRules>,
     },
 }
 
-impl Action {
+impl ModerationAction {
     /// Whether it is about the record's video: the others are about users, and their records belong to no video.
     pub const fn is_on_a_video(&self) -> bool {
         match self {
@@ -327,7 +330,7 @@ impl Action {
 /// What became of a comment that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ReviewOutcome {
     /// Others are shown it.
     Release,
     /// Nobody is shown it.
@@ -369,7 +372,7 @@ pub struct HeldComment {
 
 impl HeldComment {
     /// The record of the comment once it is released at `now`: that of any comment.
-    pub fn released(&self, now: Millis) -> Interaction {
+    pub fn release_record(&self, now: Millis) -> Interaction {
         Interaction {
             video_id: self.video.clone(),
             user_id: self.user.clone(),

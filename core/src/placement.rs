@@ -1,8 +1,8 @@
 //! Which reader serves a video.
 //!
-//! [`place`] finds a reader for one video at once, when somebody asks for it. [`plan`](planner::plan) looks at all
+//! [`least_occupied_reader`] finds a reader for one video at once, when somebody asks for it. [`plan`](planner::make_plan) looks at all
 //! readers and all videos and says what to change: its problem, wanted properties and method are in `docs/planner.md`.
-//! [`what_if`](what_if::what_if) asks it about a system that is changed in thought: other readers, other loads.
+//! [`what_if`](what_if::forecast) asks it about a system that is changed in thought: other readers, other loads.
 
 pub mod plan;
 pub mod planner;
@@ -10,16 +10,19 @@ pub mod situation;
 pub mod what_if;
 pub mod zones;
 
-pub use plan::{Balance, Bound, Kind, Order, Plan, Rejected, Why};
-pub use planner::{plan, plan_in_zones};
-pub use situation::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, WHOLE};
-pub use zones::Zones;
+pub use plan::{ChangeKind, MetLimit, OrderReason, Plan, PlannedOrder, RejectedChange, ViewerBalance};
+pub use planner::{make_plan, plan_in_zones};
+pub use situation::{
+    PlacementReader, PlacementVideo, PlanLimits, ReaderAvailability, Situation, VideoPart, ViewerMoveBudget,
+    WHOLE_SHARE,
+};
+pub use zones::ReaderZones;
 
 use crate::ReaderId;
 
-/// The load of a reader, from which [`place`] chooses.
+/// The load of a reader, from which [`least_occupied_reader`] chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReaderLoad {
+pub struct ReaderOccupancy {
     /// The reader.
     pub id: ReaderId,
     /// Viewers connected now.
@@ -29,16 +32,17 @@ pub struct ReaderLoad {
     /// Viewers it can hold; at least 1.
     pub capacity: u64,
     /// Whether it takes new videos: alive, and not draining.
-    pub open: bool,
+    pub is_open: bool,
 }
 
 /// The reader for a video that has none: the open one with the least part of its capacity in use, then the fewest
 /// videos, then the lowest id; full ones only where all are full. `None` where none is open.
-pub fn place(readers: &[ReaderLoad]) -> Option<&ReaderId> {
-    let usage = |reader: &ReaderLoad| (reader.viewers.saturating_mul(1_000_000)) / reader.capacity.max(1);
+pub fn least_occupied_reader(readers: &[ReaderOccupancy]) -> Option<&ReaderId> {
+    let usage =
+        |reader: &ReaderOccupancy| (reader.viewers.saturating_mul(1_000_000)) / reader.capacity.max(1);
     readers
         .iter()
-        .filter(|reader| reader.open)
+        .filter(|reader| reader.is_open)
         .min_by(|a, b| (usage(a), a.videos, &a.id).cmp(&(usage(b), b.videos, &b.id)))
         .map(|reader| &reader.id)
 }
@@ -47,12 +51,12 @@ pub fn place(readers: &[ReaderLoad]) -> Option<&ReaderId> {
 mod tests {
     use super::*;
 
-    fn reader(id: &str, viewers: u64, videos: u64, capacity: u64, open: bool) -> ReaderLoad {
-        ReaderLoad { id: ReaderId::parse(id).unwrap(), viewers, videos, capacity, open }
+    fn reader(id: &str, viewers: u64, videos: u64, capacity: u64, open: bool) -> ReaderOccupancy {
+        ReaderOccupancy { id: ReaderId::parse(id).unwrap(), viewers, videos, capacity, is_open: open }
     }
 
-    fn chosen_reader(readers: &[ReaderLoad]) -> Option<&str> {
-        place(readers).map(ReaderId::as_str)
+    fn chosen_reader(readers: &[ReaderOccupancy]) -> Option<&str> {
+        least_occupied_reader(readers).map(ReaderId::as_str)
     }
 
     #[test]

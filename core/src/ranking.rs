@@ -43,7 +43,7 @@ impl Ord for Score {
 
 /// One line of a ranked list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ranked {
+pub struct RankedVideo {
     /// The video.
     pub video_id: VideoId,
     /// Its score on the board, in points.
@@ -52,7 +52,7 @@ pub struct Ranked {
     pub user_id: UserId,
 }
 
-impl Ranked {
+impl RankedVideo {
     /// What the list is ordered by, ascending: lists run from the greatest to the least.
     fn key(&self) -> (Score, VideoId) {
         (Score::new(self.score), self.video_id.clone())
@@ -81,7 +81,7 @@ impl Ranking {
     }
 
     /// Puts a video where its score says. Returns whether anything changed.
-    pub fn set(&mut self, line: &Ranked) -> bool {
+    pub fn set_score(&mut self, line: &RankedVideo) -> bool {
         let key = line.key();
         if let Some((score, owner)) = self.entries.get(&line.video_id) {
             if *score == key.0 && *owner == line.user_id {
@@ -117,12 +117,12 @@ impl Ranking {
     }
 
     /// The best `limit` videos (`None`: all), best first.
-    pub fn top(&self, limit: Option<usize>) -> Vec<Ranked> {
+    pub fn best_videos(&self, limit: Option<usize>) -> Vec<RankedVideo> {
         self.lines(self.order.descending(0).take(limit.unwrap_or(usize::MAX)))
     }
 
     /// Where a video stands: how many are above it, or `None` where it is not on the board.
-    pub fn position(&self, video: &VideoId) -> Option<usize> {
+    pub fn position_of(&self, video: &VideoId) -> Option<usize> {
         let (score, _) = self.entries.get(video)?;
         Some(self.order.above(&(*score, video.clone())))
     }
@@ -135,20 +135,20 @@ impl Ranking {
     }
 
     /// Up to `limit` videos, best first, without the first `skip`.
-    pub fn stretch(&self, skip: usize, limit: usize) -> Vec<Ranked> {
+    pub fn page(&self, skip: usize, limit: usize) -> Vec<RankedVideo> {
         self.lines(self.order.descending(skip).take(limit))
     }
 
     /// An owner's videos, best first.
-    pub fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<Ranked> {
+    pub fn videos_of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<RankedVideo> {
         self.owners
             .get(owner)
             .map(|owned| self.lines(owned.iter().rev().take(limit.unwrap_or(usize::MAX))))
             .unwrap_or_default()
     }
 
-    fn lines<'a>(&'a self, keys: impl Iterator<Item = &'a (Score, VideoId)>) -> Vec<Ranked> {
-        keys.map(|(score, id)| Ranked {
+    fn lines<'a>(&'a self, keys: impl Iterator<Item = &'a (Score, VideoId)>) -> Vec<RankedVideo> {
+        keys.map(|(score, id)| RankedVideo {
             video_id: id.clone(),
             score: score.get(),
             user_id: self.entries[id].1.clone(),
@@ -159,23 +159,23 @@ impl Ranking {
 
 /// Where a list of `limit` lines begins that has the line at `position` in its middle: how many lines of all the `total`
 /// are before it. At an end of the board it lies as near to the middle as a full list allows.
-pub fn begin_around(position: usize, total: usize, limit: usize) -> usize {
+pub fn first_index_around(position: usize, total: usize, limit: usize) -> usize {
     position.saturating_sub(limit.saturating_sub(1) / 2).min(total.saturating_sub(limit))
 }
 
 /// The change from one ranked list to the next, for whoever holds the first: remove, then set, then sort.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Delta {
+pub struct RankingDelta {
     /// Videos no longer in the list.
     pub remove: Vec<VideoId>,
     /// Videos that are new in it, or whose line changed.
-    pub set: Vec<Ranked>,
+    pub set: Vec<RankedVideo>,
 }
 
-impl Delta {
+impl RankingDelta {
     /// Returns the change that turns `before` into `after`.
-    pub fn between(before: &[Ranked], after: &[Ranked]) -> Self {
-        let old: HashMap<&VideoId, &Ranked> = before.iter().map(|line| (&line.video_id, line)).collect();
+    pub fn delta_between(before: &[RankedVideo], after: &[RankedVideo]) -> Self {
+        let old: HashMap<&VideoId, &RankedVideo> = before.iter().map(|line| (&line.video_id, line)).collect();
         let kept: std::collections::HashSet<&VideoId> = after.iter().map(|line| &line.video_id).collect();
         Self {
             remove: before
@@ -194,14 +194,14 @@ impl Delta {
     }
 
     /// The list after this change, from the one before it.
-    pub fn applied_to(&self, before: &[Ranked]) -> Vec<Ranked> {
-        let mut lines: BTreeMap<&VideoId, &Ranked> =
+    pub fn applied_to(&self, before: &[RankedVideo]) -> Vec<RankedVideo> {
+        let mut lines: BTreeMap<&VideoId, &RankedVideo> =
             before.iter().map(|line| (&line.video_id, line)).collect();
         for id in &self.remove {
             lines.remove(id);
         }
         lines.extend(self.set.iter().map(|line| (&line.video_id, line)));
-        let mut list: Vec<Ranked> = lines.into_values().cloned().collect();
+        let mut list: Vec<RankedVideo> = lines.into_values().cloned().collect();
         list.sort_by_cached_key(|line| std::cmp::Reverse(line.key()));
         list
     }
@@ -213,11 +213,11 @@ mod tests {
 
     use super::*;
 
-    fn line(id: &str, score: f64, owner: &str) -> Ranked {
-        Ranked { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse(owner).unwrap() }
+    fn line(id: &str, score: f64, owner: &str) -> RankedVideo {
+        RankedVideo { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse(owner).unwrap() }
     }
 
-    fn ids(list: &[Ranked]) -> Vec<&str> {
+    fn ids(list: &[RankedVideo]) -> Vec<&str> {
         list.iter().map(|line| line.video_id.as_str()).collect()
     }
 
@@ -225,34 +225,33 @@ mod tests {
     fn ties_stand_in_descending_byte_order() {
         let mut ranking = Ranking::default();
         for id in ["a", "B", "ä", "b"] {
-            ranking.set(&line(id, 1.0, "o"));
+            ranking.set_score(&line(id, 1.0, "o"));
         }
-        ranking.set(&line("c", 0.5, "o"));
-        assert_eq!(ids(&ranking.top(None)), ["ä", "b", "a", "B", "c"]);
-        assert_eq!(ids(&ranking.top(Some(2))), ["ä", "b"]);
+        ranking.set_score(&line("c", 0.5, "o"));
+        assert_eq!(ids(&ranking.best_videos(None)), ["ä", "b", "a", "B", "c"]);
+        assert_eq!(ids(&ranking.best_videos(Some(2))), ["ä", "b"]);
     }
 
     #[test]
     fn an_owner_s_list_follows_scores_and_owners() {
         let mut ranking = Ranking::default();
-        ranking.set(&line("a", 1.0, "o"));
-        ranking.set(&line("b", 2.0, "o"));
-        ranking.set(&line("a", 3.0, "o"));
+        ranking.set_score(&line("a", 1.0, "o"));
+        ranking.set_score(&line("b", 2.0, "o"));
+        ranking.set_score(&line("a", 3.0, "o"));
         let owner = UserId::parse("o").unwrap();
-        assert_eq!(ids(&ranking.of_owner(&owner, None)), ["a", "b"]);
-        ranking.set(&line("a", 3.0, "p"));
-        assert_eq!(ids(&ranking.of_owner(&owner, None)), ["b"]);
-        assert!(!ranking.set(&line("a", 3.0, "p")));
+        assert_eq!(ids(&ranking.videos_of_owner(&owner, None)), ["a", "b"]);
+        ranking.set_score(&line("a", 3.0, "p"));
+        assert_eq!(ids(&ranking.videos_of_owner(&owner, None)), ["b"]);
+        assert!(!ranking.set_score(&line("a", 3.0, "p")));
     }
 
     #[test]
     fn a_list_goes_on_after_a_place_that_need_not_be_taken() {
         let mut ranking = Ranking::default();
         for (id, score) in [("a", 1.0), ("c", 1.0), ("d", 2.0), ("e", 0.0)] {
-            ranking.set(&line(id, score, "o"));
+            ranking.set_score(&line(id, score, "o"));
         }
-        let after =
-            |score, id| ranking.stretch(ranking.position_after(score, &VideoId::parse(id).unwrap()), 2);
+        let after = |score, id| ranking.page(ranking.position_after(score, &VideoId::parse(id).unwrap()), 2);
         assert_eq!(ids(&after(2.0, "d")), ["c", "a"]);
         assert_eq!(ids(&after(1.0, "b")), ["a", "e"]);
         assert_eq!(ids(&after(-0.0, "f")), ["e"]);
@@ -261,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_list_around_a_line_is_full_wherever_it_can_be() {
-        let around = |position, limit| begin_around(position, 10, limit);
+        let around = |position, limit| first_index_around(position, 10, limit);
         assert_eq!([0, 1, 2, 5, 8, 9].map(|position| around(position, 5)), [0, 0, 0, 3, 5, 5]);
         assert_eq!([4, 9].map(|position| around(position, 4)), [3, 6]);
         assert_eq!(
@@ -274,7 +273,7 @@ mod tests {
         #[test]
         fn a_list_around_a_line_has_it(total in 1..500usize, at in any::<proptest::sample::Index>(), limit in 1..60usize) {
             let position = at.index(total);
-            let first = begin_around(position, total, limit);
+            let first = first_index_around(position, total, limit);
             prop_assert!(first <= position && position < first + limit);
             prop_assert!(first + limit <= total || first == 0);
         }
@@ -283,13 +282,13 @@ mod tests {
         fn positions_are_those_in_the_list(updates in proptest::collection::vec((0..30u8, -3i8..3), 1..200)) {
             let mut ranking = Ranking::default();
             for (id, score) in updates {
-                ranking.set(&line(&format!("v{id}"), f64::from(score), "o"));
+                ranking.set_score(&line(&format!("v{id}"), f64::from(score), "o"));
             }
-            for (at, line) in ranking.top(None).iter().enumerate() {
-                prop_assert_eq!(ranking.position(&line.video_id), Some(at));
+            for (at, line) in ranking.best_videos(None).iter().enumerate() {
+                prop_assert_eq!(ranking.position_of(&line.video_id), Some(at));
                 prop_assert_eq!(ranking.position_after(line.score, &line.video_id), at + 1);
             }
-            prop_assert_eq!(ranking.position(&VideoId::parse("other").unwrap()), None);
+            prop_assert_eq!(ranking.position_of(&VideoId::parse("other").unwrap()), None);
         }
 
         #[test]
@@ -302,17 +301,17 @@ mod tests {
                     prop_assert_eq!(ranking.remove(&line.video_id), model.remove(&line.video_id).is_some());
                     continue;
                 }
-                ranking.set(&line);
+                ranking.set_score(&line);
                 model.insert(line.video_id.clone(), line);
             }
             prop_assert_eq!(ranking.len(), model.len());
-            let owned = ranking.of_owner(&UserId::parse("o").unwrap(), None);
-            prop_assert_eq!(owned, ranking.top(None));
+            let owned = ranking.videos_of_owner(&UserId::parse("o").unwrap(), None);
+            prop_assert_eq!(owned, ranking.best_videos(None));
             let mut sorted: Vec<_> = model.into_values().collect();
             sorted.sort_by(|a, b| {
                 b.score.total_cmp(&a.score).then_with(|| b.video_id.as_str().as_bytes().cmp(a.video_id.as_str().as_bytes()))
             });
-            prop_assert_eq!(ranking.top(None), sorted);
+            prop_assert_eq!(ranking.best_videos(None), sorted);
         }
 
         #[test]
@@ -320,14 +319,14 @@ mod tests {
             steps in proptest::collection::vec(proptest::collection::vec((0..12u8, 0..4u8), 0..6), 1..20), k in 1..8usize,
         ) {
             let mut ranking = Ranking::default();
-            let mut held = ranking.top(Some(k));
+            let mut held = ranking.best_videos(Some(k));
             let mut previous = held.clone();
             for step in steps {
                 for (id, score) in step {
-                    ranking.set(&line(&format!("v{id}"), f64::from(score), "o"));
+                    ranking.set_score(&line(&format!("v{id}"), f64::from(score), "o"));
                 }
-                let list = ranking.top(Some(k));
-                held = Delta::between(&previous, &list).applied_to(&held);
+                let list = ranking.best_videos(Some(k));
+                held = RankingDelta::delta_between(&previous, &list).applied_to(&held);
                 prop_assert_eq!(&held, &list);
                 previous = list;
             }

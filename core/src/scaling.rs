@@ -16,7 +16,7 @@ use crate::{Millis, ReaderId};
 
 /// The settings that a decision keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
+pub struct ScalingPolicy {
     /// Never fewer than this.
     pub min: u32,
     /// Never more than this; where it is below `min`, `min` wins.
@@ -48,7 +48,7 @@ pub struct Policy {
     pub scale_out: bool,
 }
 
-impl Default for Policy {
+impl Default for ScalingPolicy {
     fn default() -> Self {
         Self {
             min: 2,
@@ -71,7 +71,7 @@ impl Default for Policy {
 
 /// The facts that a decision is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inputs {
+pub struct ScalingInputs {
     /// The time of the decision.
     pub now: Millis,
     /// Readers wanted at present (what the last decision set), those being drained not counted.
@@ -80,14 +80,14 @@ pub struct Inputs {
     pub readers: Vec<ReaderId>,
     /// Reports on them, from any number of managers. Reports on the same reader are compared; reports on readers that
     /// are not listed are ignored.
-    pub reports: Vec<Report>,
+    pub reports: Vec<ReaderLoadReport>,
     /// What was decided before, and from how many viewers: at least the stabilisation window's worth, in any order.
-    pub history: Vec<Past>,
+    pub history: Vec<PastDecision>,
 }
 
 /// A report on a reader, by a manager.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct ReaderLoadReport {
     /// The reader.
     pub reader: ReaderId,
     /// Viewers connected to it.
@@ -98,12 +98,12 @@ pub struct Report {
 
 /// An earlier decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
+pub struct PastDecision {
     /// The time of the decision.
     pub at: Millis,
-    /// Readers it wanted by its reports alone ([`Decision::raw`]).
+    /// Readers it wanted by its reports alone ([`ScalingDecision::raw`]).
     pub raw: u32,
-    /// Readers it set ([`Decision::desired`]).
+    /// Readers it set ([`ScalingDecision::desired`]).
     pub desired: u32,
     /// Viewers it counted, where every reader was fresh.
     pub viewers: Option<u64>,
@@ -111,11 +111,11 @@ pub struct Past {
 
 /// How many readers there should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
+pub struct ScalingDecision {
     /// The number of readers there should be.
     pub desired: u32,
     /// The action that leads there.
-    pub action: Action,
+    pub action: ScalingAction,
     /// What the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
     /// Viewers counted, or last known where nothing fresh is.
@@ -129,15 +129,15 @@ pub struct Decision {
     /// The number of readers, with and without fresh reports.
     pub readers: u32,
     /// What held the number, in the order in which it did.
-    pub bound_by: Vec<Bound>,
+    pub bound_by: Vec<ScalingLimit>,
     /// Numbers that were considered and dropped, with the reason.
-    pub rejected: Vec<(u32, Bound)>,
+    pub rejected: Vec<(u32, ScalingLimit)>,
 }
 
 /// What a decision does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Action {
+pub enum ScalingAction {
     /// More readers.
     Up,
     /// Fewer readers.
@@ -149,7 +149,7 @@ pub enum Action {
 /// The limit that held the number of readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Bound {
+pub enum ScalingLimit {
     /// The least there may be.
     Min,
     /// The most there may be.
@@ -186,7 +186,7 @@ pub enum Bound {
 /// than the readers should carry; reports that are missing count as what was last known, contradicting ones as the
 /// greatest, and without any fresh report nothing is concluded. Down: only with every reader fresh and no contradiction,
 /// only to what sufficed over the whole window, a step at a time, and not while readers are still being emptied.
-pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
+pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> ScalingDecision {
     let seen = demand::sum_reports(inputs, policy);
     let rise_per_minute =
         if seen.all_fresh() { trend::viewers_a_minute(inputs, policy, seen.viewers) } else { 0 };
@@ -196,7 +196,7 @@ pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
     let mut draft = DecisionDraft {
         inputs,
         policy,
-        seen: &seen,
+        reported_demand: &seen,
         raw: policy.readers_for(expected),
         raw_now: policy.readers_for(seen.viewers),
         bound_by: Vec::new(),
@@ -204,25 +204,25 @@ pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
     };
     let desired = draft.desired_readers(expected);
     let action = match desired.cmp(&inputs.current) {
-        Ordering::Greater => Action::Up,
-        Ordering::Less => Action::Down,
-        Ordering::Equal => Action::Hold,
+        Ordering::Greater => ScalingAction::Up,
+        Ordering::Less => ScalingAction::Down,
+        Ordering::Equal => ScalingAction::Hold,
     };
-    Decision {
+    ScalingDecision {
         desired,
         action,
         raw: draft.raw,
         viewers: seen.viewers,
         expected,
         rise_per_minute,
-        fresh: seen.fresh,
+        fresh: seen.agreeing_readers,
         readers: inputs.readers.len() as u32,
         bound_by: draft.bound_by,
         rejected: draft.rejected,
     }
 }
 
-impl Policy {
+impl ScalingPolicy {
     /// Whether two fresh counts of one reader's viewers are further apart than viewers come and go while reports travel:
     /// the set part of the greater, and a hundredth of a reader.
     pub fn contradicts(&self, least: u64, most: u64) -> bool {
@@ -250,18 +250,18 @@ impl Policy {
 
 /// A decision in the making.
 struct DecisionDraft<'a> {
-    inputs: &'a Inputs,
-    policy: &'a Policy,
-    seen: &'a demand::Seen,
+    inputs: &'a ScalingInputs,
+    policy: &'a ScalingPolicy,
+    reported_demand: &'a demand::Seen,
     raw: u32,
     /// Without what is expected.
     raw_now: u32,
-    bound_by: Vec<Bound>,
-    rejected: Vec<(u32, Bound)>,
+    bound_by: Vec<ScalingLimit>,
+    rejected: Vec<(u32, ScalingLimit)>,
 }
 
 impl DecisionDraft<'_> {
-    fn drop(&mut self, number: u32, because: Bound) {
+    fn drop(&mut self, number: u32, because: ScalingLimit) {
         self.bound_by.push(because);
         self.rejected.push((number, because));
     }
@@ -270,18 +270,18 @@ impl DecisionDraft<'_> {
         let (current, policy) = (self.inputs.current, self.policy);
         if current < policy.min {
             // What there has to be at least needs no report, and no patience.
-            self.bound_by.push(Bound::Min);
+            self.bound_by.push(ScalingLimit::Min);
             return policy.min;
         }
-        if self.seen.fresh_any == 0 && !self.inputs.readers.is_empty() {
-            self.bound_by.push(Bound::Stale);
+        if self.reported_demand.readers_with_report == 0 && !self.inputs.readers.is_empty() {
+            self.bound_by.push(ScalingLimit::Stale);
             return current;
         }
         if self.raw > current {
             return self.scale_up(expected);
         }
         if self.raw_now < current && self.raw == current {
-            self.drop(self.raw_now, Bound::Rising);
+            self.drop(self.raw_now, ScalingLimit::Rising);
         }
         if self.raw < current || current > policy.max_readers() { self.scale_down() } else { current }
     }
@@ -290,27 +290,27 @@ impl DecisionDraft<'_> {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
         if policy.is_carried_by(expected, current) {
-            self.drop(number, Bound::Tolerance);
+            self.drop(number, ScalingLimit::Tolerance);
             return current;
         }
         if !policy.scale_out {
-            self.drop(number, Bound::ScaleOutPaused);
+            self.drop(number, ScalingLimit::ScaleOutPaused);
             return current;
         }
         if number > policy.max_readers() {
-            self.drop(number, Bound::Max);
+            self.drop(number, ScalingLimit::Max);
             number = policy.max_readers();
         }
         if number <= current {
             return current;
         }
         if self.was_reader_added_lately() {
-            self.drop(number, Bound::UpCooldown);
+            self.drop(number, ScalingLimit::UpCooldown);
             return current;
         }
         let step = current.saturating_add(policy.max_up_step.max(1));
         if number > step {
-            self.drop(number, Bound::UpStep);
+            self.drop(number, ScalingLimit::UpStep);
             number = step;
         }
         number
@@ -318,7 +318,7 @@ impl DecisionDraft<'_> {
 
     /// Was a reader added within the cooldown?
     fn was_reader_added_lately(&self) -> bool {
-        let mut history: Vec<&Past> = self.inputs.history.iter().collect();
+        let mut history: Vec<&PastDecision> = self.inputs.history.iter().collect();
         history.sort_by_key(|past| past.at);
         let since = self.inputs.now.saturating_sub(self.policy.up_cooldown_ms);
         history.windows(2).any(|pair| pair[1].desired > pair[0].desired && pair[1].at > since)
@@ -328,19 +328,19 @@ impl DecisionDraft<'_> {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
         if number < policy.min {
-            self.drop(number, Bound::Min);
+            self.drop(number, ScalingLimit::Min);
             number = policy.min;
         }
         let since = self.inputs.now.saturating_sub(policy.down_stabilisation_ms);
         let within = self.inputs.history.iter().filter(|past| past.at >= since);
         let needed = within.map(|past| past.raw).max().unwrap_or(0);
         if needed > number {
-            self.drop(number, Bound::Stabilisation);
+            self.drop(number, ScalingLimit::Stabilisation);
             number = needed;
         }
         // More than there may be is no less too many for having been needed.
         if number > policy.max_readers() {
-            self.drop(number, Bound::Max);
+            self.drop(number, ScalingLimit::Max);
             number = policy.max_readers();
         }
         if number >= current {
@@ -352,32 +352,32 @@ impl DecisionDraft<'_> {
         }
         let step = current.saturating_sub(policy.max_down_step.max(1));
         if number < step {
-            self.drop(number, Bound::DownStep);
+            self.drop(number, ScalingLimit::DownStep);
             number = step;
         }
         number
     }
 
-    fn limit_on_scale_down(&self, since: Millis) -> Option<Bound> {
+    fn limit_on_scale_down(&self, since: Millis) -> Option<ScalingLimit> {
         let (readers, current) = (self.inputs.readers.len(), self.inputs.current as usize);
         let short = !self.inputs.history.iter().any(|past| past.at <= since);
         match () {
-            () if !self.policy.scale_in => Some(Bound::ScaleInPaused),
-            () if self.seen.contradicting > 0 => Some(Bound::Contradiction),
+            () if !self.policy.scale_in => Some(ScalingLimit::ScaleInPaused),
+            () if self.reported_demand.contradicting_readers > 0 => Some(ScalingLimit::Contradiction),
             // One that is wanted and not there yet has no report either.
-            () if !self.seen.all_fresh() || readers < current => Some(Bound::Stale),
-            () if readers > current => Some(Bound::Draining),
-            () if short => Some(Bound::ShortHistory),
+            () if !self.reported_demand.all_fresh() || readers < current => Some(ScalingLimit::Stale),
+            () if readers > current => Some(ScalingLimit::Draining),
+            () if short => Some(ScalingLimit::ShortHistory),
             () => None,
         }
     }
 }
 
-impl Decision {
-    /// What to keep of it for the next ones' [`Inputs::history`].
-    pub fn past(&self, now: Millis) -> Past {
+impl ScalingDecision {
+    /// What to keep of it for the next ones' [`ScalingInputs::history`].
+    pub fn to_past(&self, now: Millis) -> PastDecision {
         let all = self.fresh == self.readers;
-        Past { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }
+        PastDecision { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }
     }
 }
 

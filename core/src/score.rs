@@ -76,13 +76,13 @@ pub struct Counters {
 
 impl Counters {
     /// Counts one interaction.
-    pub fn add(&mut self, event: &Interaction, weights: &Weights) {
+    pub fn count_event(&mut self, event: &Interaction, weights: &Weights) {
         match event.kind {
             Kind::View => self.views += 1,
             Kind::Like => self.likes += 1,
             Kind::Comment => self.comments += 1,
             Kind::Share => self.shares += 1,
-            // What is taken back depends on what has counted ([`Counters::take_back`]).
+            // What is taken back depends on what has counted ([`Counters::uncount_event`]).
             Kind::Moderation | Kind::Unlike | Kind::Unshare => {}
             Kind::WatchTime => {
                 self.watch_ms += event.watch_ms as i64;
@@ -108,7 +108,7 @@ impl Counters {
     }
 
     /// Counts one less of a type that can be taken back ([`Kind::takes_back`]).
-    pub const fn take_back(&mut self, kind: Kind) {
+    pub const fn uncount_event(&mut self, kind: Kind) {
         match kind {
             Kind::Like => self.likes -= 1,
             Kind::Share => self.shares -= 1,
@@ -134,14 +134,14 @@ impl Counters {
 }
 
 /// Returns what one interaction adds to a score, in thousandths of a point.
-pub fn worth(event: &Interaction, weights: &Weights) -> i64 {
+pub fn thousandths_added(event: &Interaction, weights: &Weights) -> i64 {
     let mut one = Counters::default();
-    one.add(event, weights);
+    one.count_event(event, weights);
     one.score(weights)
 }
 
 /// Converts thousandths of a point to the number that clients see.
-pub fn points(thousandths: i64) -> f64 {
+pub fn points_of_thousandths(thousandths: i64) -> f64 {
     thousandths as f64 / 1000.0
 }
 
@@ -169,19 +169,19 @@ mod tests {
     fn the_default_weights_are_the_documented_ones() {
         let weights = Weights::default();
         let worths: Vec<f64> = ["view", "like", "comment", "share"]
-            .map(|kind| points(worth(&event(kind, 0.0), &weights)))
+            .map(|kind| points_of_thousandths(thousandths_added(&event(kind, 0.0), &weights)))
             .into();
         assert_eq!(worths, [1.0, 2.0, 2.0, 3.0]);
-        assert_eq!(worth(&event("watch_time", 1.999), &weights), 1000);
-        assert_eq!(worth(&event("watch_time", 2.0), &weights), 2000);
+        assert_eq!(thousandths_added(&event("watch_time", 1.999), &weights), 1000);
+        assert_eq!(thousandths_added(&event("watch_time", 2.0), &weights), 2000);
     }
 
     #[test]
     fn a_kind_moves_its_own_counters_only() {
         let mut counters = Counters::default();
-        counters.add(&event("like", 9.0), &Weights::default());
+        counters.count_event(&event("like", 9.0), &Weights::default());
         assert_eq!(counters, Counters { likes: 1, ..Counters::default() });
-        counters.add(&event("watch_time", 9.0), &Weights::default());
+        counters.count_event(&event("watch_time", 9.0), &Weights::default());
         assert_eq!(counters, Counters { likes: 1, watch_ms: 9000, watch_long: 1, ..Counters::default() });
     }
 
@@ -203,13 +203,13 @@ mod tests {
             let total = |kinds: &[(usize, u64)]| {
                 let mut counters = Counters::default();
                 for (kind, ms) in kinds {
-                    counters.add(&event(Kind::ALL[*kind].name(), *ms as f64 / 1000.0), &weights);
+                    counters.count_event(&event(Kind::ALL[*kind].name(), *ms as f64 / 1000.0), &weights);
                 }
                 (counters, counters.score(&weights))
             };
             let before = total(&kinds);
             let split: i64 = kinds.iter()
-                .map(|(kind, ms)| worth(&event(Kind::ALL[*kind].name(), *ms as f64 / 1000.0), &weights)).sum();
+                .map(|(kind, ms)| thousandths_added(&event(Kind::ALL[*kind].name(), *ms as f64 / 1000.0), &weights)).sum();
             prop_assert_eq!(before.1, split);
             let len = kinds.len().max(1);
             kinds.rotate_left(seed as usize % len);

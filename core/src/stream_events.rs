@@ -54,17 +54,19 @@ impl StreamEvents {
     /// A name that is none: who asks for more than a release knows is to be told, not left waiting.
     pub fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.map(parse_kind).try_fold(Self::default(), |asked, kind| Ok(asked.with(kind?)))
+        names.map(parse_kind).try_fold(Self::default(), |asked, kind| Ok(asked.with_event(kind?)))
     }
 
     /// The names that this release knows, for what another release of ours says: its other names are passed over.
     pub fn parse_known(text: &str) -> Self {
-        text.split(',').filter_map(|name| parse_kind(name.trim()).ok()).fold(Self::default(), Self::with)
+        text.split(',')
+            .filter_map(|name| parse_kind(name.trim()).ok())
+            .fold(Self::default(), Self::with_event)
     }
 
     /// Returns the set with this kind added.
     #[must_use]
-    pub const fn with(self, kind: StreamEvent) -> Self {
+    pub const fn with_event(self, kind: StreamEvent) -> Self {
         Self(self.0 | 1 << kind as u8)
     }
 
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn stream_events_round_trip() {
-        let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with);
+        let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with_event);
         for asked in [StreamEvents::default(), all] {
             assert_eq!(StreamEvents::parse(Some(&asked.to_string())), Ok(asked));
         }
@@ -117,7 +119,7 @@ mod tests {
         for nothing in [None, Some(""), Some(" , ")] {
             assert!(StreamEvents::parse(nothing).unwrap().is_empty(), "{nothing:?}");
         }
-        let viewers = StreamEvents::default().with(StreamEvent::Viewers);
+        let viewers = StreamEvents::default().with_event(StreamEvent::Viewers);
         assert_eq!(StreamEvents::parse_known("later,viewers"), viewers);
         assert_eq!(StreamEvents::parse(Some(" viewers,viewers ")), Ok(viewers));
         for wrong in ["viewer", "viewers;x", "Viewers", "connected", "viewers,nonsense"] {

@@ -1,17 +1,17 @@
 //! Traces: which span caused which, in the words of W3C Trace Context, and which traces are recorded.
 //!
 //! A trace is recorded where whoever sent the request asks for it (`sampled` in its `traceparent`), or where it is one of the share that
-//! this process records by itself. Anybody may ask, so both are bounded: [`Sampler`].
+//! this process records by itself. Anybody may ask, so both are bounded: [`TraceSampler`].
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::limits::{Buckets, Quota};
+use crate::limits::{RateQuota, TokenBuckets};
 
 /// The longest `traceparent` that is looked at, in bytes. The version that there is has 55; later ones may have more.
-pub const MAX_BYTES: usize = 256;
+pub const MAX_TRACEPARENT_BYTES: usize = 256;
 
 /// Bytes of the version that we write: `00-<trace>-<span>-<flags>`.
 const TRACEPARENT_BYTES: usize = 55;
@@ -20,9 +20,9 @@ const TRACEPARENT_BYTES: usize = 55;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceContext {
     /// The trace; never all zeros.
-    pub trace: [u8; 16],
+    pub trace_id: [u8; 16],
     /// The span; never all zeros.
-    pub span: [u8; 8],
+    pub span_id: [u8; 8],
     /// Whether it is recorded.
     pub sampled: bool,
 }
@@ -30,7 +30,7 @@ pub struct TraceContext {
 impl TraceContext {
     /// Reads a `traceparent`; `None` where it is none. Anybody writes it.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() > MAX_BYTES {
+        if text.len() > MAX_TRACEPARENT_BYTES {
             return None;
         }
         let (known, more) = text.split_at_checked(TRACEPARENT_BYTES)?;
@@ -44,13 +44,17 @@ impl TraceContext {
         }
         let (trace, span) = (hex_bytes(&known[3..35])?, hex_bytes(&known[36..52])?);
         let [flags] = hex_bytes(&known[53..])?;
-        (trace != [0; 16] && span != [0; 8]).then_some(Self { trace, span, sampled: flags & 1 == 1 })
+        (trace != [0; 16] && span != [0; 8]).then_some(Self {
+            trace_id: trace,
+            span_id: span,
+            sampled: flags & 1 == 1,
+        })
     }
 
     /// Another span of the same trace.
     #[must_use]
     pub const fn with_span(self, span: [u8; 8]) -> Self {
-        Self { span, ..self }
+        Self { span_id: span, ..self }
     }
 }
 
@@ -74,7 +78,7 @@ fn hex_bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (u128::from_be_bytes(self.trace), u64::from_be_bytes(self.span));
+        let (trace, span) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id));
         write!(f, "00-{trace:032x}-{span:016x}-0{}", u8::from(self.sampled))
     }
 }
@@ -97,27 +101,27 @@ pub mod lenient {
     use super::{Deserialize, Deserializer, TraceContext};
 
     /// Reads one; `None` for anything else.
-    pub fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TraceContext>, D::Error> {
+    pub fn read_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TraceContext>, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         Ok(value.as_str().and_then(|text| TraceContext::parse(text.as_bytes())))
     }
 
-    /// Reads up to [`super::MOST_TOGETHER`] of a list; what is none is left out.
-    pub fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TraceContext>, D::Error> {
+    /// Reads up to [`super::MAX_TRACES_PER_BATCH`] of a list; what is none is left out.
+    pub fn read_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TraceContext>, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let texts = value.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
         let traces = texts.filter_map(|text| TraceContext::parse(text.as_bytes()));
-        Ok(traces.take(super::MOST_TOGETHER).collect())
+        Ok(traces.take(super::MAX_TRACES_PER_BATCH).collect())
     }
 }
 
 /// Traces that go on together with one batch of the consumer, at most. A batch takes up to 200,000 events; the others of its
 /// traces end at the log.
-pub const MOST_TOGETHER: usize = 32;
+pub const MAX_TRACES_PER_BATCH: usize = 32;
 
 /// Why a trace would be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum SamplingReason {
     /// It is one of the share that this process records by itself.
     Share,
     /// Whoever sent the request asked for it: anybody, at a public port.
@@ -134,20 +138,20 @@ const TRACE_COST_SECONDS: u64 = 60;
 
 /// How many traces are recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
+pub struct SamplingRates {
     /// The share of requests that are recorded without being asked to, 0 to 1.
-    pub ratio: f64,
+    pub recorded_share: f64,
     /// Traces a minute, at most, for each reason; eight times as many for those that go on.
     pub per_minute: u32,
 }
 
-impl Sampling {
+impl SamplingRates {
     /// Why a request's trace would be recorded; `None` where it is not. `parent` is what the request says, `trace` the trace
     /// that it will be part of, of random bytes where it begins here. Whoever says that its trace is not recorded is heard.
-    pub fn reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<Reason> {
+    pub fn reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<SamplingReason> {
         match parent {
-            Some(parent) => parent.sampled.then_some(Reason::Asked),
-            None => self.is_in_sampled_share(trace).then_some(Reason::Share),
+            Some(parent) => parent.sampled.then_some(SamplingReason::Asked),
+            None => self.is_in_sampled_share(trace).then_some(SamplingReason::Share),
         }
     }
 
@@ -156,32 +160,34 @@ impl Sampling {
         let (_, low) = trace.split_at(8);
         let drawn = low.iter().fold(0_u64, |drawn, byte| drawn << 8 | u64::from(*byte));
         // A share of 1 is all of them, the highest number as well.
-        self.ratio >= 1.0 || (drawn as f64) < self.ratio * (u64::MAX as f64)
+        self.recorded_share >= 1.0 || (drawn as f64) < self.recorded_share * (u64::MAX as f64)
     }
 }
 
 /// Bounds what is recorded, for each reason apart: strangers who ask for each of their requests to be recorded take nothing from the
 /// share that is looked at anyway, nor from what goes on.
 #[derive(Debug)]
-pub struct Sampler {
-    here: Buckets<Reason>,
-    going_on: Buckets<Reason>,
+pub struct TraceSampler {
+    own_buckets: TokenBuckets<SamplingReason>,
+    going_on: TokenBuckets<SamplingReason>,
 }
 
-impl Sampler {
+impl TraceSampler {
     /// With full buckets, each of a minute's traces.
-    pub fn new(sampling: &Sampling) -> Self {
+    pub fn new(sampling: &SamplingRates) -> Self {
         let per_minute = u64::from(sampling.per_minute);
         // A second brings a sixtieth of a minute's: one trace costs sixty.
-        let buckets =
-            |per_minute: u64| Buckets::new(Quota::new(per_minute, per_minute * TRACE_COST_SECONDS), 2);
-        Self { here: buckets(per_minute), going_on: buckets(per_minute * CONTINUED_TRACE_FACTOR) }
+        let buckets = |per_minute: u64| {
+            TokenBuckets::new(RateQuota::new(per_minute, per_minute * TRACE_COST_SECONDS), 2)
+        };
+        Self { own_buckets: buckets(per_minute), going_on: buckets(per_minute * CONTINUED_TRACE_FACTOR) }
     }
 
     /// Whether one more trace may be recorded. `now` is on any clock that does not go back.
-    pub fn admits(&mut self, reason: Reason, now: Duration) -> bool {
-        let buckets = if reason == Reason::GoesOn { &mut self.going_on } else { &mut self.here };
-        buckets.take(reason, TRACE_COST_SECONDS, now).is_ok()
+    pub fn admit_trace(&mut self, reason: SamplingReason, now: Duration) -> bool {
+        let buckets =
+            if reason == SamplingReason::GoesOn { &mut self.going_on } else { &mut self.own_buckets };
+        buckets.take_tokens(reason, TRACE_COST_SECONDS, now).is_ok()
     }
 }
 
@@ -201,7 +207,9 @@ mod tests {
     fn a_traceparent_is_parsed_as_the_standard_says() {
         let read = parse(EXAMPLE_TRACEPARENT).unwrap();
         assert!(
-            read.sampled && read.trace[0] == 0x4b && read.span == [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7]
+            read.sampled
+                && read.trace_id[0] == 0x4b
+                && read.span_id == [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7]
         );
         let unsampled = EXAMPLE_TRACEPARENT.replace("-01", "-00");
         assert_eq!(parse(&unsampled).map(|read| read.sampled), Some(false));
@@ -215,7 +223,7 @@ mod tests {
             format!("{EXAMPLE_TRACEPARENT}-"),
             format!("ff{}", &EXAMPLE_TRACEPARENT[2..]),
             format!("01{}more", &EXAMPLE_TRACEPARENT[2..]),
-            format!("01{}-{}", &EXAMPLE_TRACEPARENT[2..], "m".repeat(MAX_BYTES)),
+            format!("01{}-{}", &EXAMPLE_TRACEPARENT[2..], "m".repeat(MAX_TRACEPARENT_BYTES)),
             EXAMPLE_TRACEPARENT.to_uppercase(),
             EXAMPLE_TRACEPARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
             EXAMPLE_TRACEPARENT.replace("00f067aa0ba902b7", &"0".repeat(16)),
@@ -229,7 +237,7 @@ mod tests {
     proptest! {
         #[test]
         fn traceparents_round_trip(trace: [u8; 16], span: [u8; 8], sampled: bool) {
-            let context = TraceContext { trace, span, sampled };
+            let context = TraceContext { trace_id: trace, span_id: span, sampled };
             let read = parse(&context.to_string());
             let expected = (trace != [0; 16] && span != [0; 8]).then_some(context);
             prop_assert_eq!(read, expected);
@@ -242,13 +250,13 @@ mod tests {
 
         #[test]
         fn sampling_is_bounded_under_a_flood(steps in prop::collection::vec((0_u64..400, 0..3_usize), 1..600)) {
-            let sampling = Sampling { ratio: 1.0, per_minute: 60 };
-            let mut sampler = Sampler::new(&sampling);
+            let sampling = SamplingRates { recorded_share: 1.0, per_minute: 60 };
+            let mut sampler = TraceSampler::new(&sampling);
             let (mut now, mut taken) = (Duration::ZERO, [0_u64; 3]);
             for (pause, reason) in steps {
                 now += Duration::from_millis(pause);
-                let reasons = [Reason::Share, Reason::Asked, Reason::GoesOn];
-                taken[reason] += u64::from(sampler.admits(reasons[reason], now));
+                let reasons = [SamplingReason::Share, SamplingReason::Asked, SamplingReason::GoesOn];
+                taken[reason] += u64::from(sampler.admit_trace(reasons[reason], now));
             }
             // What a bucket holds, and what came in meanwhile.
             let most = 60 + now.as_secs() + 1;
@@ -258,21 +266,24 @@ mod tests {
 
     #[test]
     fn sampling_requested_by_strangers_has_its_own_budget() {
-        let mut sampler = Sampler::new(&Sampling { ratio: 0.5, per_minute: 10 });
+        let mut sampler = TraceSampler::new(&SamplingRates { recorded_share: 0.5, per_minute: 10 });
         let now = Duration::from_secs(1);
-        let asked = (0..1_000).filter(|_| sampler.admits(Reason::Asked, now)).count();
+        let asked = (0..1_000).filter(|_| sampler.admit_trace(SamplingReason::Asked, now)).count();
         assert_eq!(asked, 10);
-        assert!(sampler.admits(Reason::Share, now) && sampler.admits(Reason::GoesOn, now));
         assert!(
-            !sampler.admits(Reason::Asked, now + Duration::from_secs(5)),
+            sampler.admit_trace(SamplingReason::Share, now)
+                && sampler.admit_trace(SamplingReason::GoesOn, now)
+        );
+        assert!(
+            !sampler.admit_trace(SamplingReason::Asked, now + Duration::from_secs(5)),
             "six seconds bring the next one"
         );
-        assert!(sampler.admits(Reason::Asked, now + Duration::from_secs(7)));
+        assert!(sampler.admit_trace(SamplingReason::Asked, now + Duration::from_secs(7)));
     }
 
     #[test]
     fn the_sampled_share_is_the_setting_and_a_sampled_parent_is_respected() {
-        let of = |ratio| Sampling { ratio, per_minute: 1 };
+        let of = |ratio| SamplingRates { recorded_share: ratio, per_minute: 1 };
         let trace = |low: u64| {
             let mut trace = [7; 16];
             trace[8..].copy_from_slice(&low.to_be_bytes());
@@ -285,9 +296,9 @@ mod tests {
         assert!(!of(0.0).is_in_sampled_share(&trace(0)) && of(1.0).is_in_sampled_share(&trace(u64::MAX)));
         let sampled = parse(EXAMPLE_TRACEPARENT).unwrap();
         let unsampled = TraceContext { sampled: false, ..sampled };
-        assert_eq!(of(0.0).reason(Some(&sampled), &sampled.trace), Some(Reason::Asked));
-        assert_eq!(of(1.0).reason(Some(&unsampled), &sampled.trace), None);
-        assert_eq!(of(1.0).reason(None, &trace(9)), Some(Reason::Share));
+        assert_eq!(of(0.0).reason(Some(&sampled), &sampled.trace_id), Some(SamplingReason::Asked));
+        assert_eq!(of(1.0).reason(Some(&unsampled), &sampled.trace_id), None);
+        assert_eq!(of(1.0).reason(None, &trace(9)), Some(SamplingReason::Share));
         assert_eq!(of(0.0).reason(None, &trace(9)), None);
     }
 }

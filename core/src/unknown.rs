@@ -17,7 +17,7 @@ pub enum MaybeUnknown<T> {
 
 impl<T: Copy> MaybeUnknown<T> {
     /// The value, where it is known.
-    pub const fn known(&self) -> Option<T> {
+    pub const fn known_value(&self) -> Option<T> {
         match self {
             Self::Known(value) => Some(*value),
             Self::Unknown(_) => None,

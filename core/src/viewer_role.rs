@@ -85,7 +85,7 @@ impl ViewerRoles {
     }
 
     /// Whether `role` is among them.
-    pub const fn has(self, role: ViewerRole) -> bool {
+    pub const fn contains(self, role: ViewerRole) -> bool {
         self.0 & role.role_bit() != 0
     }
 }
@@ -93,7 +93,7 @@ impl ViewerRoles {
 impl std::fmt::Display for ViewerRoles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> =
-            ViewerRole::ALL.into_iter().filter(|role| self.has(*role)).map(ViewerRole::name).collect();
+            ViewerRole::ALL.into_iter().filter(|role| self.contains(*role)).map(ViewerRole::name).collect();
         f.write_str(&names.join(" "))
     }
 }
@@ -135,11 +135,11 @@ mod tests {
     #[test]
     fn a_role_does_not_imply_others() {
         let moderator = ViewerRoles::of_names("moderator");
-        assert!(moderator.has(ViewerRole::Moderator) && moderator.has(ViewerRole::Poster));
-        assert!(!moderator.has(ViewerRole::Service));
-        assert!(!ViewerRoles::of_names("service").has(ViewerRole::Moderator));
-        assert!(!ViewerRoles::of_names("moderator service").has(ViewerRole::Operator));
-        assert!(!ViewerRoles::of_names("viewer").has(ViewerRole::Poster));
-        assert!(!ViewerRoles::default().has(ViewerRole::Moderator));
+        assert!(moderator.contains(ViewerRole::Moderator) && moderator.contains(ViewerRole::Poster));
+        assert!(!moderator.contains(ViewerRole::Service));
+        assert!(!ViewerRoles::of_names("service").contains(ViewerRole::Moderator));
+        assert!(!ViewerRoles::of_names("moderator service").contains(ViewerRole::Operator));
+        assert!(!ViewerRoles::of_names("viewer").contains(ViewerRole::Poster));
+        assert!(!ViewerRoles::default().contains(ViewerRole::Moderator));
     }
 }

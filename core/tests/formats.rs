@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fixtures::{Format, check};
 use liverank_core::event::CommentBody;
-use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, Restriction};
 use liverank_core::{CommentId, EventId, Interaction, Kind, UserId, VideoId};
 use release_before::{Treatment, treatment};
 use serde::de::DeserializeOwned;
@@ -106,11 +106,11 @@ fn example_actions() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn action(json: &Value) -> Action {
+fn action(json: &Value) -> ModerationAction {
     serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{json}: {error}"))
 }
 
-fn moderation_record(action: Action, role: ActorRole) -> Interaction {
+fn moderation_record(action: ModerationAction, role: ActorRole) -> Interaction {
     let video = action.is_on_a_video().then(|| VideoId::parse("cats").expect("an id"));
     let moderation = Moderation { action, role, reason: Some("spam".to_owned()) };
     moderation.into_record(user("mia"), video, EventId::parse("m-1").expect("an id"), RECORD_TIME)
@@ -173,7 +173,7 @@ fn a_consumer_of_the_release_before_counts_what_it_knows_and_waits_at_the_rest()
         .iter()
         .map(|(_, json)| json["action"].as_str().expect("a name").to_owned())
         .collect();
-    for name in names_known_to_serde::<Action>(&json!({"action": "praise"})) {
+    for name in names_known_to_serde::<ModerationAction>(&json!({"action": "praise"})) {
         assert!(covered.contains(&name), "{name}: has no record among `actions`");
     }
     let of = |wanted: Treatment| -> Vec<String> {

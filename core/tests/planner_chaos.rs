@@ -7,7 +7,7 @@ mod chaos;
 use std::collections::HashSet;
 
 use chaos::{Chaos, percentile};
-use liverank_core::placement::{Limits, Plan, ReaderAvailability, Situation, WHOLE, plan};
+use liverank_core::placement::{Plan, PlanLimits, ReaderAvailability, Situation, WHOLE_SHARE, make_plan};
 
 /// What must hold of every plan, in whatever situation.
 fn check_plan(situation: &Situation, plan: &Plan) {
@@ -21,7 +21,7 @@ fn check_plan(situation: &Situation, plan: &Plan) {
         let video = &situation.videos[order.video];
         assert!(seen.insert(order.video), "one order a video");
         assert_eq!(order.epoch, video.epoch);
-        assert_eq!(order.to.iter().map(|part| part.share).sum::<u32>(), WHOLE);
+        assert_eq!(order.to.iter().map(|part| part.share).sum::<u32>(), WHOLE_SHARE);
         assert_eq!(order.to.iter().map(|part| part.viewers).sum::<u64>(), video.viewers());
         video.parts.iter().for_each(|part| load[part.reader] -= part.viewers as i64);
         for part in &order.to {
@@ -50,8 +50,8 @@ fn a_thousand_chaos_rounds_balance_within_one_per_cent() {
         rounds += 1;
         if rounds % 20 == 0 {
             let mut after = situation.clone();
-            after.carry_out(made, 0);
-            assert_eq!(plan(&after, &limits).orders, [], "planning on its own result changes nothing");
+            after.apply_plan(made, 0);
+            assert_eq!(make_plan(&after, &limits).orders, [], "planning on its own result changes nothing");
         }
     });
     assert!(run.iter().filter(|round| round.event == "viral").count() > 20);
@@ -66,7 +66,7 @@ fn a_thousand_chaos_rounds_balance_within_one_per_cent() {
 
 #[test]
 fn at_the_default_limits_no_round_moves_more_than_its_budget() {
-    let limits = Limits::default();
+    let limits = PlanLimits::default();
     let run = chaos::run(&Chaos { seed: 2, rounds: 100, videos: 5000, limits }, check_plan);
     for round in run {
         assert!(round.moved <= limits.budget.full || round.orders == 1);

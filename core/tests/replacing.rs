@@ -9,10 +9,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use liverank_core::handover::coordinator::{ClusterView, Pace, ReaderStatus, answer, route, without};
-use liverank_core::handover::peak::Peak;
+use liverank_core::handover::coordinator::{
+    ClusterView, HandOverPace, ReaderStatus, answer_heartbeat, order_off_emptied_readers,
+    readers_for_new_viewer,
+};
+use liverank_core::handover::peak::RecentPeak;
 use liverank_core::handover::reserved::ReservedCapacity;
-use liverank_core::handover::{Assigned, HandOver, Held, Share};
+use liverank_core::handover::{AssignedReaders, HandOver, HeldVideo, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -32,41 +35,41 @@ const MAX_TICKS: u64 = 6_000;
 /// What the manager knows.
 struct ManagerKnowledge {
     video: VideoId,
-    assigned: Assigned,
+    assigned: AssignedReaders,
     standing: BTreeMap<ReaderId, ReaderStatus>,
     closed: Vec<ReaderId>,
-    reported: BTreeMap<ReaderId, Held>,
-    peak: Peak,
+    reported: BTreeMap<ReaderId, HeldVideo>,
+    peak: RecentPeak,
     reserved: ReservedCapacity,
     capacity: u64,
 }
 
 impl ClusterView for ManagerKnowledge {
-    fn assigned(&self, _: &VideoId) -> Option<&Assigned> {
+    fn assigned_readers(&self, _: &VideoId) -> Option<&AssignedReaders> {
         Some(&self.assigned)
     }
-    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+    fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.standing.get(reader).copied()
     }
-    fn address(&self, reader: &ReaderId) -> Option<String> {
+    fn viewer_url(&self, reader: &ReaderId) -> Option<String> {
         Some(reader.to_string())
     }
-    fn held(&self, reader: &ReaderId, _: &VideoId) -> Option<&Held> {
+    fn held_video(&self, reader: &ReaderId, _: &VideoId) -> Option<&HeldVideo> {
         self.reported.get(reader)
     }
-    fn usage(&self, reader: &ReaderId) -> u64 {
+    fn usage_thousandths(&self, reader: &ReaderId) -> u64 {
         let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
-        (viewers + self.reserved.to(reader)) * 1_000 / self.capacity
+        (viewers + self.reserved.reserved_for(reader)) * 1_000 / self.capacity
     }
     fn room(&self, reader: &ReaderId) -> u64 {
         let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
-        self.capacity.saturating_sub(viewers + self.reserved.to(reader))
+        self.capacity.saturating_sub(viewers + self.reserved.reserved_for(reader))
     }
     fn is_open(&self, reader: &ReaderId) -> bool {
-        !self.closed.contains(reader) && self.standing(reader) == Some(ReaderStatus::Alive)
+        !self.closed.contains(reader) && self.reader_status(reader) == Some(ReaderStatus::Alive)
     }
     fn viewers(&self, _: &VideoId) -> u64 {
-        self.peak.most()
+        self.peak.greatest()
     }
 }
 
@@ -108,16 +111,16 @@ const EMPTIED_READER: &str = "emptied";
 impl ReplacementSimulation {
     fn new(start: &UpgradeStart, seed: u64) -> Self {
         let readers = start.weights.iter().enumerate();
-        let readers: Vec<Share> =
-            readers.map(|(at, weight)| Share { reader: reader("old", at), weight: *weight }).collect();
+        let readers: Vec<ReaderShare> =
+            readers.map(|(at, weight)| ReaderShare { reader: reader("old", at), weight: *weight }).collect();
         let mut model = Self {
             known: ManagerKnowledge {
                 video: VideoId::parse("v").expect("a name"),
                 standing: readers.iter().map(|it| (it.reader.clone(), ReaderStatus::Alive)).collect(),
                 closed: Vec::new(),
                 reported: BTreeMap::new(),
-                peak: Peak::default(),
-                assigned: Assigned { epoch: 1, readers: readers.clone() },
+                peak: RecentPeak::default(),
+                assigned: AssignedReaders { epoch: 1, readers: readers.clone() },
                 reserved: ReservedCapacity::default(),
                 capacity: 1,
             },
@@ -163,7 +166,7 @@ impl ReplacementSimulation {
         self.viewers.iter().filter(|viewer| viewer.at == *reader && viewer.away.is_none()).count() as u64
     }
 
-    fn advance_a_tick(&mut self, pace: &Pace) {
+    fn advance_a_tick(&mut self, pace: &HandOverPace) {
         self.tick += 1;
         let readers: Vec<ReaderId> = self.known.standing.keys().cloned().collect();
         for (at, reader) in readers.iter().enumerate() {
@@ -179,32 +182,33 @@ impl ReplacementSimulation {
             }
             let lots = [self.random_number(), self.random_number()];
             let known = &self.known;
-            let ways = route(known, &known.video, &known.assigned, lots);
+            let ways = readers_for_new_viewer(known, &known.video, &known.assigned, lots);
             let mut takes =
                 to.into_iter().chain(ways).filter(|to| self.viewers_watching(to) < known.capacity);
             let Some(to) = takes.next() else {
                 self.viewers[at].away = Some((self.tick + TICKS_A_REPORT, None));
                 continue;
             };
-            self.known.reserved.give(TICK_INTERVAL * self.tick as u32, &to, 1);
+            self.known.reserved.reserve(TICK_INTERVAL * self.tick as u32, &to, 1);
             let viewer = &mut self.viewers[at];
             viewer.moves += u32::from(viewer.at != to);
             (viewer.at, viewer.away) = (to, None);
         }
     }
 
-    fn report_heartbeat(&mut self, reader: &ReaderId, pace: &Pace) {
+    fn report_heartbeat(&mut self, reader: &ReaderId, pace: &HandOverPace) {
         let (video, epoch) = (self.known.video.clone(), self.known.assigned.epoch);
         let shedding = self.orders.get(reader).is_some_and(|(until, order)| *until > self.tick && order.here);
-        let held = Held { video, viewers: self.viewers_watching(reader), epoch, ready: true, shedding };
+        let held = HeldVideo { video, viewers: self.viewers_watching(reader), epoch, ready: true, shedding };
         let before = self.known.reported.insert(reader.clone(), held.clone()).map_or(0, |held| held.viewers);
-        self.known.reserved.arrived(reader, held.viewers.saturating_sub(before));
+        self.known.reserved.note_arrived(reader, held.viewers.saturating_sub(before));
         self.known.reserved.expire(TICK_INTERVAL * self.tick as u32);
         let reported = &self.known.reported;
         let all = reported.values().map(|held| held.viewers).sum();
-        let handed_over = reported.iter().any(|(reader, held)| self.known.assigned.hands_over(reader, held));
+        let handed_over =
+            reported.iter().any(|(reader, held)| self.known.assigned.must_hand_over(reader, held));
         self.known.peak.note(TICK_INTERVAL * self.tick as u32, all, handed_over);
-        match answer(&self.known, reader, &[held], pace).hand_over.pop() {
+        match answer_heartbeat(&self.known, reader, &[held], pace).hand_overs.pop() {
             Some(order) => self.orders.insert(reader.clone(), (self.tick + ORDER_TICKS, order)),
             None => self.orders.remove(reader),
         };
@@ -233,7 +237,7 @@ impl ReplacementSimulation {
     }
 
     /// One after the other leaves, and a new one takes its place. Answers whether all came to an end.
-    fn replace_all_readers(&mut self, pace: &Pace) -> bool {
+    fn replace_all_readers(&mut self, pace: &HandOverPace) -> bool {
         // What goes on before, goes on: an upgrade waits for nothing.
         for _ in 0..50 {
             self.advance_a_tick(pace);
@@ -252,13 +256,14 @@ impl ReplacementSimulation {
                 self.advance_a_tick(pace);
             }
             let known = &self.known;
-            let taker = |besides: &[Share]| {
+            let taker = |besides: &[ReaderShare]| {
                 let open = known.standing.keys().filter(|it| known.is_open(it));
                 let beside = |it: &&ReaderId| besides.iter().all(|share| share.reader != **it);
-                open.filter(beside).min_by_key(|it| known.usage(it)).cloned()
+                open.filter(beside).min_by_key(|it| known.usage_thousandths(it)).cloned()
             };
-            let order = without(known, &known.video, taker).expect("a new reader takes it");
-            self.known.assigned = Assigned { epoch: self.known.assigned.epoch + 1, readers: order.readers };
+            let order = order_off_emptied_readers(known, &known.video, taker).expect("a new reader takes it");
+            self.known.assigned =
+                AssignedReaders { epoch: self.known.assigned.epoch + 1, readers: order.readers };
             while self.viewers_watching(old) > 0 {
                 self.advance_a_tick(pace);
                 if self.tick > MAX_TICKS {
@@ -283,7 +288,11 @@ impl ReplacementSimulation {
 
 /// Replaces all readers, and requires that each viewer is moved once.
 fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Result<(), String> {
-    let pace = Pace { within: Duration::from_secs(1), least: 1, most: per_second };
+    let pace = HandOverPace {
+        target_duration: Duration::from_secs(1),
+        min_per_second: 1,
+        max_per_second: per_second,
+    };
     let mut model = ReplacementSimulation::new(start, seed);
     if !model.replace_all_readers(&pace) {
         return Err(format!("after {} ticks viewers have not left", model.tick));

@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use liverank_e2e::free_port;
 use liverank_e2e::process::Process;
-use liverank_load::plan::{Event, Plan};
-use liverank_load::poster::Poster;
-use liverank_load::record::Record;
-use liverank_load::targets::Targets;
-use liverank_load::verify::Verifier;
+use liverank_load::plan::{PostEvent, PostingPlan};
+use liverank_load::poster::EventPoster;
+use liverank_load::record::RunRecord;
+use liverank_load::targets::TargetAddresses;
+use liverank_load::verify::RunVerifier;
 use reqwest::Client;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -34,12 +34,12 @@ const MAX_COMMENTS: usize = 200_000;
 const DISK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Four interactions, a comment, and so on.
-fn event_source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
+fn event_source(plan: &PostingPlan) -> impl Iterator<Item = PostEvent> + Send + use<> {
     // The rate only says how many there are in all.
     let second = Duration::from_secs(1);
     let mut interactions = plan.interaction_events(4.0 * MAX_COMMENTS as f64, second);
-    plan.comments(MAX_COMMENTS as f64, second).flat_map(move |comment| {
-        let mut some: Vec<Event> = interactions.by_ref().take(4).collect();
+    plan.comment_events(MAX_COMMENTS as f64, second).flat_map(move |comment| {
+        let mut some: Vec<PostEvent> = interactions.by_ref().take(4).collect();
         some.push(comment);
         some
     })
@@ -50,12 +50,12 @@ pub struct Disk {
     mount: PathBuf,
     door: String,
     process: Mutex<Process>,
-    plan: Plan,
-    record: Arc<Record>,
-    poster: Arc<Poster>,
-    targets: Targets,
+    plan: PostingPlan,
+    record: Arc<RunRecord>,
+    poster: Arc<EventPoster>,
+    targets: TargetAddresses,
     client: Client,
-    source: Mutex<Box<dyn Iterator<Item = Event> + Send>>,
+    source: Mutex<Box<dyn Iterator<Item = PostEvent> + Send>>,
 }
 
 impl Disk {
@@ -77,22 +77,22 @@ impl Disk {
             args.extend([format!("--{name}-listen"), address()]);
         }
         args.extend(["--admin-listen".to_owned(), address()]);
-        let plan = Plan::new("disk".to_owned(), VIDEO_COUNT, 0.5, seed);
-        let record = Arc::new(Record::new(VIDEO_COUNT + 1, MAX_COMMENTS));
+        let plan = PostingPlan::new("disk".to_owned(), VIDEO_COUNT, 0.5, seed);
+        let record = Arc::new(RunRecord::new(VIDEO_COUNT + 1, MAX_COMMENTS));
         let client = Client::builder().no_proxy().build()?;
-        let targets = Targets::new(&[format!("http://{door}").parse()?]);
+        let targets = TargetAddresses::new(&[format!("http://{door}").parse()?]);
         let disk = Self {
             mount,
             door,
             process: Mutex::new(Process::start("up", &args, directory)),
-            poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
+            poster: EventPoster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
             source: Mutex::new(Box::new(event_source(&plan))),
             plan,
             record,
             targets,
             client,
         };
-        for event in disk.plan.opening() {
+        for event in disk.plan.opening_views() {
             let posted = tokio::time::timeout(DISK_TIMEOUT, disk.poster.post(&event)).await;
             ensure!(posted == Ok(true), "{} does not take {}", disk.door, event.id);
         }
@@ -171,7 +171,7 @@ impl Disk {
 
     /// Compares all that was acknowledged with what counts.
     pub async fn compare(&self) -> anyhow::Result<()> {
-        let verifier = Verifier {
+        let verifier = RunVerifier {
             client: self.client.clone(),
             targets: self.targets.clone(),
             plan: self.plan.clone(),
@@ -179,8 +179,8 @@ impl Disk {
             viewers: Vec::new(),
             watchers: None,
         };
-        let rested = verifier.settle(DISK_TIMEOUT).await;
-        ensure!(rested && self.record.words().is_empty(), "{}", self.record.words().join("\n"));
+        let rested = verifier.wait_until_right(DISK_TIMEOUT).await;
+        ensure!(rested && self.record.first_faults().is_empty(), "{}", self.record.first_faults().join("\n"));
         Ok(())
     }
 }

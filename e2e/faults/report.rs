@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use liverank_load::record::lock_anyway;
+use liverank_load::record::lock_ignoring_poison;
 use serde_json::{Value, json};
 
 use crate::schedule::Kind;
@@ -49,7 +49,7 @@ impl Story {
         let line =
             format!("{at} {}: {words} (over after {:.1} s)", kind.name(), began.elapsed().as_secs_f64());
         self.say(&line);
-        let mut told = lock_anyway(&self.told);
+        let mut told = lock_ignoring_poison(&self.told);
         told.round.push(line);
         *told.counts.entry(kind).or_default() += 1;
     }
@@ -57,12 +57,12 @@ impl Story {
     /// Something is wrong that does not keep the run from going on.
     pub fn remark(&self, words: &str) {
         self.say(&format!("WRONG: {words}"));
-        lock_anyway(&self.told).remarks.push(words.to_owned());
+        lock_ignoring_poison(&self.told).remarks.push(words.to_owned());
     }
 
     /// What was wrong without ending the run.
     pub fn remarks(&self) -> Vec<String> {
-        lock_anyway(&self.told).remarks.clone()
+        lock_ignoring_poison(&self.told).remarks.clone()
     }
 
     /// A round is over, and all is right.
@@ -71,7 +71,7 @@ impl Story {
             "round {round}: at rest after {:.1} s; {sent} events sent = counted",
             rest.as_secs_f64()
         ));
-        let mut told = lock_anyway(&self.told);
+        let mut told = lock_ignoring_poison(&self.told);
         told.round.clear();
         told.rests.push(rest.as_secs_f64());
         told.events = sent;
@@ -80,7 +80,7 @@ impl Story {
     /// A round is over, and something is wrong.
     pub fn wrong(&self, round: usize, what: &[String]) {
         self.say(&format!("WRONG: seed {}, round {round}", self.seed));
-        for line in &lock_anyway(&self.told).round {
+        for line in &lock_ignoring_poison(&self.told).round {
             self.say(&format!("  fault: {line}"));
         }
         for line in what {
@@ -96,18 +96,18 @@ impl Story {
 
     /// Faults so far.
     pub fn faults(&self) -> u32 {
-        lock_anyway(&self.told).counts.values().sum()
+        lock_ignoring_poison(&self.told).counts.values().sum()
     }
 
     /// Rounds that were right.
     pub fn rounds(&self) -> usize {
-        lock_anyway(&self.told).rests.len()
+        lock_ignoring_poison(&self.told).rests.len()
     }
 
     /// Says all in numbers, and answers it as JSON.
     pub fn end(&self, right: bool) -> Value {
         let seconds = self.start.elapsed().as_secs_f64();
-        let told = lock_anyway(&self.told);
+        let told = lock_ignoring_poison(&self.told);
         let faults: u32 = told.counts.values().sum();
         let longest = told.rests.iter().copied().fold(0.0, f64::max);
         for (kind, count) in &told.counts {

@@ -8,8 +8,8 @@ use bson::{Document, doc};
 use liverank_core::canary;
 use liverank_core::score::Counters;
 use liverank_load::plan::comment_number;
-use liverank_load::record::lock_anyway;
-use liverank_load::ws::{Line, in_order};
+use liverank_load::record::lock_ignoring_poison;
+use liverank_load::ws::{ListLine, is_best_first};
 use tokio::time::Instant;
 
 use crate::kafka::Topic;
@@ -102,12 +102,12 @@ impl Examiner<'_> {
         }
         for (id, video) in self.videos(&mut archive).await? {
             for viewer in self.traffic.viewers.iter().filter(|viewer| viewer.video_id == id) {
-                let log = lock_anyway(&viewer.log);
+                let log = lock_ignoring_poison(&viewer.log);
                 ensure!(
                     log.has_all(video.head),
                     "{id} has {} comments; {}",
                     video.head,
-                    log.check(video.head).first().map_or("", |fault| &fault.what)
+                    log.check(video.head).first().map_or("", |fault| &fault.description)
                 );
             }
         }
@@ -117,7 +117,7 @@ impl Examiner<'_> {
     async fn videos(&self, archive: &mut Member) -> anyhow::Result<BTreeMap<String, ArchivedVideo>> {
         let mut videos = BTreeMap::new();
         // The gateways measure all the time, by a video of their own: it is on no board, and its comments are not kept.
-        let others = doc! { "video_id": { "$ne": canary::ID } };
+        let others = doc! { "video_id": { "$ne": canary::CANARY_ID } };
         for found in archive.find(&self.database_name(), "videos", others, doc! {}, doc! {}).await? {
             let counters = Counters {
                 views: whole_number(&found, "views")?,
@@ -148,7 +148,7 @@ impl Examiner<'_> {
         different.extend(self.compare_comments(&mut archive, &videos).await?);
         different.extend(self.compare_lists(&videos, patience).await);
         // What viewers were given twice, out of order or in another place was noted when it was given.
-        different.extend(self.traffic.record.words());
+        different.extend(self.traffic.record.first_faults());
         Ok(different)
     }
 
@@ -164,10 +164,10 @@ impl Examiner<'_> {
                 different.push(format!("MongoDB: {id} is missing"));
                 continue;
             };
-            let tally = self.traffic.record.tally(nth);
+            let tally = self.traffic.record.tally_of_video(nth);
             let faults = tally.check(&id, &video.counters, video.score);
-            different.extend(faults.into_iter().map(|fault| format!("MongoDB: {}", fault.what)));
-            let owner = self.traffic.plan.owner(nth);
+            different.extend(faults.into_iter().map(|fault| format!("MongoDB: {}", fault.description)));
+            let owner = self.traffic.plan.owner_of(nth);
             if video.owner != owner {
                 different.push(format!("MongoDB: {id} belongs to {} instead of {owner}", video.owner));
             }
@@ -212,14 +212,14 @@ impl Examiner<'_> {
                 history.push((whole_number(comment, "seq")? as u64, number));
             }
             let faults = self.traffic.record.comments.check_history(nth, &history);
-            different.extend(faults.into_iter().map(|fault| format!("MongoDB, {id}: {}", fault.what)));
+            different.extend(faults.into_iter().map(|fault| format!("MongoDB, {id}: {}", fault.description)));
             let head = videos.get(&id).map_or(0, |video| video.head);
             if head != history.len() as u64 {
                 different.push(format!("MongoDB: {id} says {head} comments, and has {}", history.len()));
             }
             for viewer in self.traffic.viewers.iter().filter(|viewer| viewer.video == nth) {
-                let faults = lock_anyway(&viewer.log).check(head);
-                different.extend(faults.into_iter().map(|fault| fault.what));
+                let faults = lock_ignoring_poison(&viewer.log).check(head);
+                different.extend(faults.into_iter().map(|fault| fault.description));
             }
         }
         Ok(different)
@@ -250,15 +250,15 @@ impl Examiner<'_> {
     }
 }
 
-async fn fetch_ranking(gateway: &str) -> anyhow::Result<Vec<Line>> {
+async fn fetch_ranking(gateway: &str) -> anyhow::Result<Vec<ListLine>> {
     let answer = reqwest::get(format!("{gateway}/videos?limit=1000")).await?.error_for_status()?;
     let mut body: serde_json::Value = answer.json().await?;
     Ok(serde_json::from_value(body["videos"].take())?)
 }
 
-fn compare(name: &str, lines: &[Line], expected: &BTreeMap<&str, (f64, &str)>) -> Vec<String> {
+fn compare(name: &str, lines: &[ListLine], expected: &BTreeMap<&str, (f64, &str)>) -> Vec<String> {
     let mut different = Vec::new();
-    if !in_order(lines) {
+    if !is_best_first(lines) {
         different.push(format!("{name} is not in order"));
     }
     let mut missing = expected.clone();
@@ -280,7 +280,7 @@ mod tests {
     fn a_list_that_differs_is_reported() {
         let expected = [("a", (3.0, "o")), ("b", (2.0, "o"))].into();
         let count = |lines: &[(&str, f64)]| {
-            let line = |(id, score): &(&str, f64)| Line {
+            let line = |(id, score): &(&str, f64)| ListLine {
                 video_id: (*id).into(),
                 score: *score,
                 user_id: "o".into(),

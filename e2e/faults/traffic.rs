@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use liverank_core::Kind;
-use liverank_load::plan::{Action, Event, Plan};
-use liverank_load::poster::Poster;
-use liverank_load::record::Record;
-use liverank_load::targets::Targets;
-use liverank_load::viewer::{Audience, Viewer, Way};
-use liverank_load::ws::Watchers;
+use liverank_load::plan::{PostAction, PostEvent, PostingPlan};
+use liverank_load::poster::EventPoster;
+use liverank_load::record::RunRecord;
+use liverank_load::targets::TargetAddresses;
+use liverank_load::viewer::{ConnectWay, LoadAudience, LoadViewer};
+use liverank_load::ws::ListWatchers;
 use rand::RngExt;
 use reqwest::{Client, Url};
 use tokio::sync::{RwLock, Semaphore, watch};
@@ -53,18 +53,18 @@ pub struct Load {
 /// The load on one system, and what is known of it.
 pub struct Traffic {
     /// What is posted.
-    pub plan: Plan,
+    pub plan: PostingPlan,
     /// What became of it.
-    pub record: Arc<Record>,
+    pub record: Arc<RunRecord>,
     /// All viewers.
-    pub viewers: Vec<Arc<Viewer>>,
+    pub viewers: Vec<Arc<LoadViewer>>,
     /// Clients of the ranked lists.
-    pub watchers: Arc<Watchers>,
+    pub watchers: Arc<ListWatchers>,
     /// Held for reading while a record goes to Kafka that could not be recognised if it went twice; whoever disturbs
     /// Kafka holds it for writing.
     pub calm: Arc<RwLock<()>>,
-    ways: [Arc<Audience>; 2],
-    poster: Arc<Poster>,
+    ways: [Arc<LoadAudience>; 2],
+    poster: Arc<EventPoster>,
     open: watch::Sender<bool>,
     room: Arc<Semaphore>,
     over: CancellationToken,
@@ -80,43 +80,43 @@ impl Traffic {
         seed: u64,
     ) -> anyhow::Result<Self> {
         let parsed = |urls: &[String]| urls.iter().map(|url| url.parse()).collect::<Result<Vec<Url>, _>>();
-        let plan = Plan::new(prefix.to_owned(), load.videos, 0.8, seed);
-        let record = Arc::new(Record::new(
+        let plan = PostingPlan::new(prefix.to_owned(), load.videos, 0.8, seed);
+        let record = Arc::new(RunRecord::new(
             load.videos + 1,
-            liverank_load::plan::count(load.comments, MAX_PLANNED_TIME),
+            liverank_load::plan::events_in(load.comments, MAX_PLANNED_TIME),
         ));
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(2))
             .no_proxy()
             .build()?;
-        let targets = Targets::new(&parsed(gateways)?);
+        let targets = TargetAddresses::new(&parsed(gateways)?);
         let over = CancellationToken::new();
-        let audience = |way: Way| {
-            Arc::new(Audience {
+        let audience = |way: ConnectWay| {
+            Arc::new(LoadAudience {
                 way,
                 record: Arc::clone(&record),
-                quiet: AtomicBool::new(true),
-                resting: CancellationToken::new(),
-                over: over.clone(),
+                nothing_posted_yet: AtomicBool::new(true),
+                posting_over: CancellationToken::new(),
+                run_over: over.clone(),
             })
         };
         let ways = [
-            audience(Way::FrontDoor(targets.clone())),
-            audience(Way::Direct(client.clone(), Targets::new(&parsed(managers)?))),
+            audience(ConnectWay::FrontDoor(targets.clone())),
+            audience(ConnectWay::Direct(client.clone(), TargetAddresses::new(&parsed(managers)?))),
         ];
-        let viewer = |(nth, video)| Viewer::new(nth, plan.prefix(), video, plan.video(video), false);
-        let viewers: Vec<Arc<Viewer>> =
-            plan.watched(load.viewers).into_iter().enumerate().map(viewer).collect();
+        let viewer = |(nth, video)| LoadViewer::new(nth, plan.prefix(), video, plan.video(video), false);
+        let viewers: Vec<Arc<LoadViewer>> =
+            plan.watched_videos(load.viewers).into_iter().enumerate().map(viewer).collect();
         for (nth, viewer) in viewers.iter().enumerate() {
-            tokio::spawn(Arc::clone(viewer).watch(Arc::clone(&ways[nth % 2])));
+            tokio::spawn(Arc::clone(viewer).watch_until_over(Arc::clone(&ways[nth % 2])));
         }
-        let watchers = Watchers::new(targets.clone(), Arc::clone(&record), &plan);
+        let watchers = ListWatchers::new(targets.clone(), Arc::clone(&record), &plan);
         for nth in 0..2 {
-            tokio::spawn(Arc::clone(&watchers).watch(nth, over.clone()));
+            tokio::spawn(Arc::clone(&watchers).watch_until_over(nth, over.clone()));
         }
         Ok(Self {
-            poster: Poster::new(client, targets, plan.clone(), Arc::clone(&record)),
+            poster: EventPoster::new(client, targets, plan.clone(), Arc::clone(&record)),
             plan,
             record,
             viewers,
@@ -132,7 +132,7 @@ impl Traffic {
     /// Makes every video exist, and waits until all viewers are connected.
     pub async fn begin(self: &Arc<Self>, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
-        for event in self.plan.opening() {
+        for event in self.plan.opening_views() {
             let posted = tokio::time::timeout_at(deadline, self.poster.post(&event)).await;
             ensure!(posted == Ok(true), "{} was not acknowledged", event.id);
         }
@@ -142,7 +142,7 @@ impl Traffic {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for way in &self.ways {
-            way.quiet.store(false, Relaxed);
+            way.nothing_posted_yet.store(false, Relaxed);
         }
         Ok(())
     }
@@ -153,13 +153,17 @@ impl Traffic {
             self.plan.interaction_events(load.interactions, MAX_PLANNED_TIME),
             load.interactions,
         );
-        self.through_the_door(self.plan.comments(load.comments, MAX_PLANNED_TIME), load.comments);
+        self.through_the_door(self.plan.comment_events(load.comments, MAX_PLANNED_TIME), load.comments);
         if let Some(topic) = topic {
             self.produce_as_foreigner(topic, load.foreign);
         }
     }
 
-    fn through_the_door(self: &Arc<Self>, events: impl Iterator<Item = Event> + Send + 'static, rate: f64) {
+    fn through_the_door(
+        self: &Arc<Self>,
+        events: impl Iterator<Item = PostEvent> + Send + 'static,
+        rate: f64,
+    ) {
         let traffic = Arc::clone(self);
         tokio::spawn(async move {
             for event in events {
@@ -192,16 +196,16 @@ impl Traffic {
     async fn append_foreign_record(&self, topic: &Topic, number: usize) {
         let plain = number.is_multiple_of(2);
         let hot = rand::random_range(0..2) == 0;
-        let event = Event {
+        let event = PostEvent {
             id: format!("{}-f{number}", self.plan.prefix()),
-            number: 0,
-            at: Duration::ZERO,
+            comment_index: 0,
+            post_after: Duration::ZERO,
             video: if hot { 0 } else { rand::random_range(0..self.plan.videos()) },
-            user: 1,
-            action: Action::Interact(if plain { Kind::Share } else { Kind::Like }, 0),
+            user_number: 1,
+            post_action: PostAction::Interact(if plain { Kind::Share } else { Kind::Like }, 0),
         };
-        let (_, mut body) = self.plan.request(&event);
-        let sent = self.record.sent(&event);
+        let (_, mut body) = self.plan.request_of(&event);
+        let sent = self.record.note_sent(&event);
         let calm = if plain { self.calm.try_read().ok() } else { None };
         if calm.is_some()
             && let Some(body) = body.as_object_mut()
@@ -218,11 +222,11 @@ impl Traffic {
                 tokio::time::timeout(ANSWER_TIMEOUT, appended).await.is_ok_and(|done| done.is_ok())
             };
             if done {
-                return self.record.acknowledged(&event, sent);
+                return self.record.note_acknowledged(&event, sent);
             }
             if calm.is_some() {
                 // Nobody disturbed Kafka, and it refused: whether it counts cannot be told.
-                return self.record.given_up(&event);
+                return self.record.note_given_up(&event);
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }

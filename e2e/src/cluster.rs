@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 
 use crate::identity::token;
 use crate::process::Process;
@@ -204,7 +204,7 @@ impl Cluster {
         }
         wait::until("three readers", Duration::from_secs(30), || async {
             let asked = reqwest::Client::new().get(format!("{}/load", self.managers[0]));
-            let load = asked.bearer_auth(token("cli", Service::Manager)).send().await.ok()?;
+            let load = asked.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
             let load: serde_json::Value = load.json().await.ok()?;
             (load["readers"].as_array()?.len() == 3).then_some(())
         })

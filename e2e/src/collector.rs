@@ -98,7 +98,7 @@ async fn take_spans(State(taken): State<TakenSpans>, body: Bytes) {
             other => panic!("service.name is {other:?}"),
         };
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            let hex = |bytes: &[u8]| liverank_core::comment::hex(bytes);
+            let hex = |bytes: &[u8]| liverank_core::comment::to_hex(bytes);
             taken.push(Recorded {
                 service: service.clone(),
                 trace: hex(&span.trace_id),

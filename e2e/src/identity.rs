@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use liverank_protocol::access::{Caller, Service};
+use liverank_protocol::access::{CalledService, KnownCaller};
 use liverank_runtime::identity::local::KeyRing;
 
 /// What all keys of these tests follow from: good for nothing else.
@@ -26,9 +26,9 @@ pub fn variable() -> (String, String) {
 }
 
 /// A token of `caller` for `service`, good for an hour.
-pub fn token(caller: &str, service: Service) -> String {
-    let caller: Caller = caller.parse().expect("a caller");
-    let keys = KeyRing::of_secret(TEST_SECRET.as_bytes()).expect("a secret");
+pub fn token(caller: &str, service: CalledService) -> String {
+    let caller: KnownCaller = caller.parse().expect("a caller");
+    let keys = KeyRing::from_secret(TEST_SECRET.as_bytes()).expect("a secret");
     let seconds = liverank_runtime::now_micros() / 1_000_000;
-    keys.source(&caller).expect("any caller's key").sign(service, seconds, 3_600)
+    keys.token_source(&caller).expect("any caller's key").sign_token(service, seconds, 3_600)
 }

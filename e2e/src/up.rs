@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use serde_json::{Value, json};
 
 use crate::identity::token;
@@ -82,7 +82,7 @@ impl Up {
         wait::until("a reader for a video", START_TIMEOUT, registered).await;
         let known = || async {
             let load = up.client.get(format!("{}/load", up.url(Door::Manager)));
-            let load = load.bearer_auth(token("cli", Service::Manager)).send().await.ok()?;
+            let load = load.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
             let load: Value = load.json().await.ok()?;
             (load["readers"].as_array()?.len() == readers).then_some(())
         };

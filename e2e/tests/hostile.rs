@@ -16,7 +16,7 @@ use std::time::Duration;
 use liverank_e2e::identity::token;
 use liverank_e2e::up::{Door, Up};
 use liverank_e2e::wait;
-use liverank_protocol::access::{ENDPOINTS, Service};
+use liverank_protocol::access::{CalledService, ENDPOINTS};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
@@ -61,11 +61,11 @@ const OPEN_TO_VIEWERS: [AttackOutcome; 4] = [Refused, Answered, Refused, Refused
 /// A reader may.
 const OPEN_TO_READERS: [AttackOutcome; 4] = [Refused, Refused, Answered, Refused];
 
-type AttackRow = (Service, &'static str, &'static str, [AttackOutcome; 4]);
+type AttackRow = (CalledService, &'static str, &'static str, [AttackOutcome; 4]);
 
 /// The table: what each attacker gets who asks for what the victim has, or in the victim's name.
 const ATTACK_ROWS: &[AttackRow] = {
-    use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
+    use CalledService::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         (Gateway, "POST", "/interact", CLOSED_TO_ALL),
         // Each item has a status of its own.
@@ -152,14 +152,14 @@ const ATTACK_ROWS: &[AttackRow] = {
     ]
 };
 
-const fn door(service: Service) -> Door {
+const fn door(service: CalledService) -> Door {
     match service {
-        Service::Gateway => Door::Gateway,
-        Service::Websocket => Door::Websocket,
-        Service::Comment => Door::Comment,
-        Service::Reader => Door::Reader,
-        Service::Manager => Door::Manager,
-        Service::Statistics => Door::Statistics,
+        CalledService::Gateway => Door::Gateway,
+        CalledService::Websocket => Door::Websocket,
+        CalledService::Comment => Door::Comment,
+        CalledService::Reader => Door::Reader,
+        CalledService::Manager => Door::Manager,
+        CalledService::Statistics => Door::Statistics,
     }
 }
 
@@ -224,7 +224,7 @@ impl HostileSystem {
         Self { up, client: Client::builder().timeout(TEST_TIMEOUT).build().unwrap(), eve }
     }
 
-    fn credential_of(&self, attacker: AttackerKind, service: Service) -> Option<String> {
+    fn credential_of(&self, attacker: AttackerKind, service: CalledService) -> Option<String> {
         match attacker {
             AttackerKind::Nobody => None,
             AttackerKind::Viewer => Some(self.eve.clone()),
@@ -236,7 +236,7 @@ impl HostileSystem {
     async fn send_as_attacker(
         &self,
         attacker: AttackerKind,
-        service: Service,
+        service: CalledService,
         method: &str,
         path: &str,
     ) -> Response {
@@ -290,7 +290,7 @@ impl HostileSystem {
         // History is everybody's to read at the front door. Who watches what is nobody's, and neither is a key of passes.
         let secrets: &[&str] =
             if is_refused { &[VICTIM_USER, VICTIM_TEXT, PASS_KEY_MEMBER] } else { &[PASS_KEY_MEMBER] };
-        let is_history = *service == Service::Gateway && path.starts_with("/comments/");
+        let is_history = *service == CalledService::Gateway && path.starts_with("/comments/");
         let is_public = is_history || path.starts_with("/videos") || path.contains("api");
         let who: &[&str] = if is_public { &[] } else { &[VICTIM_USER] };
         match secrets.iter().chain(who).find(|secret| text.contains(**secret)) {
@@ -301,7 +301,7 @@ impl HostileSystem {
 
     /// What must be the same afterwards, as somebody sees it who may see all.
     async fn victim_state(&self) -> Value {
-        let cli = token("cli", Service::Manager);
+        let cli = token("cli", CalledService::Manager);
         let look = async |path: &str| {
             let url = format!("{}{path}", self.up.url(Door::Manager));
             self.client.get(url).bearer_auth(&cli).send().await.unwrap().json::<Value>().await.unwrap()

@@ -140,10 +140,10 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
     assert_eq!(up.get(Door::Manager, "/health").await["registeredVideos"], 1);
     let operate = up.get(Door::Gateway, "/operate").await;
     for shown in [&statistics, &operate] {
-        assert!(shown.is_object() && !shown.to_string().contains(canary::ID), "{shown}");
+        assert!(shown.is_object() && !shown.to_string().contains(canary::CANARY_ID), "{shown}");
     }
-    let like = json!({"video_id": canary::ID, "user_id": "mallory", "type": "like"});
-    let comment = json!({"userid": "mallory", "videoid": canary::ID, "comment": "Buy!"});
+    let like = json!({"video_id": canary::CANARY_ID, "user_id": "mallory", "type": "like"});
+    let comment = json!({"userid": "mallory", "videoid": canary::CANARY_ID, "comment": "Buy!"});
     for (path, body, field) in [("/interact", like, "video_id"), ("/comment", comment, "videoid")] {
         let (status, refusal) = up.post(path, &body).await;
         assert_eq!((status, &refusal["field"]), (400, &json!(field)), "{path}: {refusal}");

@@ -2,25 +2,25 @@
 
 use std::sync::LazyLock;
 
-use liverank_comment::parsers::Draft;
+use liverank_comment::parsers::CommentDraft;
 use liverank_core::comment::{MAX_COMMENT_CHARS, check_text};
 use liverank_core::moderation::CommentRules;
-use liverank_core::moderation::folding::Folded;
-use liverank_core::moderation::screening::{Screen, Screened};
+use liverank_core::moderation::folding::FoldedText;
+use liverank_core::moderation::screening::{ScreeningResult, TextScreen};
 use liverank_core::{Metadata, json};
-use liverank_manager::http::read_record;
+use liverank_manager::http::read_heartbeat;
 use liverank_statistics::reports;
 use serde_json::{Map, Value};
 
 use crate::texts::{expect_short, text};
 
 /// Rules of every sort.
-static ALL_RULES_SCREEN: LazyLock<Screen> = LazyLock::new(|| {
+static ALL_RULES_SCREEN: LazyLock<TextScreen> = LazyLock::new(|| {
     let rules = CommentRules::from_json(
         br#"{"links":{"action":"mask","allow":["example.org"]},"words":[{"action":"mask","words":["darn*","*heck","two words"]},
             {"action":"hold","words":["wait"]}],"patterns":[{"action":"mask","pattern":"\\d{3,}"}]}"#,
     );
-    Screen::of(&rules.expect("they are rules")).expect("they can be looked for")
+    TextScreen::compile(&rules.expect("they are rules")).expect("they can be looked for")
 });
 
 fn parse_object(bytes: &[u8]) -> Option<Map<String, Value>> {
@@ -36,26 +36,26 @@ fn parse_object(bytes: &[u8]) -> Option<Map<String, Value>> {
 
 pub(crate) fn comment(bytes: &[u8]) {
     if let Some(body) = parse_object(bytes)
-        && let Err(refusal) = Draft::parse(&body)
+        && let Err(refusal) = CommentDraft::parse(&body)
     {
         expect_short(&refusal);
     }
     // The text itself, too: it is folded and looked through, whatever it is.
     let text = text(bytes);
     let chars = text.chars().count();
-    for folded in [Folded::of(&text), Folded::seen(&text)] {
+    for folded in [FoldedText::fold_by_letters(&text), FoldedText::fold_by_looks(&text)] {
         let all = folded.origins(0..folded.as_str().len());
         assert!(all.end <= chars, "a character that the text does not have");
     }
     if chars > MAX_COMMENT_CHARS {
         return;
     }
-    match ALL_RULES_SCREEN.screen(&text) {
-        Screened::Taken(masked) | Screened::Held(masked, _) => {
+    match ALL_RULES_SCREEN.screen_text(&text) {
+        ScreeningResult::Taken(masked) | ScreeningResult::Held(masked, _) => {
             // What is acknowledged is read from the log.
             assert!(text.is_empty() || check_text("comment", &masked).is_ok(), "{masked}");
         }
-        Screened::Refused(_) => {}
+        ScreeningResult::Refused(_) => {}
     }
 }
 
@@ -67,8 +67,8 @@ pub(crate) fn comment_rules(bytes: &[u8]) {
     let written = serde_json::to_vec(&rules).expect("rules are JSON");
     assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", text(&written));
     // What was taken can be looked for.
-    let screen = Screen::of(&rules).expect("rules that were checked");
-    let _ = screen.screen("some words, https://a.example and \u{202e}more of them 1234");
+    let screen = TextScreen::compile(&rules).expect("rules that were checked");
+    let _ = screen.screen_text("some words, https://a.example and \u{202e}more of them 1234");
 }
 
 pub(crate) fn metadata(bytes: &[u8]) {
@@ -83,13 +83,13 @@ pub(crate) fn metadata(bytes: &[u8]) {
 }
 
 pub(crate) fn heartbeat(bytes: &[u8]) {
-    match read_record(bytes) {
+    match read_heartbeat(bytes) {
         Ok(record) => {
             let written = serde_json::to_vec(&record).expect("a record is JSON");
-            let again = read_record(&written).unwrap_or_else(|problem| panic!("{}", problem.detail()));
+            let again = read_heartbeat(&written).unwrap_or_else(|problem| panic!("{}", problem.detail()));
             assert_eq!(again, record);
             let viewers: u64 = record.videos.iter().map(|held| held.viewers).sum();
-            assert!(viewers <= record.videos.len() as u64 * liverank_core::epoch::MAX_COUNT);
+            assert!(viewers <= record.videos.len() as u64 * liverank_core::epoch::MAX_REPORTED_COUNT);
         }
         Err(problem) => assert!(problem.detail().len() <= 1024, "{:.200}", problem.detail()),
     }
@@ -98,10 +98,10 @@ pub(crate) fn heartbeat(bytes: &[u8]) {
 pub(crate) fn statistics(bytes: &[u8]) {
     let Some(body) = parse_object(bytes) else { return };
     let read = [
-        reports::Comments::parse(&body).map(|report| serde_json::to_vec(&report)),
-        reports::Reader::parse(&body).map(|report| serde_json::to_vec(&report)),
-        reports::Manager::parse(&body).map(|report| serde_json::to_vec(&report)),
-        reports::Client::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::ReceivedCommentReport::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::ReceivedReaderReport::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::ReceivedManagerReport::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::ReceivedClientReport::parse(&body).map(|report| serde_json::to_vec(&report)),
     ];
     for read in read {
         match read {

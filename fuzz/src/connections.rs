@@ -12,12 +12,12 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use liverank_runtime::body::{self, JsonObject, MAX_BODY_BYTES};
-use liverank_runtime::origins::Origins;
-use liverank_runtime::params::Params;
+use liverank_runtime::origins::AllowedOrigins;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::server::proxy_protocol;
-use liverank_runtime::server::{self, Exchange, Hijack};
+use liverank_runtime::server::{self, Hijack, RequestExchange};
 use liverank_runtime::websocket::check_handshake;
 use liverank_runtime::{Problem, ServiceContext};
 use tokio::io::AsyncWriteExt;
@@ -41,14 +41,14 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 pub(crate) fn proxy_protocol(bytes: &[u8]) {
     let mut rest = bytes;
-    if block_on(proxy_protocol::read(&mut rest)).is_err() {
+    if block_on(proxy_protocol::read_header(&mut rest)).is_err() {
         return;
     }
     // Nothing of what follows is read, or matters.
     let (header, followed) = bytes.split_at(bytes.len() - rest.len());
     assert!(header.len() <= 16 + 4096 && rest == followed);
     let mut alone = header;
-    assert!(block_on(proxy_protocol::read(&mut alone)).is_ok() && alone.is_empty());
+    assert!(block_on(proxy_protocol::read_header(&mut alone)).is_ok() && alone.is_empty());
 }
 
 pub(crate) fn gzip(bytes: &[u8]) {
@@ -64,26 +64,26 @@ async fn hijack_echo() -> Response {
     answer.extensions_mut().insert(Hijack::new(|bare| {
         tokio::spawn(async move {
             let Ok(mut socket) = tokio::net::TcpStream::from_std(bare.socket) else { return };
-            let _ = socket.write_all(&bare.head).await;
+            let _ = socket.write_all(&bare.answer_head).await;
             let _ = socket.write_all(b"bare").await;
-            drop(bare.place);
+            drop(bare.slot);
         });
     }));
     answer
 }
 
 async fn echo_body(
-    exchange: Exchange,
-    params: Params,
+    exchange: RequestExchange,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
-    params.only(&["videoid"])?;
+    params.expect_only(&["videoid"])?;
     Ok(format!("{} members from {}", body.len(), exchange.client()).into_response())
 }
 
 async fn websocket_handshake(request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    match check_handshake(&parts, &Origins::default()) {
+    match check_handshake(&parts, &AllowedOrigins::default()) {
         Ok(_) => "a handshake".into_response(),
         Err(refused) => *refused,
     }
@@ -119,7 +119,13 @@ static SERVER_ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
             tell.send(listener.local_addr().expect("it listens")).expect("somebody waits for it");
             let shell = ServiceContext::new(SERVER_TIMEOUT);
-            server::serve(Service::Gateway, listener, server::with_fallbacks(router), &shell).await
+            server::serve_until_shutdown(
+                CalledService::Gateway,
+                listener,
+                server::with_problem_fallbacks(router),
+                &shell,
+            )
+            .await
         })
     };
     std::thread::Builder::new().name(SERVER_THREAD_NAME.to_owned()).spawn(serve).expect("a thread");

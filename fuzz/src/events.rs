@@ -1,6 +1,6 @@
 //! Interactions, as clients post them and as the log keeps them, records of moderation among them.
 
-use liverank_core::event::Unreadable;
+use liverank_core::event::UnreadableRecord;
 use liverank_core::score::Weights;
 use liverank_core::{Interaction, Kind, score};
 use serde_json::Value;
@@ -16,13 +16,13 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 pub(crate) fn event(bytes: &[u8]) {
     let read = match Interaction::from_log(bytes, NOW) {
         Ok(read) => read,
-        Err(Unreadable::Newer { format }) => return assert!(format > 1),
-        Err(Unreadable::Invalid(refusal)) => return expect_short(&refusal),
+        Err(UnreadableRecord::NewerFormat { format }) => return assert!(format > 1),
+        Err(UnreadableRecord::Invalid(refusal)) => return expect_short(&refusal),
     };
     let written = read.to_json();
     assert!(written.len() <= MAX_RECORD_BYTES, "a record of {} bytes", written.len());
     assert_eq!(Interaction::from_log(&written, NOW).as_ref(), Ok(&read), "{}", text(&written));
-    let _ = score::worth(&read, &Weights::default());
+    let _ = score::thousandths_added(&read, &Weights::default());
     // What clients send is read the same, but for what no client may send.
     let sent: Value = serde_json::from_slice(bytes).expect("what was read is JSON");
     let as_sent = Interaction::parse(&sent, NOW);

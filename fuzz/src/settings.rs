@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use liverank_gateway::auth::AuthArgs;
-use liverank_runtime::origins::Origin;
+use liverank_runtime::origins::AllowedOrigin;
 use liverank_runtime::{HttpArgs, config, duration};
 use tempfile::NamedTempFile;
 
@@ -36,7 +36,11 @@ pub(crate) fn file(bytes: &[u8]) {
         file.path().to_string_lossy().into_owned()
     });
     let environment = BTreeMap::from([("LIVERANK_CONFIG".to_owned(), path)]);
-    match config::parse::<FuzzedRole>(FuzzedRole::command(), &[OsString::from("liverank")], &environment) {
+    match config::parse_settings::<FuzzedRole>(
+        FuzzedRole::command(),
+        &[OsString::from("liverank")],
+        &environment,
+    ) {
         Ok(role) => {
             let _ = (role.http.settings(), role.auth.check());
         }
@@ -44,10 +48,10 @@ pub(crate) fn file(bytes: &[u8]) {
     }
     let text = text(bytes);
     let (least, most) = (Duration::from_millis(1), Duration::from_hours(24));
-    if let Ok(read) = duration::between(least, most)(&text) {
+    if let Ok(read) = duration::parser_of_range(least, most)(&text) {
         assert!((least..=most).contains(&read));
     }
-    if let Ok(origin) = text.parse::<Origin>() {
+    if let Ok(origin) = text.parse::<AllowedOrigin>() {
         assert_eq!(origin.to_string().parse().as_ref(), Ok(&origin));
     }
 }

@@ -1,14 +1,14 @@
 //! Short texts in addresses and headers.
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
-use liverank_core::comment::Position;
+use liverank_core::comment::StreamPosition;
 use liverank_core::ids::MAX_ID_BYTES;
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use liverank_core::stream_events::StreamEvents;
 use liverank_core::trace::{self, TraceContext};
 use liverank_core::{CommentId, EventId, Invalid, ReaderId, UserId, VideoId, canary};
 use liverank_gateway::parsers::{cursor_after, read_cursor, without_token};
-use liverank_runtime::params::{Params, TOKEN_PARAMETER, last_event_id as sent_last_event_id};
+use liverank_runtime::params::{QueryParams, TOKEN_PARAMETER, last_event_id as sent_last_event_id};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// The longest reason that a text is refused with: it goes into answers and logs, whatever was sent.
@@ -43,47 +43,47 @@ pub(crate) fn id(bytes: &[u8]) {
     };
     assert!(id.as_str() == text && (1..=MAX_ID_BYTES).contains(&text.len()));
     assert!(!text.chars().any(char::is_control));
-    assert_eq!(canary::named_outside("video_id", &text).is_ok(), text != canary::ID);
+    assert_eq!(canary::parse_outside_id("video_id", &text).is_ok(), text != canary::CANARY_ID);
     let json = serde_json::to_vec(&id).expect("an id is JSON");
     assert_eq!(serde_json::from_slice::<VideoId>(&json).expect("what was written"), id);
     let uri: Uri =
         format!("/p?videoid={}", utf8_percent_encode(&text, NON_ALPHANUMERIC)).parse().expect("a URI");
-    assert_eq!(Params::of(&uri).text("videoid").expect("it is UTF-8"), Some(text.as_str()));
+    assert_eq!(QueryParams::of(&uri).optional_text("videoid").expect("it is UTF-8"), Some(text.as_str()));
 }
 
 pub(crate) fn last_event_id(bytes: &[u8]) {
-    match Position::parse(&text(bytes)) {
-        Ok(position) => assert_eq!(Position::parse(&position.to_string()), Ok(position)),
+    match StreamPosition::parse(&text(bytes)) {
+        Ok(position) => assert_eq!(StreamPosition::parse(&position.to_string()), Ok(position)),
         Err(refusal) => expect_short(&refusal),
     }
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     let headers = HeaderMap::from_iter([(header::HeaderName::from_static("last-event-id"), value)]);
-    let sent = sent_last_event_id(&headers, &Params::default());
+    let sent = sent_last_event_id(&headers, &QueryParams::default());
     assert_eq!(sent.is_some(), !bytes.is_empty());
     assert!(sent.is_none_or(|sent| sent.len() <= 3 * bytes.len()), "each byte is replaced by three at most");
 }
 
 pub(crate) fn query(bytes: &[u8]) {
     let Ok(uri) = Uri::try_from([b"/path?", bytes].concat()) else { return };
-    let params = Params::of(&uri);
+    let params = QueryParams::of(&uri);
     for name in ["videoid", "limit", "last_event_id"] {
         let read = [
-            params.text(name).map(drop),
-            params.required(name).map(drop),
+            params.optional_text(name).map(drop),
+            params.required_text(name).map(drop),
             params
-                .number(name, 1..=1000)
+                .optional_number(name, 1..=1000)
                 .map(|number| assert!(number.is_none_or(|it| (1..=1000).contains(&it)))),
-            params.flag(name).map(drop),
+            params.optional_flag(name).map(drop),
         ];
         read.iter().filter_map(|it| it.as_ref().err()).for_each(expect_short);
     }
-    if let Err(problem) = params.only(&["videoid", "limit"]) {
+    if let Err(problem) = params.expect_only(&["videoid", "limit"]) {
         assert!(problem.detail().len() <= MAX_REASON_BYTES, "{}", problem.detail());
     }
     let _ = sent_last_event_id(&HeaderMap::new(), &params);
     let _ = StreamEvents::parse(params.get("events"));
     // What is passed on to another service has no token, and the rest of it is the same.
-    let without = Params::of(&without_token(&uri).expect("a part of an address is one"));
+    let without = QueryParams::of(&without_token(&uri).expect("a part of an address is one"));
     assert_eq!(without.get(TOKEN_PARAMETER), None);
     for name in ["videoid", "limit"] {
         assert_eq!(without.get(name), params.get(name));
@@ -99,7 +99,7 @@ pub(crate) fn cursor(bytes: &[u8]) {
         }
     };
     let user_id = UserId::parse("owner").expect("an id");
-    let last = Ranked { video_id: read.video_id.clone(), score: read.score, user_id };
+    let last = RankedVideo { video_id: read.video_id.clone(), score: read.score, user_id };
     let again = read_cursor(&cursor_after(&last)).expect("what was written");
     assert_eq!(again.video_id, read.video_id);
     assert_eq!(again.score.to_bits(), read.score.to_bits());
@@ -107,7 +107,9 @@ pub(crate) fn cursor(bytes: &[u8]) {
 
 pub(crate) fn traceparent(bytes: &[u8]) {
     if let Some(read) = TraceContext::parse(bytes) {
-        assert!(bytes.len() <= trace::MAX_BYTES && read.trace != [0; 16] && read.span != [0; 8]);
+        assert!(
+            bytes.len() <= trace::MAX_TRACEPARENT_BYTES && read.trace_id != [0; 16] && read.span_id != [0; 8]
+        );
         assert_eq!(TraceContext::parse(read.to_string().as_bytes()), Some(read));
     }
     if let Ok(read) = serde_json::from_slice::<TraceContext>(bytes) {

@@ -7,10 +7,10 @@ use liverank_core::secret::Secret;
 use liverank_core::viewer_role::ViewerRoles;
 use liverank_core::{UserId, VideoId};
 use liverank_gateway::parsers::read_revoked;
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use liverank_runtime::identity::local::{KeyRing, LocalVerifier};
-use liverank_runtime::identity::sent::{PASS, check_pass};
-use liverank_runtime::identity::{TokenVerifier, seconds};
+use liverank_runtime::identity::sent::{PASS_HEADER, check_pass};
+use liverank_runtime::identity::{TokenVerifier, now_seconds};
 use liverank_runtime::jwt::{self, MAX_TOKEN_BYTES};
 
 use crate::texts::text;
@@ -19,32 +19,36 @@ use crate::texts::text;
 const MAX_REASON_BYTES: usize = 1024;
 
 /// Nobody has this key, so whatever is taken for a token of it is forged.
-static VERIFIER: LazyLock<LocalVerifier> =
-    LazyLock::new(|| KeyRing::random().expect("this machine gives random numbers").verifier());
+static VERIFIER: LazyLock<LocalVerifier> = LazyLock::new(|| {
+    KeyRing::with_random_secret().expect("this machine gives random numbers").token_verifier()
+});
 
 pub(crate) fn token(bytes: &[u8]) {
     let text = text(bytes);
-    match jwt::header(&text) {
+    match jwt::read_header(&text) {
         Ok(header) => assert!(text.len() <= MAX_TOKEN_BYTES && header.crit.is_none()),
         Err(reason) => assert!(reason.len() <= MAX_REASON_BYTES, "{reason:.200}"),
     }
-    let now = seconds();
-    assert!(VERIFIER.verify(&text, Service::Manager, now).is_err(), "a token was taken that nobody signed");
+    let now = now_seconds();
+    assert!(
+        VERIFIER.verify(&text, CalledService::Manager, now).is_err(),
+        "a token was taken that nobody signed"
+    );
     if let Ok(claim) = serde_json::from_slice(bytes) {
         let _ = ViewerRoles::of_claim(Some(&claim));
     }
     let roles = ViewerRoles::of_names(&text);
     assert_eq!(ViewerRoles::of_names(&roles.to_string()), roles);
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
-    let shown = HeaderMap::from_iter([(PASS, value)]);
+    let shown = HeaderMap::from_iter([(PASS_HEADER, value)]);
     let (user, video) = (UserId::parse("ana").expect("an id"), VideoId::parse("cat").expect("an id"));
     let key = Secret::new("nobody knows it");
     assert!(check_pass(&key, &shown, &user, &video, now).is_err(), "a pass was taken that nobody signed");
 }
 
 pub(crate) fn key_set(bytes: &[u8]) {
-    if let Ok(keys) = jwt::key_set(bytes) {
-        assert!((1..=32).contains(&keys.len()) && bytes.len() <= jwt::MAX_SET_BYTES);
+    if let Ok(keys) = jwt::parse_key_set(bytes) {
+        assert!((1..=32).contains(&keys.len()) && bytes.len() <= jwt::MAX_KEY_SET_BYTES);
     }
 }
 

@@ -75,7 +75,7 @@ pub struct RoundOutcome {
     /// For the status.
     pub facts: ReaderFacts,
     /// Readers that are to be asked themselves how many viewers they have.
-    pub ask: Vec<String>,
+    pub readers_to_ask: Vec<String>,
     /// Whether the managers are to be asked for all assignments next time.
     pub detail: bool,
 }
@@ -109,8 +109,16 @@ fn run_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     let phase = UpgradePhase::of(seen, &view, &fleet, memory);
     tales.extend(phase.tell_upgrade_state(seen, &fleet, memory));
     let (wanted, phase) = (&wanted, &phase);
-    change::ReaderChanges { seen, view: &view, wanted, phase, fleet: &mut fleet, memory, tales: &mut tales }
-        .make_all();
+    change::ReaderChanges {
+        round_input: seen,
+        view: &view,
+        wanted_readers: wanted,
+        phase,
+        fleet: &mut fleet,
+        memory,
+        tales: &mut tales,
+    }
+    .make_all();
     let (deletes, overdue) = remove::remove_drained_readers(seen, &view, &fleet, memory, &mut tales);
     remove::tell_overdue(seen, &overdue, memory, &mut tales);
     let mut steps = repeat_unseen_writes(memory, view.trouble.is_none());
@@ -119,17 +127,25 @@ fn run_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     let halted = phase.is_running()
         || view.excess_reconnect_errors(seen.settings.max_reconnect_error_percent).is_some();
     let balanced = balance::plan_balance(seen, &view, memory, halted);
-    let proposals = memory.proposals.values().map(|waiting| waiting.told.clone()).collect();
+    let proposals = memory.proposals.values().map(|waiting| waiting.shown_proposal.clone()).collect();
     steps.extend(balanced.step);
     tales.extend(balanced.tale);
-    let found = RoundFindings { seen, view: &view, fleet: &fleet, wanted, phase, overdue: &overdue, patient };
+    let found = RoundFindings {
+        round_input: seen,
+        view: &view,
+        fleet: &fleet,
+        wanted_readers: wanted,
+        phase,
+        overdue: &overdue,
+        patient,
+    };
     let asked = seen.readers.iter().filter(|reader| reader.drain.is_some() && !reader.deleting);
     RoundOutcome {
         steps,
         decisions: decision::into_decisions(tales, seen, found.numbers()),
         proposals,
         facts: found.facts(),
-        ask: asked.map(|reader| reader.name.clone()).collect(),
+        readers_to_ask: asked.map(|reader| reader.name.clone()).collect(),
         detail: balanced.detail,
     }
 }
@@ -169,14 +185,22 @@ fn remove_all_readers(
     let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.with_chosen(chosen)] };
     let wanted = WantedReaders { readers: 0, decision: None, tale: None, fallback: false };
     let (phase, overdue) = (&UpgradePhase::Done, &Vec::new());
-    let found = RoundFindings { seen, view, fleet, wanted: &wanted, phase, overdue, patient: false };
+    let found = RoundFindings {
+        round_input: seen,
+        view,
+        fleet,
+        wanted_readers: &wanted,
+        phase,
+        overdue,
+        patient: false,
+    };
     let decisions = decision::into_decisions(tales, seen, found.numbers());
     RoundOutcome {
         steps,
         decisions,
         proposals: Vec::new(),
         facts: found.facts(),
-        ask: Vec::new(),
+        readers_to_ask: Vec::new(),
         detail: false,
     }
 }
@@ -204,22 +228,22 @@ fn tell_load_trouble(
 ) -> bool {
     const LOAD_TOPIC: &str = "load";
     let is = view.trouble.is_some();
-    let since = match memory.trouble {
+    let since = match memory.load_trouble {
         Some((was, since)) if was == is => since,
         _ => seen.now,
     };
-    memory.trouble = Some((is, since));
+    memory.load_trouble = Some((is, since));
     let patient = seen.now - since.max(memory.born) > seen.settings.load_max_age_ms;
     match &view.trouble {
         Some(trouble) if patient => {
             let words = format!("{}: no reader is taken away and nobody is moved", trouble.describe());
             let tale = DecisionEvent::new(Action::Hold, words).with_bound_by([trouble.reason().to_owned()]);
-            if memory.told.is_news(seen.now, LOAD_TOPIC, Some((trouble.reason(), &tale))) {
+            if memory.announced_states.is_news(seen.now, LOAD_TOPIC, Some((trouble.reason(), &tale))) {
                 tales.push(tale);
             }
         }
-        None if patient && memory.told.last_state(LOAD_TOPIC).is_some() => {
-            memory.told.note_state(seen.now, LOAD_TOPIC, None);
+        None if patient && memory.announced_states.last_state(LOAD_TOPIC).is_some() => {
+            memory.announced_states.note_state(seen.now, LOAD_TOPIC, None);
             tales.push(DecisionEvent::new(Action::Resume, "the managers say what load there is again"));
         }
         _ => {}

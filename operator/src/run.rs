@@ -55,10 +55,10 @@ use anyhow::Context;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::DynamicResourceScope;
 use kube::{Api, Client, Config, Resource};
-use liverank_runtime::peer::Peers;
-use liverank_runtime::process::Process;
+use liverank_runtime::peer::PeerClient;
+use liverank_runtime::process::ProcessRuntime;
 use liverank_runtime::telemetry::LogArgs;
-use liverank_runtime::tls::Tls;
+use liverank_runtime::tls::ProcessTls;
 use liverank_runtime::{HttpSettings, ServiceContext, Tasks, admin, server, telemetry};
 use tokio::net::TcpListener;
 
@@ -90,25 +90,25 @@ impl Args {
     pub fn main(self) -> anyhow::Result<ExitCode> {
         // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
         let log = format!("kube_client=off,{}", self.log.log);
-        telemetry::init(&LogArgs { log, ..self.log.clone() });
-        let process = Process {
-            drain: STOP_TIMEOUT,
-            late: Duration::ZERO,
-            threads: Some(WORKER_THREADS),
+        telemetry::init_logging(&LogArgs { log, ..self.log.clone() });
+        let process = ProcessRuntime {
+            drain_time: STOP_TIMEOUT,
+            late_end_time: Duration::ZERO,
+            thread_count: Some(WORKER_THREADS),
             catches_panics: || false,
         };
-        let Tls { admin, reloading, .. } = self.tls()?;
+        let ProcessTls { admin_tls: admin, file_reloading: reloading, .. } = self.tls()?;
         let main = move |shell: ServiceContext| async move {
             // What is set is judged before a port is taken: an error must name what is wrong, not what is in the way.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
             let client = Client::try_from(config)?;
-            let listener = server::bind(self.admin_listen, "the operator's admin port").await?;
+            let listener = server::bind_listener(self.admin_listen, "the operator's admin port").await?;
             let metrics = shell.metrics.clone();
             let http = HttpSettings { admin_tls: admin, ..HttpSettings::default() };
-            let running = run(self, client, listener, ServiceContext { http, ..shell });
+            let running = run(self, client, listener, ServiceContext { http_settings: http, ..shell });
             tokio::select! {
                 ended = Box::pin(running) => ended,
-                never = reloading.keep(&metrics) => match never {},
+                never = reloading.reload_forever(&metrics) => match never {},
             }
         };
         process.run(main).map(|()| ExitCode::SUCCESS)
@@ -155,7 +155,7 @@ pub async fn run(
         tokens,
         keys: Arc::clone(&keys),
         templates: args.templates(),
-        peers: (Peers::default(), AnswerBudget::default()),
+        peers: (PeerClient::default(), AnswerBudget::default()),
         newest: args.builder_revision.unwrap_or(build::CURRENT_REVISION),
         class: args.operator_class.clone(),
         operator: OperatorFacts {
@@ -183,7 +183,7 @@ pub async fn run(
     tasks.spawn("admin_port", async move { drop(admin::run(admin, served).await) });
 
     let leading = lead_shards(candidates, &world, &identity, &shell);
-    Box::pin(tasks.alongside(leading)).await
+    Box::pin(tasks.run_alongside(leading)).await
 }
 
 /// Leads each shard while it is this process's turn, until the shell's shutdown.
@@ -199,7 +199,7 @@ async fn lead_shards(
         async move {
             let lead = |held: Held, over| {
                 let office = Leadership {
-                    held,
+                    held_lease: held,
                     shard: candidate.shard(),
                     identity: identity.clone(),
                     candidate: candidate.clone(),
@@ -216,13 +216,13 @@ async fn lead_shards(
 
 /// Ready when all watches have listed once; not any more when the process is on its way out.
 async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shell: ServiceContext) {
-    shell.health.starting("watches");
+    shell.health.note_starting("watches");
     fleet::wait_until_filled(&world).await;
     spread.note_ready();
-    shell.health.started("watches");
+    shell.health.note_started("watches");
     tracing::info!("all watches are filled");
     shell.shutdown.cancelled().await;
-    shell.health.draining();
+    shell.health.note_draining();
     std::future::pending::<()>().await;
 }
 

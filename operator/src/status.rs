@@ -136,14 +136,14 @@ pub fn is_different(before: &RankingClusterStatus, after: &RankingClusterStatus)
 
 /// Whether something is so, why, and in words.
 struct ConditionValue {
-    so: bool,
+    is_true: bool,
     reason: String,
     message: String,
 }
 
 impl ConditionValue {
     fn new(so: bool, reason: &str, message: impl Into<String>) -> Self {
-        Self { so, reason: reason.to_owned(), message: shorten_message(message.into()) }
+        Self { is_true: so, reason: reason.to_owned(), message: shorten_message(message.into()) }
     }
 }
 
@@ -162,7 +162,7 @@ fn condition(
     kind: &str,
     said: ConditionValue,
 ) -> Condition {
-    let status = if said.so { "True" } else { "False" };
+    let status = if said.is_true { "True" } else { "False" };
     let old = before.conditions.iter().find(|it| it.type_ == kind && it.status == status);
     Condition {
         type_: kind.to_owned(),

@@ -118,7 +118,7 @@ fn check_time_zones(spec: &RankingClusterSpec, problems: &mut ProblemList) {
 /// The operator knows managers by them.
 fn check_ca_bundles(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let Some(tls) = &spec.tls else { return };
-    if let Err(error) = PeerTls::trusting(&tls.internal.ca_bundle, None) {
+    if let Err(error) = PeerTls::trusting_authorities(&tls.internal.ca_bundle, None) {
         problems.add("spec.tls.internal.caBundle", format!("{error:#}"));
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use liverank_runtime::{PeerTls, Peers};
+use liverank_runtime::{PeerClient, PeerTls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Url;
 
@@ -33,7 +33,7 @@ fn write_certificate(directory: &Path) -> PeerTls {
         CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     fs::write(directory.join("tls.key"), key.serialize_pem()).unwrap();
     fs::write(directory.join("tls.crt"), shown.pem()).unwrap();
-    PeerTls::trusting(&pem, None).unwrap()
+    PeerTls::trusting_authorities(&pem, None).unwrap()
 }
 
 struct RunningOperator(Child);
@@ -64,7 +64,7 @@ async fn livez_trusting(trusted: &PeerTls, port: u16) -> String {
     let begun = Instant::now();
     loop {
         // A new client each time: it must not go on with an open connection.
-        match Peers::over(trusted).client().get(url.clone()).send().await {
+        match PeerClient::over_tls(trusted).client().get(url.clone()).send().await {
             Ok(answer) => return answer.text().await.unwrap(),
             Err(error) => assert!(begun.elapsed() < TIMEOUT, "{error:?}"),
         }

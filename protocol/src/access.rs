@@ -11,7 +11,7 @@ use crate::roles;
 
 /// What a caller is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
-pub enum Role {
+pub enum CallerRole {
     /// The front door.
     Gateway,
     /// Counts the log.
@@ -32,7 +32,7 @@ pub enum Role {
     Cli,
 }
 
-impl Role {
+impl CallerRole {
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
@@ -53,7 +53,7 @@ impl Role {
 }
 
 /// Each process calls others as what it is.
-impl From<roles::Role> for Role {
+impl From<roles::Role> for CallerRole {
     fn from(role: roles::Role) -> Self {
         match role {
             roles::Role::Gateway => Self::Gateway,
@@ -67,7 +67,7 @@ impl From<roles::Role> for Role {
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for CallerRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -75,24 +75,24 @@ impl fmt::Display for Role {
 
 /// Who asks: `gateway`, `operator`, `reader/reader-1`. A reader always says which one it is; no other role does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Caller {
-    role: Role,
+pub struct KnownCaller {
+    role: CallerRole,
     reader: Option<ReaderId>,
 }
 
-impl Caller {
-    /// A caller of a role that is not [`Role::Reader`]; `None` for that one, which needs a name.
-    pub fn of(role: Role) -> Option<Self> {
-        (role != Role::Reader).then_some(Self { role, reader: None })
+impl KnownCaller {
+    /// A caller of a role that is not [`CallerRole::Reader`]; `None` for that one, which needs a name.
+    pub fn of(role: CallerRole) -> Option<Self> {
+        (role != CallerRole::Reader).then_some(Self { role, reader: None })
     }
 
     /// The reader of this name.
     pub const fn reader(id: ReaderId) -> Self {
-        Self { role: Role::Reader, reader: Some(id) }
+        Self { role: CallerRole::Reader, reader: Some(id) }
     }
 
     /// Its role.
-    pub const fn role(&self) -> Role {
+    pub const fn role(&self) -> CallerRole {
         self.role
     }
 
@@ -102,7 +102,7 @@ impl Caller {
     }
 }
 
-impl fmt::Display for Caller {
+impl fmt::Display for KnownCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reader {
             Some(reader) => write!(f, "reader/{reader}"),
@@ -113,31 +113,34 @@ impl fmt::Display for Caller {
 
 /// A text that names no caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoCaller;
+pub struct UnknownCaller;
 
-impl fmt::Display for NoCaller {
+impl fmt::Display for UnknownCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("must be reader/<id> or one of")?;
-        Role::ALL.iter().filter(|role| **role != Role::Reader).try_for_each(|role| write!(f, " {role}"))
+        CallerRole::ALL
+            .iter()
+            .filter(|role| **role != CallerRole::Reader)
+            .try_for_each(|role| write!(f, " {role}"))
     }
 }
 
-impl std::error::Error for NoCaller {}
+impl std::error::Error for UnknownCaller {}
 
-impl FromStr for Caller {
-    type Err = NoCaller;
+impl FromStr for KnownCaller {
+    type Err = UnknownCaller;
 
-    fn from_str(text: &str) -> Result<Self, NoCaller> {
+    fn from_str(text: &str) -> Result<Self, UnknownCaller> {
         if let Some(reader) = text.strip_prefix("reader/") {
-            return ReaderId::parse(reader).map(Self::reader).map_err(|_| NoCaller);
+            return ReaderId::parse(reader).map(Self::reader).map_err(|_| UnknownCaller);
         }
-        Role::ALL.into_iter().find(|role| role.name() == text).and_then(Self::of).ok_or(NoCaller)
+        CallerRole::ALL.into_iter().find(|role| role.name() == text).and_then(Self::of).ok_or(UnknownCaller)
     }
 }
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Service {
+pub enum CalledService {
     /// The front door.
     Gateway,
     /// Pushes ranked lists.
@@ -152,7 +155,7 @@ pub enum Service {
     Statistics,
 }
 
-impl Service {
+impl CalledService {
     /// Its name in the audience of tokens.
     pub const fn name(self) -> &'static str {
         match self {
@@ -180,9 +183,9 @@ pub enum Access {
     /// that they speak for. A gateway shows its token; a reader, a pass that is good there alone.
     Viewers,
     /// Anybody gets an answer; these roles get all of it.
-    Partly(&'static [Role]),
+    Partly(&'static [CallerRole]),
     /// These roles, by a token for this service.
-    Roles(&'static [Role]),
+    Roles(&'static [CallerRole]),
     /// The managers, by the ticket that this reader gave them in its heartbeat. It is good at this reader only, so that
     /// nothing of worth is lost where a reader is not what it says.
     Ticket,
@@ -192,7 +195,7 @@ pub enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// Who answers.
-    pub service: Service,
+    pub service: CalledService,
     /// `GET`, `POST` or `DELETE`.
     pub method: &'static str,
     /// Its path, as the router writes it.
@@ -202,7 +205,7 @@ pub struct Endpoint {
 }
 
 const fn endpoint_row(
-    service: Service,
+    service: CalledService,
     method: &'static str,
     path: &'static str,
     access: Access,
@@ -211,14 +214,14 @@ const fn endpoint_row(
 }
 
 /// Who reads what a planner reads.
-const PLANNER_READERS: Access = Access::Roles(&[Role::Operator, Role::Cli]);
+const PLANNER_READERS: Access = Access::Roles(&[CallerRole::Operator, CallerRole::Cli]);
 /// Who gives orders.
-const ORDER_GIVERS: Access = Access::Roles(&[Role::Operator]);
+const ORDER_GIVERS: Access = Access::Roles(&[CallerRole::Operator]);
 
 /// The table.
 pub const ENDPOINTS: &[Endpoint] = {
     use Access::{Moderator, Operators, Partly, Public, Roles, Ticket, Viewers};
-    use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
+    use CalledService::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         endpoint_row(Gateway, "POST", "/interact", Public),
         endpoint_row(Gateway, "POST", "/interactions", Public),
@@ -285,26 +288,41 @@ pub const ENDPOINTS: &[Endpoint] = {
         endpoint_row(Manager, "POST", "/register", Public),
         endpoint_row(Manager, "GET", "/resolve/{videoid}", Public),
         endpoint_row(Manager, "GET", "/health", Public),
-        endpoint_row(Manager, "POST", "/route", Roles(&[Role::Gateway, Role::Reader])),
+        endpoint_row(Manager, "POST", "/route", Roles(&[CallerRole::Gateway, CallerRole::Reader])),
         endpoint_row(
             Manager,
             "GET",
             "/viewers/{videoid}",
-            Roles(&[Role::Gateway, Role::Operator, Role::Cli]),
+            Roles(&[CallerRole::Gateway, CallerRole::Operator, CallerRole::Cli]),
         ),
-        endpoint_row(Manager, "POST", "/viewers", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
-        endpoint_row(Manager, "POST", "/heartbeat", Roles(&[Role::Reader])),
+        endpoint_row(
+            Manager,
+            "POST",
+            "/viewers",
+            Roles(&[CallerRole::Gateway, CallerRole::Operator, CallerRole::Cli]),
+        ),
+        endpoint_row(Manager, "POST", "/heartbeat", Roles(&[CallerRole::Reader])),
         endpoint_row(Manager, "GET", "/load", PLANNER_READERS),
         endpoint_row(Manager, "GET", "/moves", PLANNER_READERS),
         endpoint_row(Manager, "GET", "/cordons", PLANNER_READERS),
         endpoint_row(Manager, "GET", "/plan", PLANNER_READERS),
         // How many watch what, and never who: the front door shows it to those who look after the system.
-        endpoint_row(Manager, "GET", "/overview", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
-        endpoint_row(Manager, "POST", "/what-if", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        endpoint_row(
+            Manager,
+            "GET",
+            "/overview",
+            Roles(&[CallerRole::Gateway, CallerRole::Operator, CallerRole::Cli]),
+        ),
+        endpoint_row(
+            Manager,
+            "POST",
+            "/what-if",
+            Roles(&[CallerRole::Gateway, CallerRole::Operator, CallerRole::Cli]),
+        ),
         endpoint_row(Manager, "POST", "/term", ORDER_GIVERS),
         endpoint_row(Manager, "POST", "/moves", ORDER_GIVERS),
         endpoint_row(Manager, "POST", "/cordons", ORDER_GIVERS),
-        endpoint_row(Statistics, "GET", "/statistics", Partly(&[Role::Operator, Role::Cli])),
+        endpoint_row(Statistics, "GET", "/statistics", Partly(&[CallerRole::Operator, CallerRole::Cli])),
         endpoint_row(Statistics, "POST", "/comment-api-statistics", Public),
         endpoint_row(Statistics, "POST", "/reader-api-statistics", Public),
         endpoint_row(Statistics, "POST", "/reader-api-manager-statistics", Public),
@@ -314,7 +332,7 @@ pub const ENDPOINTS: &[Endpoint] = {
 };
 
 /// The endpoints of a service.
-pub fn endpoints(service: Service) -> impl Iterator<Item = &'static Endpoint> {
+pub fn endpoints_of(service: CalledService) -> impl Iterator<Item = &'static Endpoint> {
     ENDPOINTS.iter().filter(move |endpoint| endpoint.service == service)
 }
 
@@ -325,25 +343,27 @@ mod tests {
     #[test]
     fn every_process_of_the_table_of_roles_is_a_caller_and_every_one_with_a_port_a_service() {
         for role in roles::Role::ALL {
-            assert_eq!(Role::from(role).name(), role.name());
+            assert_eq!(CallerRole::from(role).name(), role.name());
         }
         let answers = |role: &roles::Role| ENDPOINTS.iter().any(|row| row.service.name() == role.name());
         for role in roles::Role::ALL {
             assert_eq!(answers(&role), role.port().is_some(), "{}", role.name());
         }
-        let others =
-            Role::ALL.into_iter().filter(|role| roles::Role::ALL.iter().all(|it| Role::from(*it) != *role));
-        assert_eq!(others.collect::<Vec<_>>(), [Role::Operator, Role::Cli]);
+        let others = CallerRole::ALL
+            .into_iter()
+            .filter(|role| roles::Role::ALL.iter().all(|it| CallerRole::from(*it) != *role));
+        assert_eq!(others.collect::<Vec<_>>(), [CallerRole::Operator, CallerRole::Cli]);
     }
 
     #[test]
     fn callers_round_trip() {
-        for role in Role::ALL {
-            let caller = Caller::of(role).unwrap_or_else(|| Caller::reader(ReaderId::parse("r/1").unwrap()));
+        for role in CallerRole::ALL {
+            let caller =
+                KnownCaller::of(role).unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r/1").unwrap()));
             assert_eq!(caller.to_string().parse(), Ok(caller.clone()));
         }
         for wrong in ["", "reader", "reader/", "Gateway", "gateway/1", "anybody"] {
-            assert_eq!(wrong.parse::<Caller>(), Err(NoCaller), "{wrong}");
+            assert_eq!(wrong.parse::<KnownCaller>(), Err(UnknownCaller), "{wrong}");
         }
     }
 
@@ -366,7 +386,7 @@ mod tests {
         let opened: Vec<&str> = ENDPOINTS
             .iter()
             .filter(
-                |endpoint| matches!(endpoint.access, Access::Roles(roles) if roles.contains(&Role::Reader)),
+                |endpoint| matches!(endpoint.access, Access::Roles(roles) if roles.contains(&CallerRole::Reader)),
             )
             .map(|endpoint| endpoint.path)
             .collect();
@@ -378,10 +398,10 @@ mod tests {
         let for_viewers =
             |access: Access| matches!(access, Access::Public | Access::Moderator | Access::Operators);
         assert!(ENDPOINTS.iter().all(|endpoint| {
-            let at_the_gateway = endpoint.service == Service::Gateway;
+            let at_the_gateway = endpoint.service == CalledService::Gateway;
             for_viewers(endpoint.access) || !at_the_gateway
         }));
-        let elsewhere = ENDPOINTS.iter().filter(|endpoint| endpoint.service != Service::Gateway);
+        let elsewhere = ENDPOINTS.iter().filter(|endpoint| endpoint.service != CalledService::Gateway);
         let persons = [Access::Moderator, Access::Operators];
         assert!(!elsewhere.clone().any(|endpoint| persons.contains(&endpoint.access)));
     }

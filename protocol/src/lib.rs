@@ -6,7 +6,7 @@
 pub mod access;
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{Closing, HandOver, Lease, Share};
+use liverank_core::handover::{CordonLevel, HandOver, PlannerLease, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct HeartbeatAnswer {
 
 /// Body of a reader's `POST /warm`: it is to hold the video ready, for its viewers will be sent there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warm {
+pub struct WarmRequest {
     /// The video.
     pub videoid: VideoId,
     /// What is in force for it now; 0 for nothing.
@@ -82,7 +82,7 @@ pub struct Warm {
 
 /// Answer of a reader's `POST /warm`, given when the video's ring stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warmed {
+pub struct WarmAnswer {
     /// The video.
     pub videoid: VideoId,
     /// Where the ring ends: `numbering-seq`; absent where there is no comment yet.
@@ -92,7 +92,7 @@ pub struct Warmed {
 
 /// Answer of the manager's `GET /viewers/{videoid}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Viewers {
+pub struct ViewersAnswer {
     /// The video.
     pub videoid: VideoId,
     /// Viewers connected now, as last reported by live readers.
@@ -100,25 +100,25 @@ pub struct Viewers {
 }
 
 /// Videos in one [`ViewersRequest`]: a page of a list.
-pub const MAX_VIEWERS_ASKED: usize = 1000;
+pub const MAX_VIDEOS_PER_VIEWERS_REQUEST: usize = 1000;
 
 /// Body of the manager's `POST /viewers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewersRequest {
-    /// The videos, at most [`MAX_VIEWERS_ASKED`].
+    /// The videos, at most [`MAX_VIDEOS_PER_VIEWERS_REQUEST`].
     pub videos: Vec<VideoId>,
 }
 
 /// Answer of the manager's `POST /viewers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ViewersOfMany {
+pub struct ViewersOfVideos {
     /// Viewers connected now, as last reported by live readers, in the order of the question.
     pub viewers: Vec<u64>,
 }
 
 /// Answer of the manager's `GET /load`: what a planner looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Load {
+pub struct ClusterLoad {
     /// Every reader known.
     pub readers: Vec<ReaderState>,
     /// Videos assigned.
@@ -145,12 +145,12 @@ pub struct Load {
     pub cordons: Vec<CordonRequest>,
     /// Viewers who asked where to go and could not be sent to a reader that takes them; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unserved: Option<Unserved>,
+    pub unserved: Option<UnservedRequests>,
 }
 
 /// Viewers without a reader, as a manager sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unserved {
+pub struct UnservedRequests {
     /// Requests of the last ten seconds that no reader could be named for.
     pub requests: u64,
     /// Milliseconds since the first of them; pauses of less than ten seconds count.
@@ -172,7 +172,7 @@ pub struct ReaderState {
     pub state: MaybeUnknown<ReaderStatus>,
     /// How a planner closed it; absent where it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cordon: Option<MaybeUnknown<Closing>>,
+    pub cordon: Option<MaybeUnknown<CordonLevel>>,
     /// Milliseconds since its last heartbeat, by the manager's clock.
     pub silent_ms: u64,
     /// Whether its report is new enough to plan by.
@@ -210,7 +210,7 @@ pub struct VideoState {
     /// What an order has to expect.
     pub epoch: u64,
     /// Its readers and their shares.
-    pub readers: Vec<Share>,
+    pub readers: Vec<ReaderShare>,
     /// Viewers, at its readers and at those that still hand them over.
     pub viewers: u64,
     /// Milliseconds since this manager saw the assignment change.
@@ -228,7 +228,7 @@ pub struct TermState {
     pub holder: String,
     /// The lease shown last; absent where nobody has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
+    pub lease: Option<PlannerLease>,
 }
 
 /// Body of the manager's `POST /term`.
@@ -244,7 +244,7 @@ pub struct TermRequest {
     pub renew: Option<u64>,
     /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
     /// lease.
-    pub lease: Lease,
+    pub lease: PlannerLease,
 }
 
 /// Body of the manager's `POST /moves`.
@@ -253,7 +253,7 @@ pub struct MovesRequest {
     /// The planner's term.
     pub term: u64,
     /// The lease by which it may plan.
-    pub lease: Lease,
+    pub lease: PlannerLease,
     /// What is to be changed.
     pub moves: Vec<MoveRequest>,
 }
@@ -266,7 +266,7 @@ pub struct MoveRequest {
     /// The epoch that the planner takes to be in force.
     pub expected: u64,
     /// Who is to serve it.
-    pub readers: Vec<Share>,
+    pub readers: Vec<ReaderShare>,
     /// Why, in the planner's words.
     #[serde(default)]
     pub why: String,
@@ -292,7 +292,7 @@ pub struct MoveAnswer {
 
 /// Answer of the manager's `GET /moves`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moves {
+pub struct MovesAnswer {
     /// The moves that this manager carries out or has carried out lately, latest first.
     pub moves: Vec<MoveState>,
     /// Viewers that are to be handed over and still are where they were, over all managers' moves.
@@ -361,9 +361,9 @@ pub struct MoveState {
     /// How it stands.
     pub state: MaybeUnknown<MovePhase>,
     /// Who served it before.
-    pub from: Vec<Share>,
+    pub from: Vec<ReaderShare>,
     /// Who is to serve it.
-    pub to: Vec<Share>,
+    pub to: Vec<ReaderShare>,
     /// The epoch it was ordered on, then the one it is in force under.
     pub epoch: u64,
     /// Viewers to be moved at its start.
@@ -390,7 +390,7 @@ pub struct CordonsRequest {
     /// The planner's term.
     pub term: u64,
     /// The lease by which it may plan.
-    pub lease: Lease,
+    pub lease: PlannerLease,
     /// What is to be changed.
     pub cordons: Vec<CordonRequest>,
 }
@@ -402,7 +402,7 @@ pub struct CordonRequest {
     pub reader: ReaderId,
     /// How it is closed; absent or null: it is open again.
     #[serde(default)]
-    pub cordon: Option<MaybeUnknown<Closing>>,
+    pub cordon: Option<MaybeUnknown<CordonLevel>>,
     /// Why, in the planner's words.
     #[serde(default)]
     pub why: String,
@@ -410,7 +410,7 @@ pub struct CordonRequest {
 
 /// Answer of the manager's `GET` and `POST /cordons`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cordons {
+pub struct CordonsAnswer {
     /// Closed readers.
     pub cordons: Vec<CordonRequest>,
 }

@@ -108,9 +108,9 @@ impl Role {
 
 /// A released version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u16, pub u16, pub u16);
+pub struct ReleaseVersion(pub u16, pub u16, pub u16);
 
-impl Version {
+impl ReleaseVersion {
     /// The version that an image's tag names (`…:0.1.0`, `…:v0.1.0`, `…:0.1.0-debug`); `None` for any other tag, a digest
     /// or no tag: then nobody knows.
     pub fn of_image(image: &str) -> Option<Self> {
@@ -125,7 +125,7 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for ReleaseVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
@@ -139,10 +139,10 @@ pub struct Setting {
     /// The roles that it is written for.
     pub roles: &'static [Role],
     /// The first version that knows it: an older one would refuse it.
-    pub since: Version,
+    pub since: ReleaseVersion,
 }
 
-const FIRST: Version = Version(0, 1, 0);
+const FIRST: ReleaseVersion = ReleaseVersion(0, 1, 0);
 
 const fn first(name: &'static str, roles: &'static [Role]) -> Setting {
     Setting { name, roles, since: FIRST }
@@ -226,18 +226,18 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// The table's entry for a role's setting.
-pub fn setting(role: Role, name: &str) -> Option<&'static Setting> {
+pub fn find_setting(role: Role, name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name && setting.roles.contains(&role))
 }
 
 /// Whether a process of `version` takes this setting. Where the version is not known, as the newest one.
-pub fn takes(role: Role, name: &str, version: Option<Version>) -> bool {
-    let Some((setting, version)) = setting(role, name).zip(version) else { return true };
+pub fn takes_setting(role: Role, name: &str, version: Option<ReleaseVersion>) -> bool {
+    let Some((setting, version)) = find_setting(role, name).zip(version) else { return true };
     version >= setting.since
 }
 
 /// The text of `docs/roles.md`.
-pub fn document() -> String {
+pub fn roles_document() -> String {
     let mut text = String::from(
         "# Roles and their settings\n\n\
          Made from the table in [protocol/src/roles.rs](../protocol/src/roles.rs), which the command line, the operator,\n\
@@ -284,16 +284,16 @@ mod tests {
             }
         }
         for role in Role::ALL {
-            assert_eq!(setting(role, "listen").is_some(), role.port().is_some(), "{}", role.name());
+            assert_eq!(find_setting(role, "listen").is_some(), role.port().is_some(), "{}", role.name());
         }
     }
 
     #[test]
     fn the_version_of_an_image_is_read_from_its_tag() {
         for (image, version) in [
-            ("liverank:0.1.0", Some(Version(0, 1, 0))),
-            ("registry.example.org:5000/tv/liverank:v1.12.3", Some(Version(1, 12, 3))),
-            ("liverank:0.2.0-debug@sha256:00", Some(Version(0, 2, 0))),
+            ("liverank:0.1.0", Some(ReleaseVersion(0, 1, 0))),
+            ("registry.example.org:5000/tv/liverank:v1.12.3", Some(ReleaseVersion(1, 12, 3))),
+            ("liverank:0.2.0-debug@sha256:00", Some(ReleaseVersion(0, 2, 0))),
             ("liverank", None),
             ("registry.example.org:5000/liverank", None),
             ("liverank:dev", None),
@@ -301,14 +301,17 @@ mod tests {
             ("liverank:1.2.3.4", None),
             ("liverank@sha256:00", None),
         ] {
-            assert_eq!(Version::of_image(image), version, "{image}");
+            assert_eq!(ReleaseVersion::of_image(image), version, "{image}");
         }
     }
 
     #[test]
     fn an_older_process_is_given_what_it_knows() {
-        assert!(takes(Role::Reader, "capacity", Some(Version(0, 1, 0))));
-        assert!(!takes(Role::Reader, "capacity", Some(Version(0, 0, 9))));
-        assert!(takes(Role::Reader, "capacity", None), "an image without a version counts as the newest");
+        assert!(takes_setting(Role::Reader, "capacity", Some(ReleaseVersion(0, 1, 0))));
+        assert!(!takes_setting(Role::Reader, "capacity", Some(ReleaseVersion(0, 0, 9))));
+        assert!(
+            takes_setting(Role::Reader, "capacity", None),
+            "an image without a version counts as the newest"
+        );
     }
 }

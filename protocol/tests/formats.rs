@@ -9,14 +9,14 @@ use std::fmt::Debug;
 
 use fixtures::{Format, check};
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{Closing, HandOver, Lease, Share};
+use liverank_core::handover::{CordonLevel, HandOver, PlannerLease, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{
-    CommentReport, CordonRequest, Cordons, CordonsRequest, HeartbeatAnswer, Load, ManagerReport, MoveAnswer,
-    MovePhase, MoveRequest, MoveState, Moves, MovesRequest, OrderedBy, ReaderReport, ReaderState, Route,
-    RouteReader, TermRequest, TermState, Unserved, VideoState, Viewers, ViewersOfMany, ViewersRequest, Warm,
-    Warmed,
+    ClusterLoad, CommentReport, CordonRequest, CordonsAnswer, CordonsRequest, HeartbeatAnswer, ManagerReport,
+    MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderReport,
+    ReaderState, Route, RouteReader, TermRequest, TermState, UnservedRequests, VideoState, ViewersAnswer,
+    ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,12 +39,12 @@ fn reader(name: &str) -> ReaderId {
     ReaderId::parse(name).expect("an id")
 }
 
-fn share() -> Share {
-    Share { reader: reader("reader-1"), weight: 2 }
+fn share() -> ReaderShare {
+    ReaderShare { reader: reader("reader-1"), weight: 2 }
 }
 
-fn lease() -> Lease {
-    Lease { uid: "5e2c".to_owned(), transitions: 4 }
+fn lease() -> PlannerLease {
+    PlannerLease { uid: "5e2c".to_owned(), transitions: 4 }
 }
 
 fn secret() -> Secret {
@@ -54,7 +54,7 @@ fn secret() -> Secret {
 fn cordon() -> CordonRequest {
     CordonRequest {
         reader: reader("reader-2"),
-        cordon: Some(Closing::Draining.into()),
+        cordon: Some(CordonLevel::Draining.into()),
         why: "upgrade".to_owned(),
     }
 }
@@ -75,11 +75,11 @@ fn route_and_heartbeat_messages_have_fixtures() {
     let (viewers_elsewhere, room_elsewhere) = (vec![(video(), 12)], Some(340));
     let answer = HeartbeatAnswer { hand_over: vec![hand_over], viewers_elsewhere, room_elsewhere };
     check_message("heartbeat-answer", &answer);
-    check_message("warm", &Warm { videoid: video(), epoch: 7 });
-    check_message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });
-    check_message("viewers", &Viewers { videoid: video(), viewers: 12 });
+    check_message("warm", &WarmRequest { videoid: video(), epoch: 7 });
+    check_message("warmed", &WarmAnswer { videoid: video(), head: Some("abc-12".to_owned()) });
+    check_message("viewers", &ViewersAnswer { videoid: video(), viewers: 12 });
     check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
-    check_message("viewers-of-many", &ViewersOfMany { viewers: vec![12] });
+    check_message("viewers-of-many", &ViewersOfVideos { viewers: vec![12] });
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn load_messages_have_fixtures() {
         public_url: "http://a:4001".to_owned(),
         internal_url: "http://b:4001".to_owned(),
         state: ReaderStatus::Suspect.into(),
-        cordon: Some(Closing::Closed.into()),
+        cordon: Some(CordonLevel::Closed.into()),
         silent_ms: 3100,
         fresh: true,
         unreachable: true,
@@ -111,7 +111,7 @@ fn load_messages_have_fixtures() {
         changed_ms: 60,
         moving: true,
     };
-    let load = Load {
+    let load = ClusterLoad {
         readers: vec![state],
         videos: 1,
         assignments: Some(vec![assignment]),
@@ -122,7 +122,7 @@ fn load_messages_have_fixtures() {
         viewers_per_minute: 20_000,
         in_flight: 1,
         cordons: vec![cordon()],
-        unserved: Some(Unserved { requests: 2, since_ms: 1500, video: Some(video()) }),
+        unserved: Some(UnservedRequests { requests: 2, since_ms: 1500, video: Some(video()) }),
     };
     check_message("load", &load);
 }
@@ -158,9 +158,9 @@ fn order_messages_have_fixtures() {
         detail: Some("it was given up".to_owned()),
         age_ms: 900,
     };
-    check_message("moves", &Moves { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
+    check_message("moves", &MovesAnswer { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
     check_message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
-    check_message("cordons", &Cordons { cordons: vec![cordon()] });
+    check_message("cordons", &CordonsAnswer { cordons: vec![cordon()] });
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a peer of a newer release says with words that this one does not know.
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_protocol::{CordonRequest, Load, MovePhase, MoveState, OrderedBy};
+use liverank_protocol::{ClusterLoad, CordonRequest, MovePhase, MoveState, OrderedBy};
 use serde_json::{Value, json};
 
 fn load_with(state: &str, cordon: &Value) -> Value {
@@ -25,11 +25,11 @@ fn known_values_are_read_and_written_as_before() {
         ("suspect", ReaderStatus::Suspect),
         ("gone", ReaderStatus::Gone),
     ];
-    let cordons = [("closed", Closing::Closed), ("draining", Closing::Draining)];
+    let cordons = [("closed", CordonLevel::Closed), ("draining", CordonLevel::Draining)];
     for (name, state) in states {
         for (cordon_name, cordon) in cordons {
             let json = load_with(name, &json!(cordon_name));
-            let read: Load = serde_json::from_value(json.clone()).unwrap();
+            let read: ClusterLoad = serde_json::from_value(json.clone()).unwrap();
             assert_eq!(read.readers[0].state, state);
             assert!(read.readers[0].cordon.as_ref().is_some_and(|it| *it == cordon));
             assert_eq!(serde_json::to_value(&read).unwrap(), json);
@@ -40,10 +40,10 @@ fn known_values_are_read_and_written_as_before() {
 #[test]
 fn unknown_values_are_kept_as_text_and_are_none_of_the_known_ones() {
     let json = load_with("hibernating", &json!("half_closed"));
-    let read: Load = serde_json::from_value(json.clone()).unwrap();
+    let read: ClusterLoad = serde_json::from_value(json.clone()).unwrap();
     let reader = &read.readers[0];
     assert_eq!((reader.state.to_string(), reader.viewers), ("hibernating".to_owned(), 3));
-    assert_eq!(reader.state.known(), None);
+    assert_eq!(reader.state.known_value(), None);
     assert_eq!(reader.cordon.as_ref().map(ToString::to_string).as_deref(), Some("half_closed"));
     assert_eq!(serde_json::to_value(&read).unwrap(), json);
 }

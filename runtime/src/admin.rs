@@ -12,7 +12,7 @@ use crate::{HttpSettings, ServiceContext, problem, server};
 
 /// Serves the admin port until well after the drain began, so that the drain itself can be watched.
 pub async fn run(listener: TcpListener, shell: ServiceContext) -> anyhow::Result<()> {
-    let settings = HttpSettings { tls: shell.http.admin_tls.clone(), ..HttpSettings::default() };
+    let settings = HttpSettings { tls: shell.http_settings.admin_tls.clone(), ..HttpSettings::default() };
     server::serve_until_dropped(listener, router(shell), settings).await
 }
 
@@ -23,7 +23,7 @@ pub fn router(shell: ServiceContext) -> Router {
         .route("/health", get(|| async { Json(json!({ "status": "healthy" })) }))
         .route("/readyz", get(answer_readyz))
         .route("/metrics", get(answer_metrics))
-        .fallback(problem::no_such_path)
+        .fallback(problem::no_such_path_problem)
         .with_state(shell)
 }
 
@@ -36,12 +36,12 @@ async fn answer_livez(State(shell): State<ServiceContext>) -> Response {
 }
 
 async fn answer_readyz(State(shell): State<ServiceContext>) -> Response {
-    let (ready, report) = shell.health.report();
+    let (ready, report) = shell.health.readiness();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
 
 async fn answer_metrics(State(shell): State<ServiceContext>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], shell.metrics.encode()).into_response()
+    ([(header::CONTENT_TYPE, content_type)], shell.metrics.encode_text()).into_response()
 }

@@ -23,7 +23,7 @@ impl BoardsArgs {
     ///
     /// # Errors
     /// A file that cannot be read, and a declaration that is wrong: the error names the board and the member.
-    pub fn read(&self) -> anyhow::Result<DeclaredBoards> {
+    pub fn read_declarations(&self) -> anyhow::Result<DeclaredBoards> {
         match (&self.boards, &self.boards_file) {
             // Compose hands on a variable that nobody has set as an empty one.
             (Some(text), _) if !text.trim().is_empty() => parse(text).context("--boards"),
@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     fn names(args: &BoardsArgs) -> Vec<String> {
-        args.read().unwrap().iter().map(|board| board.name().to_owned()).collect()
+        args.read_declarations().unwrap().iter().map(|board| board.name().to_owned()).collect()
     }
 
     #[test]
     fn boards_are_read_from_a_text_and_from_a_file() {
-        assert!(BoardsArgs::default().read().unwrap().is_empty());
+        assert!(BoardsArgs::default().read_declarations().unwrap().is_empty());
         let empty = BoardsArgs { boards: Some(String::new()), boards_file: Some(PathBuf::new()) };
-        assert!(empty.read().unwrap().is_empty());
+        assert!(empty.read_declarations().unwrap().is_empty());
         let text = r#"[{"name": "cats", "category": "cats"}]"#;
         assert_eq!(names(&BoardsArgs { boards: Some(text.into()), boards_file: None }), ["cats"]);
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -64,7 +64,7 @@ mod tests {
         let of_file = BoardsArgs { boards: None, boards_file: Some(file.path().to_owned()) };
         assert_eq!(names(&of_file), ["liked", "b"]);
         std::fs::write(file.path(), "- name: liked\n  weights: {likes: 1}\n").unwrap();
-        let error = format!("{:#}", of_file.read().unwrap_err());
+        let error = format!("{:#}", of_file.read_declarations().unwrap_err());
         assert!(error.contains("--boards-file") && error.contains("weights of board 1"), "{error}");
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::Problem;
-use crate::problem::RETRY_AFTER;
+use crate::problem::STORE_RETRY_AFTER;
 use crate::server::connection::NoRoom;
 
 /// The largest body of a request that carries one thing: an interaction or a comment of 4,096 characters fits several
@@ -47,7 +47,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
 impl JsonObject {
     /// Reads one, whatever its content type.
     pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
-        match parse(&read(headers, body, MAX_BODY_BYTES).await?)? {
+        match parse_json_body(&read(headers, body, MAX_BODY_BYTES).await?)? {
             Value::Object(object) => Ok(Self(object)),
             _ => Err(Invalid::new("body", "must be a JSON object").into()),
         }
@@ -56,7 +56,7 @@ impl JsonObject {
 
 /// 415 for a content type other than JSON; none at all means JSON.
 pub fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    match media_type(headers) {
+    match content_type(headers) {
         None => Ok(()),
         Some(media) if media == "application/json" => Ok(()),
         Some(media) => Err(Problem::new(
@@ -67,7 +67,7 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The content type without its parameters, in lower case; `None` where there is none.
-pub fn media_type(headers: &HeaderMap) -> Option<String> {
+pub fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?;
     let text = String::from_utf8_lossy(value.as_bytes());
     let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -137,7 +137,7 @@ fn broken_body_problem(error: &axum::Error) -> Problem {
     while let Some(found) = cause {
         if found.is::<NoRoom>() {
             return Problem::new(StatusCode::TOO_MANY_REQUESTS, "too much is being sent here: try again")
-                .retry_after(RETRY_AFTER);
+                .retry_after(STORE_RETRY_AFTER);
         }
         cause = found.source();
     }
@@ -153,7 +153,7 @@ fn gunzip_bounded(sent: &[u8], limit: usize) -> Result<Bytes, Problem> {
 }
 
 /// JSON text as a value.
-pub fn parse(text: &[u8]) -> Result<Value, Problem> {
+pub fn parse_json_body(text: &[u8]) -> Result<Value, Problem> {
     Ok(json::parse(text)?)
 }
 

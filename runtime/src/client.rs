@@ -37,7 +37,7 @@ pub enum ClientError {
     Broken(#[source] BoxError),
     /// It took longer than was allowed.
     #[error("no answer within {} ms", .0.as_millis())]
-    Late(Duration),
+    TimedOut(Duration),
     /// The answer is not what was asked for.
     #[error("an answer that cannot be read")]
     Decode(#[source] serde_json::Error),
@@ -63,23 +63,23 @@ impl ClientError {
             }
             cause = error.source();
         }
-        matches!(self, Self::Late(_))
+        matches!(self, Self::TimedOut(_))
     }
 }
 
 /// How connections of a client are made and kept.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Connections {
+pub struct ConnectionSettings {
     /// How long the other side may take to accept one; `None`: as long as the request may.
     pub connect_timeout: Option<Duration>,
     /// How long one is kept that nobody uses. `None`: each request makes its own.
-    pub idle: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
     /// After how long of silence the kernel asks whether the other side is there.
     pub keep_alive: Option<Duration>,
 }
 
 /// The connector of all clients: plain for `http://`, TLS for `https://`.
-pub fn connector(tls: &PeerTls, connections: Connections) -> HttpsConnector<HttpConnector> {
+pub fn https_connector(tls: &PeerTls, connections: ConnectionSettings) -> HttpsConnector<HttpConnector> {
     let mut plain = HttpConnector::new();
     plain.set_connect_timeout(connections.connect_timeout);
     plain.set_nodelay(true);
@@ -98,13 +98,13 @@ pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Client {
     /// A client without connections yet.
-    pub fn new(tls: &PeerTls, connections: Connections) -> Self {
+    pub fn new(tls: &PeerTls, connections: ConnectionSettings) -> Self {
         let mut builder = legacy::Client::builder(TokioExecutor::new());
-        match connections.idle {
+        match connections.idle_timeout {
             Some(idle) => builder.pool_idle_timeout(idle).pool_timer(TokioTimer::new()),
             None => builder.pool_max_idle_per_host(0),
         };
-        Self(builder.build(connector(tls, connections)))
+        Self(builder.build(https_connector(tls, connections)))
     }
 
     /// `GET url`.
@@ -205,7 +205,7 @@ impl RequestDeadline {
 
     async fn wait_for<T>(self, future: impl Future<Output = T>) -> Result<T, ClientError> {
         match self.0 {
-            Some((at, timeout)) => timeout_at(at, future).await.map_err(|_| ClientError::Late(timeout)),
+            Some((at, timeout)) => timeout_at(at, future).await.map_err(|_| ClientError::TimedOut(timeout)),
             None => Ok(future.await),
         }
     }

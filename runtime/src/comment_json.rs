@@ -26,26 +26,26 @@ pub struct CommentJson<'a> {
 }
 
 /// A comment with its number among the video's: what history and streams carry.
-pub fn numbered(comment: &Comment) -> CommentJson<'_> {
-    CommentJson { seq: Some(comment.seq), ..unnumbered(comment) }
+pub fn with_seq(comment: &Comment) -> CommentJson<'_> {
+    CommentJson { seq: Some(comment.seq), ..without_seq(comment) }
 }
 
 /// A comment without its number, which is not known yet when a post is answered: the comments seed's shape.
-pub fn unnumbered(comment: &Comment) -> CommentJson<'_> {
+pub fn without_seq(comment: &Comment) -> CommentJson<'_> {
     CommentJson {
         id: comment.id.as_str(),
         userid: comment.user_id.as_str(),
         videoid: comment.video_id.as_str(),
         comment: &comment.text,
-        timestamp: time(comment.timestamp),
+        timestamp: format_time(comment.timestamp),
         seq: None,
         reply_to: comment.reply_to.as_ref().map(CommentId::as_str),
     }
 }
 
-/// [`numbered`] as JSON text: the data of a server-sent event, on one line.
-pub fn event_data(comment: &Comment) -> String {
-    one_line::to_string(&numbered(comment))
+/// [`with_seq`] as JSON text: the data of a server-sent event, on one line.
+pub fn to_event_data(comment: &Comment) -> String {
+    one_line::to_json_line(&with_seq(comment))
 }
 
 /// What clients are told where `entry` removes a comment; `of` is its number, 0 where that is not known. Who removed it is
@@ -54,7 +54,7 @@ pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -
     let by = if role == ActorRole::Author { "author" } else { "moderator" };
     json!({
         "type": "deleted", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of), "by": by,
-        "timestamp": time(entry.timestamp),
+        "timestamp": format_time(entry.timestamp),
     })
 }
 
@@ -62,12 +62,12 @@ pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -
 pub fn pinned(entry: &Comment, comment: Option<&CommentId>, of: u64) -> Value {
     json!({
         "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
-        "timestamp": time(entry.timestamp),
+        "timestamp": format_time(entry.timestamp),
     })
 }
 
 /// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times outside the calendar are shown as its first or last.
-pub fn time(millis: Millis) -> String {
+pub fn format_time(millis: Millis) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
     let outside = || if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
     PRINTER.timestamp_to_string(&Timestamp::from_millisecond(millis).unwrap_or_else(|_| outside()))
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn event_data_is_one_line_with_the_seed_s_member_names() {
         assert_eq!(
-            event_data(&comment(1_700_000_000_120)),
+            to_event_data(&comment(1_700_000_000_120)),
             r#"{"id":"c1","userid":"ana","videoid":"cat","comment":"two\nlines \"quoted\"","timestamp":"2023-11-14T22:13:20.120Z","seq":7}"#
         );
     }
@@ -103,21 +103,21 @@ mod tests {
     #[test]
     fn a_reply_has_the_id_it_replies_to() {
         let reply = Comment { reply_to: Some(CommentId::parse("c0").unwrap()), ..comment(0) };
-        assert!(event_data(&reply).ends_with(r#","seq":7,"reply_to":"c0"}"#));
-        assert_eq!(serde_json::to_value(unnumbered(&reply)).unwrap()["reply_to"], "c0");
+        assert!(to_event_data(&reply).ends_with(r#","seq":7,"reply_to":"c0"}"#));
+        assert_eq!(serde_json::to_value(without_seq(&reply)).unwrap()["reply_to"], "c0");
     }
 
     #[test]
     fn an_answer_to_a_post_has_no_number() {
-        let value = serde_json::to_value(unnumbered(&comment(0))).unwrap();
+        let value = serde_json::to_value(without_seq(&comment(0))).unwrap();
         assert!(value.get("seq").is_none());
         assert_eq!(value["timestamp"], "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
     fn times_outside_the_calendar_are_clamped() {
-        assert_eq!(time(253_402_200_000_000), "9999-12-30T20:00:00.000Z");
-        assert_eq!(time(Millis::MAX), "9999-12-30T22:00:00.999Z");
-        assert_eq!(time(Millis::MIN), "-009999-01-02T01:59:59.000Z");
+        assert_eq!(format_time(253_402_200_000_000), "9999-12-30T20:00:00.000Z");
+        assert_eq!(format_time(Millis::MAX), "9999-12-30T22:00:00.999Z");
+        assert_eq!(format_time(Millis::MIN), "-009999-01-02T01:59:59.000Z");
     }
 }

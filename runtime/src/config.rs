@@ -7,7 +7,7 @@
 //!
 //! A file that the operator wrote is the exception: after a rollback the image may be older than the file, and a process
 //! that refuses to start helps nobody. What it does not know there is left out, logged as a warning, and counted
-//! (`liverank_process_ignored_settings`); see [`ignored`].
+//! (`liverank_process_ignored_settings`); see [`ignored_keys`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use serde_yaml::Value;
 
 mod effective;
 
-pub use effective::{Effective, Layer, effective};
+pub use effective::{EffectiveSetting, SettingSource, effective_settings};
 
 /// The prefix of our environment variables.
 const VARIABLE_PREFIX: &str = "LIVERANK_";
@@ -34,10 +34,10 @@ const FILE_FLAG: &str = "--config";
 pub enum ConfigError {
     /// A flag, or the value of any layer, as clap tells it.
     #[error(transparent)]
-    Value(#[from] clap::Error),
+    BadValue(#[from] clap::Error),
     /// The file cannot be read.
     #[error("the configuration file {}: {reason}", path.display())]
-    File {
+    UnreadableFile {
         /// Which file.
         path: PathBuf,
         /// The reason why the setting is refused.
@@ -45,7 +45,7 @@ pub enum ConfigError {
     },
     /// A key of the file that nothing is called.
     #[error("the configuration file {}: unknown key `{key}`{}", path.display(), spelling_hint(meant.as_ref()))]
-    Key {
+    UnknownKey {
         /// Which file.
         path: PathBuf,
         /// The key as written, nesting joined with `.`.
@@ -55,7 +55,7 @@ pub enum ConfigError {
     },
     /// A `LIVERANK_*` variable that nothing is called.
     #[error("the environment variable {name} is not one of liverank's{}", spelling_hint(meant.as_ref()))]
-    Variable {
+    UnknownVariable {
         /// Its name.
         name: String,
         /// The nearest that exists.
@@ -66,7 +66,7 @@ pub enum ConfigError {
 static IGNORED_KEYS: OnceLock<Vec<String>> = OnceLock::new();
 
 /// The keys of the operator's file that this process does not know and goes without.
-pub fn ignored() -> &'static [String] {
+pub fn ignored_keys() -> &'static [String] {
     IGNORED_KEYS.get().map_or(&[], Vec::as_slice)
 }
 
@@ -76,7 +76,7 @@ fn spelling_hint(meant: Option<&String>) -> String {
 
 /// Reads the command line `args` (with the program's name first), the environment and the file into what `command`
 /// describes.
-pub fn parse<P: FromArgMatches>(
+pub fn parse_settings<P: FromArgMatches>(
     command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
@@ -138,7 +138,7 @@ fn check_variables(command: &Command, environment: &BTreeMap<String, String>) ->
         |name: &&String| name.starts_with(VARIABLE_PREFIX) && !known.contains(name) && !foreign(name);
     match environment.keys().filter(|name| is_set(name)).find(unknown) {
         None => Ok(()),
-        Some(name) => Err(ConfigError::Variable {
+        Some(name) => Err(ConfigError::UnknownVariable {
             name: name.clone(),
             meant: nearest_name(name, known.iter()).cloned(),
         }),
@@ -190,7 +190,7 @@ struct ConfigFile {
 }
 
 fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
-    let file_error = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let file_error = |reason: String| ConfigError::UnreadableFile { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_yaml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
     let mut keys = BTreeMap::new();
@@ -249,7 +249,7 @@ fn with_defaults(
             }
             let known: Vec<&str> = all_args(&command).filter_map(Arg::get_long).collect();
             let meant = nearest_name(&long, known.iter()).map(ToString::to_string);
-            return Err(ConfigError::Key { path: path.to_owned(), key, meant });
+            return Err(ConfigError::UnknownKey { path: path.to_owned(), key, meant });
         };
         command = set_default(command, &subcommands, &found, &value);
     }
@@ -347,7 +347,7 @@ mod tests {
             env.insert(FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
         }
         args.retain(|arg| !arg.is_empty());
-        parse(ExampleCli::command(), &args, &env).map_err(|error| error.to_string())
+        parse_settings(ExampleCli::command(), &args, &env).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::origins::Origins;
+use crate::origins::AllowedOrigins;
 
 /// The longest list of headers that a preflight is answered with: tracing libraries add a few, nobody adds kilobytes.
 const MAX_ASKED_BYTES: usize = 1024;
@@ -16,7 +16,11 @@ const DEFAULT_ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, last-event-id, cache-control");
 
 /// Lets pages of allowed origins read the answers, and answers preflights. For `axum::middleware::from_fn_with_state`.
-pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: Next) -> Response {
+pub async fn answer_cross_origin(
+    State(origins): State<Arc<AllowedOrigins>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (method, asked) = (request.method().clone(), request.headers().clone());
     let preflight = method == Method::OPTIONS && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response =
@@ -49,11 +53,11 @@ pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: 
 }
 
 /// What `Access-Control-Allow-Origin` says; `None` where the page may read nothing.
-fn allowed_origin(origins: &Origins, asked: &HeaderMap) -> Option<HeaderValue> {
+fn allowed_origin(origins: &AllowedOrigins, asked: &HeaderMap) -> Option<HeaderValue> {
     if origins.is_any() {
         return Some(HeaderValue::from_static("*"));
     }
-    asked.get(header::ORIGIN).filter(|origin| origins.allows(origin)).cloned()
+    asked.get(header::ORIGIN).filter(|origin| origins.allows_origin(origin)).cloned()
 }
 
 /// The headers that were asked for: tracing libraries add their own to every request, and none does harm here.
@@ -76,9 +80,10 @@ mod tests {
 
     use super::*;
 
-    async fn answer_headers(origins: Origins, method: &str, headers: &[(&str, &str)]) -> Response {
-        let mut router =
-            Router::new().route("/", get("here")).layer(from_fn_with_state(Arc::new(origins), share));
+    async fn answer_headers(origins: AllowedOrigins, method: &str, headers: &[(&str, &str)]) -> Response {
+        let mut router = Router::new()
+            .route("/", get("here"))
+            .layer(from_fn_with_state(Arc::new(origins), answer_cross_origin));
         let mut request = Request::builder().method(method).uri("/");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -86,8 +91,8 @@ mod tests {
         router.call(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
-    fn listed_origins() -> Origins {
-        Origins::new(&["https://a.test".parse().unwrap()], true).unwrap()
+    fn listed_origins() -> AllowedOrigins {
+        AllowedOrigins::new(&["https://a.test".parse().unwrap()], true).unwrap()
     }
 
     #[tokio::test]
@@ -98,13 +103,13 @@ mod tests {
             ("access-control-request-method", "POST"),
             ("access-control-request-headers", asked),
         ];
-        let response = answer_headers(Origins::default(), "OPTIONS", &preflight).await;
+        let response = answer_headers(AllowedOrigins::default(), "OPTIONS", &preflight).await;
         assert_eq!(response.status(), 204);
         assert_eq!(response.headers()["access-control-allow-headers"], asked);
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
         assert!(!response.headers().contains_key("access-control-allow-credentials"));
         let odd = [preflight[0], preflight[1], ("access-control-request-headers", "x; y")];
-        let response = answer_headers(Origins::default(), "OPTIONS", &odd).await;
+        let response = answer_headers(AllowedOrigins::default(), "OPTIONS", &odd).await;
         assert_eq!(response.headers()["access-control-allow-headers"], DEFAULT_ALLOWED_HEADERS);
     }
 

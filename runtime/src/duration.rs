@@ -10,7 +10,7 @@ const DURATION_UNITS: [(&str, f64); 5] =
     [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
 
 /// What reads a duration of at least `least` and at most `most`: a flag's `value_parser`.
-pub fn between(
+pub fn parser_of_range(
     least: Duration,
     most: Duration,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn durations_are_parsed_with_a_unit_or_as_seconds() {
         let day = Duration::from_hours(24);
-        let read = between(Duration::ZERO, day);
+        let read = parser_of_range(Duration::ZERO, day);
         for (text, millis) in [
             ("30", 30_000),
             ("30s", 30_000),
@@ -62,7 +62,7 @@ mod tests {
         for bad in ["", "s", "-1", "1x", "25h", "NaN", "inf", "1e99d", "1 day"] {
             assert!(read(bad).is_err(), "{bad}");
         }
-        let narrow = between(Duration::from_secs(1), Duration::from_mins(90));
+        let narrow = parser_of_range(Duration::from_secs(1), Duration::from_mins(90));
         assert!(narrow("0").unwrap_err().ends_with("from 1s to 90m"));
     }
 }

@@ -7,26 +7,26 @@ use tokio::sync::watch;
 /// The failpoints of one [`crate::ServiceContext`] and its clones: one a supervised task.
 #[derive(Clone)]
 pub struct Failpoints {
-    names: watch::Sender<BTreeSet<&'static str>>,
+    started_tasks: watch::Sender<BTreeSet<&'static str>>,
     armed: watch::Sender<Option<&'static str>>,
 }
 
 impl Default for Failpoints {
     fn default() -> Self {
-        Self { names: watch::Sender::new(BTreeSet::new()), armed: watch::Sender::new(None) }
+        Self { started_tasks: watch::Sender::new(BTreeSet::new()), armed: watch::Sender::new(None) }
     }
 }
 
 impl Failpoints {
     /// The tasks that were started so far.
     pub fn names(&self) -> BTreeSet<&'static str> {
-        self.names.borrow().clone()
+        self.started_tasks.borrow().clone()
     }
 
     /// Waits until all of these tasks were started.
-    pub async fn until_started(&self, expected: &BTreeSet<&'static str>) {
+    pub async fn wait_until_started(&self, expected: &BTreeSet<&'static str>) {
         // The sender is here: it cannot be closed.
-        let _ = self.names.subscribe().wait_for(|names| names.is_superset(expected)).await;
+        let _ = self.started_tasks.subscribe().wait_for(|names| names.is_superset(expected)).await;
     }
 
     /// Makes the task of this name panic, now or when it starts.
@@ -36,7 +36,7 @@ impl Failpoints {
 
     /// Runs `task` until its failpoint is armed.
     pub(crate) async fn guard<T>(self, name: &'static str, task: impl Future<Output = T>) -> T {
-        self.names.send_if_modified(|names| names.insert(name));
+        self.started_tasks.send_if_modified(|names| names.insert(name));
         let mut armed = self.armed.subscribe();
         tokio::select! {
             done = task => done,

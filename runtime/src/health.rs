@@ -14,17 +14,17 @@ pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Default)]
 struct HealthState {
-    /// What has yet to happen before the first answer; emptied by [`Health::started`].
+    /// What has yet to happen before the first answer; emptied by [`Health::note_started`].
     starting: BTreeSet<&'static str>,
     draining: bool,
     /// Why the process should be started anew; `None` while it is well.
     stuck: Option<String>,
-    parts: BTreeMap<&'static str, Option<String>>,
+    part_states: BTreeMap<&'static str, Option<String>>,
 }
 
 /// What `/readyz` says.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct ReadinessReport {
     /// `ready`, `starting` or `draining`.
     pub status: &'static str,
     /// The parts that have not started yet.
@@ -35,24 +35,24 @@ pub struct Report {
 }
 
 impl Health {
-    /// Not ready before [`Health::started`] is called for the same `part`.
-    pub fn starting(&self, part: &'static str) {
+    /// Not ready before [`Health::note_started`] is called for the same `part`.
+    pub fn note_starting(&self, part: &'static str) {
         self.state().starting.insert(part);
     }
 
     /// `part` has started.
-    pub fn started(&self, part: &'static str) {
+    pub fn note_started(&self, part: &'static str) {
         self.state().starting.remove(part);
     }
 
     /// The process is on its way out.
-    pub fn draining(&self) {
+    pub fn note_draining(&self) {
         self.state().draining = true;
     }
 
     /// The process is in a state that it does not leave by itself (or not any more): `/livez` says so, and whoever started
     /// it may start it anew. Logs the transitions, and only those.
-    pub fn stuck(&self, why: Option<String>) {
+    pub fn set_stuck(&self, why: Option<String>) {
         let before = std::mem::replace(&mut self.state().stuck, why.clone());
         match (before, why) {
             (None, Some(reason)) => tracing::error!(reason, "stuck: {reason}"),
@@ -67,11 +67,11 @@ impl Health {
     }
 
     /// Notes how a dependency is. Logs the transitions, and only those.
-    pub fn dependency(&self, part: &'static str, state: Result<(), String>) {
+    pub fn note_dependency(&self, part: &'static str, state: Result<(), String>) {
         let problem = state.err();
         let (before, draining) = {
             let mut state = self.state();
-            (state.parts.insert(part, problem.clone()), state.draining)
+            (state.part_states.insert(part, problem.clone()), state.draining)
         };
         match (before, problem) {
             // Peers that leave together with us are no news.
@@ -85,7 +85,7 @@ impl Health {
     }
 
     /// Whether this process can answer, and how its dependencies are.
-    pub fn report(&self) -> (bool, Report) {
+    pub fn readiness(&self) -> (bool, ReadinessReport) {
         let state = self.state();
         let status = match (state.draining, state.starting.is_empty()) {
             (true, _) => "draining",
@@ -93,12 +93,12 @@ impl Health {
             (false, true) => "ready",
         };
         let dependencies = state
-            .parts
+            .part_states
             .iter()
             .map(|(part, problem)| (*part, problem.clone().unwrap_or_else(|| "ok".into())))
             .collect();
         let waiting_for = state.starting.iter().copied().collect();
-        (status == "ready", Report { status, waiting_for, dependencies })
+        (status == "ready", ReadinessReport { status, waiting_for, dependencies })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, HealthState> {
@@ -113,24 +113,24 @@ mod tests {
     #[test]
     fn an_unavailable_dependency_is_shown_and_does_not_end_readiness() {
         let health = Health::default();
-        health.starting("ranking");
-        assert!(!health.report().0);
-        health.started("ranking");
-        health.dependency("redis", Err("refused".into()));
-        let (ready, report) = health.report();
+        health.note_starting("ranking");
+        assert!(!health.readiness().0);
+        health.note_started("ranking");
+        health.note_dependency("redis", Err("refused".into()));
+        let (ready, report) = health.readiness();
         assert!(ready);
         assert_eq!(report.dependencies["redis"], "refused");
-        health.draining();
-        assert_eq!(health.report().1.status, "draining");
+        health.note_draining();
+        assert_eq!(health.readiness().1.status, "draining");
     }
 
     #[test]
     fn a_stuck_process_says_why_until_it_recovers() {
         let health = Health::default();
         assert_eq!(health.why_stuck(), None);
-        health.stuck(Some("a watch stands still".into()));
+        health.set_stuck(Some("a watch stands still".into()));
         assert_eq!(health.why_stuck().as_deref(), Some("a watch stands still"));
-        health.stuck(None);
+        health.set_stuck(None);
         assert_eq!(health.why_stuck(), None);
     }
 }

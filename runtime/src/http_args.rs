@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::origins::{Origin, Origins};
+use crate::origins::{AllowedOrigin, AllowedOrigins};
 use crate::tls::ListenerTls;
-use crate::uploads::Uploads;
+use crate::uploads::UploadRoom;
 
 /// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
 /// server has to be the one that waits longer, or a request meets a connection that is being closed.
@@ -32,7 +32,7 @@ pub struct HttpArgs {
         value_delimiter = ',',
         default_value = "*"
     )]
-    allowed_origins: Vec<Origin>,
+    allowed_origins: Vec<AllowedOrigin>,
     /// Pages of the allowed origins may send cookies and HTTP authentication; needs a list of origins.
     #[arg(long, env = "LIVERANK_ALLOW_CREDENTIALS")]
     allow_credentials: bool,
@@ -62,7 +62,7 @@ impl HttpArgs {
     pub fn settings(&self) -> anyhow::Result<HttpSettings> {
         Ok(HttpSettings {
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
-            origins: Arc::new(Origins::new(&self.allowed_origins, self.allow_credentials)?),
+            origins: Arc::new(AllowedOrigins::new(&self.allowed_origins, self.allow_credentials)?),
             trusted_proxies: self.trusted_proxies,
             proxy_protocol_from: self.proxy_protocol_from.clone().into(),
             ..HttpSettings::default()
@@ -76,13 +76,13 @@ pub struct HttpSettings {
     /// How long a connection may stay open between two requests.
     pub keep_alive: Duration,
     /// Whose pages may use what is public.
-    pub origins: Arc<Origins>,
+    pub origins: Arc<AllowedOrigins>,
     /// How many entries of `X-Forwarded-For`, from the end, are believed.
     pub trusted_proxies: u8,
     /// Whose connections begin with the PROXY protocol.
     pub proxy_protocol_from: Arc<[IpNet]>,
     /// Room for bytes of request bodies.
-    pub uploads: Uploads,
+    pub uploads: UploadRoom,
     /// TLS of the ports; `None`: they take plain HTTP.
     pub tls: Option<ListenerTls>,
     /// TLS of the admin port; `None`: plain HTTP.
@@ -103,7 +103,7 @@ impl Default for HttpSettings {
             origins: Arc::default(),
             trusted_proxies: 0,
             proxy_protocol_from: Arc::default(),
-            uploads: Uploads::default(),
+            uploads: UploadRoom::default(),
             tls: None,
             admin_tls: None,
         }

@@ -11,7 +11,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use liverank_protocol::access::{Service, endpoints};
+use liverank_protocol::access::{CalledService, endpoints_of};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -98,13 +98,18 @@ impl HttpMetrics {
     }
 
     /// How many connections of a port of `service` had to leave for others.
-    pub(crate) fn ended_for_others(&self, service: Service) -> Counter {
+    pub(crate) fn ended_for_others(&self, service: CalledService) -> Counter {
         self.ended_for_others.get_or_create(&ServiceLabel { service: service.name() }).clone()
     }
 }
 
 /// The router of `service` with each of its requests measured, under an id of its own, and a span where there are traces.
-pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics, tracer: &Tracer) -> Router {
+pub(crate) fn measured(
+    router: Router,
+    service: CalledService,
+    metrics: &HttpMetrics,
+    tracer: &Tracer,
+) -> Router {
     // There from the start: who watches must see that a service is there before its first request.
     drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
     let port = MeasuredPort { service, metrics: metrics.clone() };
@@ -117,13 +122,17 @@ pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics, 
 }
 
 /// What a request is called: its method and the pattern of its route, whatever a stranger sends.
-pub(crate) fn named(service: Service, method: &Method, path: Option<&str>) -> (&'static str, &'static str) {
+pub(crate) fn named(
+    service: CalledService,
+    method: &Method,
+    path: Option<&str>,
+) -> (&'static str, &'static str) {
     (method_label(method), route_label(service, path))
 }
 
 /// The ports of one service.
 struct MeasuredPort {
-    service: Service,
+    service: CalledService,
     metrics: HttpMetrics,
 }
 
@@ -167,9 +176,11 @@ impl Drop for MeasuredRequest<'_> {
 }
 
 /// The pattern in the table that the router matched.
-fn route_label(service: Service, matched: Option<&str>) -> &'static str {
+fn route_label(service: CalledService, matched: Option<&str>) -> &'static str {
     let Some(matched) = matched else { return NO_ROUTE };
-    endpoints(service).find(|endpoint| endpoint.path == matched).map_or(PAGE_ROUTE, |endpoint| endpoint.path)
+    endpoints_of(service)
+        .find(|endpoint| endpoint.path == matched)
+        .map_or(PAGE_ROUTE, |endpoint| endpoint.path)
 }
 
 fn method_label(method: &Method) -> &'static str {
@@ -220,7 +231,7 @@ mod tests {
 
     use super::*;
     use crate::Metrics;
-    use crate::server::with_fallbacks;
+    use crate::server::with_problem_fallbacks;
 
     async fn send_request(router: &Router, method: &str, path: &str) {
         let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -231,7 +242,7 @@ mod tests {
         let router = Router::new()
             .route("/videos/{video_id}", get(|| async { StatusCode::NOT_FOUND }))
             .route("/favicon.ico", get(|| async { "" }));
-        measured(with_fallbacks(router), Service::Gateway, metrics.http(), &Tracer::default())
+        measured(with_problem_fallbacks(router), CalledService::Gateway, metrics.http(), &Tracer::default())
     }
 
     #[tokio::test]
@@ -243,7 +254,7 @@ mod tests {
             send_request(&router, "GET", &format!("/nothing/{id}")).await;
             send_request(&router, &format!("M{id}"), "/favicon.ico").await;
         }
-        let text = metrics.encode();
+        let text = metrics.encode_text();
         let has = |line: &str| assert!(text.contains(line), "{line}: {text}");
         has(
             r#"liverank_http_requests_total{service="gateway",method="GET",route="/videos/{video_id}",status="4xx"} 200"#,
@@ -264,12 +275,12 @@ mod tests {
     async fn a_client_that_leaves_is_counted_too() {
         let metrics = Metrics::default();
         let router = Router::new().route("/videos", get(std::future::pending::<()>));
-        let mut router = measured(router, Service::Gateway, metrics.http(), &Tracer::default());
+        let mut router = measured(router, CalledService::Gateway, metrics.http(), &Tracer::default());
         let request = axum::http::Request::builder().uri("/videos").body(Body::empty()).unwrap();
         let answer = router.call(request);
         let soon = std::time::Duration::from_millis(10);
         assert!(tokio::time::timeout(soon, answer).await.is_err());
-        let text = metrics.encode();
+        let text = metrics.encode_text();
         assert!(text.contains(r#"route="/videos",status="gone"} 1"#), "{text}");
         assert!(text.contains(r#"liverank_http_in_flight{service="gateway"} 0"#), "{text}");
     }

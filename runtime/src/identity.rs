@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use liverank_protocol::access::{Caller, Service};
+use liverank_protocol::access::{CalledService, KnownCaller};
 use sha2::{Digest, Sha256};
 
 use crate::Problem;
@@ -38,7 +38,7 @@ pub trait TokenSource: Send + Sync {
     ///
     /// # Errors
     /// None can be had now.
-    fn token(&self, service: Service) -> anyhow::Result<String>;
+    fn token(&self, service: CalledService) -> anyhow::Result<String>;
 }
 
 /// What tokens are judged by that others show this process.
@@ -47,21 +47,21 @@ pub trait TokenVerifier: Send + Sync {
     ///
     /// # Errors
     /// It is not good, or that cannot be told yet.
-    fn verify(&self, token: &str, service: Service, now: u64) -> Result<Verified, Rejected>;
+    fn verify(&self, token: &str, service: CalledService, now: u64) -> Result<VerifiedToken, TokenRejection>;
 }
 
 /// A token that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedToken {
     /// Whose it is.
-    pub caller: Caller,
+    pub caller: KnownCaller,
     /// Until when, in seconds since 1970.
-    pub until: u64,
+    pub valid_until: u64,
 }
 
 /// Why a token is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
+pub enum TokenRejection {
     /// It is not good.
     #[error("the token is not valid: {0}")]
     Invalid(String),
@@ -73,15 +73,15 @@ pub enum Rejected {
 /// Who this process is, and how it knows others. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Identity {
-    keys: Option<local::KeyRing>,
+    key_ring: Option<local::KeyRing>,
     source: Option<Arc<dyn TokenSource>>,
     verifier: Option<Arc<dyn TokenVerifier>>,
-    believed: Arc<Mutex<HashMap<TokenKey, Verified>>>,
+    believed: Arc<Mutex<HashMap<TokenKey, VerifiedToken>>>,
     viewers_by_gateway: bool,
 }
 
 /// A token by its hash, so that a dump of the memory shows none, and where it was shown.
-type TokenKey = ([u8; 32], Service);
+type TokenKey = ([u8; 32], CalledService);
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,17 +98,17 @@ impl Identity {
 
     /// One on keys of our own; nobody in particular until [`Identity::acting_as`].
     pub fn with_keys(keys: local::KeyRing) -> Self {
-        let verifier: Arc<dyn TokenVerifier> = Arc::new(keys.verifier());
-        Self { keys: Some(keys), verifier: Some(verifier), ..Self::default() }
+        let verifier: Arc<dyn TokenVerifier> = Arc::new(keys.token_verifier());
+        Self { key_ring: Some(keys), verifier: Some(verifier), ..Self::default() }
     }
 
     /// The same process as `caller`. On Kubernetes it is whom its `ServiceAccount` says, whatever is said here.
     ///
     /// # Errors
     /// Its key is somebody else's.
-    pub fn acting_as(&self, caller: &Caller) -> anyhow::Result<Self> {
-        let Some(keys) = &self.keys else { return Ok(self.clone()) };
-        let source: Arc<dyn TokenSource> = Arc::new(keys.source(caller)?);
+    pub fn acting_as(&self, caller: &KnownCaller) -> anyhow::Result<Self> {
+        let Some(keys) = &self.key_ring else { return Ok(self.clone()) };
+        let source: Arc<dyn TokenSource> = Arc::new(keys.token_source(caller)?);
         Ok(Self { source: Some(source), ..self.clone() })
     }
 
@@ -137,17 +137,17 @@ impl Identity {
     }
 
     /// Whether it can show others who it is.
-    pub const fn can_call(&self) -> bool {
+    pub const fn has_token_source(&self) -> bool {
         self.source.is_some()
     }
 
     /// Whether it can know others.
-    pub const fn knows_callers(&self) -> bool {
+    pub const fn has_token_verifier(&self) -> bool {
         self.verifier.is_some()
     }
 
     /// The value of an `Authorization` header for `service`; none where this process has no identity or no token now.
-    pub fn header(&self, service: Service) -> Option<HeaderValue> {
+    pub fn authorization_header(&self, service: CalledService) -> Option<HeaderValue> {
         let token = match self.source.as_ref()?.token(service) {
             Ok(token) => token,
             Err(error) => {
@@ -164,13 +164,17 @@ impl Identity {
     ///
     /// # Errors
     /// The problem to answer with, where a token is shown that is not taken.
-    pub fn caller(&self, headers: &HeaderMap, service: Service) -> Result<Option<Caller>, Problem> {
+    pub fn caller_of_request(
+        &self,
+        headers: &HeaderMap,
+        service: CalledService,
+    ) -> Result<Option<KnownCaller>, Problem> {
         let Some(token) = shown_token(headers) else { return Ok(None) };
         let Some(verifier) = &self.verifier else {
             return Err(unauthorized_problem("this process was given nothing to know callers by"));
         };
-        let (key, now) = ((Sha256::digest(token).into(), service), seconds());
-        let known = self.believed().get(&key).filter(|known| now < known.until).cloned();
+        let (key, now) = ((Sha256::digest(token).into(), service), now_seconds());
+        let known = self.believed().get(&key).filter(|known| now < known.valid_until).cloned();
         if let Some(known) = known {
             return Ok(Some(known.caller));
         }
@@ -178,20 +182,22 @@ impl Identity {
             Ok(token) => {
                 let mut believed = self.believed();
                 if believed.len() >= MAX_BELIEVED {
-                    believed.retain(|_, known| now < known.until);
+                    believed.retain(|_, known| now < known.valid_until);
                 }
                 if believed.len() < MAX_BELIEVED {
-                    let until = token.until.min(now + BELIEVED_SECONDS);
-                    believed.insert(key, Verified { until, ..token.clone() });
+                    let until = token.valid_until.min(now + BELIEVED_SECONDS);
+                    believed.insert(key, VerifiedToken { valid_until: until, ..token.clone() });
                 }
                 Ok(Some(token.caller))
             }
-            Err(rejected @ Rejected::Invalid(_)) => Err(unauthorized_problem(&rejected.to_string())),
-            Err(rejected @ Rejected::NotReady(_)) => Err(Problem::unavailable(rejected.to_string())),
+            Err(rejected @ TokenRejection::Invalid(_)) => Err(unauthorized_problem(&rejected.to_string())),
+            Err(rejected @ TokenRejection::NotReady(_)) => {
+                Err(Problem::part_unavailable(rejected.to_string()))
+            }
         }
     }
 
-    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<TokenKey, Verified>> {
+    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<TokenKey, VerifiedToken>> {
         self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,6 +214,6 @@ fn unauthorized_problem(detail: &str) -> Problem {
 }
 
 /// Now, in seconds since 1970.
-pub fn seconds() -> u64 {
+pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

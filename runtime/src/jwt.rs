@@ -14,25 +14,25 @@ use serde_json::Value;
 mod signature;
 
 pub use jsonwebtoken;
-pub use signature::install;
+pub use signature::install_verifiers;
 
 /// The longest token that is looked at: tokens of Kubernetes take one to two thousand bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The largest set of keys: hundreds.
-pub const MAX_SET_BYTES: usize = 256 * 1024;
+pub const MAX_KEY_SET_BYTES: usize = 256 * 1024;
 /// Keys kept of a set: issuers have two or three.
 const MAX_KEYS: usize = 32;
 
 /// A public key, and what it is good for.
-pub struct Key {
+pub struct PublicKey {
     id: Option<String>,
     algorithm: Algorithm,
     public: DecodingKey,
 }
 
-impl Key {
+impl PublicKey {
     /// An Ed25519 key of this name.
-    pub fn ed25519(id: String, public: &[u8]) -> Self {
+    pub fn from_ed25519(id: String, public: &[u8]) -> Self {
         Self { id: Some(id), algorithm: Algorithm::EdDSA, public: DecodingKey::from_ed_der(public) }
     }
 
@@ -46,7 +46,7 @@ impl Key {
 ///
 /// # Errors
 /// Why a token is refused, in words for the caller who showed it.
-pub fn header(token: &str) -> Result<Header, String> {
+pub fn read_header(token: &str) -> Result<Header, String> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(format!("it is longer than {MAX_TOKEN_BYTES} bytes"));
     }
@@ -59,8 +59,8 @@ pub fn header(token: &str) -> Result<Header, String> {
 
 /// The keys of `known` that a token with this header may be signed by. A token that names no key may be signed by a key that
 /// is alone.
-pub fn fitting(known: &[Arc<Key>], header: &Header) -> Vec<Arc<Key>> {
-    let fits = |key: &&Arc<Key>| {
+pub fn keys_fitting_header(known: &[Arc<PublicKey>], header: &Header) -> Vec<Arc<PublicKey>> {
+    let fits = |key: &&Arc<PublicKey>| {
         key.algorithm == header.alg
             && match &header.kid {
                 Some(kid) => key.id.as_ref() == Some(kid),
@@ -74,12 +74,12 @@ pub fn fitting(known: &[Arc<Key>], header: &Header) -> Vec<Arc<Key>> {
 ///
 /// # Errors
 /// Why it is not taken.
-pub fn claims<T: DeserializeOwned + Clone>(
+pub fn verified_claims<T: DeserializeOwned + Clone>(
     token: &str,
-    keys: &[Arc<Key>],
+    keys: &[Arc<PublicKey>],
     validation: &Validation,
 ) -> Result<T, String> {
-    install();
+    install_verifiers();
     let mut reason = "no key of its issuer's fits it".to_owned();
     for key in keys {
         match decode::<T>(token, &key.public, validation) {
@@ -94,19 +94,19 @@ pub fn claims<T: DeserializeOwned + Clone>(
 ///
 /// # Errors
 /// A text that is no key set, or has no key that is good for anything here.
-pub fn key_set(json: &[u8]) -> anyhow::Result<Vec<Arc<Key>>> {
+pub fn parse_key_set(json: &[u8]) -> anyhow::Result<Vec<Arc<PublicKey>>> {
     #[derive(Deserialize)]
     struct KeySetJson {
         keys: Vec<Value>,
     }
-    ensure!(json.len() <= MAX_SET_BYTES, "is longer than {MAX_SET_BYTES} bytes");
+    ensure!(json.len() <= MAX_KEY_SET_BYTES, "is longer than {MAX_KEY_SET_BYTES} bytes");
     let KeySetJson { keys } = serde_json::from_slice(json).context("is no JSON Web Key Set")?;
-    let keys: Vec<Arc<Key>> = keys.into_iter().filter_map(key).take(MAX_KEYS).map(Arc::new).collect();
+    let keys: Vec<Arc<PublicKey>> = keys.into_iter().filter_map(key).take(MAX_KEYS).map(Arc::new).collect();
     ensure!(!keys.is_empty(), "has no key for RS256, ES256 or EdDSA");
     Ok(keys)
 }
 
-fn key(jwk: Value) -> Option<Key> {
+fn key(jwk: Value) -> Option<PublicKey> {
     let jwk: Jwk = serde_json::from_value(jwk).ok()?;
     let (algorithm, named) = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
@@ -121,7 +121,7 @@ fn key(jwk: Value) -> Option<Key> {
     let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
     let for_this = jwk.common.key_algorithm.is_none_or(|algorithm| algorithm == named);
     let public = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
-    Some(Key { id: jwk.common.key_id, algorithm, public })
+    Some(PublicKey { id: jwk.common.key_id, algorithm, public })
 }
 
 #[cfg(test)]
@@ -144,29 +144,32 @@ mod tests {
             ed25519_jwk(&json!({"use": "enc"})), ed25519_jwk(&json!({"alg": "ES256"})), {"kty": "oct", "k": "AAAA"},
             {"kty": "new", "x": EXAMPLE_X}, {"kty": "EC", "crv": "P-384", "x": EXAMPLE_X, "y": EXAMPLE_X}, 7,
         ]});
-        let error = key_set(others.to_string().as_bytes()).err().unwrap().to_string();
+        let error = parse_key_set(others.to_string().as_bytes()).err().unwrap().to_string();
         assert!(error.contains("no key"), "{error}");
         let good = json!({"keys": [ed25519_jwk(&json!({"kid": "a"})), 7, ed25519_jwk(&json!({"use": "sig", "alg": "EdDSA"}))]});
-        let keys = key_set(good.to_string().as_bytes()).unwrap();
+        let keys = parse_key_set(good.to_string().as_bytes()).unwrap();
         assert_eq!(keys.iter().map(|key| key.id()).collect::<Vec<_>>(), [Some("a"), None]);
         let many = json!({"keys": vec![ed25519_jwk(&json!({})); MAX_KEYS + 1]});
-        assert_eq!(key_set(many.to_string().as_bytes()).unwrap().len(), MAX_KEYS);
-        assert!(key_set(b"[]").is_err());
-        assert!(key_set(&vec![b' '; MAX_SET_BYTES + 1]).is_err());
+        assert_eq!(parse_key_set(many.to_string().as_bytes()).unwrap().len(), MAX_KEYS);
+        assert!(parse_key_set(b"[]").is_err());
+        assert!(parse_key_set(&vec![b' '; MAX_KEY_SET_BYTES + 1]).is_err());
     }
 
     #[test]
     fn a_token_names_its_key_where_there_are_several() {
         let set = |kids: &[&str]| {
             let keys: Vec<Value> = kids.iter().map(|kid| ed25519_jwk(&json!({ "kid": kid }))).collect();
-            key_set(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+            parse_key_set(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
         };
         let with =
             |kid: Option<&str>| Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::EdDSA) };
-        assert_eq!(fitting(&set(&["a", "b"]), &with(Some("b"))).len(), 1);
-        assert_eq!(fitting(&set(&["a", "b"]), &with(None)).len(), 0);
-        assert_eq!(fitting(&set(&["a"]), &with(None)).len(), 1);
-        assert_eq!(fitting(&set(&["a"]), &with(Some("b"))).len(), 0);
-        assert_eq!(fitting(&set(&["a"]), &Header { alg: Algorithm::RS256, ..with(Some("a")) }).len(), 0);
+        assert_eq!(keys_fitting_header(&set(&["a", "b"]), &with(Some("b"))).len(), 1);
+        assert_eq!(keys_fitting_header(&set(&["a", "b"]), &with(None)).len(), 0);
+        assert_eq!(keys_fitting_header(&set(&["a"]), &with(None)).len(), 1);
+        assert_eq!(keys_fitting_header(&set(&["a"]), &with(Some("b"))).len(), 0);
+        assert_eq!(
+            keys_fitting_header(&set(&["a"]), &Header { alg: Algorithm::RS256, ..with(Some("a")) }).len(),
+            0
+        );
     }
 }

@@ -52,7 +52,7 @@ pub use health::Health;
 pub use http_args::{HttpArgs, HttpSettings};
 pub use identity::Identity;
 pub use metrics::Metrics;
-pub use peer::Peers;
+pub use peer::PeerClient;
 pub use problem::Problem;
 pub use tasks::Tasks;
 pub use tls::PeerTls;
@@ -64,7 +64,7 @@ pub struct ServiceContext {
     /// Cancelled when the process is asked to end: stop taking work, finish what was taken, tell open streams.
     pub shutdown: CancellationToken,
     /// How long finishing may take, counted from the cancellation; then what is left is dropped.
-    pub drain: Duration,
+    pub drain_time: Duration,
     /// What `/readyz` tells.
     pub health: Health,
     /// What `/metrics` tells.
@@ -72,7 +72,7 @@ pub struct ServiceContext {
     /// Who this process is to our others, and how it knows them.
     pub identity: Identity,
     /// How its HTTP ports are run.
-    pub http: HttpSettings,
+    pub http_settings: HttpSettings,
     /// How it knows our others over TLS.
     pub peer_tls: PeerTls,
     /// Where its spans go.
@@ -87,11 +87,11 @@ impl ServiceContext {
     pub fn new(drain: Duration) -> Self {
         Self {
             shutdown: CancellationToken::new(),
-            drain,
+            drain_time: drain,
             health: Health::default(),
             metrics: Metrics::default(),
             identity: Identity::default(),
-            http: HttpSettings::default(),
+            http_settings: HttpSettings::default(),
             peer_tls: PeerTls::default(),
             tracer: Tracer::default(),
             #[cfg(feature = "failpoints")]
@@ -100,8 +100,8 @@ impl ServiceContext {
     }
 
     /// A client for our own services, over TLS where their addresses say so.
-    pub fn peers(&self) -> Peers {
-        Peers::over(&self.peer_tls)
+    pub fn peer_client(&self) -> PeerClient {
+        PeerClient::over_tls(&self.peer_tls)
     }
 }
 

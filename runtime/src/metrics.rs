@@ -12,7 +12,7 @@ use crate::http_metrics::HttpMetrics;
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     /// What the HTTP ports of this process measure together.
-    http: Arc<OnceLock<HttpMetrics>>,
+    http_metrics: Arc<OnceLock<HttpMetrics>>,
     /// The reader whose metrics these are, where a process has several readers.
     reader: Option<String>,
 }
@@ -20,14 +20,14 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Arc::new(Mutex::new(Registry::with_prefix("liverank")));
-        Self { registry, http: Arc::default(), reader: None }
+        Self { registry, http_metrics: Arc::default(), reader: None }
     }
 }
 
 impl Metrics {
     /// The same metrics for one of several readers of a process: each sample gets a label `reader`.
     #[must_use]
-    pub fn of_reader(&self, reader: &str) -> Self {
+    pub fn labelled_with_reader(&self, reader: &str) -> Self {
         Self { reader: Some(reader.to_owned()), ..self.clone() }
     }
 
@@ -45,7 +45,7 @@ impl Metrics {
 
     /// What HTTP ports measure, registered with the first of them.
     pub(crate) fn http(&self) -> &HttpMetrics {
-        self.http.get_or_init(|| {
+        self.http_metrics.get_or_init(|| {
             let all = HttpMetrics::default();
             let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
             all.register(registry.sub_registry_with_prefix("http"));
@@ -54,7 +54,7 @@ impl Metrics {
     }
 
     /// All metrics as text.
-    pub fn encode(&self) -> String {
+    pub fn encode_text(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)
@@ -141,13 +141,13 @@ mod tests {
         for (reader, viewers) in [("reader-1", 3), ("reader-2", 5)] {
             let gauge = Gauge::<i64>::default();
             gauge.set(viewers);
-            metrics.of_reader(reader).register("reader", |registry| {
+            metrics.labelled_with_reader(reader).register("reader", |registry| {
                 registry.register("viewers", "Viewers connected", gauge.clone());
                 registry.register("capacity", "Viewers taken at most", gauge);
             });
         }
         assert_eq!(
-            metrics.encode(),
+            metrics.encode_text(),
             "# HELP liverank_reader_viewers Viewers connected.\n\
              # TYPE liverank_reader_viewers gauge\n\
              liverank_reader_viewers{reader=\"reader-1\"} 3\n\

@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 
 /// Before the part that each process of a system tells.
-pub const INTRODUCTION: &str = "# Metrics\n\n\
+pub const REFERENCE_INTRODUCTION: &str = "# Metrics\n\n\
     What `/metrics` at the admin port of each process tells, in the OpenMetrics text format. Written from the metrics of a\n\
     running system; tests compare (`UPDATE_DOCS=1` writes it anew), and see each of them move under load.\n\n\
     Labels are bounded: kinds, routes, partitions, and in `liverank up`, which has several readers in one process, the\n\
     reader. No label has an id of a video, a user or a connection in it.\n";
 
 /// Before the part that the operator tells.
-pub const OPERATOR: &str = "\n## operator\n";
+pub const OPERATOR_HEADING: &str = "\n## operator\n";
 
 /// A table for each part of a text of metrics, by the names of the parts.
-pub fn tables(text: &str) -> String {
+pub fn reference_tables(text: &str) -> String {
     let mut families: Vec<(&str, &str, &str)> = Vec::new();
     for line in text.lines() {
         let described = line.split_once(' ').and_then(|(_, rest)| rest.split_once(' '));
@@ -35,13 +35,13 @@ pub fn tables(text: &str) -> String {
             part = own;
             let _ = write!(tables, "\n## {part}\n\n| metric | type | tells |\n|---|---|---|\n");
         }
-        let _ = writeln!(tables, "| `{}` | {kind} | {help} |", sample(name, kind));
+        let _ = writeln!(tables, "| `{}` | {kind} | {help} |", sample_name(name, kind));
     }
     tables
 }
 
 /// What a family of this kind is called where it is asked for.
-pub fn sample(family: &str, kind: &str) -> String {
+pub fn sample_name(family: &str, kind: &str) -> String {
     if kind == "counter" { format!("{family}_total") } else { family.to_owned() }
 }
 
@@ -57,6 +57,6 @@ mod tests {
         let expected = format!(
             "\n## a\n\n{head}| `liverank_a_y` | gauge | How long |\n\n## b\n\n{head}| `liverank_b_x_total` | counter | How many |\n"
         );
-        assert_eq!(tables(text), expected);
+        assert_eq!(reference_tables(text), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! What moderators did, and comments that wait for them, as clients see it, in the one place that decides it: the lists of
 //! `GET /moderation/log` and `GET /moderation/held`, and the records of the exported topic of comments.
 
-use liverank_core::moderation::{HeldComment, KEY};
+use liverank_core::moderation::{HeldComment, RECORDS_KEY};
 use liverank_core::{EventId, Interaction, Millis, UserId, VideoId};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -28,13 +28,13 @@ impl ActionJson {
         let Interaction { video_id, user_id, event_id, moderation, .. } = record;
         let mut moderation = json!(moderation);
         if let Some(until) = moderation["until"].as_i64() {
-            moderation["until"] = comment_json::time(until).into();
+            moderation["until"] = comment_json::format_time(until).into();
         }
         Self {
             action_id: event_id,
             by: user_id,
-            timestamp: comment_json::time(time),
-            videoid: (video_id.as_str() != KEY).then_some(video_id),
+            timestamp: comment_json::format_time(time),
+            videoid: (video_id.as_str() != RECORDS_KEY).then_some(video_id),
             moderation,
         }
     }
@@ -45,7 +45,7 @@ pub fn held(held: HeldComment) -> Value {
     let HeldComment { id, video, user, text, reply_to, timestamp, rule, .. } = held;
     let mut line = json!({
         "id": id, "videoid": video, "userid": user, "comment": text, "rule": rule,
-        "timestamp": comment_json::time(timestamp),
+        "timestamp": comment_json::format_time(timestamp),
     });
     if let Some(reply_to) = reply_to {
         line["reply_to"] = json!(reply_to);

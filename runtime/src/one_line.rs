@@ -9,7 +9,7 @@ use serde::Serialize;
 const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// `value` as JSON that no reader breaks into lines.
-pub fn to_string(value: &impl Serialize) -> String {
+pub fn to_json_line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("strings and numbers always serialise");
     if !json.contains(LINE_BREAKS) {
         return json;
@@ -35,9 +35,9 @@ mod tests {
     #[test]
     fn line_breaks_are_escaped_and_the_json_is_equal() {
         let text = "a\u{2028}b\u{2029}\u{85}ü\n\u{b}\u{c}\r\u{1e}";
-        let line = to_string(&text);
+        let line = to_json_line(&text);
         assert_eq!(line, r#""a\u2028b\u2029\u0085ü\n\u000b\f\r\u001e""#);
         assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
-        assert_eq!(to_string(&"plain"), "\"plain\"");
+        assert_eq!(to_json_line(&"plain"), "\"plain\"");
     }
 }

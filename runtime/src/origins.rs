@@ -9,16 +9,16 @@ use reqwest::Url;
 
 /// One entry of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum AllowedOrigin {
     /// `*`
     Any,
     /// `null`, which browsers send for pages from files and after a second redirect.
     Null,
     /// As browsers send it: scheme, host, and the port where it is not the usual one.
-    Site(String),
+    Exactly(String),
 }
 
-impl FromStr for Origin {
+impl FromStr for AllowedOrigin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -35,41 +35,41 @@ impl FromStr for Origin {
             && url.username().is_empty()
             && url.password().is_none();
         if bare {
-            Ok(Self::Site(url.origin().ascii_serialization()))
+            Ok(Self::Exactly(url.origin().ascii_serialization()))
         } else {
             Err("must be a scheme, a host and perhaps a port, as https://example.org".into())
         }
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for AllowedOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Any => "*",
             Self::Null => "null",
-            Self::Site(site) => site,
+            Self::Exactly(site) => site,
         })
     }
 }
 
 /// The list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Origins {
+pub struct AllowedOrigins {
     /// The allowed ones, as they are sent; `None`: all.
     listed: Option<Vec<String>>,
-    credentials: bool,
+    allows_credentials: bool,
 }
 
-impl Origins {
+impl AllowedOrigins {
     /// The list of these.
     ///
     /// # Errors
     /// Credentials for everybody, which browsers refuse, and which would let any page act for its visitors.
-    pub fn new(allowed: &[Origin], credentials: bool) -> anyhow::Result<Self> {
-        let any = allowed.contains(&Origin::Any);
+    pub fn new(allowed: &[AllowedOrigin], credentials: bool) -> anyhow::Result<Self> {
+        let any = allowed.contains(&AllowedOrigin::Any);
         ensure!(!(any && credentials), "--allow-credentials needs a list of origins in --allowed-origins");
         let listed = (!any).then(|| allowed.iter().map(ToString::to_string).collect());
-        Ok(Self { listed, credentials })
+        Ok(Self { listed, allows_credentials: credentials })
     }
 
     /// Whether every origin is allowed.
@@ -79,23 +79,23 @@ impl Origins {
 
     /// Whether pages may send credentials.
     pub const fn credentials(&self) -> bool {
-        self.credentials
+        self.allows_credentials
     }
 
     /// Whether a page of this origin may use what is public.
-    pub fn allows(&self, origin: &HeaderValue) -> bool {
+    pub fn allows_origin(&self, origin: &HeaderValue) -> bool {
         let is_it = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
         self.listed.as_ref().is_none_or(|listed| listed.iter().any(is_it))
     }
 
     /// Whether a request is from an allowed page, or from no page at all.
-    pub fn allow_request(&self, headers: &HeaderMap) -> bool {
-        headers.get(header::ORIGIN).is_none_or(|origin| self.allows(origin))
+    pub fn allows_request(&self, headers: &HeaderMap) -> bool {
+        headers.get(header::ORIGIN).is_none_or(|origin| self.allows_origin(origin))
     }
 
     /// Whether a request is from an allowed page.
     pub fn is_allowed_page(&self, headers: &HeaderMap) -> bool {
-        headers.get(header::ORIGIN).is_some_and(|origin| self.allows(origin))
+        headers.get(header::ORIGIN).is_some_and(|origin| self.allows_origin(origin))
     }
 }
 
@@ -103,9 +103,9 @@ impl Origins {
 mod tests {
     use super::*;
 
-    fn origins(list: &[&str], credentials: bool) -> anyhow::Result<Origins> {
-        let list: Vec<Origin> = list.iter().map(|origin| origin.parse().unwrap()).collect();
-        Origins::new(&list, credentials)
+    fn origins(list: &[&str], credentials: bool) -> anyhow::Result<AllowedOrigins> {
+        let list: Vec<AllowedOrigin> = list.iter().map(|origin| origin.parse().unwrap()).collect();
+        AllowedOrigins::new(&list, credentials)
     }
 
     #[test]
@@ -119,10 +119,10 @@ mod tests {
             ("http://localhost", false),
             ("null", false),
         ] {
-            assert_eq!(origins.allows(&HeaderValue::from_static(origin)), allowed, "{origin}");
+            assert_eq!(origins.allows_origin(&HeaderValue::from_static(origin)), allowed, "{origin}");
         }
         let none = HeaderMap::new();
-        assert!(origins.allow_request(&none) && !origins.is_allowed_page(&none));
+        assert!(origins.allows_request(&none) && !origins.is_allowed_page(&none));
     }
 
     #[test]
@@ -130,10 +130,10 @@ mod tests {
         for bad in
             ["", "example.org", "https://example.org/path", "ftp://example.org", "https://u:p@example.org"]
         {
-            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+            assert!(bad.parse::<AllowedOrigin>().is_err(), "{bad}");
         }
         assert!(origins(&["*"], true).is_err());
         assert!(origins(&["*", "https://example.org"], false).unwrap().is_any());
-        assert!(origins(&["null"], false).unwrap().allows(&HeaderValue::from_static("null")));
+        assert!(origins(&["null"], false).unwrap().allows_origin(&HeaderValue::from_static("null")));
     }
 }

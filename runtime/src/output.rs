@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// How it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// For people.
     Table,
     /// One JSON value.
@@ -22,8 +22,8 @@ pub enum Format {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {
     /// How the answer is written.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
 }
 
 /// [`OutputArgs`] of a command that was told to write JSON by a switch of its own before.
@@ -39,7 +39,7 @@ pub struct OutputOrJsonArgs {
 impl OutputOrJsonArgs {
     /// As what it is written.
     pub const fn args(&self) -> OutputArgs {
-        if self.json { OutputArgs { output: Format::Json } } else { self.args }
+        if self.json { OutputArgs { output: OutputFormat::Json } } else { self.args }
     }
 }
 
@@ -48,24 +48,24 @@ impl OutputArgs {
     ///
     /// # Errors
     /// Nobody reads it any more.
-    pub fn print(self, value: &Value, table: impl FnOnce() -> String) -> anyhow::Result<()> {
-        self.write(&mut io::stdout(), value, table)
+    pub fn print_value(self, value: &Value, table: impl FnOnce() -> String) -> anyhow::Result<()> {
+        self.write_value(&mut io::stdout(), value, table)
     }
 
     /// Writes `value`, or what `table` makes of it, to `out`.
     ///
     /// # Errors
     /// `out` takes no more.
-    pub fn write(
+    pub fn write_value(
         self,
         out: &mut impl Write,
         value: &Value,
         table: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
         let text = match self.output {
-            Format::Table => table(),
-            Format::Json => format!("{value:#}\n"),
-            Format::Yaml => serde_yaml::to_string(value)?,
+            OutputFormat::Table => table(),
+            OutputFormat::Json => format!("{value:#}\n"),
+            OutputFormat::Yaml => serde_yaml::to_string(value)?,
         };
         out.write_all(text.as_bytes())?;
         Ok(())
@@ -74,36 +74,36 @@ impl OutputArgs {
 
 /// A list whose items are written one by one: there may be more of them than memory holds. For programs it is one value.
 #[derive(Debug)]
-pub struct Items {
-    format: Format,
-    count: u64,
+pub struct ItemWriter {
+    format: OutputFormat,
+    item_count: u64,
 }
 
-impl Items {
+impl ItemWriter {
     /// None yet.
-    pub const fn new(format: Format) -> Self {
-        Self { format, count: 0 }
+    pub const fn new(format: OutputFormat) -> Self {
+        Self { format, item_count: 0 }
     }
 
     /// Writes the next one, or what `line` makes of it.
     ///
     /// # Errors
     /// `out` takes no more.
-    pub fn next(
+    pub fn write_item(
         &mut self,
         out: &mut impl Write,
         item: &impl Serialize,
         line: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
         match self.format {
-            Format::Table => writeln!(out, "{}", line())?,
-            Format::Json => {
-                let open = if self.count == 0 { "[" } else { "," };
+            OutputFormat::Table => writeln!(out, "{}", line())?,
+            OutputFormat::Json => {
+                let open = if self.item_count == 0 { "[" } else { "," };
                 write!(out, "{open}\n  {}", serde_json::to_string(item)?)?;
             }
-            Format::Yaml => write!(out, "{}", serde_yaml::to_string(&[item])?)?,
+            OutputFormat::Yaml => write!(out, "{}", serde_yaml::to_string(&[item])?)?,
         }
-        self.count += 1;
+        self.item_count += 1;
         Ok(())
     }
 
@@ -111,19 +111,19 @@ impl Items {
     ///
     /// # Errors
     /// `out` takes no more.
-    pub fn end(self, out: &mut impl Write, last: impl FnOnce(u64) -> String) -> anyhow::Result<()> {
-        match (self.format, self.count) {
-            (Format::Table, count) => writeln!(out, "{}", last(count))?,
-            (Format::Json | Format::Yaml, 0) => writeln!(out, "[]")?,
-            (Format::Json, _) => writeln!(out, "\n]")?,
-            (Format::Yaml, _) => {}
+    pub fn end_list(self, out: &mut impl Write, last: impl FnOnce(u64) -> String) -> anyhow::Result<()> {
+        match (self.format, self.item_count) {
+            (OutputFormat::Table, count) => writeln!(out, "{}", last(count))?,
+            (OutputFormat::Json | OutputFormat::Yaml, 0) => writeln!(out, "[]")?,
+            (OutputFormat::Json, _) => writeln!(out, "\n]")?,
+            (OutputFormat::Yaml, _) => {}
         }
         Ok(())
     }
 }
 
 /// Rows below a head, each column as wide as it needs.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub fn format_table(head: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &[String], at: usize| row.get(at).cloned().unwrap_or_default();
     let head: Vec<String> = head.iter().map(|name| name.to_uppercase()).collect();
     let all: Vec<&[String]> = std::iter::once(&head[..]).chain(rows.iter().map(Vec::as_slice)).collect();
@@ -148,6 +148,6 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec!["reader-1".to_owned(), "5".to_owned()], vec!["ä".to_owned(), String::new()]];
-        assert_eq!(table(&["id", "viewers"], &rows), "ID        VIEWERS\nreader-1  5\nä\n");
+        assert_eq!(format_table(&["id", "viewers"], &rows), "ID        VIEWERS\nreader-1  5\nä\n");
     }
 }

@@ -20,9 +20,9 @@ pub const TOKEN_PARAMETER: &str = "access_token";
 const MAX_NAME_CHARS_SHOWN: usize = 64;
 
 /// A request's query parameters, decoded. Of a repeated one the first counts. Public endpoints refuse unknown ones
-/// ([`Params::only`]).
+/// ([`QueryParams::expect_only`]).
 #[derive(Debug, Clone, Default)]
-pub struct Params(Vec<QueryParam>);
+pub struct QueryParams(Vec<QueryParam>);
 
 #[derive(Debug, Clone)]
 struct QueryParam {
@@ -33,7 +33,7 @@ struct QueryParam {
     whole: bool,
 }
 
-impl Params {
+impl QueryParams {
     /// The parameters of an address.
     pub fn of(uri: &Uri) -> Self {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
@@ -45,28 +45,28 @@ impl Params {
     }
 
     /// A parameter's text as far as it can be read; `None` where it is absent. For what is judged by other means: anything
-    /// that names something of ours is asked for by [`Params::text`].
+    /// that names something of ours is asked for by [`QueryParams::optional_text`].
     pub fn get(&self, name: &str) -> Option<&str> {
         self.find(name).map(|param| param.value.as_str())
     }
 
     /// Refuses parameters that the endpoint does not know, by name: a misspelt `limit` would otherwise be answered as if
     /// it were not there.
-    pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
+    pub fn expect_only(&self, known: &[&str]) -> Result<(), Problem> {
         let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
         let Some(name) = self.0.iter().map(|param| param.name.as_str()).find(unknown) else { return Ok(()) };
         let name: String = name.chars().take(MAX_NAME_CHARS_SHOWN).collect();
         let takes =
             if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
         let detail = format!("{name}: is not a parameter of this path, which {takes}");
-        Err(Problem::new(StatusCode::BAD_REQUEST, detail).with("field", name))
+        Err(Problem::new(StatusCode::BAD_REQUEST, detail).with_member("field", name))
     }
 
     /// A parameter's text; `None` where it is absent.
     ///
     /// # Errors
     /// Text with wrong escapes, or whose bytes are no UTF-8. To read it as something else would answer for another video.
-    pub fn text(&self, name: &'static str) -> Result<Option<&str>, Invalid> {
+    pub fn optional_text(&self, name: &'static str) -> Result<Option<&str>, Invalid> {
         match self.find(name) {
             None => Ok(None),
             Some(param) if param.whole => Ok(Some(&param.value)),
@@ -74,14 +74,18 @@ impl Params {
         }
     }
 
-    /// [`Params::text`] of a parameter that has to be there.
-    pub fn required(&self, name: &'static str) -> Result<&str, Invalid> {
-        self.text(name)?.ok_or_else(|| Invalid::missing(name))
+    /// [`QueryParams::optional_text`] of a parameter that has to be there.
+    pub fn required_text(&self, name: &'static str) -> Result<&str, Invalid> {
+        self.optional_text(name)?.ok_or_else(|| Invalid::missing(name))
     }
 
     /// A parameter that is a whole number within `range`.
-    pub fn number(&self, name: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, Invalid> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
+    pub fn optional_number(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Invalid> {
+        let Some(text) = self.optional_text(name)? else { return Ok(None) };
         // `u64::from_str` takes a leading plus, which nobody else would call a number here.
         let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         match number.filter(|number| range.contains(number)) {
@@ -94,8 +98,8 @@ impl Params {
     }
 
     /// A parameter that is `true` or `false`; false where it is absent.
-    pub fn flag(&self, name: &'static str) -> Result<bool, Invalid> {
-        match self.text(name)? {
+    pub fn optional_flag(&self, name: &'static str) -> Result<bool, Invalid> {
+        match self.optional_text(name)? {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(_) => Err(Invalid::new(name, "must be true or false")),
@@ -129,7 +133,7 @@ fn decode_form(text: &str) -> (String, bool) {
 ///
 /// A browser that reconnects sends the header, and still the address that it started with. Replacements of its
 /// `EventSource` cannot send the header and write the id into the address, under one of two other names.
-pub fn last_event_id(headers: &HeaderMap, params: &Params) -> Option<String> {
+pub fn last_event_id(headers: &HeaderMap, params: &QueryParams) -> Option<String> {
     let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
     let header = header.filter(|id| !id.is_empty()).map(Cow::into_owned);
     header.or_else(|| {
@@ -138,7 +142,7 @@ pub fn last_event_id(headers: &HeaderMap, params: &Params) -> Option<String> {
     })
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Params {
+impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -155,7 +159,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathVideo {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(text)) => Ok(Self(canary::named_outside("videoid", &text)?)),
+            Ok(Path(text)) => Ok(Self(canary::parse_outside_id("videoid", &text)?)),
             Err(_) => Err(Invalid::new("videoid", "must be UTF-8").into()),
         }
     }
@@ -165,8 +169,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathVideo {
 mod tests {
     use super::*;
 
-    fn params(query: &str) -> Params {
-        Params::of(&format!("/path?{query}").parse().unwrap())
+    fn params(query: &str) -> QueryParams {
+        QueryParams::of(&format!("/path?{query}").parse().unwrap())
     }
 
     #[test]
@@ -182,15 +186,15 @@ mod tests {
     fn an_undecodable_parameter_is_refused_by_name() {
         for bad in ["caf%E9", "%ff", "100%", "%z1", "%1", "a%", "%c3%28", "%+1"] {
             let params = params(&format!("videoid={bad}&limit={bad}&full={bad}"));
-            assert_eq!(params.text("videoid").unwrap_err().field, "videoid", "{bad}");
-            assert_eq!(params.required("videoid").unwrap_err().field, "videoid", "{bad}");
-            assert_eq!(params.number("limit", 0..=9).unwrap_err().field, "limit", "{bad}");
-            assert_eq!(params.flag("full").unwrap_err().field, "full", "{bad}");
+            assert_eq!(params.optional_text("videoid").unwrap_err().field, "videoid", "{bad}");
+            assert_eq!(params.required_text("videoid").unwrap_err().field, "videoid", "{bad}");
+            assert_eq!(params.optional_number("limit", 0..=9).unwrap_err().field, "limit", "{bad}");
+            assert_eq!(params.optional_flag("full").unwrap_err().field, "full", "{bad}");
             assert!(params.get("videoid").is_some());
         }
         let good = params("videoid=caf%C3%A9+1%25&x=%ff");
-        assert_eq!(good.text("videoid").unwrap(), Some("café 1%"));
-        assert_eq!(good.required("userid").unwrap_err().reason, "is required");
+        assert_eq!(good.optional_text("videoid").unwrap(), Some("café 1%"));
+        assert_eq!(good.required_text("userid").unwrap_err().reason, "is required");
     }
 
     #[test]
@@ -211,30 +215,30 @@ mod tests {
 
     #[test]
     fn number_parameters_must_be_within_their_range() {
-        assert_eq!(params("limit=10").number("limit", 1..=10).unwrap(), Some(10));
-        assert_eq!(params("").number("limit", 1..=10).unwrap(), None);
+        assert_eq!(params("limit=10").optional_number("limit", 1..=10).unwrap(), Some(10));
+        assert_eq!(params("").optional_number("limit", 1..=10).unwrap(), None);
         for bad in ["0", "11", "", "-1", "+1", "1.5", "1e1", "ten", "99999999999999999999"] {
-            let refused = params(&format!("limit={bad}")).number("limit", 1..=10).unwrap_err();
+            let refused = params(&format!("limit={bad}")).optional_number("limit", 1..=10).unwrap_err();
             assert_eq!(refused.field, "limit", "{bad}");
         }
     }
 
     #[test]
     fn unknown_parameters_are_refused_and_the_token_parameter_is_not() {
-        assert!(params("limit=1&access_token=t").only(&["limit", "board"]).is_ok());
-        assert!(params("").only(&[]).is_ok());
-        let refused = params("limit=1&limt=2").only(&["limit", "board"]).unwrap_err();
+        assert!(params("limit=1&access_token=t").expect_only(&["limit", "board"]).is_ok());
+        assert!(params("").expect_only(&[]).is_ok());
+        let refused = params("limit=1&limt=2").expect_only(&["limit", "board"]).unwrap_err();
         assert_eq!(refused.body()["field"], "limt");
         assert!(refused.detail().ends_with("which takes limit, board"), "{}", refused.detail());
-        let long = params(&"x".repeat(500)).only(&[]).unwrap_err();
+        let long = params(&"x".repeat(500)).expect_only(&[]).unwrap_err();
         assert_eq!(long.body()["field"], "x".repeat(MAX_NAME_CHARS_SHOWN));
     }
 
     #[test]
     fn flag_parameters_are_true_or_false() {
-        assert!(params("full=true").flag("full").unwrap());
-        assert!(!params("full=false").flag("full").unwrap());
-        assert!(!params("").flag("full").unwrap());
-        assert!(params("full=1").flag("full").is_err());
+        assert!(params("full=true").optional_flag("full").unwrap());
+        assert!(!params("full=false").optional_flag("full").unwrap());
+        assert!(!params("").optional_flag("full").unwrap());
+        assert!(params("full=1").optional_flag("full").is_err());
     }
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use reqwest::Url;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client::{Client, ClientError, Connections, RequestBuilder, Response};
+use crate::client::{Client, ClientError, ConnectionSettings, RequestBuilder, Response};
 use crate::identity::Identity;
-use crate::problem::PROBLEM;
+use crate::problem::PROBLEM_CONTENT_TYPE;
 use crate::tls::PeerTls;
 
 /// How long a peer may take to accept a connection: it is next door.
@@ -63,13 +63,13 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 /// meanwhile, every answer comes at once and is wrong, and nothing would ever end it: so after an answer that none of our
 /// services gives, all connections are made anew.
 ///
-/// It shows who this process is where it was made to ([`Peers::showing`]): to one of our services, at the addresses that
+/// It shows who this process is where it was made to ([`PeerClient::with_token_for`]): to one of our services, at the addresses that
 /// are configured. What is sent to an address that a peer named carries nothing that is good elsewhere.
 #[derive(Debug, Clone, Default)]
-pub struct Peers {
+pub struct PeerClient {
     tls: PeerTls,
     pool: Arc<Mutex<ConnectionPool>>,
-    shown: Option<(Identity, Service)>,
+    shown: Option<(Identity, CalledService)>,
 }
 
 #[derive(Debug)]
@@ -86,24 +86,24 @@ impl Default for ConnectionPool {
 
 impl ConnectionPool {
     fn over(tls: &PeerTls) -> Self {
-        let connections = Connections {
+        let connections = ConnectionSettings {
             connect_timeout: Some(CONNECT_TIMEOUT),
-            idle: Some(IDLE_TIMEOUT),
+            idle_timeout: Some(IDLE_TIMEOUT),
             keep_alive: None,
         };
         Self { client: Client::new(tls, connections), since: Instant::now() }
     }
 }
 
-impl Peers {
+impl PeerClient {
     /// A client that knows our services over TLS by `tls`.
-    pub fn over(tls: &PeerTls) -> Self {
+    pub fn over_tls(tls: &PeerTls) -> Self {
         Self { tls: tls.clone(), pool: Arc::new(Mutex::new(ConnectionPool::over(tls))), shown: None }
     }
 
     /// The same client for requests to `service`, with this process's token for it.
     #[must_use]
-    pub fn showing(&self, identity: &Identity, service: Service) -> Self {
+    pub fn with_token_for(&self, identity: &Identity, service: CalledService) -> Self {
         Self { shown: Some((identity.clone(), service)), ..self.clone() }
     }
 
@@ -114,9 +114,9 @@ impl Peers {
 
     /// Whether an answer is one of our services': they refuse with problems (RFC 9457). After one that is not, this client
     /// makes new connections.
-    pub fn is_ours(&self, response: &Response) -> bool {
+    pub fn is_answer_of_ours(&self, response: &Response) -> bool {
         let kind = response.headers().get(header::CONTENT_TYPE);
-        let ours = response.status().is_success() || kind.is_some_and(|kind| kind == PROBLEM);
+        let ours = response.status().is_success() || kind.is_some_and(|kind| kind == PROBLEM_CONTENT_TYPE);
         if !ours {
             self.renew_connections();
         }
@@ -136,7 +136,7 @@ impl Peers {
 
     /// `GET base/path`.
     pub async fn get<T: DeserializeOwned>(&self, base: &Url, path: &[&str]) -> Result<T, PeerError> {
-        self.parse_answer(self.client().get(join(base, path))).await
+        self.parse_answer(self.client().get(join_path(base, path))).await
     }
 
     /// `POST base/path` with a JSON body.
@@ -146,18 +146,19 @@ impl Peers {
         path: &[&str],
         body: &(impl Serialize + Sync),
     ) -> Result<T, PeerError> {
-        self.parse_answer(self.client().post(join(base, path)).json(body)).await
+        self.parse_answer(self.client().post(join_path(base, path)).json(body)).await
     }
 
     async fn parse_answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, PeerError> {
         let away = |error: ClientError| PeerError::Unavailable(root_cause(&error));
-        let token = self.shown.as_ref().and_then(|(identity, service)| identity.header(*service));
+        let token =
+            self.shown.as_ref().and_then(|(identity, service)| identity.authorization_header(*service));
         let request = match token {
             Some(token) => request.header(header::AUTHORIZATION, token),
             None => request,
         };
         let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(away)?;
-        let (status, ours) = (response.status(), self.is_ours(&response));
+        let (status, ours) = (response.status(), self.is_answer_of_ours(&response));
         if status.is_success() {
             return response.json().await.map_err(|error| {
                 if error.is_decode() {
@@ -180,15 +181,15 @@ impl Peers {
 
 /// The replicas of one of our services: the one that answered last is asked first, the others when it is away.
 #[derive(Debug, Clone)]
-pub struct Replicas {
-    peers: Peers,
+pub struct ServiceReplicas {
+    peers: PeerClient,
     urls: Arc<[Url]>,
     preferred: Arc<AtomicUsize>,
 }
 
-impl Replicas {
+impl ServiceReplicas {
     /// Replicas at `urls`, of which there must be at least one.
-    pub fn new(peers: Peers, urls: Vec<Url>) -> Option<Self> {
+    pub fn new(peers: PeerClient, urls: Vec<Url>) -> Option<Self> {
         (!urls.is_empty()).then(|| Self { peers, urls: urls.into(), preferred: Arc::default() })
     }
 
@@ -198,7 +199,7 @@ impl Replicas {
     }
 
     /// The client they are asked with.
-    pub const fn peers(&self) -> &Peers {
+    pub const fn peers(&self) -> &PeerClient {
         &self.peers
     }
 
@@ -208,7 +209,7 @@ impl Replicas {
     }
 
     /// From now on, asks another replica first, if `url` still is the preferred one.
-    pub fn avoid(&self, url: &Url) {
+    pub fn prefer_another_than(&self, url: &Url) {
         let at = self.preferred.load(Relaxed) % self.urls.len();
         if self.urls[at] == *url {
             let _ = self.preferred.compare_exchange(at, (at + 1) % self.urls.len(), Relaxed, Relaxed);
@@ -271,7 +272,7 @@ impl Replicas {
 }
 
 /// `base` with path segments added, each escaped as it needs.
-pub fn join(base: &Url, path: &[&str]) -> Url {
+pub fn join_path(base: &Url, path: &[&str]) -> Url {
     let mut url = base.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path);
@@ -318,7 +319,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7";
         const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
             content-length: 2\r\n\r\n{}";
-        let peers = Peers::default();
+        let peers = PeerClient::default();
         // As if it had been in use for a while.
         peers.pool().since -= RENEW_INTERVAL;
         let url = answering_server(vec![FOREIGN_ANSWER, OUR_ANSWER]).await;
@@ -346,9 +347,9 @@ mod tests {
             for answer in answers {
                 urls.push(answering_server(vec![answer]).await);
             }
-            Replicas::new(Peers::default(), urls).unwrap()
+            ServiceReplicas::new(PeerClient::default(), urls).unwrap()
         };
-        let ask = async |replicas: &Replicas, wanted: u32| {
+        let ask = async |replicas: &ServiceReplicas, wanted: u32| {
             replicas.post_for::<u32>(&["a"], &(), |answer| *answer == wanted).await.unwrap()
         };
         let both = replicas(vec![ANSWER_ONE, ANSWER_TWO]).await;
@@ -362,6 +363,6 @@ mod tests {
     #[test]
     fn path_segments_are_escaped() {
         let base = Url::parse("http://manager:6000").unwrap();
-        assert_eq!(join(&base, &["resolve", "a/b?c"]).as_str(), "http://manager:6000/resolve/a%2Fb%3Fc");
+        assert_eq!(join_path(&base, &["resolve", "a/b?c"]).as_str(), "http://manager:6000/resolve/a%2Fb%3Fc");
     }
 }

@@ -16,18 +16,18 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     field: Option<&'static str>,
-    retry_after: Option<u64>,
-    challenge: Option<&'static str>,
-    accept_encoding: Option<&'static str>,
+    with_retry_after: Option<u64>,
+    with_challenge: Option<&'static str>,
+    with_accept_encoding: Option<&'static str>,
     extra: Vec<(String, Value)>,
 }
 
 /// What every refusal of our services is sent as.
-pub const PROBLEM: &str = "application/problem+json";
+pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
 /// How long clients are asked to stay away from a store that is away: long enough not to hammer it, short enough that a
 /// restart is hardly noticed.
-pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub const STORE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Problem {
     /// An error with what went wrong, in words for the one who sent the request.
@@ -36,16 +36,16 @@ impl Problem {
             status,
             detail: detail.into(),
             field: None,
-            retry_after: None,
-            challenge: None,
-            accept_encoding: None,
+            with_retry_after: None,
+            with_challenge: None,
+            with_accept_encoding: None,
             extra: Vec::new(),
         }
     }
 
-    /// 503: a part is away; try again after [`RETRY_AFTER`].
-    pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
+    /// 503: a part is away; try again after [`STORE_RETRY_AFTER`].
+    pub fn part_unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(STORE_RETRY_AFTER)
     }
 
     /// 404.
@@ -56,27 +56,27 @@ impl Problem {
     /// Asks to stay away for a time, in whole seconds, at least one.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
-        self.retry_after = Some(time.as_secs().max(1));
+        self.with_retry_after = Some(time.as_secs().max(1));
         self
     }
 
     /// Says how to show who one is (`WWW-Authenticate`): every 401 does.
     #[must_use]
     pub const fn challenge(mut self, challenge: &'static str) -> Self {
-        self.challenge = Some(challenge);
+        self.with_challenge = Some(challenge);
         self
     }
 
     /// Says which content encodings are taken (`Accept-Encoding`): a 415 about another one does.
     #[must_use]
     pub const fn accept_encoding(mut self, codings: &'static str) -> Self {
-        self.accept_encoding = Some(codings);
+        self.with_accept_encoding = Some(codings);
         self
     }
 
     /// Adds a member to the body.
     #[must_use]
-    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+    pub fn with_member(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.extra.push((member.to_owned(), value.into()));
         self
     }
@@ -119,19 +119,19 @@ impl From<Invalid> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut body = self.body();
-        if let Some(id) = request_id::current() {
+        if let Some(id) = request_id::current_id() {
             body["request_id"] = id.into();
         }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-        if let Some(seconds) = self.retry_after {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
+        if let Some(seconds) = self.with_retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(codings) = self.accept_encoding {
+        if let Some(codings) = self.with_accept_encoding {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
-        if let Some(challenge) = self.challenge {
+        if let Some(challenge) = self.with_challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
@@ -139,13 +139,13 @@ impl IntoResponse for Problem {
 }
 
 /// For routers: 404 for a path that nobody serves.
-pub async fn no_such_path() -> Problem {
+pub async fn no_such_path_problem() -> Problem {
     Problem::not_found("there is nothing at this path; /openapi.json lists what there is")
 }
 
 /// For routers: gives the bare 405 that axum answers its body, and keeps its `Allow` header, which a method fallback
 /// of axum would leave out.
-pub async fn no_such_method(response: Response) -> Response {
+pub async fn no_such_method_problem(response: Response) -> Response {
     let bare = !response.headers().contains_key(header::CONTENT_TYPE);
     if response.status() != StatusCode::METHOD_NOT_ALLOWED || !bare {
         return response;

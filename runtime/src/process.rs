@@ -2,9 +2,9 @@
 //!
 //! A panic in a thread or task that others rely on leaves a process that looks alive and does part of its work. So every
 //! panic ends the process with an error, whoever started the thread or task, with one exception: what serves a single
-//! connection is run by [`confined`]. There a panic ends the connection, is logged and counted
+//! connection is run by [`confine_panics`]. There a panic ends the connection, is logged and counted
 //! (`liverank_process_confined_panics`), and the others go on. What a part catches itself counts there, too
-//! ([`Process::catches_panics`]).
+//! ([`ProcessRuntime::catches_panics`]).
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -26,33 +26,33 @@ const PANIC_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a process runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Process {
+pub struct ProcessRuntime {
     /// How long finishing may take after it was asked to end.
-    pub drain: Duration,
+    pub drain_time: Duration,
     /// How long after its drain it may still be there, whatever it hangs in.
-    pub late: Duration,
+    pub late_end_time: Duration,
     /// Threads of the runtime, where it is not one a core.
-    pub threads: Option<usize>,
+    pub thread_count: Option<usize>,
     /// Whether the code that runs on this thread catches panics itself: such a panic ends nothing.
     pub catches_panics: fn() -> bool,
 }
 
-impl Process {
+impl ProcessRuntime {
     /// Runs `main` until it ends, and gives it a context that shuts down on signals.
     ///
     /// # Errors
-    /// The errors of `main`; a panic anywhere in the process that is not [`confined`]; no runtime.
+    /// The errors of `main`; a panic anywhere in the process that is not [`confine_panics`]; no runtime.
     pub fn run<F: Future<Output = anyhow::Result<()>>>(
         self,
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<()> {
-        let context = ServiceContext::new(self.drain);
+        let context = ServiceContext::new(self.drain_time);
         warn_of_ignored_keys(&context);
         let runtime = self.runtime()?;
         let mut panics = end_on_panic(&context, self.catches_panics);
         let result = runtime.block_on(async {
-            shutdown::on_signal(context.shutdown.clone())?;
-            tokio::spawn(shutdown::end_late(context.shutdown.clone(), self.drain + self.late));
+            shutdown::cancel_on_signal(context.shutdown.clone())?;
+            tokio::spawn(shutdown::end_process_if_late(context.shutdown.clone(), self.drain_time + self.late_end_time));
             let mut main = std::pin::pin!(main(context));
             tokio::select! {
                 result = &mut main => result,
@@ -69,7 +69,7 @@ impl Process {
 
     fn runtime(self) -> io::Result<tokio::runtime::Runtime> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        if let Some(threads) = self.threads {
+        if let Some(threads) = self.thread_count {
             builder.worker_threads(threads);
         }
         builder.enable_all().build()
@@ -82,13 +82,13 @@ tokio::task_local! {
 }
 
 /// Runs what serves a single connection: a panic in it ends the connection, and not the process.
-pub async fn confined<T>(connection: impl Future<Output = T>) -> T {
+pub async fn confine_panics<T>(connection: impl Future<Output = T>) -> T {
     IS_CONFINED.scope((), connection).await
 }
 
 /// Says which settings of the operator's file this process goes without.
 fn warn_of_ignored_keys(context: &ServiceContext) {
-    let ignored = config::ignored();
+    let ignored = config::ignored_keys();
     if !ignored.is_empty() {
         tracing::warn!(settings = ?ignored, "the operator's file has settings that this version does not know: they are ignored");
     }

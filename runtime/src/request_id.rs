@@ -8,11 +8,11 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 use tracing::Instrument;
 
 /// The header.
-pub const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// The longest id that is taken from others: they go into logs.
 const MAX_BYTES: usize = 128;
 
@@ -30,7 +30,7 @@ tokio::task_local! {
 }
 
 /// The id of the request that is being answered; none outside of one.
-pub fn current() -> Option<String> {
+pub fn current_id() -> Option<String> {
     CURRENT_ID.try_with(|id| id.text.clone()).ok()
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn made_here() -> Option<[u8; 16]> {
 impl RequestId {
     fn random() -> Self {
         let bytes = rand::random::<[u8; 16]>();
-        Self { text: hex(&bytes), made_of: Some(bytes) }
+        Self { text: to_hex(&bytes), made_of: Some(bytes) }
     }
 }
 
@@ -53,12 +53,12 @@ pub(crate) async fn give(mut request: Request, next: Next) -> Response {
     // It is made of characters that every header takes.
     let header = HeaderValue::try_from(&id.text).ok();
     if let Some(header) = header.clone() {
-        request.headers_mut().insert(REQUEST_ID, header);
+        request.headers_mut().insert(REQUEST_ID_HEADER, header);
     }
     let span = tracing::info_span!("request", request_id = id.text);
     let mut response = CURRENT_ID.scope(id, next.run(request).instrument(span)).await;
     if let Some(header) = header {
-        response.headers_mut().insert(REQUEST_ID, header);
+        response.headers_mut().insert(REQUEST_ID_HEADER, header);
     }
     response
 }
@@ -70,7 +70,7 @@ fn id_from_headers(headers: &HeaderMap) -> Option<String> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/=+".contains(&byte);
         (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(is_plain)
     };
-    let own = text(REQUEST_ID).filter(fits);
+    let own = text(REQUEST_ID_HEADER).filter(fits);
     own.or_else(|| text("traceparent").and_then(trace_id_of)).map(str::to_owned)
 }
 
@@ -122,11 +122,11 @@ mod tests {
         let request =
             axum::http::Request::builder().uri("/").header("x-request-id", "abc").body(Body::empty());
         let answer = router.call(request.unwrap()).await.unwrap();
-        assert_eq!(answer.headers()[REQUEST_ID], "abc");
+        assert_eq!(answer.headers()[REQUEST_ID_HEADER], "abc");
         let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["request_id"], "abc");
         let request = axum::http::Request::builder().uri("/").body(Body::empty());
-        let made = router.call(request.unwrap()).await.unwrap().headers()[REQUEST_ID].len();
-        assert_eq!((made, current()), (32, None));
+        let made = router.call(request.unwrap()).await.unwrap().headers()[REQUEST_ID_HEADER].len();
+        assert_eq!((made, current_id()), (32, None));
     }
 }

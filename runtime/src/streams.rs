@@ -15,17 +15,17 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::network::network;
-use crate::shares::Shares;
+use crate::network::limited_network;
+use crate::shares::FairShares;
 use crate::{ServiceContext, server};
 
 /// The content type of server-sent events. They are UTF-8 in any case; readers that do not know that take them for Latin-1.
-pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
+pub const EVENT_STREAM_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
 /// An answer whose body is a stream of server-sent events.
 pub fn event_stream(body: impl Into<Body>) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, EVENT_STREAM),
+        (header::CONTENT_TYPE, EVENT_STREAM_CONTENT_TYPE),
         (header::CACHE_CONTROL, "no-store"),
         // Proxies that follow nginx's custom pass each event on at once.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
@@ -60,45 +60,45 @@ const FILES_PER_STREAM: u64 = 4;
 
 /// All streams of the process.
 pub struct Streams {
-    shares: Arc<Mutex<Shares<IpAddr, CancellationToken>>>,
+    shares: Arc<Mutex<FairShares<IpAddr, CancellationToken>>>,
     shutdown: CancellationToken,
     drain: Duration,
     /// Streams that live outside of their HTTP connection (`WebSockets`).
-    pub tasks: TaskTracker,
-    open: Gauge,
+    pub stream_tasks: TaskTracker,
+    open_gauge: Gauge,
 }
 
 impl Streams {
     /// Room for `limit` streams, or fewer where the limit of open files says so.
     pub fn new(limit: usize, shell: &ServiceContext, open: Gauge) -> Self {
-        Self::shared(limit, usize::MAX, shell, open)
+        Self::with_client_limit(limit, usize::MAX, shell, open)
     }
 
     /// [`Streams::new`], with at most `most` of one client.
-    pub fn shared(limit: usize, most: usize, shell: &ServiceContext, open: Gauge) -> Self {
+    pub fn with_client_limit(limit: usize, most: usize, shell: &ServiceContext, open: Gauge) -> Self {
         let by_files = (server::raise_file_limit() / FILES_PER_STREAM).max(16) as usize;
         Self {
-            shares: Arc::new(Mutex::new(Shares::new(limit.min(by_files), most))),
+            shares: Arc::new(Mutex::new(FairShares::new(limit.min(by_files), most))),
             shutdown: shell.shutdown.clone(),
-            drain: shell.drain,
-            tasks: TaskTracker::new(),
-            open,
+            drain: shell.drain_time,
+            stream_tasks: TaskTracker::new(),
+            open_gauge: open,
         }
     }
 
     /// Makes room for one more of this client's, or `None` where it has its share or the process is on its way out. Where
     /// there is no room, a stream of the client with most is sent away.
-    pub fn enter(&self, client: IpAddr) -> Option<StreamPermit> {
+    pub fn admit_stream(&self, client: IpAddr) -> Option<StreamPermit> {
         if self.shutdown.is_cancelled() {
             return None;
         }
-        let client = network(client);
+        let client = limited_network(client);
         let sent_away = CancellationToken::new();
-        let given = lock(&self.shares).give(client, sent_away.clone())?;
-        if let Some(other) = given.instead_of {
+        let given = lock(&self.shares).give_place(client, sent_away.clone())?;
+        if let Some(other) = given.displaced {
             other.cancel();
         }
-        self.open.inc();
+        self.open_gauge.inc();
         let shutdown = self.shutdown.clone();
         let spread = self.drain.mul_f64(LEAVE_PART_OF_DRAIN);
         // All that leave at once come back at once, somewhere else: so each waits a while of its own.
@@ -108,26 +108,32 @@ impl Streams {
                 () = sent_away.cancelled() => {}
             }
         });
-        let (shares, open) = (Arc::clone(&self.shares), self.open.clone());
-        Some(StreamPermit { leave, open, shares, client, number: given.number })
+        let (shares, open) = (Arc::clone(&self.shares), self.open_gauge.clone());
+        Some(StreamPermit {
+            leave_signal: leave,
+            open_gauge: open,
+            shares,
+            client,
+            place_number: given.place_number,
+        })
     }
 
     /// Waits for the shutdown, and then for the tasks, at most as long as the drain.
-    pub async fn drained(&self) {
+    pub async fn wait_until_drained(&self) {
         self.shutdown.cancelled().await;
-        self.tasks.close();
-        let _ = tokio::time::timeout(self.drain, self.tasks.wait()).await;
+        self.stream_tasks.close();
+        let _ = tokio::time::timeout(self.drain, self.stream_tasks.wait()).await;
     }
 }
 
 /// One stream's place among the others; dropping it frees it.
 pub struct StreamPermit {
     /// Completes when it is this stream's turn to leave.
-    pub leave: Pin<Box<dyn Future<Output = ()> + Send>>,
-    open: Gauge,
-    shares: Arc<Mutex<Shares<IpAddr, CancellationToken>>>,
+    pub leave_signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    open_gauge: Gauge,
+    shares: Arc<Mutex<FairShares<IpAddr, CancellationToken>>>,
     client: IpAddr,
-    number: u64,
+    place_number: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -136,8 +142,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        lock(&self.shares).free(&self.client, self.number);
-        self.open.dec();
+        lock(&self.shares).free_place(&self.client, self.place_number);
+        self.open_gauge.dec();
     }
 }
 
@@ -180,33 +186,34 @@ mod tests {
         let shell = ServiceContext::new(Duration::from_secs(10));
         let open = Gauge::default();
         let streams = Streams::new(2, &shell, open.clone());
-        let (first, second) = (streams.enter(LOCALHOST).unwrap(), streams.enter(LOCALHOST).unwrap());
-        assert!(streams.enter(LOCALHOST).is_none());
+        let (first, second) =
+            (streams.admit_stream(LOCALHOST).unwrap(), streams.admit_stream(LOCALHOST).unwrap());
+        assert!(streams.admit_stream(LOCALHOST).is_none());
         drop(second);
-        let second = streams.enter(LOCALHOST).unwrap();
+        let second = streams.admit_stream(LOCALHOST).unwrap();
         assert_eq!(open.get(), 2);
         shell.shutdown.cancel();
         let start = tokio::time::Instant::now();
         tokio::join!(first.leave_now(), second.leave_now());
-        assert!(start.elapsed() <= shell.drain.mul_f64(LEAVE_PART_OF_DRAIN) + Duration::from_millis(1));
-        assert!(streams.enter(LOCALHOST).is_none(), "a process on its way out takes no more");
+        assert!(start.elapsed() <= shell.drain_time.mul_f64(LEAVE_PART_OF_DRAIN) + Duration::from_millis(1));
+        assert!(streams.admit_stream(LOCALHOST).is_none(), "a process on its way out takes no more");
     }
 
     #[tokio::test]
     async fn the_client_with_most_streams_gives_one_up_when_full() {
         let shell = ServiceContext::new(Duration::from_secs(10));
         let streams = Streams::new(4, &shell, Gauge::default());
-        let mut hog: Vec<_> = (0..4).map(|_| streams.enter(LOCALHOST).unwrap()).collect();
-        let _guest = streams.enter([192, 0, 2, 1].into()).unwrap();
-        let leaving = hog.iter_mut().map(|stream| Box::pin(stream.leave.as_mut()));
+        let mut hog: Vec<_> = (0..4).map(|_| streams.admit_stream(LOCALHOST).unwrap()).collect();
+        let _guest = streams.admit_stream([192, 0, 2, 1].into()).unwrap();
+        let leaving = hog.iter_mut().map(|stream| Box::pin(stream.leave_signal.as_mut()));
         let ((), first, _) = futures::future::select_all(leaving).await;
         drop(hog.swap_remove(first));
-        assert!(streams.enter(LOCALHOST).is_none(), "it has its share");
+        assert!(streams.admit_stream(LOCALHOST).is_none(), "it has its share");
     }
 
     impl StreamPermit {
         async fn leave_now(mut self) {
-            self.leave.as_mut().await;
+            self.leave_signal.as_mut().await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The background tasks of a service, supervised: none of them ends without the service ending too.
 //!
 //! A service that lost one of its tasks looks healthy and does half of its work. So a service gives every task that
-//! lives as long as it does to [`Tasks`], and runs its server with [`Tasks::alongside`]. What a task starts for a short
+//! lives as long as it does to [`Tasks`], and runs its server with [`Tasks::run_alongside`]. What a task starts for a short
 //! time (a `tokio::spawn` of its own, a thread, a store's own task) is covered by [`crate::process`], which ends the
 //! process after any panic that is not confined to one connection.
 
@@ -44,7 +44,7 @@ impl Tasks {
 
     /// A part of a service that runs inside of its own future, not beside it: a panic of the part is the service's.
     /// Answers `part` as it is; tests can make it panic by its name.
-    pub fn inside<T, F: Future<Output = T>>(
+    pub fn supervise_inside<T, F: Future<Output = T>>(
         &self,
         name: &'static str,
         part: F,
@@ -60,7 +60,10 @@ impl Tasks {
     ///
     /// # Errors
     /// That of `main`; or the first task that panicked, or that ended before the shutdown. `main` is dropped then.
-    pub async fn alongside<T>(&mut self, main: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    pub async fn run_alongside<T>(
+        &mut self,
+        main: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         tokio::select! {
             done = main => done,
             error = self.wait_for_failure() => Err(error),
@@ -71,7 +74,7 @@ impl Tasks {
     ///
     /// # Errors
     /// A task panicked meanwhile.
-    pub async fn finished(&mut self, name: &'static str, limit: Duration) -> anyhow::Result<bool> {
+    pub async fn wait_for_task(&mut self, name: &'static str, limit: Duration) -> anyhow::Result<bool> {
         let finishing = async {
             while self.names.values().any(|running| *running == name) {
                 let Some(ended) = self.running.join_next_with_id().await else { break };
@@ -123,7 +126,7 @@ mod tests {
         tasks.spawn("steady", std::future::pending());
         tasks.spawn("sweep", async { panic!("a bug") });
         let main = std::future::pending::<anyhow::Result<()>>();
-        let error = tasks.alongside(main).await.unwrap_err().to_string();
+        let error = tasks.run_alongside(main).await.unwrap_err().to_string();
         assert!(error.contains("`sweep`") && error.contains("a bug"), "{error}");
     }
 
@@ -133,7 +136,7 @@ mod tests {
         let mut tasks = Tasks::new(&context);
         tasks.spawn("reports", async {});
         let main = std::future::pending::<anyhow::Result<()>>();
-        let error = tasks.alongside(main).await.unwrap_err().to_string();
+        let error = tasks.run_alongside(main).await.unwrap_err().to_string();
         assert_eq!(error, "the task `reports` ended before the shutdown");
 
         context.shutdown.cancel();
@@ -142,7 +145,7 @@ mod tests {
             while !tasks_ended().await {}
             Ok(7)
         };
-        assert_eq!(tasks.alongside(main).await.unwrap(), 7);
+        assert_eq!(tasks.run_alongside(main).await.unwrap(), 7);
     }
 
     /// Lets other tasks run first.
@@ -158,10 +161,10 @@ mod tests {
         let mut tasks = Tasks::new(&context());
         tasks.spawn("for ever", std::future::pending());
         tasks.spawn("a second", tokio::time::sleep(Duration::from_secs(1)));
-        assert!(!tasks.finished("a second", Duration::from_millis(500)).await.unwrap());
-        assert!(tasks.finished("a second", Duration::from_secs(1)).await.unwrap());
+        assert!(!tasks.wait_for_task("a second", Duration::from_millis(500)).await.unwrap());
+        assert!(tasks.wait_for_task("a second", Duration::from_secs(1)).await.unwrap());
         tasks.spawn("broken", async { panic!("a bug") });
-        assert!(tasks.finished("broken", Duration::from_secs(1)).await.is_err());
+        assert!(tasks.wait_for_task("broken", Duration::from_secs(1)).await.is_err());
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub fn parse_filter(text: &str) -> Result<String, String> {
 }
 
 /// Starts logging for the process. A second call changes nothing.
-pub fn init(args: &LogArgs) {
+pub fn init_logging(args: &LogArgs) {
     // Libraries tell of every retry of theirs in our place; what matters of it our adapters log as a transition.
     let quiet = "rdkafka=off,librdkafka=off,mongodb=off,hyper=warn,reqwest=warn,rustls=warn";
     let filter =

@@ -32,8 +32,8 @@ mod validity;
 pub use listener::ListenerTls;
 use material::{KeyFiles, NamedFile};
 pub use peers::PeerTls;
-pub use reload::Reloading;
-pub use validity::not_after;
+pub use reload::FileReloading;
+pub use validity::certificate_end;
 
 /// TLS of a process.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -73,15 +73,15 @@ pub struct PeerTlsArgs {
 
 /// What the flags make.
 #[derive(Debug, Default)]
-pub struct Tls {
+pub struct ProcessTls {
     /// TLS of the ports; `None`: they take plain HTTP.
-    pub listener: Option<ListenerTls>,
+    pub listener_tls: Option<ListenerTls>,
     /// TLS of the admin port, which asks for no certificates: probes and scrapers have none.
-    pub admin: Option<ListenerTls>,
+    pub admin_tls: Option<ListenerTls>,
     /// TLS towards our other processes.
-    pub peers: PeerTls,
+    pub peer_tls: PeerTls,
     /// Keeps both up to date.
-    pub reloading: Reloading,
+    pub file_reloading: FileReloading,
 }
 
 impl TlsArgs {
@@ -89,7 +89,7 @@ impl TlsArgs {
     ///
     /// # Errors
     /// Flags that miss each other; a file that cannot be used, with its name and what is wrong with it.
-    pub fn open(&self) -> anyhow::Result<Tls> {
+    pub fn open(&self) -> anyhow::Result<ProcessTls> {
         let own = key_files(
             "--tls-cert-file",
             self.tls_cert_file.as_ref(),
@@ -104,9 +104,16 @@ impl TlsArgs {
         );
         let shown = self.peers.shown_to_peers()?;
         let (peers, watched) = self.peers.read_peer_tls(shown.clone().or_else(|| own.clone()))?;
-        let mut reloading = Reloading::default();
+        let mut reloading = FileReloading::default();
         reloading.watch(watched);
-        let Some(own) = own else { return Ok(Tls { listener: None, admin: None, peers, reloading }) };
+        let Some(own) = own else {
+            return Ok(ProcessTls {
+                listener_tls: None,
+                admin_tls: None,
+                peer_tls: peers,
+                file_reloading: reloading,
+            });
+        };
         let (listener, watched) = ListenerTls::read(own, clients)?;
         reloading.count_handshakes(listener.failures());
         reloading.watch(watched);
@@ -118,7 +125,12 @@ impl TlsArgs {
             }
             None => listener.without_client_certificates(),
         };
-        Ok(Tls { listener: Some(listener), admin: Some(admin), peers, reloading })
+        Ok(ProcessTls {
+            listener_tls: Some(listener),
+            admin_tls: Some(admin),
+            peer_tls: peers,
+            file_reloading: reloading,
+        })
     }
 }
 
@@ -141,7 +153,10 @@ impl PeerTlsArgs {
         )
     }
 
-    fn read_peer_tls(&self, shown: Option<KeyFiles>) -> anyhow::Result<(PeerTls, Option<reload::Watched>)> {
+    fn read_peer_tls(
+        &self,
+        shown: Option<KeyFiles>,
+    ) -> anyhow::Result<(PeerTls, Option<reload::WatchedFiles>)> {
         let authorities = self.peer_ca_file.as_ref().map(|file| NamedFile::new("--peer-ca-file", file));
         PeerTls::read(authorities, shown)
     }

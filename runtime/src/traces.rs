@@ -5,13 +5,13 @@
 //! traces are recorded is decided by [`liverank_core::trace`]; a span of one that is not recorded is never made.
 //!
 //! Without `--otlp-endpoint` there is none of it: no layer at the ports, no queue, no task. With it, nothing waits for the collector:
-//! spans go into a bounded queue, and what has no room there is counted and dropped ([`Export`]).
+//! spans go into a bounded queue, and what has no room there is counted and dropped ([`SpanExport`]).
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use liverank_core::trace::{Reason, Sampler, Sampling, TraceContext};
+use liverank_core::trace::{SamplingRates, SamplingReason, TraceContext, TraceSampler};
 use tokio::sync::mpsc;
 
 mod args;
@@ -21,10 +21,10 @@ mod metrics;
 mod otlp;
 
 pub use args::TraceArgs;
-pub use export::{Export, alongside};
+pub use export::{SpanExport, run_with_export};
 use metrics::{SpanOutcome, TraceMetrics};
 
-/// Spans that wait for the collector, of half a kilobyte each: some seconds' worth at the bounds of [`Sampler`].
+/// Spans that wait for the collector, of half a kilobyte each: some seconds' worth at the bounds of [`TraceSampler`].
 const MAX_SPANS_QUEUED: usize = 4_096;
 /// The longest text of an attribute: that of an id, which a stranger chose.
 const MAX_TEXT_BYTES: usize = 256;
@@ -35,7 +35,7 @@ tokio::task_local! {
 }
 
 /// The span of the request that is being answered; `None` where it is not recorded, and outside of a request.
-pub fn current() -> Option<TraceContext> {
+pub fn current_context() -> Option<TraceContext> {
     CURRENT_SPAN.try_with(|context| *context).ok()
 }
 
@@ -44,19 +44,19 @@ pub fn current() -> Option<TraceContext> {
 pub struct Tracer(Option<Arc<TraceRecording>>);
 
 struct TraceRecording {
-    sampling: Sampling,
-    sampler: Mutex<Sampler>,
-    since: Instant,
+    sampling: SamplingRates,
+    sampler: Mutex<TraceSampler>,
+    clock_origin: Instant,
     queue: mpsc::Sender<FinishedSpan>,
     metrics: TraceMetrics,
 }
 
 impl Tracer {
     /// One that records, and the end of its queue.
-    fn new_recording(sampling: Sampling, metrics: TraceMetrics) -> (Self, mpsc::Receiver<FinishedSpan>) {
+    fn new_recording(sampling: SamplingRates, metrics: TraceMetrics) -> (Self, mpsc::Receiver<FinishedSpan>) {
         let (queue, finished) = mpsc::channel(MAX_SPANS_QUEUED);
-        let sampler = Mutex::new(Sampler::new(&sampling));
-        let recording = TraceRecording { sampling, sampler, since: Instant::now(), queue, metrics };
+        let sampler = Mutex::new(TraceSampler::new(&sampling));
+        let recording = TraceRecording { sampling, sampler, clock_origin: Instant::now(), queue, metrics };
         (Self(Some(Arc::new(recording))), finished)
     }
 
@@ -66,11 +66,23 @@ impl Tracer {
     }
 
     /// The span of what `service` does by a record, a change or a comment that came with `parent`; `None` where it is not recorded.
-    pub fn goes_on(&self, service: &'static str, name: &'static str, parent: &TraceContext) -> Option<Span> {
+    pub fn continue_trace(
+        &self,
+        service: &'static str,
+        name: &'static str,
+        parent: &TraceContext,
+    ) -> Option<RecordedSpan> {
         let recording = self.0.as_ref().filter(|_| parent.sampled)?;
-        recording.admits_trace(Reason::GoesOn).then(|| {
+        recording.admits_trace(SamplingReason::GoesOn).then(|| {
             let context = parent.with_span(random_span_id());
-            Span::begin_span(recording, service, name.into(), SpanKind::Consumer, context, Some(parent.span))
+            RecordedSpan::begin_span(
+                recording,
+                service,
+                name.into(),
+                SpanKind::Consumer,
+                context,
+                Some(parent.span_id),
+            )
         })
     }
 
@@ -82,24 +94,31 @@ impl Tracer {
         name: impl FnOnce() -> String,
         parent: Option<TraceContext>,
         fresh: [u8; 16],
-    ) -> Option<Result<Span, TraceContext>> {
+    ) -> Option<Result<RecordedSpan, TraceContext>> {
         let recording = self.0.as_ref()?;
-        let trace = parent.map_or(fresh, |parent| parent.trace);
+        let trace = parent.map_or(fresh, |parent| parent.trace_id);
         let reason = recording.sampling.reason(parent.as_ref(), &trace);
         let sampled = reason.is_some_and(|reason| recording.admits_trace(reason));
-        let context = TraceContext { trace, span: random_span_id(), sampled };
+        let context = TraceContext { trace_id: trace, span_id: random_span_id(), sampled };
         if !sampled {
             return Some(Err(context));
         }
-        let parent = parent.map(|parent| parent.span);
-        Some(Ok(Span::begin_span(recording, service, name().into(), SpanKind::Server, context, parent)))
+        let parent = parent.map(|parent| parent.span_id);
+        Some(Ok(RecordedSpan::begin_span(
+            recording,
+            service,
+            name().into(),
+            SpanKind::Server,
+            context,
+            parent,
+        )))
     }
 }
 
 impl TraceRecording {
-    fn admits_trace(&self, reason: Reason) -> bool {
+    fn admits_trace(&self, reason: SamplingReason) -> bool {
         let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = sampler.admits(reason, self.since.elapsed());
+        let admitted = sampler.admit_trace(reason, self.clock_origin.elapsed());
         drop(sampler);
         self.metrics.judged(reason, admitted);
         admitted
@@ -124,20 +143,20 @@ enum SpanKind {
 
 /// What is known of a span beside its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attribute {
+pub enum SpanAttribute {
     /// A text; what is longer than 256 bytes is cut.
     Text(String),
     /// A whole number.
     Whole(i64),
 }
 
-impl From<i64> for Attribute {
+impl From<i64> for SpanAttribute {
     fn from(number: i64) -> Self {
         Self::Whole(number)
     }
 }
 
-impl From<&str> for Attribute {
+impl From<&str> for SpanAttribute {
     fn from(text: &str) -> Self {
         Self::Text(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned())
     }
@@ -153,18 +172,18 @@ struct FinishedSpan {
     parent: Option<[u8; 8]>,
     began: SystemTime,
     took: Duration,
-    attributes: Vec<(&'static str, Attribute)>,
+    attributes: Vec<(&'static str, SpanAttribute)>,
     error: Option<&'static str>,
 }
 
 /// A span of a trace that is recorded. It ends when it is dropped.
-pub struct Span {
+pub struct RecordedSpan {
     recording: Arc<TraceRecording>,
-    begun: Instant,
-    data: Option<FinishedSpan>,
+    begun_at: Instant,
+    finished_span: Option<FinishedSpan>,
 }
 
-impl Span {
+impl RecordedSpan {
     fn begin_span(
         recording: &Arc<TraceRecording>,
         service: &'static str,
@@ -175,42 +194,42 @@ impl Span {
     ) -> Self {
         let (began, took, attributes, error) = (SystemTime::now(), Duration::ZERO, Vec::new(), None);
         let data = FinishedSpan { service, name, kind, context, parent, began, took, attributes, error };
-        Self { recording: Arc::clone(recording), begun: Instant::now(), data: Some(data) }
+        Self { recording: Arc::clone(recording), begun_at: Instant::now(), finished_span: Some(data) }
     }
 
     /// A part of it, of the same service, that begins now.
     #[must_use]
-    pub fn child(&self, name: &'static str) -> Self {
-        let context = self.context().with_span(random_span_id());
-        let service = self.data.as_ref().map_or("", |data| data.service);
-        let parent = Some(self.context().span);
+    pub fn begin_child(&self, name: &'static str) -> Self {
+        let context = self.trace_context().with_span(random_span_id());
+        let service = self.finished_span.as_ref().map_or("", |data| data.service);
+        let parent = Some(self.trace_context().span_id);
         Self::begin_span(&self.recording, service, name.into(), SpanKind::Internal, context, parent)
     }
 
     /// What others go on with.
-    pub fn context(&self) -> TraceContext {
-        self.data.as_ref().expect("only dropping it takes it away").context
+    pub fn trace_context(&self) -> TraceContext {
+        self.finished_span.as_ref().expect("only dropping it takes it away").context
     }
 
-    /// Says something of it. What it is called is ours and one of a few; for ids of strangers see [`Attribute::Text`].
-    pub fn set(&mut self, name: &'static str, value: impl Into<Attribute>) {
-        if let Some(data) = &mut self.data {
+    /// Says something of it. What it is called is ours and one of a few; for ids of strangers see [`SpanAttribute::Text`].
+    pub fn set_attribute(&mut self, name: &'static str, value: impl Into<SpanAttribute>) {
+        if let Some(data) = &mut self.finished_span {
             data.attributes.push((name, value.into()));
         }
     }
 
     /// Says that it failed, and why.
-    pub const fn failed(&mut self, why: &'static str) {
-        if let Some(data) = &mut self.data {
+    pub const fn set_failed(&mut self, why: &'static str) {
+        if let Some(data) = &mut self.finished_span {
             data.error = Some(why);
         }
     }
 }
 
-impl Drop for Span {
+impl Drop for RecordedSpan {
     fn drop(&mut self) {
-        let Some(mut data) = self.data.take() else { return };
-        data.took = self.begun.elapsed();
+        let Some(mut data) = self.finished_span.take() else { return };
+        data.took = self.begun_at.elapsed();
         if self.recording.queue.try_send(data).is_err() {
             self.recording.metrics.spans(SpanOutcome::Dropped, 1);
         }

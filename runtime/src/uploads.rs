@@ -9,36 +9,36 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::network::network;
+use crate::network::limited_network;
 
 /// Bytes of request bodies that a process holds at once, whole ones and those that are still coming.
 const MAX_BYTES_HELD: usize = 256 * 1024 * 1024;
 
 /// The room. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Uploads(Arc<Mutex<HeldBytes>>);
+pub struct UploadRoom(Arc<Mutex<HeldBytes>>);
 
 #[derive(Debug)]
 struct HeldBytes {
-    free: usize,
+    free_bytes: usize,
     /// Bytes of each caller that holds any: there are no more of these than connections.
     by_caller: HashMap<IpAddr, usize>,
 }
 
-impl Default for Uploads {
+impl Default for UploadRoom {
     fn default() -> Self {
         Self::with_bytes(MAX_BYTES_HELD)
     }
 }
 
-impl Uploads {
+impl UploadRoom {
     fn with_bytes(room: usize) -> Self {
-        Self(Arc::new(Mutex::new(HeldBytes { free: room, by_caller: HashMap::new() })))
+        Self(Arc::new(Mutex::new(HeldBytes { free_bytes: room, by_caller: HashMap::new() })))
     }
 
     /// No bytes yet, for a request of this client.
-    pub fn begin(&self, client: IpAddr) -> Upload {
-        Upload { of: self.clone(), caller: network(client), bytes: 0 }
+    pub fn begin_upload(&self, client: IpAddr) -> UploadShare {
+        UploadShare { uploads: self.clone(), caller: limited_network(client), bytes: 0 }
     }
 
     fn held(&self) -> MutexGuard<'_, HeldBytes> {
@@ -48,20 +48,20 @@ impl Uploads {
 
 /// The bytes of one request. They are free again when it is dropped.
 #[derive(Debug)]
-pub struct Upload {
-    of: Uploads,
+pub struct UploadShare {
+    uploads: UploadRoom,
     caller: IpAddr,
     bytes: usize,
 }
 
-impl Upload {
+impl UploadShare {
     /// Takes room for `bytes` more; `false` where the caller has its part.
-    pub fn take(&mut self, bytes: usize) -> bool {
-        let mut held = self.of.held();
+    pub fn take_bytes(&mut self, bytes: usize) -> bool {
+        let mut held = self.uploads.held();
         let own = held.by_caller.get(&self.caller).copied().unwrap_or(0).saturating_add(bytes);
-        let Some(free) = held.free.checked_sub(bytes).filter(|free| own <= *free) else { return false };
+        let Some(free) = held.free_bytes.checked_sub(bytes).filter(|free| own <= *free) else { return false };
         if bytes > 0 {
-            held.free = free;
+            held.free_bytes = free;
             held.by_caller.insert(self.caller, own);
             self.bytes += bytes;
         }
@@ -69,13 +69,13 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for UploadShare {
     fn drop(&mut self) {
         if self.bytes == 0 {
             return;
         }
-        let mut held = self.of.held();
-        held.free += self.bytes;
+        let mut held = self.uploads.held();
+        held.free_bytes += self.bytes;
         if let Entry::Occupied(mut own) = held.by_caller.entry(self.caller) {
             *own.get_mut() = own.get().saturating_sub(self.bytes);
             if *own.get() == 0 {
@@ -95,12 +95,12 @@ mod tests {
 
     #[test]
     fn one_client_s_uploads_leave_room_for_others() {
-        let room = Uploads::with_bytes(1200);
+        let room = UploadRoom::with_bytes(1200);
         let fill = |client: IpAddr| {
             let mut places = Vec::new();
             loop {
-                let mut upload = room.begin(client);
-                if !upload.take(10) {
+                let mut upload = room.begin_upload(client);
+                if !upload.take_bytes(10) {
                     return places;
                 }
                 places.push(upload);
@@ -114,17 +114,24 @@ mod tests {
         assert_eq!(fill(caller_address(2)).len(), 22, "one that waited gets its part of what came free");
         drop((second, third));
         let held = room.held();
-        assert_eq!((held.free, held.by_caller.len()), (1200, 0), "nothing is kept of those who are gone");
+        assert_eq!(
+            (held.free_bytes, held.by_caller.len()),
+            (1200, 0),
+            "nothing is kept of those who are gone"
+        );
     }
 
     #[test]
     fn an_upload_that_does_not_fit_takes_no_room() {
-        let room = Uploads::with_bytes(100);
-        let mut upload = room.begin(caller_address(1));
-        assert!(!upload.take(51) && !upload.take(usize::MAX));
-        assert!(upload.take(0) && upload.take(50) && !upload.take(1));
+        let room = UploadRoom::with_bytes(100);
+        let mut upload = room.begin_upload(caller_address(1));
+        assert!(!upload.take_bytes(51) && !upload.take_bytes(usize::MAX));
+        assert!(upload.take_bytes(0) && upload.take_bytes(50) && !upload.take_bytes(1));
         let (v6, same) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
-        let mut other = room.begin(v6);
-        assert!(other.take(25) && !room.begin(same).take(1), "a host has a whole network of IPv6");
+        let mut other = room.begin_upload(v6);
+        assert!(
+            other.take_bytes(25) && !room.begin_upload(same).take_bytes(1),
+            "a host has a whole network of IPv6"
+        );
     }
 }

@@ -8,19 +8,19 @@ use bytes::Bytes;
 use liverank_core::Invalid;
 
 use crate::Problem;
-use crate::origins::Origins;
+use crate::origins::AllowedOrigins;
 
 /// The only version there is.
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// The status of a close frame by which a server that restarts asks to connect again.
-pub const RESTART: u16 = 1012;
+pub const RESTART_STATUS: u16 = 1012;
 
 /// Judges a handshake; the key that it is to be answered with.
 ///
 /// # Errors
 /// The answer to a request that is no WebSocket handshake, or comes from a page that may not open one.
-pub fn check_handshake(request: &Parts, origins: &Origins) -> Result<HeaderValue, Box<Response>> {
+pub fn check_handshake(request: &Parts, origins: &AllowedOrigins) -> Result<HeaderValue, Box<Response>> {
     let headers = &request.headers;
     let asks = request.method == Method::GET
         && request.version == Version::HTTP_11
@@ -30,7 +30,7 @@ pub fn check_handshake(request: &Parts, origins: &Origins) -> Result<HeaderValue
         return Err(Box::new(upgrade_required_answer()));
     }
     // Browsers let any page open one, and say from where: refusing is the server's part.
-    if !origins.allow_request(headers) {
+    if !origins.allows_request(headers) {
         let detail = "pages of this origin may not connect here: see --allowed-origins";
         return Err(Box::new(Problem::new(StatusCode::FORBIDDEN, detail).into_response()));
     }
@@ -81,18 +81,18 @@ const MAX_FRAME_HEADER_BYTES: usize = 14;
 
 /// Follows frames as they go by, whatever they carry: something can be said in between only where one has ended.
 #[derive(Debug, Default)]
-pub struct Frames {
+pub struct FrameFollower {
     header: [u8; MAX_FRAME_HEADER_BYTES],
     have: usize,
     /// Bytes of a payload that are still to come.
     payload: u64,
     /// A close frame has begun: nothing may follow it.
-    closed: bool,
+    is_closing: bool,
 }
 
-impl Frames {
+impl FrameFollower {
     /// Takes bytes up to the end of the frame that is under way, or of the next one; returns how many that are.
-    pub fn one(&mut self, bytes: &[u8]) -> usize {
+    pub fn pass_one_frame(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
             if self.payload > 0 {
@@ -115,10 +115,10 @@ impl Frames {
     }
 
     /// Takes all of these bytes.
-    pub fn all(&mut self, bytes: &[u8]) {
+    pub fn pass_all(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while at < bytes.len() {
-            at += self.one(&bytes[at..]);
+            at += self.pass_one_frame(&bytes[at..]);
         }
     }
 
@@ -139,19 +139,19 @@ impl Frames {
         let length =
             self.header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
         self.payload = if extended == 0 { u64::from(second & 0x7f) } else { length };
-        self.closed |= first & 0x0f == 0x8;
+        self.is_closing |= first & 0x0f == 0x8;
         self.have = 0;
         true
     }
 
     /// Whether no frame is under way.
-    pub const fn is_between(&self) -> bool {
+    pub const fn is_between_frames(&self) -> bool {
         self.have == 0 && self.payload == 0
     }
 
     /// Whether a close frame went by.
-    pub const fn is_closed(&self) -> bool {
-        self.closed
+    pub const fn has_close_frame(&self) -> bool {
+        self.is_closing
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    fn judge_handshake(version: Version, headers: &[(&str, &str)], origins: &Origins) -> u16 {
+    fn judge_handshake(version: Version, headers: &[(&str, &str)], origins: &AllowedOrigins) -> u16 {
         let mut request = Request::builder().version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_handshake_is_of_http_1_1_and_asks_in_both_headers() {
-        let any = Origins::default();
+        let any = AllowedOrigins::default();
         assert_eq!(judge_handshake(Version::HTTP_11, &USUAL_HEADERS, &any), 101);
         assert_eq!(judge_handshake(Version::HTTP_10, &USUAL_HEADERS, &any), 426);
         for (left_out, status) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
@@ -198,11 +198,14 @@ mod tests {
 
     #[test]
     fn a_page_has_to_be_of_an_allowed_origin() {
-        let listed = Origins::new(&["https://a.test".parse().unwrap()], false).unwrap();
+        let listed = AllowedOrigins::new(&["https://a.test".parse().unwrap()], false).unwrap();
         let from = |origin: &'static str| [&USUAL_HEADERS[..], &[("origin", origin)]].concat();
         assert_eq!(judge_handshake(Version::HTTP_11, &from("https://a.test"), &listed), 101);
         assert_eq!(judge_handshake(Version::HTTP_11, &from("https://b.test"), &listed), 403);
-        assert_eq!(judge_handshake(Version::HTTP_11, &from("https://b.test"), &Origins::default()), 101);
+        assert_eq!(
+            judge_handshake(Version::HTTP_11, &from("https://b.test"), &AllowedOrigins::default()),
+            101
+        );
         assert_eq!(judge_handshake(Version::HTTP_11, &USUAL_HEADERS, &listed), 101, "no page at all");
     }
 
@@ -215,21 +218,21 @@ mod tests {
         bytes.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         bytes.extend(vec![7; 65_536]);
         let mut ends = Vec::new();
-        let (mut frames, mut at) = (Frames::default(), 0);
+        let (mut frames, mut at) = (FrameFollower::default(), 0);
         while at < bytes.len() {
-            at += frames.one(&bytes[at..]);
-            assert!(frames.is_between());
+            at += frames.pass_one_frame(&bytes[at..]);
+            assert!(frames.is_between_frames());
             ends.push(at);
         }
         assert_eq!(ends, [5, 7, 267, 275, bytes.len()]);
         for cut in 0..300 {
-            let mut frames = Frames::default();
-            frames.all(&bytes[..cut]);
-            assert_eq!(frames.is_between(), cut == 0 || ends.contains(&cut), "after {cut} bytes");
-            frames.all(&bytes[cut..]);
-            assert!(frames.is_between() && !frames.is_closed());
-            frames.all(&close_frame(RESTART));
-            assert!(frames.is_between() && frames.is_closed());
+            let mut frames = FrameFollower::default();
+            frames.pass_all(&bytes[..cut]);
+            assert_eq!(frames.is_between_frames(), cut == 0 || ends.contains(&cut), "after {cut} bytes");
+            frames.pass_all(&bytes[cut..]);
+            assert!(frames.is_between_frames() && !frames.has_close_frame());
+            frames.pass_all(&close_frame(RESTART_STATUS));
+            assert!(frames.is_between_frames() && frames.has_close_frame());
         }
     }
 

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use liverank_protocol::access::Service;
-use liverank_runtime::process::{Process, confined};
+use liverank_protocol::access::CalledService;
+use liverank_runtime::process::{ProcessRuntime, confine_panics};
 use liverank_runtime::server;
 
 /// Names the case that a child is to run.
@@ -28,14 +28,19 @@ fn run_child(case: &str) -> Output {
 fn run_case_in_child() {
     let Ok(case) = std::env::var(CASE_VARIABLE) else { return };
     let drain = Duration::from_secs(5);
-    let process = Process { drain, late: drain, threads: Some(2), catches_panics: || CATCHES_PANICS.get() };
+    let process = ProcessRuntime {
+        drain_time: drain,
+        late_end_time: drain,
+        thread_count: Some(2),
+        catches_panics: || CATCHES_PANICS.get(),
+    };
     let ended = process.run(|context| async move {
         match case.as_str() {
             "task" => drop(tokio::spawn(async { panic!("a bug in a task") })),
             "thread" => drop(std::thread::spawn(|| panic!("a bug in a thread"))),
             "blocking" => drop(tokio::task::spawn_blocking(|| panic!("a bug in blocking work"))),
             "request" => {
-                let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await?;
+                let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await?;
                 let address = listener.local_addr()?;
                 let fail = || async {
                     assert!(!std::hint::black_box(true), "a bug in a handler");
@@ -44,20 +49,19 @@ fn run_case_in_child() {
                     .route("/fail", axum::routing::get(fail))
                     .route("/well", axum::routing::get(|| async { "well" }));
                 let serving = context.clone();
-                let served =
-                    tokio::spawn(
-                        async move { server::serve(Service::Reader, listener, router, &serving).await },
-                    );
+                let served = tokio::spawn(async move {
+                    server::serve_until_shutdown(CalledService::Reader, listener, router, &serving).await
+                });
                 let get = |path| reqwest::get(format!("http://{address}{path}"));
                 assert!(get("/fail").await.is_err(), "the connection ends without an answer");
                 assert_eq!(get("/well").await?.text().await?, "well");
-                let metrics = context.metrics.encode();
+                let metrics = context.metrics.encode_text();
                 assert!(metrics.contains("liverank_process_confined_panics_total 1"), "{metrics}");
                 context.shutdown.cancel();
                 return served.await?;
             }
             "confined" => {
-                let failed = tokio::spawn(confined(async { panic!("a bug in a connection") })).await;
+                let failed = tokio::spawn(confine_panics(async { panic!("a bug in a connection") })).await;
                 assert!(failed.is_err());
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use liverank_runtime::{ServiceContext, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +34,9 @@ async fn start_server() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Resul
     (
         context,
         address,
-        tokio::spawn(async move { server::serve(Service::Reader, listener, router, &serving).await }),
+        tokio::spawn(async move {
+            server::serve_until_shutdown(CalledService::Reader, listener, router, &serving).await
+        }),
     )
 }
 

@@ -1,11 +1,11 @@
 //! Comments: numbered, paged, and found again.
 
-use liverank_core::counting::{REPEAT_WINDOW_MS, Rules};
+use liverank_core::counting::{CountingRules, REPEAT_WINDOW_MS};
 use liverank_core::{Comment, CommentId};
 
 use super::log::{Log, Model, comment, video, view};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::Page;
+use liverank_adapters::archive::CommentPage;
 
 const NO_SEQS: [u64; 0] = [];
 
@@ -27,11 +27,11 @@ pub async fn comments_are_numbered_without_a_hole(archive: &dyn Archive) {
                 ]
             })
             .collect();
-        model.commit(archive, &log.batch(events), &Rules::default()).await;
+        model.commit(archive, &log.batch(events), &CountingRules::default()).await;
     }
     model.check(archive).await;
     for id in ["v", "w"] {
-        let all = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
+        let all = archive.comments(&video(id), CommentPage::After(0), 100).await.unwrap();
         assert_eq!(seqs_of(&all), (1..=25).collect::<Vec<_>>(), "numbers of {id}");
     }
 }
@@ -42,7 +42,7 @@ pub async fn pages_of_comments(archive: &dyn Archive) {
     let batch = log.on_one((1..=20).flat_map(|at| {
         ["u", "v", "v ", "v!", "w"].map(|id| comment(id, &format!("{id}-{at}"), &format!("{id} says {at}")))
     }));
-    archive.commit(&batch).await.unwrap();
+    archive.commit_batch(&batch).await.unwrap();
     let page = async |page, limit| -> Vec<u64> {
         let comments = archive.comments(&video("v"), page, limit).await.unwrap();
         for comment in &comments {
@@ -54,17 +54,17 @@ pub async fn pages_of_comments(archive: &dyn Archive) {
         }
         seqs_of(&comments)
     };
-    assert_eq!(page(Page::Before(u64::MAX), 3).await, [20, 19, 18], "the newest, newest first");
-    assert_eq!(page(Page::Before(18), 3).await, [17, 16, 15]);
-    assert_eq!(page(Page::Before(3), 10).await, [2, 1]);
-    assert_eq!(page(Page::Before(1), 10).await, NO_SEQS);
-    assert_eq!(page(Page::Before(0), 10).await, NO_SEQS);
-    assert_eq!(page(Page::After(0), 3).await, [1, 2, 3], "the oldest, oldest first");
-    assert_eq!(page(Page::After(17), 10).await, [18, 19, 20]);
-    assert_eq!(page(Page::After(20), 10).await, NO_SEQS);
-    assert_eq!(page(Page::After(u64::MAX), 10).await, NO_SEQS);
-    assert_eq!(page(Page::After(0), 0).await, NO_SEQS);
-    assert_eq!(page(Page::Before(u64::MAX), 1000).await.len(), 20);
+    assert_eq!(page(CommentPage::Before(u64::MAX), 3).await, [20, 19, 18], "the newest, newest first");
+    assert_eq!(page(CommentPage::Before(18), 3).await, [17, 16, 15]);
+    assert_eq!(page(CommentPage::Before(3), 10).await, [2, 1]);
+    assert_eq!(page(CommentPage::Before(1), 10).await, NO_SEQS);
+    assert_eq!(page(CommentPage::Before(0), 10).await, NO_SEQS);
+    assert_eq!(page(CommentPage::After(0), 3).await, [1, 2, 3], "the oldest, oldest first");
+    assert_eq!(page(CommentPage::After(17), 10).await, [18, 19, 20]);
+    assert_eq!(page(CommentPage::After(20), 10).await, NO_SEQS);
+    assert_eq!(page(CommentPage::After(u64::MAX), 10).await, NO_SEQS);
+    assert_eq!(page(CommentPage::After(0), 0).await, NO_SEQS);
+    assert_eq!(page(CommentPage::Before(u64::MAX), 1000).await.len(), 20);
 }
 
 pub async fn a_reply_is_kept_with_what_it_replies_to(archive: &dyn Archive) {
@@ -73,11 +73,11 @@ pub async fn a_reply_is_kept_with_what_it_replies_to(archive: &dyn Archive) {
     let mut reply = comment("v", "c2", "and so am I");
     reply.comment.as_mut().unwrap().reply_to = Some(replied.clone());
     let batch = log.on_one([comment("v", replied.as_str(), "I am here"), reply]);
-    let effects = archive.commit(&batch).await.unwrap().effects;
+    let effects = archive.commit_batch(&batch).await.unwrap().batch_effects;
     let expected = [None, Some(replied)];
     let told: Vec<_> = effects.comments.iter().map(|numbered| numbered.comment.reply_to.clone()).collect();
     assert_eq!(told, expected, "for the publishing");
-    let page = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    let page = archive.comments(&video("v"), CommentPage::After(0), 10).await.unwrap();
     assert_eq!(page.into_iter().map(|comment| comment.reply_to).collect::<Vec<_>>(), expected);
     let again = archive.comments_from(0, 0, 10).await.unwrap();
     assert_eq!(again.into_iter().map(|numbered| numbered.comment.reply_to).collect::<Vec<_>>(), expected);
@@ -91,7 +91,7 @@ pub async fn comments_are_found_by_where_they_came_from(archive: &dyn Archive) {
         events.push((at % 3, view("v0")));
     }
     for chunk in events.chunks(7) {
-        archive.commit(&log.batch(chunk.to_vec())).await.unwrap();
+        archive.commit_batch(&log.batch(chunk.to_vec())).await.unwrap();
     }
     let all = archive.comments_from(1, 0, 100).await.unwrap();
     assert_eq!(
@@ -110,18 +110,18 @@ pub async fn comments_are_found_by_where_they_came_from(archive: &dyn Archive) {
 pub async fn the_newest_of_an_identity_is_answered(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    let rules = Rules::default();
+    let rules = CountingRules::default();
     let id = CommentId::parse("same").unwrap();
-    assert_eq!(archive.comment(&video("v"), &id).await.unwrap(), None);
+    assert_eq!(archive.newest_comment(&video("v"), &id).await.unwrap(), None);
     model
         .commit(archive, &log.on_one([comment("v", "same", "first"), comment("v", "same", "repeat")]), &rules)
         .await;
-    let held = archive.comment(&video("v"), &id).await.unwrap().expect("an archived comment");
+    let held = archive.newest_comment(&video("v"), &id).await.unwrap().expect("an archived comment");
     assert_eq!((held.text.as_str(), held.seq), ("first", 1), "the first body wins");
     log.pass(REPEAT_WINDOW_MS);
     model.commit(archive, &log.on_one([comment("v", "same", "a day later")]), &rules).await;
-    let held = archive.comment(&video("v"), &id).await.unwrap().expect("an archived comment");
+    let held = archive.newest_comment(&video("v"), &id).await.unwrap().expect("an archived comment");
     assert_eq!((held.text.as_str(), held.seq), ("a day later", 2), "the newest is answered");
-    assert_eq!(archive.comment(&video("w"), &id).await.unwrap(), None, "it is another video's");
+    assert_eq!(archive.newest_comment(&video("w"), &id).await.unwrap(), None, "it is another video's");
     model.check(archive).await;
 }

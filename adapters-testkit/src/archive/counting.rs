@@ -1,6 +1,6 @@
 //! Batches: applied wholly, once, and as the core says.
 
-use liverank_core::counting::{Batch, OffsetRange, Rules};
+use liverank_core::counting::{Batch, CountingRules, OffsetRange};
 use liverank_core::score::Weights;
 use liverank_core::{Interaction, Kind, UserId, VideoId};
 use rand::rngs::StdRng;
@@ -8,21 +8,21 @@ use rand::{RngExt, SeedableRng};
 
 use super::log::{Log, Model, comment, does, named, offsets, user, video, view};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{CommitError, Page};
+use liverank_adapters::archive::{CommentPage, CommitError};
 
 pub async fn a_fresh_archive_is_empty(archive: &dyn Archive) {
     assert_eq!(offsets(archive, &[0, 5, 11]).await, [0, 0, 0]);
     assert_eq!(offsets(archive, &[]).await, Vec::<u64>::new());
     assert_eq!(archive.video(&video("v")).await.unwrap(), None);
     assert_eq!(archive.videos_after(None, 10).await.unwrap(), []);
-    assert_eq!(archive.comments(&video("v"), Page::Before(u64::MAX), 10).await.unwrap(), []);
-    assert_eq!(archive.heads(&[video("v"), video("w")]).await.unwrap(), [0, 0]);
-    assert_eq!(archive.owners(&[video("v"), video("w")]).await.unwrap(), [None, None]);
+    assert_eq!(archive.comments(&video("v"), CommentPage::Before(u64::MAX), 10).await.unwrap(), []);
+    assert_eq!(archive.last_seqs(&[video("v"), video("w")]).await.unwrap(), [0, 0]);
+    assert_eq!(archive.video_owners(&[video("v"), video("w")]).await.unwrap(), [None, None]);
     assert_eq!(archive.comments_from(0, 0, 10).await.unwrap(), []);
     assert_eq!(archive.comment_count().await.unwrap(), 0);
-    assert_eq!(archive.forget_before(i64::MAX).await.unwrap(), 0);
-    let nothing = archive.commit(&Batch::default()).await.expect("a batch of nothing does nothing");
-    assert_eq!(nothing.effects, liverank_core::counting::Effects::default());
+    assert_eq!(archive.forget_identities_before(i64::MAX).await.unwrap(), 0);
+    let nothing = archive.commit_batch(&Batch::default()).await.expect("a batch of nothing does nothing");
+    assert_eq!(nothing.batch_effects, liverank_core::counting::BatchEffects::default());
 }
 
 pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
@@ -30,10 +30,10 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
     let mut model = Model::default();
     let given = |id: &str, owner: &str| Interaction { owner_id: Some(user(owner)), ..view(id) };
     let events: Vec<_> = Kind::ALL.into_iter().map(|kind| (3, does("v", kind))).collect();
-    model.commit(archive, &log.batch(events), &Rules::default()).await;
+    model.commit(archive, &log.batch(events), &CountingRules::default()).await;
     let more =
         [(3, given("v", "owner")), (7, view("w")), (3, given("v", "later")), (7, comment("w", "c", "hi"))];
-    model.commit(archive, &log.batch(more), &Rules::default()).await;
+    model.commit(archive, &log.batch(more), &CountingRules::default()).await;
     model.check(archive).await;
 
     let held = archive.video(&video("v")).await.unwrap().expect("a counted video is there");
@@ -42,16 +42,16 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
     assert_eq!((held.owner.as_str(), held.owner_given), ("owner", true));
     let counted = Kind::ALL.len() as u64 + 2;
     assert_eq!(offsets(archive, &[7, 0, 3]).await, [2, 0, counted], "offsets come in the order asked");
-    let owners = archive.owners(&[video("w"), video("none"), video("v")]).await.unwrap();
+    let owners = archive.video_owners(&[video("w"), video("none"), video("v")]).await.unwrap();
     let names: Vec<_> = owners.iter().map(|owner| owner.as_ref().map(UserId::as_str)).collect();
     assert_eq!(names, [Some("viewer"), None, Some("owner")], "owners come in the order asked");
-    assert_eq!(archive.heads(&[video("w"), video("none"), video("v")]).await.unwrap(), [1, 0, 0]);
+    assert_eq!(archive.last_seqs(&[video("w"), video("none"), video("v")]).await.unwrap(), [1, 0, 0]);
 }
 
 /// The fence's words must be the truth, for the consumer goes on from them.
-fn fence_positions(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
+fn fence_positions(result: Result<liverank_adapters::archive::CommitResult, CommitError>) -> (u32, u64, u64) {
     match result {
-        Err(CommitError::Fenced { partition, expected, actual }) => (partition, expected, actual),
+        Err(CommitError::PositionMismatch { partition, expected, actual }) => (partition, expected, actual),
         other => panic!("a batch that does not follow on is fenced, not {other:?}"),
     }
 }
@@ -60,19 +60,26 @@ pub async fn a_batch_is_applied_once(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
     let batch = log.on_one([view("v"), comment("v", "c", "hi"), named("v", "e")]);
-    model.commit(archive, &batch, &Rules::default()).await;
-    assert_eq!(fence_positions(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
+    model.commit(archive, &batch, &CountingRules::default()).await;
+    assert_eq!(fence_positions(archive.commit_batch(&batch).await), (0, 0, 3), "a repeated batch is fenced");
     let ahead = Batch {
-        spans: vec![OffsetRange { partition: 0, from: 5, next: 6, last: None }],
+        offset_ranges: vec![OffsetRange { partition: 0, first: 5, next: 6, last_record: None }],
         records: Vec::new(),
     };
     assert_eq!(
-        fence_positions(archive.commit(&ahead).await),
+        fence_positions(archive.commit_batch(&ahead).await),
         (0, 5, 3),
         "a batch that leaves a hole is fenced"
     );
-    let back = Batch { spans: vec![OffsetRange { partition: 0, from: 2, next: 9, last: None }], ..batch };
-    assert_eq!(fence_positions(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
+    let back = Batch {
+        offset_ranges: vec![OffsetRange { partition: 0, first: 2, next: 9, last_record: None }],
+        ..batch
+    };
+    assert_eq!(
+        fence_positions(archive.commit_batch(&back).await),
+        (0, 2, 3),
+        "a batch that overlaps is fenced"
+    );
     model.check(archive).await;
     assert_eq!(offsets(archive, &[0]).await, [3]);
 }
@@ -80,20 +87,20 @@ pub async fn a_batch_is_applied_once(archive: &dyn Archive) {
 pub async fn a_fence_in_any_partition_stops_all_of_it(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    model.commit(archive, &log.batch([(1, view("v")), (2, view("w"))]), &Rules::default()).await;
+    model.commit(archive, &log.batch([(1, view("v")), (2, view("w"))]), &CountingRules::default()).await;
     let mut batch = log.batch([(1, comment("v", "c", "no")), (4, named("new", "e")), (2, view("w"))]);
     for at in 0..3 {
         let mut wrong = batch.clone();
-        wrong.spans[at].from += 1;
-        wrong.spans[at].next += 1;
-        let (partition, expected, actual) = fence_positions(archive.commit(&wrong).await);
-        assert_eq!((partition, expected), (wrong.spans[at].partition, wrong.spans[at].from));
-        assert_eq!(actual, batch.spans[at].from);
+        wrong.offset_ranges[at].first += 1;
+        wrong.offset_ranges[at].next += 1;
+        let (partition, expected, actual) = fence_positions(archive.commit_batch(&wrong).await);
+        assert_eq!((partition, expected), (wrong.offset_ranges[at].partition, wrong.offset_ranges[at].first));
+        assert_eq!(actual, batch.offset_ranges[at].first);
         model.check(archive).await;
         assert_eq!(offsets(archive, &[1, 2, 4]).await, [1, 1, 0], "no partition of it moved");
     }
-    batch.spans.rotate_left(1);
-    model.commit(archive, &batch, &Rules::default()).await;
+    batch.offset_ranges.rotate_left(1);
+    model.commit(archive, &batch, &CountingRules::default()).await;
     model.check(archive).await;
     assert_eq!(offsets(archive, &[1, 2, 4]).await, [2, 2, 1], "none of its identities was remembered");
 }
@@ -101,22 +108,22 @@ pub async fn a_fence_in_any_partition_stops_all_of_it(archive: &dyn Archive) {
 pub async fn unreadable_records_are_stepped_over(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    model.commit(archive, &log.unreadable(0, 4), &Rules::default()).await;
+    model.commit(archive, &log.unreadable(0, 4), &CountingRules::default()).await;
     assert_eq!(offsets(archive, &[0]).await, [4]);
-    model.commit(archive, &log.on_one([view("v")]), &Rules::default()).await;
+    model.commit(archive, &log.on_one([view("v")]), &CountingRules::default()).await;
     assert_eq!(offsets(archive, &[0]).await, [5]);
     model.check(archive).await;
 }
 
 /// Also: what weighs nothing has no place on the trending board, and that nothing must survive the store.
 pub async fn the_archive_s_rules_count(archive: &dyn Archive) {
-    let rules = Rules {
+    let rules = CountingRules {
         weights: Weights { view: 0, like: 333, ..Weights::default() },
         half_life_ms: 60_000,
-        ..Rules::default()
+        ..CountingRules::default()
     };
     archive.open(&rules).await.unwrap();
-    archive.open(&Rules::default()).await.unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
     let mut log = Log::new();
     let mut model = Model::default();
     let weightless = [view("light"), view("heavy"), does("heavy", Kind::Like)];
@@ -137,7 +144,7 @@ pub async fn videos_are_walked_in_byte_order(archive: &dyn Archive) {
     names.push("x".repeat(256));
     let mut log = Log::new();
     let mut model = Model::default();
-    model.commit(archive, &log.on_one(names.iter().map(|name| view(name))), &Rules::default()).await;
+    model.commit(archive, &log.on_one(names.iter().map(|name| view(name))), &CountingRules::default()).await;
     model.check(archive).await;
     let mut walked: Vec<VideoId> = Vec::new();
     loop {
@@ -172,7 +179,7 @@ pub async fn a_large_batch_is_one_batch(archive: &dyn Archive) {
                 (at % 300 % 12, event)
             })
             .collect();
-        model.commit(archive, &log.batch(events), &Rules::default()).await;
+        model.commit(archive, &log.batch(events), &CountingRules::default()).await;
     }
     model.check(archive).await;
 }
@@ -194,7 +201,7 @@ pub async fn any_log_in_any_cut_gives_what_the_core_says(archive: &dyn Archive) 
                 (random.random_range(0..12), event)
             })
             .collect();
-        model.commit(archive, &log.batch(events), &Rules::default()).await;
+        model.commit(archive, &log.batch(events), &CountingRules::default()).await;
         if random.random_range(0..6) == 0 {
             log.pass(liverank_core::counting::REPEAT_WINDOW_MS / 2);
         }

@@ -1,6 +1,6 @@
 //! Decayed scores of boards' own.
 
-use liverank_core::counting::{RecordFingerprint, Rules};
+use liverank_core::counting::{CountingRules, RecordFingerprint};
 use liverank_core::decays::{CountedDecay, Decay};
 use liverank_core::{Interaction, Kind, Millis};
 use rand::rngs::StdRng;
@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::log::{BEGIN, Log, Model, does, user, video, view};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::Finished;
+use liverank_adapters::archive::ReplayFinish;
 
 const HOUR: Millis = 3_600_000;
 const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
@@ -17,8 +17,8 @@ fn decays() -> [Decay; 2] {
     ["60", "1440 0 500 0 3000 0 0"].map(|decay| Decay::parse(decay).unwrap())
 }
 
-fn unique_rules() -> Rules {
-    Rules { unique: "like,share".parse().unwrap(), ..Rules::default() }
+fn unique_rules() -> CountingRules {
+    CountingRules { unique: "like,share".parse().unwrap(), ..CountingRules::default() }
 }
 
 fn random_event(random: &mut StdRng, now: Millis) -> Interaction {
@@ -29,7 +29,7 @@ fn random_event(random: &mut StdRng, now: Millis) -> Interaction {
 }
 
 async fn counted(archive: &dyn Archive, decay: &Decay) -> Option<CountedDecay> {
-    archive.meta().await.unwrap().unwrap().decays.of(decay).copied()
+    archive.archive_meta().await.unwrap().unwrap().decays.of(decay).copied()
 }
 
 async fn log2_of(archive: &dyn Archive, id: &str, decay: &Decay) -> f64 {
@@ -39,7 +39,7 @@ async fn log2_of(archive: &dyn Archive, id: &str, decay: &Decay) -> f64 {
 /// The model's, and those of one moment.
 async fn check(archive: &dyn Archive, model: &Model) {
     model.check(archive).await;
-    let cut = archive.rebuilding().cut(None).await.unwrap();
+    let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
     let states: Vec<_> = cut.videos.into_iter().map(|stored| stored.state).collect();
     assert_eq!(states, model.videos.values().cloned().collect::<Vec<_>>(), "as of one moment");
     assert_eq!(cut.meta.decays, model.decays);
@@ -49,9 +49,13 @@ pub async fn scores_decay_by_half_lives_of_their_own(archive: &dyn Archive) {
     let rules = unique_rules();
     archive.open(&rules).await.unwrap();
     let mut model = Model::default();
-    assert_eq!(archive.meta().await.unwrap().unwrap().decays, model.decays, "none until they are declared");
+    assert_eq!(
+        archive.archive_meta().await.unwrap().unwrap().decays,
+        model.decays,
+        "none until they are declared"
+    );
     let meta = archive.count_decays(&decays()).await.unwrap();
-    assert_eq!(archive.meta().await.unwrap().as_ref(), Some(&meta));
+    assert_eq!(archive.archive_meta().await.unwrap().as_ref(), Some(&meta));
     assert!(meta.decays.iter().all(|counted| counted.whole_after.is_none()), "nothing was counted before");
     model.decays = meta.decays;
     let mut log = Log::new();
@@ -67,9 +71,9 @@ pub async fn scores_decay_by_half_lives_of_their_own(archive: &dyn Archive) {
     let scored = model.videos.values().filter(|state| !state.decayed.is_empty()).count();
     assert!(scored > 0, "something decays");
     // A generation that is made from counts keeps them, also with another half-life of `trending`, where that may change.
-    archive.rebuilding().rescore(&rules, NO_PROGRESS).await.unwrap();
+    archive.rebuild_archive().rescore_videos(&rules, NO_PROGRESS).await.unwrap();
     check(archive, &model).await;
-    archive.rebuilding().bump_generation().await.unwrap();
+    archive.rebuild_archive().bump_generation().await.unwrap();
     let event = Interaction { timestamp: log.now(), ..does("v 1", Kind::View) };
     model.commit(archive, &log.on_one([event]), &rules).await;
     check(archive, &model).await;
@@ -80,8 +84,9 @@ pub async fn a_half_life_that_is_added_later_says_from_when_on_it_is_whole(archi
     let mut log = Log::new();
     let mut commit = async |at: Millis, kind: Kind| {
         let mut batch = log.on_one([does("v", kind)]);
-        batch.spans[0].last = Some(RecordFingerprint { broker_time: BEGIN + at, digest: at as u64 });
-        archive.commit(&batch).await.unwrap();
+        batch.offset_ranges[0].last_record =
+            Some(RecordFingerprint { broker_time: BEGIN + at, digest: at as u64 });
+        archive.commit_batch(&batch).await.unwrap();
     };
     archive.count_decays(&[hour]).await.unwrap();
     commit(7, Kind::Like).await;
@@ -120,16 +125,16 @@ pub async fn a_replay_makes_decayed_scores_again(archive: &dyn Archive) {
     archive.count_decays(&decays()).await.unwrap();
     let events = [Kind::Like, Kind::Unlike, Kind::Share].map(|kind| does("v", kind));
     let second = log.on_one(events);
-    archive.commit(&second).await.unwrap();
-    let replay = archive.rebuilding().replay(&rules, None, NO_PROGRESS).await.unwrap();
-    let meta = replay.archive().meta().await.unwrap().unwrap();
+    archive.commit_batch(&second).await.unwrap();
+    let replay = archive.rebuild_archive().begin_replay(&rules, None, NO_PROGRESS).await.unwrap();
+    let meta = replay.archive().archive_meta().await.unwrap().unwrap();
     assert!(meta.decays.iter().all(|counted| counted.whole_after.is_none()), "{meta:?}");
     let mut model = Model::default();
     model.decays = meta.decays;
     model.commit(replay.archive(), &first, &rules).await;
     model.commit(replay.archive(), &second, &rules).await;
-    let finished = replay.finish(false, NO_PROGRESS).await.unwrap();
-    assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
+    let finished = replay.put_in_place(false, NO_PROGRESS).await.unwrap();
+    assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
     check(archive, &model).await;
     model.commit(archive, &log.on_one([does("v", Kind::Unshare)]), &rules).await;
     check(archive, &model).await;

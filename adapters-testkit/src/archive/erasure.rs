@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use liverank_core::comment::NOBODY;
-use liverank_core::counting::{Rules, mark_keys};
-use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, RuleName};
+use liverank_core::comment::NOBODY_ID;
+use liverank_core::counting::{CountingRules, mark_keys};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, NameDigest, RuleName};
 use liverank_core::{CommentId, Interaction, Kind};
 
 use super::log::{BEGIN, Log, comment, does, user, video};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{ENTRIES_LOOKED_AT, EntryPlace, Finished, Page};
+use liverank_adapters::archive::{CommentPage, ENTRIES_READ_PER_CALL, EntryPosition, ReplayFinish};
 
 fn comment_id(text: &str) -> CommentId {
     CommentId::parse(text).unwrap()
@@ -19,26 +19,36 @@ fn event_by_user(name: &str, event: Interaction) -> Interaction {
     Interaction { user_id: user(name), ..event }
 }
 
-fn moderation_record(on: &str, event_id: &str, who: &str, role: ActorRole, action: Action) -> Interaction {
+fn moderation_record(
+    on: &str,
+    event_id: &str,
+    who: &str,
+    role: ActorRole,
+    action: ModerationAction,
+) -> Interaction {
     let moderation = Moderation { action, role, reason: None };
     moderation.into_record(user(who), Some(video(on)), event_id.parse().unwrap(), BEGIN)
 }
 
 fn erase_record(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> Interaction {
-    let action = Action::Erase { comment_id: comment_id(comment), seq, user: Digest::of_user(&user("ann")) };
+    let action = ModerationAction::Erase {
+        comment_id: comment_id(comment),
+        seq,
+        user: NameDigest::of_user(&user("ann")),
+    };
     moderation_record(on, event_id, "ops", ActorRole::Service, action)
 }
 
 /// All entries of a user, and in how many parts they were found.
-async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPlace>, usize) {
+async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPosition>, usize) {
     let (mut found, mut from, mut parts) = (BTreeSet::new(), None, 0);
     loop {
-        let part = archive.moderation().entries_of(&user(name), from.as_deref()).await.unwrap();
+        let part = archive.moderation_archive().entries_of(&user(name), from.as_deref()).await.unwrap();
         let count = part.entries.len();
-        assert!(count <= ENTRIES_LOOKED_AT, "a part is bounded");
+        assert!(count <= ENTRIES_READ_PER_CALL, "a part is bounded");
         found.extend(part.entries);
         parts += 1;
-        from = part.next;
+        from = part.next_part;
         if from.is_none() {
             return (found, parts);
         }
@@ -48,22 +58,22 @@ async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPla
 pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Archive) {
     let mut log = Log::new();
     // A day apart the same identity is another comment: both are the user's.
-    archive.commit(&log.on_one([event_by_user("ann", comment("v", "again", "once"))])).await.unwrap();
+    archive.commit_batch(&log.on_one([event_by_user("ann", comment("v", "again", "once"))])).await.unwrap();
     log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
-    let delete = Action::Delete { comment_id: comment_id("gone") };
+    let delete = ModerationAction::Delete { comment_id: comment_id("gone") };
     let few = [
         event_by_user("ann", comment("v", "again", "twice")),
         event_by_user("ann", comment("v", "gone", "deleted by its author")),
         moderation_record("v", "m1", "ann", ActorRole::Author, delete),
         event_by_user("ben", comment("v", "b", "ben's")),
     ];
-    archive.commit(&log.on_one(few)).await.unwrap();
+    archive.commit_batch(&log.on_one(few)).await.unwrap();
     let others =
-        (0..ENTRIES_LOOKED_AT).map(|at| event_by_user("ben", comment("w", &format!("w{at}"), "words")));
-    archive.commit(&log.on_one(others)).await.unwrap();
-    archive.commit(&log.on_one([event_by_user("ann", comment("x", "last", "words"))])).await.unwrap();
+        (0..ENTRIES_READ_PER_CALL).map(|at| event_by_user("ben", comment("w", &format!("w{at}"), "words")));
+    archive.commit_batch(&log.on_one(others)).await.unwrap();
+    archive.commit_batch(&log.on_one([event_by_user("ann", comment("x", "last", "words"))])).await.unwrap();
 
-    let place = |on: &str, seq, name: &str| EntryPlace { video: video(on), seq, id: comment_id(name) };
+    let place = |on: &str, seq, name: &str| EntryPosition { video: video(on), seq, id: comment_id(name) };
     let own = BTreeSet::from([
         place("v", 1, "again"),
         place("v", 2, "again"),
@@ -75,23 +85,23 @@ pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Ar
     assert!(parts > 1, "in parts");
     assert_eq!(all_entries_of(archive, "nobody").await.0, BTreeSet::new());
 
-    let records = own.iter().zip(0..).map(|(EntryPlace { video, seq, id }, at)| {
+    let records = own.iter().zip(0..).map(|(EntryPosition { video, seq, id }, at)| {
         erase_record(video.as_str(), id.as_str(), Some(*seq), &format!("e{at}"))
     });
-    archive.commit(&log.on_one(records)).await.unwrap();
+    archive.commit_batch(&log.on_one(records)).await.unwrap();
     assert_eq!(all_entries_of(archive, "ann").await.0, BTreeSet::new(), "none is left");
-    let entries = archive.comments(&video("v"), Page::After(0), 100).await.unwrap();
+    let entries = archive.comments(&video("v"), CommentPage::After(0), 100).await.unwrap();
     let left: Vec<_> =
-        entries.iter().map(|it| (it.user_id.as_str(), it.text.as_str(), it.entry.removes())).collect();
+        entries.iter().map(|it| (it.user_id.as_str(), it.text.as_str(), it.entry.removed_seq())).collect();
     let expected = [
-        (NOBODY, "", None),
-        (NOBODY, "", None),
-        (NOBODY, "", None),
-        (NOBODY, "", Some(3)),
+        (NOBODY_ID, "", None),
+        (NOBODY_ID, "", None),
+        (NOBODY_ID, "", None),
+        (NOBODY_ID, "", Some(3)),
         ("ben", "ben's", None),
-        (NOBODY, "", Some(1)),
-        (NOBODY, "", Some(2)),
-        (NOBODY, "", None),
+        (NOBODY_ID, "", Some(1)),
+        (NOBODY_ID, "", Some(2)),
+        (NOBODY_ID, "", None),
     ];
     assert_eq!(
         left, expected,
@@ -100,10 +110,10 @@ pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Ar
 }
 
 pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
-    let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
+    let rules = CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() };
     archive.open(&rules).await.unwrap();
     let mut log = Log::new();
-    let hold = Action::Hold {
+    let hold = ModerationAction::Hold {
         comment_id: comment_id("h"),
         text: "waits".into(),
         reply_to: None,
@@ -114,23 +124,31 @@ pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
         event_by_user("ben", does("v", Kind::Like)),
         moderation_record("v", "h", "ann", ActorRole::Author, hold),
     ];
-    archive.commit(&log.on_one(before)).await.unwrap();
+    archive.commit_batch(&log.on_one(before)).await.unwrap();
     let keys = |name: &str| mark_keys(&video("v"), &user(name), rules.unique).collect::<Vec<_>>();
-    let set = async |name: &str| archive.rebuilding().marks(None, &keys(name)).await.unwrap().len();
+    let set = async |name: &str| archive.rebuild_archive().set_marks(None, &keys(name)).await.unwrap().len();
     assert_eq!(
-        (set("ann").await, set("ben").await, archive.moderation().held_count().await.unwrap()),
+        (set("ann").await, set("ben").await, archive.moderation_archive().count_held().await.unwrap()),
         (1, 1, 1)
     );
 
-    let marks = keys("ann").into_iter().map(Digest::of_mark).collect();
-    let forget = Action::Forget { user: Digest::of_user(&user("ann")), marks };
+    let marks = keys("ann").into_iter().map(NameDigest::of_mark).collect();
+    let forget = ModerationAction::Forget { user: NameDigest::of_user(&user("ann")), marks };
     let records =
         [moderation_record("v", "f", "ops", ActorRole::Service, forget), erase_record("v", "h", None, "e")];
-    archive.commit(&log.on_one(records)).await.unwrap();
+    archive.commit_batch(&log.on_one(records)).await.unwrap();
     assert_eq!((set("ann").await, set("ben").await), (0, 1), "the user's marks, and no others");
-    assert_eq!(archive.moderation().held(None, 10).await.unwrap(), [], "what waited is gone");
+    assert_eq!(
+        archive.moderation_archive().held_comments(None, 10).await.unwrap(),
+        [],
+        "what waited is gone"
+    );
     let state = archive.video(&video("v")).await.unwrap().unwrap();
-    assert_eq!((state.owner.as_str(), state.counters.likes), (NOBODY, 2), "what was counted stays counted");
+    assert_eq!(
+        (state.owner.as_str(), state.counters.likes),
+        (NOBODY_ID, 2),
+        "what was counted stays counted"
+    );
 }
 
 pub async fn a_replay_erases_again(archive: &dyn Archive) {
@@ -143,15 +161,16 @@ pub async fn a_replay_erases_again(archive: &dyn Archive) {
         log.on_one([erase_record("v", "a", Some(1), "e1"), erase_record("v", "a", Some(1), "e2")]),
     ];
     for batch in &batches {
-        archive.commit(batch).await.unwrap();
+        archive.commit_batch(batch).await.unwrap();
     }
-    let before = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
-    let replay = archive.rebuilding().replay(&Rules::default(), None, &|_, _| ()).await.unwrap();
+    let before = archive.comments(&video("v"), CommentPage::After(0), 10).await.unwrap();
+    let replay =
+        archive.rebuild_archive().begin_replay(&CountingRules::default(), None, &|_, _| ()).await.unwrap();
     for batch in &batches {
-        replay.archive().commit(batch).await.unwrap();
+        replay.archive().commit_batch(batch).await.unwrap();
     }
-    let finished = replay.finish(false, &|_, _| ()).await.unwrap();
-    assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
-    assert_eq!(archive.comments(&video("v"), Page::After(0), 10).await.unwrap(), before);
+    let finished = replay.put_in_place(false, &|_, _| ()).await.unwrap();
+    assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
+    assert_eq!(archive.comments(&video("v"), CommentPage::After(0), 10).await.unwrap(), before);
     assert_eq!(all_entries_of(archive, "ann").await.0, BTreeSet::new(), "what was erased does not come back");
 }

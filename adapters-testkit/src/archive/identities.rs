@@ -1,6 +1,6 @@
 //! Repeats: recognised for a day of the log's time, in any batch, on any partition.
 
-use liverank_core::counting::{REPEAT_WINDOW_MS, Rules};
+use liverank_core::counting::{CountingRules, REPEAT_WINDOW_MS};
 use liverank_core::{Interaction, UserId};
 
 use super::log::{Log, Model, comment, named, video};
@@ -13,7 +13,7 @@ async fn views_of(archive: &dyn Archive) -> i64 {
 pub async fn a_repeat_counts_once(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    let rules = Rules::default();
+    let rules = CountingRules::default();
     model.commit(archive, &log.on_one([named("v", "e"), named("v", "e")]), &rules).await;
     assert_eq!(views_of(archive).await, 1, "within a batch");
     model.commit(archive, &log.on_one([named("v", "e")]), &rules).await;
@@ -38,34 +38,37 @@ pub async fn a_repeat_counts_once(archive: &dyn Archive) {
 pub async fn forgetting_is_by_the_log_s_time(archive: &dyn Archive) {
     const OLD_IDENTITIES: usize = 2500;
     let mut log = Log::new();
-    archive.commit(&log.on_one((0..OLD_IDENTITIES).map(|at| named("v", &format!("old{at}"))))).await.unwrap();
+    archive
+        .commit_batch(&log.on_one((0..OLD_IDENTITIES).map(|at| named("v", &format!("old{at}")))))
+        .await
+        .unwrap();
     let watermark = log.now();
     let young = [named("v", "young"), comment("v", "young", "text"), named("v", "later")];
-    archive.commit(&log.on_one(young.clone())).await.unwrap();
+    archive.commit_batch(&log.on_one(young.clone())).await.unwrap();
     let mut forgotten = 0;
     for _ in 0..=OLD_IDENTITIES {
-        match archive.forget_before(watermark).await.unwrap() {
+        match archive.forget_identities_before(watermark).await.unwrap() {
             0 => break,
             some => forgotten += some,
         }
     }
     assert_eq!(forgotten, OLD_IDENTITIES as u64, "all that is older, and nothing else");
     let before = views_of(archive).await;
-    archive.commit(&log.on_one(young)).await.unwrap();
+    archive.commit_batch(&log.on_one(young)).await.unwrap();
     assert_eq!(views_of(archive).await, before, "what is not older is remembered");
-    archive.commit(&log.on_one([named("v", "old7"), named("v", "old7")])).await.unwrap();
+    archive.commit_batch(&log.on_one([named("v", "old7"), named("v", "old7")])).await.unwrap();
     assert_eq!(views_of(archive).await, before + 1, "what was forgotten counts again, once");
-    assert_eq!(archive.forget_before(watermark).await.unwrap(), 0, "it was seen anew since");
+    assert_eq!(archive.forget_identities_before(watermark).await.unwrap(), 0, "it was seen anew since");
 }
 
 pub async fn forgetting_spares_what_was_seen_anew(archive: &dyn Archive) {
     let mut log = Log::new();
-    archive.commit(&log.on_one([named("v", "e"), comment("v", "c", "text")])).await.unwrap();
+    archive.commit_batch(&log.on_one([named("v", "e"), comment("v", "c", "text")])).await.unwrap();
     log.pass(REPEAT_WINDOW_MS);
     let watermark = log.now();
     let again = [named("v", "e"), comment("v", "c", "a day later")];
-    archive.commit(&log.on_one(again.clone())).await.unwrap();
-    archive.forget_before(watermark).await.unwrap();
-    let effects = archive.commit(&log.on_one(again)).await.unwrap().effects;
-    assert_eq!((effects.counted, effects.repeated), (0, 2), "the later sighting is remembered");
+    archive.commit_batch(&log.on_one(again.clone())).await.unwrap();
+    archive.forget_identities_before(watermark).await.unwrap();
+    let effects = archive.commit_batch(&log.on_one(again)).await.unwrap().batch_effects;
+    assert_eq!((effects.counted_events, effects.repeated_events), (0, 2), "the later sighting is remembered");
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
 use liverank_core::counting::{
-    Batch, InForce, LogRecord, MarkKey, Moderated, OffsetRange, Rules, UniqueMark, VideoState, apply_with,
-    identities,
+    Batch, CountingRules, InForce, LogRecord, MarkKey, OffsetRange, StoredModeration, UniqueMark, VideoState,
+    apply_moderated_batch, event_identities,
 };
 use liverank_core::decays::CountedDecays;
 use liverank_core::event::CommentBody;
@@ -28,8 +28,8 @@ pub fn user(id: &str) -> UserId {
 
 /// Where the partitions stand, as numbers.
 pub async fn offsets(archive: &dyn Archive, partitions: &[u32]) -> Vec<u64> {
-    let positions = archive.offsets(partitions).await.unwrap();
-    positions.into_iter().map(|position| position.next).collect()
+    let positions = archive.partition_positions(partitions).await.unwrap();
+    positions.into_iter().map(|position| position.next_offset).collect()
 }
 
 /// Somebody views a video.
@@ -91,9 +91,14 @@ impl Log {
         let mut batch = Batch::default();
         for (partition, event) in events {
             let next = self.next.entry(partition).or_default();
-            match batch.spans.iter_mut().find(|span| span.partition == partition) {
+            match batch.offset_ranges.iter_mut().find(|span| span.partition == partition) {
                 Some(span) => span.next = *next + 1,
-                None => batch.spans.push(OffsetRange { partition, from: *next, next: *next + 1, last: None }),
+                None => batch.offset_ranges.push(OffsetRange {
+                    partition,
+                    first: *next,
+                    next: *next + 1,
+                    last_record: None,
+                }),
             }
             let broker_time = BEGIN + self.elapsed;
             batch.records.push(LogRecord { partition, offset: *next, broker_time, event });
@@ -111,9 +116,9 @@ impl Log {
     /// A stretch of records that nobody can read.
     pub fn unreadable(&mut self, partition: u32, count: u64) -> Batch {
         let next = self.next.entry(partition).or_default();
-        let span = OffsetRange { partition, from: *next, next: *next + count, last: None };
+        let span = OffsetRange { partition, first: *next, next: *next + count, last_record: None };
         *next = span.next;
-        Batch { spans: vec![span], records: Vec::new() }
+        Batch { offset_ranges: vec![span], records: Vec::new() }
     }
 }
 
@@ -134,24 +139,25 @@ pub struct Model {
 
 impl Model {
     /// Applies a batch, and checks that the archive does the same and says so.
-    pub async fn commit(&mut self, archive: &dyn Archive, batch: &Batch, rules: &Rules) {
+    pub async fn commit(&mut self, archive: &dyn Archive, batch: &Batch, rules: &CountingRules) {
         let known: Vec<_> = batch.videos().iter().filter_map(|id| self.videos.get(*id).cloned()).collect();
         let seen: Vec<_> = batch
             .records
             .iter()
-            .flat_map(|record| identities(&record.event))
+            .flat_map(|record| event_identities(&record.event))
             .filter_map(|id| self.sightings.get(&id).map(|at| (id.clone(), *at)))
             .collect();
-        let marks = batch.marks(rules.unique).into_iter();
+        let marks = batch.affected_marks(rules.unique).into_iter();
         let marks: Vec<_> = marks.filter_map(|key| Some((key, self.marks.get(&key)?.clone()))).collect();
         let in_force = InForce { rules, windows: &self.windows, decays: &self.decays };
-        let expected = apply_with(&batch.records, known, seen, Moderated::default(), marks, in_force);
-        let committed = archive.commit(batch).await.expect("a batch that follows on is committed");
-        assert_eq!(committed.effects, expected, "a commit does what the core says");
+        let expected =
+            apply_moderated_batch(&batch.records, known, seen, StoredModeration::default(), marks, in_force);
+        let committed = archive.commit_batch(batch).await.expect("a batch that follows on is committed");
+        assert_eq!(committed.batch_effects, expected, "a commit does what the core says");
         self.videos.extend(expected.videos.into_iter().map(|state| (state.video_id.clone(), state)));
-        self.sightings.extend(expected.identities);
-        for change in expected.marks {
-            match change.now {
+        self.sightings.extend(expected.new_identities);
+        for change in expected.mark_changes {
+            match change.new_value {
                 Some(log2) => self.marks.insert(change.key, log2),
                 None => self.marks.remove(&change.key),
             };
@@ -172,12 +178,12 @@ impl Model {
         let ids: Vec<VideoId> = self.videos.keys().cloned().collect();
         let heads: Vec<u64> = self.videos.values().map(|state| state.last_seq).collect();
         let marks: Vec<MarkKey> = self.marks.keys().copied().collect();
-        let held = archive.rebuilding().marks(None, &marks).await.unwrap();
+        let held = archive.rebuild_archive().set_marks(None, &marks).await.unwrap();
         assert_eq!(held.into_iter().collect::<HashMap<_, _>>(), self.marks, "the marks are set");
-        assert_eq!(archive.heads(&ids).await.unwrap(), heads, "the heads are the last numbers");
+        assert_eq!(archive.last_seqs(&ids).await.unwrap(), heads, "the heads are the last numbers");
         let mut comments = 0;
         for (video, expected) in &self.comments {
-            let page = liverank_adapters::archive::Page::After(0);
+            let page = liverank_adapters::archive::CommentPage::After(0);
             let held = archive.comments(video, page, expected.len() + 10).await.unwrap();
             assert_eq!(&held, expected, "the comments of {video}");
             comments += expected.len() as u64;

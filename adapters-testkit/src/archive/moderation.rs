@@ -1,54 +1,54 @@
 //! Moderation: comments that are removed, restrictions, and the audit log.
 
 use liverank_core::comment::EntryKind;
-use liverank_core::counting::{Batch, Rules};
+use liverank_core::counting::{Batch, CountingRules};
 use liverank_core::moderation::{
-    Action, ActorRole, Changed, CommentRules, Moderation, Outcome, Restriction, Rule, RuleChange, RuleName,
-    Scope,
+    ActorRole, ChangedRule, CommentRules, Moderation, ModerationAction, Restriction, ReviewOutcome,
+    RuleChange, RuleName, RuleScope, UserRestriction,
 };
 use liverank_core::{CommentId, Interaction};
 
 use super::log::{BEGIN, Log, comment, user, video};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{AuditPlace, CommitError, Finished, Page, pinned};
+use liverank_adapters::archive::{AuditPosition, CommentPage, CommitError, ReplayFinish, pinned_comment};
 
-fn moderation_event(on: Option<&str>, id: &str, action: Action) -> Interaction {
+fn moderation_event(on: Option<&str>, id: &str, action: ModerationAction) -> Interaction {
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".into()) };
     moderation.into_record(user("mod"), on.map(video), id.parse().unwrap(), BEGIN)
 }
 
 fn delete_event(on: &str, comment: &str, id: &str) -> Interaction {
-    moderation_event(Some(on), id, Action::Delete { comment_id: comment.parse().unwrap() })
+    moderation_event(Some(on), id, ModerationAction::Delete { comment_id: comment.parse().unwrap() })
 }
 
 fn restrict_event(name: &str, id: &str, until: Option<i64>) -> Interaction {
-    let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
-    moderation_event(None, id, Action::Restrict { userid: user(name), kind, scope, until })
+    let (kind, scope) = (Restriction::Mute, RuleScope::Video(video("v")));
+    moderation_event(None, id, ModerationAction::Restrict { userid: user(name), kind, scope, until })
 }
 
 fn lift_event(name: &str, id: &str) -> Interaction {
-    let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
-    moderation_event(None, id, Action::Lift { userid: user(name), kind, scope })
+    let (kind, scope) = (Restriction::Mute, RuleScope::Video(video("v")));
+    moderation_event(None, id, ModerationAction::Lift { userid: user(name), kind, scope })
 }
 
-fn set_rules_event(scope: Scope, slow: Option<u32>, id: &str) -> Interaction {
+fn set_rules_event(scope: RuleScope, slow: Option<u32>, id: &str) -> Interaction {
     let rules = slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() });
-    moderation_event(None, id, Action::SetRules { scope, rules })
+    moderation_event(None, id, ModerationAction::SetRules { scope, rules })
 }
 
 /// The user and the restriction of a change.
-fn restriction_of(change: &RuleChange) -> (&str, Option<&Rule>) {
-    match &change.what {
-        Changed::Restriction { userid, rule } => (userid.as_str(), rule.as_ref()),
-        Changed::Comments { .. } => panic!("no restriction: {change:?}"),
+fn restriction_of(change: &RuleChange) -> (&str, Option<&UserRestriction>) {
+    match &change.changed_rule {
+        ChangedRule::Restriction { userid, rule } => (userid.as_str(), rule.as_ref()),
+        ChangedRule::CommentRules { .. } => panic!("no restriction: {change:?}"),
     }
 }
 
 /// What a video's channel holds: text, and the number that an entry removes.
 async fn channel_entries(archive: &dyn Archive, id: &str) -> Vec<(String, Option<u64>)> {
-    let held = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
+    let held = archive.comments(&video(id), CommentPage::After(0), 100).await.unwrap();
     assert!(held.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "numbered without a hole");
-    held.into_iter().map(|entry| (entry.text, entry.entry.removes())).collect()
+    held.into_iter().map(|entry| (entry.text, entry.entry.removed_seq())).collect()
 }
 
 fn expected_entries(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
@@ -79,7 +79,7 @@ const EXPECTED_CHANNEL: [(&str, Option<u64>); 6] =
 pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
     let mut log = Log::new();
     for batch in deletion_batches(&mut log) {
-        archive.commit(&batch).await.unwrap();
+        archive.commit_batch(&batch).await.unwrap();
     }
     assert_eq!(channel_entries(archive, "v").await, expected_entries(&EXPECTED_CHANNEL));
     assert_eq!(
@@ -87,9 +87,10 @@ pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
         expected_entries(&[("another video's", None)]),
         "of its video only"
     );
-    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [6]);
+    assert_eq!(archive.last_seqs(&[video("v")]).await.unwrap(), [6]);
     let id = |id: &str| CommentId::parse(id).unwrap();
-    let gone = archive.comment(&video("v"), &id("a")).await.unwrap().expect("that it was there is known");
+    let gone =
+        archive.newest_comment(&video("v"), &id("a")).await.unwrap().expect("that it was there is known");
     assert_eq!((gone.text.as_str(), gone.entry, gone.seq), ("", EntryKind::Removed, 1));
     let from_log = archive.comments_from(0, 0, 100).await.unwrap();
     let texts: Vec<&str> = from_log.iter().map(|numbered| numbered.comment.text.as_str()).collect();
@@ -98,11 +99,11 @@ pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
 
 pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
     let mut log = Log::new();
-    assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), []);
+    assert_eq!(archive.moderation_archive().rules_since(0, 10).await.unwrap(), []);
     for batch in deletion_batches(&mut log) {
-        archive.commit(&batch).await.unwrap();
+        archive.commit_batch(&batch).await.unwrap();
     }
-    let all = archive.moderation().rules_since(0, 10).await.unwrap();
+    let all = archive.moderation_archive().rules_since(0, 10).await.unwrap();
     let told: Vec<_> = all
         .iter()
         .map(|change| {
@@ -110,41 +111,41 @@ pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
         })
         .collect();
     assert_eq!(told, [("ben", 2, Some(Some(7))), ("ann", 3, None)], "each as it is now, in order");
-    assert_eq!(archive.moderation().rules_since(0, 1).await.unwrap(), all[..1]);
-    assert_eq!(archive.moderation().rules_since(2, 10).await.unwrap(), all[1..]);
-    assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap(), []);
-    archive.commit(&log.batch([(2, restrict_event("ann", "m7", Some(9)))])).await.unwrap();
-    let again = archive.moderation().rules_since(3, 10).await.unwrap();
+    assert_eq!(archive.moderation_archive().rules_since(0, 1).await.unwrap(), all[..1]);
+    assert_eq!(archive.moderation_archive().rules_since(2, 10).await.unwrap(), all[1..]);
+    assert_eq!(archive.moderation_archive().rules_since(3, 10).await.unwrap(), []);
+    archive.commit_batch(&log.batch([(2, restrict_event("ann", "m7", Some(9)))])).await.unwrap();
+    let again = archive.moderation_archive().rules_since(3, 10).await.unwrap();
     assert_eq!((again.len(), again[0].revision), (1, 4));
     let rule = restriction_of(&again[0]).1.unwrap();
     assert_eq!((rule.by.as_str(), rule.reason.as_deref(), rule.at), ("mod", Some("spam"), BEGIN));
 }
 
 /// A revision, and the place and the slow mode of rules of comments.
-type RuleRevision = (u64, Option<(Scope, Option<u32>)>);
+type RuleRevision = (u64, Option<(RuleScope, Option<u32>)>);
 
 pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Archive) {
     let mut log = Log::new();
-    let on_v = || Scope::Video(video("v"));
+    let on_v = || RuleScope::Video(video("v"));
     let batch = log.batch([
-        (2, set_rules_event(Scope::Everywhere, Some(1), "m1")),
+        (2, set_rules_event(RuleScope::Everywhere, Some(1), "m1")),
         (2, restrict_event("ann", "m2", None)),
         (2, set_rules_event(on_v(), Some(2), "m3")),
-        (2, set_rules_event(Scope::Owner(user("o")), Some(3), "m4")),
+        (2, set_rules_event(RuleScope::Owner(user("o")), Some(3), "m4")),
     ]);
-    archive.commit(&batch).await.unwrap();
+    archive.commit_batch(&batch).await.unwrap();
     let told = |changes: Vec<RuleChange>| -> Vec<RuleRevision> {
-        let what = |change: &RuleChange| match &change.what {
-            Changed::Restriction { .. } => None,
-            Changed::Comments { scope, rules } => {
+        let what = |change: &RuleChange| match &change.changed_rule {
+            ChangedRule::Restriction { .. } => None,
+            ChangedRule::CommentRules { scope, rules } => {
                 Some((scope.clone(), rules.as_ref().and_then(|rules| rules.rules.slow_seconds)))
             }
         };
         changes.iter().map(|change| (change.revision, what(change))).collect()
     };
-    let (all, owner) = (Some((Scope::Everywhere, Some(1))), Some((Scope::Owner(user("o")), Some(3))));
+    let (all, owner) = (Some((RuleScope::Everywhere, Some(1))), Some((RuleScope::Owner(user("o")), Some(3))));
     let video_v = Some((on_v(), Some(2)));
-    let held = archive.moderation();
+    let held = archive.moderation_archive();
     let expected = [(1, all.clone()), (2, None), (3, video_v.clone()), (4, owner.clone())];
     assert_eq!(told(held.rules_since(0, 10).await.unwrap()), expected);
     assert_eq!(
@@ -153,59 +154,61 @@ pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Ar
     );
     assert_eq!(told(held.comment_rules_since(3, 10).await.unwrap()), [(4, owner.clone())]);
     assert_eq!(
-        (held.comment_rules_since(0, 2).await.unwrap().len(), held.comment_rules_count().await.unwrap()),
+        (held.comment_rules_since(0, 2).await.unwrap().len(), held.count_comment_rules().await.unwrap()),
         (2, 3)
     );
     let batch = log.batch([
-        (2, set_rules_event(Scope::Everywhere, None, "m5")),
+        (2, set_rules_event(RuleScope::Everywhere, None, "m5")),
         (2, set_rules_event(on_v(), Some(9), "m6")),
         (2, lift_event("ann", "m7")),
     ]);
-    archive.commit(&batch).await.unwrap();
-    let (gone, video_v) = (Some((Scope::Everywhere, None)), Some((on_v(), Some(9))));
+    archive.commit_batch(&batch).await.unwrap();
+    let (gone, video_v) = (Some((RuleScope::Everywhere, None)), Some((on_v(), Some(9))));
     assert_eq!(
         told(held.rules_since(0, 10).await.unwrap()),
         [(4, owner.clone()), (5, gone), (6, video_v.clone()), (7, None)]
     );
     assert_eq!(told(held.comment_rules_since(0, 10).await.unwrap()), [(4, owner), (6, video_v)]);
-    assert_eq!(held.comment_rules_count().await.unwrap(), 2);
+    assert_eq!(held.count_comment_rules().await.unwrap(), 2);
     let change = held.comment_rules_since(4, 1).await.unwrap().remove(0);
-    let Changed::Comments { rules: Some(rules), .. } = change.what else { panic!("they are in force") };
+    let ChangedRule::CommentRules { rules: Some(rules), .. } = change.changed_rule else {
+        panic!("they are in force")
+    };
     assert_eq!((rules.by.as_str(), rules.reason.as_deref(), rules.at), ("mod", Some("spam"), BEGIN));
 }
 
 pub async fn everything_that_was_done_is_in_the_audit_log(archive: &dyn Archive) {
     let mut log = Log::new();
-    assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), []);
+    assert_eq!(archive.moderation_archive().audit_log(None, 10).await.unwrap(), []);
     for batch in deletion_batches(&mut log) {
-        archive.commit(&batch).await.unwrap();
+        archive.commit_batch(&batch).await.unwrap();
     }
-    let all = archive.moderation().audit(None, 10).await.unwrap();
+    let all = archive.moderation_archive().audit_log(None, 10).await.unwrap();
     let records: Vec<_> = all.iter().map(|line| line.record.as_ref().unwrap()).collect();
     let ids: Vec<&str> = records.iter().map(|record| record.event_id.as_ref().unwrap().as_str()).collect();
     assert_eq!(ids, ["m6", "m5", "m4", "m3", "m2", "m1"], "newest first, and a repeat is no second action");
     assert_eq!(*records[5], delete_event("v", "b", "m1"), "all of it");
-    let second = archive.moderation().audit(Some(all[1].place), 2).await.unwrap();
+    let second = archive.moderation_archive().audit_log(Some(all[1].place), 2).await.unwrap();
     assert_eq!(second, all[2..4], "page by page");
 }
 
 fn pin_event(on: &str, comment: Option<&str>, id: &str) -> Interaction {
     let comment_id = comment.map(|id| id.parse().unwrap());
-    moderation_event(Some(on), id, Action::Pin { comment_id })
+    moderation_event(Some(on), id, ModerationAction::Pin { comment_id })
 }
 
 fn shadow_event(on: &str, comment: &str, text: &str) -> Interaction {
     let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
-    let action = Action::Shadow { comment_id, text, reply_to: None };
+    let action = ModerationAction::Shadow { comment_id, text, reply_to: None };
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };
     moderation.into_record(user("troll"), Some(video(on)), comment.parse().unwrap(), BEGIN)
 }
 
 pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive) {
     let mut log = Log::new();
-    let pinned = async || pinned(archive, &video("v")).await.unwrap().map(|comment| comment.text);
+    let pinned = async || pinned_comment(archive, &video("v")).await.unwrap().map(|comment| comment.text);
     assert_eq!(pinned().await, None);
-    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    let commit = async |batch: Batch| archive.commit_batch(&batch).await.unwrap();
     commit(log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), pin_event("v", Some("a"), "m1")]))
         .await;
     assert_eq!(pinned().await.as_deref(), Some("one"), "in the batch of its comment");
@@ -218,7 +221,7 @@ pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive
     assert_eq!(pinned().await, None, "it was removed");
     commit(log.on_one([pin_event("v", Some("a"), "m6"), pin_event("v", None, "m7")])).await;
     assert_eq!(pinned().await, None);
-    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [9], "each has a number");
+    assert_eq!(archive.last_seqs(&[video("v")]).await.unwrap(), [9], "each has a number");
 }
 
 pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn Archive) {
@@ -229,8 +232,8 @@ pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn
         shadow_event("v", "s", "hidden"),
         pin_event("v", Some("s"), "m1"),
     ]);
-    archive.commit(&batch).await.unwrap();
-    let held = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    archive.commit_batch(&batch).await.unwrap();
+    let held = archive.comments(&video("v"), CommentPage::After(0), 10).await.unwrap();
     let told: Vec<_> = held.iter().map(|entry| (entry.seq, entry.text.as_str(), &entry.entry)).collect();
     assert_eq!(
         told,
@@ -240,22 +243,22 @@ pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn
     assert_eq!(held[1].user_id, user("troll"));
     let state = archive.video(&video("v")).await.unwrap().unwrap();
     assert_eq!((state.counters.comments, state.last_seq), (1, 3));
-    let done = archive.moderation().audit(None, 10).await.unwrap();
+    let done = archive.moderation_archive().audit_log(None, 10).await.unwrap();
     assert_eq!(done.len(), 1, "it is no moderator's doing");
-    archive.commit(&log.on_one([delete_event("v", "s", "m2")])).await.unwrap();
-    let gone = archive.comment(&video("v"), &"s".parse().unwrap()).await.unwrap().unwrap();
+    archive.commit_batch(&log.on_one([delete_event("v", "s", "m2")])).await.unwrap();
+    let gone = archive.newest_comment(&video("v"), &"s".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((gone.text.as_str(), gone.entry), ("", EntryKind::Removed));
 }
 
 fn hold_event(on: &str, comment: &str, text: &str) -> Interaction {
     let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
-    let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
+    let action = ModerationAction::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };
     moderation.into_record(user("ann"), Some(video(on)), comment.parse().unwrap(), BEGIN)
 }
 
-fn review_event(on: &str, comment: &str, outcome: Outcome, id: &str) -> Interaction {
-    moderation_event(Some(on), id, Action::Review { comment_id: comment.parse().unwrap(), outcome })
+fn review_event(on: &str, comment: &str, outcome: ReviewOutcome, id: &str) -> Interaction {
+    moderation_event(Some(on), id, ModerationAction::Review { comment_id: comment.parse().unwrap(), outcome })
 }
 
 pub async fn what_is_moderated_is_read_in_the_order_of_a_partition(archive: &dyn Archive) {
@@ -267,12 +270,12 @@ pub async fn what_is_moderated_is_read_in_the_order_of_a_partition(archive: &dyn
             (1, hold_event("w", &id("g"), "elsewhere")),
             (0, delete_event("v", "nobody", &id("m"))),
             (0, delete_event("v", "nobody", &id("m"))),
-            (0, review_event("v", "h-0", Outcome::Reject, &id("r"))),
+            (0, review_event("v", "h-0", ReviewOutcome::Reject, &id("r"))),
             (2, restrict_event("ann", &id("s"), None)),
         ]);
-        archive.commit(&batch).await.unwrap();
+        archive.commit_batch(&batch).await.unwrap();
     }
-    let stored = archive.moderation();
+    let stored = archive.moderation_archive();
     let held = async |partition, offset, limit| -> Vec<(String, u64)> {
         let held = stored.held_from(partition, offset, limit).await.unwrap();
         held.into_iter().map(|held| (held.id.to_string(), held.place.2)).collect()
@@ -282,7 +285,7 @@ pub async fn what_is_moderated_is_read_in_the_order_of_a_partition(archive: &dyn
         assert!(lines.iter().all(|line| line.place.partition == partition && line.record.is_ok()));
         lines.into_iter().map(|line| line.place.offset).collect()
     };
-    let all = stored.audit(None, 100).await.unwrap();
+    let all = stored.audit_log(None, 100).await.unwrap();
     let mut of_0: Vec<u64> =
         all.iter().filter(|line| line.place.partition == 0).map(|line| line.place.offset).collect();
     of_0.sort_unstable();
@@ -300,8 +303,8 @@ pub async fn what_is_moderated_is_read_in_the_order_of_a_partition(archive: &dyn
 
 pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
     let mut log = Log::new();
-    let held = archive.moderation();
-    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    let held = archive.moderation_archive();
+    let commit = async |batch: Batch| archive.commit_batch(&batch).await.unwrap();
     let committed = commit(log.batch([
         (0, hold_event("v", "h1", "one")),
         (1, hold_event("w", "h2", "two")),
@@ -309,42 +312,44 @@ pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
         (0, comment("v", "c", "shown")),
     ]))
     .await;
-    assert_eq!(committed.effects.comments.len(), 1, "nobody is told of what waits");
+    assert_eq!(committed.batch_effects.comments.len(), 1, "nobody is told of what waits");
     assert_eq!(channel_entries(archive, "v").await, expected_entries(&[("shown", None)]));
-    assert_eq!(archive.heads(&[video("v"), video("w")]).await.unwrap(), [1, 0]);
+    assert_eq!(archive.last_seqs(&[video("v"), video("w")]).await.unwrap(), [1, 0]);
     assert!(archive.video(&video("w")).await.unwrap().is_none(), "it makes nobody an owner");
     let texts = async |after, limit| -> Vec<String> {
-        held.held(after, limit).await.unwrap().into_iter().map(|held| held.text).collect()
+        held.held_comments(after, limit).await.unwrap().into_iter().map(|held| held.text).collect()
     };
     assert_eq!(texts(None, 10).await, ["one", "two"], "oldest first, and a repeat is none");
-    assert_eq!(held.held_count().await.unwrap(), 2);
-    let first = held.held(None, 1).await.unwrap().remove(0);
+    assert_eq!(held.count_held().await.unwrap(), 2);
+    let first = held.held_comments(None, 1).await.unwrap().remove(0);
     assert_eq!(
-        (first.user.as_str(), first.rule.known(), first.timestamp),
+        (first.user.as_str(), first.rule.known_value(), first.timestamp),
         ("ann", Some(RuleName::Words), BEGIN)
     );
-    assert_eq!(texts(Some(AuditPlace::of_held(&first)), 10).await, ["two"]);
+    assert_eq!(texts(Some(AuditPosition::of_held(&first)), 10).await, ["two"]);
     let id: CommentId = "h1".parse().unwrap();
     assert_eq!(held.held_comment(&video("v"), &id).await.unwrap(), Some(first.clone()));
     assert_eq!(held.held_comment(&video("w"), &id).await.unwrap(), None);
     // Released by two moderators at once: it is one comment.
     commit(log.on_one([
-        first.released(BEGIN + 9),
-        review_event("v", "h1", Outcome::Release, "m1"),
-        first.released(BEGIN + 10),
-        review_event("v", "h1", Outcome::Release, "m2"),
+        first.release_record(BEGIN + 9),
+        review_event("v", "h1", ReviewOutcome::Release, "m1"),
+        first.release_record(BEGIN + 10),
+        review_event("v", "h1", ReviewOutcome::Release, "m2"),
     ]))
     .await;
     assert_eq!(channel_entries(archive, "v").await, expected_entries(&[("shown", None), ("one", None)]));
     assert_eq!(archive.video(&video("v")).await.unwrap().unwrap().counters.comments, 2);
     // One that waits and is refused in the same batch.
-    commit(log.on_one([hold_event("v", "h3", "three"), review_event("v", "h3", Outcome::Reject, "m3")]))
-        .await;
-    commit(log.on_one([review_event("w", "h2", Outcome::Reject, "m4")])).await;
+    commit(
+        log.on_one([hold_event("v", "h3", "three"), review_event("v", "h3", ReviewOutcome::Reject, "m3")]),
+    )
+    .await;
+    commit(log.on_one([review_event("w", "h2", ReviewOutcome::Reject, "m4")])).await;
     assert_eq!(texts(None, 10).await, Vec::<String>::new());
-    assert_eq!(held.held_count().await.unwrap(), 0);
+    assert_eq!(held.count_held().await.unwrap(), 0);
     assert_eq!(channel_entries(archive, "v").await.len(), 2);
-    let done: Vec<_> = held.audit(None, 10).await.unwrap();
+    let done: Vec<_> = held.audit_log(None, 10).await.unwrap();
     assert_eq!(done.len(), 4, "reviews, and nobody's comments");
 }
 
@@ -352,27 +357,32 @@ pub async fn a_replay_removes_again(archive: &dyn Archive) {
     let mut log = Log::new();
     let batches = deletion_batches(&mut log);
     for batch in &batches {
-        archive.commit(batch).await.unwrap();
+        archive.commit_batch(batch).await.unwrap();
     }
-    let rules = archive.moderation().rules_since(0, 10).await.unwrap();
-    let audit = archive.moderation().audit(None, 10).await.unwrap();
-    let replay = archive.rebuilding().replay(&Rules::default(), None, &|_, _| ()).await.unwrap();
+    let rules = archive.moderation_archive().rules_since(0, 10).await.unwrap();
+    let audit = archive.moderation_archive().audit_log(None, 10).await.unwrap();
+    let replay =
+        archive.rebuild_archive().begin_replay(&CountingRules::default(), None, &|_, _| ()).await.unwrap();
     // In other batches than at first.
     let mut whole = Batch::default();
     for batch in batches {
         whole.append(batch);
     }
-    match replay.archive().commit(&whole).await {
-        Ok(_) | Err(CommitError::Fenced { .. }) => {}
+    match replay.archive().commit_batch(&whole).await {
+        Ok(_) | Err(CommitError::PositionMismatch { .. }) => {}
         Err(error) => panic!("{error}"),
     }
-    let Finished::Done { renumbered, .. } = replay.finish(false, &|_, _| ()).await.unwrap() else {
+    let ReplayFinish::Done { renumbered, .. } = replay.put_in_place(false, &|_, _| ()).await.unwrap() else {
         panic!("it was not behind")
     };
     assert!(!renumbered, "viewers go on where they are");
     assert_eq!(channel_entries(archive, "v").await, expected_entries(&EXPECTED_CHANNEL));
-    assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), rules);
-    assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), audit);
-    archive.commit(&log.batch([(2, restrict_event("cy", "m8", None))])).await.unwrap();
-    assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap()[0].revision, 4, "and counts on");
+    assert_eq!(archive.moderation_archive().rules_since(0, 10).await.unwrap(), rules);
+    assert_eq!(archive.moderation_archive().audit_log(None, 10).await.unwrap(), audit);
+    archive.commit_batch(&log.batch([(2, restrict_event("cy", "m8", None))])).await.unwrap();
+    assert_eq!(
+        archive.moderation_archive().rules_since(3, 10).await.unwrap()[0].revision,
+        4,
+        "and counts on"
+    );
 }

@@ -4,48 +4,65 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use liverank_core::Kind;
-use liverank_core::counting::{Batch, RecordFingerprint, Rules, identity};
-use liverank_core::score::{Weights, points};
+use liverank_core::counting::{Batch, CountingRules, RecordFingerprint, identity_of_event};
+use liverank_core::score::{Weights, points_of_thousandths};
 
 use super::log::{BEGIN, Log, Model, comment, does, named, offsets, video, view};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{CommitError, Finished, Page, Position, RebuildError, Replay};
+use liverank_adapters::archive::{
+    ArchivePosition, ArchiveReplay, CommentPage, CommitError, RebuildError, ReplayFinish,
+};
 
 const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 
-fn heavier_rules() -> Rules {
+fn heavier_rules() -> CountingRules {
     let weights = Weights { view: 5_000, like: 1, comment: 7_000, share: 11, ..Weights::default() };
-    Rules { weights, ..Rules::default() }
+    CountingRules { weights, ..CountingRules::default() }
 }
 
 pub async fn the_last_record_is_known_again(archive: &dyn Archive) {
     let mut log = Log::new();
     let mark = RecordFingerprint { broker_time: BEGIN + 7, digest: u64::MAX - 1 };
     let mut batch = log.on_one([view("v"), view("v")]);
-    batch.spans[0].last = Some(mark);
-    archive.commit(&batch).await.unwrap();
-    let stands = Position { next: 2, last: Some(mark) };
-    assert_eq!(archive.offsets(&[0, 1]).await.unwrap(), [stands, Position::default()]);
-    assert_eq!(archive.take_up(&[1, 0]).await.unwrap(), [Position::default(), stands], "in the order asked");
-    archive.commit(&log.unreadable(0, 2)).await.unwrap();
-    let stands = Position { next: 4, last: None };
-    assert_eq!(archive.offsets(&[0]).await.unwrap(), [stands], "a mark is that of the last record only");
+    batch.offset_ranges[0].last_record = Some(mark);
+    archive.commit_batch(&batch).await.unwrap();
+    let stands = ArchivePosition { next_offset: 2, last_record: Some(mark) };
+    assert_eq!(archive.partition_positions(&[0, 1]).await.unwrap(), [stands, ArchivePosition::default()]);
+    assert_eq!(
+        archive.claim_partitions(&[1, 0]).await.unwrap(),
+        [ArchivePosition::default(), stands],
+        "in the order asked"
+    );
+    archive.commit_batch(&log.unreadable(0, 2)).await.unwrap();
+    let stands = ArchivePosition { next_offset: 4, last_record: None };
+    assert_eq!(
+        archive.partition_positions(&[0]).await.unwrap(),
+        [stands],
+        "a mark is that of the last record only"
+    );
 }
 
 pub async fn a_generation_is_bumped(archive: &dyn Archive) {
     let mut log = Log::new();
-    let before = archive.meta().await.unwrap().unwrap();
+    let before = archive.archive_meta().await.unwrap().unwrap();
     assert_eq!(
-        archive.commit(&log.on_one([view("v")])).await.unwrap().meta,
+        archive.commit_batch(&log.on_one([view("v")])).await.unwrap().meta_in_force,
         before,
         "a commit tells what is in force"
     );
-    let after = archive.rebuilding().bump_generation().await.unwrap();
+    let after = archive.rebuild_archive().bump_generation().await.unwrap();
     assert_eq!(after.generation, before.generation + 1);
-    assert_eq!((&after.rules, &after.numbering), (&before.rules, &before.numbering));
-    assert_eq!(archive.meta().await.unwrap().as_ref(), Some(&after));
-    assert_eq!(archive.commit(&log.on_one([view("v")])).await.unwrap().meta, after);
-    assert_eq!(archive.commit(&Batch::default()).await.unwrap().meta, after, "also one of nothing");
+    assert_eq!(
+        (&after.counting_rules, &after.comment_epoch),
+        (&before.counting_rules, &before.comment_epoch)
+    );
+    assert_eq!(archive.archive_meta().await.unwrap().as_ref(), Some(&after));
+    assert_eq!(archive.commit_batch(&log.on_one([view("v")])).await.unwrap().meta_in_force, after);
+    assert_eq!(
+        archive.commit_batch(&Batch::default()).await.unwrap().meta_in_force,
+        after,
+        "also one of nothing"
+    );
 }
 
 pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
@@ -54,14 +71,16 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.takes_back().is_none()).collect();
     let events: Vec<_> = (0..2500).map(|at| does(&format!("v{at}"), kinds[at % kinds.len()])).collect();
     let likes = events.iter().filter(|event| event.kind == Kind::Like).count() as i64;
-    model.commit(archive, &log.on_one(events), &Rules::default()).await;
-    let other =
-        Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, ..Rules::default() };
-    let refused = archive.rebuilding().rescore(&other, NO_PROGRESS).await;
+    model.commit(archive, &log.on_one(events), &CountingRules::default()).await;
+    let other = CountingRules {
+        weights: Weights { watch_threshold_ms: 1, ..Weights::default() },
+        ..CountingRules::default()
+    };
+    let refused = archive.rebuild_archive().rescore_videos(&other, NO_PROGRESS).await;
     assert!(matches!(&refused, Err(RebuildError::Refused(why)) if why.contains("threshold")), "{refused:?}");
-    let before = archive.meta().await.unwrap().unwrap();
-    let after = archive.rebuilding().rescore(&heavier_rules(), NO_PROGRESS).await.unwrap();
-    assert_eq!((after.generation, after.rules), (before.generation + 1, heavier_rules()));
+    let before = archive.archive_meta().await.unwrap().unwrap();
+    let after = archive.rebuild_archive().rescore_videos(&heavier_rules(), NO_PROGRESS).await.unwrap();
+    assert_eq!((after.generation, after.counting_rules), (before.generation + 1, heavier_rules()));
     model.check(archive).await;
     check_scores(archive).await;
     model
@@ -70,8 +89,8 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     model.check(archive).await;
     check_scores(archive).await;
     // Another half-life: what was decayed by the old one says nothing.
-    let slower = Rules { half_life_ms: 1_000, ..heavier_rules() };
-    archive.rebuilding().rescore(&slower, NO_PROGRESS).await.unwrap();
+    let slower = CountingRules { half_life_ms: 1_000, ..heavier_rules() };
+    archive.rebuild_archive().rescore_videos(&slower, NO_PROGRESS).await.unwrap();
     let held = archive.videos_after(None, 5000).await.unwrap();
     assert!(held.len() == 2500 && held.iter().all(|state| state.trending == f64::NEG_INFINITY));
     assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), likes + 1, "counts stay");
@@ -79,16 +98,16 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
 
 /// Every score is what the counts make of it by the rules in force, and numbers have no hole.
 pub async fn check_scores(archive: &dyn Archive) {
-    let cut = archive.rebuilding().cut(None).await.unwrap();
+    let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
     for video in &cut.videos {
-        let expected = points(video.state.counters.score(&cut.meta.rules.weights));
+        let expected = points_of_thousandths(video.state.counters.score(&cut.meta.counting_rules.weights));
         assert_eq!(video.score.to_bits(), expected.to_bits(), "the score of {}", video.state.video_id);
     }
     let heads = cut.videos.iter().filter(|video| video.state.last_seq > 0);
     let heads: Vec<_> =
         heads.map(|video| (&video.state.video_id, video.state.last_seq, video.state.last_seq)).collect();
     let tallies: Vec<_> =
-        cut.comments.iter().map(|tally| (&tally.video_id, tally.count, tally.last)).collect();
+        cut.comments.iter().map(|tally| (&tally.video_id, tally.comment_count, tally.highest_seq)).collect();
     assert_eq!(tallies, heads, "as many comments as the head says");
 }
 
@@ -100,7 +119,7 @@ async fn keep_committing(archive: &dyn Archive, partition: u32, stop: &AtomicBoo
         let own = format!("own{partition}-{}", made % 50);
         let events = [does("v", Kind::Like), comment("v", &format!("{partition}-{made}"), "hi"), view(&own)];
         let batch = log.batch(events.map(|event| (partition, event)));
-        archive.commit(&batch).await.expect("a rebuild costs no commit");
+        archive.commit_batch(&batch).await.expect("a rebuild costs no commit");
         made += 1;
     }
     made
@@ -109,14 +128,17 @@ async fn keep_committing(archive: &dyn Archive, partition: u32, stop: &AtomicBoo
 pub async fn commits_race_with_rescores(archive: &dyn Archive) {
     let mut log = Log::new();
     let events = (0..3000).map(|at| (9, view(&format!("old{at}"))));
-    archive.commit(&log.batch(events)).await.unwrap();
+    archive.commit_batch(&log.batch(events)).await.unwrap();
     let stop = AtomicBool::new(false);
     let rebuilds = async {
         for round in 1..=4u64 {
-            let rules = if round % 2 == 1 { heavier_rules() } else { Rules::default() };
-            let meta =
-                archive.rebuilding().rescore(&rules, NO_PROGRESS).await.expect("a rescore beside commits");
-            assert_eq!((meta.generation, meta.rules), (round + 1, rules));
+            let rules = if round % 2 == 1 { heavier_rules() } else { CountingRules::default() };
+            let meta = archive
+                .rebuild_archive()
+                .rescore_videos(&rules, NO_PROGRESS)
+                .await
+                .expect("a rescore beside commits");
+            assert_eq!((meta.generation, meta.counting_rules), (round + 1, rules));
             check_scores(archive).await;
         }
         stop.store(true, Ordering::Relaxed);
@@ -141,14 +163,14 @@ pub async fn commits_race_with_rescores(archive: &dyn Archive) {
 }
 
 /// Counts the batches into a replay that its archive has not yet, and finishes.
-async fn finish_replay_of(replay: &dyn Replay, batches: &[Batch]) -> Finished {
+async fn finish_replay_of(replay: &dyn ArchiveReplay, batches: &[Batch]) -> ReplayFinish {
     for batch in batches {
-        match replay.archive().commit(batch).await {
-            Ok(_) | Err(CommitError::Fenced { .. }) => {}
+        match replay.archive().commit_batch(batch).await {
+            Ok(_) | Err(CommitError::PositionMismatch { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    replay.finish(false, NO_PROGRESS).await.unwrap()
+    replay.put_in_place(false, NO_PROGRESS).await.unwrap()
 }
 
 pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
@@ -166,56 +188,61 @@ pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
             })
             .collect();
         let batch = log.batch(events);
-        model.commit(archive, &batch, &Rules::default()).await;
+        model.commit(archive, &batch, &CountingRules::default()).await;
         batches.push(batch);
     }
-    archive.take_up(&[0, 1, 2]).await.unwrap();
-    let before = archive.rebuilding().cut(None).await.unwrap();
-    let replay = archive.rebuilding().replay(&Rules::default(), None, NO_PROGRESS).await.unwrap();
-    assert_eq!(archive.rebuilding().cut(None).await.unwrap(), before, "the archive goes on serving");
+    archive.claim_partitions(&[0, 1, 2]).await.unwrap();
+    let before = archive.rebuild_archive().read_cut(None).await.unwrap();
+    let replay =
+        archive.rebuild_archive().begin_replay(&CountingRules::default(), None, NO_PROGRESS).await.unwrap();
+    assert_eq!(
+        archive.rebuild_archive().read_cut(None).await.unwrap(),
+        before,
+        "the archive goes on serving"
+    );
     let stand = offsets(archive, &[0, 1, 2]).await;
     match finish_replay_of(&*replay, &batches[..3]).await {
-        Finished::Behind(mut behind) => {
+        ReplayFinish::Behind(mut behind) => {
             behind.sort_unstable();
             assert_eq!(behind, [(0, stand[0]), (1, stand[1]), (2, stand[2])], "how far it has to count");
         }
-        done @ Finished::Done { .. } => panic!("it was behind: {done:?}"),
+        done @ ReplayFinish::Done { .. } => panic!("it was behind: {done:?}"),
     }
-    let Finished::Done { meta, renumbered } = finish_replay_of(&*replay, &batches).await else {
+    let ReplayFinish::Done { meta, renumbered } = finish_replay_of(&*replay, &batches).await else {
         panic!("it was not behind")
     };
     assert!(!renumbered && meta.generation == before.meta.generation + 1, "{meta:?}");
-    let after = archive.rebuilding().cut(None).await.unwrap();
+    let after = archive.rebuild_archive().read_cut(None).await.unwrap();
     assert_eq!(
         (&after.videos, &after.comments, &after.positions),
         (&before.videos, &before.comments, &before.positions)
     );
-    assert_eq!((&after.meta, &after.meta.numbering), (&meta, &before.meta.numbering));
+    assert_eq!((&after.meta, &after.meta.comment_epoch), (&meta, &before.meta.comment_epoch));
     model.check(archive).await;
     let again = log.batch([(1, comment("v1", "c0-0", "hi")), (1, named("v1", "e3")), (2, view("v2"))]);
-    model.commit(archive, &again, &Rules::default()).await;
+    model.commit(archive, &again, &CountingRules::default()).await;
     model.check(archive).await;
 }
 
 pub async fn a_replay_that_numbers_otherwise_says_so(archive: &dyn Archive) {
     let mut log = Log::new();
     let batch = log.batch([(0, comment("v", "a", "hi")), (1, comment("v", "b", "hi"))]);
-    archive.commit(&batch).await.unwrap();
-    let before = archive.meta().await.unwrap().unwrap();
+    archive.commit_batch(&batch).await.unwrap();
+    let before = archive.archive_meta().await.unwrap().unwrap();
     let mut other = batch.clone();
     other.records.reverse();
-    let rules = Rules {
+    let rules = CountingRules {
         weights: Weights { watch_threshold_ms: 1, ..Weights::default() },
         half_life_ms: 5,
-        ..Rules::default()
+        ..CountingRules::default()
     };
-    let replay = archive.rebuilding().replay(&rules, None, NO_PROGRESS).await.unwrap();
-    let Finished::Done { meta, renumbered } = finish_replay_of(&*replay, &[other]).await else {
+    let replay = archive.rebuild_archive().begin_replay(&rules, None, NO_PROGRESS).await.unwrap();
+    let ReplayFinish::Done { meta, renumbered } = finish_replay_of(&*replay, &[other]).await else {
         panic!("it was not behind")
     };
-    assert!(renumbered && meta.numbering != before.numbering, "{meta:?}");
-    assert_eq!((meta.rules, meta.generation), (rules, before.generation + 1));
-    let texts = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    assert!(renumbered && meta.comment_epoch != before.comment_epoch, "{meta:?}");
+    assert_eq!((meta.counting_rules, meta.generation), (rules, before.generation + 1));
+    let texts = archive.comments(&video("v"), CommentPage::After(0), 10).await.unwrap();
     assert_eq!(texts.iter().map(|comment| comment.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
 }
 
@@ -223,24 +250,25 @@ pub async fn a_replay_may_be_given_up(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
     let batch = log.on_one([comment("v", "a", "hi"), named("v", "e")]);
-    model.commit(archive, &batch, &Rules::default()).await;
-    let replay = archive.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
-    replay.archive().commit(&batch).await.unwrap();
-    replay.abandon().await.unwrap();
-    let begun_anew = archive.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
+    model.commit(archive, &batch, &CountingRules::default()).await;
+    let replay = archive.rebuild_archive().begin_replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
+    replay.archive().commit_batch(&batch).await.unwrap();
+    replay.discard_replay().await.unwrap();
+    let begun_anew =
+        archive.rebuild_archive().begin_replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
     assert_eq!(offsets(begun_anew.archive(), &[0]).await, [0], "nothing is left of it");
-    begun_anew.abandon().await.unwrap();
-    model.commit(archive, &log.on_one([named("v", "e"), view("v")]), &Rules::default()).await;
+    begun_anew.discard_replay().await.unwrap();
+    model.commit(archive, &log.on_one([named("v", "e"), view("v")]), &CountingRules::default()).await;
     model.check(archive).await;
-    assert_eq!(archive.meta().await.unwrap().unwrap().generation, 1);
+    assert_eq!(archive.archive_meta().await.unwrap().unwrap().generation, 1);
 }
 
 pub async fn identities_are_looked_up(archive: &dyn Archive) {
     let mut log = Log::new();
-    archive.commit(&log.on_one([named("v", "e"), comment("v", "c", "hi")])).await.unwrap();
-    let name = identity(&named("v", "e")).unwrap();
+    archive.commit_batch(&log.on_one([named("v", "e"), comment("v", "c", "hi")])).await.unwrap();
+    let name = identity_of_event(&named("v", "e")).unwrap();
     let asked = [&name, "c:c", "e:c", "e:e"].map(str::to_owned);
-    let mut held = archive.rebuilding().sightings(None, &asked).await.unwrap();
+    let mut held = archive.rebuild_archive().known_identities(None, &asked).await.unwrap();
     held.sort();
     assert_eq!(held, [("c:c".to_owned(), BEGIN + 1), (name, BEGIN)]);
 }

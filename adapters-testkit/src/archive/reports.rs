@@ -1,31 +1,38 @@
 //! Reports of comments, and the queues of them.
 
-use liverank_core::counting::{Batch, Rules};
+use liverank_core::counting::{Batch, CountingRules};
 use liverank_core::moderation::{
-    Action, ActorRole, Digest, Moderation, ReportOutcome, ReportReason, ReportedComment,
+    ActorRole, Moderation, ModerationAction, NameDigest, ReportOutcome, ReportReason, ReportedComment,
 };
 use liverank_core::{CommentId, Interaction};
 
 use super::log::{BEGIN, Log, comment, user, video};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{CommitError, Finished, ReportPlace, ReportQueue};
+use liverank_adapters::archive::{CommitError, ReplayFinish, ReportPosition, ReportQueue};
 
 fn comment_id(text: &str) -> CommentId {
     CommentId::parse(text).unwrap()
 }
 
-fn moderation_record(on: &str, event: &str, who: &str, role: ActorRole, action: Action) -> Interaction {
+fn moderation_record(
+    on: &str,
+    event: &str,
+    who: &str,
+    role: ActorRole,
+    action: ModerationAction,
+) -> Interaction {
     let moderation = Moderation { action, role, reason: Some("words".into()) };
     moderation.into_record(user(who), Some(video(on)), event.parse().unwrap(), BEGIN)
 }
 
 fn report_event(on: &str, comment: &str, who: &str) -> Interaction {
-    let action = Action::Report { comment_id: comment_id(comment), why: ReportReason::Hate };
+    let action = ModerationAction::Report { comment_id: comment_id(comment), why: ReportReason::Hate };
     moderation_record(on, &format!("r-{comment}-{who}"), who, ActorRole::Viewer, action)
 }
 
 fn dismiss_event(on: &str, comment: &str) -> Interaction {
-    let action = Action::CloseReports { comment_id: comment_id(comment), outcome: ReportOutcome::Dismissed };
+    let action =
+        ModerationAction::CloseReports { comment_id: comment_id(comment), outcome: ReportOutcome::Dismissed };
     moderation_record(on, &format!("d-{comment}"), "mod", ActorRole::Moderator, action)
 }
 
@@ -35,26 +42,29 @@ fn delete_event(on: &str, comment: &str) -> Interaction {
         &format!("x-{comment}"),
         "mod",
         ActorRole::Moderator,
-        Action::Delete { comment_id: comment_id(comment) },
+        ModerationAction::Delete { comment_id: comment_id(comment) },
     )
 }
 
 fn erase_report_event(on: &str, comment: &str, whom: &str) -> Interaction {
-    let action = Action::EraseReport { comment_id: comment_id(comment), user: Digest::of_user(&user(whom)) };
+    let action = ModerationAction::EraseReport {
+        comment_id: comment_id(comment),
+        user: NameDigest::of_user(&user(whom)),
+    };
     moderation_record(on, &format!("e-{comment}-{whom}"), "ops", ActorRole::Service, action)
 }
 
 async fn reported(archive: &dyn Archive, on: &str, comment: &str) -> Option<ReportedComment> {
-    archive.moderation().reported(&video(on), &comment_id(comment)).await.unwrap()
+    archive.moderation_archive().reports_of_comment(&video(on), &comment_id(comment)).await.unwrap()
 }
 
 /// The comments of a queue, page by page.
 async fn read_queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let found = archive.moderation().reports(queue, after, page).await.unwrap();
+        let found = archive.moderation_archive().report_queue(queue, after, page).await.unwrap();
         assert!(found.len() <= page);
-        after = found.last().map(ReportPlace::of);
+        after = found.last().map(ReportPosition::of);
         let full = found.len() == page;
         all.extend(found.into_iter().map(|comment| format!("{}/{}", comment.video, comment.id)));
         if !full {
@@ -65,7 +75,7 @@ async fn read_queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> V
 
 pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive) {
     let mut log = Log::new();
-    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    let commit = async |batch: Batch| archive.commit_batch(&batch).await.unwrap();
     commit(log.on_one([
         comment("v", "a", "one"),
         report_event("v", "a", "ben"),
@@ -82,15 +92,15 @@ pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive
     assert_eq!((users, found.is_open()), (vec!["ben", "cy"], true));
     let first = &found.reports[0];
     assert_eq!((first.why, first.text.as_deref(), first.at), (ReportReason::Hate, Some("words"), BEGIN));
-    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [1], "a report takes no number");
+    assert_eq!(archive.last_seqs(&[video("v")]).await.unwrap(), [1], "a report takes no number");
     commit(log.on_one([dismiss_event("v", "a"), report_event("v", "a", "dan")])).await;
     commit(log.on_one([erase_report_event("v", "a", "ben")])).await;
     let found = reported(archive, "v", "a").await.unwrap();
     let users: Vec<&str> = found.reports.iter().map(|report| report.user.as_str()).collect();
-    assert_eq!(users, [liverank_core::comment::NOBODY, "cy"]);
+    assert_eq!(users, [liverank_core::comment::NOBODY_ID, "cy"]);
     let decision = found.decision.unwrap();
     assert_eq!((decision.outcome, decision.by), (ReportOutcome::Dismissed, Some(user("mod"))));
-    let audit = archive.moderation().audit(None, 10).await.unwrap();
+    let audit = archive.moderation_archive().audit_log(None, 10).await.unwrap();
     assert_eq!(audit.len(), 3, "two reports that counted, and the decision");
 }
 
@@ -113,13 +123,13 @@ fn many_reports(log: &mut Log) -> Batch {
 pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
     let mut log = Log::new();
     assert_eq!(read_queue(archive, ReportQueue::OpenNewest, 5).await, Vec::<String>::new());
-    archive.commit(&many_reports(&mut log)).await.unwrap();
+    archive.commit_batch(&many_reports(&mut log)).await.unwrap();
     for page in [1, 2, 10] {
         assert_eq!(read_queue(archive, ReportQueue::OpenNewest, page).await, ["v/d", "w/c", "v/b", "v/a"]);
         assert_eq!(read_queue(archive, ReportQueue::OpenMost, page).await, ["w/c", "v/a", "v/d", "v/b"]);
     }
     let open = async |of: Option<&str>, most| {
-        archive.moderation().open_reports(of.map(video).as_ref(), most).await.unwrap()
+        archive.moderation_archive().count_open_reports(of.map(video).as_ref(), most).await.unwrap()
     };
     assert_eq!(
         [open(None, 100).await, open(Some("v"), 100).await, open(Some("x"), 100).await, open(None, 2).await],
@@ -131,7 +141,7 @@ pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
         (0, delete_event("v", "d")),
         (0, dismiss_event("v", "d")),
     ]);
-    archive.commit(&decided).await.unwrap();
+    archive.commit_batch(&decided).await.unwrap();
     assert_eq!(
         read_queue(archive, ReportQueue::OpenNewest, 2).await,
         ["v/b", "w/c"],
@@ -150,26 +160,27 @@ pub async fn a_replay_reports_again(archive: &dyn Archive) {
         log.batch([(0, delete_event("v", "a")), (1, erase_report_event("w", "c", "u2"))]),
     ];
     for batch in &batches {
-        archive.commit(batch).await.unwrap();
+        archive.commit_batch(batch).await.unwrap();
     }
     let all = async || {
         let mut all = Vec::new();
         for queue in ReportQueue::ALL {
-            all.push(archive.moderation().reports(queue, None, 100).await.unwrap());
+            all.push(archive.moderation_archive().report_queue(queue, None, 100).await.unwrap());
         }
         all
     };
     let before = all().await;
-    let replay = archive.rebuilding().replay(&Rules::default(), None, &|_, _| ()).await.unwrap();
+    let replay =
+        archive.rebuild_archive().begin_replay(&CountingRules::default(), None, &|_, _| ()).await.unwrap();
     let mut whole = Batch::default();
     for batch in batches {
         whole.append(batch);
     }
-    match replay.archive().commit(&whole).await {
-        Ok(_) | Err(CommitError::Fenced { .. }) => {}
+    match replay.archive().commit_batch(&whole).await {
+        Ok(_) | Err(CommitError::PositionMismatch { .. }) => {}
         Err(error) => panic!("{error}"),
     }
-    let finished = replay.finish(false, &|_, _| ()).await.unwrap();
-    assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
+    let finished = replay.put_in_place(false, &|_, _| ()).await.unwrap();
+    assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
     assert_eq!(all().await, before);
 }

@@ -1,16 +1,16 @@
 //! Types that count once per user and are taken back.
 
-use liverank_core::counting::{Rules, mark_key};
+use liverank_core::counting::{CountingRules, mark_key};
 use liverank_core::{Interaction, Kind};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::log::{Log, Model, does, user, video};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{Finished, RebuildError};
+use liverank_adapters::archive::{RebuildError, ReplayFinish};
 
-fn unique_rules(kinds: &str) -> Rules {
-    Rules { unique: kinds.parse().unwrap(), ..Rules::default() }
+fn unique_rules(kinds: &str) -> CountingRules {
+    CountingRules { unique: kinds.parse().unwrap(), ..CountingRules::default() }
 }
 
 fn event_by_user(who: &str, id: &str, kind: Kind) -> Interaction {
@@ -23,7 +23,7 @@ async fn likes_of(archive: &dyn Archive, id: &str) -> i64 {
 
 pub async fn each_counts_once_in_either_direction(archive: &dyn Archive) {
     let rules = unique_rules("like,share");
-    assert_eq!(archive.open(&rules).await.unwrap().rules, rules);
+    assert_eq!(archive.open(&rules).await.unwrap().counting_rules, rules);
     let (mut log, mut model) = (Log::new(), Model::default());
     let steps = [(Kind::Like, 1), (Kind::Like, 1), (Kind::Unlike, 0), (Kind::Unlike, 0), (Kind::Like, 1)];
     for (kind, expected) in steps {
@@ -56,25 +56,25 @@ pub async fn a_replay_marks_again(archive: &dyn Archive) {
     ];
     let batch = log.on_one(events.clone());
     model.commit(archive, &batch, &rules).await;
-    let replay = archive.rebuilding().replay(&rules, None, &|_, _| ()).await.unwrap();
-    replay.archive().commit(&batch).await.unwrap();
-    let finished = replay.finish(false, &|_, _| ()).await.unwrap();
-    assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
+    let replay = archive.rebuild_archive().begin_replay(&rules, None, &|_, _| ()).await.unwrap();
+    replay.archive().commit_batch(&batch).await.unwrap();
+    let finished = replay.put_in_place(false, &|_, _| ()).await.unwrap();
+    assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
     model.check(archive).await;
     let gone = mark_key(&events[0], rules.unique).unwrap();
-    assert_eq!(archive.rebuilding().marks(None, &[gone]).await.unwrap(), [], "it was taken back");
+    assert_eq!(archive.rebuild_archive().set_marks(None, &[gone]).await.unwrap(), [], "it was taken back");
     model.commit(archive, &log.on_one([event_by_user("ben", "v", Kind::Like)]), &rules).await;
     assert_eq!(likes_of(archive, "v").await, 1, "its mark is there after the rebuild");
 }
 
 pub async fn a_rescore_may_add_types_and_no_more(archive: &dyn Archive) {
-    archive.open(&Rules::default()).await.unwrap();
+    archive.open(&CountingRules::default()).await.unwrap();
     let (mut log, mut model) = (Log::new(), Model::default());
     let twice = [event_by_user("ana", "v", Kind::Like), event_by_user("ana", "v", Kind::Like)];
-    model.commit(archive, &log.on_one(twice), &Rules::default()).await;
+    model.commit(archive, &log.on_one(twice), &CountingRules::default()).await;
     let rules = unique_rules("like");
-    let meta = archive.rebuilding().rescore(&rules, &|_, _| ()).await.unwrap();
-    assert_eq!((meta.rules, archive.meta().await.unwrap()), (rules, Some(meta)));
+    let meta = archive.rebuild_archive().rescore_videos(&rules, &|_, _| ()).await.unwrap();
+    assert_eq!((meta.counting_rules, archive.archive_meta().await.unwrap()), (rules, Some(meta)));
     // What counted before is nobody's: it stays, and is not taken back.
     model.commit(archive, &log.on_one([event_by_user("ana", "v", Kind::Unlike)]), &rules).await;
     assert_eq!(likes_of(archive, "v").await, 2);
@@ -82,9 +82,9 @@ pub async fn a_rescore_may_add_types_and_no_more(archive: &dyn Archive) {
     model.commit(archive, &log.on_one(events), &rules).await;
     assert_eq!(likes_of(archive, "v").await, 2);
     model.check(archive).await;
-    for refused in [Rules::default(), Rules { half_life_ms: 1, ..rules }] {
-        let error = archive.rebuilding().rescore(&refused, &|_, _| ()).await.unwrap_err();
+    for refused in [CountingRules::default(), CountingRules { half_life_ms: 1, ..rules }] {
+        let error = archive.rebuild_archive().rescore_videos(&refused, &|_, _| ()).await.unwrap_err();
         assert!(matches!(&error, RebuildError::Refused(why) if why.contains("rebuild mongodb")), "{error}");
     }
-    archive.rebuilding().rescore(&unique_rules("like,share"), &|_, _| ()).await.unwrap();
+    archive.rebuild_archive().rescore_videos(&unique_rules("like,share"), &|_, _| ()).await.unwrap();
 }

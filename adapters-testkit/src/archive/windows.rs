@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use liverank_core::counting::{RecordFingerprint, Rules, VideoState};
+use liverank_core::counting::{CountingRules, RecordFingerprint, VideoState};
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Interaction, Kind, Millis, VideoId};
 use rand::rngs::StdRng;
@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::log::{BEGIN, Log, Model, does, user, video, view};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::Finished;
+use liverank_adapters::archive::ReplayFinish;
 
 const HOUR: Millis = 3_600_000;
 
@@ -18,8 +18,8 @@ fn kinds() -> [WindowKind; 2] {
     ["hour of UTC", "day of Europe/Berlin"].map(|kind| WindowKind::parse(kind).unwrap())
 }
 
-fn unique_rules() -> Rules {
-    Rules { unique: "like".parse().unwrap(), ..Rules::default() }
+fn unique_rules() -> CountingRules {
+    CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() }
 }
 
 /// Every window that the model has is in the archive, with these videos and no others.
@@ -47,7 +47,7 @@ async fn check(archive: &dyn Archive, model: &Model) {
         found.sort_by(|a, b| a.video_id.cmp(&b.video_id));
         assert_eq!(&found, expected, "the same by their ids");
     }
-    let cut = archive.rebuilding().cut(None).await.unwrap();
+    let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
     let counts = cut.windows.into_iter();
     let counts: BTreeMap<_, _> = counts
         .map(|count| ((count.window.kind.to_string(), count.window.start, count.video), count.counters))
@@ -67,9 +67,13 @@ pub async fn windows_are_counted_with_their_videos(archive: &dyn Archive) {
     let rules = unique_rules();
     archive.open(&rules).await.unwrap();
     let mut model = Model::default();
-    assert_eq!(archive.meta().await.unwrap().unwrap().windows, model.windows, "none until they are declared");
+    assert_eq!(
+        archive.archive_meta().await.unwrap().unwrap().windows,
+        model.windows,
+        "none until they are declared"
+    );
     let meta = archive.count_windows(&kinds()).await.unwrap();
-    assert_eq!(archive.meta().await.unwrap().as_ref(), Some(&meta));
+    assert_eq!(archive.archive_meta().await.unwrap().as_ref(), Some(&meta));
     assert!(meta.windows.iter().all(|counted| counted.whole_after.is_none()), "nothing was counted before");
     model.windows = meta.windows;
     let mut log = Log::new();
@@ -88,25 +92,25 @@ pub async fn a_kind_that_is_added_later_says_from_when_on_it_is_whole(archive: &
     let [hours, days] = kinds();
     let mut log = Log::new();
     let whole_after = async |kind: &WindowKind| {
-        let meta = archive.meta().await.unwrap().unwrap();
+        let meta = archive.archive_meta().await.unwrap().unwrap();
         meta.windows.of(kind).unwrap().whole_after
     };
     archive.count_windows(std::slice::from_ref(&hours)).await.unwrap();
     assert_eq!(whole_after(&hours).await, None);
     let mut batch = log.on_one([view("v")]);
-    batch.spans[0].last = Some(RecordFingerprint { broker_time: BEGIN + 7, digest: 1 });
-    archive.commit(&batch).await.unwrap();
+    batch.offset_ranges[0].last_record = Some(RecordFingerprint { broker_time: BEGIN + 7, digest: 1 });
+    archive.commit_batch(&batch).await.unwrap();
     archive.count_windows(&[hours.clone(), days.clone()]).await.unwrap();
     assert_eq!((whole_after(&hours).await, whole_after(&days).await), (None, Some(BEGIN + 7)));
     // What is counted without windows is in none.
     assert!(archive.count_windows(&[]).await.unwrap().windows.is_empty());
     let mut batch = log.on_one([view("v")]);
-    batch.spans[0].last = Some(RecordFingerprint { broker_time: BEGIN + 9, digest: 2 });
-    archive.commit(&batch).await.unwrap();
+    batch.offset_ranges[0].last_record = Some(RecordFingerprint { broker_time: BEGIN + 9, digest: 2 });
+    archive.commit_batch(&batch).await.unwrap();
     archive.count_windows(std::slice::from_ref(&hours)).await.unwrap();
     assert_eq!(whole_after(&hours).await, Some(BEGIN + 9));
-    let committed = archive.commit(&log.batch([(0, view("v")), (5, view("w"))])).await.unwrap();
-    assert_eq!(committed.effects.windows.len(), 2);
+    let committed = archive.commit_batch(&log.batch([(0, view("v")), (5, view("w"))])).await.unwrap();
+    assert_eq!(committed.batch_effects.windows.len(), 2);
     assert_eq!(whole_after(&hours).await, Some(BEGIN + 9), "nothing was left out since");
 }
 
@@ -117,7 +121,7 @@ pub async fn old_windows_are_forgotten(archive: &dyn Archive) {
     for _ in 0..4 {
         let timestamp = log.now();
         let events = [Interaction { timestamp, ..view("v") }, Interaction { timestamp, ..view("w") }];
-        model.commit(archive, &log.on_one(events), &Rules::default()).await;
+        model.commit(archive, &log.on_one(events), &CountingRules::default()).await;
         log.pass(HOUR);
     }
     let [hours, _] = kinds();
@@ -144,10 +148,10 @@ pub async fn a_replay_counts_windows_again(archive: &dyn Archive) {
         .map(|kind| Interaction { timestamp: BEGIN, ..does("v", kind) });
     let batch = log.on_one(events);
     model.commit(archive, &batch, &rules).await;
-    let replay = archive.rebuilding().replay(&rules, None, &|_, _| ()).await.unwrap();
-    replay.archive().commit(&batch).await.unwrap();
-    let finished = replay.finish(false, &|_, _| ()).await.unwrap();
-    assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
+    let replay = archive.rebuild_archive().begin_replay(&rules, None, &|_, _| ()).await.unwrap();
+    replay.archive().commit_batch(&batch).await.unwrap();
+    let finished = replay.put_in_place(false, &|_, _| ()).await.unwrap();
+    assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
     check(archive, &model).await;
     let on = [Interaction { timestamp: BEGIN, ..does("v", Kind::Like) }];
     model.commit(archive, &log.on_one(on), &rules).await;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use liverank_core::ReaderId;
-use liverank_core::handover::Lease;
+use liverank_core::handover::PlannerLease;
 
 use super::{
     DAY_MICROS, ODD_IDS, SharedStore, all_assignments, assign_and_expect, highest_safe_epoch, shares_of,
     video,
 };
-use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
+use liverank_adapters::assignment_store::{
+    CordonLevel, MAX_EPOCH, PlannerOrders, PlannerTerm, ReaderCordon, SwapOutcome, TermGrant,
+};
 
 /// Runs all checks; `fresh` makes a new, empty store for each.
 pub(super) async fn suite<F, Fut>(fresh: F)
@@ -37,27 +39,27 @@ pub(super) async fn minted(store: &SharedStore, holder: &str, expected: u64, see
     }
 }
 
-fn term(term: u64, holder: &str, beat: u64) -> Term {
-    Term { term, holder: holder.to_owned(), lease: None, beat }
+fn term(term: u64, holder: &str, beat: u64) -> PlannerTerm {
+    PlannerTerm { term, holder: holder.to_owned(), lease: None, beat }
 }
 
 fn reader(id: &str) -> ReaderId {
     ReaderId::parse(id).unwrap()
 }
 
-fn cordon(id: &str, closing: Closing) -> Cordon {
-    Cordon { reader: reader(id), closing, why: format!("because of \"{id}\"") }
+fn cordon(id: &str, closing: CordonLevel) -> ReaderCordon {
+    ReaderCordon { reader: reader(id), closing, why: format!("because of \"{id}\"") }
 }
 
 async fn terms_are_minted_by_compare_and_set(store: SharedStore) {
-    assert_eq!(store.orders().await.unwrap(), Orders::default());
+    assert_eq!(store.planner_orders().await.unwrap(), PlannerOrders::default());
     assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), TermGrant::Lost(None));
     let first = minted(&store, "p", 0, 0).await;
     let held = term(first, "p", 0);
     assert_eq!(store.mint_term("q", None, 0, 0).await.unwrap(), TermGrant::Lost(Some(held)));
     let beaten = term(first, "p", 42);
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(beaten.clone()));
-    assert_eq!(store.orders().await.unwrap().term, Some(beaten));
+    assert_eq!(store.planner_orders().await.unwrap().planner_term, Some(beaten));
     let seen = highest_safe_epoch();
     let second = minted(&store, "ä \"q\"", first, seen).await;
     assert!(second > seen, "{second} after {seen}");
@@ -76,7 +78,7 @@ async fn of_many_that_would_plan_one_does(store: SharedStore) {
         });
         let outcomes: Vec<TermGrant> =
             futures::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
-        let held: Vec<&Term> = outcomes
+        let held: Vec<&PlannerTerm> = outcomes
             .iter()
             .filter_map(|it| if let TermGrant::Held(term) = it { Some(term) } else { None })
             .collect();
@@ -91,49 +93,49 @@ async fn what_an_old_term_orders_is_refused(store: SharedStore) {
     let new = minted(&store, "new", old, 0).await;
     let order = |expected, term| {
         let store = Arc::clone(&store);
-        async move { store.assign(&video("v"), expected, &shares_of(&["r"]), 0, Some(term)).await.unwrap() }
+        async move { store.assign_video(&video("v"), expected, &shares_of(&["r"]), 0, Some(term)).await.unwrap() }
     };
-    assert_eq!(order(None, old).await, Swapped::Fenced(new));
+    assert_eq!(order(None, old).await, SwapOutcome::Fenced(new));
     assert!(all_assignments(&store).await.is_empty(), "it changed nothing");
-    let Swapped::Stored(stored) = order(None, new).await else { panic!("the term in force is obeyed") };
+    let SwapOutcome::Stored(stored) = order(None, new).await else { panic!("the term in force is obeyed") };
     // What managers do by themselves needs no term, and an old epoch is told also to who is in office.
     assign_and_expect(&store, "w", None, &["r"], 0).await;
-    assert_eq!(order(None, new).await, Swapped::Conflict(Some(stored.clone())));
-    assert_eq!(order(Some(stored.epoch()), old).await, Swapped::Fenced(new));
-    let cordon = cordon("r", Closing::Closed);
-    assert_eq!(store.cordon(old, &reader("r"), Some(&cordon)).await.unwrap(), Some(new));
-    assert_eq!(store.orders().await.unwrap().cordons, []);
-    assert_eq!(store.cordon(new, &reader("r"), Some(&cordon)).await.unwrap(), None);
-    assert_eq!(store.cordon(old, &reader("r"), None).await.unwrap(), Some(new));
-    assert_eq!(store.orders().await.unwrap().cordons, [cordon]);
+    assert_eq!(order(None, new).await, SwapOutcome::Conflict(Some(stored.clone())));
+    assert_eq!(order(Some(stored.epoch()), old).await, SwapOutcome::Fenced(new));
+    let cordon = cordon("r", CordonLevel::Closed);
+    assert_eq!(store.set_cordon(old, &reader("r"), Some(&cordon)).await.unwrap(), Some(new));
+    assert_eq!(store.planner_orders().await.unwrap().cordons, []);
+    assert_eq!(store.set_cordon(new, &reader("r"), Some(&cordon)).await.unwrap(), None);
+    assert_eq!(store.set_cordon(old, &reader("r"), None).await.unwrap(), Some(new));
+    assert_eq!(store.planner_orders().await.unwrap().cordons, [cordon]);
 }
 
 async fn a_term_that_the_store_has_lost_is_believed(store: SharedStore) {
     let lost = highest_safe_epoch();
-    let ordered = store.assign(&video("v"), None, &shares_of(&["r"]), 0, Some(lost)).await.unwrap();
-    assert!(matches!(ordered, Swapped::Stored(_)));
-    assert_eq!(store.orders().await.unwrap().term, Some(term(lost, "", 0)));
+    let ordered = store.assign_video(&video("v"), None, &shares_of(&["r"]), 0, Some(lost)).await.unwrap();
+    assert!(matches!(ordered, SwapOutcome::Stored(_)));
+    assert_eq!(store.planner_orders().await.unwrap().planner_term, Some(term(lost, "", 0)));
     let named = term(lost, "p", 9);
     assert_eq!(store.renew_term(&named).await.unwrap(), TermGrant::Held(named));
-    assert_eq!(store.cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
+    assert_eq!(store.set_cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
     assert!(minted(&store, "q", lost, 0).await > lost);
 }
 
 async fn an_impossible_term_is_refused(store: SharedStore) {
     for impossible in [highest_safe_epoch() + DAY_MICROS, 1 << 52, MAX_EPOCH, u64::MAX] {
-        let ordered = store.assign(&video("v"), None, &shares_of(&["r"]), 0, Some(impossible)).await;
+        let ordered = store.assign_video(&video("v"), None, &shares_of(&["r"]), 0, Some(impossible)).await;
         assert!(ordered.is_err_and(|error| !error.is_transient()));
         assert!(store.mint_term("p", None, 0, impossible).await.is_err());
         assert!(store.renew_term(&term(impossible, "p", 1)).await.is_err());
-        assert!(store.cordon(impossible, &reader("r"), None).await.is_err());
+        assert!(store.set_cordon(impossible, &reader("r"), None).await.is_err());
     }
-    assert_eq!(store.orders().await.unwrap(), Orders::default(), "they left no trace");
+    assert_eq!(store.planner_orders().await.unwrap(), PlannerOrders::default(), "they left no trace");
 }
 
 async fn the_lease_shown_last_is_kept(store: SharedStore) {
-    let lease = |uid: &str, transitions| Some(Lease { uid: uid.to_owned(), transitions });
-    let stored = async || store.orders().await.unwrap().term.unwrap();
-    let mint = async |lease: Option<Lease>, expected| match store
+    let lease = |uid: &str, transitions| Some(PlannerLease { uid: uid.to_owned(), transitions });
+    let stored = async || store.planner_orders().await.unwrap().planner_term.unwrap();
+    let mint = async |lease: Option<PlannerLease>, expected| match store
         .mint_term("p", lease.as_ref(), expected, 0)
         .await
         .unwrap()
@@ -151,28 +153,29 @@ async fn the_lease_shown_last_is_kept(store: SharedStore) {
     assert_eq!(stored().await, first);
     // Neither a beat nor a planner without a lease forgets it, nor does a term that was lost.
     let beaten = term(first.term, "p", 5);
-    let kept = Term { lease: first.lease.clone(), ..beaten.clone() };
+    let kept = PlannerTerm { lease: first.lease.clone(), ..beaten.clone() };
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(kept));
     let without = mint(None, first.term).await;
     assert_eq!(without.lease, first.lease);
-    store.cordon(without.term + 7, &reader("r"), None).await.unwrap();
-    assert_eq!(stored().await, Term { lease: first.lease.clone(), ..term(without.term + 7, "", 0) });
-    let told_again = Term { lease: lease("2", u64::from(u32::MAX)), ..term(without.term + 7, "p", 1) };
+    store.set_cordon(without.term + 7, &reader("r"), None).await.unwrap();
+    assert_eq!(stored().await, PlannerTerm { lease: first.lease.clone(), ..term(without.term + 7, "", 0) });
+    let told_again = PlannerTerm { lease: lease("2", u64::from(u32::MAX)), ..term(without.term + 7, "p", 1) };
     assert_eq!(store.renew_term(&told_again).await.unwrap(), TermGrant::Held(told_again.clone()));
     assert_eq!(stored().await, told_again);
 }
 
 async fn cordons_are_kept_as_they_came(store: SharedStore) {
     let term = minted(&store, "p", 0, 0).await;
-    let mut expected: Vec<Cordon> = ODD_IDS.iter().map(|id| cordon(id, Closing::Draining)).collect();
+    let mut expected: Vec<ReaderCordon> =
+        ODD_IDS.iter().map(|id| cordon(id, CordonLevel::Draining)).collect();
     for cordon in &expected {
-        assert_eq!(store.cordon(term, &cordon.reader, Some(cordon)).await.unwrap(), None);
+        assert_eq!(store.set_cordon(term, &cordon.reader, Some(cordon)).await.unwrap(), None);
     }
     expected.sort_by(|a, b| a.reader.cmp(&b.reader));
-    assert_eq!(store.orders().await.unwrap().cordons, expected);
-    expected[3].closing = Closing::Closed;
-    assert_eq!(store.cordon(term, &expected[3].reader, Some(&expected[3])).await.unwrap(), None);
+    assert_eq!(store.planner_orders().await.unwrap().cordons, expected);
+    expected[3].closing = CordonLevel::Closed;
+    assert_eq!(store.set_cordon(term, &expected[3].reader, Some(&expected[3])).await.unwrap(), None);
     let open = expected.remove(0);
-    assert_eq!(store.cordon(term, &open.reader, None).await.unwrap(), None);
-    assert_eq!(store.orders().await.unwrap().cordons, expected);
+    assert_eq!(store.set_cordon(term, &open.reader, None).await.unwrap(), None);
+    assert_eq!(store.planner_orders().await.unwrap().cordons, expected);
 }

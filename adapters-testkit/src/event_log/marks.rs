@@ -4,7 +4,7 @@ use liverank_core::counting::RecordFingerprint;
 
 use super::member::Member;
 use super::{QUIET_TIME, append_text};
-use liverank_adapters::event_log::{ConsumerEvent, EventLog, RawRecord, Start};
+use liverank_adapters::event_log::{ConsumerEvent, EventLog, RawRecord, ReadStart};
 
 /// Five records of one partition, as they are read.
 async fn read_five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
@@ -15,9 +15,9 @@ async fn read_five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
     std::mem::take(&mut member.records)
 }
 
-fn start(records: &[RawRecord], at: usize, after: RecordFingerprint) -> Start {
+fn start(records: &[RawRecord], at: usize, after: RecordFingerprint) -> ReadStart {
     let next = records.get(at).map_or(records[at - 1].offset + 1, |record| record.offset);
-    Start { partition: records[0].partition, offset: next, after: Some(after) }
+    ReadStart { partition: records[0].partition, offset: next, previous_record: Some(after) }
 }
 
 pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
@@ -25,27 +25,27 @@ pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
     let records = read_five(log, &mut member).await;
     for at in [1, 3, 4, 1] {
         member.records.clear();
-        member.start_as(start(&records, at, records[at - 1].mark())).await;
+        member.start_as(start(&records, at, records[at - 1].fingerprint())).await;
         member.read_until(5 - at).await;
         assert_eq!(member.records, records[at..], "from the {at}th on");
     }
     // At the end, where nothing comes to be compared with.
     member.records.clear();
-    member.start_as(start(&records, 5, records[4].mark())).await;
-    assert_eq!(member.consumer.poll(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
+    member.start_as(start(&records, 5, records[4].fingerprint())).await;
+    assert_eq!(member.consumer.next_event(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
     append_text(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");
     // Nothing stands before the first one: whatever mark is given for it.
     member.records.clear();
-    member.start_as(Start { offset: 0, ..start(&records, 1, records[4].mark()) }).await;
+    member.start_as(ReadStart { offset: 0, ..start(&records, 1, records[4].fingerprint()) }).await;
     member.read_until(6).await;
 }
 
 pub async fn another_log_is_refused(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     let records = read_five(log, &mut member).await;
-    let mark = records[2].mark();
+    let mark = records[2].fingerprint();
     let late = RecordFingerprint { broker_time: mark.broker_time + 1, ..mark };
     let other = RecordFingerprint { digest: mark.digest ^ 1, ..mark };
     for wrong in [late, other] {
@@ -55,13 +55,17 @@ pub async fn another_log_is_refused(log: &dyn EventLog) {
         assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
         // Also where new records come meanwhile.
         append_text(log, "k", "new").await;
-        let polled = member.consumer.poll(10, QUIET_TIME).await;
+        let polled = member.consumer.next_event(10, QUIET_TIME).await;
         assert!(!matches!(polled, Ok(ConsumerEvent::Records(_))), "nothing of it is read: {polled:?}");
     }
     // The record before would come next: the log ends one record short.
     let beyond = records[4].offset + 4;
     member
-        .start_is_refused(Start { partition: records[0].partition, offset: beyond, after: Some(mark) })
+        .start_is_refused(ReadStart {
+            partition: records[0].partition,
+            offset: beyond,
+            previous_record: Some(mark),
+        })
         .await;
     // Once somebody has decided where to go on, it does.
     member.records.clear();

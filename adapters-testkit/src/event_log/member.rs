@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{CHECK_TIMEOUT, is_final};
-use liverank_adapters::event_log::{ConsumerEvent, EventLog, LogConsumer, PARTITIONS, RawRecord, Start};
+use liverank_adapters::event_log::{
+    CREATED_PARTITIONS, ConsumerEvent, EventLog, LogConsumer, RawRecord, ReadStart,
+};
 
 /// A member that starts whatever it is assigned where it last stood, and remembers what it read.
 pub struct Member {
@@ -29,15 +31,15 @@ impl Member {
 
     /// Joins as the only member and waits until everything is assigned. Nothing is started yet.
     pub async fn join(log: &dyn EventLog) -> Self {
-        let mut member = Self::new(log.consume().await.expect("joining the group"));
+        let mut member = Self::new(log.join_consumers().await.expect("joining the group"));
         let begun = Instant::now();
-        while member.owned.len() < PARTITIONS as usize {
+        while member.owned.len() < CREATED_PARTITIONS as usize {
             assert!(
                 begun.elapsed() < CHECK_TIMEOUT,
                 "the only member is assigned everything, has {:?}",
                 member.owned
             );
-            let polled = member.consumer.poll(100, Duration::from_millis(200)).await.expect("polling");
+            let polled = member.consumer.next_event(100, Duration::from_millis(200)).await.expect("polling");
             member.take_event(polled);
         }
         member
@@ -75,7 +77,7 @@ impl Member {
         let fresh: Vec<_> = self
             .owned
             .difference(&self.started)
-            .map(|at| Start::unmarked(*at, self.positions.get(at).copied().unwrap_or(0)))
+            .map(|at| ReadStart::without_previous(*at, self.positions.get(at).copied().unwrap_or(0)))
             .collect();
         if !fresh.is_empty() {
             self.consumer.start(&fresh).await.expect("starting where the log has records");
@@ -85,7 +87,7 @@ impl Member {
 
     /// Polls once and takes what comes; starts what was assigned.
     pub async fn step(&mut self, wait: Duration) {
-        let polled = self.consumer.poll(100, wait).await.expect("polling");
+        let polled = self.consumer.next_event(100, wait).await.expect("polling");
         self.take_event(polled);
         self.start_everything().await;
     }
@@ -104,11 +106,11 @@ impl Member {
 
     /// Starts one partition there, and none of the others if they were not started before.
     pub async fn start_at(&mut self, partition: u32, offset: u64) {
-        self.start_as(Start::unmarked(partition, offset)).await;
+        self.start_as(ReadStart::without_previous(partition, offset)).await;
     }
 
     /// As [`Self::start_at`].
-    pub async fn start_as(&mut self, start: Start) {
+    pub async fn start_as(&mut self, start: ReadStart) {
         self.positions.insert(start.partition, start.offset);
         self.consumer.start(&[start]).await.expect("starting where the log has records");
         self.started.clone_from(&self.owned);
@@ -116,7 +118,7 @@ impl Member {
 
     /// Starts one partition where the log is not what was read: the start itself or a poll after it must say so for good,
     /// and nothing may be read. Answers what was said.
-    pub async fn start_is_refused(&mut self, start: Start) -> String {
+    pub async fn start_is_refused(&mut self, start: ReadStart) -> String {
         if let Err(error) = self.consumer.start(&[start]).await {
             assert!(is_final(&error), "{error:?} suggests to try again");
             return error.to_string();
@@ -124,7 +126,7 @@ impl Member {
         let begun = Instant::now();
         loop {
             assert!(begun.elapsed() < CHECK_TIMEOUT, "{start:?} was taken silently");
-            match self.consumer.poll(100, Duration::from_millis(200)).await {
+            match self.consumer.next_event(100, Duration::from_millis(200)).await {
                 Ok(ConsumerEvent::Idle) => {}
                 Ok(other) => panic!("{start:?} is not of this log, yet came {other:?}"),
                 Err(error) => {

@@ -8,7 +8,8 @@ use liverank_core::counting::RecordFingerprint;
 use super::{append_text, is_final};
 use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
-    DeadLetter, EventLog, Origin, PARTITIONS, RawRecord, ReadRange, RecordPosition, StoredDeadLetter,
+    CREATED_PARTITIONS, DeadLetter, EventLog, LetterOrigin, RawRecord, ReadRange, RecordPosition,
+    StoredDeadLetter,
 };
 
 async fn read_all_of(
@@ -16,12 +17,12 @@ async fn read_all_of(
     stretches: &[ReadRange],
     most: usize,
 ) -> Result<Vec<RawRecord>, StoreError> {
-    let mut reader = log.read(stretches).await?;
+    let mut reader = log.read_ranges(stretches).await?;
     let mut records: Vec<RawRecord> = Vec::new();
     loop {
-        let more = reader.next(most).await?;
+        let more = reader.next_records(most).await?;
         if more.is_empty() {
-            assert!(reader.next(most).await?.is_empty(), "the end stays the end");
+            assert!(reader.next_records(most).await?.is_empty(), "the end stays the end");
             return Ok(records);
         }
         assert!(more.len() <= most, "{} records, where {most} were asked for", more.len());
@@ -30,16 +31,20 @@ async fn read_all_of(
 }
 
 fn read_range(partition: u32, from: u64, to: u64) -> ReadRange {
-    ReadRange { partition, from, to, after: None }
+    ReadRange { partition, first: from, end: to, previous_record: None }
 }
 
 async fn whole_log(log: &dyn EventLog) -> Vec<ReadRange> {
-    let (begin, end) = (log.beginnings().await.unwrap(), log.end_offsets().await.unwrap());
+    let (begin, end) = (log.first_offsets().await.unwrap(), log.end_offsets().await.unwrap());
     (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| read_range(at, from, to)).collect()
 }
 
 pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
-    assert_eq!(log.beginnings().await.unwrap(), vec![0; PARTITIONS as usize], "a fresh log begins at 0");
+    assert_eq!(
+        log.first_offsets().await.unwrap(),
+        vec![0; CREATED_PARTITIONS as usize],
+        "a fresh log begins at 0"
+    );
     assert_eq!(read_all_of(log, &whole_log(log).await, 10).await.unwrap(), []);
     assert_eq!(read_all_of(log, &[], 10).await.unwrap(), []);
     let one = async |at: usize| {
@@ -54,7 +59,7 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
     let stretches = whole_log(log).await;
     for most in [7, 10_000] {
         let records = read_all_of(log, &stretches, most).await.unwrap();
-        for partition in 0..PARTITIONS {
+        for partition in 0..CREATED_PARTITIONS {
             let offsets: Vec<u64> =
                 records.iter().filter(|it| it.partition == partition).map(|it| it.offset).collect();
             assert!(offsets.is_sorted_by(|a, b| a < b), "in the order of offsets: {offsets:?}");
@@ -72,7 +77,8 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
     let part = read_all_of(log, &[read_range(place.partition, 2, 5)], 2).await.unwrap();
     assert_eq!(part.iter().map(|it| it.offset).collect::<Vec<_>>(), [2, 3, 4]);
     assert_eq!(read_all_of(log, &[read_range(place.partition, 2, 2)], 2).await.unwrap(), []);
-    let marked = ReadRange { after: Some(part[0].mark()), ..read_range(place.partition, 3, 5) };
+    let marked =
+        ReadRange { previous_record: Some(part[0].fingerprint()), ..read_range(place.partition, 3, 5) };
     assert_eq!(read_all_of(log, &[marked], 9).await.unwrap(), part[1..], "after a record that is as it was");
 }
 
@@ -85,21 +91,21 @@ pub async fn what_the_log_has_not_is_not_read(log: &dyn EventLog) {
     for wrong in [
         read_range(partition, 0, 7),
         read_range(partition, 8, 9),
-        read_range(PARTITIONS + 5, 0, 1),
-        ReadRange { after: Some(other), ..read_range(partition, 2, 4) },
+        read_range(CREATED_PARTITIONS + 5, 0, 1),
+        ReadRange { previous_record: Some(other), ..read_range(partition, 2, 4) },
     ] {
         let error = read_all_of(log, &[wrong], 10).await.expect_err("it is not there");
         assert!(is_final(&error), "{wrong:?}: {error}");
     }
-    let first = ReadRange { after: Some(other), ..read_range(partition, 0, 6) };
+    let first = ReadRange { previous_record: Some(other), ..read_range(partition, 0, 6) };
     assert_eq!(read_all_of(log, &[first], 10).await.unwrap().len(), 6, "nothing stands before the first one");
 }
 
 async fn letters(log: &dyn EventLog, only: Option<RecordPosition>, most: usize) -> Vec<StoredDeadLetter> {
-    let mut reader = log.dead_letters(only).await.unwrap();
+    let mut reader = log.read_dead_letters(only).await.unwrap();
     let mut letters = Vec::new();
     loop {
-        let more = reader.next(most).await.unwrap();
+        let more = reader.next_letters(most).await.unwrap();
         assert!(more.len() <= most);
         if more.is_empty() {
             return letters;
@@ -128,17 +134,17 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
         ..letter(0, "")
     };
     log.append_dead_letter(&whole).await.unwrap();
-    assert_eq!(log.remove_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
+    assert_eq!(log.remove_dead_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
     assert_eq!(letters(log, None, 10).await.len(), 6);
-    assert_eq!(log.remove_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
+    assert_eq!(log.remove_dead_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
     let mut left = letters(log, None, 10).await;
-    left.sort_by_key(|letter| (letter.origin.map(|origin| origin.place.offset), letter.value.len()));
+    left.sort_by_key(|letter| (letter.origin.map(|origin| origin.log_position.offset), letter.value.len()));
     let values: Vec<&[u8]> = left.iter().map(|letter| &letter.value[..letter.value.len().min(10)]).collect();
     assert_eq!(values, [&b"stays"[..], b"xxxxxxxxxx", b"stays too", b"comes last"]);
     assert_eq!(left[1].truncated_from, Some(3 << 20), "that it was cut is still known");
     for letter in &left {
         let origin = letter.origin.expect("where it came from is still known");
-        assert_eq!((origin.place.partition, origin.broker_time), (3, 1_700_000_000_000));
+        assert_eq!((origin.log_position.partition, origin.broker_time), (3, 1_700_000_000_000));
         assert_eq!((letter.reason.as_str(), letter.key.as_deref()), ("body: is not JSON", Some(&b"key"[..])));
     }
     log.append_dead_letter(&letter(9, "another")).await.unwrap();
@@ -172,12 +178,12 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
     let mut found = letters(log, None, 3).await;
     assert_eq!(found.len(), 4);
     for letter in &found {
-        let alone = letters(log, Some(letter.place), 10).await;
+        let alone = letters(log, Some(letter.letter_position), 10).await;
         assert_eq!(alone, std::slice::from_ref(letter), "the one at its place");
     }
-    let nowhere = RecordPosition { partition: found[0].place.partition, offset: 1000 };
+    let nowhere = RecordPosition { partition: found[0].letter_position.partition, offset: 1000 };
     assert_eq!(letters(log, Some(nowhere), 10).await, []);
-    found.sort_by_key(|letter| letter.origin.map(|origin| origin.place.offset));
+    found.sort_by_key(|letter| letter.origin.map(|origin| origin.log_position.offset));
     let now = read_all_of(log, &[read_range(before.partition, before.offset, before.offset + 1)], 1)
         .await
         .unwrap()[0]
@@ -189,7 +195,7 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         (9, 0, Some(b"key"), Some(3 << 20)),
     ]) {
         let place = RecordPosition { partition: 3, offset };
-        assert_eq!(letter.origin, Some(Origin { place, broker_time: 1_700_000_000_000 }));
+        assert_eq!(letter.origin, Some(LetterOrigin { log_position: place, broker_time: 1_700_000_000_000 }));
         assert_eq!(letter.reason, "body: is not JSON: ümlauts\nand a second line");
         assert_eq!(letter.key.as_deref(), key);
         assert_eq!(letter.truncated_from, cut);

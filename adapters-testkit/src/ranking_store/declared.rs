@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use liverank_adapters::ranking_store::{Board, BoardEntry, Change, Projected, ProjectionCheckpoint};
+use liverank_adapters::ranking_store::{
+    BoardChange, BoardEntry, BuiltInBoard, ProjectionCheckpoint, ProjectionOutcome,
+};
 
 use super::{Store, all, apply, batch, begun, changed, entry, lines, next, owned, subscribed, video};
 
@@ -16,67 +18,73 @@ async fn ids(store: &Store) -> Vec<String> {
 
 pub(super) async fn declared_boards_stand_by_themselves(store: Store) {
     let store = begun(store).await;
-    let (cats, dogs) = (store.declared(CATS), store.declared(DOGS));
-    assert_eq!(cats.standing().await.unwrap(), ProjectionCheckpoint::default());
+    let (cats, dogs) = (store.declared_board(CATS), store.declared_board(DOGS));
+    assert_eq!(cats.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
     let (mut of_all, mut of_cats) = (subscribed(&store).await, subscribed(&cats).await);
     apply(&store, 0, 1, vec![owned("a", 1.0, "x", 5.0), owned("b", 2.0, "x", 4.0)]).await;
     assert_eq!(changed(&mut of_all).await.1.len(), 2);
     let first = batch(1, 0, 1, vec![entry("a", 7.0)]);
-    assert_eq!(cats.project(&first).await.unwrap(), Projected::Behind, "it is filled first");
+    assert_eq!(cats.project_batch(&first).await.unwrap(), ProjectionOutcome::Behind, "it is filled first");
 
     // One is filled while it serves, the other in a later generation: nothing of it is seen elsewhere.
-    cats.restore(1, &[entry("a", 7.0)]).await.unwrap();
-    cats.restored(1, &[(0, 1)]).await.unwrap();
-    assert_eq!(next(&mut of_cats).await, Change::Reset);
-    dogs.restore(3, &[owned("b", 1.0, "y", 2.0), owned("c", 9.0, "y", 1.0)]).await.unwrap();
-    dogs.restored(3, &[(0, 5)]).await.unwrap();
+    cats.write_snapshot(1, &[entry("a", 7.0)]).await.unwrap();
+    cats.commit_snapshot(1, &[(0, 1)]).await.unwrap();
+    assert_eq!(next(&mut of_cats).await, BoardChange::Reset);
+    dogs.write_snapshot(3, &[owned("b", 1.0, "y", 2.0), owned("c", 9.0, "y", 1.0)]).await.unwrap();
+    dogs.commit_snapshot(3, &[(0, 5)]).await.unwrap();
     dogs.note_half_life(3, 77).await.unwrap();
     apply(&cats, 1, 2, vec![entry("d", 8.0), BoardEntry { removed: true, ..entry("a", 9.0) }]).await;
     assert_eq!(
         (ids(&store).await, ids(&cats).await, ids(&dogs).await),
         (vec!["a".into(), "b".into()], vec!["d".into()], vec!["b".into(), "c".into()])
     );
-    let generation = async |store: &Store| store.standing().await.unwrap().generation;
+    let generation = async |store: &Store| store.checkpoint().await.unwrap().generation;
     assert_eq!(
         (generation(&store).await, generation(&cats).await, generation(&dogs).await),
         (Some(1), Some(1), Some(3))
     );
-    assert_eq!((store.half_life().await.unwrap(), dogs.half_life().await.unwrap()), (None, Some(77)));
-    assert_eq!(dogs.places(&video("b")).await.unwrap().global.rank, Some(2));
-    assert_eq!(dogs.places(&video("b")).await.unwrap().trending.rank, Some(1));
-    assert_eq!(lines(&cats, Board::Global).await, [("d".to_owned(), 8.0, "o".to_owned())]);
+    assert_eq!(
+        (store.noted_half_life().await.unwrap(), dogs.noted_half_life().await.unwrap()),
+        (None, Some(77))
+    );
+    assert_eq!(dogs.places_of_video(&video("b")).await.unwrap().global.rank, Some(2));
+    assert_eq!(dogs.places_of_video(&video("b")).await.unwrap().trending.rank, Some(1));
+    assert_eq!(lines(&cats, BuiltInBoard::Global).await, [("d".to_owned(), 8.0, "o".to_owned())]);
 
     // Subscribers of one hear of nothing of the others. The next thing that those of all hear is theirs.
     apply(&store, 1, 2, vec![entry("z", 3.0)]).await;
     assert_eq!(changed(&mut of_all).await.1, [entry("z", 3.0)]);
     // By its key it is the same again, as another process finds it.
-    assert_eq!(ids(&store.declared(CATS)).await, ["d"]);
+    assert_eq!(ids(&store.declared_board(CATS)).await, ["d"]);
 }
 
 pub(super) async fn what_nobody_wants_is_removed(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 1, vec![entry("a", 1.0)]).await;
-    assert!(store.keep_declared(&[], Duration::ZERO).await.unwrap().is_empty(), "there is none");
+    assert!(store.keep_declared_boards(&[], Duration::ZERO).await.unwrap().is_empty(), "there is none");
     for key in [CATS, DOGS] {
-        let board = store.declared(key);
-        board.restore(1, &[entry("a", 1.0)]).await.unwrap();
-        board.restored(1, &[(0, 1)]).await.unwrap();
+        let board = store.declared_board(key);
+        board.write_snapshot(1, &[entry("a", 1.0)]).await.unwrap();
+        board.commit_snapshot(1, &[(0, 1)]).await.unwrap();
         board.note_half_life(1, 5).await.unwrap();
         // A later generation that nobody has completed.
-        board.restore(2, &[entry("a", 1.0)]).await.unwrap();
+        board.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
     }
     let (cats, both) = (vec![CATS.to_owned()], vec![CATS.to_owned(), DOGS.to_owned()]);
-    assert!(store.keep_declared(&both, LONG).await.unwrap().is_empty());
-    assert!(store.keep_declared(&cats, LONG).await.unwrap().is_empty(), "it was wanted just now");
-    assert_eq!(ids(&store.declared(DOGS)).await, ["a"]);
-    assert_eq!(store.keep_declared(&cats, Duration::ZERO).await.unwrap(), [DOGS]);
-    assert!(store.keep_declared(&cats, Duration::ZERO).await.unwrap().is_empty(), "once");
-    let dogs = store.declared(DOGS);
-    assert_eq!(dogs.standing().await.unwrap(), ProjectionCheckpoint::default());
-    assert!(ids(&dogs).await.is_empty() && dogs.half_life().await.unwrap().is_none());
-    assert_eq!((ids(&store).await, ids(&store.declared(CATS)).await), (vec!["a".into()], vec!["a".into()]));
+    assert!(store.keep_declared_boards(&both, LONG).await.unwrap().is_empty());
+    assert!(store.keep_declared_boards(&cats, LONG).await.unwrap().is_empty(), "it was wanted just now");
+    assert_eq!(ids(&store.declared_board(DOGS)).await, ["a"]);
+    assert_eq!(store.keep_declared_boards(&cats, Duration::ZERO).await.unwrap(), [DOGS]);
+    assert!(store.keep_declared_boards(&cats, Duration::ZERO).await.unwrap().is_empty(), "once");
+    let dogs = store.declared_board(DOGS);
+    assert_eq!(dogs.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
+    assert!(ids(&dogs).await.is_empty() && dogs.noted_half_life().await.unwrap().is_none());
+    assert_eq!(
+        (ids(&store).await, ids(&store.declared_board(CATS)).await),
+        (vec!["a".into()], vec!["a".into()])
+    );
     // Wanted again, it is filled again.
-    dogs.restore(1, &[entry("b", 1.0)]).await.unwrap();
-    dogs.restored(1, &[(0, 1)]).await.unwrap();
+    dogs.write_snapshot(1, &[entry("b", 1.0)]).await.unwrap();
+    dogs.commit_snapshot(1, &[(0, 1)]).await.unwrap();
     assert_eq!(ids(&dogs).await, ["b"]);
 }

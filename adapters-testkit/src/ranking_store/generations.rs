@@ -1,14 +1,14 @@
 //! One generation after the other.
 
 use super::{Store, all, apply, apply_of, batch, begun, changed, entry, lines, next, owned, subscribed};
-use liverank_adapters::ranking_store::{Board, Change, Projected, ProjectionCheckpoint};
+use liverank_adapters::ranking_store::{BoardChange, BuiltInBoard, ProjectionCheckpoint, ProjectionOutcome};
 
 pub async fn a_new_generation_replaces_the_old(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0), owned("gone", 1.0, "x", 1.0)]).await;
     let mut changes = subscribed(&store).await;
-    let gathered = store.restore(2, &[owned("a", 3.0, "y", 3.0)]).await.unwrap();
-    assert_eq!(gathered, Projected::Applied);
+    let gathered = store.write_snapshot(2, &[owned("a", 3.0, "y", 3.0)]).await.unwrap();
+    assert_eq!(gathered, ProjectionOutcome::Applied);
     // The old one is served, and goes on, until the new one is complete.
     assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0), owned("gone", 1.0, "x", 1.0)]);
     apply(&store, 10, 11, vec![owned("a", 10.0, "x", 10.0)]).await;
@@ -18,41 +18,44 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
         "nobody was told of anything else"
     );
     let early = batch(2, 11, 12, vec![owned("a", 4.0, "y", 4.0)]);
-    assert_eq!(store.project(&early).await.unwrap(), Projected::Behind);
-    store.restore(2, &[owned("b", 1.0, "y", 1.0)]).await.unwrap();
+    assert_eq!(store.project_batch(&early).await.unwrap(), ProjectionOutcome::Behind);
+    store.write_snapshot(2, &[owned("b", 1.0, "y", 1.0)]).await.unwrap();
     assert_eq!(
-        store.standing().await.unwrap(),
+        store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(1), offsets: vec![(0, 11)] }
     );
-    assert_eq!(lines(&store, Board::Global).await[0].1.to_bits(), 10.0_f64.to_bits());
-    let old = store.snapshot().await.unwrap().version;
-    assert_eq!(store.restored(2, &[(0, 10)]).await.unwrap(), Projected::Applied);
-    assert_eq!(next(&mut changes).await, Change::Reset);
+    assert_eq!(lines(&store, BuiltInBoard::Global).await[0].1.to_bits(), 10.0_f64.to_bits());
+    let old = store.boards_snapshot().await.unwrap().version;
+    assert_eq!(store.commit_snapshot(2, &[(0, 10)]).await.unwrap(), ProjectionOutcome::Applied);
+    assert_eq!(next(&mut changes).await, BoardChange::Reset);
     let stands = vec![owned("a", 3.0, "y", 3.0), owned("b", 1.0, "y", 1.0)];
     assert_eq!(all(&store).await, stands);
-    assert_eq!(lines(&store, Board::Trending).await.len(), 2);
+    assert_eq!(lines(&store, BuiltInBoard::Trending).await.len(), 2);
     assert_eq!(
-        store.standing().await.unwrap(),
+        store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 10)] }
     );
-    let version = store.snapshot().await.unwrap().version;
+    let version = store.boards_snapshot().await.unwrap().version;
     assert!(version > old, "versions go on");
     // Whoever still is of the old one is told, and changes nothing.
     let late = batch(1, 10, 11, vec![owned("a", 10.0, "x", 10.0)]);
-    assert_eq!(store.project(&late).await.unwrap(), Projected::Superseded);
-    assert_eq!(store.restore(1, &[entry("late", 1.0)]).await.unwrap(), Projected::Superseded);
-    assert_eq!(store.restored(1, &[(0, 99)]).await.unwrap(), Projected::Superseded);
+    assert_eq!(store.project_batch(&late).await.unwrap(), ProjectionOutcome::Superseded);
+    assert_eq!(store.write_snapshot(1, &[entry("late", 1.0)]).await.unwrap(), ProjectionOutcome::Superseded);
+    assert_eq!(store.commit_snapshot(1, &[(0, 99)]).await.unwrap(), ProjectionOutcome::Superseded);
     assert_eq!(all(&store).await, stands);
     assert_eq!(
-        store.standing().await.unwrap(),
+        store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 10)] }
     );
     assert_eq!(
-        store.project(&early).await.unwrap(),
-        Projected::Behind,
+        store.project_batch(&early).await.unwrap(),
+        ProjectionOutcome::Behind,
         "from 11, where the boards stand at 10"
     );
-    assert_eq!(store.project(&batch(2, 10, 12, early.entries)).await.unwrap(), Projected::Applied);
+    assert_eq!(
+        store.project_batch(&batch(2, 10, 12, early.entries)).await.unwrap(),
+        ProjectionOutcome::Applied
+    );
     assert_eq!(
         changed(&mut changes).await,
         (version + 1, vec![owned("a", 4.0, "y", 4.0)]),
@@ -63,47 +66,50 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
 pub async fn a_generation_that_nobody_completes_leaves_no_trace(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0)]).await;
-    store.restore(2, &[owned("a", 70.0, "y", 70.0), owned("b", 70.0, "y", 70.0)]).await.unwrap();
+    store.write_snapshot(2, &[owned("a", 70.0, "y", 70.0), owned("b", 70.0, "y", 70.0)]).await.unwrap();
     // A later one is begun: what comes of the first one is late.
-    store.restore(3, &[entry("a", 5.0)]).await.unwrap();
-    assert_eq!(store.restore(2, &[entry("c", 1.0)]).await.unwrap(), Projected::Superseded);
-    assert_eq!(store.restored(2, &[(0, 99)]).await.unwrap(), Projected::Superseded);
+    store.write_snapshot(3, &[entry("a", 5.0)]).await.unwrap();
+    assert_eq!(store.write_snapshot(2, &[entry("c", 1.0)]).await.unwrap(), ProjectionOutcome::Superseded);
+    assert_eq!(store.commit_snapshot(2, &[(0, 99)]).await.unwrap(), ProjectionOutcome::Superseded);
     assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0)]);
     // Whatever became of the repair that was interrupted: from its first entry on it goes well.
-    assert_eq!(store.restore(3, &[entry("a", 5.0), entry("d", 2.0)]).await.unwrap(), Projected::Applied);
-    assert_eq!(store.restored(3, &[(0, 10)]).await.unwrap(), Projected::Applied);
+    assert_eq!(
+        store.write_snapshot(3, &[entry("a", 5.0), entry("d", 2.0)]).await.unwrap(),
+        ProjectionOutcome::Applied
+    );
+    assert_eq!(store.commit_snapshot(3, &[(0, 10)]).await.unwrap(), ProjectionOutcome::Applied);
     assert_eq!(all(&store).await, [entry("a", 5.0), entry("d", 2.0)]);
-    assert!(lines(&store, Board::Trending).await.is_empty(), "nothing of the generations before");
+    assert!(lines(&store, BuiltInBoard::Trending).await.is_empty(), "nothing of the generations before");
     apply_of(3, &store, 10, 11, vec![owned("a", 6.0, "o", 1.0)]).await;
 }
 
 pub async fn an_empty_generation_is_one(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0)]).await;
-    store.restore(2, &[]).await.unwrap();
+    store.write_snapshot(2, &[]).await.unwrap();
     assert_eq!(all(&store).await.len(), 1);
-    store.restored(2, &[(0, 3)]).await.unwrap();
-    assert!(all(&store).await.is_empty() && lines(&store, Board::Trending).await.is_empty());
+    store.commit_snapshot(2, &[(0, 3)]).await.unwrap();
+    assert!(all(&store).await.is_empty() && lines(&store, BuiltInBoard::Trending).await.is_empty());
     assert_eq!(
-        store.standing().await.unwrap(),
+        store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 3)] }
     );
 }
 
 pub(super) async fn a_half_life_belongs_to_its_generation(store: Store) {
-    let half_life = async || store.half_life().await.unwrap();
+    let half_life = async || store.noted_half_life().await.unwrap();
     assert_eq!(half_life().await, None);
     store.note_half_life(1, 1_000).await.unwrap();
     assert_eq!(half_life().await, None, "nothing is in force yet");
-    store.restored(1, &[]).await.unwrap();
+    store.commit_snapshot(1, &[]).await.unwrap();
     assert_eq!(half_life().await, Some(1_000));
     store.note_half_life(2, 2_000).await.unwrap();
     assert_eq!(half_life().await, Some(1_000), "the next generation is not in force");
-    store.restored(2, &[]).await.unwrap();
+    store.commit_snapshot(2, &[]).await.unwrap();
     assert_eq!(half_life().await, Some(2_000));
     store.note_half_life(1, 1).await.unwrap();
     store.note_half_life(2, 2_000).await.unwrap();
     assert_eq!(half_life().await, Some(2_000), "a zombie changes nothing");
-    store.restored(3, &[]).await.unwrap();
+    store.commit_snapshot(3, &[]).await.unwrap();
     assert_eq!(half_life().await, None, "an earlier release fills the boards without a word");
 }

@@ -1,6 +1,6 @@
 //! Metadata beside the boards: of each video the latest, and told.
 
-use liverank_adapters::ranking_store::{Change, Described};
+use liverank_adapters::ranking_store::{BoardChange, Described};
 use liverank_core::{Metadata, VideoId};
 
 use super::{ODD, Store, apply, begun, changed, entry, next, subscribed, video};
@@ -24,13 +24,13 @@ fn some(titles: &[&str]) -> Vec<Option<String>> {
 }
 
 /// The videos of a change that brings metadata and no scores.
-async fn heard(changes: &mut tokio::sync::mpsc::Receiver<Change>) -> Vec<VideoId> {
+async fn heard(changes: &mut tokio::sync::mpsc::Receiver<BoardChange>) -> Vec<VideoId> {
     match next(changes).await {
-        Change::Changed { entries, described, .. } => {
+        BoardChange::Changed { entries, described, .. } => {
             assert_eq!(entries, []);
             described
         }
-        Change::Reset => panic!("nothing was lost"),
+        BoardChange::Reset => panic!("nothing was lost"),
     }
 }
 
@@ -82,6 +82,6 @@ pub(super) async fn that_all_are_described_is_noted(store: Store) {
     assert!(store.is_described().await.unwrap());
     // What was put there before there was anything on the boards is there, and no board is.
     assert_eq!(titles(&store, &["a"]).await, some(&["early"]));
-    assert_eq!(store.standing().await.unwrap().generation, None);
-    assert_eq!(store.snapshot().await.unwrap().version, 0);
+    assert_eq!(store.checkpoint().await.unwrap().generation, None);
+    assert_eq!(store.boards_snapshot().await.unwrap().version, 0);
 }

@@ -6,7 +6,7 @@ use liverank_core::canary;
 use liverank_core::counting::OffsetRange;
 
 use super::{Store, all, apply, begun, changed, entry, lines, owned, subscribed};
-use liverank_adapters::ranking_store::{Board, BoardEntry, Projected, Projection};
+use liverank_adapters::ranking_store::{BatchProjection, BoardEntry, BuiltInBoard, ProjectionOutcome};
 
 fn at(revision: u64, entry: BoardEntry) -> BoardEntry {
     BoardEntry { revision, ..entry }
@@ -18,9 +18,9 @@ fn removed(id: &str, revision: u64) -> BoardEntry {
 
 /// What the consumer of another partition sends.
 async fn from_another(store: &Store, from: u64, entries: Vec<BoardEntry>) {
-    let spans = vec![OffsetRange { partition: 1, from, next: from + 1, last: None }];
-    let projection = Projection { generation: 1, spans, entries, traces: Vec::new() };
-    assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
+    let spans = vec![OffsetRange { partition: 1, first: from, next: from + 1, last_record: None }];
+    let projection = BatchProjection { generation: 1, offset_ranges: spans, entries, traces: Vec::new() };
+    assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Applied);
 }
 
 pub async fn the_later_state_of_a_video_stands(store: Store) {
@@ -38,15 +38,15 @@ pub async fn the_later_state_of_a_video_stands(store: Store) {
     let named = at(7, owned("b", 4.0, "given", 4.5));
     apply(&store, 10, 11, vec![named.clone()]).await;
     assert_eq!(changed(&mut changes).await.1, [named]);
-    assert_eq!(lines(&store, Board::Global).await[1].2, "given");
+    assert_eq!(lines(&store, BuiltInBoard::Global).await[1].2, "given");
     // What is the same but for its revision is no news.
     apply(&store, 11, 12, vec![at(8, owned("a", 5.0, "given", 5.0))]).await;
     let untrending = at(8, BoardEntry { trending: None, ..owned("b", 3.0, "given", 0.0) });
     apply(&store, 12, 13, vec![untrending.clone()]).await;
     assert_eq!(changed(&mut changes).await.1, [untrending]);
-    assert_eq!(lines(&store, Board::Trending).await, [("a".to_owned(), 5.0, "given".to_owned())]);
+    assert_eq!(lines(&store, BuiltInBoard::Trending).await, [("a".to_owned(), 5.0, "given".to_owned())]);
     from_another(&store, 1, vec![at(7, owned("a", 1.0, "o", 1.0))]).await;
-    assert_eq!(lines(&store, Board::Global).await[0].1.to_bits(), 5.0_f64.to_bits());
+    assert_eq!(lines(&store, BuiltInBoard::Global).await[0].1.to_bits(), 5.0_f64.to_bits());
 }
 
 pub async fn what_is_taken_off_comes_back_by_a_later_state_only(store: Store) {
@@ -59,21 +59,24 @@ pub async fn what_is_taken_off_comes_back_by_a_later_state_only(store: Store) {
     let is_off = async || {
         assert_eq!(all(&store).await, std::slice::from_ref(&b));
         assert_eq!(
-            (lines(&store, Board::Global).await.len(), lines(&store, Board::Trending).await.len()),
+            (
+                lines(&store, BuiltInBoard::Global).await.len(),
+                lines(&store, BuiltInBoard::Trending).await.len()
+            ),
             (1, 1)
         );
     };
     is_off().await;
     from_another(&store, 0, vec![at(4, owned("a", 4.0, "o", 4.0))]).await;
-    store.restore(1, &[at(5, owned("a", 5.0, "o", 5.0)), removed("a", 6)]).await.unwrap();
+    store.write_snapshot(1, &[at(5, owned("a", 5.0, "o", 5.0)), removed("a", 6)]).await.unwrap();
     is_off().await;
     let back = at(7, owned("a", 5.0, "o", 5.0));
     apply(&store, 11, 12, vec![back.clone()]).await;
     assert_eq!(all(&store).await, [back, b.clone()]);
     // Also in a generation that is gathered out of sight.
-    store.restore(2, &[removed("a", 8), b.clone()]).await.unwrap();
-    store.restore(2, &[at(7, owned("a", 5.0, "o", 5.0))]).await.unwrap();
-    store.restored(2, &[]).await.unwrap();
+    store.write_snapshot(2, &[removed("a", 8), b.clone()]).await.unwrap();
+    store.write_snapshot(2, &[at(7, owned("a", 5.0, "o", 5.0))]).await.unwrap();
+    store.commit_snapshot(2, &[]).await.unwrap();
     is_off().await;
 }
 
@@ -81,13 +84,13 @@ pub async fn the_canary_is_told_of_and_not_shown(store: Store) {
     let store = begun(store).await;
     let mut changes = subscribed(&store).await;
     for revision in 1..=2 {
-        let entries = vec![removed(canary::ID, revision)];
+        let entries = vec![removed(canary::CANARY_ID, revision)];
         apply(&store, revision - 1, revision, entries.clone()).await;
         assert_eq!(changed(&mut changes).await.1, entries);
     }
     // What was told of is no news, nor is what came before it.
-    from_another(&store, 0, vec![removed(canary::ID, 1)]).await;
-    from_another(&store, 1, vec![removed(canary::ID, 2), entry("a", 1.0)]).await;
+    from_another(&store, 0, vec![removed(canary::CANARY_ID, 1)]).await;
+    from_another(&store, 1, vec![removed(canary::CANARY_ID, 2), entry("a", 1.0)]).await;
     assert_eq!(changed(&mut changes).await.1, [entry("a", 1.0)]);
     assert_eq!(all(&store).await, [entry("a", 1.0)]);
 }
@@ -114,7 +117,7 @@ pub async fn a_snapshot_misses_nothing_while_scores_fall(store: Store) {
     loop {
         let ended = writer.is_finished();
         let seen: HashSet<_> =
-            store.snapshot().await.unwrap().entries.into_iter().map(|entry| entry.video_id).collect();
+            store.boards_snapshot().await.unwrap().entries.into_iter().map(|entry| entry.video_id).collect();
         assert_eq!(seen.len(), VIDEOS as usize, "all are in each snapshot");
         tokio::task::yield_now().await;
         if ended {

@@ -7,14 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::counting::{Batch, CountingRules, NumberedComment, VideoState};
 use liverank_core::decays::Decay;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
 use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
+use super::{
+    Archive, ArchiveMeta, ArchivePosition, ArchiveRebuild, CommentPage, CommitError, CommitResult,
+    ModerationArchive,
+};
 use crate::StoreError;
 use crate::redb_file::{Failure, Opener, RedbFile};
 
@@ -29,7 +32,7 @@ mod writing;
 use tables::Tables;
 
 /// The file's name in the data directory.
-pub const FILE: &str = "archive.redb";
+pub const ARCHIVE_FILE_NAME: &str = "archive.redb";
 /// Identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
 const IDENTITIES_FORGOTTEN_AT_ONCE: usize = 1000;
 /// Counts of windows forgotten in one call: the same.
@@ -41,7 +44,7 @@ const PART_NAME: &str = "archive";
 pub struct EmbeddedArchive {
     file: Arc<RedbFile>,
     /// Who this one is among those that took partitions up.
-    me: u64,
+    claimant_id: u64,
     tables: &'static Tables,
     /// Writers wait here and not in threads.
     writer: Arc<Mutex<()>>,
@@ -53,26 +56,31 @@ impl EmbeddedArchive {
     /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
     /// which.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self::from_file(RedbFile::open(tables::PURPOSE, dir, FILE)?))
+        Ok(Self::from_file(RedbFile::open(tables::ARCHIVE_PURPOSE, dir, ARCHIVE_FILE_NAME)?))
     }
 
     /// Opens an archive on whatever `open` gives, which is asked again after every failure; `name` stands for it in
     /// errors. For tests that put something in the place of the disk.
-    pub fn open_with(
+    pub fn open_on_medium(
         name: &str,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
         let open: Opener = Box::new(move |_| Ok(open()?));
-        Ok(Self::from_file(RedbFile::open_with(tables::PURPOSE, name.to_owned(), open)?))
+        Ok(Self::from_file(RedbFile::open_with(tables::ARCHIVE_PURPOSE, name.to_owned(), open)?))
     }
 
     fn from_file(file: RedbFile) -> Self {
-        Self { file: Arc::new(file), me: rand::random(), tables: &tables::LIVE, writer: Arc::default() }
+        Self {
+            file: Arc::new(file),
+            claimant_id: rand::random(),
+            tables: &tables::LIVE,
+            writer: Arc::default(),
+        }
     }
 
     /// The same file, as another owner, or with other tables.
     fn as_owner(&self, me: u64, tables: &'static Tables) -> Self {
-        Self { file: Arc::clone(&self.file), me, tables, writer: Arc::clone(&self.writer) }
+        Self { file: Arc::clone(&self.file), claimant_id: me, tables, writer: Arc::clone(&self.writer) }
     }
 
     async fn read_blocking<T: Send + 'static>(
@@ -80,7 +88,7 @@ impl EmbeddedArchive {
         work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (file, tables) = (Arc::clone(&self.file), self.tables);
-        run_blocking(move || file.with(|database, _| work(database, tables))).await
+        run_blocking(move || file.with_database(|database, _| work(database, tables))).await
     }
 
     async fn write_blocking<T: Send + 'static>(
@@ -92,7 +100,7 @@ impl EmbeddedArchive {
         let (file, tables) = (Arc::clone(&self.file), self.tables);
         run_blocking(move || {
             let _turn = turn;
-            file.with(|database, _| work(database, tables))
+            file.with_database(|database, _| work(database, tables))
         })
         .await
     }
@@ -108,31 +116,36 @@ async fn run_blocking<T: Send + 'static>(
 
 #[async_trait]
 impl Archive for EmbeddedArchive {
-    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError> {
-        if let Some(meta) = self.meta().await? {
+    async fn open(&self, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
+        if let Some(meta) = self.archive_meta().await? {
             return Ok(meta);
         }
         let (wanted, bits) = (*wanted, rand::random());
-        self.write_blocking(move |database, tables| writing::found(database, tables, &wanted, bits)).await
+        self.write_blocking(move |database, tables| writing::create_meta(database, tables, &wanted, bits))
+            .await
     }
 
-    async fn meta(&self) -> Result<Option<Meta>, StoreError> {
+    async fn archive_meta(&self) -> Result<Option<ArchiveMeta>, StoreError> {
         self.read_blocking(reading::read_meta).await
     }
 
-    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
-        let (partitions, me) = (partitions.to_vec(), self.me);
-        self.write_blocking(move |database, tables| writing::take_up(database, tables, &partitions, me)).await
+    async fn claim_partitions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
+        let (partitions, me) = (partitions.to_vec(), self.claimant_id);
+        self.write_blocking(move |database, tables| {
+            writing::claim_partitions(database, tables, &partitions, me)
+        })
+        .await
     }
 
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+    async fn partition_positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
         let partitions = partitions.to_vec();
         self.read_blocking(move |database, tables| reading::read_offsets(database, tables, &partitions)).await
     }
 
-    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
-        let (batch, me) = (batch.clone(), self.me);
-        self.write_blocking(move |database, tables| writing::commit(database, tables, &batch, me)).await?
+    async fn commit_batch(&self, batch: &Batch) -> Result<CommitResult, CommitError> {
+        let (batch, me) = (batch.clone(), self.claimant_id);
+        self.write_blocking(move |database, tables| writing::commit_batch(database, tables, &batch, me))
+            .await?
     }
 
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
@@ -156,7 +169,12 @@ impl Archive for EmbeddedArchive {
         .await
     }
 
-    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
+    async fn comments(
+        &self,
+        video: &VideoId,
+        page: CommentPage,
+        limit: usize,
+    ) -> Result<Vec<Comment>, StoreError> {
         let video = video.clone();
         self.read_blocking(move |database, tables| {
             reading::read_comments(database, tables, &video, page, limit)
@@ -164,7 +182,7 @@ impl Archive for EmbeddedArchive {
         .await
     }
 
-    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
+    async fn newest_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
         self.read_blocking(move |database, tables| reading::read_comment(database, tables, &video, &id)).await
     }
@@ -181,12 +199,12 @@ impl Archive for EmbeddedArchive {
         .await
     }
 
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
         let kinds = kinds.to_vec();
         self.write_blocking(move |database, tables| windows::count(database, tables, &kinds)).await
     }
 
-    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError> {
+    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
         let decays = decays.to_vec();
         self.write_blocking(move |database, tables| windows::count_decays(database, tables, &decays)).await
     }
@@ -221,7 +239,7 @@ impl Archive for EmbeddedArchive {
         .await
     }
 
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
+    async fn last_seqs(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         let videos = videos.to_vec();
         let states = self
             .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
@@ -229,7 +247,7 @@ impl Archive for EmbeddedArchive {
         Ok(states.into_iter().map(|state| state.map_or(0, |state| state.last_seq)).collect())
     }
 
-    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+    async fn videos_metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
         let videos = videos.to_vec();
         let states = self
             .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
@@ -237,7 +255,7 @@ impl Archive for EmbeddedArchive {
         Ok(states.into_iter().map(|state| state.and_then(|state| state.metadata)).collect())
     }
 
-    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+    async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         let videos = videos.to_vec();
         let states = self
             .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
@@ -245,18 +263,18 @@ impl Archive for EmbeddedArchive {
         Ok(states.into_iter().map(|state| state.map(|state| state.owner)).collect())
     }
 
-    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
+    async fn forget_identities_before(&self, watermark: Millis) -> Result<u64, StoreError> {
         self.write_blocking(move |database, tables| {
-            writing::forget(database, tables, watermark, IDENTITIES_FORGOTTEN_AT_ONCE)
+            writing::forget_identities(database, tables, watermark, IDENTITIES_FORGOTTEN_AT_ONCE)
         })
         .await
     }
 
-    fn moderation(&self) -> &dyn ModerationArchive {
+    fn moderation_archive(&self) -> &dyn ModerationArchive {
         self
     }
 
-    fn rebuilding(&self) -> &dyn Rebuild {
+    fn rebuild_archive(&self) -> &dyn ArchiveRebuild {
         self
     }
 

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::counting::{Batch, CountingRules, NumberedComment, VideoState};
 use liverank_core::decays::Decay;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
@@ -48,7 +48,10 @@ use mongodb::{Client, Collection, Database};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
+use super::{
+    Archive, ArchiveMeta, ArchivePosition, ArchiveRebuild, CommentPage, CommitError, CommitResult,
+    ModerationArchive,
+};
 use crate::StoreError;
 
 mod barrier;
@@ -128,7 +131,7 @@ impl MongoArchive {
     }
 
     /// Where each of the partitions stands, in their order.
-    async fn positions(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+    async fn positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
         let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
         let split = |found: OffsetDoc| (found.partition, found.position());
         let found = self.find_by_values("offsets", "_id", &ids, split).await?;
@@ -184,23 +187,23 @@ impl MongoArchive {
 
 #[async_trait]
 impl Archive for MongoArchive {
-    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError> {
+    async fn open(&self, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
         opening::open(self, wanted).await
     }
 
-    async fn meta(&self) -> Result<Option<Meta>, StoreError> {
+    async fn archive_meta(&self) -> Result<Option<ArchiveMeta>, StoreError> {
         self.read_meta_doc().await?.map(MetaDoc::into_meta).transpose()
     }
 
-    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+    async fn claim_partitions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
         ownership::take_up(self, partitions).await
     }
 
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+    async fn partition_positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
         self.positions(partitions).await
     }
 
-    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
+    async fn commit_batch(&self, batch: &Batch) -> Result<CommitResult, CommitError> {
         commit::commit(self, batch).await
     }
 
@@ -219,18 +222,23 @@ impl Archive for MongoArchive {
         found.into_iter().map(VideoDoc::into_state).collect()
     }
 
-    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
+    async fn comments(
+        &self,
+        video: &VideoId,
+        page: CommentPage,
+        limit: usize,
+    ) -> Result<Vec<Comment>, StoreError> {
         let bound = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         let (range, order) = match page {
-            Page::Before(seq) => (doc! { "$lt": bound(seq) }, -1),
-            Page::After(seq) => (doc! { "$gt": bound(seq) }, 1),
+            CommentPage::Before(seq) => (doc! { "$lt": bound(seq) }, -1),
+            CommentPage::After(seq) => (doc! { "$gt": bound(seq) }, 1),
         };
         let filter = doc! { "video_id": video.as_str(), "seq": range };
         let found = self.find_documents("comments", filter, doc! { "seq": order }, limit).await?;
         found.into_iter().map(|found: CommentDoc| Ok(found.into_numbered()?.comment)).collect()
     }
 
-    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
+    async fn newest_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         let filter = doc! { "comment_id": id.as_str(), "video_id": video.as_str() };
         let found = self.find_documents("comments", filter, doc! { "seq": -1 }, 1).await?;
         found.into_iter().next().map(|found: CommentDoc| Ok(found.into_numbered()?.comment)).transpose()
@@ -247,11 +255,11 @@ impl Archive for MongoArchive {
         found.into_iter().map(CommentDoc::into_numbered).collect()
     }
 
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
         windows::count(self, kinds).await
     }
 
-    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError> {
+    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
         decays::count(self, decays).await
     }
 
@@ -276,25 +284,25 @@ impl Archive for MongoArchive {
         windows::forget(self, kind, start).await
     }
 
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
+    async fn last_seqs(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
         let found = self.find_in_videos(&ids, |found: HeadDoc| (found.video_id, found.last_seq)).await?;
         Ok(found.into_iter().map(|seq| seq.unwrap_or(0) as u64).collect())
     }
 
-    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+    async fn videos_metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
         let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
         let found = self.find_in_videos(&ids, |found: MetadataDoc| (found.video_id, found.metadata)).await?;
         found.into_iter().map(|json| json.flatten().as_deref().map(documents::metadata).transpose()).collect()
     }
 
-    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+    async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
         let found = self.find_in_videos(&ids, |found: OwnerDoc| (found.video_id, found.user_id)).await?;
         found.into_iter().map(|owner| owner.map(|id| documents::user(&id)).transpose()).collect()
     }
 
-    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
+    async fn forget_identities_before(&self, watermark: Millis) -> Result<u64, StoreError> {
         let old = doc! { "time": { "$lt": watermark } };
         let ids: Vec<IdDoc> = self
             .find_documents("seen", old.clone(), doc! { "time": 1 }, IDENTITIES_FORGOTTEN_AT_ONCE as usize)
@@ -311,11 +319,11 @@ impl Archive for MongoArchive {
         Ok(gone.await?.deleted_count)
     }
 
-    fn moderation(&self) -> &dyn ModerationArchive {
+    fn moderation_archive(&self) -> &dyn ModerationArchive {
         self
     }
 
-    fn rebuilding(&self) -> &dyn Rebuild {
+    fn rebuild_archive(&self) -> &dyn ArchiveRebuild {
         self
     }
 

@@ -17,15 +17,15 @@ const COMMENTS_A_PAGE: usize = 2_000;
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     /// The next offset to compare, by partition.
-    next: BTreeMap<u32, u64>,
-    done: u64,
-    differ: bool,
+    next_offsets: BTreeMap<u32, u64>,
+    compared_comments: u64,
+    found_difference: bool,
 }
 
 impl Checked {
     /// Whether a difference was found.
     pub(super) const fn differ(&self) -> bool {
-        self.differ
+        self.found_difference
     }
 
     /// Compares further, up to these offsets (exclusive), to which both archives must have counted.
@@ -38,18 +38,18 @@ impl Checked {
     ) -> Result<(), StoreError> {
         let of = live.comment_count().await?;
         for &(partition, end) in to {
-            let mut from = self.next.get(&partition).copied().unwrap_or(0);
-            while !self.differ && from < end {
+            let mut from = self.next_offsets.get(&partition).copied().unwrap_or(0);
+            while !self.found_difference && from < end {
                 let ours = live.comments_from(partition, from, COMMENTS_A_PAGE).await?;
                 let ours: Vec<_> = ours.into_iter().filter(|comment| comment.offset < end).collect();
                 let Some(last) = ours.last().map(|comment| comment.offset) else { break };
                 let theirs = next.comments_from(partition, from, COMMENTS_A_PAGE).await?;
-                self.differ = !starts_alike(&ours, &theirs);
-                self.done += ours.len() as u64;
-                progress(self.done, of.max(self.done));
+                self.found_difference = !starts_alike(&ours, &theirs);
+                self.compared_comments += ours.len() as u64;
+                progress(self.compared_comments, of.max(self.compared_comments));
                 from = last + 1;
             }
-            self.next.insert(partition, end.max(from));
+            self.next_offsets.insert(partition, end.max(from));
         }
         Ok(())
     }

@@ -2,17 +2,17 @@
 //! at as of one moment.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/archive/rebuilds.rs`, while consumers go on committing:
-//! 1. A commit lies wholly before or wholly after a change of [`Meta`]: it counts by one set of rules, and says which.
+//! 1. A commit lies wholly before or wholly after a change of [`ArchiveMeta`]: it counts by one set of rules, and says which.
 //! 2. A rebuild that died leaves an archive that serves; whoever comes next finishes it or begins it anew.
 //! 3. Nothing of what was committed is lost by a rebuild, and nothing counts twice.
 
 use async_trait::async_trait;
-use liverank_core::counting::{MarkKey, Rules, UniqueMark, VideoState};
+use liverank_core::counting::{CountingRules, MarkKey, UniqueMark, VideoState};
 use liverank_core::score::Counters;
 use liverank_core::windows::WindowKey;
 use liverank_core::{Millis, VideoId};
 
-use super::{Archive, Meta, Position};
+use super::{Archive, ArchiveMeta, ArchivePosition};
 use crate::StoreError;
 
 /// Told how much is done, and of how much (an estimate, and possibly less than what is done in the end).
@@ -44,18 +44,18 @@ pub struct CommentTally {
     /// The video.
     pub video_id: VideoId,
     /// How many comments the video has.
-    pub count: u64,
+    pub comment_count: u64,
     /// The largest number among them. Numbers are unique, so there is no hole where it equals the count.
-    pub last: u64,
+    pub highest_seq: u64,
 }
 
 /// An archive as of one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cut {
+pub struct ArchiveCut {
     /// The meta data that were in force at that moment.
-    pub meta: Meta,
+    pub meta: ArchiveMeta,
     /// Where each partition stood that the archive knows, in ascending order.
-    pub positions: Vec<(u32, Position)>,
+    pub positions: Vec<(u32, ArchivePosition)>,
     /// All videos, in byte order of their ids.
     pub videos: Vec<StoredVideo>,
     /// All videos that have comments, in byte order of their ids.
@@ -77,14 +77,14 @@ pub struct WindowCount {
 
 /// The outcome of an attempt to finish a replay.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Finished {
+pub enum ReplayFinish {
     /// Consumers have counted further than the replay: count up to these offsets (exclusive), and finish again. The
     /// consumers have been asked to wait, and do so for a few seconds.
     Behind(Vec<(u32, u64)>),
     /// The new archive is the archive.
     Done {
         /// The meta data that are in force now.
-        meta: Meta,
+        meta: ArchiveMeta,
         /// Whether the comments are numbered otherwise than before, so that readers' positions are void.
         renumbered: bool,
     },
@@ -92,53 +92,57 @@ pub enum Finished {
 
 /// The log being counted anew, beside the archive that serves.
 #[async_trait]
-pub trait Replay: Send + Sync {
+pub trait ArchiveReplay: Send + Sync {
     /// The archive to count into: take its partitions up, go on from where it stands, and commit, as with any.
     fn archive(&self) -> &dyn Archive;
 
     /// Puts what was counted in the archive's place, unless that stands further in some partition.
     /// With `anyway` also then: for a log that ends before the archive does, since it is another one.
-    async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError>;
+    async fn put_in_place(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError>;
 
     /// Throws away what was counted.
-    async fn abandon(&self) -> Result<(), StoreError>;
+    async fn discard_replay(&self) -> Result<(), StoreError>;
 }
 
-/// Makes an archive's scores or counts anew; see [`Archive::rebuilding`].
+/// Makes an archive's scores or counts anew; see [`Archive::rebuild_archive`].
 #[async_trait]
-pub trait Rebuild: Send + Sync {
+pub trait ArchiveRebuild: Send + Sync {
     /// Starts a new generation with the same rules, which makes every projection void.
-    async fn bump_generation(&self) -> Result<Meta, StoreError>;
+    async fn bump_generation(&self) -> Result<ArchiveMeta, StoreError>;
 
     /// Scores all videos by other rules, in a new generation. Counts stay; so does trending, unless the half-life
     /// changes: then it starts anew. Types that count once per user from now on may be added: what counted before is
-    /// nobody's, and stays. Refused where counts do not tell ([`Rules::rescored_by`]).
-    async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError>;
+    /// nobody's, and stays. Refused where counts do not tell ([`CountingRules::check_rescore`]).
+    async fn rescore_videos(
+        &self,
+        rules: &CountingRules,
+        progress: Progress<'_>,
+    ) -> Result<ArchiveMeta, RebuildError>;
 
     /// Begins an empty archive of the next generation beside this one, or one that starts as a copy of the archive
     /// `from` (MongoDB: a database on the same servers; embedded: a directory) that nobody writes to. Refused where
     /// that could not be scored by these rules. The same windows are counted as here. A replay that was begun before is thrown away.
-    async fn replay(
+    async fn begin_replay(
         &self,
-        rules: &Rules,
+        rules: &CountingRules,
         from: Option<&str>,
         progress: Progress<'_>,
-    ) -> Result<Box<dyn Replay>, RebuildError>;
+    ) -> Result<Box<dyn ArchiveReplay>, RebuildError>;
 
-    /// This archive, or the one named as in [`Rebuild::replay`], as of one moment. All of it is held in memory: some
+    /// This archive, or the one named as in [`ArchiveRebuild::begin_replay`], as of one moment. All of it is held in memory: some
     /// 500 bytes a video.
-    async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError>;
+    async fn read_cut(&self, of: Option<&str>) -> Result<ArchiveCut, StoreError>;
 
-    /// Which of these identities ([`liverank_core::counting::identity`]) the archive remembers, and since when: this
-    /// one, or the one named as in [`Rebuild::replay`].
-    async fn sightings(
+    /// Which of these identities ([`liverank_core::counting::identity_of_event`]) the archive remembers, and since when: this
+    /// one, or the one named as in [`ArchiveRebuild::begin_replay`].
+    async fn known_identities(
         &self,
         of: Option<&str>,
         identities: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError>;
 
-    /// Which of these marks are set, and what they say: in this archive, or in the one named as in [`Rebuild::replay`].
-    async fn marks(
+    /// Which of these marks are set, and what they say: in this archive, or in the one named as in [`ArchiveRebuild::begin_replay`].
+    async fn set_marks(
         &self,
         of: Option<&str>,
         keys: &[MarkKey],

@@ -10,15 +10,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use liverank_core::epoch::mint;
-use liverank_core::handover::{Assigned, Lease, Share};
+use liverank_core::epoch::mint_epoch;
+use liverank_core::handover::{AssignedReaders, PlannerLease, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
-    TermGrant, check_epoch_is_possible, now_micros,
+    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE, PlannerOrders, PlannerTerm,
+    ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment, check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -35,9 +35,9 @@ const ASSIGNMENTS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("as
 const READERS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
 
 const FILE_PURPOSE: Purpose = Purpose {
-    part: PART_NAME,
+    store_name: PART_NAME,
     version: 1,
-    tables: |transaction| {
+    create_tables: |transaction| {
         transaction.open_table(ASSIGNMENTS_TABLE)?;
         transaction.open_table(READERS_TABLE)?;
         Ok(())
@@ -57,11 +57,11 @@ pub struct EmbeddedAssignments {
 struct EmbeddedState {
     version: u64,
     epoch: u64,
-    assignments: HashMap<VideoId, Assignment>,
+    assignments: HashMap<VideoId, VideoAssignment>,
     readers: HashMap<ReaderId, ReaderRecord>,
-    term: Option<Term>,
-    cordons: BTreeMap<ReaderId, Cordon>,
-    subscribers: Vec<Arc<LossyChannel<Change>>>,
+    term: Option<PlannerTerm>,
+    cordons: BTreeMap<ReaderId, ReaderCordon>,
+    subscribers: Vec<Arc<LossyChannel<AssignmentChange>>>,
     file: Option<RedbFile>,
 }
 
@@ -69,7 +69,7 @@ impl EmbeddedState {
     /// Reads what the file has. What cannot be read there is left out: it is assigned anew when somebody asks.
     fn from_file(file: RedbFile) -> Result<Self, StoreError> {
         let mut inner = Self::default();
-        let (assignments, readers) = file.with(|database, _| {
+        let (assignments, readers) = file.with_database(|database, _| {
             let transaction = database.begin_read()?;
             Ok((
                 parse_rows(&transaction.open_table(ASSIGNMENTS_TABLE)?)?,
@@ -78,9 +78,11 @@ impl EmbeddedState {
         })?;
         for (name, assigned) in assignments {
             let Ok(video_id) = VideoId::parse(&name) else { continue };
-            let Ok(assigned) = serde_json::from_slice::<Assigned>(&assigned) else { continue };
+            let Ok(assigned) = serde_json::from_slice::<AssignedReaders>(&assigned) else { continue };
             inner.epoch = inner.epoch.max(assigned.epoch);
-            inner.assignments.insert(video_id.clone(), Assignment { video_id, assigned });
+            inner
+                .assignments
+                .insert(video_id.clone(), VideoAssignment { video_id, assigned_readers: assigned });
         }
         let readers = readers.iter().filter_map(|(_, json)| serde_json::from_slice(json).ok());
         inner.readers = readers.map(|record: ReaderRecord| (record.id.clone(), record)).collect();
@@ -96,7 +98,7 @@ impl EmbeddedState {
         row: Option<&[u8]>,
     ) {
         let Some(file) = &self.file else { return };
-        let written = file.with(|database, _| {
+        let written = file.with_database(|database, _| {
             let transaction = begin_durable(database)?;
             match row {
                 Some(row) => drop(transaction.open_table(table)?.insert(key, row)?),
@@ -121,7 +123,7 @@ impl EmbeddedState {
         self.readers.insert(record.id.clone(), record);
     }
 
-    fn notify_subscribers(&mut self, change: &Change) {
+    fn notify_subscribers(&mut self, change: &AssignmentChange) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
             subscriber.offer(change.clone());
@@ -129,24 +131,28 @@ impl EmbeddedState {
     }
 
     /// Returns `lease`, or else the lease that was shown last.
-    fn lease_or_last_shown(&self, lease: Option<&Lease>) -> Option<Lease> {
+    fn lease_or_last_shown(&self, lease: Option<&PlannerLease>) -> Option<PlannerLease> {
         lease.or_else(|| self.term.as_ref()?.lease.as_ref()).cloned()
     }
 
     fn epoch_of(&self, video: &VideoId) -> Option<u64> {
-        self.assignments.get(video).map(Assignment::epoch)
+        self.assignments.get(video).map(VideoAssignment::epoch)
     }
 
-    fn conflict_of(&self, video: &VideoId) -> Swapped {
-        Swapped::Conflict(self.assignments.get(video).cloned())
+    fn conflict_of(&self, video: &VideoId) -> SwapOutcome {
+        SwapOutcome::Conflict(self.assignments.get(video).cloned())
     }
 
     /// Returns the term in force where `term` is over. A later one was lost here, and is put in force.
     fn refuse_older_term(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {
-            self.term =
-                Some(Term { term, holder: String::new(), lease: self.lease_or_last_shown(None), beat: 0 });
+            self.term = Some(PlannerTerm {
+                term,
+                holder: String::new(),
+                lease: self.lease_or_last_shown(None),
+                beat: 0,
+            });
         }
         (term < in_force).then_some(in_force)
     }
@@ -205,64 +211,70 @@ impl EmbeddedAssignments {
 
 #[async_trait]
 impl AssignmentStore for EmbeddedAssignments {
-    async fn load(&self) -> Result<State, StoreError> {
+    async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
         let inner = self.lock_inner();
-        Ok(State { version: inner.version, assignments: inner.assignments.values().cloned().collect() })
+        Ok(AssignmentSnapshot {
+            version: inner.version,
+            assignments: inner.assignments.values().cloned().collect(),
+        })
     }
 
-    async fn assign(
+    async fn assign_video(
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[Share],
+        readers: &[ReaderShare],
         seen: u64,
         term: Option<u64>,
-    ) -> Result<Swapped, StoreError> {
+    ) -> Result<SwapOutcome, StoreError> {
         check_epoch_is_possible(PART_NAME, seen)?;
         check_epoch_is_possible(PART_NAME, term.unwrap_or(0))?;
         let (video_id, readers) = (video.clone(), readers.to_vec());
         self.run_blocking(move |inner| {
             if let Some(in_force) = term.and_then(|term| inner.refuse_older_term(term)) {
-                return Swapped::Fenced(in_force);
+                return SwapOutcome::Fenced(in_force);
             }
             if inner.epoch_of(&video_id) != expected {
                 return inner.conflict_of(&video_id);
             }
-            inner.epoch = mint(inner.epoch, seen, now_micros(), None);
+            inner.epoch = mint_epoch(inner.epoch, seen, now_micros(), None);
             inner.version += 1;
             let (epoch, version) = (inner.epoch, inner.version);
-            let assignment = Assignment { video_id, assigned: Assigned { epoch, readers } };
-            let json = serde_json::to_vec(&assignment.assigned).expect("an assignment is plain data");
+            let assignment =
+                VideoAssignment { video_id, assigned_readers: AssignedReaders { epoch, readers } };
+            let json = serde_json::to_vec(&assignment.assigned_readers).expect("an assignment is plain data");
             inner.write_row(ASSIGNMENTS_TABLE, assignment.video_id.as_str(), Some(&json));
             inner.assignments.insert(assignment.video_id.clone(), assignment.clone());
-            inner.notify_subscribers(&Change::Assigned { version, assignment: assignment.clone() });
-            Swapped::Stored(assignment)
+            inner.notify_subscribers(&AssignmentChange::Assigned { version, assignment: assignment.clone() });
+            SwapOutcome::Stored(assignment)
         })
         .await
     }
 
-    async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
+    async fn remove_assignment(&self, video: &VideoId, expected: u64) -> Result<SwapOutcome, StoreError> {
         let video_id = video.clone();
         self.run_blocking(move |inner| {
             if inner.epoch_of(&video_id) != Some(expected) {
                 return inner.conflict_of(&video_id);
             }
-            let Some(removed) = inner.assignments.remove(&video_id) else { return Swapped::Conflict(None) };
+            let Some(removed) = inner.assignments.remove(&video_id) else {
+                return SwapOutcome::Conflict(None);
+            };
             inner.write_row(ASSIGNMENTS_TABLE, video_id.as_str(), None);
             inner.version += 1;
             let version = inner.version;
-            inner.notify_subscribers(&Change::Removed { version, video_id });
-            Swapped::Stored(removed)
+            inner.notify_subscribers(&AssignmentChange::Removed { version, video_id });
+            SwapOutcome::Stored(removed)
         })
         .await
     }
 
-    async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
+    async fn note_heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
         let record = reader.clone();
         self.run_blocking(move |inner| inner.record_heartbeat(record)).await
     }
 
-    async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
+    async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         Ok(self.lock_inner().readers.values().cloned().collect())
     }
 
@@ -277,15 +289,18 @@ impl AssignmentStore for EmbeddedAssignments {
         .await
     }
 
-    async fn orders(&self) -> Result<Orders, StoreError> {
+    async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
         let inner = self.lock_inner();
-        Ok(Orders { term: inner.term.clone(), cordons: inner.cordons.values().cloned().collect() })
+        Ok(PlannerOrders {
+            planner_term: inner.term.clone(),
+            cordons: inner.cordons.values().cloned().collect(),
+        })
     }
 
     async fn mint_term(
         &self,
         holder: &str,
-        lease: Option<&Lease>,
+        lease: Option<&PlannerLease>,
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
@@ -295,28 +310,29 @@ impl AssignmentStore for EmbeddedAssignments {
         if in_force != expected {
             return Ok(TermGrant::Lost(inner.term.clone()));
         }
-        let term = mint(in_force, seen, now_micros(), None);
-        let term = Term { term, holder: holder.to_owned(), lease: inner.lease_or_last_shown(lease), beat: 0 };
+        let term = mint_epoch(in_force, seen, now_micros(), None);
+        let term =
+            PlannerTerm { term, holder: holder.to_owned(), lease: inner.lease_or_last_shown(lease), beat: 0 };
         inner.term = Some(term.clone());
         Ok(TermGrant::Held(term))
     }
 
-    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
+    async fn renew_term(&self, term: &PlannerTerm) -> Result<TermGrant, StoreError> {
         check_epoch_is_possible(PART_NAME, term.term)?;
         let mut inner = self.lock_inner();
         if inner.refuse_older_term(term.term).is_some() {
             return Ok(TermGrant::Lost(inner.term.clone()));
         }
-        let term = Term { lease: inner.lease_or_last_shown(term.lease.as_ref()), ..term.clone() };
+        let term = PlannerTerm { lease: inner.lease_or_last_shown(term.lease.as_ref()), ..term.clone() };
         inner.term = Some(term.clone());
         Ok(TermGrant::Held(term))
     }
 
-    async fn cordon(
+    async fn set_cordon(
         &self,
         term: u64,
         reader: &ReaderId,
-        cordon: Option<&Cordon>,
+        cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError> {
         check_epoch_is_possible(PART_NAME, term)?;
         let mut inner = self.lock_inner();
@@ -330,10 +346,10 @@ impl AssignmentStore for EmbeddedAssignments {
         Ok(None)
     }
 
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError> {
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, AssignmentChange::Reset);
         let mut inner = self.lock_inner();
-        outlet.offer(Change::Reset);
+        outlet.offer(AssignmentChange::Reset);
         inner.subscribers.retain(|subscriber| !subscriber.is_closed());
         inner.subscribers.push(outlet);
         Ok(receiver)
@@ -368,29 +384,30 @@ mod tests {
     async fn assignments_and_readers_addresses_survive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let [kept, gone] = ["kept", "gone"].map(|id| VideoId::parse(id).unwrap());
-        let share = Share { reader: ReaderId::parse("r").unwrap(), weight: 1 };
+        let share = ReaderShare { reader: ReaderId::parse("r").unwrap(), weight: 1 };
         let store = EmbeddedAssignments::open(directory.path()).unwrap();
-        store.assign(&kept, None, std::slice::from_ref(&share), 0, None).await.unwrap();
-        let Swapped::Stored(removed) =
-            store.assign(&gone, None, std::slice::from_ref(&share), 0, None).await.unwrap()
+        store.assign_video(&kept, None, std::slice::from_ref(&share), 0, None).await.unwrap();
+        let SwapOutcome::Stored(removed) =
+            store.assign_video(&gone, None, std::slice::from_ref(&share), 0, None).await.unwrap()
         else {
             panic!("nobody else was there")
         };
-        store.remove(&gone, removed.epoch()).await.unwrap();
+        store.remove_assignment(&gone, removed.epoch()).await.unwrap();
         for (name, beat, url) in [("r", 1, "http://a"), ("r", 2, "http://b"), ("left", 5, "http://c")] {
-            store.heartbeat(&record(name, beat, url)).await.unwrap();
+            store.note_heartbeat(&record(name, beat, url)).await.unwrap();
         }
         store.forget_reader(&ReaderId::parse("left").unwrap(), 5).await.unwrap();
-        let before = store.load().await.unwrap().assignments;
+        let before = store.load_assignments().await.unwrap().assignments;
         drop(store);
 
         let store = EmbeddedAssignments::open(directory.path()).unwrap();
-        assert_eq!(store.load().await.unwrap().assignments, before);
-        let readers = store.readers().await.unwrap();
+        assert_eq!(store.load_assignments().await.unwrap().assignments, before);
+        let readers = store.reader_records().await.unwrap();
         let seen: Vec<_> =
             readers.iter().map(|it| (it.public_url.as_str(), it.viewers, it.draining)).collect();
         assert_eq!(seen, [("http://b", 0, false)], "its viewers are not there any more");
-        let Swapped::Stored(next) = store.assign(&gone, None, &[share], 0, None).await.unwrap() else {
+        let SwapOutcome::Stored(next) = store.assign_video(&gone, None, &[share], 0, None).await.unwrap()
+        else {
             panic!("it was removed")
         };
         assert!(next.epoch() > before[0].epoch(), "epochs go on above those of the last run");
@@ -398,9 +415,14 @@ mod tests {
 
     #[test]
     fn rows_of_the_assignments_file_have_fixtures() {
-        let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
-        let write = |assigned: &Assigned| serde_json::to_value(assigned).unwrap();
-        let read = |json: &serde_json::Value| serde_json::from_str::<Assigned>(&json.to_string());
-        crate::fixtures::check("embedded-assignment", &Assigned { epoch: 7, readers }, write, read);
+        let readers = vec![ReaderShare { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
+        let write = |assigned: &AssignedReaders| serde_json::to_value(assigned).unwrap();
+        let read = |json: &serde_json::Value| serde_json::from_str::<AssignedReaders>(&json.to_string());
+        crate::fixtures::check_json_fixture(
+            "embedded-assignment",
+            &AssignedReaders { epoch: 7, readers },
+            write,
+            read,
+        );
     }
 }

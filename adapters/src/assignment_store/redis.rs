@@ -9,22 +9,22 @@
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
 //! | `assignments:changes` | channel | changes, as JSON |
 //!
-//! Epochs and terms are minted in Lua as [`liverank_core::epoch::mint`] says; a test compares their numbers.
+//! Epochs and terms are minted in Lua as [`liverank_core::epoch::mint_epoch`] says; a test compares their numbers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use liverank_core::epoch::{is_plausible, latest};
-use liverank_core::handover::{Assigned, Lease, Share};
+use liverank_core::epoch::{is_plausible_epoch, latest_possible_epoch};
+use liverank_core::handover::{AssignedReaders, PlannerLease, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 use redis::{FromRedisValue, Script, ScriptInvocation, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
-    TermGrant, check_epoch_is_possible, now_micros,
+    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE, PlannerOrders, PlannerTerm,
+    ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment, check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -76,7 +76,7 @@ impl RedisAssignments {
         &self,
         mut call: ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        call.arg(latest(now_micros()));
+        call.arg(latest_possible_epoch(now_micros()));
         self.link.script(&call).await
     }
 
@@ -84,15 +84,15 @@ impl RedisAssignments {
         &self,
         video: &VideoId,
         call: ScriptInvocation<'_>,
-    ) -> Result<Swapped, StoreError> {
+    ) -> Result<SwapOutcome, StoreError> {
         let (outcome, stands): (String, String) = self.run_script(call).await?;
         if outcome == "fenced" {
-            return Ok(Swapped::Fenced(parse_number(&stands)?));
+            return Ok(SwapOutcome::Fenced(parse_number(&stands)?));
         }
         let stands = if stands.is_empty() { None } else { Some(parse_assignment(video, &stands)?) };
         match (outcome.as_str(), stands) {
-            ("stored", Some(stored)) => Ok(Swapped::Stored(stored)),
-            ("conflict", stands) => Ok(Swapped::Conflict(stands)),
+            ("stored", Some(stored)) => Ok(SwapOutcome::Stored(stored)),
+            ("conflict", stands) => Ok(SwapOutcome::Conflict(stands)),
             _ => Err(unexpected_answer(&outcome)),
         }
     }
@@ -125,7 +125,7 @@ fn parse_number(text: &str) -> Result<u64, StoreError> {
 /// Who plans, as the scripts tell it: term, holder, beat, lease. No term at all is an empty text, as is no lease.
 type PlannerFields = (String, String, String, String);
 
-fn parse_term((term, holder, beat, lease): PlannerFields) -> Result<Option<Term>, StoreError> {
+fn parse_term((term, holder, beat, lease): PlannerFields) -> Result<Option<PlannerTerm>, StoreError> {
     if term.is_empty() {
         return Ok(None);
     }
@@ -133,11 +133,11 @@ fn parse_term((term, holder, beat, lease): PlannerFields) -> Result<Option<Term>
         "" => None,
         json => Some(serde_json::from_str(json).map_err(|_| unexpected_answer(json))?),
     };
-    Ok(Some(Term { term: parse_number(&term)?, holder, lease, beat: parse_number(&beat)? }))
+    Ok(Some(PlannerTerm { term: parse_number(&term)?, holder, lease, beat: parse_number(&beat)? }))
 }
 
 /// A lease as it is stored; none is an empty text.
-fn lease_json(lease: Option<&Lease>) -> String {
+fn lease_json(lease: Option<&PlannerLease>) -> String {
     lease.map_or_else(String::new, |lease| {
         serde_json::to_string(lease).expect("texts and whole numbers always serialise")
     })
@@ -148,17 +148,17 @@ fn lease_json(lease: Option<&Lease>) -> String {
 struct StoredAssignment {
     format: u32,
     epoch: u64,
-    readers: Vec<Share>,
+    readers: Vec<ReaderShare>,
 }
 
 impl StoredAssignment {
-    fn into_assignment(self, video_id: VideoId) -> Option<Assignment> {
-        let assigned = Assigned { epoch: self.epoch, readers: self.readers };
-        (self.format == STORED_FORMAT).then_some(Assignment { video_id, assigned })
+    fn into_assignment(self, video_id: VideoId) -> Option<VideoAssignment> {
+        let assigned = AssignedReaders { epoch: self.epoch, readers: self.readers };
+        (self.format == STORED_FORMAT).then_some(VideoAssignment { video_id, assigned_readers: assigned })
     }
 }
 
-fn parse_assignment(video: &VideoId, json: &str) -> Result<Assignment, StoreError> {
+fn parse_assignment(video: &VideoId, json: &str) -> Result<VideoAssignment, StoreError> {
     let stored: Option<StoredAssignment> = serde_json::from_str(json).ok();
     stored.and_then(|stored| stored.into_assignment(video.clone())).ok_or_else(|| {
         StoreError::unusable(PART, format!("the assignment of {video:?} is of another format: {json:.200}"))
@@ -174,7 +174,7 @@ struct ChangeMessage {
     assignment: Option<StoredAssignment>,
 }
 
-fn decode_change(payload: &[u8]) -> Option<Change> {
+fn decode_change(payload: &[u8]) -> Option<AssignmentChange> {
     let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
     if told.format != STORED_FORMAT {
         return None;
@@ -182,16 +182,18 @@ fn decode_change(payload: &[u8]) -> Option<Change> {
     let version = told.version;
     Some(match told.assignment {
         // The hole in the versions has everything loaded again.
-        Some(stored) if !is_plausible(stored.epoch, now_micros()) => return None,
-        Some(stored) => Change::Assigned { version, assignment: stored.into_assignment(told.video)? },
-        None => Change::Removed { version, video_id: told.video },
+        Some(stored) if !is_plausible_epoch(stored.epoch, now_micros()) => return None,
+        Some(stored) => {
+            AssignmentChange::Assigned { version, assignment: stored.into_assignment(told.video)? }
+        }
+        None => AssignmentChange::Removed { version, video_id: told.video },
     })
 }
 
 /// A record without epochs that cannot have been minted.
 fn without_impossible_epochs(mut record: ReaderRecord, now: u64) -> ReaderRecord {
     let epochs = record.videos.iter_mut().map(|held| &mut held.epoch).chain([&mut record.highest_epoch]);
-    epochs.filter(|epoch| !is_plausible(**epoch, now)).for_each(|epoch| *epoch = 0);
+    epochs.filter(|epoch| !is_plausible_epoch(**epoch, now)).for_each(|epoch| *epoch = 0);
     record
 }
 
@@ -218,7 +220,7 @@ fn format_record<R: Serialize>(record: &R) -> String {
 
 #[async_trait]
 impl AssignmentStore for RedisAssignments {
-    async fn load(&self) -> Result<State, StoreError> {
+    async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
         let answer: Vec<String> = self.run_script(self.call_script(&LOAD_SCRIPT)).await?;
         let foreign = |what: &str| StoreError::unusable(PART, format!("assignments: {what}"));
         let (version, all) = answer.split_first().ok_or_else(|| foreign("no version"))?;
@@ -232,17 +234,17 @@ impl AssignmentStore for RedisAssignments {
                 parse_assignment(&video, json)
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(State { version, assignments })
+        Ok(AssignmentSnapshot { version, assignments })
     }
 
-    async fn assign(
+    async fn assign_video(
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[Share],
+        readers: &[ReaderShare],
         seen: u64,
         term: Option<u64>,
-    ) -> Result<Swapped, StoreError> {
+    ) -> Result<SwapOutcome, StoreError> {
         check_epoch_is_possible(PART, seen)?;
         check_epoch_is_possible(PART, term.unwrap_or(0))?;
         let readers = serde_json::to_string(readers).expect("texts always serialise");
@@ -253,19 +255,19 @@ impl AssignmentStore for RedisAssignments {
         self.run_swap_script(video, call).await
     }
 
-    async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
+    async fn remove_assignment(&self, video: &VideoId, expected: u64) -> Result<SwapOutcome, StoreError> {
         let mut call = self.call_script(&REMOVE_SCRIPT);
         call.arg(self.key_named("assignments:changes")).arg(video.as_str()).arg(expected);
         self.run_swap_script(video, call).await
     }
 
-    async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
+    async fn note_heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
         let record = format!("{} {}", reader.beat, format_record(reader));
         self.link.query(cmd("HSET").arg(self.key_named("readers")).arg(reader.id.as_str()).arg(record)).await
     }
 
     /// Records of another format are left out, and epochs that cannot have been minted: another release believed them.
-    async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
+    async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         let all: HashMap<String, String> =
             self.link.query(cmd("HGETALL").arg(self.key_named("readers"))).await?;
         let now = now_micros();
@@ -283,19 +285,19 @@ impl AssignmentStore for RedisAssignments {
     }
 
     /// Cordons of another format are left out.
-    async fn orders(&self) -> Result<Orders, StoreError> {
+    async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
         let (planner, cordons): (PlannerFields, Vec<String>) =
             self.run_script(self.orders_call(&ORDERS_SCRIPT)).await?;
-        let mut cordons: Vec<Cordon> =
-            cordons.iter().filter_map(|json| WithFormat::<Cordon>::read(json)).collect();
+        let mut cordons: Vec<ReaderCordon> =
+            cordons.iter().filter_map(|json| WithFormat::<ReaderCordon>::read(json)).collect();
         cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
-        Ok(Orders { term: parse_term(planner)?, cordons })
+        Ok(PlannerOrders { planner_term: parse_term(planner)?, cordons })
     }
 
     async fn mint_term(
         &self,
         holder: &str,
-        lease: Option<&Lease>,
+        lease: Option<&PlannerLease>,
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
@@ -305,7 +307,7 @@ impl AssignmentStore for RedisAssignments {
         self.run_term_script(call).await
     }
 
-    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
+    async fn renew_term(&self, term: &PlannerTerm) -> Result<TermGrant, StoreError> {
         check_epoch_is_possible(PART, term.term)?;
         let mut call = self.call_script(&TERM_SCRIPT);
         call.arg("renew")
@@ -316,11 +318,11 @@ impl AssignmentStore for RedisAssignments {
         self.run_term_script(call).await
     }
 
-    async fn cordon(
+    async fn set_cordon(
         &self,
         term: u64,
         reader: &ReaderId,
-        cordon: Option<&Cordon>,
+        cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError> {
         check_epoch_is_possible(PART, term)?;
         let mut call = self.orders_call(&CORDON_SCRIPT);
@@ -329,8 +331,8 @@ impl AssignmentStore for RedisAssignments {
         if in_force.is_empty() { Ok(None) } else { parse_number(&in_force).map(Some) }
     }
 
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError> {
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, AssignmentChange::Reset);
         self.link.listen_to(self.key_named("assignments:changes"), outlet, decode_change);
         Ok(receiver)
     }
@@ -345,11 +347,14 @@ mod tests {
         let assigned =
             br#"{"format":1,"version":3,"video":"v","assignment":{"format":1,"epoch":9,"readers":[{"reader":"r","weight":2}]}}"#;
         let video_id = VideoId::parse("v").unwrap();
-        let readers = vec![Share { reader: ReaderId::parse("r").unwrap(), weight: 2 }];
-        let assignment = Assignment { video_id: video_id.clone(), assigned: Assigned { epoch: 9, readers } };
-        assert_eq!(decode_change(assigned), Some(Change::Assigned { version: 3, assignment }));
+        let readers = vec![ReaderShare { reader: ReaderId::parse("r").unwrap(), weight: 2 }];
+        let assignment = VideoAssignment {
+            video_id: video_id.clone(),
+            assigned_readers: AssignedReaders { epoch: 9, readers },
+        };
+        assert_eq!(decode_change(assigned), Some(AssignmentChange::Assigned { version: 3, assignment }));
         let removed = br#"{"format":1,"version":4,"video":"v"}"#;
-        assert_eq!(decode_change(removed), Some(Change::Removed { version: 4, video_id }));
+        assert_eq!(decode_change(removed), Some(AssignmentChange::Removed { version: 4, video_id }));
         for other in [&b"{}"[..], b"", br#"{"format":2,"version":4,"video":"v"}"#] {
             assert_eq!(decode_change(other), None);
         }
@@ -364,56 +369,70 @@ mod tests {
         let read = |json: &serde_json::Value| {
             WithFormat::<ReaderRecord>::read(&json.to_string()).ok_or("is not read")
         };
-        crate::fixtures::check(
+        crate::fixtures::check_json_fixture(
             "redis-reader",
             &crate::fixtures::reader_record(),
             |record| parse_json(&format_record(record)),
             read,
         );
-        let cordon = Cordon {
+        let cordon = ReaderCordon {
             reader: ReaderId::parse("reader-1").unwrap(),
-            closing: super::super::Closing::Draining,
+            closing: super::super::CordonLevel::Draining,
             why: "upgrade".to_owned(),
         };
-        let read =
-            |json: &serde_json::Value| WithFormat::<Cordon>::read(&json.to_string()).ok_or("is not read");
-        crate::fixtures::check("redis-cordon", &cordon, |cordon| parse_json(&format_record(cordon)), read);
-        let lease = Lease { uid: "5e2c".to_owned(), transitions: 4 };
-        let read = |json: &serde_json::Value| serde_json::from_str::<Lease>(&json.to_string());
-        crate::fixtures::check("redis-lease", &lease, |lease| parse_json(&lease_json(Some(lease))), read);
+        let read = |json: &serde_json::Value| {
+            WithFormat::<ReaderCordon>::read(&json.to_string()).ok_or("is not read")
+        };
+        crate::fixtures::check_json_fixture(
+            "redis-cordon",
+            &cordon,
+            |cordon| parse_json(&format_record(cordon)),
+            read,
+        );
+        let lease = PlannerLease { uid: "5e2c".to_owned(), transitions: 4 };
+        let read = |json: &serde_json::Value| serde_json::from_str::<PlannerLease>(&json.to_string());
+        crate::fixtures::check_json_fixture(
+            "redis-lease",
+            &lease,
+            |lease| parse_json(&lease_json(Some(lease))),
+            read,
+        );
     }
 
     /// What `assign.lua` and `tell` of `state.lua` write.
     #[test]
     fn assignments_and_their_changes_have_fixtures() {
-        let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
+        let readers = vec![ReaderShare { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
         let video_id = VideoId::parse("cats").unwrap();
-        let today = Assignment { video_id: video_id.clone(), assigned: Assigned { epoch: 7, readers } };
-        let stored = |it: &Assignment| {
-            let Assigned { epoch, readers } = &it.assigned;
+        let today = VideoAssignment {
+            video_id: video_id.clone(),
+            assigned_readers: AssignedReaders { epoch: 7, readers },
+        };
+        let stored = |it: &VideoAssignment| {
+            let AssignedReaders { epoch, readers } = &it.assigned_readers;
             serde_json::json!({ "format": 1, "epoch": epoch, "readers": readers })
         };
         let read = |json: &serde_json::Value| parse_assignment(&video_id, &json.to_string());
-        crate::fixtures::check("redis-assignment", &today, stored, read);
-        let write = |change: &Change| {
-            let Change::Assigned { version, assignment } = change else { panic!("{change:?}") };
+        crate::fixtures::check_json_fixture("redis-assignment", &today, stored, read);
+        let write = |change: &AssignmentChange| {
+            let AssignmentChange::Assigned { version, assignment } = change else { panic!("{change:?}") };
             serde_json::json!({ "format": 1, "version": version, "video": "cats", "assignment": stored(assignment) })
         };
         let read = |json: &serde_json::Value| decode_change(json.to_string().as_bytes()).ok_or("is not read");
-        let change = Change::Assigned { version: 3, assignment: today.clone() };
-        crate::fixtures::check("redis-assignment-change", &change, write, read);
+        let change = AssignmentChange::Assigned { version: 3, assignment: today.clone() };
+        crate::fixtures::check_json_fixture("redis-assignment-change", &change, write, read);
     }
 
     #[test]
     fn a_cordon_of_a_kind_that_this_release_does_not_know_is_left_out() {
         let later = r#"{"format":1,"reader":"r","closing":"half_closed","why":""}"#;
-        assert_eq!(WithFormat::<Cordon>::read(later), None);
+        assert_eq!(WithFormat::<ReaderCordon>::read(later), None);
     }
 
     #[test]
     fn the_lua_script_mints_epochs_with_the_constants_of_core() {
-        use liverank_core::epoch::{MAX_EPOCH, server_jump};
-        assert!(STATE_LUA.contains(&format!("+ 1) * {}", server_jump(0))), "the jump");
+        use liverank_core::epoch::{MAX_EPOCH, new_server_jump_micros};
+        assert!(STATE_LUA.contains(&format!("+ 1) * {}", new_server_jump_micros(0))), "the jump");
         assert!(
             STATE_LUA.contains(&format!("math.min(micros(), {})", MAX_EPOCH.div_ceil(2))),
             "the clock's greatest"

@@ -11,8 +11,8 @@ use liverank_core::{CommentId, VideoId};
 use tokio::sync::mpsc;
 
 use super::{
-    CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEEP_SECONDS, Subscription,
-    trace_of,
+    ChannelHead, CommentBus, DELIVERY_QUEUE_LENGTH, Delivery, KEPT_BYTES_PER_VIDEO, KEPT_COMMENTS_PER_VIDEO,
+    KEPT_SECONDS, Subscription, trace_of,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -28,7 +28,7 @@ pub struct EmbeddedBus {
 
 #[derive(Default)]
 struct BusState {
-    kept: HashMap<VideoId, KeptComments>,
+    kept_comments: HashMap<VideoId, KeptComments>,
     /// Subscriptions by video, and within it by their number.
     subscribers: HashMap<VideoId, HashMap<u64, Arc<LossyChannel<Delivery>>>>,
     subscriptions: u64,
@@ -76,9 +76,9 @@ impl KeptComments {
             self.numbering = numbering.clone();
             self.remove_all();
         }
-        if let Some(removed) = comment.entry.removes().and_then(|seq| self.comment_at(seq)) {
+        if let Some(removed) = comment.entry.removed_seq().and_then(|seq| self.comment_at(seq)) {
             let before = comment_bytes(removed);
-            *removed = removed.clone().removed();
+            *removed = removed.clone().into_removed();
             let after = comment_bytes(removed);
             self.bytes = self.bytes + after - before;
         }
@@ -92,7 +92,9 @@ impl KeptComments {
         }
         self.bytes += comment_bytes(comment);
         self.comments.push_back(comment.clone());
-        while self.comments.len() > KEEP_COMMENTS || (self.bytes > KEEP_BYTES && self.comments.len() > 1) {
+        while self.comments.len() > KEPT_COMMENTS_PER_VIDEO
+            || (self.bytes > KEPT_BYTES_PER_VIDEO && self.comments.len() > 1)
+        {
             let Some(oldest) = self.comments.pop_front() else { break };
             self.bytes -= comment_bytes(&oldest);
         }
@@ -109,7 +111,7 @@ impl BusState {
         trace: Option<TraceContext>,
         now: Instant,
     ) {
-        let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| KeptComments {
+        let kept = self.kept_comments.entry(comment.video_id.clone()).or_insert_with(|| KeptComments {
             numbering: numbering.clone(),
             comments: VecDeque::new(),
             bytes: 0,
@@ -129,8 +131,8 @@ impl BusState {
     fn forget_old_videos(&mut self, now: Instant) {
         let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_INTERVAL);
         if due {
-            let keep = Duration::from_secs(KEEP_SECONDS);
-            self.kept.retain(|_, kept| now.duration_since(kept.newest) < keep);
+            let keep = Duration::from_secs(KEPT_SECONDS);
+            self.kept_comments.retain(|_, kept| now.duration_since(kept.newest) < keep);
             self.swept = Some(now);
         }
     }
@@ -173,15 +175,17 @@ impl CommentBus for EmbeddedBus {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE, Delivery::Reset);
+    async fn new_subscription(
+        &self,
+    ) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE_LENGTH, Delivery::Reset);
         let mut state = lock(&self.state);
         state.subscriptions += 1;
         let number = state.subscriptions;
         Ok((Box::new(EmbeddedSubscription { state: Arc::clone(&self.state), number, outlet }), receiver))
     }
 
-    async fn recent(
+    async fn recent_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
@@ -189,7 +193,7 @@ impl CommentBus for EmbeddedBus {
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError> {
         let state = lock(&self.state);
-        let Some(kept) = state.kept.get(video).filter(|kept| kept.numbering == *numbering) else {
+        let Some(kept) = state.kept_comments.get(video).filter(|kept| kept.numbering == *numbering) else {
             return Ok(None);
         };
         let (first, last) = (kept.first_seq(), kept.last_seq());
@@ -200,10 +204,11 @@ impl CommentBus for EmbeddedBus {
         Ok(Some(kept.comments.iter().skip(skipped).take(limit).cloned().collect()))
     }
 
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
+    async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError> {
         let state = lock(&self.state);
-        let head = |kept: &KeptComments| Head { numbering: kept.numbering.clone(), seq: kept.last_seq() };
-        Ok(videos.iter().map(|video| state.kept.get(video).map(head)).collect())
+        let head =
+            |kept: &KeptComments| ChannelHead { comment_epoch: kept.numbering.clone(), seq: kept.last_seq() };
+        Ok(videos.iter().map(|video| state.kept_comments.get(video).map(head)).collect())
     }
 }
 
@@ -251,9 +256,9 @@ mod tests {
         let (mut state, start) = (BusState::default(), Instant::now());
         state.forget_old_videos(start);
         state.publish_one(&CommentEpoch::from_bits(1), &comment, None, start);
-        state.forget_old_videos(start + Duration::from_secs(KEEP_SECONDS - 1));
-        assert_eq!(state.kept.len(), 1);
-        state.forget_old_videos(start + Duration::from_secs(KEEP_SECONDS) + SWEEP_INTERVAL);
-        assert!(state.kept.is_empty());
+        state.forget_old_videos(start + Duration::from_secs(KEPT_SECONDS - 1));
+        assert_eq!(state.kept_comments.len(), 1);
+        state.forget_old_videos(start + Duration::from_secs(KEPT_SECONDS) + SWEEP_INTERVAL);
+        assert!(state.kept_comments.is_empty());
     }
 }

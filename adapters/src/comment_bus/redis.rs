@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEEP_SECONDS, Subscription,
-    trace_of,
+    ChannelHead, CommentBus, DELIVERY_QUEUE_LENGTH, Delivery, KEPT_BYTES_PER_VIDEO, KEPT_COMMENTS_PER_VIDEO,
+    KEPT_SECONDS, Subscription, trace_of,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -67,13 +67,17 @@ impl RedisBus {
         for video in order {
             pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
             pipeline.arg(self.link.keys().comment_stream(video)).arg(self.link.keys().video_channel(video));
-            pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS).arg(self.link.publish());
-            pipeline.arg(KEEP_BYTES);
+            pipeline
+                .arg(numbering.as_str())
+                .arg(KEPT_COMMENTS_PER_VIDEO)
+                .arg(KEPT_SECONDS)
+                .arg(self.link.publish());
+            pipeline.arg(KEPT_BYTES_PER_VIDEO);
             for comment in &videos[video] {
                 let trace = trace_of(traces, comment);
                 let wire = PublishedComment { format: WIRE_FORMAT, numbering, trace, comment: *comment };
                 pipeline.arg(comment.seq).arg(wire.encode());
-                pipeline.arg(comment.entry.removes().unwrap_or(0));
+                pipeline.arg(comment.entry.removed_seq().unwrap_or(0));
             }
             pipeline.ignore();
         }
@@ -87,7 +91,7 @@ struct PublishedComment<N, C> {
     format: u32,
     numbering: N,
     /// The span that published it. Releases before there were traces pass it over.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::one")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::read_one")]
     trace: Option<TraceContext>,
     #[serde(flatten)]
     comment: C,
@@ -116,11 +120,11 @@ fn delivery(payload: &[u8]) -> Option<Delivery> {
 /// An entry of a stream as Redis answers it: its id, and its fields and values in turn.
 type StreamEntry = (String, Vec<Vec<u8>>);
 
-fn head((id, fields): &StreamEntry) -> Result<Head, StoreError> {
+fn head((id, fields): &StreamEntry) -> Result<ChannelHead, StoreError> {
     let foreign = || StoreError::unusable(PART, format!("a stream of comments holds a foreign entry {id}"));
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
     let numbering = fields.get(1).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(foreign)?;
-    Ok(Head { numbering: CommentEpoch::parse(numbering).map_err(|_| foreign())?, seq })
+    Ok(ChannelHead { comment_epoch: CommentEpoch::parse(numbering).map_err(|_| foreign())?, seq })
 }
 
 /// The comments of these entries if they are those after `after` of `numbering`, with no hole.
@@ -135,7 +139,9 @@ fn comments_without_gap(
         // What another release wrote in another way is as good as not kept.
         let comment = entry.1.get(3).and_then(|payload| decode_comment(payload));
         match comment {
-            Some((_, comment)) if head.seq == seq && head.numbering == *numbering => comments.push(comment),
+            Some((_, comment)) if head.seq == seq && head.comment_epoch == *numbering => {
+                comments.push(comment)
+            }
             _ => return Ok(None),
         }
     }
@@ -156,13 +162,15 @@ impl CommentBus for RedisBus {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE, Delivery::Reset);
+    async fn new_subscription(
+        &self,
+    ) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE_LENGTH, Delivery::Reset);
         let listener = self.link.listen(outlet, delivery);
         Ok((Box::new(RedisSubscription { link: Arc::clone(&self.link), listener }), receiver))
     }
 
-    async fn recent(
+    async fn recent_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
@@ -178,14 +186,14 @@ impl CommentBus for RedisBus {
             self.link.pipeline(&pipeline).await?;
         if entries.is_empty() {
             let head = newest.first().map(head).transpose()?;
-            let up_to_date = head.is_some_and(|head| head.numbering == *numbering && head.seq == after);
+            let up_to_date = head.is_some_and(|head| head.comment_epoch == *numbering && head.seq == after);
             return Ok(up_to_date.then(Vec::new));
         }
         entries.truncate(limit);
         comments_without_gap(&entries, numbering, after)
     }
 
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
+    async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError> {
         let mut heads = Vec::with_capacity(videos.len());
         for chunk in videos.chunks(HEADS_A_REQUEST) {
             let mut pipeline = Pipeline::new();
@@ -264,7 +272,7 @@ mod tests {
     #[test]
     fn a_published_trace_is_delivered_and_a_malformed_one_is_ignored() {
         let (numbering, comment) = (&comment_epoch(), &comment(7));
-        let trace = TraceContext { trace: [7; 16], span: [9; 8], sampled: true };
+        let trace = TraceContext { trace_id: [7; 16], span_id: [9; 8], sampled: true };
         let payload =
             PublishedComment { format: WIRE_FORMAT, numbering, trace: Some(trace), comment }.encode();
         assert_eq!(
@@ -307,10 +315,10 @@ mod tests {
     fn streams_and_channels_have_fixtures() {
         type DecodedComment = (CommentEpoch, Comment);
         for (name, comment) in [
-            ("redis-comment", crate::fixtures::comment()),
-            ("redis-deletion", crate::fixtures::deletion()),
-            ("redis-pin", crate::fixtures::pin()),
-            ("redis-shadowed", crate::fixtures::shadowed()),
+            ("redis-comment", crate::fixtures::fixture_comment()),
+            ("redis-deletion", crate::fixtures::fixture_deletion()),
+            ("redis-pin", crate::fixtures::fixture_pin()),
+            ("redis-shadowed", crate::fixtures::fixture_shadowed()),
         ] {
             let write = |(numbering, comment): &DecodedComment| {
                 crate::fixtures::json(
@@ -319,7 +327,7 @@ mod tests {
             };
             let read =
                 |value: &serde_json::Value| decode_comment(value.to_string().as_bytes()).ok_or("is not read");
-            crate::fixtures::check(name, &(comment_epoch(), comment), write, read);
+            crate::fixtures::check_json_fixture(name, &(comment_epoch(), comment), write, read);
         }
     }
 }

@@ -17,14 +17,14 @@ use redb::{Database, DatabaseError};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
-use self::committer::{Committer, Entry, Request};
-use self::consumer::Member;
-use self::group::Group;
-use self::reading::{Letters, Reader};
-use self::traces::Traces;
+use self::committer::{AppendCommitter, AppendRequest, AppendedEntry};
+use self::consumer::EmbeddedConsumer;
+use self::group::ConsumerGroup;
+use self::reading::{EmbeddedLetterReader, EmbeddedReader};
+use self::traces::RecordTraces;
 use super::{
-    AppendError, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer, LogReader, PARTITIONS,
-    ReadRange, RecordPosition, Retention,
+    AppendError, CREATED_PARTITIONS, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer,
+    LogReader, ReadRange, RecordPosition, RecordRetention,
 };
 use crate::StoreError;
 use crate::clock::Clock;
@@ -39,7 +39,7 @@ mod records;
 mod traces;
 
 /// The file's name in the data directory.
-pub const FILE: &str = "log.redb";
+pub const LOG_FILE_NAME: &str = "log.redb";
 /// The largest record taken, key and value together, in bytes: as Kafka's default.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// Appends waiting to be written. A commit takes milliseconds and all that wait go into one: a queue this long means
@@ -62,11 +62,11 @@ const PART_NAME: &str = "event log";
 pub struct EmbeddedLog {
     shared: Arc<SharedLog>,
     /// `None` only while dropping.
-    queue: Option<SyncSender<Request>>,
+    queue: Option<SyncSender<AppendRequest>>,
     committer: Option<JoinHandle<()>>,
     budget: Arc<Semaphore>,
     /// The partition of the next record without a key.
-    turn: AtomicU32,
+    next_keyless_partition: AtomicU32,
     /// Topics for other systems, which only tests have.
     exports: Option<Arc<dyn ExportTopics>>,
 }
@@ -74,16 +74,16 @@ pub struct EmbeddedLog {
 /// What the committer, the consumers and the log itself share.
 struct SharedLog {
     file: RedbFile,
-    group: Group,
+    group: ConsumerGroup,
     signal: watch::Sender<ConsumerSignal>,
-    traces: Traces,
+    traces: RecordTraces,
 }
 
 /// What consumers wait for.
 #[derive(Debug, Clone, Copy, Default)]
 struct ConsumerSignal {
     /// The offset after the last durable record of each partition.
-    ends: [u64; PARTITIONS as usize],
+    durable_ends: [u64; CREATED_PARTITIONS as usize],
     /// Grows whenever partitions change hands.
     handovers: u64,
 }
@@ -100,28 +100,28 @@ impl EmbeddedLog {
     /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
     /// which.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::start_committer(RedbFile::open(records::PURPOSE, dir, FILE)?, clock)
+        Self::start_committer(RedbFile::open(records::LOG_PURPOSE, dir, LOG_FILE_NAME)?, clock)
     }
 
     /// Opens a log on whatever `open` gives, which is asked again after every failure; `name` stands for it in errors.
     /// For tests that put something in the place of the disk.
-    pub fn open_with(
+    pub fn open_on_medium(
         name: &str,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
         clock: Clock,
     ) -> Result<Self, StoreError> {
         let open: Opener = Box::new(move |_| Ok(open()?));
-        Self::start_committer(RedbFile::open_with(records::PURPOSE, name.to_owned(), open)?, clock)
+        Self::start_committer(RedbFile::open_with(records::LOG_PURPOSE, name.to_owned(), open)?, clock)
     }
 
     fn start_committer(file: RedbFile, clock: Clock) -> Result<Self, StoreError> {
         let shared = Arc::new(SharedLog {
             file,
-            group: Group::default(),
+            group: ConsumerGroup::default(),
             signal: watch::Sender::default(),
-            traces: Traces::default(),
+            traces: RecordTraces::default(),
         });
-        let mut committer = Committer::new(Arc::clone(&shared), clock)?;
+        let mut committer = AppendCommitter::new(Arc::clone(&shared), clock)?;
         let (queue, waiting) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("log-committer".to_owned())
@@ -131,7 +131,7 @@ impl EmbeddedLog {
             })?;
         let budget = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
         let (queue, committer, turn) = (Some(queue), Some(thread), AtomicU32::new(0));
-        Ok(Self { shared, queue, committer, budget, turn, exports: None })
+        Ok(Self { shared, queue, committer, budget, next_keyless_partition: turn, exports: None })
     }
 
     /// The same log with topics for other systems beside it. For tests of whoever exports.
@@ -143,23 +143,25 @@ impl EmbeddedLog {
 
     fn partition_for(&self, key: &[u8]) -> u32 {
         if key.is_empty() {
-            return self.turn.fetch_add(1, Ordering::Relaxed) % PARTITIONS;
+            return self.next_keyless_partition.fetch_add(1, Ordering::Relaxed) % CREATED_PARTITIONS;
         }
         records::partition_of(key)
     }
 
-    async fn enqueue_append(&self, entry: Entry) -> Result<RecordPosition, StoreError> {
+    async fn enqueue_append(&self, entry: AppendedEntry) -> Result<RecordPosition, StoreError> {
         let unavailable = |reason: &str| StoreError::unavailable(PART_NAME, reason);
-        let cost = (entry.bytes() + REQUEST_OVERHEAD_BYTES) as u32;
+        let cost = (entry.size_bytes() + REQUEST_OVERHEAD_BYTES) as u32;
         let permit = Arc::clone(&self.budget)
             .try_acquire_many_owned(cost)
             .map_err(|_| unavailable("too many bytes wait to be written"))?;
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(|| unavailable("is being closed"))?;
-        queue.try_send(Request { entry, answer, _permit: permit }).map_err(|error| match error {
-            TrySendError::Full(_) => unavailable("too many appends wait to be written"),
-            TrySendError::Disconnected(_) => unavailable("its committer is gone"),
-        })?;
+        queue.try_send(AppendRequest { entry, answer_sender: answer, _waiting_bytes: permit }).map_err(
+            |error| match error {
+                TrySendError::Full(_) => unavailable("too many appends wait to be written"),
+                TrySendError::Disconnected(_) => unavailable("its committer is gone"),
+            },
+        )?;
         match timeout(APPEND_DEADLINE, answered).await {
             Ok(answer) => answer.map_err(|_| unavailable("its committer is gone"))?,
             Err(_) => Err(unavailable("the disk takes too long to write")),
@@ -189,7 +191,7 @@ impl Drop for EmbeddedLog {
 #[async_trait]
 impl EventLog for EmbeddedLog {
     async fn open(&self) -> Result<(), StoreError> {
-        self.health()
+        self.write_health()
     }
 
     /// A record without a key (an empty one) goes to the next partition in turn.
@@ -205,51 +207,55 @@ impl EventLog for EmbeddedLog {
         }
         let partition = self.partition_for(key);
         let key = (!key.is_empty()).then(|| Bytes::copy_from_slice(key));
-        Ok(self.enqueue_append(Entry::Record { partition, key, value: value.into(), trace }).await?)
+        Ok(self.enqueue_append(AppendedEntry::Record { partition, key, value: value.into(), trace }).await?)
     }
 
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let (letter, cut) = records::truncated(letter);
-        self.enqueue_append(Entry::Letter(letter, cut)).await?;
+        let (letter, cut) = records::truncate_letter(letter);
+        self.enqueue_append(AppendedEntry::Letter(letter, cut)).await?;
         Ok(())
     }
 
-    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
-        Ok(Box::new(Member::join(Arc::clone(&self.shared))))
+    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        Ok(Box::new(EmbeddedConsumer::join(Arc::clone(&self.shared))))
     }
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
-        Ok(self.shared.signal.borrow().ends.to_vec())
+        Ok(self.shared.signal.borrow().durable_ends.to_vec())
     }
 
     /// Nothing is ever removed.
-    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![0; PARTITIONS as usize])
+    async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        Ok(vec![0; CREATED_PARTITIONS as usize])
     }
 
-    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
-        Ok(Box::new(Reader::open(Arc::clone(&self.shared), stretches).await?))
+    async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
+        Ok(Box::new(EmbeddedReader::open(Arc::clone(&self.shared), stretches).await?))
     }
 
-    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
-        Ok(Box::new(Letters::open(Arc::clone(&self.shared), only).await?))
+    async fn read_dead_letters(
+        &self,
+        only: Option<RecordPosition>,
+    ) -> Result<Box<dyn LetterReader>, StoreError> {
+        Ok(Box::new(EmbeddedLetterReader::open(Arc::clone(&self.shared), only).await?))
     }
 
-    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
-        let mut letters = self.dead_letters(None).await?;
+    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        let mut letters = self.read_dead_letters(None).await?;
         let mut removed = 0;
         loop {
-            let page = letters.next(LETTERS_REMOVED_AT_ONCE).await?;
+            let page = letters.next_letters(LETTERS_REMOVED_AT_ONCE).await?;
             if page.is_empty() {
                 return Ok(removed);
             }
-            let meant = page.iter().filter(|letter| is_meant(letter)).map(|letter| letter.place.offset);
+            let meant =
+                page.iter().filter(|letter| is_meant(letter)).map(|letter| letter.letter_position.offset);
             let meant: Vec<u64> = meant.collect();
             if !meant.is_empty() {
                 removed += meant.len() as u64;
                 let shared = Arc::clone(&self.shared);
                 run_blocking(move || {
-                    shared.file.with(|database, _| records::remove_letters(database, &meant))
+                    shared.file.with_database(|database, _| records::remove_letters(database, &meant))
                 })
                 .await?;
             }
@@ -257,15 +263,15 @@ impl EventLog for EmbeddedLog {
     }
 
     /// Nothing is ever removed.
-    async fn retention(&self) -> Result<Retention, StoreError> {
-        Ok(Retention::ForGood)
+    async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
+        Ok(RecordRetention::ForGood)
     }
 
     fn export_topics(&self) -> Option<&dyn ExportTopics> {
         self.exports.as_deref()
     }
 
-    fn health(&self) -> Result<(), StoreError> {
-        self.shared.file.health()
+    fn write_health(&self) -> Result<(), StoreError> {
+        self.shared.file.file_health()
     }
 }

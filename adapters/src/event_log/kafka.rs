@@ -31,7 +31,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::{
     AppendError, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer, LogReader, ReadRange,
-    RecordPosition, Retention,
+    RecordPosition, RecordRetention,
 };
 use crate::StoreError;
 use crate::export_topics::ExportTopics;
@@ -98,47 +98,60 @@ impl EventLog for KafkaLog {
         self.producer.append_dead_letter(letter).await
     }
 
-    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
         Ok(Box::new(KafkaConsumer::join(&self.config)?))
     }
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         let held = self.producer.held(&self.config.topic).await?;
-        Ok(held.into_iter().map(|held| held.high).collect())
+        Ok(held.into_iter().map(|held| held.end_offset).collect())
     }
 
-    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
+    async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
         let held = self.producer.held(&self.config.topic).await?;
-        Ok(held.into_iter().map(|held| held.low).collect())
+        Ok(held.into_iter().map(|held| held.first_offset).collect())
     }
 
-    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
+    async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         let topic = &self.config.topic;
         let held = self.producer.held(topic).await?;
         Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, topic, stretches, &held)?)))
     }
 
-    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
-        let topic = self.config.dead_letters();
+    async fn read_dead_letters(
+        &self,
+        only: Option<RecordPosition>,
+    ) -> Result<Box<dyn LetterReader>, StoreError> {
+        let topic = self.config.dead_letter_topic();
         let held = self.producer.held(&topic).await?;
         let stretches: Vec<ReadRange> = (0..)
             .zip(&held)
             .filter_map(|(partition, held)| match only {
-                None => Some(ReadRange { partition, from: held.low, to: held.high, after: None }),
-                Some(RecordPosition { offset, .. }) => (held.low..held.high)
-                    .contains(&offset)
-                    .then_some(ReadRange { partition, from: offset, to: offset + 1, after: None }),
+                None => Some(ReadRange {
+                    partition,
+                    first: held.first_offset,
+                    end: held.end_offset,
+                    previous_record: None,
+                }),
+                Some(RecordPosition { offset, .. }) => {
+                    (held.first_offset..held.end_offset).contains(&offset).then_some(ReadRange {
+                        partition,
+                        first: offset,
+                        end: offset + 1,
+                        previous_record: None,
+                    })
+                }
             })
             .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
             .collect();
         Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, &topic, &stretches, &held)?)))
     }
 
-    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
         removal::remove_letters(self, is_meant).await
     }
 
-    async fn retention(&self) -> Result<Retention, StoreError> {
+    async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
         removal::retention(&self.config).await
     }
 
@@ -146,7 +159,7 @@ impl EventLog for KafkaLog {
         Some(self)
     }
 
-    fn health(&self) -> Result<(), StoreError> {
+    fn write_health(&self) -> Result<(), StoreError> {
         self.producer.health()
     }
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use liverank_core::ranking::{Ranked, Ranking, begin_around};
+use liverank_core::ranking::{RankedVideo, Ranking, first_index_around};
 use liverank_core::{Metadata, VideoId, canary};
 use tokio::sync::mpsc;
 
 use super::{
-    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, Described, PageStart, Place, Places, Projected,
-    Projection, ProjectionCheckpoint, RankingStore, Snapshot,
+    BatchProjection, BoardChange, BoardEntry, BoardPage, BoardPlace, BoardsSnapshot, BuiltInBoard,
+    CHANGE_QUEUE_LENGTH, Described, PageStart, PlacesOfVideo, ProjectionCheckpoint, ProjectionOutcome,
+    RankingStore,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -32,8 +33,8 @@ struct Boards {
     lists: Lists,
     /// The next generation while it is gathered. One at most, and nothing in it is ever older than its generation: what a
     /// repair that nobody ended leaves here is of use to the next one.
-    next: Option<(u64, Lists)>,
-    subscribers: Vec<Arc<LossyChannel<Change>>>,
+    unfinished_repair: Option<(u64, Lists)>,
+    subscribers: Vec<Arc<LossyChannel<BoardChange>>>,
     /// By generation, those before the one in force left out.
     half_lives: BTreeMap<u64, u64>,
     /// Of each video with the generation and revision that it is of.
@@ -53,10 +54,10 @@ struct Lists {
 }
 
 impl Lists {
-    const fn board(&self, board: Board) -> &Ranking {
+    const fn board(&self, board: BuiltInBoard) -> &Ranking {
         match board {
-            Board::Global => &self.global,
-            Board::Trending => &self.trending,
+            BuiltInBoard::Global => &self.global,
+            BuiltInBoard::Trending => &self.trending,
         }
     }
 
@@ -76,14 +77,14 @@ impl Lists {
             self.global.remove(&entry.video_id);
             self.trending.remove(&entry.video_id);
             let was_there = self.entries.remove(&entry.video_id).is_some();
-            return (was_there || is_news && canary::is(&entry.video_id)).then(|| entry.clone());
+            return (was_there || is_news && canary::is_canary(&entry.video_id)).then(|| entry.clone());
         }
         let mut now = entry.clone();
         now.trending = now.trending.filter(|trending| trending.is_finite());
-        let line = |score| Ranked { video_id: now.video_id.clone(), score, user_id: now.owner.clone() };
-        let mut changed = self.global.set(&line(now.score));
+        let line = |score| RankedVideo { video_id: now.video_id.clone(), score, user_id: now.owner.clone() };
+        let mut changed = self.global.set_score(&line(now.score));
         changed |= match now.trending {
-            Some(trending) => self.trending.set(&line(trending)),
+            Some(trending) => self.trending.set_score(&line(trending)),
             None => self.trending.remove(&now.video_id),
         };
         self.entries.insert(now.video_id.clone(), now.clone());
@@ -98,12 +99,13 @@ impl Boards {
         self.version += 1;
         self.offsets.clear();
         self.lists = lists;
-        self.next = None;
+        self.unfinished_repair = None;
     }
 
     /// Whether a repair towards `generation` comes too late.
     fn superseded(&self, generation: u64) -> bool {
-        self.generation > Some(generation) || self.next.as_ref().is_some_and(|(next, _)| *next > generation)
+        self.generation > Some(generation)
+            || self.unfinished_repair.as_ref().is_some_and(|(next, _)| *next > generation)
     }
 
     /// Puts a video's metadata where no later one is known. Returns whether it is another one than before.
@@ -125,10 +127,10 @@ impl Boards {
     }
 
     /// Tells subscribers of a change, or of a loss.
-    fn notify_subscribers(&mut self, change: Option<&Change>) {
+    fn notify_subscribers(&mut self, change: Option<&BoardChange>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
-            subscriber.offer(change.unwrap_or(&Change::Reset).clone());
+            subscriber.offer(change.unwrap_or(&BoardChange::Reset).clone());
         }
     }
 }
@@ -146,24 +148,26 @@ impl EmbeddedRanking {
 
 #[async_trait]
 impl RankingStore for EmbeddedRanking {
-    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
+    async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError> {
         let mut boards = self.boards();
         match boards.generation {
-            None => return Ok(Projected::Behind),
-            Some(generation) if generation < projection.generation => return Ok(Projected::Behind),
-            Some(generation) if generation > projection.generation => return Ok(Projected::Superseded),
+            None => return Ok(ProjectionOutcome::Behind),
+            Some(generation) if generation < projection.generation => return Ok(ProjectionOutcome::Behind),
+            Some(generation) if generation > projection.generation => {
+                return Ok(ProjectionOutcome::Superseded);
+            }
             Some(_) => {}
         }
         let stands = |partition| boards.offsets.get(&partition).copied().unwrap_or(0);
-        if projection.spans.iter().any(|span| stands(span.partition) < span.from) {
-            return Ok(Projected::Behind);
+        if projection.offset_ranges.iter().any(|span| stands(span.partition) < span.first) {
+            return Ok(ProjectionOutcome::Behind);
         }
-        let replay = projection.spans.iter().all(|span| stands(span.partition) >= span.next);
-        if replay && !projection.spans.is_empty() {
-            return Ok(Projected::Applied);
+        let replay = projection.offset_ranges.iter().all(|span| stands(span.partition) >= span.next);
+        if replay && !projection.offset_ranges.is_empty() {
+            return Ok(ProjectionOutcome::Applied);
         }
         let changed = boards.lists.put(&projection.entries);
-        for span in &projection.spans {
+        for span in &projection.offset_ranges {
             let offset = boards.offsets.entry(span.partition).or_default();
             *offset = span.next.max(*offset);
         }
@@ -171,22 +175,26 @@ impl RankingStore for EmbeddedRanking {
             boards.version += 1;
             let traces = projection.traces.clone();
             let (version, described) = (boards.version, Vec::new());
-            let change = Change::Changed { version, entries: changed, described, traces };
+            let change = BoardChange::Changed { version, entries: changed, described, traces };
             boards.notify_subscribers(Some(&change));
         }
-        Ok(Projected::Applied)
+        Ok(ProjectionOutcome::Applied)
     }
 
-    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, StoreError> {
         let boards = self.boards();
         let offsets = boards.offsets.iter().map(|(partition, offset)| (*partition, *offset)).collect();
         Ok(ProjectionCheckpoint { generation: boards.generation, offsets })
     }
 
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
+    async fn write_snapshot(
+        &self,
+        generation: u64,
+        entries: &[BoardEntry],
+    ) -> Result<ProjectionOutcome, StoreError> {
         let mut boards = self.boards();
         if boards.superseded(generation) {
-            return Ok(Projected::Superseded);
+            return Ok(ProjectionOutcome::Superseded);
         }
         if boards.generation.is_none() {
             boards.begin_generation(generation, Lists::default());
@@ -197,20 +205,24 @@ impl RankingStore for EmbeddedRanking {
                 boards.version += 1;
             }
         } else {
-            let begun = boards.next.take().filter(|(next, _)| *next == generation);
-            let (_, lists) = boards.next.insert(begun.unwrap_or((generation, Lists::default())));
+            let begun = boards.unfinished_repair.take().filter(|(next, _)| *next == generation);
+            let (_, lists) = boards.unfinished_repair.insert(begun.unwrap_or((generation, Lists::default())));
             lists.put(entries);
         }
-        Ok(Projected::Applied)
+        Ok(ProjectionOutcome::Applied)
     }
 
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError> {
+    async fn commit_snapshot(
+        &self,
+        generation: u64,
+        offsets: &[(u32, u64)],
+    ) -> Result<ProjectionOutcome, StoreError> {
         let mut boards = self.boards();
         if boards.superseded(generation) {
-            return Ok(Projected::Superseded);
+            return Ok(ProjectionOutcome::Superseded);
         }
         if boards.generation != Some(generation) {
-            let begun = boards.next.take().filter(|(next, _)| *next == generation);
+            let begun = boards.unfinished_repair.take().filter(|(next, _)| *next == generation);
             boards.begin_generation(generation, begun.map(|(_, lists)| lists).unwrap_or_default());
         }
         for (partition, next) in offsets {
@@ -218,7 +230,7 @@ impl RankingStore for EmbeddedRanking {
             *offset = (*next).max(*offset);
         }
         boards.notify_subscribers(None);
-        Ok(Projected::Applied)
+        Ok(ProjectionOutcome::Applied)
     }
 
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
@@ -231,14 +243,14 @@ impl RankingStore for EmbeddedRanking {
         Ok(())
     }
 
-    async fn half_life(&self) -> Result<Option<u64>, StoreError> {
+    async fn noted_half_life(&self) -> Result<Option<u64>, StoreError> {
         let boards = self.boards();
         Ok(boards.generation.and_then(|generation| boards.half_lives.get(&generation).copied()))
     }
 
-    async fn page(
+    async fn board_page(
         &self,
-        board: Board,
+        board: BuiltInBoard,
         start: &PageStart,
         limit: usize,
     ) -> Result<Option<BoardPage>, StoreError> {
@@ -247,34 +259,37 @@ impl RankingStore for EmbeddedRanking {
         let skip = match start {
             PageStart::Best => 0,
             PageStart::After(cursor) => ranking.position_after(cursor.score, &cursor.video_id),
-            PageStart::Around(video) => match ranking.position(video) {
-                Some(position) => begin_around(position, ranking.len(), limit),
+            PageStart::Around(video) => match ranking.position_of(video) {
+                Some(position) => first_index_around(position, ranking.len(), limit),
                 None => return Ok(None),
             },
         };
-        let lines = ranking.stretch(skip, limit);
+        let lines = ranking.page(skip, limit);
         Ok(Some(BoardPage { lines, first_rank: skip as u64 + 1, total: ranking.len() as u64 }))
     }
 
-    async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
+    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError> {
         let boards = self.boards();
         let place = |board| {
             let ranking = boards.lists.board(board);
-            let rank = ranking.position(video).map(|position| position as u64 + 1);
-            Place { rank, total: ranking.len() as u64 }
+            let rank = ranking.position_of(video).map(|position| position as u64 + 1);
+            BoardPlace { rank, total: ranking.len() as u64 }
         };
-        Ok(Places { global: place(Board::Global), trending: place(Board::Trending) })
+        Ok(PlacesOfVideo { global: place(BuiltInBoard::Global), trending: place(BuiltInBoard::Trending) })
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+    async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError> {
         let boards = self.boards();
-        Ok(Snapshot { version: boards.version, entries: boards.lists.entries.values().cloned().collect() })
+        Ok(BoardsSnapshot {
+            version: boards.version,
+            entries: boards.lists.entries.values().cloned().collect(),
+        })
     }
 
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError> {
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE_LENGTH, BoardChange::Reset);
         let mut boards = self.boards();
-        outlet.offer(Change::Reset);
+        outlet.offer(BoardChange::Reset);
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());
         boards.subscribers.push(outlet);
         Ok(receiver)
@@ -287,7 +302,7 @@ impl RankingStore for EmbeddedRanking {
         if !described.is_empty() && boards.generation.is_some() {
             boards.version += 1;
             let (version, entries, traces) = (boards.version, Vec::new(), Vec::new());
-            boards.notify_subscribers(Some(&Change::Changed { version, entries, described, traces }));
+            boards.notify_subscribers(Some(&BoardChange::Changed { version, entries, described, traces }));
         }
         Ok(())
     }
@@ -309,13 +324,13 @@ impl RankingStore for EmbeddedRanking {
         Ok(self.boards().is_described)
     }
 
-    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+    fn declared_board(&self, key: &str) -> Arc<dyn RankingStore> {
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, store) = declared.entry(key.to_owned()).or_insert_with(|| (Instant::now(), Arc::default()));
         Arc::clone(store) as Arc<dyn RankingStore>
     }
 
-    async fn keep_declared(
+    async fn keep_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,

@@ -27,14 +27,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use liverank_core::ranking::{Ranked, Score};
+use liverank_core::ranking::{RankedVideo, Score};
 use liverank_core::{Metadata, VideoId};
 use redis::{Script, ScriptInvocation, cmd};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, Described, PageStart, Place, Places, Projected,
-    Projection, ProjectionCheckpoint, RankingStore, Snapshot,
+    BatchProjection, BoardChange, BoardEntry, BoardPage, BoardPlace, BoardsSnapshot, BuiltInBoard,
+    CHANGE_QUEUE_LENGTH, Described, PageStart, PlacesOfVideo, ProjectionCheckpoint, ProjectionOutcome,
+    RankingStore,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -125,11 +126,11 @@ impl Outcome {
         }
     }
 
-    fn projected(self) -> Result<Projected, StoreError> {
+    fn projected(self) -> Result<ProjectionOutcome, StoreError> {
         match self {
-            Self::Applied => Ok(Projected::Applied),
-            Self::Behind => Ok(Projected::Behind),
-            Self::Superseded => Ok(Projected::Superseded),
+            Self::Applied => Ok(ProjectionOutcome::Applied),
+            Self::Behind => Ok(ProjectionOutcome::Behind),
+            Self::Superseded => Ok(ProjectionOutcome::Superseded),
             Self::Lost => {
                 Err(StoreError::unavailable(PART, "it lost a part of what was being written: begin again"))
             }
@@ -226,14 +227,14 @@ impl RedisRanking {
     /// Up to `step` videos, at most [`STEP`], of a page of `limit`.
     async fn page_step(
         &self,
-        board: Board,
+        board: BuiltInBoard,
         start: &PageStart,
         limit: usize,
         step: usize,
     ) -> Result<Option<BoardPage>, StoreError> {
         let name = match board {
-            Board::Global => "global_ranking",
-            Board::Trending => "trending",
+            BuiltInBoard::Global => "global_ranking",
+            BuiltInBoard::Trending => "trending",
         };
         let mut call = PAGE.key(self.key(name));
         call.key(self.key("ranking:owners")).arg(step);
@@ -249,14 +250,14 @@ impl RedisRanking {
         let [skipped, total, lines @ ..] = answer.as_slice() else { return Ok(None) };
         let line = |[video, score, owner]: &[String; 3]| {
             let (user_id, score) = (owner_of(video, owner)?, number(score)?);
-            Ok(Ranked { video_id: video_id(video)?, score, user_id })
+            Ok(RankedVideo { video_id: video_id(video)?, score, user_id })
         };
         let lines = lines.as_chunks::<3>().0.iter().map(line).collect::<Result<_, StoreError>>()?;
         Ok(Some(BoardPage { lines, first_rank: whole(skipped)? + 1, total: whole(total)? }))
     }
 
     /// Everything, or `None` where the boards were emptied meanwhile.
-    async fn try_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+    async fn try_snapshot(&self) -> Result<Option<BoardsSnapshot>, StoreError> {
         let (generation, version, mut stretch) = self.stretch(None).await?;
         let mut entries: HashMap<VideoId, BoardEntry> = HashMap::new();
         loop {
@@ -265,7 +266,7 @@ impl RedisRanking {
             // Who falls while we read is in a later stretch again: the later reading holds.
             entries.extend(stretch.into_iter().map(|entry| (entry.video_id.clone(), entry)));
             let Some(last) = last else {
-                return Ok(Some(Snapshot { version, entries: entries.into_values().collect() }));
+                return Ok(Some(BoardsSnapshot { version, entries: entries.into_values().collect() }));
             };
             let next = self.stretch(Some(&last)).await?;
             if next.0 != generation || next.1 < version {
@@ -277,7 +278,7 @@ impl RedisRanking {
 }
 
 /// The traces as texts of JSON: digits and dashes need no escaping.
-fn traces(projection: &Projection) -> String {
+fn traces(projection: &BatchProjection) -> String {
     let texts: Vec<String> = projection.traces.iter().map(|trace| format!("\"{trace}\"")).collect();
     texts.join(",")
 }
@@ -300,15 +301,15 @@ fn write_entries(call: &mut ScriptInvocation<'_>, entries: &[BoardEntry]) {
 
 #[async_trait]
 impl RankingStore for RedisRanking {
-    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
+    async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError> {
         let steps = projection.entries.len().div_ceil(STEP).max(1);
         let token = rand::random();
         for step in 1..=steps {
             let mut call = self.call(&PROJECT, token);
             call.arg(self.channel()).arg(projection.generation).arg(step).arg(steps);
-            call.arg(traces(projection)).arg(projection.spans.len());
-            for span in &projection.spans {
-                call.arg(span.partition).arg(span.from).arg(span.next);
+            call.arg(traces(projection)).arg(projection.offset_ranges.len());
+            for span in &projection.offset_ranges {
+                call.arg(span.partition).arg(span.first).arg(span.next);
             }
             let from = (step - 1) * STEP;
             let to = projection.entries.len().min(step * STEP);
@@ -318,10 +319,10 @@ impl RankingStore for RedisRanking {
                 stopped => return stopped.projected(),
             }
         }
-        Ok(Projected::Applied)
+        Ok(ProjectionOutcome::Applied)
     }
 
-    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, StoreError> {
         let fields: HashMap<String, String> =
             self.link.query(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
         if let Some(format) = fields.get("format").filter(|format| **format != FORMAT.to_string()) {
@@ -340,7 +341,11 @@ impl RankingStore for RedisRanking {
         Ok(ProjectionCheckpoint { generation, offsets })
     }
 
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
+    async fn write_snapshot(
+        &self,
+        generation: u64,
+        entries: &[BoardEntry],
+    ) -> Result<ProjectionOutcome, StoreError> {
         let mut repair = self.repair.lock().await;
         if repair.generation != generation {
             *repair = Repair::new(generation);
@@ -361,12 +366,16 @@ impl RankingStore for RedisRanking {
             }
             rest = later;
             if rest.is_empty() {
-                return Ok(Projected::Applied);
+                return Ok(ProjectionOutcome::Applied);
             }
         }
     }
 
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError> {
+    async fn commit_snapshot(
+        &self,
+        generation: u64,
+        offsets: &[(u32, u64)],
+    ) -> Result<ProjectionOutcome, StoreError> {
         let mut repair = self.repair.lock().await;
         if repair.generation != generation {
             *repair = Repair::new(generation);
@@ -382,7 +391,7 @@ impl RankingStore for RedisRanking {
 
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
         let key = self.key("ranking:half-life");
-        let in_force = self.standing().await?.generation.unwrap_or(0);
+        let in_force = self.checkpoint().await?.generation.unwrap_or(0);
         if generation < in_force {
             return Ok(());
         }
@@ -395,16 +404,16 @@ impl RankingStore for RedisRanking {
         Ok(())
     }
 
-    async fn half_life(&self) -> Result<Option<u64>, StoreError> {
-        let Some(generation) = self.standing().await?.generation else { return Ok(None) };
+    async fn noted_half_life(&self) -> Result<Option<u64>, StoreError> {
+        let Some(generation) = self.checkpoint().await?.generation else { return Ok(None) };
         let noted: Option<String> =
             self.link.query(cmd("HGET").arg(self.key("ranking:half-life")).arg(generation)).await?;
         noted.map(|text| whole(&text)).transpose()
     }
 
-    async fn page(
+    async fn board_page(
         &self,
-        board: Board,
+        board: BuiltInBoard,
         start: &PageStart,
         limit: usize,
     ) -> Result<Option<BoardPage>, StoreError> {
@@ -423,24 +432,24 @@ impl RankingStore for RedisRanking {
         Ok(Some(page))
     }
 
-    async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
+    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError> {
         let mut call = PLACES.key(self.key("global_ranking"));
         call.key(self.key("trending")).arg(video.as_str());
         let answer: Vec<i64> = self.link.script(&call).await?;
         let [global, global_total, trending, trending_total] = answer[..] else {
             return Err(StoreError::unusable(PART, "a script answered less than it should"));
         };
-        let place = |above: i64, total: i64| Place {
+        let place = |above: i64, total: i64| BoardPlace {
             rank: u64::try_from(above).ok().map(|above| above + 1),
             total: total.max(0) as u64,
         };
-        Ok(Places { global: place(global, global_total), trending: place(trending, trending_total) })
+        Ok(PlacesOfVideo { global: place(global, global_total), trending: place(trending, trending_total) })
     }
 
     /// Reads in stretches, so as not to hold up Redis, from the best to the last, each from where the one before it ended, by
     /// score and id: what does not change meanwhile is read once, whatever moves above or below it. What changes is told to
     /// subscribers after the answered version. So an entry may be newer than the version, never older.
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+    async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError> {
         for _ in 0..SNAPSHOT_ATTEMPTS {
             if let Some(snapshot) = self.try_snapshot().await? {
                 return Ok(snapshot);
@@ -449,8 +458,8 @@ impl RankingStore for RedisRanking {
         Err(StoreError::unavailable(PART, "the boards are being emptied again and again"))
     }
 
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError> {
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE_LENGTH, BoardChange::Reset);
         self.link.listen_to(self.channel(), outlet, decode);
         Ok(receiver)
     }
@@ -471,11 +480,11 @@ impl RankingStore for RedisRanking {
         self.are_all_described().await
     }
 
-    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+    fn declared_board(&self, key: &str) -> Arc<dyn RankingStore> {
         Arc::new(self.of_declared(key))
     }
 
-    async fn keep_declared(
+    async fn keep_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,

@@ -31,7 +31,7 @@ pub(super) struct Cluster {
     seeds: Vec<(Address, Arc<Node>)>,
     /// The nodes that hold slots, and the nodes that a redirection named since the slots were read last.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
-    slots: RwLock<Arc<Slots>>,
+    known_slots: RwLock<Arc<Slots>>,
     /// Held by the one who reads who holds what; when that was tried last.
     reading: tokio::sync::Mutex<Option<Instant>>,
     doubted: AtomicBool,
@@ -55,7 +55,7 @@ impl Cluster {
             dialer: dialer.ok_or_else(|| StoreError::unusable(PART, "no URL"))?,
             seeds,
             nodes: Mutex::new(HashMap::new()),
-            slots: RwLock::new(Arc::default()),
+            known_slots: RwLock::new(Arc::default()),
             reading: tokio::sync::Mutex::new(None),
             doubted: AtomicBool::new(false),
         })
@@ -63,7 +63,7 @@ impl Cluster {
 
     /// Who holds which slot, as far as we know.
     pub(super) fn slots(&self) -> Arc<Slots> {
-        Arc::clone(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known_slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes that slots may have moved: the next caller reads them again first.
@@ -71,7 +71,7 @@ impl Cluster {
         self.doubted.store(true, Ordering::Relaxed);
     }
 
-    /// As [`Self::slots`], after a look where there is reason to. An old answer is better than none: whoever follows it
+    /// As [`Self::known_slots`], after a look where there is reason to. An old answer is better than none: whoever follows it
     /// to the wrong node is told the right one.
     pub(super) async fn looked_up(&self) -> Result<Arc<Slots>, RedisError> {
         let slots = self.slots();
@@ -158,7 +158,7 @@ impl Cluster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|address, _| holding.contains(address));
-        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
+        *self.known_slots.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         drop(holding);
         read
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{RedisLink, RedisServers};
 use crate::StoreError;
-use crate::inspect::{Inspection, Remark};
+use crate::inspect::{Inspection, SettingRemark};
 
 /// The least version that has sharded Pub/Sub.
 const MIN_VERSION: u32 = 7;
@@ -14,16 +14,16 @@ impl RedisLink {
     ///
     /// # Errors
     /// It is away, or refuses who asks.
-    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+    pub async fn inspect_server(&self) -> Result<Inspection, StoreError> {
         if matches!(self.servers, RedisServers::Cluster(_)) {
             let found = "a cluster; the settings of its nodes are not looked at".to_owned();
             let mut exists = redis::cmd("EXISTS");
-            let _: u64 = self.query(exists.arg(self.keys.shared("doctor", "doctor"))).await?;
-            return Ok(Inspection { found, ..Inspection::default() });
+            let _: u64 = self.query(exists.arg(self.key_names.shared("doctor", "doctor"))).await?;
+            return Ok(Inspection { description: found, ..Inspection::default() });
         }
         let info: String = self.query(&redis::cmd("INFO")).await?;
         let (seconds, micros): (i64, i64) = self.query(&redis::cmd("TIME")).await?;
-        Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..parse_info(&info) })
+        Ok(Inspection { server_time: Some(seconds * 1000 + micros / 1000), ..parse_info(&info) })
     }
 }
 
@@ -34,18 +34,21 @@ fn parse_info(info: &str) -> Inspection {
     let bounded = known.get("maxmemory").is_some_and(|bytes| *bytes != "0");
     let mut remarks = Vec::new();
     if bounded && policy != "noeviction" {
-        remarks.push(Remark::new(
+        remarks.push(SettingRemark::new(
             format!("it drops keys when memory is short (maxmemory-policy {policy}): videos vanish from the boards"),
             "redis-cli config set maxmemory-policy noeviction",
         ));
     }
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < MIN_VERSION) {
-        remarks.push(Remark::new(format!("version {version} is older than {MIN_VERSION}"), "upgrade Redis"));
+        remarks.push(SettingRemark::new(
+            format!("version {version} is older than {MIN_VERSION}"),
+            "upgrade Redis",
+        ));
     }
     let used = known.get("used_memory_human").copied().unwrap_or("?");
     let found = format!("{used} of memory in use");
-    Inspection { version: Some(version.to_owned()), clock: None, found, remarks }
+    Inspection { version: Some(version.to_owned()), server_time: None, description: found, remarks }
 }
 
 #[cfg(test)]
@@ -63,7 +66,10 @@ mod tests {
         assert_eq!(info("allkeys-lru", "0", "7.2.4").remarks, [], "without a bound nothing is dropped");
         let wrong = info("allkeys-lru", "1000000", "6.0.16");
         assert_eq!(wrong.remarks.len(), 2);
-        assert_eq!(wrong.remarks[0].mend, "redis-cli config set maxmemory-policy noeviction");
-        assert_eq!((wrong.version.as_deref(), wrong.found.as_str()), (Some("6.0.16"), "2M of memory in use"));
+        assert_eq!(wrong.remarks[0].remedy, "redis-cli config set maxmemory-policy noeviction");
+        assert_eq!(
+            (wrong.version.as_deref(), wrong.description.as_str()),
+            (Some("6.0.16"), "2M of memory in use")
+        );
     }
 }

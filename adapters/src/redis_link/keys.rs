@@ -4,7 +4,7 @@
 //! decides: keys that change together share a tag, and each video's have its own.
 
 use liverank_core::VideoId;
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 
 /// The names of keys and channels, for one prefix.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl Keys {
             id.to_owned()
         } else if id.contains('}') {
             // A tag ends at its first closing brace: the id's own would split its keys over slots.
-            format!("{{{}}}:{id}", hex(id.as_bytes()))
+            format!("{{{}}}:{id}", to_hex(id.as_bytes()))
         } else {
             format!("{{{id}}}")
         }

@@ -37,7 +37,7 @@ type SubscriptionAnswer = oneshot::Sender<Result<(), StoreError>>;
 struct SubscriptionRequest {
     wish: SubscriptionOp,
     channel: String,
-    answer: SubscriptionAnswer,
+    answer_sender: SubscriptionAnswer,
 }
 
 /// Changes which channels are heard. Dropping it ends the subscription.
@@ -61,7 +61,10 @@ impl Listener {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let gone = || StoreError::unavailable(PART, "the subscription has ended");
-            self.requests.send(SubscriptionRequest { wish, channel, answer }).await.map_err(|_| gone())?;
+            self.requests
+                .send(SubscriptionRequest { wish, channel, answer_sender: answer })
+                .await
+                .map_err(|_| gone())?;
             answered.await.unwrap_or_else(|_| Err(gone()))
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
@@ -107,7 +110,13 @@ impl RedisLink {
     ) {
         match &self.servers {
             RedisServers::One(node) => {
-                let pump = SubscriptionTask { node: Arc::clone(node), outlet, decode, wanted, requests };
+                let pump = SubscriptionTask {
+                    node: Arc::clone(node),
+                    outlet,
+                    decode,
+                    wanted_channels: wanted,
+                    requests,
+                };
                 tokio::spawn(pump.run(stop));
             }
             RedisServers::Cluster(cluster) => {
@@ -122,7 +131,7 @@ struct SubscriptionTask<T> {
     node: Arc<Node>,
     outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
-    wanted: BTreeSet<String>,
+    wanted_channels: BTreeSet<String>,
     requests: mpsc::Receiver<SubscriptionRequest>,
 }
 
@@ -138,7 +147,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             };
             failures += 1;
             if failures == 1 {
-                tracing::warn!(%error, channels = self.wanted.len(), "subscription to redis lost");
+                tracing::warn!(%error, channels = self.wanted_channels.len(), "subscription to redis lost");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -164,7 +173,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             return error;
         }
         if std::mem::take(failures) > 0 {
-            tracing::info!(channels = self.wanted.len(), "subscription to redis stands again");
+            tracing::info!(channels = self.wanted_channels.len(), "subscription to redis stands again");
         }
         self.serve_requests(&mut live).await
     }
@@ -172,7 +181,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     /// Subscribes to all wanted channels, and only then reports the loss: a receiver that then reads the current state
     /// gets every later message.
     async fn resubscribe(&mut self, live: &mut Live) -> Result<(), RedisError> {
-        let wanted: Vec<&String> = self.wanted.iter().collect();
+        let wanted: Vec<&String> = self.wanted_channels.iter().collect();
         for chunk in wanted.chunks(CHANNELS_A_COMMAND) {
             live.connection.subscribe(chunk).await?;
         }
@@ -185,7 +194,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     async fn serve_requests(&mut self, live: &mut Live) -> RedisError {
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let ended = live.ended.clone();
+        let ended = live.has_ended.clone();
         loop {
             let result = tokio::select! {
                 () = ended.cancelled() => {
@@ -206,7 +215,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
             let wish = request.wish;
-            let mut same = vec![(request.channel, request.answer)];
+            let mut same = vec![(request.channel, request.answer_sender)];
             while same.len() < CHANNELS_A_COMMAND
                 && let Ok(request) = self.requests.try_recv()
             {
@@ -214,7 +223,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
                     next = Some(request);
                     break;
                 }
-                same.push((request.channel, request.answer));
+                same.push((request.channel, request.answer_sender));
             }
             self.send_requests(&wish, same, live).await?;
         }
@@ -238,7 +247,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             SubscriptionOp::Unsubscribe => {
                 let channels: BTreeSet<&String> = same.iter().map(|(channel, _)| channel).collect();
                 for channel in &channels {
-                    self.wanted.remove(*channel);
+                    self.wanted_channels.remove(*channel);
                 }
                 live.connection.unsubscribe(&channels.into_iter().collect::<Vec<_>>()).await
             }
@@ -246,7 +255,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         for (channel, answer) in same {
             let told = answer.send(result.clone().map_err(super::store_error));
             if matches!(wish, SubscriptionOp::Subscribe) && told.is_ok() && result.is_ok() {
-                self.wanted.insert(channel);
+                self.wanted_channels.insert(channel);
             }
         }
         result

@@ -102,7 +102,7 @@ impl Dialer {
             current: RwLock::new(None),
             connecting: tokio::sync::Mutex::new(0),
             last_failure: Mutex::new("no answer yet".to_owned()),
-            away: AtomicBool::new(false),
+            is_away: AtomicBool::new(false),
         })
     }
 }
@@ -116,7 +116,7 @@ fn unusable_error(error: RedisError) -> StoreError {
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
-    pub(super) ended: CancellationToken,
+    pub(super) has_ended: CancellationToken,
 }
 
 /// The reason why commands were not answered.
@@ -142,7 +142,7 @@ pub(super) struct Node {
     /// Held by the one who connects; counts attempts that failed in a row.
     connecting: tokio::sync::Mutex<u32>,
     last_failure: Mutex<String>,
-    away: AtomicBool,
+    is_away: AtomicBool,
 }
 
 impl Node {
@@ -168,13 +168,13 @@ impl Node {
     fn note_result<T>(&self, result: Result<T, RedisError>, live: &Live) -> Result<T, Failure> {
         match &result {
             Ok(_) => {
-                if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+                if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::Relaxed) {
                     tracing::info!(node = self.name, "redis answers again");
                 }
             }
             Err(error) => {
                 if error.is_unrecoverable_error() {
-                    live.ended.cancel();
+                    live.has_ended.cancel();
                 }
                 self.note_failure(error);
             }
@@ -183,7 +183,7 @@ impl Node {
     }
 
     fn note_failure(&self, error: &RedisError) {
-        if !self.away.swap(true, Ordering::Relaxed) {
+        if !self.is_away.swap(true, Ordering::Relaxed) {
             tracing::warn!(node = self.name, %error, "redis fails");
         }
     }
@@ -208,7 +208,7 @@ impl Node {
 
     fn live_connection(&self) -> Option<Live> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().filter(|live| !live.ended.is_cancelled()).cloned()
+        current.as_ref().filter(|live| !live.has_ended.is_cancelled()).cloned()
     }
 
     /// Tries until there is a connection, one caller at a time, with growing waits. Gives up where waiting is of no
@@ -265,7 +265,7 @@ impl Node {
             .set_pipeline_buffer_size(MAX_COMMANDS_WAITING)
             .set_push_sender(pushed);
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Live { connection, ended })
+        Ok(Live { connection, has_ended: ended })
     }
 }
 

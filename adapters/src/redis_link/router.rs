@@ -23,7 +23,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Router<'a> {
     cluster: &'a Cluster,
     /// Where the last command went: one without keys, sent alone, follows it.
-    last: Option<Address>,
+    last_address: Option<Address>,
 }
 
 /// A node, and whether the slot is only just moving to it.
@@ -54,7 +54,7 @@ type SentGroup = (RouteTarget, Vec<RoutedCommand>, Result<Vec<Value>, Failure>);
 
 impl<'a> Router<'a> {
     pub(super) fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, last: None }
+        Self { cluster, last_address: None }
     }
 
     async fn send_commands(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
@@ -79,7 +79,7 @@ impl<'a> Router<'a> {
                 };
                 groups.entry(target).or_default().push(errand);
             }
-            self.last = groups.keys().next().map(|target| target.address.clone());
+            self.last_address = groups.keys().next().map(|target| target.address.clone());
             let sent = join_all(
                 groups.into_iter().map(|(target, errands)| self.send_group(target, errands, commands)),
             );
@@ -127,7 +127,7 @@ impl<'a> Router<'a> {
 
     async fn send_anywhere(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
         let slots = self.cluster.looked_up().await?;
-        let address = self.last.clone().or_else(|| slots.nodes().into_iter().next().cloned());
+        let address = self.last_address.clone().or_else(|| slots.nodes().into_iter().next().cloned());
         let nobody = || RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node holds any slot"));
         let node = self.cluster.node(&address.ok_or_else(nobody)?)?;
         let mut pipeline = Pipeline::new();

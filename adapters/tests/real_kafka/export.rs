@@ -44,12 +44,12 @@ impl Exports {
             .create()
             .unwrap();
         let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..CREATED_PARTITIONS {
             list.add_partition_offset(&self.topic, partition as i32, Offset::Beginning).unwrap();
         }
         reader.assign(&list).unwrap();
         let (mut found, mut ended, deadline) = (Vec::new(), BTreeSet::new(), Instant::now() + TEST_TIMEOUT);
-        while ended.len() < PARTITIONS as usize {
+        while ended.len() < CREATED_PARTITIONS as usize {
             assert!(Instant::now() < deadline, "the topic has no end");
             match reader.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => {
@@ -145,7 +145,7 @@ async fn a_topic_is_created_for_a_week_and_a_compacted_one_is_refused() {
     let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
     assert_eq!((value("retention.ms"), value("cleanup.policy")), ("604800000".into(), "delete".into()));
     log.prepare(&exports.topic).await.unwrap();
-    for own in [exports.log.topic.clone(), exports.log.dead_letters()] {
+    for own in [exports.log.topic.clone(), exports.log.dead_letter_topic()] {
         assert!(log.prepare(&own).await.unwrap_err().to_string().contains("log's own"));
     }
     let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: fresh() };

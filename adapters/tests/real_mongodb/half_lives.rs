@@ -18,10 +18,10 @@ fn event(user: &str, kind: &str) -> serde_json::Value {
 
 /// Commits the next records of partition 0; the log took the last one at this time.
 async fn commit(archive: &MongoArchive, values: &[serde_json::Value], taken: i64) {
-    let from = archive.offsets(&[0]).await.unwrap()[0].next;
+    let from = archive.partition_positions(&[0]).await.unwrap()[0].next_offset;
     let mut batch = batch(0, from, values);
-    batch.spans[0].last = Some(RecordFingerprint { broker_time: taken, digest: 1 });
-    archive.commit(&batch).await.unwrap();
+    batch.offset_ranges[0].last_record = Some(RecordFingerprint { broker_time: taken, digest: 1 });
+    archive.commit_batch(&batch).await.unwrap();
 }
 
 async fn events_in_score(archive: &MongoArchive) -> u64 {
@@ -30,15 +30,18 @@ async fn events_in_score(archive: &MongoArchive) -> u64 {
 }
 
 async fn counted(archive: &MongoArchive) -> (CountedDecay, CountedKind) {
-    let meta = archive.meta().await.unwrap().unwrap();
+    let meta = archive.archive_meta().await.unwrap().unwrap();
     (*meta.decays.iter().next().unwrap(), meta.windows.iter().next().unwrap().clone())
 }
 
 async fn with_half_life_and_windows() -> (MongoConfig, MongoArchive) {
     let config = fresh_database();
     let archive = MongoArchive::new(config.clone()).await.unwrap();
-    archive.open(&Rules { unique: "like".parse().unwrap(), ..Rules::default() }).await.unwrap();
-    archive.take_up(&[0]).await.unwrap();
+    archive
+        .open(&CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() })
+        .await
+        .unwrap();
+    archive.claim_partitions(&[0]).await.unwrap();
     archive.count_windows(&[WindowKind::parse("day of UTC").unwrap()]).await.unwrap();
     archive.count_decays(&[hour()]).await.unwrap();
     (config, archive)
@@ -62,7 +65,7 @@ async fn what_a_release_without_half_lives_counted_in_between_is_noted() {
     let more = doc! { "$inc": { "views": 1_i64, "score": 1.0 } };
     change(&config, "videos", more).await;
     let again = MongoArchive::new(config.clone()).await.unwrap();
-    again.take_up(&[0]).await.unwrap();
+    again.claim_partitions(&[0]).await.unwrap();
     commit(&again, &[event("cem", "like"), event("ana", "unlike")], BEGIN + 9).await;
     let (second, windows) = counted(&again).await;
     assert_eq!((second.whole_after, windows.whole_after), (Some(BEGIN + 5), Some(BEGIN + 5)));
@@ -89,7 +92,7 @@ async fn a_generation_that_a_release_without_half_lives_began_is_noted() {
     );
     assert_ne!(first.run, second.run);
     assert_eq!(events_in_score(&archive).await, 1, "ben's; ana's is not there to be taken off");
-    archive.rebuilding().bump_generation().await.unwrap();
+    archive.rebuild_archive().bump_generation().await.unwrap();
     commit(&archive, &[event("ben", "unlike")], BEGIN + 3).await;
     assert_eq!((events_in_score(&archive).await, counted(&archive).await.0), (0, second), "our own are not");
 }
@@ -99,7 +102,7 @@ async fn a_generation_that_a_release_without_half_lives_began_is_noted() {
 async fn a_gap_is_noted_while_others_commit() {
     let (config, archive) = with_half_life_and_windows().await;
     let other = MongoArchive::new(config.clone()).await.unwrap();
-    other.take_up(&[1]).await.unwrap();
+    other.claim_partitions(&[1]).await.unwrap();
     commit(&archive, &[event("ana", "like")], BEGIN + 1).await;
     let before = counted(&archive).await.0;
     let last = doc! { "broker_time": BEGIN + 5, "digest": 3_i64 };
@@ -110,7 +113,7 @@ async fn a_gap_is_noted_while_others_commit() {
     let busy = async {
         for at in 0..60 {
             let view = json!({"video_id": format!("w{}", at % 3), "user_id": "u", "type": "view"});
-            other.commit(&batch(1, at, &[view])).await.unwrap();
+            other.commit_batch(&batch(1, at, &[view])).await.unwrap();
         }
     };
     let noted = async {

@@ -3,26 +3,29 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use liverank_adapters::archive::{Cut, Finished};
-use liverank_core::score::{Weights, points};
+use liverank_adapters::archive::{ArchiveCut, ReplayFinish};
+use liverank_core::score::{Weights, points_of_thousandths};
 use tokio::sync::Notify;
 
 use super::*;
 
 const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 
-fn heavier_rules() -> Rules {
-    Rules { weights: Weights { like: 9_000, comment: 1, ..Weights::default() }, ..Rules::default() }
+fn heavier_rules() -> CountingRules {
+    CountingRules {
+        weights: Weights { like: 9_000, comment: 1, ..Weights::default() },
+        ..CountingRules::default()
+    }
 }
 
 /// What clients of the database would find wrong.
-async fn check_archive(archive: &MongoArchive) -> Cut {
-    let cut = archive.rebuilding().cut(None).await.unwrap();
+async fn check_archive(archive: &MongoArchive) -> ArchiveCut {
+    let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
     for video in &cut.videos {
-        let expected = points(video.state.counters.score(&cut.meta.rules.weights));
+        let expected = points_of_thousandths(video.state.counters.score(&cut.meta.counting_rules.weights));
         assert_eq!(video.score.to_bits(), expected.to_bits(), "{:?}", video.state);
     }
-    assert!(cut.comments.iter().all(|tally| tally.count == tally.last), "{:?}", cut.comments);
+    assert!(cut.comments.iter().all(|tally| tally.comment_count == tally.highest_seq), "{:?}", cut.comments);
     cut
 }
 
@@ -38,7 +41,7 @@ impl SharedLog {
     /// there are.
     async fn write_and_count(&self, archive: &MongoArchive, partition: u32) -> u64 {
         const EVENTS_A_BATCH: u64 = 3;
-        let mut stands = archive.take_up(&[partition]).await.unwrap()[0].next;
+        let mut stands = archive.claim_partitions(&[partition]).await.unwrap()[0].next_offset;
         let mut batches: Vec<Batch> = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
             let at = (stands / EVENTS_A_BATCH) as usize;
@@ -54,19 +57,19 @@ impl SharedLog {
                 self.batches.lock().unwrap().push(batch.clone());
                 batches.push(batch);
             }
-            match archive.commit(&batches[at]).await {
+            match archive.commit_batch(&batches[at]).await {
                 Ok(_) => stands += EVENTS_A_BATCH,
-                Err(CommitError::Fenced { actual, .. }) => stands = actual,
+                Err(CommitError::PositionMismatch { actual, .. }) => stands = actual,
                 // A commit that was left in doubt begins a new session, and a swap may have noted the one before. A consumer
                 // then asks the log whose the partition is; here it is this one's.
                 Err(CommitError::TakenOver { .. }) => {
-                    stands = archive.take_up(&[partition]).await.unwrap()[0].next;
+                    stands = archive.claim_partitions(&[partition]).await.unwrap()[0].next_offset;
                 }
                 Err(error) => panic!("{error}"),
             }
         }
         for batch in &batches[(stands / EVENTS_A_BATCH) as usize..] {
-            archive.commit(batch).await.unwrap();
+            archive.commit_batch(batch).await.unwrap();
         }
         batches.len() as u64
     }
@@ -76,13 +79,13 @@ fn hot_video() -> VideoId {
     VideoId::parse("hot").unwrap()
 }
 
-async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> Cut {
+async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> ArchiveCut {
     let held = archive.video(&hot_video()).await.unwrap().unwrap();
     assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
     let cut = check_archive(archive).await;
     let views: i64 = cut.videos.iter().map(|video| video.state.counters.views).sum();
-    let positions: u64 = cut.positions.iter().map(|(_, position)| position.next).sum();
-    let once: u64 = cut.positions.iter().map(|(_, position)| (position.next / 3).div_ceil(2)).sum();
+    let positions: u64 = cut.positions.iter().map(|(_, position)| position.next_offset).sum();
+    let once: u64 = cut.positions.iter().map(|(_, position)| (position.next_offset / 3).div_ceil(2)).sum();
     assert_eq!((positions, views as u64), (batches * 3, once), "repeats count once");
     cut
 }
@@ -94,17 +97,20 @@ async fn commits_of_several_processes_race_with_rescores() {
     let archives = join_all((0..4).map(|_| open_archive(&config))).await;
     let values: Vec<_> =
         (0..3000).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
-    archives[3].commit(&batch(11, 0, &values)).await.unwrap();
+    archives[3].commit_batch(&batch(11, 0, &values)).await.unwrap();
     let log = SharedLog::default();
     let rescores = async {
         let mut generation = 1;
         for round in 1..=REBUILD_ROUNDS {
-            let rules = if round % 2 == 1 { heavier_rules() } else { Rules::default() };
-            let meta = archives[3].rebuilding().rescore(&rules, NO_PROGRESS).await.unwrap();
+            let rules = if round % 2 == 1 { heavier_rules() } else { CountingRules::default() };
+            let meta = archives[3].rebuild_archive().rescore_videos(&rules, NO_PROGRESS).await.unwrap();
             generation += 1;
-            assert_eq!((meta.generation, meta.rules), (generation, rules));
-            assert_eq!(check_archive(&archives[3]).await.meta.rules, rules);
-            assert_eq!(archives[3].rebuilding().bump_generation().await.unwrap().generation, generation + 1);
+            assert_eq!((meta.generation, meta.counting_rules), (generation, rules));
+            assert_eq!(check_archive(&archives[3]).await.meta.counting_rules, rules);
+            assert_eq!(
+                archives[3].rebuild_archive().bump_generation().await.unwrap().generation,
+                generation + 1
+            );
             generation += 1;
         }
         log.stop.store(true, Ordering::Relaxed);
@@ -117,7 +123,10 @@ async fn commits_of_several_processes_race_with_rescores() {
     let held = archives[0].video(&hot_video()).await.unwrap().unwrap();
     assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
     let cut = check_archive(&archives[0]).await;
-    assert_eq!((cut.meta.generation, cut.meta.rules), (1 + 2 * REBUILD_ROUNDS, Rules::default()));
+    assert_eq!(
+        (cut.meta.generation, cut.meta.counting_rules),
+        (1 + 2 * REBUILD_ROUNDS, CountingRules::default())
+    );
     assert!(cut.videos.len() >= 3001);
 }
 
@@ -130,7 +139,7 @@ async fn abort_rescore_when(archive: &MongoArchive, enough: impl Fn(u64, u64) ->
         }
     };
     let rules = heavier_rules();
-    let rescore = archive.rebuilding().rescore(&rules, &progress);
+    let rescore = archive.rebuild_archive().rescore_videos(&rules, &progress);
     tokio::select! {
         biased;
         () = now.notified() => {}
@@ -142,7 +151,7 @@ async fn archive_of_many_videos(config: &MongoConfig) -> MongoArchive {
     let archive = open_archive(config).await;
     let values: Vec<_> =
         (0..1500).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
-    archive.commit(&batch(0, 0, &values)).await.unwrap();
+    archive.commit_batch(&batch(0, 0, &values)).await.unwrap();
     archive
 }
 
@@ -166,11 +175,11 @@ async fn a_rescore_killed_while_filling_is_done_by_the_next() {
     assert_eq!(rebuild.get_str("phase"), Ok("filling"));
     let other = open_archive(&config).await;
     let committed =
-        other.commit(&batch(1, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})])).await;
-    assert_eq!(committed.unwrap().meta.generation, 1, "what is half done is not in force");
+        other.commit_batch(&batch(1, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})])).await;
+    assert_eq!(committed.unwrap().meta_in_force.generation, 1, "what is half done is not in force");
     check_archive(&other).await;
-    let done = other.rebuilding().rescore(&heavier_rules(), NO_PROGRESS).await.unwrap();
-    assert_eq!((done.generation, done.rules), (2, heavier_rules()));
+    let done = other.rebuild_archive().rescore_videos(&heavier_rules(), NO_PROGRESS).await.unwrap();
+    assert_eq!((done.generation, done.counting_rules), (2, heavier_rules()));
     let cut = check_archive(&other).await;
     assert_eq!((cut.videos.len(), leftover_collections(&config).await), (1500, Vec::<String>::new()));
     assert_eq!(other.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap().counters.likes, 2);
@@ -205,17 +214,21 @@ async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
             |partition| batch(partition, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})]);
         let commits = consumers.iter().zip(1..).map(|(consumer, partition)| {
             let batch = like(partition);
-            async move { consumer.commit(&batch).await.unwrap() }
+            async move { consumer.commit_batch(&batch).await.unwrap() }
         });
         for committed in join_all(commits).await {
-            assert_eq!((committed.meta.generation, committed.meta.rules), (2, heavier_rules()), "{renamed}");
+            assert_eq!(
+                (committed.meta_in_force.generation, committed.meta_in_force.counting_rules),
+                (2, heavier_rules()),
+                "{renamed}"
+            );
         }
         let cut = check_archive(&archive).await;
         assert_eq!((cut.videos.len(), leftover_collections(&config).await), (1500, Vec::<String>::new()));
         assert_eq!(meta_document(&config).await.get("rebuild"), None);
         let v3 = archive.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap();
         assert_eq!(v3.counters.likes, 4);
-        archive.comments(&hot_video(), Page::After(0), 1).await.unwrap();
+        archive.comments(&hot_video(), CommentPage::After(0), 1).await.unwrap();
     }
 }
 
@@ -226,8 +239,8 @@ async fn a_replay_beside_consumers_loses_nothing() {
     let log = SharedLog::default();
     let replaying = async {
         let live = &archives[3];
-        let replay = live.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
-        replay.archive().take_up(&[0, 1, 2]).await.unwrap();
+        let replay = live.rebuild_archive().begin_replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
+        replay.archive().claim_partitions(&[0, 1, 2]).await.unwrap();
         let begun = Instant::now();
         let mut counted = 0;
         let done = loop {
@@ -235,27 +248,27 @@ async fn a_replay_beside_consumers_loses_nothing() {
             let more: Vec<Batch> = log.batches.lock().unwrap()[counted..].to_vec();
             counted += more.len();
             for batch in &more {
-                replay.archive().commit(batch).await.unwrap();
+                replay.archive().commit_batch(batch).await.unwrap();
             }
             if counted < 30 {
                 tokio::task::yield_now().await;
                 continue;
             }
-            match replay.finish(false, NO_PROGRESS).await.unwrap() {
-                Finished::Behind(_) => {}
-                done @ Finished::Done { .. } => break done,
+            match replay.put_in_place(false, NO_PROGRESS).await.unwrap() {
+                ReplayFinish::Behind(_) => {}
+                done @ ReplayFinish::Done { .. } => break done,
             }
         };
-        let positions = live.offsets(&[0, 1, 2]).await.unwrap();
+        let positions = live.partition_positions(&[0, 1, 2]).await.unwrap();
         let deadline = Instant::now() + TEST_TIMEOUT;
         // Consumers go on behind it.
         while live
-            .offsets(&[0, 1, 2])
+            .partition_positions(&[0, 1, 2])
             .await
             .unwrap()
             .iter()
             .zip(&positions)
-            .any(|(now, then)| now.next <= then.next)
+            .any(|(now, then)| now.next_offset <= then.next_offset)
         {
             assert!(Instant::now() < deadline, "a consumer does not go on");
         }
@@ -267,7 +280,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
     let batches: u64 = batches.into_iter().sum();
     println!("{batches} batches; {done:?}");
     let cut = check_nothing_lost(&archives[0], batches).await;
-    assert_eq!((cut.meta.generation, cut.meta.rules), (2, heavier_rules()));
+    assert_eq!((cut.meta.generation, cut.meta.counting_rules), (2, heavier_rules()));
     assert_eq!(leftover_collections(&config).await, Vec::<String>::new());
 }
 
@@ -280,27 +293,28 @@ async fn a_replay_starts_from_a_restored_backup() {
         "comment": "hi", "comment_id": format!("c{}", at % 8)})
     };
     for archive in [&old, &archive] {
-        archive.commit(&archive::copied::batch()).await.unwrap();
+        archive.commit_batch(&archive::copied::batch()).await.unwrap();
     }
     for at in 0..10 {
         let batch = batch(0, at, &[comment(at)]);
         if at < 5 {
-            old.take_up(&[0]).await.unwrap();
-            old.commit(&batch).await.unwrap();
+            old.claim_partitions(&[0]).await.unwrap();
+            old.commit_batch(&batch).await.unwrap();
         }
-        archive.commit(&batch).await.unwrap();
+        archive.commit_batch(&batch).await.unwrap();
     }
     let before = check_archive(&archive).await;
     let database = Some(backup.database.as_str());
-    let at_backup = archive.rebuilding().cut(database).await.unwrap();
-    assert_eq!((at_backup.positions[0].1.next, at_backup.comments.len()), (5, 4));
-    let replay = archive.rebuilding().replay(&heavier_rules(), database, NO_PROGRESS).await.unwrap();
-    assert_eq!(replay.archive().take_up(&[0]).await.unwrap()[0].next, 5);
+    let at_backup = archive.rebuild_archive().read_cut(database).await.unwrap();
+    assert_eq!((at_backup.positions[0].1.next_offset, at_backup.comments.len()), (5, 4));
+    let replay =
+        archive.rebuild_archive().begin_replay(&heavier_rules(), database, NO_PROGRESS).await.unwrap();
+    assert_eq!(replay.archive().claim_partitions(&[0]).await.unwrap()[0].next_offset, 5);
     for at in 5..10 {
-        replay.archive().commit(&batch(0, at, &[comment(at)])).await.unwrap();
+        replay.archive().commit_batch(&batch(0, at, &[comment(at)])).await.unwrap();
     }
-    let done = replay.finish(false, NO_PROGRESS).await.unwrap();
-    assert!(matches!(done, Finished::Done { renumbered: false, .. }), "{done:?}");
+    let done = replay.put_in_place(false, NO_PROGRESS).await.unwrap();
+    assert!(matches!(done, ReplayFinish::Done { renumbered: false, .. }), "{done:?}");
     archive::copied::check(&archive).await;
     let after = check_archive(&archive).await;
     assert_eq!((after.comments, after.positions), (before.comments, before.positions));
@@ -310,6 +324,7 @@ async fn a_replay_starts_from_a_restored_backup() {
             .collect::<Vec<_>>()
     };
     assert_eq!(states(after.videos), states(before.videos));
-    let nowhere = archive.rebuilding().replay(&heavier_rules(), Some("no-such-archive"), NO_PROGRESS).await;
+    let nowhere =
+        archive.rebuild_archive().begin_replay(&heavier_rules(), Some("no-such-archive"), NO_PROGRESS).await;
     assert!(nowhere.err().expect("there is none").to_string().contains("no-such-archive"));
 }

@@ -18,13 +18,13 @@ async fn views_of(archive: &MongoArchive, video: &str) -> i64 {
 }
 
 async fn offset_of(archive: &MongoArchive, partition: u32) -> u64 {
-    archive.offsets(&[partition]).await.unwrap()[0].next
+    archive.partition_positions(&[partition]).await.unwrap()[0].next_offset
 }
 
 /// Counts a view of each of these on a partition, by its owner.
 async fn count_views(archive: &MongoArchive, partition: u32, videos: &[&str]) {
     let values: Vec<_> = videos.iter().map(|video| view_event(video)).collect();
-    archive.commit(&batch(partition, offset_of(archive, partition).await, &values)).await.unwrap();
+    archive.commit_batch(&batch(partition, offset_of(archive, partition).await, &values)).await.unwrap();
 }
 
 /// Producers without keys and partitions that change their owner, at random: no count is made from an old one.
@@ -36,15 +36,15 @@ async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
     let archives = join_all((0..3).map(|_| open_archive(&config))).await;
     let mut random = StdRng::seed_from_u64(14);
     let mut owners = [0_usize; PARTITIONS as usize];
-    archives[0].take_up(&[0, 1, 2, 3]).await.unwrap();
+    archives[0].claim_partitions(&[0, 1, 2, 3]).await.unwrap();
     let mut next = [0_u64; PARTITIONS as usize];
     let mut expected: BTreeMap<String, i64> = BTreeMap::new();
     for _ in 0..150 {
         if random.random_range(0..4) == 0 {
             let (partition, owner) =
                 (random.random_range(0..PARTITIONS), random.random_range(0..archives.len()));
-            let stands = archives[owner].take_up(&[partition]).await.unwrap();
-            assert_eq!(stands[0].next, next[partition as usize]);
+            let stands = archives[owner].claim_partitions(&[partition]).await.unwrap();
+            assert_eq!(stands[0].next_offset, next[partition as usize]);
             owners[partition as usize] = owner;
         }
         // A batch of one owner, over some of its partitions.
@@ -68,7 +68,7 @@ async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
             whole.append(batch(partition, *from, &values));
             *from += values.len() as u64;
         }
-        archives[owner].commit(&whole).await.unwrap();
+        archives[owner].commit_batch(&whole).await.unwrap();
     }
     for (video, expected) in expected {
         assert_eq!(views_of(&archives[0], &video).await, expected, "{video}");
@@ -81,7 +81,7 @@ async fn counts_of_a_concurrent_older_release_are_seen() {
     for (taken_back, others_between) in [(false, true), (true, false), (true, true)] {
         let config = fresh_database();
         let archive = open_archive(&config).await;
-        archive.take_up(&[0, 1]).await.unwrap();
+        archive.claim_partitions(&[0, 1]).await.unwrap();
         count_views(&archive, 0, &["v"]).await;
         count_views(&archive, 1, &["w"]).await;
 
@@ -100,7 +100,7 @@ async fn counts_of_a_concurrent_older_release_are_seen() {
             expected += 1;
         }
         if taken_back {
-            archive.take_up(&[1]).await.unwrap();
+            archive.claim_partitions(&[1]).await.unwrap();
         }
         count_views(&archive, 0, &["v", "v"]).await;
         assert_eq!(views_of(&archive, "v").await, expected + 2, "{taken_back} {others_between}");
@@ -116,7 +116,10 @@ async fn documents_of_a_former_release_are_updated() {
     let archive = open_archive(&config).await;
     count_views(&archive, 0, &["v", "w", "w"]).await;
     let named = json!({"video_id": "w", "user_id": "u", "type": "view", "event_id": "e"});
-    archive.commit(&batch(0, offset_of(&archive, 0).await, std::slice::from_ref(&named))).await.unwrap();
+    archive
+        .commit_batch(&batch(0, offset_of(&archive, 0).await, std::slice::from_ref(&named)))
+        .await
+        .unwrap();
     let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let videos = client.database(&config.database).collection::<Document>("videos");
     for mut document in documents(&config, "videos").await {
@@ -126,11 +129,11 @@ async fn documents_of_a_former_release_are_updated() {
         videos.insert_one(document).await.unwrap();
     }
     let archive = open_archive(&config).await;
-    archive.take_up(&[0]).await.unwrap();
+    archive.claim_partitions(&[0]).await.unwrap();
     assert_eq!(views_of(&archive, "w").await, 3);
     // A repeat changes nothing of its video.
     let from = offset_of(&archive, 0).await;
-    archive.commit(&batch(0, from, &[view_event("new"), named])).await.unwrap();
+    archive.commit_batch(&batch(0, from, &[view_event("new"), named])).await.unwrap();
     assert_eq!(views_of(&archive, "w").await, 3);
     for _ in 0..2 {
         count_views(&archive, 0, &["v", "new"]).await;
@@ -159,8 +162,8 @@ async fn a_video_that_is_wrongly_taken_for_new_is_counted_from_its_document() {
     for (event, views) in [(view_event("counted"), 4), (view_event("former"), 4), (removed, 3)] {
         let config = fresh_database();
         let (archive, other) = (open_archive(&config).await, open_archive(&config).await);
-        archive.take_up(&[0]).await.unwrap();
-        other.take_up(&[1]).await.unwrap();
+        archive.claim_partitions(&[0]).await.unwrap();
+        other.claim_partitions(&[1]).await.unwrap();
         count_views(&archive, 0, &["first"]).await;
         count_views(&other, 1, &["counted", "former", "counted", "former", "counted", "former"]).await;
         let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
@@ -172,10 +175,10 @@ async fn a_video_that_is_wrongly_taken_for_new_is_counted_from_its_document() {
 
         let name = event["video_id"].as_str().unwrap().to_owned();
         let moderates = event["type"] == "moderation";
-        archive.commit(&batch(0, 1, &[view_event("second"), event])).await.unwrap();
+        archive.commit_batch(&batch(0, 1, &[view_event("second"), event])).await.unwrap();
         assert_eq!(views_of(&archive, &name).await, views, "{name}");
         let state = archive.video(&VideoId::parse(&name).unwrap()).await.unwrap().unwrap();
-        assert_eq!(state.removed.is_some(), moderates, "{name}");
+        assert_eq!(state.removed_by.is_some(), moderates, "{name}");
         assert_eq!((views_of(&archive, "second").await, offset_of(&archive, 0).await), (1, 3));
         count_views(&archive, 0, &["second", &name, "third"]).await;
         assert_eq!(views_of(&archive, &name).await, views + 1, "{name}");

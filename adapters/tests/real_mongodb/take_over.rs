@@ -13,8 +13,8 @@ fn like_batch(partition: u32, from: u64) -> Batch {
 async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     let config = fresh_database();
     let former = open_archive(&config).await;
-    former.take_up(&[0]).await.unwrap();
-    former.commit(&like_batch(0, 0)).await.unwrap();
+    former.claim_partitions(&[0]).await.unwrap();
+    former.commit_batch(&like_batch(0, 0)).await.unwrap();
 
     let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let db = client.database(&config.database);
@@ -32,9 +32,9 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
 
     let next = open_archive(&config).await;
     let begun = Instant::now();
-    let stands = next.take_up(&[0]).await.unwrap();
-    assert_eq!(stands[0].next, 1);
-    next.commit(&like_batch(0, 1)).await.unwrap();
+    let stands = next.claim_partitions(&[0]).await.unwrap();
+    assert_eq!(stands[0].next_offset, 1);
+    next.commit_batch(&like_batch(0, 1)).await.unwrap();
     let took = begun.elapsed();
     println!("taken over in {took:?}");
     assert!(took < Duration::from_secs(2), "held up for {took:?}");
@@ -47,17 +47,17 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
 async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
     let config = fresh_database();
     let (zombie, next) = (open_archive(&config).await, open_archive(&config).await);
-    zombie.take_up(&[0, 1]).await.unwrap();
-    zombie.commit(&like_batch(0, 0)).await.unwrap();
-    assert_eq!(next.take_up(&[0]).await.unwrap()[0].next, 1);
-    let refused = zombie.commit(&like_batch(0, 1)).await;
+    zombie.claim_partitions(&[0, 1]).await.unwrap();
+    zombie.commit_batch(&like_batch(0, 0)).await.unwrap();
+    assert_eq!(next.claim_partitions(&[0]).await.unwrap()[0].next_offset, 1);
+    let refused = zombie.commit_batch(&like_batch(0, 1)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    zombie.commit(&like_batch(1, 0)).await.expect("what nobody took over is still its own");
-    next.commit(&like_batch(0, 1)).await.unwrap();
-    zombie.take_up(&[0]).await.unwrap();
-    let refused = next.commit(&like_batch(0, 2)).await;
+    zombie.commit_batch(&like_batch(1, 0)).await.expect("what nobody took over is still its own");
+    next.commit_batch(&like_batch(0, 1)).await.unwrap();
+    zombie.claim_partitions(&[0]).await.unwrap();
+    let refused = next.commit_batch(&like_batch(0, 2)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    zombie.commit(&like_batch(0, 2)).await.expect("it was taken back");
+    zombie.commit_batch(&like_batch(0, 2)).await.expect("it was taken back");
 }
 
 /// Whoever kills our session ends one attempt, not our ownership.
@@ -65,14 +65,14 @@ async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
 async fn an_owner_whose_session_is_killed_goes_on() {
     let config = fresh_database();
     let archive = open_archive(&config).await;
-    archive.take_up(&[0]).await.unwrap();
+    archive.claim_partitions(&[0]).await.unwrap();
     let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     for at in 0..30 {
         let noted = documents(&config, "offsets").await[0].get("session").unwrap().clone();
         let kill = doc! { "killSessions": [{ "id": noted }] };
         let admin = client.database("admin");
         let (killed, committed) = futures::join!(async { admin.run_command(kill).await }, async {
-            archive.commit(&like_batch(0, at)).await
+            archive.commit_batch(&like_batch(0, at)).await
         });
         killed.unwrap();
         committed.unwrap();

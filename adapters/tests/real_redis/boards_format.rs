@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::ranking_store::{
-    BoardEntry, Change, Described, Projected, Projection, ProjectionCheckpoint, RankingStore,
+    BatchProjection, BoardChange, BoardEntry, Described, ProjectionCheckpoint, ProjectionOutcome,
+    RankingStore,
 };
 use liverank_core::counting::OffsetRange;
 use liverank_core::{Metadata, UserId, VideoId};
@@ -56,15 +57,18 @@ async fn sorted_pairs(redis: &mut RedisAdmin, command: &[&str]) -> Value {
 async fn boards_as_written() -> Value {
     let (link, mut redis) = link_to_empty_database(DATABASE, KEY_PREFIX).await;
     let boards = RedisRanking::new(Arc::clone(&link));
-    let filled = boards.restore(3, &[entry("cats", 0.1 + 0.2, Some(81_234.5), 7)]).await.unwrap();
-    assert_eq!(filled, Projected::Applied);
+    let filled = boards.write_snapshot(3, &[entry("cats", 0.1 + 0.2, Some(81_234.5), 7)]).await.unwrap();
+    assert_eq!(filled, ProjectionOutcome::Applied);
     boards.note_half_life(3, 60_000).await.unwrap();
-    boards.restored(3, &[(4, 99)]).await.unwrap();
+    boards.commit_snapshot(3, &[(4, 99)]).await.unwrap();
     boards.note_described().await.unwrap();
     let mut subscriber = redis.subscribe_channel(&format!("{KEY_PREFIX}ranking:changes")).await;
-    let spans = vec![OffsetRange { partition: 4, from: 99, next: 100, last: None }];
+    let spans = vec![OffsetRange { partition: 4, first: 99, next: 100, last_record: None }];
     let entries = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
-    boards.project(&Projection { generation: 3, spans, entries, traces: Vec::new() }).await.unwrap();
+    boards
+        .project_batch(&BatchProjection { generation: 3, offset_ranges: spans, entries, traces: Vec::new() })
+        .await
+        .unwrap();
     let described = Described { video_id: video("cats"), revision: 8, metadata: Some(cats_metadata()) };
     boards.describe(3, &[described]).await.unwrap();
     let mut next_change = async || {
@@ -123,8 +127,8 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
     }
     let boards = RedisRanking::new(link);
     let failed = |error: liverank_adapters::StoreError| error.to_string();
-    let mut changes = boards.changes().await.map_err(failed)?;
-    assert_eq!(next_item(&mut changes).await, Change::Reset, "it listens");
+    let mut changes = boards.subscribe_changes().await.map_err(failed)?;
+    assert_eq!(next_item(&mut changes).await, BoardChange::Reset, "it listens");
     let mut told: Vec<(Vec<BoardEntry>, Vec<VideoId>)> = Vec::new();
     for message in [&stored["ranking:changes"], &stored["ranking:changes of metadata"]] {
         // The release before told of no metadata.
@@ -132,7 +136,7 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
             continue;
         }
         redis.run_command::<u64>(&["PUBLISH", "t4:ranking:changes", &message.to_string()]).await;
-        let Change::Changed { entries, described, .. } = next_item(&mut changes).await else {
+        let BoardChange::Changed { entries, described, .. } = next_item(&mut changes).await else {
             return Err("the change is none".to_owned());
         };
         told.push((entries, described));
@@ -141,9 +145,9 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
     let (change, described) = (change.concat(), described.concat());
     let metadata = boards.metadata(&[video("cats")]).await.map_err(failed)?.remove(0);
     let is_described = boards.is_described().await.map_err(failed)?;
-    let entries = boards.snapshot().await.map_err(failed)?.entries;
-    let stands = boards.standing().await.map_err(failed)?;
-    let half_life = boards.half_life().await.map_err(failed)?;
+    let entries = boards.boards_snapshot().await.map_err(failed)?.entries;
+    let stands = boards.checkpoint().await.map_err(failed)?;
+    let half_life = boards.noted_half_life().await.map_err(failed)?;
     Ok(ReadBoards { entries, stands, half_life, change, metadata, is_described, described })
 }
 

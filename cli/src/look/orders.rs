@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use liverank_core::handover::{Closing, Lease, Share};
+use liverank_core::handover::{CordonLevel, PlannerLease, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
-use liverank_protocol::access::Role;
+use liverank_protocol::access::CallerRole;
 use liverank_protocol::{
-    CordonRequest, Cordons, CordonsRequest, Load, MaybeUnknown, MoveAnswer, MoveRequest, MovesRequest,
-    TermRequest, TermState,
+    ClusterLoad, CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest,
+    MovesRequest, TermRequest, TermState,
 };
 use serde::Deserialize;
 
-use super::{Managers, ManagersArgs, run};
-use liverank_runtime::duration::between;
-use liverank_runtime::output::table;
+use super::{ManagerClient, ManagersArgs, run};
+use liverank_runtime::duration::parser_of_range;
+use liverank_runtime::output::format_table;
 
 /// Between two looks at whether a reader is empty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -36,12 +36,12 @@ pub struct Why {
 }
 
 /// A lease that nobody else has: one command is one planner.
-fn lease() -> Lease {
-    Lease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
+fn lease() -> PlannerLease {
+    PlannerLease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
 /// Begins a term, and returns its number and the lease, which each order has to name.
-async fn begin_term(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
+async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLease)> {
     let lease = lease();
     let wanted =
         TermRequest { holder: TERM_HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
@@ -63,18 +63,18 @@ pub struct CordonArgs {
 
 impl CordonArgs {
     /// `cordon`: the readers get no new videos; what they have stays.
-    pub fn cordon(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.set_closing(Some(Closing::Closed)).await.map(|()| ExitCode::SUCCESS) })
+    pub fn cordon_readers(&self) -> anyhow::Result<ExitCode> {
+        run(async { self.set_closing(Some(CordonLevel::Closed)).await.map(|()| ExitCode::SUCCESS) })
     }
 
     /// `uncordon`: the readers are open again.
-    pub fn uncordon(&self) -> anyhow::Result<ExitCode> {
+    pub fn uncordon_readers(&self) -> anyhow::Result<ExitCode> {
         run(async { self.set_closing(None).await.map(|()| ExitCode::SUCCESS) })
     }
 
-    async fn set_closing(&self, closing: Option<Closing>) -> anyhow::Result<()> {
-        let managers = self.managers.as_role(Role::Operator)?;
-        let load: Load = managers.get("load").await?;
+    async fn set_closing(&self, closing: Option<CordonLevel>) -> anyhow::Result<()> {
+        let managers = self.managers.as_role(CallerRole::Operator)?;
+        let load: ClusterLoad = managers.get("load").await?;
         for reader in &self.readers {
             let known = load.readers.iter().any(|it| it.id == *reader)
                 || load.cordons.iter().any(|it| it.reader == *reader);
@@ -90,11 +90,11 @@ impl CordonArgs {
             why: self.why.why.clone(),
         };
         let wanted = CordonsRequest { term, lease, cordons: self.readers.iter().map(cordon).collect() };
-        let done: Cordons = managers.post("cordons", &wanted).await?;
+        let done: CordonsAnswer = managers.post("cordons", &wanted).await?;
         let rows: Vec<Vec<String>> = done.cordons.iter().map(cordon_row).collect();
         self.managers
             .output
-            .print(&serde_json::to_value(&done)?, || table(&["reader", "cordon", "why"], &rows))
+            .print_value(&serde_json::to_value(&done)?, || format_table(&["reader", "cordon", "why"], &rows))
     }
 }
 
@@ -110,7 +110,7 @@ pub struct Drain {
     cordon: CordonArgs,
     /// Waits until the readers are empty, so long at most; 0 does not wait.
     #[arg(long, alias = "wait-seconds", value_name = "DURATION", default_value = "0",
-          value_parser = between(Duration::ZERO, Duration::from_hours(24)))]
+          value_parser = parser_of_range(Duration::ZERO, Duration::from_hours(24)))]
     wait: Duration,
 }
 
@@ -118,14 +118,14 @@ impl Drain {
     /// Has the readers emptied. Exit code 1 where they are not empty when the time is over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            self.cordon.set_closing(Some(Closing::Draining)).await?;
+            self.cordon.set_closing(Some(CordonLevel::Draining)).await?;
             if self.wait.is_zero() {
                 return Ok(ExitCode::SUCCESS);
             }
-            let managers = self.cordon.managers.as_role(Role::Cli)?;
+            let managers = self.cordon.managers.as_role(CallerRole::Cli)?;
             let until = Instant::now() + self.wait;
             loop {
-                let load: Load = managers.get("load").await?;
+                let load: ClusterLoad = managers.get("load").await?;
                 let own = load.readers.iter().filter(|it| self.cordon.readers.contains(&it.id));
                 let left: u64 = own.map(|it| it.viewers).sum();
                 if left == 0 {
@@ -145,7 +145,7 @@ impl Drain {
 
 /// A reader, and how much of the video it is to have beside the others.
 #[derive(Debug, Clone)]
-struct MoveTarget(Share);
+struct MoveTarget(ReaderShare);
 
 impl FromStr for MoveTarget {
     type Err = String;
@@ -155,7 +155,7 @@ impl FromStr for MoveTarget {
         let reader = ReaderId::parse(reader).map_err(|invalid| invalid.to_string())?;
         let weight = weight.parse::<u32>().ok().filter(|weight| *weight > 0);
         let weight = weight.ok_or("the weight after = must be a whole number from 1")?;
-        Ok(Self(Share { reader, weight }))
+        Ok(Self(ReaderShare { reader, weight }))
     }
 }
 
@@ -188,8 +188,8 @@ impl Move {
     /// Orders it; the manager carries it out.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            let managers = self.managers.as_role(Role::Operator)?;
-            let load: Load = managers.get("load").await?;
+            let managers = self.managers.as_role(CallerRole::Operator)?;
+            let load: ClusterLoad = managers.get("load").await?;
             let assigned = load.assignments.unwrap_or_default();
             let assigned = assigned.into_iter().find(|it| it.videoid == self.video);
             let assigned = assigned.with_context(|| format!("no reader has the video {}", self.video))?;
@@ -203,7 +203,7 @@ impl Move {
             let taken: TakenMoves =
                 managers.post("moves", &MovesRequest { term, lease, moves: vec![wanted] }).await?;
             let answer = taken.moves.into_iter().next().context("the manager says nothing of the move")?;
-            self.managers.output.print(&serde_json::to_value(&answer)?, || {
+            self.managers.output.print_value(&serde_json::to_value(&answer)?, || {
                 let id = answer.id.map(|id| id.to_string()).unwrap_or_default();
                 format!("move {id} of {} is taken; liverank moves shows how it stands\n", self.video)
             })?;

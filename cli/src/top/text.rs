@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::picture::Picture;
-use liverank_runtime::output::table;
+use liverank_runtime::output::format_table;
 
 /// Videos and moves that are listed.
 const MAX_LINES_LISTED: usize = 10;
@@ -22,14 +22,15 @@ pub(super) fn of(picture: &Picture) -> String {
         vec![reader.id.clone(), reader.word().to_owned(), viewers, capacity, full, videos]
     });
     let head = ["reader", "state", "viewers", "capacity", "full", "videos"];
-    let _ = write!(text, "\n{}", table(&head, &readers.collect::<Vec<_>>()));
+    let _ = write!(text, "\n{}", format_table(&head, &readers.collect::<Vec<_>>()));
     if !it.videos.is_empty() {
         let videos = it
             .videos
             .iter()
             .take(MAX_LINES_LISTED)
             .map(|video| vec![video.videoid.clone(), video.viewers.to_string(), video.readers.join(",")]);
-        let _ = write!(text, "\n{}", table(&["video", "viewers", "readers"], &videos.collect::<Vec<_>>()));
+        let _ =
+            write!(text, "\n{}", format_table(&["video", "viewers", "readers"], &videos.collect::<Vec<_>>()));
     }
     if !it.moves.is_empty() {
         let moves = it.moves.iter().take(MAX_LINES_LISTED).map(|it| {
@@ -37,7 +38,7 @@ pub(super) fn of(picture: &Picture) -> String {
             vec![age, it.word().to_owned(), it.videoid.clone(), it.progress(), it.why.clone()]
         });
         let head = ["age", "move", "video", "viewers", "why"];
-        let _ = write!(text, "\n{}", table(&head, &moves.collect::<Vec<_>>()));
+        let _ = write!(text, "\n{}", format_table(&head, &moves.collect::<Vec<_>>()));
     }
     text
 }

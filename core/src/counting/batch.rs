@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sha2::{Digest as _, Sha256};
 
 use super::places::first_records;
-use super::{MarkKey, UniqueKinds, identities, mark_key, moderating, reporting};
+use super::{MarkKey, UniqueKinds, event_identities, mark_key, moderating, reporting};
 use crate::moderation::RuleChange;
 use crate::{CommentId, Interaction, Kind, Millis, VideoId};
 
@@ -47,11 +47,11 @@ pub struct OffsetRange {
     /// The partition.
     pub partition: u32,
     /// The offset the archive must stand at for the batch to apply.
-    pub from: u64,
+    pub first: u64,
     /// The offset it stands at afterwards.
     pub next: u64,
     /// The mark of the record at offset `next - 1`; `None` where none was read there.
-    pub last: Option<RecordFingerprint>,
+    pub last_record: Option<RecordFingerprint>,
 }
 
 /// A stretch of the log that is applied as one: all of it or nothing.
@@ -59,7 +59,7 @@ pub struct OffsetRange {
 pub struct Batch {
     /// The partitions covered, each once. A span may be longer than its records: what could not be read has gone to
     /// the dead letters and is stepped over.
-    pub spans: Vec<OffsetRange>,
+    pub offset_ranges: Vec<OffsetRange>,
     /// The readable records, in log order within each partition.
     pub records: Vec<LogRecord>,
 }
@@ -67,23 +67,23 @@ pub struct Batch {
 impl Batch {
     /// Adds a batch that follows on: in each partition that both cover it starts where this one ends.
     pub fn append(&mut self, next: Self) {
-        for span in next.spans {
-            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
-                Some(before) if span.next == span.from => debug_assert_eq!(before.next, span.from),
-                Some(before) => (before.next, before.last) = (span.next, span.last),
-                None => self.spans.push(span),
+        for span in next.offset_ranges {
+            match self.offset_ranges.iter_mut().find(|before| before.partition == span.partition) {
+                Some(before) if span.next == span.first => debug_assert_eq!(before.next, span.first),
+                Some(before) => (before.next, before.last_record) = (span.next, span.last_record),
+                None => self.offset_ranges.push(span),
             }
         }
         self.records.extend(next.records);
     }
 
     /// Leaves these partitions out.
-    pub fn forget(&mut self, partitions: &[u32]) {
-        self.spans.retain(|span| !partitions.contains(&span.partition));
+    pub fn drop_partitions(&mut self, partitions: &[u32]) {
+        self.offset_ranges.retain(|span| !partitions.contains(&span.partition));
         self.records.retain(|record| !partitions.contains(&record.partition));
     }
 
-    /// The videos whose state [`super::apply`] wants to be given.
+    /// The videos whose state [`super::apply_batch`] wants to be given.
     pub fn videos(&self) -> HashSet<&VideoId> {
         self.first_records().map(|record| &record.event.video_id).collect()
     }
@@ -100,34 +100,34 @@ impl Batch {
         moderated.map(|record| &record.event.video_id).collect()
     }
 
-    /// The comments that [`super::apply_with`] wants to be given, where they are stored: of several with the same identity the newest.
-    pub fn targets(&self) -> HashSet<(&VideoId, &CommentId)> {
+    /// The comments that [`super::apply_moderated_batch`] wants to be given, where they are stored: of several with the same identity the newest.
+    pub fn moderation_targets(&self) -> HashSet<(&VideoId, &CommentId)> {
         moderating::targets(&self.records).collect()
     }
 
     /// The entries that it wants to be given beside them, by their numbers.
-    pub fn numbered_targets(&self) -> HashSet<(&VideoId, u64)> {
+    pub fn targets_by_seq(&self) -> HashSet<(&VideoId, u64)> {
         moderating::numbered_targets(&self.records).collect()
     }
 
     /// The comments whose reports it wants to be given, where there are any.
-    pub fn reported(&self) -> HashSet<(&VideoId, &CommentId)> {
+    pub fn reported_comments(&self) -> HashSet<(&VideoId, &CommentId)> {
         self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
     }
 
-    /// Whether [`super::apply_with`] wants to be given the latest revision of the rules.
+    /// Whether [`super::apply_moderated_batch`] wants to be given the latest revision of the rules.
     pub fn changes_rules(&self) -> bool {
         self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
     }
 
-    /// The marks that [`super::apply_with`] wants to be given, where they are set.
-    pub fn marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
+    /// The marks that [`super::apply_moderated_batch`] wants to be given, where they are set.
+    pub fn affected_marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
         let of = |event| mark_key(event, unique).into_iter().chain(moderating::forgotten_marks(event));
         self.records.iter().flat_map(|record| of(&record.event)).collect()
     }
 
-    /// The identities whose earlier sighting [`super::apply`] wants to be given.
-    pub fn identities(&self) -> HashSet<String> {
-        self.records.iter().flat_map(|record| identities(&record.event)).collect()
+    /// The identities whose earlier sighting [`super::apply_batch`] wants to be given.
+    pub fn event_identities(&self) -> HashSet<String> {
+        self.records.iter().flat_map(|record| event_identities(&record.event)).collect()
     }
 }

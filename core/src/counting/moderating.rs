@@ -3,23 +3,23 @@
 use std::collections::HashMap;
 
 use super::reporting::{self, Reporting};
-use super::{Effects, LogRecord, MarkKey, NumberedComment, Removal, VideoState};
-use crate::comment::{Comment, EntryKind, NOBODY, nobody};
+use super::{BatchEffects, EntryRemoval, LogRecord, MarkKey, NumberedComment, VideoState};
+use crate::comment::{Comment, EntryKind, NOBODY_ID, nobody_user};
 use crate::moderation::{
-    Action, ActorRole, Digest, HeldChange, HeldComment, ReportOutcome, ReportReason, ReportedComment,
-    RuleChange, RuleName,
+    ActorRole, HeldChange, HeldComment, ModerationAction, NameDigest, ReportOutcome, ReportReason,
+    ReportedComment, RuleChange, RuleName,
 };
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 /// What an archive holds of what a batch's moderation records change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Moderated {
-    /// The stored entries among [`super::Batch::targets`] and [`super::Batch::numbered_targets`].
-    pub targets: Vec<Comment>,
+pub struct StoredModeration {
+    /// The stored entries among [`super::Batch::moderation_targets`] and [`super::Batch::targets_by_seq`].
+    pub target_entries: Vec<Comment>,
     /// The latest revision of the rules; 0 before the first.
-    pub revision: u64,
-    /// The comments among [`super::Batch::reported`] that were reported before.
-    pub reports: Vec<ReportedComment>,
+    pub rules_revision: u64,
+    /// The comments among [`super::Batch::reported_comments`] that were reported before.
+    pub stored_reports: Vec<ReportedComment>,
 }
 
 /// One thing that a moderator did, as the audit log keeps it.
@@ -45,23 +45,23 @@ impl AuditEntry {
 pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
-            Action::Delete { comment_id }
-            | Action::Pin { comment_id: Some(comment_id) }
-            | Action::Report { comment_id, .. }
-            | Action::Erase { comment_id, .. } => Some((&record.event.video_id, comment_id)),
-            Action::Pin { comment_id: None }
-            | Action::Shadow { .. }
-            | Action::Hold { .. }
-            | Action::Review { .. }
-            | Action::CloseReports { .. }
-            | Action::EraseReport { .. }
-            | Action::Restrict { .. }
-            | Action::Lift { .. }
-            | Action::PutVideo { .. }
-            | Action::RemoveVideo
-            | Action::Forget { .. }
-            | Action::EraseUser { .. }
-            | Action::SetRules { .. } => None,
+            ModerationAction::Delete { comment_id }
+            | ModerationAction::Pin { comment_id: Some(comment_id) }
+            | ModerationAction::Report { comment_id, .. }
+            | ModerationAction::Erase { comment_id, .. } => Some((&record.event.video_id, comment_id)),
+            ModerationAction::Pin { comment_id: None }
+            | ModerationAction::Shadow { .. }
+            | ModerationAction::Hold { .. }
+            | ModerationAction::Review { .. }
+            | ModerationAction::CloseReports { .. }
+            | ModerationAction::EraseReport { .. }
+            | ModerationAction::Restrict { .. }
+            | ModerationAction::Lift { .. }
+            | ModerationAction::PutVideo { .. }
+            | ModerationAction::RemoveVideo
+            | ModerationAction::Forget { .. }
+            | ModerationAction::EraseUser { .. }
+            | ModerationAction::SetRules { .. } => None,
         }
     })
 }
@@ -69,18 +69,18 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
 /// The entries that these records erase, by their numbers.
 pub(super) fn numbered_targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, u64)> {
     records.iter().filter_map(|record| match &record.event.moderation.as_ref()?.action {
-        Action::Erase { seq: Some(seq), .. } => Some((&record.event.video_id, *seq)),
+        ModerationAction::Erase { seq: Some(seq), .. } => Some((&record.event.video_id, *seq)),
         _ => None,
     })
 }
 
 /// The marks that a record forgets.
 pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkKey> {
-    let marks: &[Digest] = match event.moderation.as_deref().map(|moderation| &moderation.action) {
-        Some(Action::Forget { marks, .. }) => marks,
+    let marks: &[NameDigest] = match event.moderation.as_deref().map(|moderation| &moderation.action) {
+        Some(ModerationAction::Forget { marks, .. }) => marks,
         _ => &[],
     };
-    marks.iter().map(|mark| mark.mark())
+    marks.iter().map(|mark| mark.to_mark_key())
 }
 
 /// An entry that a record of the batch deletes, pins, reports or erases.
@@ -88,7 +88,7 @@ struct TargetEntry {
     author: UserId,
     seq: u64,
     /// Among the batch's own comments; `None`: it is stored.
-    at: Option<usize>,
+    index_in_batch: Option<usize>,
     removed: bool,
     /// Whether others than its author are shown it, while it is not removed.
     is_public: bool,
@@ -105,11 +105,11 @@ pub(super) struct Moderating {
 }
 
 impl Moderating {
-    pub(super) fn new(records: &[LogRecord], moderated: Moderated) -> Self {
+    pub(super) fn new(records: &[LogRecord], moderated: StoredModeration) -> Self {
         let mut targets: HashMap<_, _> = targets(records)
             .map(|(video, id)| ((video.clone(), id.clone()), TargetsOfIdentity::new()))
             .collect();
-        for comment in moderated.targets {
+        for comment in moderated.target_entries {
             if let Some(targets) = targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
                 targets.push(TargetEntry::of(&comment, None));
             }
@@ -118,7 +118,11 @@ impl Moderating {
             targets.sort_by_key(|target| target.seq);
             targets.dedup_by_key(|target| target.seq);
         }
-        Self { targets, revision: moderated.revision, reporting: Reporting::new(moderated.reports) }
+        Self {
+            targets,
+            revision: moderated.rules_revision,
+            reporting: Reporting::new(moderated.stored_reports),
+        }
     }
 
     /// A comment of this batch, and where it is among them.
@@ -136,78 +140,80 @@ impl Moderating {
         &mut self,
         record: &LogRecord,
         video: Option<&mut VideoState>,
-        effects: &mut Effects,
+        effects: &mut BatchEffects,
     ) {
         let Some(moderation) = &record.event.moderation else { return };
         match &moderation.action {
-            Action::Delete { comment_id } => {
+            ModerationAction::Delete { comment_id } => {
                 if let Some(video) = video {
                     self.delete_comment(record, comment_id, moderation.role, video, effects);
                 }
             }
-            Action::Pin { comment_id } => {
+            ModerationAction::Pin { comment_id } => {
                 if let Some(video) = video {
                     self.pin_comment(record, comment_id.as_ref(), video, effects);
                 }
             }
-            Action::Shadow { comment_id, text, reply_to } => {
+            ModerationAction::Shadow { comment_id, text, reply_to } => {
                 if let Some(video) = video {
                     self.archive_shadowed(record, (comment_id, text, reply_to.as_ref()), video, effects);
                 }
                 // Nobody moderated.
                 return;
             }
-            Action::Hold { comment_id, text, reply_to, rule } => {
+            ModerationAction::Hold { comment_id, text, reply_to, rule } => {
                 hold_comment(record, (comment_id, text, reply_to.as_ref()), *rule, effects);
                 return;
             }
-            Action::Erase { comment_id, seq, user } => {
+            ModerationAction::Erase { comment_id, seq, user } => {
                 let (on, id) = (record.event.video_id.clone(), comment_id.clone());
-                effects.held.push(HeldChange { video: on, id, held: None });
+                effects.held_changes.push(HeldChange { video: on, id, held: None });
                 if let Some(video) = video {
                     self.erase_entry(record, (comment_id, *seq), *user, video, effects);
                 }
                 // The audit log has the erasure of the user, as one.
                 return;
             }
-            Action::Forget { user, .. } => {
+            ModerationAction::Forget { user, .. } => {
                 if let Some(video) = video {
                     video.forget_owner(*user);
                 }
                 return;
             }
-            Action::EraseUser { .. } => {}
-            Action::Report { comment_id, why } => {
-                effects.audit.extend(self.report_comment(record, comment_id, *why));
+            ModerationAction::EraseUser { .. } => {}
+            ModerationAction::Report { comment_id, why } => {
+                effects.audit_entries.extend(self.report_comment(record, comment_id, *why));
                 return;
             }
-            Action::CloseReports { comment_id, outcome } => {
+            ModerationAction::CloseReports { comment_id, outcome } => {
                 self.reporting.close(record, comment_id, *outcome);
             }
-            Action::EraseReport { comment_id, user } => {
+            ModerationAction::EraseReport { comment_id, user } => {
                 self.reporting.erase(record, comment_id, *user);
                 return;
             }
-            Action::Review { comment_id, .. } => {
+            ModerationAction::Review { comment_id, .. } => {
                 let (video, id) = (record.event.video_id.clone(), comment_id.clone());
-                effects.held.push(HeldChange { video, id, held: None });
+                effects.held_changes.push(HeldChange { video, id, held: None });
             }
-            Action::PutVideo { metadata, owner_id } => {
+            ModerationAction::PutVideo { metadata, owner_id } => {
                 if let Some(video) = video.filter(|video| may_put_video(video, record, moderation.role)) {
                     video.put_metadata(metadata, owner_id.as_ref());
                 }
             }
-            Action::RemoveVideo => {
+            ModerationAction::RemoveVideo => {
                 if let Some(video) = video.filter(|video| may_change_video(video, record, moderation.role)) {
                     video.take_off_boards(moderation.role);
                 }
             }
-            Action::Restrict { .. } | Action::Lift { .. } | Action::SetRules { .. } => {
+            ModerationAction::Restrict { .. }
+            | ModerationAction::Lift { .. }
+            | ModerationAction::SetRules { .. } => {
                 self.revision += 1;
-                effects.rules.extend(RuleChange::of(&record.event, self.revision));
+                effects.rule_changes.extend(RuleChange::of(&record.event, self.revision));
             }
         }
-        effects.audit.push(AuditEntry::of(record, record.event.clone()));
+        effects.audit_entries.push(AuditEntry::of(record, record.event.clone()));
     }
 
     /// What the audit log has of a report, where it counts. What nobody is shown needs no report.
@@ -235,7 +241,7 @@ impl Moderating {
         id: &CommentId,
         role: ActorRole,
         video: &mut VideoState,
-        effects: &mut Effects,
+        effects: &mut BatchEffects,
     ) {
         let event = &record.event;
         let targets = self.targets.get_mut(&(event.video_id.clone(), id.clone()));
@@ -261,13 +267,14 @@ impl Moderating {
         &mut self,
         record: &LogRecord,
         (id, seq): (&CommentId, Option<u64>),
-        user: Digest,
+        user: NameDigest,
         video: &mut VideoState,
-        effects: &mut Effects,
+        effects: &mut BatchEffects,
     ) {
         let on = &record.event.video_id;
         let targets = self.targets.get_mut(&(on.clone(), id.clone()));
-        let own = targets.map(|targets| targets.iter_mut().filter(|it| Digest::of_user(&it.author) == user));
+        let own =
+            targets.map(|targets| targets.iter_mut().filter(|it| NameDigest::of_user(&it.author) == user));
         let mut own: Vec<&mut TargetEntry> = own.into_iter().flatten().collect();
         let at = own.iter().position(|it| Some(it.seq) == seq).or(own.len().checked_sub(1));
         let entry = match at.map(|at| own.swap_remove(at)) {
@@ -293,7 +300,7 @@ impl Moderating {
         record: &LogRecord,
         (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
         video: &mut VideoState,
-        effects: &mut Effects,
+        effects: &mut BatchEffects,
     ) {
         let body = (id.clone(), text.to_owned(), reply_to.cloned());
         let comment = next_entry(record, video, body, EntryKind::Shadowed);
@@ -306,7 +313,7 @@ impl Moderating {
         record: &LogRecord,
         id: Option<&CommentId>,
         video: &mut VideoState,
-        effects: &mut Effects,
+        effects: &mut BatchEffects,
     ) {
         let key = |id: &CommentId| (record.event.video_id.clone(), id.clone());
         let target = id.and_then(|id| self.targets.get(&key(id))?.last());
@@ -326,7 +333,7 @@ fn hold_comment(
     record: &LogRecord,
     (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
     rule: RuleName,
-    effects: &mut Effects,
+    effects: &mut BatchEffects,
 ) {
     let event = &record.event;
     let held = HeldComment {
@@ -339,7 +346,7 @@ fn hold_comment(
         rule: rule.into(),
         place: (record.broker_time, record.partition, record.offset),
     };
-    effects.held.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
+    effects.held_changes.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
 }
 
 /// An entry that says what was done, with the next number of the video's channel. It does not say who did it: the audit log
@@ -348,7 +355,7 @@ fn announcement_entry(record: &LogRecord, video: &mut VideoState, what: EntryKin
     let id = record.event.event_id.as_ref().and_then(|id| CommentId::parse(id.as_str()).ok());
     // The log's reader takes no such record without an id.
     let id = id.unwrap_or_else(|| CommentId::parse("moderation").expect("it is an identifier"));
-    Comment { user_id: nobody(), ..next_entry(record, video, (id, String::new(), None), what) }
+    Comment { user_id: nobody_user(), ..next_entry(record, video, (id, String::new(), None), what) }
 }
 
 /// An entry with the next number of the video's channel.
@@ -372,27 +379,27 @@ fn next_entry(
     }
 }
 
-fn push_comment(record: &LogRecord, comment: Comment, effects: &mut Effects) {
+fn push_comment(record: &LogRecord, comment: Comment, effects: &mut BatchEffects) {
     effects.comments.push(NumberedComment { comment, partition: record.partition, offset: record.offset });
 }
 
 /// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
 fn may_change_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
-    let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY;
+    let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY_ID;
     role != ActorRole::Owner || owns
 }
 
 /// And an owner does not put back what others removed.
 fn may_put_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
-    let undoes_others = role == ActorRole::Owner && video.removed.is_some_and(|by| by != ActorRole::Owner);
+    let undoes_others = role == ActorRole::Owner && video.removed_by.is_some_and(|by| by != ActorRole::Owner);
     may_change_video(video, record, role) && !undoes_others
 }
 
 /// Whether a record makes a video known that nothing has happened to yet.
 pub(super) fn makes_known(event: &Interaction) -> bool {
     event.moderation.as_ref().is_some_and(|moderation| match moderation.action {
-        Action::PutVideo { .. } => moderation.role != ActorRole::Owner,
-        Action::Shadow { .. } => true,
+        ModerationAction::PutVideo { .. } => moderation.role != ActorRole::Owner,
+        ModerationAction::Shadow { .. } => true,
         _ => false,
     })
 }
@@ -400,23 +407,29 @@ pub(super) fn makes_known(event: &Interaction) -> bool {
 impl TargetEntry {
     fn of(entry: &Comment, at: Option<usize>) -> Self {
         let (removed, is_public) = (!entry.entry.has_text(), entry.entry.is_comment());
-        Self { author: entry.user_id.clone(), seq: entry.seq, at, removed, is_public }
+        Self { author: entry.user_id.clone(), seq: entry.seq, index_in_batch: at, removed, is_public }
     }
 
     /// Takes its text, its author's name, or both.
-    fn take_text_or_author(&mut self, video: &VideoId, (text, author): (bool, bool), effects: &mut Effects) {
+    fn take_text_or_author(
+        &mut self,
+        video: &VideoId,
+        (text, author): (bool, bool),
+        effects: &mut BatchEffects,
+    ) {
         let text = text && !self.removed;
         self.removed |= text;
         if author {
-            self.author = nobody();
+            self.author = nobody_user();
         }
         if !text && !author {
             return;
         }
-        let removal = Removal { video: video.clone(), seq: self.seq, text, author };
-        match self.at.and_then(|at| effects.comments.get_mut(at)) {
-            Some(numbered) => numbered.comment = removal.of(numbered.comment.clone()),
-            None => effects.removed.push(removal),
+        let removal =
+            EntryRemoval { video: video.clone(), seq: self.seq, removes_text: text, removes_author: author };
+        match self.index_in_batch.and_then(|at| effects.comments.get_mut(at)) {
+            Some(numbered) => numbered.comment = removal.apply_to(numbered.comment.clone()),
+            None => effects.removals.push(removal),
         }
     }
 }

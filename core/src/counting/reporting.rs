@@ -3,37 +3,37 @@
 use std::collections::BTreeMap;
 
 use super::LogRecord;
-use crate::comment::nobody;
+use crate::comment::nobody_user;
 use crate::moderation::reports::{CommentReport, LogPlace, ReportDecision, ReportedComment};
-use crate::moderation::{Action, ActorRole, Digest, ReportOutcome, ReportReason};
+use crate::moderation::{ActorRole, ModerationAction, NameDigest, ReportOutcome, ReportReason};
 use crate::{CommentId, Interaction, VideoId};
 
 /// The comments whose reports a record may change.
 pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
     match &event.moderation.as_ref()?.action {
-        Action::Report { comment_id, .. }
-        | Action::CloseReports { comment_id, .. }
-        | Action::EraseReport { comment_id, .. }
-        | Action::Delete { comment_id }
-        | Action::Erase { comment_id, .. } => Some((&event.video_id, comment_id)),
-        Action::Pin { .. }
-        | Action::Shadow { .. }
-        | Action::Hold { .. }
-        | Action::Review { .. }
-        | Action::Restrict { .. }
-        | Action::Lift { .. }
-        | Action::PutVideo { .. }
-        | Action::RemoveVideo
-        | Action::Forget { .. }
-        | Action::EraseUser { .. }
-        | Action::SetRules { .. } => None,
+        ModerationAction::Report { comment_id, .. }
+        | ModerationAction::CloseReports { comment_id, .. }
+        | ModerationAction::EraseReport { comment_id, .. }
+        | ModerationAction::Delete { comment_id }
+        | ModerationAction::Erase { comment_id, .. } => Some((&event.video_id, comment_id)),
+        ModerationAction::Pin { .. }
+        | ModerationAction::Shadow { .. }
+        | ModerationAction::Hold { .. }
+        | ModerationAction::Review { .. }
+        | ModerationAction::Restrict { .. }
+        | ModerationAction::Lift { .. }
+        | ModerationAction::PutVideo { .. }
+        | ModerationAction::RemoveVideo
+        | ModerationAction::Forget { .. }
+        | ModerationAction::EraseUser { .. }
+        | ModerationAction::SetRules { .. } => None,
     }
 }
 
 /// The record of a report as the audit log has it: nobody is named, and nobody's words are there. Who reported is in the
 /// queue, where an erasure reaches it.
 pub(super) fn nameless(record: &Interaction) -> Interaction {
-    let mut record = Interaction { user_id: nobody(), ..record.clone() };
+    let mut record = Interaction { user_id: nobody_user(), ..record.clone() };
     if let Some(moderation) = &mut record.moderation {
         moderation.reason = None;
     }
@@ -65,7 +65,7 @@ impl Reporting {
         let new = || (ReportedComment::new(event.video_id.clone(), id.clone()), false);
         let key = (event.video_id.clone(), id.clone());
         let (comment, changed) = self.comments.entry(key).or_insert_with(new);
-        let counts = comment.add(report, place(record));
+        let counts = comment.add_report(report, place(record));
         *changed |= counts;
         counts
     }
@@ -78,12 +78,12 @@ impl Reporting {
         let by = (!is_author).then(|| event.user_id.clone());
         let reason = moderation.reason.clone().filter(|_| !is_author);
         let decision = ReportDecision { outcome, by, reason, at: event.timestamp };
-        self.change_reports(record, id, |comment| comment.close(decision, place(record)));
+        self.change_reports(record, id, |comment| comment.record_decision(decision, place(record)));
     }
 
     /// Removes name and text from a user's report of a comment.
-    pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: Digest) {
-        self.change_reports(record, id, |comment| comment.erase(user));
+    pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: NameDigest) {
+        self.change_reports(record, id, |comment| comment.erase_reporter(user));
     }
 
     fn change_reports(

@@ -49,7 +49,7 @@ impl UniqueKinds {
     }
 
     /// Whether all of `others` are among these.
-    pub fn includes(self, others: Self) -> bool {
+    pub fn includes_all(self, others: Self) -> bool {
         POSSIBLE_KINDS.into_iter().all(|kind| self.contains(kind) || !others.contains(kind))
     }
 
@@ -139,15 +139,15 @@ pub struct MarkChange {
     /// Its key.
     pub key: MarkKey,
     /// Whether the archive holds it.
-    pub stored: bool,
+    pub is_stored: bool,
     /// What it says from now on. `None`: it is removed.
-    pub now: Option<UniqueMark>,
+    pub new_value: Option<UniqueMark>,
 }
 
 /// A mark during a batch.
 struct MarkState {
     stored: Option<UniqueMark>,
-    now: Option<UniqueMark>,
+    current_value: Option<UniqueMark>,
 }
 
 /// The marks of a batch.
@@ -156,29 +156,34 @@ pub(super) struct Marks(HashMap<MarkKey, MarkState>);
 impl Marks {
     pub(super) fn of(stored: impl IntoIterator<Item = (MarkKey, UniqueMark)>) -> Self {
         let mark = |(key, value): (MarkKey, UniqueMark)| {
-            (key, MarkState { stored: Some(value.clone()), now: Some(value) })
+            (key, MarkState { stored: Some(value.clone()), current_value: Some(value) })
         };
         Self(stored.into_iter().map(mark).collect())
     }
 
     pub(super) fn is_set(&self, key: &MarkKey) -> bool {
-        self.0.get(key).is_some_and(|mark| mark.now.is_some())
+        self.0.get(key).is_some_and(|mark| mark.current_value.is_some())
     }
 
     pub(super) fn set(&mut self, key: MarkKey, value: UniqueMark) {
-        self.0.entry(key).or_insert(MarkState { stored: None, now: None }).now = Some(value);
+        self.0.entry(key).or_insert(MarkState { stored: None, current_value: None }).current_value =
+            Some(value);
     }
 
     /// Removes a mark and answers its value, if it was set.
     pub(super) fn remove(&mut self, key: &MarkKey) -> Option<UniqueMark> {
-        self.0.get_mut(key)?.now.take()
+        self.0.get_mut(key)?.current_value.take()
     }
 
     /// What the archive is to change, in the order of the keys: neighbours share pages there.
     pub(super) fn changes(self) -> Vec<MarkChange> {
-        let others = self.0.into_iter().filter(|(_, mark)| mark.now != mark.stored);
+        let others = self.0.into_iter().filter(|(_, mark)| mark.current_value != mark.stored);
         let mut changes: Vec<_> = others
-            .map(|(key, MarkState { stored, now })| MarkChange { key, stored: stored.is_some(), now })
+            .map(|(key, MarkState { stored, current_value: now })| MarkChange {
+                key,
+                is_stored: stored.is_some(),
+                new_value: now,
+            })
             .collect();
         changes.sort_unstable_by_key(|change| change.key);
         changes

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::counting::{Effects, InForce, MarkKey, Moderated, UniqueMark, VideoState, apply_with, mark_key};
+use crate::counting::{
+    BatchEffects, InForce, MarkKey, StoredModeration, UniqueMark, VideoState, apply_moderated_batch, mark_key,
+};
 use crate::trending::{MAX_AGE_MS, value_at};
 use crate::windows::CountedWindows;
 use crate::{Interaction, Kind};
@@ -25,8 +27,8 @@ fn counted() -> CountedDecays {
     })
 }
 
-fn unique() -> Rules {
-    Rules { unique: "like,share".parse().unwrap(), ..Rules::default() }
+fn unique() -> CountingRules {
+    CountingRules { unique: "like,share".parse().unwrap(), ..CountingRules::default() }
 }
 
 fn record(offset: u64, event_time: Millis, who: &str, kind: &str) -> LogRecord {
@@ -45,15 +47,27 @@ struct ModelArchive {
 }
 
 impl ModelArchive {
-    fn commit(&mut self, records: &[LogRecord], rules: &Rules, decays: &CountedDecays) -> Effects {
+    fn commit(
+        &mut self,
+        records: &[LogRecord],
+        rules: &CountingRules,
+        decays: &CountedDecays,
+    ) -> BatchEffects {
         let keys = records.iter().filter_map(|record| mark_key(&record.event, rules.unique));
         let marks: BTreeMap<_, _> =
             keys.filter_map(|key| Some((key, self.marks.get(&key)?.clone()))).collect();
         let in_force = InForce { rules, windows: &CountedWindows::default(), decays };
-        let effects = apply_with(records, self.video.take(), [], Moderated::default(), marks, in_force);
+        let effects = apply_moderated_batch(
+            records,
+            self.video.take(),
+            [],
+            StoredModeration::default(),
+            marks,
+            in_force,
+        );
         self.video = effects.videos.first().cloned();
-        for change in effects.marks.clone() {
-            match change.now {
+        for change in effects.mark_changes.clone() {
+            match change.new_value {
                 Some(mark) => self.marks.insert(change.key, mark),
                 None => self.marks.remove(&change.key),
             };
@@ -143,7 +157,7 @@ fn without_decays_nothing_is_kept() {
     let mut store = ModelArchive::default();
     let effects = store.commit(&[record(0, BEGIN, "ana", "like")], &unique(), &CountedDecays::default());
     assert!(effects.videos[0].decayed.is_empty());
-    assert_eq!(effects.marks[0].now.as_ref().unwrap().decayed, []);
+    assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().decayed, []);
 }
 
 /// What the log says by the definition: each event in force, by its time as the log bounds it.
@@ -156,7 +170,7 @@ fn by_definition(log: &[LogRecord], weights: &str, now: Millis) -> (u64, f64) {
     for record in log {
         let event = &record.event;
         let at = event.timestamp.clamp(record.broker_time - MAX_AGE_MS, record.broker_time);
-        let points = worth(event, &all) as f64 / 1000.0;
+        let points = thousandths_added(event, &all) as f64 / 1000.0;
         let value = points * (-((now - at) as f64) / own.half_life_ms() as f64).exp2();
         let user = event.user_id.to_string();
         if let Some(kind) = event.kind.takes_back() {

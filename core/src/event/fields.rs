@@ -11,7 +11,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Error, Visitor};
 
-use super::{CommentBody, FORMAT, Interaction, Kind, check_time_range, parse_rfc_3339, scan, seconds_to_ms};
+use super::{
+    CommentBody, Interaction, Kind, NEWEST_RECORD_FORMAT, check_time_range, parse_rfc_3339, scan,
+    seconds_to_ms,
+};
 use crate::comment::check_text;
 use crate::{CommentId, EventId, Millis, UserId, VideoId, canary};
 
@@ -106,7 +109,7 @@ pub(super) struct Members<'a> {
 impl Members<'_> {
     /// `None` where something is wrong with a member.
     fn interaction(&self, now: Millis, known: impl FnOnce(&str) -> Option<VideoId>) -> Option<Interaction> {
-        if self.format.is_some_and(|format| format > FORMAT) {
+        if self.format.is_some_and(|format| format > NEWEST_RECORD_FORMAT) {
             return None;
         }
         let kind = Kind::parse(self.kind?).ok()?;

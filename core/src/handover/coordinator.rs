@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Assigned, HandOver, Held, Share, Time};
+use super::{AssignedReaders, ElapsedTime, HandOver, HeldVideo, ReaderShare};
 use crate::{ReaderId, VideoId};
 
 /// How long new readers may take to hold a video ready: what is missing is fetched in far less.
-pub const WARM_WITHIN: Duration = Duration::from_secs(5);
+pub const WARM_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often they are asked again: a message may be lost.
-pub const WARM_AGAIN: Duration = Duration::from_secs(1);
+pub const WARM_UP_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
-pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
+pub const SWAP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers that a video may come to have because those it has are full: more than that is a planner's business.
 const MAX_READERS_WHEN_FULL: usize = 16;
 /// The part of its capacity, in thousandths, from which on a reader refuses viewers.
-pub const FULL: u64 = 1_000;
+pub const FULL_USAGE_THOUSANDTHS: u64 = 1_000;
 /// Orders in progress at once: more than a planner gives in a round.
-pub const MAX_ORDERS: usize = 10_000;
+pub const MAX_ORDERS_IN_PROGRESS: usize = 10_000;
 
 /// Whether a reader is there, as far as a manager sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,31 +68,31 @@ impl std::fmt::Display for ReaderStatus {
 /// The cluster as a manager knows it. All methods are look-ups without side effects.
 pub trait ClusterView {
     /// Returns the assignment of a video that is in force.
-    fn assigned(&self, video: &VideoId) -> Option<&Assigned>;
+    fn assigned_readers(&self, video: &VideoId) -> Option<&AssignedReaders>;
     /// Returns the status of a reader. [`ReaderStatus::Gone`] only where the manager may act on it.
-    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
+    fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus>;
     /// Returns the URL at which viewers reach a reader.
-    fn address(&self, reader: &ReaderId) -> Option<String>;
+    fn viewer_url(&self, reader: &ReaderId) -> Option<String>;
     /// What a reader last said of a video, where that was not longer ago than makes a reader suspect, by the clock: time in
     /// which the manager could not look counts here, for viewers would be sent to who knows whom. It is ready only where the
     /// manager knows that it said so lately: what was found in the store may be of any age, and what came after a break in
     /// which the manager did not look may have waited all the time.
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
-    /// The part of its capacity that a reader uses, in thousandths; see [`FULL`].
-    fn usage(&self, reader: &ReaderId) -> u64;
+    fn held_video(&self, reader: &ReaderId, video: &VideoId) -> Option<&HeldVideo>;
+    /// The part of its capacity that a reader uses, in thousandths; see [`FULL_USAGE_THOUSANDTHS`].
+    fn usage_thousandths(&self, reader: &ReaderId) -> u64;
     /// The number of viewers whom a reader can still take, those on their way to it not counted where it can be known.
     fn room(&self, reader: &ReaderId) -> u64;
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
     /// likely to be emptied soon, and who goes there would be moved twice.
     fn is_open(&self, reader: &ReaderId) -> bool;
     /// Viewers of a video at all readers, also at those that it was taken from: the most there were lately, by
-    /// [`Peak`](super::peak::Peak), for those on their way are in nobody's report.
+    /// [`RecentPeak`](super::peak::RecentPeak), for those on their way are in nobody's report.
     fn viewers(&self, video: &VideoId) -> u64;
 }
 
 /// What a video needs in order to have readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
+pub enum VideoNeed {
     /// Nothing: what is in force is fit to be used.
     Serve,
     /// A compare-and-set: these readers, if its epoch still is `expected` (`None`: it has none).
@@ -100,7 +100,7 @@ pub enum Decision {
         /// The epoch that is in force; `None`: the video has no assignment.
         expected: Option<u64>,
         /// The readers that are to serve the video.
-        readers: Vec<Share>,
+        readers: Vec<ReaderShare>,
         /// The store is to mint above this, and above all else that the manager knows of.
         seen: u64,
     },
@@ -119,32 +119,34 @@ pub enum Decision {
 /// leave or are silent, others take the places of those that leave now: a move would first wait until these hold the video
 /// ready, and whoever asks meanwhile would be sent to a reader that may end at any moment. Those who are there already are
 /// handed over once the new ones are ready.
-pub fn decide(
+pub fn decide_need(
     sight: &impl ClusterView,
     video: &VideoId,
     known: u64,
-    mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
-    relief: impl FnOnce(&Assigned) -> Option<ReaderId>,
-) -> Decision {
-    let Some(current) = sight.assigned(video) else {
-        return choose(&[]).map_or(Decision::NoReader, |reader| Decision::Assign {
+    mut choose: impl FnMut(&[ReaderShare]) -> Option<ReaderId>,
+    relief: impl FnOnce(&AssignedReaders) -> Option<ReaderId>,
+) -> VideoNeed {
+    let Some(current) = sight.assigned_readers(video) else {
+        return choose(&[]).map_or(VideoNeed::NoReader, |reader| VideoNeed::Assign {
             expected: None,
-            readers: vec![Share { reader, weight: 1 }],
+            readers: vec![ReaderShare { reader, weight: 1 }],
             seen: known,
         });
     };
     let expected = Some(current.epoch);
     let readers = usable_readers(sight, current, &mut choose);
     if readers != current.readers || known > current.epoch {
-        return Decision::Assign { expected, readers, seen: known.max(current.epoch) };
+        return VideoNeed::Assign { expected, readers, seen: known.max(current.epoch) };
     }
     let is_full = current.readers.len() < MAX_READERS_WHEN_FULL
         && current.readers.iter().all(|share| is_full(sight, &share.reader));
     match is_full.then(|| relief(current)).flatten() {
-        Some(reader) => {
-            Decision::Assign { expected, readers: shares_with_one_more(current, reader), seen: current.epoch }
-        }
-        None => Decision::Serve,
+        Some(reader) => VideoNeed::Assign {
+            expected,
+            readers: shares_with_one_more(current, reader),
+            seen: current.epoch,
+        },
+        None => VideoNeed::Serve,
     }
 }
 
@@ -152,24 +154,24 @@ pub fn decide(
 /// viewers. One that is silent keeps its place: it may still serve.
 fn usable_readers(
     sight: &impl ClusterView,
-    current: &Assigned,
-    choose: &mut impl FnMut(&[Share]) -> Option<ReaderId>,
-) -> Vec<Share> {
-    let standing = |share: &Share| sight.standing(&share.reader);
+    current: &AssignedReaders,
+    choose: &mut impl FnMut(&[ReaderShare]) -> Option<ReaderId>,
+) -> Vec<ReaderShare> {
+    let standing = |share: &ReaderShare| sight.reader_status(&share.reader);
     let here = current.readers.iter().filter(|share| standing(share) != Some(ReaderStatus::Gone));
-    let here: Vec<Share> = here.cloned().collect();
+    let here: Vec<ReaderShare> = here.cloned().collect();
     if here.iter().any(|share| standing(share).is_some_and(ReaderStatus::takes_viewers)) {
         return here;
     }
-    let leaves = |share: &Share| standing(share) == Some(ReaderStatus::Leaving);
-    let (leaving, mut readers): (Vec<Share>, Vec<Share>) = here.iter().cloned().partition(leaves);
+    let leaves = |share: &ReaderShare| standing(share) == Some(ReaderStatus::Leaving);
+    let (leaving, mut readers): (Vec<ReaderShare>, Vec<ReaderShare>) = here.iter().cloned().partition(leaves);
     let staying = readers.len();
     let weights = if here.is_empty() { vec![1] } else { leaving.iter().map(|share| share.weight).collect() };
     for weight in weights {
         // One that leaves still serves its viewers, and a full one would refuse them.
         let chosen = choose(&readers).filter(|reader| here.is_empty() || !is_full(sight, reader));
         if let Some(reader) = chosen {
-            readers.push(Share { reader, weight });
+            readers.push(ReaderShare { reader, weight });
         }
     }
     match (readers.len() > staying, here.is_empty()) {
@@ -184,80 +186,85 @@ fn usable_readers(
 ///
 /// Whoever takes a reader's place is given its part, and has room. Where viewers lie otherwise than the parts say, the parts follow the
 /// viewers: emptying one reader moves nobody at the others.
-pub fn without(
+pub fn order_off_emptied_readers(
     sight: &impl ClusterView,
     video: &VideoId,
-    mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
-) -> Option<Order> {
-    let current = sight.assigned(video)?;
+    mut choose: impl FnMut(&[ReaderShare]) -> Option<ReaderId>,
+) -> Option<AssignmentOrder> {
+    let current = sight.assigned_readers(video)?;
     let shares = shares_by_viewers(sight, video, current);
-    let leaves = |share: &Share| sight.standing(&share.reader).is_some_and(ReaderStatus::is_emptied);
-    let (leaving, mut readers): (Vec<Share>, Vec<Share>) = shares.into_iter().partition(leaves);
+    let leaves =
+        |share: &ReaderShare| sight.reader_status(&share.reader).is_some_and(ReaderStatus::is_emptied);
+    let (leaving, mut readers): (Vec<ReaderShare>, Vec<ReaderShare>) = shares.into_iter().partition(leaves);
     if leaving.is_empty() {
         return None;
     }
     for gone in leaving {
         if let Some(reader) = choose(&readers).filter(|reader| !is_full(sight, reader)) {
-            readers.push(Share { reader, weight: gone.weight });
+            readers.push(ReaderShare { reader, weight: gone.weight });
         }
     }
-    let order = Order { video: video.clone(), expected: current.epoch, readers };
+    let order = AssignmentOrder { video: video.clone(), expected_epoch: current.epoch, readers };
     (!order.readers.is_empty()).then_some(order)
 }
 
 /// A video's shares, with the weights that its viewers lie by where one of its readers has more than its part and the
 /// slack. A reader that lacks viewers keeps its part of them: they may be on their way.
-fn shares_by_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> Vec<Share> {
+fn shares_by_viewers(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    assigned: &AssignedReaders,
+) -> Vec<ReaderShare> {
     let total = total_viewers(sight, video, assigned);
-    let even = |share: &&Share| {
+    let even = |share: &&ReaderShare| {
         viewers_at_reader(sight, &share.reader, video) <= viewers_to_keep(assigned, share, total).0
     };
     if assigned.readers.iter().all(|share| even(&share)) {
         return assigned.readers.clone();
     }
-    let weight = |share: &Share| {
+    let weight = |share: &ReaderShare| {
         let claim =
             viewers_at_reader(sight, &share.reader, video).max(viewers_of_share(assigned, share, total));
         claim.clamp(1, u64::from(u32::MAX / MAX_READERS_WHEN_FULL as u32)) as u32
     };
     let shares = assigned.readers.iter();
-    shares.map(|share| Share { weight: weight(share), ..share.clone() }).collect()
+    shares.map(|share| ReaderShare { weight: weight(share), ..share.clone() }).collect()
 }
 
 /// The readers of a video and one more, which is given a tenth: so little that none of the others sheds anybody for it.
 /// Whoever plans sees to the rest.
-fn shares_with_one_more(current: &Assigned, more: ReaderId) -> Vec<Share> {
+fn shares_with_one_more(current: &AssignedReaders, more: ReaderId) -> Vec<ReaderShare> {
     /// Fine enough for any weights.
     const SHARE_UNITS: u32 = 1_000_000;
     let all: u64 = current.readers.iter().map(|share| u64::from(share.weight)).sum();
     let rest = u64::from(SHARE_UNITS - SHARE_UNITS / 10);
-    let weight = |share: &Share| (u64::from(share.weight) * rest / all.max(1)).max(1) as u32;
-    let staying = current.readers.iter().map(|share| Share { weight: weight(share), ..share.clone() });
-    staying.chain([Share { reader: more, weight: SHARE_UNITS / 10 }]).collect()
+    let weight = |share: &ReaderShare| (u64::from(share.weight) * rest / all.max(1)).max(1) as u32;
+    let staying = current.readers.iter().map(|share| ReaderShare { weight: weight(share), ..share.clone() });
+    staying.chain([ReaderShare { reader: more, weight: SHARE_UNITS / 10 }]).collect()
 }
 
 fn is_full(sight: &impl ClusterView, reader: &ReaderId) -> bool {
-    sight.usage(reader) >= FULL
+    sight.usage_thousandths(reader) >= FULL_USAGE_THOUSANDTHS
 }
 
 /// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by
 /// what each lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it
 /// can say that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices).
 /// Then the others. `lots` are random.
-pub fn route(
+pub fn readers_for_new_viewer(
     sight: &impl ClusterView,
     video: &VideoId,
-    assigned: &Assigned,
+    assigned: &AssignedReaders,
     lots: [u32; 2],
 ) -> Vec<ReaderId> {
     let total = total_viewers(sight, video, assigned);
-    let rank = |share: &Share| {
-        let standing = sight.standing(&share.reader).unwrap_or(ReaderStatus::Gone);
+    let rank = |share: &ReaderShare| {
+        let standing = sight.reader_status(&share.reader).unwrap_or(ReaderStatus::Gone);
         (standing, is_full(sight, &share.reader), !sight.is_open(&share.reader))
     };
-    let room = |share: &Share| missing_viewers(sight, video, assigned, share, total);
-    let mut shares: Vec<&Share> = assigned.readers.iter().collect();
-    shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage(&share.reader)));
+    let room = |share: &ReaderShare| missing_viewers(sight, video, assigned, share, total);
+    let mut shares: Vec<&ReaderShare> = assigned.readers.iter().collect();
+    shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage_thousandths(&share.reader)));
     let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
     let rooms: Vec<u64> = best.map(|share| room(share)).collect();
     let drawn = draw_by_weight(&rooms, lots[0]).unwrap_or_else(|| {
@@ -286,24 +293,24 @@ fn draw_by_weight(weights: &[u64], lot: u32) -> Option<usize> {
 
 /// The speed at which viewers are handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct HandOverPace {
     /// All of a video's viewers are handed over in about this time,
-    pub within: Duration,
+    pub target_duration: Duration,
     /// but not slower than so many a second,
-    pub least: u32,
+    pub min_per_second: u32,
     /// nor faster than so many.
-    pub most: u32,
+    pub max_per_second: u32,
 }
 
 /// The result of a reader's heartbeat.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct HeartbeatOutcome {
     /// The hand-overs that the reader is told to make.
-    pub hand_over: Vec<HandOver>,
+    pub hand_overs: Vec<HandOver>,
     /// Readers that viewers wait to be sent to, and that do not hold the video ready: to be asked to warm it.
-    pub warm: Vec<(ReaderId, VideoId)>,
+    pub to_warm: Vec<(ReaderId, VideoId)>,
     /// Videos of which the reader has heard a later epoch than is in force here: to be decided anew with it.
-    pub behind: Vec<(VideoId, u64)>,
+    pub outdated_videos: Vec<(VideoId, u64)>,
     /// Videos that were taken from the reader, and the number of its viewers who stay for now, for the video's readers have no
     /// room for them: to be decided anew, so that one with room is added where there is one.
     pub no_room: Vec<(VideoId, u64)>,
@@ -311,13 +318,18 @@ pub struct Answer {
 
 /// What a reader's heartbeat leads to. Viewers are only ever sent to a reader that is alive, has room and holds the video
 /// ready.
-pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[Held], pace: &Pace) -> Answer {
-    let mut answer = Answer::default();
+pub fn answer_heartbeat(
+    sight: &impl ClusterView,
+    reader: &ReaderId,
+    reports: &[HeldVideo],
+    pace: &HandOverPace,
+) -> HeartbeatOutcome {
+    let mut answer = HeartbeatOutcome::default();
     let mut rooms = BTreeMap::new();
     for held in reports {
-        let Some(assigned) = sight.assigned(&held.video) else { continue };
+        let Some(assigned) = sight.assigned_readers(&held.video) else { continue };
         if held.epoch > assigned.epoch {
-            answer.behind.push((held.video.clone(), held.epoch));
+            answer.outdated_videos.push((held.video.clone(), held.epoch));
         } else if held.viewers > 0 {
             answer_for_video(&mut answer, &mut rooms, sight, reader, held, assigned, pace);
         }
@@ -327,16 +339,16 @@ pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[Held], pac
 
 /// `rooms`: what is left of the room of readers that viewers of other videos are sent to by the same answer.
 fn answer_for_video(
-    answer: &mut Answer,
+    answer: &mut HeartbeatOutcome,
     rooms: &mut BTreeMap<ReaderId, u64>,
     sight: &impl ClusterView,
     reader: &ReaderId,
-    held: &Held,
-    assigned: &Assigned,
-    pace: &Pace,
+    held: &HeldVideo,
+    assigned: &AssignedReaders,
+    pace: &HandOverPace,
 ) {
     let total = total_viewers(sight, &held.video, assigned).max(held.viewers);
-    let mine = assigned.share(reader);
+    let mine = assigned.share_of(reader);
     // One that is to be emptied and still serves the video waits for the one that takes its place: until then its viewers
     // would go where they are too many. And nobody is moved for evenness while one of the video's readers is closed,
     // leaves or is silent: whoever is moved now may be moved again when that one is emptied.
@@ -348,10 +360,10 @@ fn answer_for_video(
     if held.viewers <= if held.shedding { keep } else { most } {
         return;
     }
-    let alive = |share: &&Share| {
-        share.reader != *reader && sight.standing(&share.reader) == Some(ReaderStatus::Alive)
+    let alive = |share: &&ReaderShare| {
+        share.reader != *reader && sight.reader_status(&share.reader) == Some(ReaderStatus::Alive)
     };
-    let fit = |share: &&Share| {
+    let fit = |share: &&ReaderShare| {
         let has_room = !is_full(sight, &share.reader);
         let takes = has_room && sight.is_open(&share.reader);
         (takes, has_room, missing_viewers(sight, &held.video, assigned, share, total))
@@ -370,34 +382,34 @@ fn answer_for_video(
     if going == 0 {
         return;
     }
-    if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {
-        answer.warm.push((target.reader.clone(), held.video.clone()));
+    if !sight.held_video(&target.reader, &held.video).is_some_and(|there| there.ready) {
+        answer.to_warm.push((target.reader.clone(), held.video.clone()));
         return;
     }
-    let Some(to) = sight.address(&target.reader) else { return };
+    let Some(to) = sight.viewer_url(&target.reader) else { return };
     *room -= going;
-    let even = going.saturating_mul(1_000) / (pace.within.as_millis() as u64).max(1);
-    answer.hand_over.push(HandOver {
+    let even = going.saturating_mul(1_000) / (pace.target_duration.as_millis() as u64).max(1);
+    answer.hand_overs.push(HandOver {
         video: held.video.clone(),
         epoch: assigned.epoch,
         to,
         here: mine.is_some(),
         keep: held.viewers - going,
-        pace: (even.min(u64::from(u32::MAX)) as u32).clamp(pace.least, pace.most),
+        pace: (even.min(u64::from(u32::MAX)) as u32).clamp(pace.min_per_second, pace.max_per_second),
     });
 }
 
 fn viewers_at_reader(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> u64 {
-    sight.held(reader, video).map_or(0, |held| held.viewers)
+    sight.held_video(reader, video).map_or(0, |held| held.viewers)
 }
 
-fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> u64 {
+fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &AssignedReaders) -> u64 {
     let here = assigned.readers.iter().map(|share| viewers_at_reader(sight, &share.reader, video)).sum();
     sight.viewers(video).max(here)
 }
 
 /// Returns the number of a video's viewers that is a reader's share.
-fn viewers_of_share(assigned: &Assigned, share: &Share, total: u64) -> u64 {
+fn viewers_of_share(assigned: &AssignedReaders, share: &ReaderShare, total: u64) -> u64 {
     let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
     if assigned.readers.len() == 1 {
         return u64::MAX;
@@ -409,8 +421,8 @@ fn viewers_of_share(assigned: &Assigned, share: &Share, total: u64) -> u64 {
 fn missing_viewers(
     sight: &impl ClusterView,
     video: &VideoId,
-    assigned: &Assigned,
-    share: &Share,
+    assigned: &AssignedReaders,
+    share: &ReaderShare,
     total: u64,
 ) -> u64 {
     viewers_of_share(assigned, share, total).saturating_sub(viewers_at_reader(sight, &share.reader, video))
@@ -419,7 +431,7 @@ fn missing_viewers(
 /// Viewers of a video that a reader keeps, and those above which it sheds: its part and a tenth more, or two, so that those
 /// who come and go, or went where the chance led them, do not move others; 10 and 20 more at least, below which evenness
 /// is worth nobody's reconnect.
-fn viewers_to_keep(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64) {
+fn viewers_to_keep(assigned: &AssignedReaders, share: &ReaderShare, total: u64) -> (u64, u64) {
     let part = viewers_of_share(assigned, share, total);
     let slack = (part / 10).max(10);
     (part.saturating_add(slack), part.saturating_add(slack.saturating_mul(2)))
@@ -427,18 +439,18 @@ fn viewers_to_keep(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64)
 
 /// An order to change who serves a video.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct AssignmentOrder {
     /// The video.
     pub video: VideoId,
     /// What the one who orders takes to be in force.
-    pub expected: u64,
+    pub expected_epoch: u64,
     /// The readers that are to serve the video.
-    pub readers: Vec<Share>,
+    pub readers: Vec<ReaderShare>,
 }
 
 /// The reason why an order is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum OrderRefusal {
     /// A later planner has taken over.
     #[error("term {highest} has begun")]
     OldTerm {
@@ -453,56 +465,56 @@ pub enum Refused {
     },
     /// Another order for the video is being carried out.
     #[error("the video is being moved")]
-    Busy,
+    VideoBusy,
     /// It names no reader, one twice, one without a share, or one that takes no videos now.
     #[error("not all of the readers can take the video")]
     BadReaders,
     /// As many orders are being carried out as may be.
     #[error("too many orders are being carried out")]
-    Full,
+    TooManyOrders,
 }
 
 /// A step that a manager takes to carry out an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Asks a reader to hold a video ready; its answer goes to [`Coordinator::warmed`].
+pub enum OrderStep {
+    /// Asks a reader to hold a video ready; its answer goes to [`Coordinator::note_warmed`].
     Warm {
         /// The reader that is asked.
         reader: ReaderId,
         /// The video that the reader is to hold ready.
         video: VideoId,
     },
-    /// The compare-and-set; its outcome goes to [`Coordinator::swapped`].
-    Swap(Order),
+    /// The compare-and-set; its outcome goes to [`Coordinator::note_swap_done`].
+    Swap(AssignmentOrder),
     /// The order is given up; nothing has changed.
-    Dropped(Order),
+    Dropped(AssignmentOrder),
 }
 
 #[derive(Debug)]
 struct OrderProgress {
-    order: Order,
+    order: AssignmentOrder,
     /// Readers that do not hold it ready yet, and when each was last asked.
-    cold: Vec<(ReaderId, Option<Time>)>,
-    until: Time,
+    cold: Vec<(ReaderId, Option<ElapsedTime>)>,
+    step_deadline: ElapsedTime,
     swapping: bool,
 }
 
 /// The orders that a manager is carrying out.
 #[derive(Debug, Default)]
 pub struct Coordinator {
-    term: u64,
+    highest_term: u64,
     orders: BTreeMap<VideoId, OrderProgress>,
 }
 
 impl Coordinator {
     /// Returns the highest term heard of.
     pub const fn term(&self) -> u64 {
-        self.term
+        self.highest_term
     }
 
     /// Hears of a term: when it is minted, or from another manager by way of the store.
-    pub fn heard_of_term(&mut self, term: u64) {
-        self.term = self.term.max(term);
+    pub fn note_term(&mut self, term: u64) {
+        self.highest_term = self.highest_term.max(term);
     }
 
     /// Whether an order for the video is being carried out.
@@ -511,63 +523,65 @@ impl Coordinator {
     }
 
     /// Takes an order; `term` is the planner's, `None` for what the manager does by itself (a reader that leaves).
-    /// [`Coordinator::steps`] then says what to do.
-    pub fn order(
+    /// [`Coordinator::next_steps`] then says what to do.
+    pub fn accept_order(
         &mut self,
-        now: Time,
+        now: ElapsedTime,
         term: Option<u64>,
-        order: Order,
+        order: AssignmentOrder,
         sight: &impl ClusterView,
-    ) -> Result<(), Refused> {
-        let term = term.unwrap_or(self.term);
-        if term < self.term {
-            return Err(Refused::OldTerm { highest: self.term });
+    ) -> Result<(), OrderRefusal> {
+        let term = term.unwrap_or(self.highest_term);
+        if term < self.highest_term {
+            return Err(OrderRefusal::OldTerm { highest: self.highest_term });
         }
-        self.term = term;
-        let current = sight.assigned(&order.video);
+        self.highest_term = term;
+        let current = sight.assigned_readers(&order.video);
         let epoch = current.map(|current| current.epoch);
-        if epoch != Some(order.expected) {
-            return Err(Refused::OldEpoch { current: epoch });
+        if epoch != Some(order.expected_epoch) {
+            return Err(OrderRefusal::OldEpoch { current: epoch });
         }
         if self.orders.contains_key(&order.video) {
-            return Err(Refused::Busy);
+            return Err(OrderRefusal::VideoBusy);
         }
-        if self.orders.len() >= MAX_ORDERS {
-            return Err(Refused::Full);
+        if self.orders.len() >= MAX_ORDERS_IN_PROGRESS {
+            return Err(OrderRefusal::TooManyOrders);
         }
-        let serves = |share: &Share| current.is_some_and(|current| current.share(&share.reader).is_some());
-        let takes =
-            |share: &Share| serves(share) || sight.standing(&share.reader) == Some(ReaderStatus::Alive);
+        let serves =
+            |share: &ReaderShare| current.is_some_and(|current| current.share_of(&share.reader).is_some());
+        let takes = |share: &ReaderShare| {
+            serves(share) || sight.reader_status(&share.reader) == Some(ReaderStatus::Alive)
+        };
         let twice = |at: usize| order.readers[..at].iter().any(|it| it.reader == order.readers[at].reader);
         let is_good = !order.readers.is_empty()
             && order.readers.iter().all(|share| share.weight > 0 && takes(share))
             && !(0..order.readers.len()).any(twice);
         if !is_good {
-            return Err(Refused::BadReaders);
+            return Err(OrderRefusal::BadReaders);
         }
         let cold = order.readers.iter().filter(|share| !serves(share));
         let cold = cold.map(|share| (share.reader.clone(), None)).collect();
-        let progress = OrderProgress { cold, until: now + WARM_WITHIN, swapping: false, order };
+        let progress = OrderProgress { cold, step_deadline: now + WARM_UP_TIMEOUT, swapping: false, order };
         self.orders.insert(progress.order.video.clone(), progress);
         Ok(())
     }
 
     /// A reader says that it holds a video ready.
-    pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
+    pub fn note_warmed(&mut self, video: &VideoId, reader: &ReaderId) {
         if let Some(progress) = self.orders.get_mut(video) {
             progress.cold.retain(|(cold, _)| cold != reader);
         }
     }
 
     /// What is to be done now. To be asked after every order and answer, and a few times a second.
-    pub fn steps(&mut self, now: Time, sight: &impl ClusterView) -> Vec<Step> {
+    pub fn next_steps(&mut self, now: ElapsedTime, sight: &impl ClusterView) -> Vec<OrderStep> {
         let mut steps = Vec::new();
         self.orders.retain(|_, progress| progress.advance_order(now, sight, &mut steps));
         steps
     }
 
     /// The compare-and-set is done, lost or failed: what is in force is the caller's to know.
-    pub fn swapped(&mut self, order: &Order) {
+    pub fn note_swap_done(&mut self, order: &AssignmentOrder) {
         if self.orders.get(&order.video).is_some_and(|progress| progress.order == *order) {
             self.orders.remove(&order.video);
         }
@@ -576,24 +590,29 @@ impl Coordinator {
 
 impl OrderProgress {
     /// `false`: the order is over.
-    fn advance_order(&mut self, now: Time, sight: &impl ClusterView, steps: &mut Vec<Step>) -> bool {
-        let in_force = sight.assigned(&self.order.video).map(|current| current.epoch);
-        if now >= self.until || (!self.swapping && in_force != Some(self.order.expected)) {
-            steps.push(Step::Dropped(self.order.clone()));
+    fn advance_order(
+        &mut self,
+        now: ElapsedTime,
+        sight: &impl ClusterView,
+        steps: &mut Vec<OrderStep>,
+    ) -> bool {
+        let in_force = sight.assigned_readers(&self.order.video).map(|current| current.epoch);
+        if now >= self.step_deadline || (!self.swapping && in_force != Some(self.order.expected_epoch)) {
+            steps.push(OrderStep::Dropped(self.order.clone()));
             return false;
         }
         if self.swapping {
             return true;
         }
         if self.cold.is_empty() {
-            (self.swapping, self.until) = (true, now + SWAP_WITHIN);
-            steps.push(Step::Swap(self.order.clone()));
+            (self.swapping, self.step_deadline) = (true, now + SWAP_TIMEOUT);
+            steps.push(OrderStep::Swap(self.order.clone()));
             return true;
         }
         for (reader, asked) in &mut self.cold {
-            if asked.is_none_or(|asked| now.saturating_sub(asked) >= WARM_AGAIN) {
+            if asked.is_none_or(|asked| now.saturating_sub(asked) >= WARM_UP_RETRY_INTERVAL) {
                 *asked = Some(now);
-                steps.push(Step::Warm { reader: reader.clone(), video: self.order.video.clone() });
+                steps.push(OrderStep::Warm { reader: reader.clone(), video: self.order.video.clone() });
             }
         }
         true

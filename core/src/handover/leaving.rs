@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::Time;
+use super::ElapsedTime;
 
 /// The part of its time, at most, that a reader keeps for what it does after its last viewer has left.
 const RESERVED_PART: u32 = 4;
@@ -26,11 +26,11 @@ const MAX_LAST_PHASE_PART: u32 = 2;
 /// A reader that is to be empty before its process ends.
 #[derive(Debug, Clone, Copy)]
 pub struct ReaderExit {
-    began: Time,
+    began: ElapsedTime,
     /// The time by which all viewers are to be gone.
-    by: Time,
+    by: ElapsedTime,
     /// Up to when it was last worked out how many viewers to send away.
-    step: Time,
+    step: ElapsedTime,
     /// What a manager said of room at other readers.
     room: Option<RoomElsewhere>,
     /// Whether the last phase has begun: viewers go whether or not there is room.
@@ -42,27 +42,27 @@ pub struct ReaderExit {
 #[derive(Debug, Clone, Copy)]
 struct RoomElsewhere {
     /// Since when managers have been saying that there is some.
-    since: Time,
+    since: ElapsedTime,
     /// When they said so last.
-    said: Time,
+    said: ElapsedTime,
     /// Viewers for whom there is room, less those who were sent away since.
     viewers: u64,
 }
 
 impl ReaderExit {
     /// The reader's process ends after `grace`. `alone`: there are no managers that could find room.
-    pub fn new(now: Time, grace: Duration, alone: bool) -> Self {
+    pub fn new(now: ElapsedTime, grace: Duration, alone: bool) -> Self {
         let by = now + grace.saturating_sub((grace / RESERVED_PART).min(RESERVED_TIME));
         Self { began: now, by, step: now, room: None, is_last_phase: alone, sends_away: alone }
     }
 
     /// The time by which all viewers are to be gone.
-    pub const fn by(&self) -> Time {
+    pub const fn by(&self) -> ElapsedTime {
         self.by
     }
 
     /// A manager says for how many viewers other readers have room.
-    pub fn hear_room(&mut self, now: Time, viewers: u64, holds: Duration) {
+    pub fn hear_room(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) {
         let since = self.room_in_force(now, holds).map_or(now, |room| room.since);
         self.room = (viewers > 0).then_some(RoomElsewhere { since, said: now, viewers });
     }
@@ -74,7 +74,7 @@ impl ReaderExit {
 
     /// How many of its `viewers` the reader is to send away now. To be asked several times a second. What managers said of
     /// room holds for as long as an order does.
-    pub fn due(&mut self, now: Time, viewers: u64, holds: Duration) -> u64 {
+    pub fn due(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) -> u64 {
         let last_phase_from = self.by.saturating_sub(self.last_phase_of(viewers));
         let room = self.room_in_force(now, holds);
         let from = if self.is_last_phase {
@@ -109,7 +109,7 @@ impl ReaderExit {
         at_pace.max(MIN_LAST_PHASE.min(all / 4)).min(all / MAX_LAST_PHASE_PART)
     }
 
-    fn room_in_force(&self, now: Time, holds: Duration) -> Option<RoomElsewhere> {
+    fn room_in_force(&self, now: ElapsedTime, holds: Duration) -> Option<RoomElsewhere> {
         self.room.filter(|room| now.saturating_sub(room.said) < holds)
     }
 }

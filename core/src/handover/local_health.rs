@@ -4,14 +4,14 @@
 //! looks at itself first: at the work that it wanted to do at a time, and when it did it. The longer its own delays, the
 //! longer it waits for others. The rule is that of Lifeguard (Dadgar, Phillips, Currey: "Lifeguard: Local Health Awareness
 //! for More Accurate Failure Detection", 2018): a score, which multiplies the time limits. What is far too late is a pause
-//! of the process, and that time is nobody's silence at all: see [`paused`].
+//! of the process, and that time is nobody's silence at all: see [`paused_time`].
 
 use std::time::Duration;
 
-use super::Time;
+use super::ElapsedTime;
 
 /// How late work may be on a machine that has time: half of the time between two looks at the readers.
-pub const LATE_AFTER: Duration = Duration::from_millis(250);
+pub const LATE_THRESHOLD: Duration = Duration::from_millis(250);
 /// The score of a process that was late again and again: it waits three times as long.
 const MAX_SCORE: u32 = 4;
 /// The score rises once in this time: many pieces of work that are late together say no more than one.
@@ -22,9 +22,9 @@ const SCORE_FALL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The part of the time since the last look that this process did not look, where it wanted to look `every` so often.
 /// Nobody who was silent in that time is to blame for it.
-pub fn paused(since_last: Duration, every: Duration) -> Duration {
+pub fn paused_time(since_last: Duration, every: Duration) -> Duration {
     let late = since_last.saturating_sub(every);
-    if late > LATE_AFTER { late } else { Duration::ZERO }
+    if late > LATE_THRESHOLD { late } else { Duration::ZERO }
 }
 
 /// How late this process itself has been lately: a score from 0 to [`MAX_SCORE`].
@@ -32,14 +32,14 @@ pub fn paused(since_last: Duration, every: Duration) -> Duration {
 pub struct LocalHealth {
     score: u32,
     /// When the score last rose or fell, or would have if it were not at its bound.
-    changed: Time,
+    changed: ElapsedTime,
 }
 
 impl LocalHealth {
     /// Notes that some work of this process was done `late`. `now` does not go back.
-    pub fn worked(&mut self, now: Time, late: Duration) {
+    pub fn note_lateness(&mut self, now: ElapsedTime, late: Duration) {
         let passed = now.saturating_sub(self.changed);
-        if late > LATE_AFTER {
+        if late > LATE_THRESHOLD {
             if self.score == 0 || passed >= SCORE_RISE_INTERVAL {
                 (self.score, self.changed) = ((self.score + 1).min(MAX_SCORE), now);
             }
@@ -54,7 +54,7 @@ impl LocalHealth {
 
     /// How long to wait for what would be waited for so long by a process that is never late: one and a half times as long
     /// after one delay, three times at most.
-    pub fn wait(&self, time: Duration) -> Duration {
+    pub fn stretched_wait(&self, time: Duration) -> Duration {
         time + time * self.score / 2
     }
 }
@@ -70,24 +70,24 @@ mod tests {
     #[test]
     fn repeated_lateness_lengthens_waits_until_it_ends() {
         let (mut health, mut now) = (LocalHealth::default(), SECOND);
-        assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
-        health.worked(now, LATE_AFTER * 2);
-        assert_eq!(health.wait(2 * SECOND), 3 * SECOND);
-        health.worked(now, LATE_AFTER * 2);
-        assert_eq!(health.wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
+        assert_eq!(health.stretched_wait(3 * SECOND), 3 * SECOND);
+        health.note_lateness(now, LATE_THRESHOLD * 2);
+        assert_eq!(health.stretched_wait(2 * SECOND), 3 * SECOND);
+        health.note_lateness(now, LATE_THRESHOLD * 2);
+        assert_eq!(health.stretched_wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
         for _ in 0..20 {
             now += SCORE_RISE_INTERVAL;
-            health.worked(now, LATE_AFTER * 2);
+            health.note_lateness(now, LATE_THRESHOLD * 2);
         }
-        assert_eq!(health.wait(3 * SECOND), 9 * SECOND);
-        health.worked(now + SCORE_FALL_INTERVAL * MAX_SCORE, Duration::ZERO);
-        assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
+        assert_eq!(health.stretched_wait(3 * SECOND), 9 * SECOND);
+        health.note_lateness(now + SCORE_FALL_INTERVAL * MAX_SCORE, Duration::ZERO);
+        assert_eq!(health.stretched_wait(3 * SECOND), 3 * SECOND);
     }
 
     #[test]
     fn a_small_delay_does_not_count_as_a_pause() {
-        assert_eq!(paused(SECOND / 2 + LATE_AFTER, SECOND / 2), Duration::ZERO);
-        assert_eq!(paused(2 * SECOND, SECOND / 2), SECOND * 3 / 2);
+        assert_eq!(paused_time(SECOND / 2 + LATE_THRESHOLD, SECOND / 2), Duration::ZERO);
+        assert_eq!(paused_time(2 * SECOND, SECOND / 2), SECOND * 3 / 2);
     }
 
     proptest! {
@@ -96,8 +96,8 @@ mod tests {
             let (mut health, mut now) = (LocalHealth::default(), Duration::ZERO);
             for (passed, late) in steps {
                 now += Duration::from_millis(passed);
-                health.worked(now, Duration::from_millis(late));
-                prop_assert!((SECOND..=3 * SECOND).contains(&health.wait(SECOND)));
+                health.note_lateness(now, Duration::from_millis(late));
+                prop_assert!((SECOND..=3 * SECOND).contains(&health.stretched_wait(SECOND)));
             }
         }
     }

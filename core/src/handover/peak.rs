@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Time;
+use super::ElapsedTime;
 
 /// Half of the time that a viewer who was sent away may take to be counted where it went: up to 3 s until it comes back
 /// (the `retry` of a stream that ends), and a second each until that is reported and read.
@@ -14,31 +14,32 @@ const PEAK_WINDOW: Duration = Duration::from_secs(5);
 /// The greatest number of the last 5 to 10 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
 /// While viewers are handed over nothing is forgotten, and for 5 s after that.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Peak {
-    since: Time,
-    now: u64,
-    before: u64,
+pub struct RecentPeak {
+    window_start: ElapsedTime,
+    window_greatest: u64,
+    previous_greatest: u64,
 }
 
-impl Peak {
+impl RecentPeak {
     /// Notes a number. `now` does not go back. `handed_over`: viewers are being sent from one reader to another; see
-    /// [`Assigned::hands_over`](super::Assigned::hands_over).
-    pub fn note(&mut self, now: Time, number: u64, handed_over: bool) {
+    /// [`Assigned::must_hand_over`](super::AssignedReaders::must_hand_over).
+    pub fn note(&mut self, now: ElapsedTime, number: u64, handed_over: bool) {
         if handed_over {
-            (self.before, self.now, self.since) = (self.most().max(number), 0, now);
+            (self.previous_greatest, self.window_greatest, self.window_start) =
+                (self.greatest().max(number), 0, now);
             return;
         }
-        let passed = now.saturating_sub(self.since);
+        let passed = now.saturating_sub(self.window_start);
         if passed >= PEAK_WINDOW {
-            self.before = if passed < PEAK_WINDOW * 2 { self.now } else { 0 };
-            (self.now, self.since) = (0, now);
+            self.previous_greatest = if passed < PEAK_WINDOW * 2 { self.window_greatest } else { 0 };
+            (self.window_greatest, self.window_start) = (0, now);
         }
-        self.now = self.now.max(number);
+        self.window_greatest = self.window_greatest.max(number);
     }
 
     /// Returns the greatest number that was noted lately.
-    pub fn most(&self) -> u64 {
-        self.now.max(self.before)
+    pub fn greatest(&self) -> u64 {
+        self.window_greatest.max(self.previous_greatest)
     }
 }
 
@@ -55,20 +56,20 @@ mod tests {
         fn the_peak_is_the_maximum_of_the_last_windows(
             steps in prop::collection::vec((0_u64..4_000, 0_u64..100, prop::bool::weighted(0.3)), 1..60)
         ) {
-            let (mut peak, mut now, mut noted) = (Peak::default(), Duration::ZERO, Vec::new());
+            let (mut peak, mut now, mut noted) = (RecentPeak::default(), Duration::ZERO, Vec::new());
             for (passed, number, handed_over) in steps {
                 now += Duration::from_millis(passed);
-                let most = peak.most();
+                let most = peak.greatest();
                 peak.note(now, number, handed_over);
                 if handed_over {
-                    prop_assert_eq!(peak.most(), most.max(number));
+                    prop_assert_eq!(peak.greatest(), most.max(number));
                     noted.push((now, most));
                 }
                 noted.push((now, number));
                 let since = |window: Duration| {
                     noted.iter().filter(|(at, _)| *at + window > now).map(|it| it.1).max().unwrap_or(0)
                 };
-                prop_assert!((since(PEAK_WINDOW)..=since(PEAK_WINDOW * 3)).contains(&peak.most()));
+                prop_assert!((since(PEAK_WINDOW)..=since(PEAK_WINDOW * 3)).contains(&peak.greatest()));
             }
         }
     }

@@ -8,11 +8,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::Time;
+use super::ElapsedTime;
 use crate::ReaderId;
 
 /// How long a viewer is expected: by then the reader reports it, or it does not come.
-pub const HOLDS_FOR: Duration = Duration::from_secs(5);
+pub const RESERVATION_LIFETIME: Duration = Duration::from_secs(5);
 /// Viewers who are expected within this time of each other are kept as one number, so that what is kept is bounded by
 /// the number of readers: at most 50 numbers each.
 const ARRIVAL_STEP: Duration = Duration::from_millis(100);
@@ -24,58 +24,59 @@ pub struct ReservedCapacity(HashMap<ReaderId, ExpectedViewers>);
 #[derive(Debug, Default)]
 struct ExpectedViewers {
     /// When, and how many, in the order of the times.
-    given: VecDeque<(Time, u64)>,
-    count: u64,
+    reservations: VecDeque<(ElapsedTime, u64)>,
+    viewer_count: u64,
 }
 
 impl ReservedCapacity {
     /// Notes that `viewers` are on their way to `reader`. `now` does not go back.
-    pub fn give(&mut self, now: Time, reader: &ReaderId, viewers: u64) {
+    pub fn reserve(&mut self, now: ElapsedTime, reader: &ReaderId, viewers: u64) {
         let expected = self.0.entry(reader.clone()).or_default();
         expected.expire(now);
-        expected.count += viewers;
-        match expected.given.back_mut() {
+        expected.viewer_count += viewers;
+        match expected.reservations.back_mut() {
             Some((at, last)) if now.saturating_sub(*at) < ARRIVAL_STEP => *last += viewers,
-            _ => expected.given.push_back((now, viewers)),
+            _ => expected.reservations.push_back((now, viewers)),
         }
     }
 
     /// Forgets viewers who were expected for too long.
-    pub fn expire(&mut self, now: Time) {
+    pub fn expire(&mut self, now: ElapsedTime) {
         self.0.retain(|_, expected| {
             expected.expire(now);
-            expected.count > 0
+            expected.viewer_count > 0
         });
     }
 
     /// Notes that a reader reports `viewers` more viewers than before: those who were expected first have arrived.
-    pub fn arrived(&mut self, reader: &ReaderId, viewers: u64) {
+    pub fn note_arrived(&mut self, reader: &ReaderId, viewers: u64) {
         let Some(expected) = self.0.get_mut(reader) else { return };
         let mut left = viewers;
         while left > 0
-            && let Some((_, first)) = expected.given.front_mut()
+            && let Some((_, first)) = expected.reservations.front_mut()
         {
             let arrived = left.min(*first);
             *first -= arrived;
             left -= arrived;
-            expected.count -= arrived;
+            expected.viewer_count -= arrived;
             if *first == 0 {
-                expected.given.pop_front();
+                expected.reservations.pop_front();
             }
         }
     }
 
     /// Returns the number of viewers on their way to a reader.
-    pub fn to(&self, reader: &ReaderId) -> u64 {
-        self.0.get(reader).map_or(0, |expected| expected.count)
+    pub fn reserved_for(&self, reader: &ReaderId) -> u64 {
+        self.0.get(reader).map_or(0, |expected| expected.viewer_count)
     }
 }
 
 impl ExpectedViewers {
-    fn expire(&mut self, now: Time) {
-        while let Some((_, viewers)) = self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= HOLDS_FOR)
+    fn expire(&mut self, now: ElapsedTime) {
+        while let Some((_, viewers)) =
+            self.reservations.pop_front_if(|(at, _)| now.saturating_sub(*at) >= RESERVATION_LIFETIME)
         {
-            self.count -= viewers;
+            self.viewer_count -= viewers;
         }
     }
 }
@@ -88,35 +89,35 @@ mod tests {
     fn reservations_expire_and_are_bounded() {
         let (mut reserved, now) = (ReservedCapacity::default(), Duration::from_secs(100));
         let reader = ReaderId::parse("a").unwrap();
-        reserved.give(now, &reader, 1);
-        reserved.give(now + HOLDS_FOR / 2, &reader, 5);
-        assert_eq!(reserved.to(&reader), 6);
-        reserved.expire(now + HOLDS_FOR);
-        assert_eq!(reserved.to(&reader), 5);
-        reserved.expire(now + HOLDS_FOR * 2);
+        reserved.reserve(now, &reader, 1);
+        reserved.reserve(now + RESERVATION_LIFETIME / 2, &reader, 5);
+        assert_eq!(reserved.reserved_for(&reader), 6);
+        reserved.expire(now + RESERVATION_LIFETIME);
+        assert_eq!(reserved.reserved_for(&reader), 5);
+        reserved.expire(now + RESERVATION_LIFETIME * 2);
         assert!(reserved.0.is_empty());
         for nth in 0..100_000 {
-            reserved.give(now + Duration::from_millis(nth), &reader, 1);
+            reserved.reserve(now + Duration::from_millis(nth), &reader, 1);
         }
-        assert!(reserved.0[&reader].given.len() <= 50);
+        assert!(reserved.0[&reader].reservations.len() <= 50);
     }
 
     #[test]
     fn an_arrival_ends_its_reservation() {
         let (mut reserved, now) = (ReservedCapacity::default(), Duration::ZERO);
         let [a, b] = ["a", "b"].map(|name| ReaderId::parse(name).unwrap());
-        reserved.give(now, &a, 3);
-        reserved.give(now + Duration::from_secs(1), &a, 4);
-        reserved.give(now, &b, 2);
-        reserved.arrived(&a, 5);
-        assert_eq!((reserved.to(&a), reserved.to(&b)), (2, 2));
-        reserved.expire(now + HOLDS_FOR);
+        reserved.reserve(now, &a, 3);
+        reserved.reserve(now + Duration::from_secs(1), &a, 4);
+        reserved.reserve(now, &b, 2);
+        reserved.note_arrived(&a, 5);
+        assert_eq!((reserved.reserved_for(&a), reserved.reserved_for(&b)), (2, 2));
+        reserved.expire(now + RESERVATION_LIFETIME);
         assert_eq!(
-            (reserved.to(&a), reserved.to(&b)),
+            (reserved.reserved_for(&a), reserved.reserved_for(&b)),
             (2, 0),
             "the first to be expected are the first to arrive"
         );
-        reserved.arrived(&a, 50);
-        assert_eq!(reserved.to(&a), 0);
+        reserved.note_arrived(&a, 50);
+        assert_eq!(reserved.reserved_for(&a), 0);
     }
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::screening::Screen;
+use super::screening::TextScreen;
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
@@ -26,12 +26,12 @@ pub const MAX_PATTERNS: usize = 8;
 /// The longest pattern, in characters.
 pub const MAX_PATTERN_CHARS: usize = 200;
 /// Hosts of links that are allowed.
-pub const MAX_HOSTS: usize = 50;
+pub const MAX_ALLOWED_HOSTS: usize = 50;
 
 /// What happens to a comment in which something is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measure {
+pub enum RuleConsequence {
     /// It is refused.
     Reject,
     /// It is taken; stars are in the place of what was found.
@@ -45,7 +45,7 @@ pub enum Measure {
 #[serde(deny_unknown_fields)]
 pub struct LinkRule {
     /// What happens to a comment with a link.
-    pub action: Measure,
+    pub action: RuleConsequence,
     /// Hosts that may be linked to, with all below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
@@ -56,7 +56,7 @@ pub struct LinkRule {
 #[serde(deny_unknown_fields)]
 pub struct WordRule {
     /// What happens to a comment with one of them.
-    pub action: Measure,
+    pub action: RuleConsequence,
     /// Whole words; a `*` at an end stands for more of a word.
     pub words: Vec<String>,
 }
@@ -66,7 +66,7 @@ pub struct WordRule {
 #[serde(deny_unknown_fields)]
 pub struct PatternRule {
     /// What happens to a comment in which it is found.
-    pub action: Measure,
+    pub action: RuleConsequence,
     /// A regular expression, in the syntax of the Rust crate `regex`, whatever the case of letters.
     pub pattern: String,
 }
@@ -173,7 +173,7 @@ impl CommentRules {
         check_number("own_repeat_seconds", self.own_repeat_seconds, MAX_REPEAT_SECONDS)?;
         check_number("any_repeat_seconds", self.any_repeat_seconds, MAX_REPEAT_SECONDS)?;
         let hosts = self.links.as_ref().map_or(0, |links| links.allow.len());
-        check_count("links", hosts, MAX_HOSTS)?;
+        check_count("links", hosts, MAX_ALLOWED_HOSTS)?;
         let words = || self.words.iter().flat_map(|rule| &rule.words);
         check_count("words", words().count(), MAX_WORDS)?;
         if self.words.iter().any(|rule| rule.words.is_empty()) {
@@ -193,7 +193,7 @@ impl CommentRules {
             let wrong = format!("must be at most {MAX_RULES_BYTES} bytes as JSON, are {bytes}");
             return Err(Invalid::new("rules", wrong));
         }
-        Screen::of(self).map(drop)
+        TextScreen::compile(self).map(drop)
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
             ("links", json!("reject")),
             ("links", json!({"action": "explode"})),
             ("links", json!({"action": "reject", "allow": ["http://example.org/"]})),
-            ("links", json!({"action": "reject", "allow": vec!["example.org"; MAX_HOSTS + 1]})),
+            ("links", json!({"action": "reject", "allow": vec!["example.org"; MAX_ALLOWED_HOSTS + 1]})),
             ("words", json!(["darn"])),
             ("words", reject(json!([]))),
             ("words", reject(json!(["\u{200b}"]))),

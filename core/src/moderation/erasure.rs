@@ -8,18 +8,18 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::comment::hex;
+use crate::comment::to_hex;
 use crate::counting::{MarkKey, identity_digest};
 use crate::{Invalid, UserId};
 
 /// The most marks that one record forgets: one for each type that can count once per user, and some room.
-pub const MAX_MARKS: usize = 8;
+pub const MAX_FORGOTTEN_MARKS: usize = 8;
 
 /// Sixteen bytes that stand for a name or a mark; 32 hexadecimal digits in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 16]);
+pub struct NameDigest([u8; 16]);
 
-impl Digest {
+impl NameDigest {
     /// That of a user. Two of 2^48 users have the same by chance once in 2^33 times.
     pub fn of_user(user: &UserId) -> Self {
         Self(identity_digest(&format!("u:{user}")))
@@ -31,7 +31,7 @@ impl Digest {
     }
 
     /// The mark that is found by it.
-    pub const fn mark(self) -> MarkKey {
+    pub const fn to_mark_key(self) -> MarkKey {
         self.0
     }
 
@@ -47,19 +47,19 @@ impl Digest {
     }
 }
 
-impl fmt::Display for Digest {
+impl fmt::Display for NameDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&to_hex(&self.0))
     }
 }
 
-impl Serialize for Digest {
+impl Serialize for NameDigest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Digest {
+impl<'de> Deserialize<'de> for NameDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         Self::parse(&text).map_err(de::Error::custom)
@@ -67,9 +67,12 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Refuses more marks than a record may have.
-pub(super) fn check_marks(marks: &[Digest]) -> Result<(), Invalid> {
-    if marks.len() > MAX_MARKS {
-        return Err(Invalid::new("marks", format!("must be at most {MAX_MARKS}, are {}", marks.len())));
+pub(super) fn check_marks(marks: &[NameDigest]) -> Result<(), Invalid> {
+    if marks.len() > MAX_FORGOTTEN_MARKS {
+        return Err(Invalid::new(
+            "marks",
+            format!("must be at most {MAX_FORGOTTEN_MARKS}, are {}", marks.len()),
+        ));
     }
     Ok(())
 }
@@ -83,21 +86,21 @@ mod tests {
     proptest! {
         #[test]
         fn digests_round_trip(bytes: [u8; 16]) {
-            let digest = Digest::of_mark(bytes);
-            prop_assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
-            prop_assert_eq!(digest.mark(), bytes);
+            let digest = NameDigest::of_mark(bytes);
+            prop_assert_eq!(NameDigest::parse(&digest.to_string()), Ok(digest));
+            prop_assert_eq!(digest.to_mark_key(), bytes);
         }
 
         #[test]
         fn a_text_that_is_no_digest_is_refused(text in "[0-9a-fA-F+ ]{0,40}") {
             let is_one = text.len() == 32 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
-            prop_assert_eq!(Digest::parse(&text).is_ok(), is_one);
+            prop_assert_eq!(NameDigest::parse(&text).is_ok(), is_one);
         }
     }
 
     #[test]
     fn different_users_have_different_digests() {
-        let of = |name: &str| Digest::of_user(&UserId::parse(name).unwrap());
+        let of = |name: &str| NameDigest::of_user(&UserId::parse(name).unwrap());
         assert_eq!(of("ann"), of("ann"));
         assert_ne!(of("ann"), of("ben"));
     }

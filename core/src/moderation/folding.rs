@@ -17,20 +17,20 @@ use unicode_security::confusable_detection::skeleton;
 
 /// A folded text, and which characters of the text it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Folded {
+pub struct FoldedText {
     text: String,
     /// For each byte of `text`, the character of the original.
-    origins: Vec<usize>,
+    original_range: Vec<usize>,
 }
 
-impl Folded {
+impl FoldedText {
     /// Folds a text by what its letters are.
-    pub fn of(original: &str) -> Self {
+    pub fn fold_by_letters(original: &str) -> Self {
         Self::fold_with(original, fold_char_by_meaning)
     }
 
     /// Folds a text by what its capitals look like.
-    pub fn seen(original: &str) -> Self {
+    pub fn fold_by_looks(original: &str) -> Self {
         Self::fold_with(original, fold_char_by_shape)
     }
 
@@ -53,14 +53,14 @@ impl Folded {
         }
         if folded.text.ends_with(' ') {
             folded.text.pop();
-            folded.origins.pop();
+            folded.original_range.pop();
         }
         folded
     }
 
     fn push_char(&mut self, origin: usize, c: char) {
         self.text.push(c);
-        self.origins.resize(self.text.len(), origin);
+        self.original_range.resize(self.text.len(), origin);
     }
 
     /// The folded text.
@@ -70,7 +70,7 @@ impl Folded {
 
     /// The characters of the original that a range of bytes of the folded text came from, from the first to the last.
     pub fn origins(&self, bytes: Range<usize>) -> Range<usize> {
-        match (self.origins.get(bytes.start), self.origins.get(bytes.end.wrapping_sub(1))) {
+        match (self.original_range.get(bytes.start), self.original_range.get(bytes.end.wrapping_sub(1))) {
             (Some(first), Some(last)) if !bytes.is_empty() => (*first).min(*last)..(*first).max(*last) + 1,
             _ => 0..0,
         }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn folded_text(text: &str) -> String {
-        Folded::of(text).text
+        FoldedText::fold_by_letters(text).text
     }
 
     #[test]
@@ -188,7 +188,11 @@ mod tests {
         ] {
             assert_eq!(folded_text(written), folded_text(plain), "{written}");
         }
-        assert_eq!(Folded::seen("ΝΑΗ, ΒΟΒ").as_str(), folded_text("nah, bob"), "by its capitals");
+        assert_eq!(
+            FoldedText::fold_by_looks("ΝΑΗ, ΒΟΒ").as_str(),
+            folded_text("nah, bob"),
+            "by its capitals"
+        );
         assert_eq!(folded_text("hi! @ann 5$"), "hl! @ann s$", "signs at an end of a word are signs");
         assert_ne!(folded_text("cat"), folded_text("cut"));
         assert_eq!(folded_text("\u{200b}\u{feff} "), "");
@@ -212,9 +216,9 @@ mod tests {
 
         #[test]
         fn every_byte_has_an_origin_and_origins_do_not_go_back(text in "\\PC{0,20}") {
-            let folded = Folded::of(&text);
-            prop_assert_eq!(folded.origins.len(), folded.text.len());
-            prop_assert!(folded.origins.iter().all(|origin| *origin < text.chars().count()));
+            let folded = FoldedText::fold_by_letters(&text);
+            prop_assert_eq!(folded.original_range.len(), folded.text.len());
+            prop_assert!(folded.original_range.iter().all(|origin| *origin < text.chars().count()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The hook: an HTTP service of the user's own that is asked before a comment is taken. Here is what is asked and answered,
 //! and when it is left alone; how it is asked is the comment service's.
 //!
-//! Who is asked: [`question`] writes a batch of comments as JSON, [`answers`] reads what comes back. An answer that is not
+//! Who is asked: [`question_body`] writes a batch of comments as JSON, [`parse_answers`] reads what comes back. An answer that is not
 //! whole is none: what a hook did not say of each comment, it said of none.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use crate::comment::check_text;
 use crate::{Comment, CommentId, Invalid, Millis};
 
 /// The version of what is asked.
-pub const VERSION: u64 = 1;
+pub const HOOK_VERSION: u64 = 1;
 /// The longest reason that a hook may give, in characters: its user is shown it.
 pub const MAX_HOOK_REASON_CHARS: usize = 200;
 
@@ -37,7 +37,7 @@ pub enum HookAnswer {
 }
 
 /// The body of the request that asks about these comments.
-pub fn question<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> {
+pub fn question_body<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> {
     let ask = |comment: &Comment| {
         json!({
             "id": comment.id,
@@ -49,7 +49,7 @@ pub fn question<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> 
         })
     };
     let comments: Vec<Value> = comments.into_iter().map(ask).collect();
-    let body = json!({ "version": VERSION, "comments": comments });
+    let body = json!({ "version": HOOK_VERSION, "comments": comments });
     serde_json::to_vec(&body).expect("text and numbers always serialise")
 }
 
@@ -101,7 +101,7 @@ impl Answered {
 ///
 /// # Errors
 /// What is no JSON, has no answer for one of them or several, and one that nothing can be made of.
-pub fn answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, HookAnswer>, Invalid> {
+pub fn parse_answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, HookAnswer>, Invalid> {
     let read: Answers =
         serde_json::from_slice(body).map_err(|error| Invalid::new("answers", error.to_string()))?;
     let mut answers = HashMap::new();
@@ -118,9 +118,9 @@ pub fn answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, Ho
 }
 
 /// How often a hook may fail, one time after the other, until it is left alone: one slow answer is no sign.
-pub const FAILURES: u32 = 3;
+pub const MAX_FAILURES_IN_A_ROW: u32 = 3;
 /// For how long it is left alone then, in milliseconds.
-pub const LEFT_ALONE_MS: Millis = 5_000;
+pub const PAUSE_MS: Millis = 5_000;
 
 /// Leaves a hook alone that fails: comments are not slowed down by it more than now and then. After a while one question
 /// tries whether it is back.
@@ -128,7 +128,7 @@ pub const LEFT_ALONE_MS: Millis = 5_000;
 pub struct HookBreaker {
     failures: u32,
     /// Until when it is left alone.
-    until: Option<Millis>,
+    paused_until: Option<Millis>,
     /// Whether the one question is out.
     is_trying: bool,
 }
@@ -136,32 +136,32 @@ pub struct HookBreaker {
 impl HookBreaker {
     /// Whether it is left alone.
     pub fn is_open(&self, now: Millis) -> bool {
-        self.until.is_some_and(|until| now < until || self.is_trying)
+        self.paused_until.is_some_and(|until| now < until || self.is_trying)
     }
 
     /// Whether it is taken to be away.
     pub const fn is_away(&self) -> bool {
-        self.until.is_some()
+        self.paused_until.is_some()
     }
 
-    /// Whether a question may be asked now. One that may has to be followed by [`Self::answered`] or [`Self::failed`].
-    pub fn admit(&mut self, now: Millis) -> bool {
+    /// Whether a question may be asked now. One that may has to be followed by [`Self::note_answer`] or [`Self::note_failure`].
+    pub fn may_ask(&mut self, now: Millis) -> bool {
         let admits = !self.is_open(now);
         self.is_trying |= admits && self.is_away();
         admits
     }
 
     /// A question was answered.
-    pub const fn answered(&mut self) {
-        *self = Self { failures: 0, until: None, is_trying: false };
+    pub const fn note_answer(&mut self) {
+        *self = Self { failures: 0, paused_until: None, is_trying: false };
     }
 
     /// A question was not answered.
-    pub fn failed(&mut self, now: Millis) {
+    pub fn note_failure(&mut self, now: Millis) {
         self.failures = self.failures.saturating_add(1);
         self.is_trying = false;
-        if self.failures >= FAILURES {
-            self.until = Some(now + LEFT_ALONE_MS);
+        if self.failures >= MAX_FAILURES_IN_A_ROW {
+            self.paused_until = Some(now + PAUSE_MS);
         }
     }
 }
@@ -185,7 +185,7 @@ mod tests {
             {"id": "d", "outcome": "mask", "comment": "****"},
             {"id": "e", "outcome": "refuse"},
         ]});
-        let answers = answers(body.to_string().as_bytes(), &ids(&["a", "b", "c", "d", "e"])).unwrap();
+        let answers = parse_answers(body.to_string().as_bytes(), &ids(&["a", "b", "c", "d", "e"])).unwrap();
         let of = |id: &str| answers[id].clone();
         assert_eq!(of("a"), HookAnswer::Accept);
         assert_eq!(of("b"), HookAnswer::Refuse { reason: Some("no ads here".into()) });
@@ -213,34 +213,34 @@ mod tests {
             json!({"answers": [{"id": "a", "outcome": "accept"}, {"id": "a", "outcome": "hold"}]})
                 .to_string(),
         ] {
-            assert!(answers(body.as_bytes(), &ids(&["a"])).is_err(), "{body}");
+            assert!(parse_answers(body.as_bytes(), &ids(&["a"])).is_err(), "{body}");
         }
     }
 
     #[test]
     fn after_some_failures_it_is_left_alone_and_tried_by_one() {
         let mut breaker = HookBreaker::default();
-        for _ in 1..FAILURES {
-            assert!(breaker.admit(0));
-            breaker.failed(0);
+        for _ in 1..MAX_FAILURES_IN_A_ROW {
+            assert!(breaker.may_ask(0));
+            breaker.note_failure(0);
         }
-        assert!(breaker.admit(0) && !breaker.is_away());
-        breaker.failed(0);
-        assert!(breaker.is_away() && !breaker.admit(LEFT_ALONE_MS - 1));
-        assert!(breaker.admit(LEFT_ALONE_MS), "one tries");
-        assert!(!breaker.admit(LEFT_ALONE_MS), "and no other meanwhile");
-        breaker.failed(LEFT_ALONE_MS);
-        assert!(!breaker.admit(2 * LEFT_ALONE_MS - 1), "a failure of that one is enough");
-        assert!(breaker.admit(2 * LEFT_ALONE_MS));
-        breaker.answered();
-        assert!(!breaker.is_away() && breaker.admit(2 * LEFT_ALONE_MS) && breaker.admit(2 * LEFT_ALONE_MS));
+        assert!(breaker.may_ask(0) && !breaker.is_away());
+        breaker.note_failure(0);
+        assert!(breaker.is_away() && !breaker.may_ask(PAUSE_MS - 1));
+        assert!(breaker.may_ask(PAUSE_MS), "one tries");
+        assert!(!breaker.may_ask(PAUSE_MS), "and no other meanwhile");
+        breaker.note_failure(PAUSE_MS);
+        assert!(!breaker.may_ask(2 * PAUSE_MS - 1), "a failure of that one is enough");
+        assert!(breaker.may_ask(2 * PAUSE_MS));
+        breaker.note_answer();
+        assert!(!breaker.is_away() && breaker.may_ask(2 * PAUSE_MS) && breaker.may_ask(2 * PAUSE_MS));
     }
 
     proptest! {
         /// Whatever comes back, nothing of it makes a panic, and what is read answers each question.
         #[test]
         fn no_answer_makes_it_panic(body in prop_oneof!["\\PC{0,60}", r#"\{"answers":\[\{"id":"a","outcome":"(accept|hold|refuse|mask)"\}\]\}"#]) {
-            if let Ok(answers) = answers(body.as_bytes(), &ids(&["a"])) {
+            if let Ok(answers) = parse_answers(body.as_bytes(), &ids(&["a"])) {
                 prop_assert!(answers.contains_key(&ids(&["a"])[0]));
             }
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::version::VERSION;
-use super::{Action, ActorRole, KEY, MAX_REASON_CHARS, erasure, reports};
+use super::{ActorRole, MAX_REASON_CHARS, ModerationAction, RECORDS_KEY, erasure, reports};
 use crate::comment::check_text;
 use crate::event::required_text;
 use crate::{EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary};
@@ -14,7 +14,7 @@ use crate::{EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary
 pub struct Moderation {
     /// What is done.
     #[serde(flatten)]
-    pub action: Action,
+    pub action: ModerationAction,
     /// What the one who does it is.
     pub role: ActorRole,
     /// Why, in that one's words.
@@ -39,7 +39,7 @@ impl Moderation {
     /// The record of this, done by `user` at `now`; `video` is the comment's, and none for an action on a user. Repeats
     /// of `id` count once.
     pub fn into_record(self, user: UserId, video: Option<VideoId>, id: EventId, now: Millis) -> Interaction {
-        let key = || VideoId::parse(KEY).expect("the key is an identifier");
+        let key = || VideoId::parse(RECORDS_KEY).expect("the key is an identifier");
         Interaction {
             video_id: video.unwrap_or_else(key),
             user_id: user,
@@ -84,21 +84,21 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
         serde_json::from_value(value["moderation"].clone()).map_err(wrong("moderation"))?;
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
-        if matches!(moderation.action, Action::Report { .. }) {
+        if matches!(moderation.action, ModerationAction::Report { .. }) {
             reports::check_report("reason", reason)?;
         }
     }
-    if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
+    if let ModerationAction::SetRules { rules: Some(rules), .. } = &moderation.action {
         rules.check()?;
     }
-    if let Action::Forget { marks, .. } = &moderation.action {
+    if let ModerationAction::Forget { marks, .. } = &moderation.action {
         erasure::check_marks(marks)?;
     }
-    let video = canary::named_outside("video_id", required_text(object, "video_id")?)?;
-    if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
+    let video = canary::parse_outside_id("video_id", required_text(object, "video_id")?)?;
+    if let ModerationAction::Shadow { text, .. } | ModerationAction::Hold { text, .. } = &moderation.action {
         check_text("text", text)?;
     }
-    if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
+    if moderation.action.is_on_a_video() == (video.as_str() == RECORDS_KEY) {
         return Err(Invalid::new("video_id", "does not go with this action"));
     }
     let timestamp = value["timestamp"].as_i64();

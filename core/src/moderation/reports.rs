@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
 
-use super::Digest;
-use crate::comment::nobody;
+use super::NameDigest;
+use crate::comment::nobody_user;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
 /// The most reports that one comment keeps: a moderator needs no more to look at it, and its document, which is written anew
@@ -19,9 +19,9 @@ pub const MAX_REPORT_CHARS: usize = 200;
 /// The most bytes that the reports of one comment take as JSON: names of 256 bytes and texts, both escaped, and the rest.
 pub const MAX_REPORTED_BYTES: usize = MAX_REPORTS * (2 * 256 + 6 * MAX_REPORT_CHARS + 128);
 /// The most comments that are reported and not decided on, in all: more are not read by people in time.
-pub const MAX_OPEN: u64 = 10_000;
+pub const MAX_OPEN_COMMENTS: u64 = 10_000;
 /// The most of one video: a raid on one video leaves room for reports of all others.
-pub const MAX_OPEN_OF_A_VIDEO: u64 = 500;
+pub const MAX_OPEN_COMMENTS_OF_A_VIDEO: u64 = 500;
 
 /// What is wrong with a comment, as a viewer sees it.
 #[derive(
@@ -172,7 +172,7 @@ impl ReportedComment {
     }
 
     /// Adds a report, and answers whether it counts: the first one of its user does, while it is open and not full.
-    pub fn add(&mut self, report: CommentReport, place: LogPlace) -> bool {
+    pub fn add_report(&mut self, report: CommentReport, place: LogPlace) -> bool {
         let counts = self.is_open() && !self.is_full() && !self.is_reported_by(&report.user);
         if counts {
             self.reports.push(report);
@@ -182,7 +182,7 @@ impl ReportedComment {
     }
 
     /// Closes it, and answers whether that changes anything: the first decision holds.
-    pub fn close(&mut self, decision: ReportDecision, place: LogPlace) -> bool {
+    pub fn record_decision(&mut self, decision: ReportDecision, place: LogPlace) -> bool {
         let closes = self.is_open();
         if closes {
             self.decision = Some(decision);
@@ -192,9 +192,9 @@ impl ReportedComment {
     }
 
     /// Removes name and text from a user's report, which counts as before. Returns whether there was one.
-    pub fn erase(&mut self, user: Digest) -> bool {
-        let own = self.reports.iter_mut().filter(|report| Digest::of_user(&report.user) == user);
-        let erased = own.map(|report| (report.user, report.text) = (nobody(), None));
+    pub fn erase_reporter(&mut self, user: NameDigest) -> bool {
+        let own = self.reports.iter_mut().filter(|report| NameDigest::of_user(&report.user) == user);
+        let erased = own.map(|report| (report.user, report.text) = (nobody_user(), None));
         erased.count() > 0
     }
 }
@@ -231,10 +231,10 @@ mod tests {
     #[test]
     fn the_first_decision_holds_and_ends_the_reports() {
         let mut comment = reported();
-        assert!(comment.add(report("ann"), (1, 0, 1)) && comment.is_open());
-        assert!(comment.close(decision(ReportOutcome::Dismissed), (2, 0, 2)));
-        assert!(!comment.close(decision(ReportOutcome::Deleted), (3, 0, 3)));
-        assert!(!comment.add(report("ben"), (4, 0, 4)), "what was decided stays decided");
+        assert!(comment.add_report(report("ann"), (1, 0, 1)) && comment.is_open());
+        assert!(comment.record_decision(decision(ReportOutcome::Dismissed), (2, 0, 2)));
+        assert!(!comment.record_decision(decision(ReportOutcome::Deleted), (3, 0, 3)));
+        assert!(!comment.add_report(report("ben"), (4, 0, 4)), "what was decided stays decided");
         assert_eq!((comment.reports.len(), comment.place), (1, (2, 0, 2)));
         assert_eq!(comment.decision, Some(decision(ReportOutcome::Dismissed)));
     }
@@ -242,11 +242,14 @@ mod tests {
     #[test]
     fn an_erased_user_is_not_named_and_still_counts() {
         let mut comment = reported();
-        comment.add(report("ann"), (1, 0, 1));
-        comment.add(report("ben"), (2, 0, 2));
-        assert!(comment.erase(Digest::of_user(&"ann".parse().unwrap())));
-        assert!(!comment.erase(Digest::of_user(&"ann".parse().unwrap())), "there is none any more");
-        assert_eq!((&comment.reports[0].user, &comment.reports[0].text), (&nobody(), &None));
+        comment.add_report(report("ann"), (1, 0, 1));
+        comment.add_report(report("ben"), (2, 0, 2));
+        assert!(comment.erase_reporter(NameDigest::of_user(&"ann".parse().unwrap())));
+        assert!(
+            !comment.erase_reporter(NameDigest::of_user(&"ann".parse().unwrap())),
+            "there is none any more"
+        );
+        assert_eq!((&comment.reports[0].user, &comment.reports[0].text), (&nobody_user(), &None));
         assert_eq!(comment.reports[1], report("ben"));
     }
 
@@ -259,7 +262,7 @@ mod tests {
                 let before = comment.clone();
                 let name = format!("{user}{}", "\"".repeat(253));
                 let text = Some("\u{1}".repeat(MAX_REPORT_CHARS));
-                let counts = comment.add(CommentReport { text, ..report(&name) }, (i64::MAX, u32::MAX, at));
+                let counts = comment.add_report(CommentReport { text, ..report(&name) }, (i64::MAX, u32::MAX, at));
                 prop_assert_eq!(counts, comment != before);
             }
             let mut known: Vec<_> = comment.reports.iter().map(|report| report.user.clone()).collect();

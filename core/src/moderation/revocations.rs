@@ -6,16 +6,16 @@
 use std::collections::HashMap;
 
 use super::rules::key;
-use super::{Changed, Restriction, RuleChange, Scope};
+use super::{ChangedRule, Restriction, RuleChange, RuleScope};
 use crate::Millis;
 
 /// A revocation of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TokenRevocation {
     /// The time of the revocation.
-    at: Millis,
+    revoked_at: Millis,
     /// The time until which the revocation is kept; absent: it is kept for good.
-    until: Option<Millis>,
+    kept_until: Option<Millis>,
 }
 
 /// The revocations in force, by their identity: some 200 bytes each.
@@ -42,43 +42,50 @@ impl Revocations {
     }
 
     /// Takes a change over. Whether it is one of tokens that says something new.
-    pub fn take(&mut self, change: &RuleChange) -> bool {
+    pub fn take_over_change(&mut self, change: &RuleChange) -> bool {
         self.revision = self.revision.max(change.revision);
-        match &change.what {
-            Changed::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {
-                let new = TokenRevocation { at: rule.at, until: rule.until };
+        match &change.changed_rule {
+            ChangedRule::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {
+                let new = TokenRevocation { revoked_at: rule.at, kept_until: rule.until };
                 self.by_key.insert(change.key.clone(), new) != Some(new)
             }
             // What was lifted does not say what it was; others are not here.
-            Changed::Restriction { rule: None, .. } => self.by_key.remove(&change.key).is_some(),
-            Changed::Restriction { .. } | Changed::Comments { .. } => false,
+            ChangedRule::Restriction { rule: None, .. } => self.by_key.remove(&change.key).is_some(),
+            ChangedRule::Restriction { .. } | ChangedRule::CommentRules { .. } => false,
         }
     }
 
     /// Forgets those whose time is over.
     pub fn expire(&mut self, now: Millis) {
-        self.by_key.retain(|_, revocation| revocation.until.is_none_or(|until| until > now));
+        self.by_key.retain(|_, revocation| revocation.kept_until.is_none_or(|until| until > now));
     }
 
     /// Whether a token is revoked: by its name, or because it was issued to this user before or in the second in which the user's
     /// tokens were revoked. One that does not say when it was issued counts as issued before.
-    pub fn has(&self, user: &str, token: Option<&str>, issued_seconds: Option<u64>, now: Millis) -> bool {
+    pub fn is_revoked(
+        &self,
+        user: &str,
+        token: Option<&str>,
+        issued_seconds: Option<u64>,
+        now: Millis,
+    ) -> bool {
         if self.by_key.is_empty() {
             return false;
         }
         let find = |name: &str, kind: Restriction| {
-            let found = self.by_key.get(&key(&(name, kind, Scope::Everywhere)));
-            found.filter(|revocation| revocation.until.is_none_or(|until| until > now))
+            let found = self.by_key.get(&key(&(name, kind, RuleScope::Everywhere)));
+            found.filter(|revocation| revocation.kept_until.is_none_or(|until| until > now))
         };
         let issued = Millis::try_from(issued_seconds.unwrap_or(0)).unwrap_or(Millis::MAX);
         token.is_some_and(|token| find(token, Restriction::Token).is_some())
-            || find(user, Restriction::Tokens).is_some_and(|revocation| issued <= revocation.at / 1000)
+            || find(user, Restriction::Tokens)
+                .is_some_and(|revocation| issued <= revocation.revoked_at / 1000)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Action, ActorRole, Moderation, RuleBook};
+    use super::super::{ActorRole, Moderation, ModerationAction, RuleBook};
     use super::*;
     use crate::UserId;
 
@@ -88,7 +95,7 @@ mod tests {
         UserId::parse(name).unwrap()
     }
 
-    fn changes(actions: Vec<Action>) -> Vec<RuleChange> {
+    fn changes(actions: Vec<ModerationAction>) -> Vec<RuleChange> {
         let change = |(action, revision)| {
             let moderation = Moderation { action, role: ActorRole::Service, reason: None };
             let record = moderation.into_record(user("backend"), None, "e".parse().unwrap(), ISSUED_AT_MS);
@@ -97,8 +104,8 @@ mod tests {
         actions.into_iter().zip(1..).map(change).collect()
     }
 
-    fn revoke_action(name: &str, kind: Restriction, until: Option<Millis>) -> Action {
-        Action::Restrict { userid: user(name), kind, scope: Scope::Everywhere, until }
+    fn revoke_action(name: &str, kind: Restriction, until: Option<Millis>) -> ModerationAction {
+        ModerationAction::Restrict { userid: user(name), kind, scope: RuleScope::Everywhere, until }
     }
 
     #[test]
@@ -109,8 +116,11 @@ mod tests {
             revoke_action("ana", Restriction::Tokens, Some(200_000)),
             revoke_action("ben", Restriction::Ban, None),
         ]);
-        assert_eq!(all.iter().map(|change| book.take(change)).collect::<Vec<_>>(), [true, true, false]);
-        assert!(!book.take(&all[0]), "the same again is nothing new");
+        assert_eq!(
+            all.iter().map(|change| book.take_over_change(change)).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert!(!book.take_over_change(&all[0]), "the same again is nothing new");
         assert_eq!((book.len(), book.revision()), (2, 3));
         for (who, token, issued, now, is_revoked) in [
             ("eve", Some("t-1"), Some(5_000), ISSUED_AT_MS, true),
@@ -125,7 +135,11 @@ mod tests {
             ("ana", None, Some(99), 200_000, false),
             ("ben", None, None, ISSUED_AT_MS, false),
         ] {
-            assert_eq!(book.has(who, token, issued, now), is_revoked, "{who} {token:?} {issued:?} {now}");
+            assert_eq!(
+                book.is_revoked(who, token, issued, now),
+                is_revoked,
+                "{who} {token:?} {issued:?} {now}"
+            );
         }
         book.expire(200_000);
         assert_eq!(book.len(), 1);
@@ -133,12 +147,16 @@ mod tests {
 
     #[test]
     fn a_withdrawn_revocation_ends_and_comment_rules_ignore_tokens() {
-        let lift = Action::Lift { userid: user("ana"), kind: Restriction::Tokens, scope: Scope::Everywhere };
+        let lift = ModerationAction::Lift {
+            userid: user("ana"),
+            kind: Restriction::Tokens,
+            scope: RuleScope::Everywhere,
+        };
         let all = changes(vec![revoke_action("ana", Restriction::Tokens, None), lift]);
         let (mut book, mut comments) = (Revocations::default(), RuleBook::default());
-        assert!(book.take(&all[0]) && book.has("ana", None, None, ISSUED_AT_MS));
-        comments.take(all[0].clone());
+        assert!(book.take_over_change(&all[0]) && book.is_revoked("ana", None, None, ISSUED_AT_MS));
+        comments.take_over_change(all[0].clone());
         assert!(comments.is_empty() && comments.revision() == 1);
-        assert!(book.take(&all[1]) && !book.has("ana", None, None, ISSUED_AT_MS));
+        assert!(book.take_over_change(&all[1]) && !book.is_revoked("ana", None, None, ISSUED_AT_MS));
     }
 }

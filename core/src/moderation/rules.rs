@@ -6,18 +6,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::comment_rules::CommentRules;
-use super::{Action, Restriction, Scope};
+use super::{ModerationAction, Restriction, RuleScope};
 use crate::{Interaction, Millis, UserId, VideoId};
 
 /// A restriction of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
+pub struct UserRestriction {
     /// Who is restricted.
     pub userid: UserId,
     /// In what.
     pub kind: Restriction,
     /// Where.
-    pub scope: Scope,
+    pub scope: RuleScope,
     /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Millis>,
@@ -46,18 +46,18 @@ pub struct ScopeRules {
 
 /// What changed, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
+pub enum ChangedRule {
     /// A restriction of a user.
     Restriction {
         /// Whose it is.
         userid: UserId,
         /// What is in force; absent: it was lifted.
-        rule: Option<Rule>,
+        rule: Option<UserRestriction>,
     },
     /// The rules of comments in a place.
-    Comments {
+    CommentRules {
         /// Where.
-        scope: Scope,
+        scope: RuleScope,
         /// What is in force; absent: they were taken away.
         rules: Option<Arc<ScopeRules>>,
     },
@@ -71,12 +71,12 @@ pub struct RuleChange {
     /// When it changed, in the order of all changes of all rules: 1, 2, 3, …
     pub revision: u64,
     /// The restriction or rules that are in force since.
-    pub what: Changed,
+    pub changed_rule: ChangedRule,
 }
 
 impl RuleChange {
     /// The identity of a restriction.
-    pub fn key_of(userid: &UserId, kind: Restriction, scope: &Scope) -> String {
+    pub fn restriction_key(userid: &UserId, kind: Restriction, scope: &RuleScope) -> String {
         key(&(userid, kind, scope))
     }
 
@@ -84,21 +84,21 @@ impl RuleChange {
     pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
         let (key, what) = match &moderation.action {
-            Action::Delete { .. }
-            | Action::Pin { .. }
-            | Action::Shadow { .. }
-            | Action::Hold { .. }
-            | Action::Review { .. }
-            | Action::Report { .. }
-            | Action::CloseReports { .. }
-            | Action::EraseReport { .. }
-            | Action::PutVideo { .. }
-            | Action::RemoveVideo
-            | Action::Erase { .. }
-            | Action::Forget { .. }
-            | Action::EraseUser { .. } => return None,
-            Action::Restrict { userid, kind, scope, until } => {
-                let rule = Some(Rule {
+            ModerationAction::Delete { .. }
+            | ModerationAction::Pin { .. }
+            | ModerationAction::Shadow { .. }
+            | ModerationAction::Hold { .. }
+            | ModerationAction::Review { .. }
+            | ModerationAction::Report { .. }
+            | ModerationAction::CloseReports { .. }
+            | ModerationAction::EraseReport { .. }
+            | ModerationAction::PutVideo { .. }
+            | ModerationAction::RemoveVideo
+            | ModerationAction::Erase { .. }
+            | ModerationAction::Forget { .. }
+            | ModerationAction::EraseUser { .. } => return None,
+            ModerationAction::Restrict { userid, kind, scope, until } => {
+                let rule = Some(UserRestriction {
                     userid: userid.clone(),
                     kind: *kind,
                     scope: scope.clone(),
@@ -107,21 +107,24 @@ impl RuleChange {
                     by: record.user_id.clone(),
                     at: record.timestamp,
                 });
-                (Self::key_of(userid, *kind, scope), Changed::Restriction { userid: userid.clone(), rule })
+                (
+                    Self::restriction_key(userid, *kind, scope),
+                    ChangedRule::Restriction { userid: userid.clone(), rule },
+                )
             }
-            Action::Lift { userid, kind, scope } => {
-                let what = Changed::Restriction { userid: userid.clone(), rule: None };
-                (Self::key_of(userid, *kind, scope), what)
+            ModerationAction::Lift { userid, kind, scope } => {
+                let what = ChangedRule::Restriction { userid: userid.clone(), rule: None };
+                (Self::restriction_key(userid, *kind, scope), what)
             }
-            Action::SetRules { scope, rules } => {
+            ModerationAction::SetRules { scope, rules } => {
                 let rules = rules.as_ref().map(|rules| {
                     let (reason, by) = (moderation.reason.clone(), record.user_id.clone());
                     Arc::new(ScopeRules { rules: rules.clone(), reason, by, at: record.timestamp })
                 });
-                (key(&("comments", scope)), Changed::Comments { scope: scope.clone(), rules })
+                (key(&("comments", scope)), ChangedRule::CommentRules { scope: scope.clone(), rules })
             }
         };
-        Some(Self { key, revision, what })
+        Some(Self { key, revision, changed_rule: what })
     }
 }
 
@@ -131,22 +134,22 @@ pub(super) fn key(parts: &impl Serialize) -> String {
 
 /// Why a comment is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct CommentRefusal {
     /// By which restriction.
     pub kind: Restriction,
     /// Where that is in force.
-    pub scope: Scope,
+    pub scope: RuleScope,
     /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
-    pub until: Option<Millis>,
+    pub refused_until: Option<Millis>,
 }
 
 /// Whether what is in force in `scope` is in force on a video of `owner`. `None`: it depends on the owner, who is not
 /// given.
-pub fn scope_holds(scope: &Scope, video: &VideoId, owner: Option<&UserId>) -> Option<bool> {
+pub fn scope_covers(scope: &RuleScope, video: &VideoId, owner: Option<&UserId>) -> Option<bool> {
     match scope {
-        Scope::Everywhere => Some(true),
-        Scope::Video(on) => Some(on == video),
-        Scope::Owner(of) => owner.map(|owner| owner == of),
+        RuleScope::Everywhere => Some(true),
+        RuleScope::Video(on) => Some(on == video),
+        RuleScope::Owner(of) => owner.map(|owner| owner == of),
     }
 }
 
@@ -154,7 +157,7 @@ pub fn scope_holds(scope: &Scope, video: &VideoId, owner: Option<&UserId>) -> Op
 #[derive(Debug, Clone)]
 pub struct RulesInForce {
     /// Where.
-    pub scope: Scope,
+    pub scope: RuleScope,
     /// Their revision: no others have it.
     pub revision: u64,
     /// What they say.
@@ -165,8 +168,8 @@ pub struct RulesInForce {
 /// ([`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES)).
 #[derive(Debug, Clone, Default)]
 pub struct RuleBook {
-    users: HashMap<UserId, HashMap<String, Rule>>,
-    scopes: HashMap<Scope, RulesInForce>,
+    users: HashMap<UserId, HashMap<String, UserRestriction>>,
+    scopes: HashMap<RuleScope, RulesInForce>,
     /// How many of these are an owner's.
     owners: usize,
     revision: u64,
@@ -179,16 +182,16 @@ impl RuleBook {
     }
 
     /// Takes a change over.
-    pub fn take(&mut self, change: RuleChange) {
-        let RuleChange { key, revision, what } = change;
+    pub fn take_over_change(&mut self, change: RuleChange) {
+        let RuleChange { key, revision, changed_rule: what } = change;
         self.revision = self.revision.max(revision);
         match what {
             // Gateways look at tokens, before anything comes here.
-            Changed::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {}
-            Changed::Restriction { userid, rule: Some(rule) } => {
+            ChangedRule::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {}
+            ChangedRule::Restriction { userid, rule: Some(rule) } => {
                 self.users.entry(userid).or_default().insert(key, rule);
             }
-            Changed::Restriction { userid, rule: None } => {
+            ChangedRule::Restriction { userid, rule: None } => {
                 if let Some(rules) = self.users.get_mut(&userid) {
                     rules.remove(&key);
                     if rules.is_empty() {
@@ -196,9 +199,9 @@ impl RuleBook {
                     }
                 }
             }
-            Changed::Comments { scope, rules } => {
+            ChangedRule::CommentRules { scope, rules } => {
                 let now = rules.map(|rules| RulesInForce { scope: scope.clone(), revision, rules });
-                let is_owner = matches!(scope, Scope::Owner(_));
+                let is_owner = matches!(scope, RuleScope::Owner(_));
                 let is_now = now.is_some();
                 let was = match now {
                     Some(now) => self.scopes.insert(scope, now),
@@ -217,8 +220,8 @@ impl RuleBook {
         if self.scopes.is_empty() {
             return Vec::new();
         }
-        let owner = owner.map(|owner| Scope::Owner(owner.clone()));
-        let scopes = [Some(Scope::Everywhere), owner, Some(Scope::Video(video.clone()))];
+        let owner = owner.map(|owner| RuleScope::Owner(owner.clone()));
+        let scopes = [Some(RuleScope::Everywhere), owner, Some(RuleScope::Video(video.clone()))];
         scopes.into_iter().flatten().filter_map(|scope| self.scopes.get(&scope).cloned()).collect()
     }
 
@@ -253,36 +256,40 @@ impl RuleBook {
     /// Whether what is refused to a user depends on whose the video is.
     pub fn needs_owner(&self, user: &UserId, now: Millis) -> bool {
         let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
-        rules.filter(|rule| is_in_force(rule, now)).any(|rule| matches!(rule.scope, Scope::Owner(_)))
+        rules.filter(|rule| is_in_force(rule, now)).any(|rule| matches!(rule.scope, RuleScope::Owner(_)))
     }
 
     /// Why a comment of `user` on `video` is refused now. Of several restrictions the one that lasts longest is named.
     /// A restriction that depends on the owner, where the owner is not given, is taken to be in force.
-    pub fn refusal(
+    pub fn refusal_of_comment(
         &self,
         user: &UserId,
         video: &VideoId,
         owner: Option<&UserId>,
         now: Millis,
-    ) -> Option<Refusal> {
+    ) -> Option<CommentRefusal> {
         let rules = self.users.get(user)?.values();
         let rules = rules.filter(|rule| is_in_force(rule, now) && rule.kind != Restriction::Shadow);
-        let holding = rules.filter(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true));
+        let holding = rules.filter(|rule| scope_covers(&rule.scope, video, owner).unwrap_or(true));
         let longest = holding.max_by_key(|rule| {
             (rule.until.unwrap_or(Millis::MAX), std::cmp::Reverse(rule.kind), rule.scope.clone())
         })?;
-        Some(Refusal { kind: longest.kind, scope: longest.scope.clone(), until: longest.until })
+        Some(CommentRefusal {
+            kind: longest.kind,
+            scope: longest.scope.clone(),
+            refused_until: longest.until,
+        })
     }
 
-    /// Whether a comment of `user` on `video` is for its author alone, by the same rules as [`RuleBook::refusal`].
+    /// Whether a comment of `user` on `video` is for its author alone, by the same rules as [`RuleBook::refusal_of_comment`].
     pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
         let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
         let mut shadows = rules.filter(|rule| is_in_force(rule, now) && rule.kind == Restriction::Shadow);
-        shadows.any(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true))
+        shadows.any(|rule| scope_covers(&rule.scope, video, owner).unwrap_or(true))
     }
 }
 
-fn is_in_force(rule: &Rule, now: Millis) -> bool {
+fn is_in_force(rule: &UserRestriction, now: Millis) -> bool {
     rule.until.is_none_or(|until| until > now)
 }
 
@@ -301,20 +308,25 @@ mod tests {
         VideoId::parse(name).unwrap()
     }
 
-    fn change(action: Action, revision: u64) -> RuleChange {
+    fn change(action: ModerationAction, revision: u64) -> RuleChange {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
         let record = moderation.into_record(user("mod"), None, "e".parse().unwrap(), 5);
         RuleChange::of(&record, revision).unwrap()
     }
 
-    fn restrict_action(name: &str, kind: Restriction, scope: Scope, until: Option<Millis>) -> Action {
-        Action::Restrict { userid: user(name), kind, scope, until }
+    fn restrict_action(
+        name: &str,
+        kind: Restriction,
+        scope: RuleScope,
+        until: Option<Millis>,
+    ) -> ModerationAction {
+        ModerationAction::Restrict { userid: user(name), kind, scope, until }
     }
 
-    fn book(actions: Vec<Action>) -> RuleBook {
+    fn book(actions: Vec<ModerationAction>) -> RuleBook {
         let mut book = RuleBook::default();
         for (action, revision) in actions.into_iter().zip(1..) {
-            book.take(change(action, revision));
+            book.take_over_change(change(action, revision));
         }
         book
     }
@@ -322,38 +334,41 @@ mod tests {
     #[test]
     fn a_restriction_is_in_force_in_its_scope_until_its_time() {
         let book = book(vec![
-            restrict_action("a", Restriction::Mute, Scope::Video(video("v")), Some(100)),
-            restrict_action("b", Restriction::Ban, Scope::Owner(user("o")), None),
-            restrict_action("c", Restriction::Ban, Scope::Everywhere, None),
+            restrict_action("a", Restriction::Mute, RuleScope::Video(video("v")), Some(100)),
+            restrict_action("b", Restriction::Ban, RuleScope::Owner(user("o")), None),
+            restrict_action("c", Restriction::Ban, RuleScope::Everywhere, None),
         ]);
         let refused = |name: &str, on: &str, owner: &str, now| {
-            book.refusal(&user(name), &video(on), Some(&user(owner)), now).is_some()
+            book.refusal_of_comment(&user(name), &video(on), Some(&user(owner)), now).is_some()
         };
         assert!(refused("a", "v", "o", 99) && !refused("a", "v", "o", 100), "until its time");
         assert!(!refused("a", "w", "o", 5), "on its video only");
         assert!(refused("b", "w", "o", 5) && !refused("b", "w", "p", 5), "on its owner's videos only");
         assert!(refused("c", "x", "y", 5) && !refused("d", "x", "y", 5));
         assert!(book.needs_owner(&user("b"), 5) && !book.needs_owner(&user("c"), 5));
-        assert!(book.refusal(&user("b"), &video("w"), None, 5).is_some(), "an unknown owner may be the one");
+        assert!(
+            book.refusal_of_comment(&user("b"), &video("w"), None, 5).is_some(),
+            "an unknown owner may be the one"
+        );
     }
 
     #[test]
     fn of_several_restrictions_the_longest_is_named() {
         let book = book(vec![
-            restrict_action("a", Restriction::Mute, Scope::Video(video("v")), Some(100)),
-            restrict_action("a", Restriction::Ban, Scope::Everywhere, Some(500)),
+            restrict_action("a", Restriction::Mute, RuleScope::Video(video("v")), Some(100)),
+            restrict_action("a", Restriction::Ban, RuleScope::Everywhere, Some(500)),
         ]);
-        let refusal = book.refusal(&user("a"), &video("v"), None, 5).unwrap();
-        assert_eq!((refusal.kind, refusal.until), (Restriction::Ban, Some(500)));
+        let refusal = book.refusal_of_comment(&user("a"), &video("v"), None, 5).unwrap();
+        assert_eq!((refusal.kind, refusal.refused_until), (Restriction::Ban, Some(500)));
     }
 
     #[test]
     fn a_shadow_banned_user_is_not_refused() {
-        let of_o = Scope::Owner(user("o"));
+        let of_o = RuleScope::Owner(user("o"));
         let book = book(vec![restrict_action("a", Restriction::Shadow, of_o, Some(100))]);
         let shadowed = |name: &str, owner: Option<&str>, now| {
             let owner = owner.map(user);
-            assert_eq!(book.refusal(&user(name), &video("v"), owner.as_ref(), now), None);
+            assert_eq!(book.refusal_of_comment(&user(name), &video("v"), owner.as_ref(), now), None);
             book.is_shadowed(&user(name), &video("v"), owner.as_ref(), now)
         };
         assert!(shadowed("a", Some("o"), 99) && shadowed("a", None, 99), "an unknown owner may be the one");
@@ -365,28 +380,34 @@ mod tests {
 
     #[test]
     fn lifting_ends_its_own_kind_and_scope_only() {
-        let lift = Action::Lift { userid: user("a"), kind: Restriction::Ban, scope: Scope::Everywhere };
+        let lift = ModerationAction::Lift {
+            userid: user("a"),
+            kind: Restriction::Ban,
+            scope: RuleScope::Everywhere,
+        };
         let rest = book(vec![
-            restrict_action("a", Restriction::Ban, Scope::Everywhere, None),
-            restrict_action("a", Restriction::Mute, Scope::Everywhere, None),
+            restrict_action("a", Restriction::Ban, RuleScope::Everywhere, None),
+            restrict_action("a", Restriction::Mute, RuleScope::Everywhere, None),
             lift.clone(),
         ]);
-        let refusal = rest.refusal(&user("a"), &video("v"), None, 5).unwrap();
+        let refusal = rest.refusal_of_comment(&user("a"), &video("v"), None, 5).unwrap();
         assert_eq!((refusal.kind, rest.revision(), rest.len()), (Restriction::Mute, 3, 1));
-        assert!(book(vec![restrict_action("a", Restriction::Ban, Scope::Everywhere, None), lift]).is_empty());
+        assert!(
+            book(vec![restrict_action("a", Restriction::Ban, RuleScope::Everywhere, None), lift]).is_empty()
+        );
     }
 
     #[test]
     fn rules_of_comments_are_in_force_in_their_place() {
         let set = |scope, slow: Option<u32>| {
             let rules = slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() });
-            Action::SetRules { scope, rules }
+            ModerationAction::SetRules { scope, rules }
         };
-        let (on_v, of_o) = (Scope::Video(video("v")), Scope::Owner(user("o")));
+        let (on_v, of_o) = (RuleScope::Video(video("v")), RuleScope::Owner(user("o")));
         let mut book = book(vec![
             set(on_v.clone(), Some(1)),
             set(of_o.clone(), Some(2)),
-            set(Scope::Everywhere, Some(3)),
+            set(RuleScope::Everywhere, Some(3)),
             set(on_v.clone(), Some(4)),
         ]);
         let slow = |book: &RuleBook, on: &str, owner: Option<&UserId>| -> Vec<u32> {
@@ -398,8 +419,8 @@ mod tests {
         assert_eq!(slow(&book, "w", Some(&user("p"))), [3]);
         assert_eq!((book.revision(), book.ruled_scopes(), book.has_rules_of_owners()), (4, 3, true));
         assert!(book.is_empty(), "rules of comments are no restrictions");
-        for (revision, scope) in (5..).zip([of_o.clone(), of_o, Scope::Everywhere, on_v]) {
-            book.take(change(set(scope, None), revision));
+        for (revision, scope) in (5..).zip([of_o.clone(), of_o, RuleScope::Everywhere, on_v]) {
+            book.take_over_change(change(set(scope, None), revision));
         }
         assert_eq!((book.revision(), book.ruled_scopes(), book.has_rules_of_owners()), (8, 0, false));
     }
@@ -414,9 +435,9 @@ mod tests {
             let actions = rules.iter().map(|(name, ban, scope, until)| {
                 let kind = if *ban { Restriction::Ban } else { Restriction::Mute };
                 let scope = match scope {
-                    0 => Scope::Everywhere,
-                    1 => Scope::Owner(user("o")),
-                    _ => Scope::Video(video("v")),
+                    0 => RuleScope::Everywhere,
+                    1 => RuleScope::Owner(user("o")),
+                    _ => RuleScope::Video(video("v")),
                 };
                 restrict_action(&format!("u{name}"), kind, scope, *until)
             });
@@ -425,7 +446,7 @@ mod tests {
             expired.expire(now);
             for name in ["u0", "u1", "u2"] {
                 let at = now + later;
-                let ask = |book: &RuleBook| book.refusal(&user(name), &video("v"), Some(&user("o")), at);
+                let ask = |book: &RuleBook| book.refusal_of_comment(&user(name), &video("v"), Some(&user("o")), at);
                 prop_assert_eq!(ask(&whole), ask(&expired));
             }
         }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
 use unicode_normalization::UnicodeNormalization;
 
-use super::comment_rules::{CommentRules, LinkRule, Measure};
-use super::folding::{Folded, is_invisible};
+use super::comment_rules::{CommentRules, LinkRule, RuleConsequence};
+use super::folding::{FoldedText, is_invisible};
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
@@ -75,7 +75,7 @@ impl fmt::Display for RuleName {
 
 /// What becomes of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Screened {
+pub enum ScreeningResult {
     /// It is taken; masked where something was to be.
     Taken(String),
     /// It waits for a moderator, by this rule; masked where something was to be.
@@ -87,7 +87,7 @@ pub enum Screened {
 /// One list of words.
 #[derive(Debug, Clone)]
 struct Words {
-    measure: Measure,
+    measure: RuleConsequence,
     searcher: AhoCorasick,
     /// Of each word: whether it must begin and end where a word does.
     whole: Vec<(bool, bool)>,
@@ -96,57 +96,59 @@ struct Words {
 /// The links of a place.
 #[derive(Debug, Clone)]
 struct Links {
-    measure: Measure,
+    measure: RuleConsequence,
     finder: Regex,
     allow: Vec<String>,
 }
 
 /// The rules of a place that concern the text.
 #[derive(Debug, Clone, Default)]
-pub struct Screen {
+pub struct TextScreen {
     max_chars: Option<usize>,
     hold_all: bool,
     links: Option<Links>,
-    words: Vec<Words>,
-    patterns: Vec<(Measure, Regex)>,
+    word_matchers: Vec<Words>,
+    patterns: Vec<(RuleConsequence, Regex)>,
 }
 
-impl Screen {
+impl TextScreen {
     /// Makes them ready.
     ///
     /// # Errors
     /// Names the member that cannot be looked for.
-    pub fn of(rules: &CommentRules) -> Result<Self, Invalid> {
+    pub fn compile(rules: &CommentRules) -> Result<Self, Invalid> {
         let words = rules.words.iter().map(|rule| Words::of(rule.action, &rule.words));
         let patterns = rules.patterns.iter().map(|rule| Ok((rule.action, pattern(&rule.pattern)?)));
         Ok(Self {
             max_chars: rules.max_chars.map(|chars| chars as usize),
             hold_all: rules.hold_all,
             links: rules.links.as_ref().map(Links::of).transpose()?,
-            words: words.collect::<Result<_, _>>()?,
+            word_matchers: words.collect::<Result<_, _>>()?,
             patterns: patterns.collect::<Result<_, _>>()?,
         })
     }
 
     /// What becomes of a comment with this text. What is refused by one rule is not held by another; what is held is
     /// masked, too.
-    pub fn screen(&self, text: &str) -> Screened {
+    pub fn screen_text(&self, text: &str) -> ScreeningResult {
         if self.max_chars.is_some_and(|most| text.chars().count() > most) {
-            return Screened::Refused(RuleName::Length);
+            return ScreeningResult::Refused(RuleName::Length);
         }
         let mut held = self.hold_all.then_some(RuleName::HoldAll);
         let mut masked = vec![false; text.chars().count()];
-        if !self.words.is_empty() {
-            let (folded, seen) = (Folded::of(text), Folded::seen(text));
+        if !self.word_matchers.is_empty() {
+            let (folded, seen) = (FoldedText::fold_by_letters(text), FoldedText::fold_by_looks(text));
             let forms = [Some(&folded), (seen != folded).then_some(&seen)];
-            for (words, form) in
-                self.words.iter().flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
+            for (words, form) in self
+                .word_matchers
+                .iter()
+                .flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
             {
                 for found in words.find(form.as_str()) {
                     match words.measure {
-                        Measure::Reject => return Screened::Refused(RuleName::Words),
-                        Measure::Hold => held = Some(RuleName::Words),
-                        Measure::Mask => masked[form.origins(found)].fill(true),
+                        RuleConsequence::Reject => return ScreeningResult::Refused(RuleName::Words),
+                        RuleConsequence::Hold => held = Some(RuleName::Words),
+                        RuleConsequence::Mask => masked[form.origins(found)].fill(true),
                     }
                 }
             }
@@ -165,17 +167,17 @@ impl Screen {
         });
         let found: Vec<_> =
             found.into_iter().chain(patterns).filter(|(.., ranges)| !ranges.is_empty()).collect();
-        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Reject) {
-            return Screened::Refused(*rule);
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == RuleConsequence::Reject) {
+            return ScreeningResult::Refused(*rule);
         }
-        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Hold) {
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == RuleConsequence::Hold) {
             held = Some(*rule);
         }
-        let masks = || found.iter().filter(|(_, measure, _)| *measure == Measure::Mask);
+        let masks = || found.iter().filter(|(_, measure, _)| *measure == RuleConsequence::Mask);
         if masks().next().is_some() {
             // One character may stand for many (ﷺ for eighteen), and what is longer than any comment is none to the log's reader.
             if plain.chars().count() > MAX_COMMENT_CHARS {
-                return Screened::Refused(RuleName::Length);
+                return ScreeningResult::Refused(RuleName::Length);
             }
             let mut masked = vec![false; plain.chars().count()];
             for range in masks().flat_map(|(.., ranges)| ranges.clone()) {
@@ -190,15 +192,15 @@ impl Screen {
     }
 }
 
-fn taken(text: String, held: Option<RuleName>) -> Screened {
+fn taken(text: String, held: Option<RuleName>) -> ScreeningResult {
     match held {
-        Some(rule) => Screened::Held(text, rule),
-        None => Screened::Taken(text),
+        Some(rule) => ScreeningResult::Held(text, rule),
+        None => ScreeningResult::Taken(text),
     }
 }
 
 impl Words {
-    fn of(measure: Measure, words: &[String]) -> Result<Self, Invalid> {
+    fn of(measure: RuleConsequence, words: &[String]) -> Result<Self, Invalid> {
         let wrong = |word: &str, why: &str| Invalid::new("words", format!("{word:?} {why}"));
         let (mut folded, mut whole) = (Vec::new(), Vec::new());
         for word in words {
@@ -207,7 +209,7 @@ impl Words {
             if rest.contains('*') {
                 return Err(wrong(word, "may have a * at its ends only"));
             }
-            let letters = Folded::of(rest);
+            let letters = FoldedText::fold_by_letters(rest);
             if !letters.as_str().chars().any(|c| !c.is_whitespace()) {
                 return Err(wrong(word, "has no letters"));
             }
@@ -302,16 +304,16 @@ mod tests {
 
     use super::*;
 
-    fn screen(rules: &Value) -> Screen {
-        Screen::of(&CommentRules::from_json(rules.to_string().as_bytes()).unwrap()).unwrap()
+    fn screen(rules: &Value) -> TextScreen {
+        TextScreen::compile(&CommentRules::from_json(rules.to_string().as_bytes()).unwrap()).unwrap()
     }
 
-    fn words(action: &str, words: &[&str]) -> Screen {
+    fn words(action: &str, words: &[&str]) -> TextScreen {
         screen(&json!({"words": [{"action": action, "words": words}]}))
     }
 
-    fn taken(text: &str) -> Screened {
-        Screened::Taken(text.to_owned())
+    fn taken(text: &str) -> ScreeningResult {
+        ScreeningResult::Taken(text.to_owned())
     }
 
     #[test]
@@ -320,23 +322,25 @@ mod tests {
             &json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]},
             {"action": "reject", "words": ["bad"]}], "links": {"action": "hold"}}),
         );
-        let held = |text: &str, rule| Screened::Held(text.to_owned(), rule);
-        assert_eq!(screen.screen("odd, darn"), held("odd, ****", RuleName::Words));
-        assert_eq!(screen.screen("see evil.com"), held("see evil.com", RuleName::Links));
-        assert_eq!(screen.screen("bad and odd"), Screened::Refused(RuleName::Words));
-        assert_eq!(screen.screen("fine"), taken("fine"));
-        let all = Screen { hold_all: true, ..screen };
-        assert_eq!(all.screen("fine"), held("fine", RuleName::HoldAll));
-        assert_eq!(all.screen("bad"), Screened::Refused(RuleName::Words));
+        let held = |text: &str, rule| ScreeningResult::Held(text.to_owned(), rule);
+        assert_eq!(screen.screen_text("odd, darn"), held("odd, ****", RuleName::Words));
+        assert_eq!(screen.screen_text("see evil.com"), held("see evil.com", RuleName::Links));
+        assert_eq!(screen.screen_text("bad and odd"), ScreeningResult::Refused(RuleName::Words));
+        assert_eq!(screen.screen_text("fine"), taken("fine"));
+        let all = TextScreen { hold_all: true, ..screen };
+        assert_eq!(all.screen_text("fine"), held("fine", RuleName::HoldAll));
+        assert_eq!(all.screen_text("bad"), ScreeningResult::Refused(RuleName::Words));
     }
 
     #[test]
     fn what_is_masked_is_no_longer_than_a_comment_may_be() {
         let masking = screen(&json!({"links": {"action": "mask"}}));
         let with = |signs: usize| format!("{} evil.com", "\u{fdfa}".repeat(signs));
-        assert!(matches!(masking.screen(&with(200)), Screened::Taken(text) if text.ends_with(" ********")));
-        assert_eq!(masking.screen(&with(300)), Screened::Refused(RuleName::Length));
-        assert_eq!(masking.screen(&"\u{fdfa}".repeat(300)), taken(&"\u{fdfa}".repeat(300)));
+        assert!(
+            matches!(masking.screen_text(&with(200)), ScreeningResult::Taken(text) if text.ends_with(" ********"))
+        );
+        assert_eq!(masking.screen_text(&with(300)), ScreeningResult::Refused(RuleName::Length));
+        assert_eq!(masking.screen_text(&"\u{fdfa}".repeat(300)), taken(&"\u{fdfa}".repeat(300)));
     }
 
     #[test]
@@ -353,18 +357,21 @@ mod tests {
             "crypto",
             "@spam",
         ] {
-            assert_eq!(screen.screen(refused), Screened::Refused(RuleName::Words), "{refused}");
+            assert_eq!(screen.screen_text(refused), ScreeningResult::Refused(RuleName::Words), "{refused}");
         }
         for fine in ["spammer", "antispam", "buy it now", "coins", "sp am", "krypto", ""] {
-            assert_eq!(screen.screen(fine), taken(fine), "{fine}");
+            assert_eq!(screen.screen_text(fine), taken(fine), "{fine}");
         }
     }
 
     #[test]
     fn what_is_masked_is_stars_and_the_rest_as_it_was() {
         let screen = words("mask", &["darn", "go away"]);
-        assert_eq!(screen.screen("Well, DÄRN it: go\taway, Ünï!"), taken("Well, **** it: **\t****, Ünï!"));
-        assert_eq!(screen.screen("d\u{200b}arn"), taken("*****"));
+        assert_eq!(
+            screen.screen_text("Well, DÄRN it: go\taway, Ünï!"),
+            taken("Well, **** it: **\t****, Ünï!")
+        );
+        assert_eq!(screen.screen_text("d\u{200b}arn"), taken("*****"));
     }
 
     #[test]
@@ -381,12 +388,12 @@ mod tests {
             "https://example.org.evil.net",
             "notexample.org",
         ] {
-            assert_eq!(screen.screen(refused), Screened::Refused(RuleName::Links), "{refused}");
+            assert_eq!(screen.screen_text(refused), ScreeningResult::Refused(RuleName::Links), "{refused}");
         }
         for fine in
             ["https://example.org/a?b", "www.example.org", "so.what", "3.14", "e.g. this", "hello...ok"]
         {
-            assert_eq!(screen.screen(fine), taken(fine), "{fine}");
+            assert_eq!(screen.screen_text(fine), taken(fine), "{fine}");
         }
     }
 
@@ -394,16 +401,20 @@ mod tests {
     fn patterns_and_links_are_masked_and_reject_goes_before() {
         let screen = screen(&json!({"links": {"action": "mask"}, "patterns": [
             {"action": "mask", "pattern": r"\d{4,}"}, {"action": "reject", "pattern": "(?:call|ring) me"}]}));
-        assert_eq!(screen.screen("№ 12345 or evil.com!"), taken("No ***** or ********!"));
-        assert_eq!(screen.screen("Call me: 12345"), Screened::Refused(RuleName::Patterns));
-        assert_eq!(screen.screen("№ 123"), taken("№ 123"), "a text in which nothing is found stays as it is");
+        assert_eq!(screen.screen_text("№ 12345 or evil.com!"), taken("No ***** or ********!"));
+        assert_eq!(screen.screen_text("Call me: 12345"), ScreeningResult::Refused(RuleName::Patterns));
+        assert_eq!(
+            screen.screen_text("№ 123"),
+            taken("№ 123"),
+            "a text in which nothing is found stays as it is"
+        );
     }
 
     #[test]
     fn length_is_that_of_the_comment() {
         let screen = screen(&json!({"max_chars": 3}));
-        assert_eq!(screen.screen("äöü"), taken("äöü"));
-        assert_eq!(screen.screen("four"), Screened::Refused(RuleName::Length));
+        assert_eq!(screen.screen_text("äöü"), taken("äöü"));
+        assert_eq!(screen.screen_text("four"), ScreeningResult::Refused(RuleName::Length));
     }
 
     proptest! {
@@ -412,24 +423,24 @@ mod tests {
         #[test]
         fn a_masked_text_has_no_such_word_any_more(text in "[a-cA-C @4àс\u{200b}.]{0,30}") {
             const LIST: [&str; 4] = ["*a*", "*bc*", "*cab*", "*ab a*"];
-            static MASK: LazyLock<Screen> = LazyLock::new(|| words("mask", &LIST));
-            static REJECT: LazyLock<Screen> = LazyLock::new(|| words("reject", &LIST));
+            static MASK: LazyLock<TextScreen> = LazyLock::new(|| words("mask", &LIST));
+            static REJECT: LazyLock<TextScreen> = LazyLock::new(|| words("reject", &LIST));
             let screen = &*MASK;
-            let Screened::Taken(masked) = screen.screen(&text) else { panic!("refused") };
+            let ScreeningResult::Taken(masked) = screen.screen_text(&text) else { panic!("refused") };
             prop_assert_eq!(masked.chars().count(), text.chars().count());
-            prop_assert_eq!(screen.screen(&masked), Screened::Taken(masked.clone()));
+            prop_assert_eq!(screen.screen_text(&masked), ScreeningResult::Taken(masked.clone()));
             for (after, before) in masked.chars().zip(text.chars()) {
                 prop_assert!(after == before || after == STAR);
             }
-            prop_assert_eq!(REJECT.screen(&text) == taken(&text), masked == text, "both measures find the same");
+            prop_assert_eq!(REJECT.screen_text(&text) == taken(&text), masked == text, "both measures find the same");
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,60}") {
-            static SCREEN: LazyLock<Screen> = LazyLock::new(|| screen(&json!({"links": {"action": "mask"},
+            static SCREEN: LazyLock<TextScreen> = LazyLock::new(|| screen(&json!({"links": {"action": "mask"},
                 "words": [{"action": "mask", "words": ["a*", "*0"]}],
                 "patterns": [{"action": "mask", "pattern": r"\w\W"}]})));
-            let _ = SCREEN.screen(&text);
+            let _ = SCREEN.screen_text(&text);
         }
     }
 }

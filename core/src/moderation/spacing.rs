@@ -5,31 +5,36 @@ use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
-use super::Scope;
+use super::RuleScope;
 use super::comment_rules::CommentRules;
-use super::folding::Folded;
+use super::folding::FoldedText;
 use super::screening::RuleName;
 use crate::{Millis, UserId};
 
 /// Something that must not happen again for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct SpacingClaim {
     /// The rule that makes the claim.
     pub rule: RuleName,
     /// The scope in which the rule is in force.
-    pub scope: Scope,
+    pub scope: RuleScope,
     /// For how long, in milliseconds.
-    pub for_ms: Millis,
+    pub duration_ms: Millis,
     key: u128,
 }
 
-impl Claim {
+impl SpacingClaim {
     /// What a comment claims by the rules of a place.
-    pub fn of(rules: &CommentRules, scope: &Scope, user: &UserId, text: &str) -> Vec<Self> {
+    pub fn claims_of_comment(
+        rules: &CommentRules,
+        scope: &RuleScope,
+        user: &UserId,
+        text: &str,
+    ) -> Vec<Self> {
         let claim = |rule, seconds: u32, parts: &[&str]| {
             let scope_name = serde_json::to_string(scope).expect("text always serialises");
             let key = claim_key(rule, &scope_name, parts);
-            Self { rule, scope: scope.clone(), for_ms: Millis::from(seconds) * 1000, key }
+            Self { rule, scope: scope.clone(), duration_ms: Millis::from(seconds) * 1000, key }
         };
         let mut claims = Vec::new();
         if let Some(seconds) = rules.slow_seconds {
@@ -39,7 +44,8 @@ impl Claim {
             return claims;
         }
         // "Hello" and "HELLO !" are the same to who reads them.
-        let said: String = Folded::of(text).as_str().chars().filter(|c| c.is_alphanumeric()).collect();
+        let said: String =
+            FoldedText::fold_by_letters(text).as_str().chars().filter(|c| c.is_alphanumeric()).collect();
         let said = if said.is_empty() { text } else { &said };
         if let Some(seconds) = rules.own_repeat_seconds {
             claims.push(claim(RuleName::Repeat, seconds, &[said, user.as_str()]));
@@ -65,45 +71,49 @@ fn claim_key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
 
 /// Claims, and the time at which each ends. Their number is bounded; each takes some 100 bytes.
 #[derive(Debug)]
-pub struct Spacing {
-    most: usize,
-    until: HashMap<u128, Millis>,
+pub struct CommentSpacing {
+    max_claims: usize,
+    claim_ends: HashMap<u128, Millis>,
     /// The claims in the order of the times at which they end.
     order: BTreeSet<(Millis, u128)>,
 }
 
-impl Spacing {
+impl CommentSpacing {
     /// Remembers at most `most` claims.
     pub fn new(most: usize) -> Self {
-        Self { most, until: HashMap::new(), order: BTreeSet::new() }
+        Self { max_claims: most, claim_ends: HashMap::new(), order: BTreeSet::new() }
     }
 
     /// Takes all of these, or none.
     ///
     /// # Errors
     /// The one that has to wait the longest, and until when.
-    pub fn take<'a>(&mut self, claims: &'a [Claim], now: Millis) -> Result<(), (&'a Claim, Millis)> {
+    pub fn claim_all<'a>(
+        &mut self,
+        claims: &'a [SpacingClaim],
+        now: Millis,
+    ) -> Result<(), (&'a SpacingClaim, Millis)> {
         self.forget_ended_claims(now);
-        let waiting = claims.iter().filter_map(|claim| Some((claim, *self.until.get(&claim.key)?)));
+        let waiting = claims.iter().filter_map(|claim| Some((claim, *self.claim_ends.get(&claim.key)?)));
         if let Some(longest) = waiting.max_by_key(|(_, until)| *until) {
             return Err(longest);
         }
         for claim in claims {
-            let until = now + claim.for_ms;
-            self.until.insert(claim.key, until);
+            let until = now + claim.duration_ms;
+            self.claim_ends.insert(claim.key, until);
             self.order.insert((until, claim.key));
         }
-        while self.until.len() > self.most {
+        while self.claim_ends.len() > self.max_claims {
             let Some((_, key)) = self.order.pop_first() else { break };
-            self.until.remove(&key);
+            self.claim_ends.remove(&key);
         }
         Ok(())
     }
 
     /// Gives back what was taken: what was to happen did not.
-    pub fn give_back(&mut self, claims: &[Claim]) {
+    pub fn give_back(&mut self, claims: &[SpacingClaim]) {
         for claim in claims {
-            if let Some(until) = self.until.remove(&claim.key) {
+            if let Some(until) = self.claim_ends.remove(&claim.key) {
                 self.order.remove(&(until, claim.key));
             }
         }
@@ -112,18 +122,18 @@ impl Spacing {
     fn forget_ended_claims(&mut self, now: Millis) {
         while let Some(&(until, key)) = self.order.first().filter(|(until, _)| *until <= now) {
             self.order.remove(&(until, key));
-            self.until.remove(&key);
+            self.claim_ends.remove(&key);
         }
     }
 
     /// Returns the number of claims that are remembered.
     pub fn len(&self) -> usize {
-        self.until.len()
+        self.claim_ends.len()
     }
 
     /// Whether no claim is remembered.
     pub fn is_empty(&self) -> bool {
-        self.until.is_empty()
+        self.claim_ends.is_empty()
     }
 }
 
@@ -133,8 +143,8 @@ mod tests {
 
     use super::*;
 
-    fn claims(rules: &CommentRules, user: &str, text: &str) -> Vec<Claim> {
-        Claim::of(rules, &Scope::Everywhere, &user.parse().unwrap(), text)
+    fn claims(rules: &CommentRules, user: &str, text: &str) -> Vec<SpacingClaim> {
+        SpacingClaim::claims_of_comment(rules, &RuleScope::Everywhere, &user.parse().unwrap(), text)
     }
 
     fn rules(slow: Option<u32>, own: Option<u32>, any: Option<u32>) -> CommentRules {
@@ -148,42 +158,47 @@ mod tests {
 
     #[test]
     fn slow_mode_is_for_each_user_and_place() {
-        let (slow, mut spacing) = (rules(Some(5), None, None), Spacing::new(10));
+        let (slow, mut spacing) = (rules(Some(5), None, None), CommentSpacing::new(10));
         let ann = claims(&slow, "ann", "one");
-        assert_eq!(spacing.take(&ann, 1000), Ok(()));
+        assert_eq!(spacing.claim_all(&ann, 1000), Ok(()));
         let again = claims(&slow, "ann", "two");
-        let (claim, until) = spacing.take(&again, 5999).unwrap_err();
+        let (claim, until) = spacing.claim_all(&again, 5999).unwrap_err();
         assert_eq!((claim.rule, until), (RuleName::SlowMode, 6000));
-        assert_eq!(spacing.take(&claims(&slow, "ben", "one"), 5999), Ok(()));
-        let elsewhere = Claim::of(&slow, &Scope::Video("v".parse().unwrap()), &"ann".parse().unwrap(), "one");
-        assert_eq!(spacing.take(&elsewhere, 5999), Ok(()));
-        assert_eq!(spacing.take(&again, 6000), Ok(()));
+        assert_eq!(spacing.claim_all(&claims(&slow, "ben", "one"), 5999), Ok(()));
+        let elsewhere = SpacingClaim::claims_of_comment(
+            &slow,
+            &RuleScope::Video("v".parse().unwrap()),
+            &"ann".parse().unwrap(),
+            "one",
+        );
+        assert_eq!(spacing.claim_all(&elsewhere, 5999), Ok(()));
+        assert_eq!(spacing.claim_all(&again, 6000), Ok(()));
     }
 
     #[test]
     fn a_repeated_text_is_refused_from_the_same_user_or_from_anybody() {
-        let mut spacing = Spacing::new(10);
+        let mut spacing = CommentSpacing::new(10);
         let own = rules(None, Some(60), None);
-        assert_eq!(spacing.take(&claims(&own, "ann", "Hello!"), 0), Ok(()));
-        assert!(spacing.take(&claims(&own, "ann", " HELLO"), 59_999).is_err());
-        assert_eq!(spacing.take(&claims(&own, "ben", "hello"), 0), Ok(()));
-        assert_eq!(spacing.take(&claims(&own, "ann", "hello you"), 0), Ok(()));
+        assert_eq!(spacing.claim_all(&claims(&own, "ann", "Hello!"), 0), Ok(()));
+        assert!(spacing.claim_all(&claims(&own, "ann", " HELLO"), 59_999).is_err());
+        assert_eq!(spacing.claim_all(&claims(&own, "ben", "hello"), 0), Ok(()));
+        assert_eq!(spacing.claim_all(&claims(&own, "ann", "hello you"), 0), Ok(()));
         let any = rules(None, None, Some(60));
-        assert_eq!(spacing.take(&claims(&any, "ann", "🎉🎉"), 0), Ok(()));
-        assert_eq!(spacing.take(&claims(&any, "ben", "🎉"), 0), Ok(()));
-        assert!(spacing.take(&claims(&any, "ben", "🎉🎉"), 0).is_err());
+        assert_eq!(spacing.claim_all(&claims(&any, "ann", "🎉🎉"), 0), Ok(()));
+        assert_eq!(spacing.claim_all(&claims(&any, "ben", "🎉"), 0), Ok(()));
+        assert!(spacing.claim_all(&claims(&any, "ben", "🎉🎉"), 0).is_err());
     }
 
     #[test]
     fn released_and_refused_claims_leave_nothing_behind() {
-        let (both, mut spacing) = (rules(Some(5), Some(60), None), Spacing::new(10));
+        let (both, mut spacing) = (rules(Some(5), Some(60), None), CommentSpacing::new(10));
         let first = claims(&both, "ann", "one");
-        assert_eq!(spacing.take(&first, 0), Ok(()));
-        assert_eq!(spacing.take(&claims(&both, "ann", "two"), 0).unwrap_err().1, 5000);
+        assert_eq!(spacing.claim_all(&first, 0), Ok(()));
+        assert_eq!(spacing.claim_all(&claims(&both, "ann", "two"), 0).unwrap_err().1, 5000);
         assert_eq!(spacing.len(), 2, "the text of the second is free");
         spacing.give_back(&first);
         assert!(spacing.is_empty());
-        assert_eq!(spacing.take(&first, 0), Ok(()));
+        assert_eq!(spacing.claim_all(&first, 0), Ok(()));
     }
 
     proptest! {
@@ -193,14 +208,14 @@ mod tests {
         fn the_memory_of_claims_is_bounded(
             steps in proptest::collection::vec((0..6u8, 0..5u32, 0..3000_i64), 1..60), most in 1..8usize,
         ) {
-            let mut spacing = Spacing::new(most);
+            let mut spacing = CommentSpacing::new(most);
             let mut model: HashMap<u8, Millis> = HashMap::new();
             let mut now = 0;
             for (user, seconds, pause) in steps {
                 now += pause;
                 model.retain(|_, until| *until > now);
                 let claim = claims(&rules(Some(seconds + 1), None, None), &format!("u{user}"), "x");
-                let taken = spacing.take(&claim, now);
+                let taken = spacing.claim_all(&claim, now);
                 if let Err((_, until)) = &taken {
                     prop_assert_eq!(model.get(&user), Some(until));
                 } else {
@@ -212,7 +227,7 @@ mod tests {
                         model.remove(&first);
                     }
                 }
-                prop_assert!(spacing.len() <= most && spacing.until.len() == spacing.order.len());
+                prop_assert!(spacing.len() <= most && spacing.claim_ends.len() == spacing.order.len());
                 prop_assert_eq!(spacing.len(), model.len());
             }
         }

@@ -8,64 +8,71 @@ fn id<T: std::str::FromStr<Err = Invalid>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
-fn scope() -> impl Strategy<Value = Scope> {
+fn scope() -> impl Strategy<Value = RuleScope> {
     prop_oneof![
-        Just(Scope::Everywhere),
-        "\\PC{1,8}".prop_map(|text| Scope::Owner(id(&text))),
-        "\\PC{1,8}".prop_map(|text| Scope::Video(id(&text))),
+        Just(RuleScope::Everywhere),
+        "\\PC{1,8}".prop_map(|text| RuleScope::Owner(id(&text))),
+        "\\PC{1,8}".prop_map(|text| RuleScope::Video(id(&text))),
     ]
 }
 
-fn action() -> impl Strategy<Value = Action> {
+fn action() -> impl Strategy<Value = ModerationAction> {
     let kind = || (0..Restriction::ALL.len()).prop_map(|at| Restriction::ALL[at]);
     prop_oneof![
-        "\\PC{1,8}".prop_map(|text| Action::Delete { comment_id: id(&text) }),
+        "\\PC{1,8}".prop_map(|text| ModerationAction::Delete { comment_id: id(&text) }),
         proptest::option::of("\\PC{1,8}")
-            .prop_map(|text| Action::Pin { comment_id: text.map(|text| id(&text)) }),
+            .prop_map(|text| ModerationAction::Pin { comment_id: text.map(|text| id(&text)) }),
         ("\\PC{1,8}", "\\PC{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(own, text, other)| {
-            Action::Shadow { comment_id: id(&own), text, reply_to: other.map(|other| id(&other)) }
+            ModerationAction::Shadow { comment_id: id(&own), text, reply_to: other.map(|other| id(&other)) }
         }),
-        Just(Action::RemoveVideo),
-        ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| Action::PutVideo {
-            metadata: Metadata::read(&json!({ "title": title })).unwrap(),
-            owner_id: owner.map(|owner| id(&owner)),
+        Just(ModerationAction::RemoveVideo),
+        ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| {
+            ModerationAction::PutVideo {
+                metadata: Metadata::read(&json!({ "title": title })).unwrap(),
+                owner_id: owner.map(|owner| id(&owner)),
+            }
         }),
         ("\\PC{1,8}", kind(), scope(), proptest::option::of(0_i64..1 << 50)).prop_map(
-            |(user, kind, scope, until)| Action::Restrict { userid: id(&user), kind, scope, until }
+            |(user, kind, scope, until)| ModerationAction::Restrict { userid: id(&user), kind, scope, until }
         ),
-        ("\\PC{1,8}", kind(), scope()).prop_map(|(user, kind, scope)| Action::Lift {
+        ("\\PC{1,8}", kind(), scope()).prop_map(|(user, kind, scope)| ModerationAction::Lift {
             userid: id(&user),
             kind,
             scope
         }),
-        ("\\PC{1,8}", "\\PC{1,8}").prop_map(|(own, text)| Action::Hold {
+        ("\\PC{1,8}", "\\PC{1,8}").prop_map(|(own, text)| ModerationAction::Hold {
             comment_id: id(&own),
             text,
             reply_to: None,
             rule: RuleName::Words
         }),
-        ("\\PC{1,8}", proptest::option::of(0..1_u64 << 53)).prop_map(|(text, seq)| Action::Erase {
+        ("\\PC{1,8}", proptest::option::of(0..1_u64 << 53)).prop_map(|(text, seq)| ModerationAction::Erase {
             comment_id: id(&text),
             seq,
-            user: Digest::of_user(&id(&text))
+            user: NameDigest::of_user(&id(&text))
         }),
-        ("\\PC{1,8}", 0..=erasure::MAX_MARKS).prop_map(|(text, marks)| Action::Forget {
-            user: Digest::of_user(&id(&text)),
-            marks: vec![Digest::of_user(&id(&text)); marks]
+        ("\\PC{1,8}", 0..=erasure::MAX_FORGOTTEN_MARKS).prop_map(|(text, marks)| ModerationAction::Forget {
+            user: NameDigest::of_user(&id(&text)),
+            marks: vec![NameDigest::of_user(&id(&text)); marks]
         }),
-        "\\PC{1,8}".prop_map(|text| Action::EraseUser { user: Digest::of_user(&id(&text)) }),
-        "\\PC{1,8}".prop_map(|text| Action::Review { comment_id: id(&text), outcome: Outcome::Release }),
-        ("\\PC{1,8}", 0..ReportReason::ALL.len())
-            .prop_map(|(text, at)| Action::Report { comment_id: id(&text), why: ReportReason::ALL[at] }),
-        "\\PC{1,8}".prop_map(|text| Action::CloseReports {
+        "\\PC{1,8}".prop_map(|text| ModerationAction::EraseUser { user: NameDigest::of_user(&id(&text)) }),
+        "\\PC{1,8}".prop_map(|text| ModerationAction::Review {
+            comment_id: id(&text),
+            outcome: ReviewOutcome::Release
+        }),
+        ("\\PC{1,8}", 0..ReportReason::ALL.len()).prop_map(|(text, at)| ModerationAction::Report {
+            comment_id: id(&text),
+            why: ReportReason::ALL[at]
+        }),
+        "\\PC{1,8}".prop_map(|text| ModerationAction::CloseReports {
             comment_id: id(&text),
             outcome: ReportOutcome::Dismissed
         }),
-        "\\PC{1,8}".prop_map(|text| Action::EraseReport {
+        "\\PC{1,8}".prop_map(|text| ModerationAction::EraseReport {
             comment_id: id(&text),
-            user: Digest::of_user(&id(&text))
+            user: NameDigest::of_user(&id(&text))
         }),
-        (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
+        (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| ModerationAction::SetRules {
             scope,
             rules: slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() }),
         }),
@@ -87,7 +94,7 @@ proptest! {
 #[test]
 fn nobody_moderates_by_way_of_an_interaction() {
     let moderation = Moderation {
-        action: Action::Delete { comment_id: id("c") },
+        action: ModerationAction::Delete { comment_id: id("c") },
         role: ActorRole::Moderator,
         reason: None,
     };
@@ -107,8 +114,8 @@ fn every_wrong_field_of_a_record_is_named() {
     for (field, value) in [
         ("version", json!(0)),
         ("version", json!(VERSION + 1)),
-        ("video_id", json!(KEY)),
-        ("video_id", json!(canary::ID)),
+        ("video_id", json!(RECORDS_KEY)),
+        ("video_id", json!(canary::CANARY_ID)),
         ("user_id", json!("")),
         ("timestamp", json!("now")),
         ("event_id", json!(null)),

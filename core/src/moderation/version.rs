@@ -1,13 +1,14 @@
 //! The version that a moderation record says it has: the first one that knows everything in the record.
 //!
-//! A consumer that meets a later version than it knows waits for its upgrade ([`crate::event::Unreadable::Newer`]). One that
+//! A consumer that meets a later version than it knows waits for its upgrade ([`crate::event::UnreadableRecord::NewerFormat`]). One that
 //! meets an unknown name in a version that it knows takes the record for damaged, and makes it a dead letter: what the
 //! moderator did would be lost. So each name has a version here. Every match is exhaustive: whoever adds an action, a
 //! restriction, a role, a place or a rule is asked by the compiler which version knows it.
 
-use super::comment_rules::{CommentRules, Measure};
+use super::comment_rules::{CommentRules, RuleConsequence};
 use super::{
-    Action, ActorRole, Moderation, Outcome, ReportOutcome, ReportReason, Restriction, RuleName, Scope,
+    ActorRole, Moderation, ModerationAction, ReportOutcome, ReportReason, Restriction, ReviewOutcome,
+    RuleName, RuleScope,
 };
 
 /// The newest version that this release reads.
@@ -21,7 +22,7 @@ impl Moderation {
     }
 }
 
-impl Action {
+impl ModerationAction {
     fn version(&self) -> u64 {
         match self {
             Self::Delete { comment_id: _ } => 1,
@@ -66,7 +67,7 @@ impl Restriction {
     }
 }
 
-impl Scope {
+impl RuleScope {
     const fn version(&self) -> u64 {
         match self {
             Self::Everywhere | Self::Owner(_) | Self::Video(_) => 1,
@@ -90,7 +91,7 @@ impl RuleName {
     }
 }
 
-impl Outcome {
+impl ReviewOutcome {
     const fn version(self) -> u64 {
         match self {
             Self::Release | Self::Reject => 2,
@@ -120,7 +121,7 @@ impl ReportOutcome {
     }
 }
 
-impl Measure {
+impl RuleConsequence {
     const fn version(self) -> u64 {
         match self {
             Self::Reject | Self::Mask | Self::Hold => 2,
@@ -145,6 +146,6 @@ impl CommentRules {
         let links = links.iter().map(|links| links.action);
         let words = words.iter().map(|words| words.action);
         let patterns = patterns.iter().map(|pattern| pattern.action);
-        links.chain(words).chain(patterns).map(Measure::version).fold(2, u64::max)
+        links.chain(words).chain(patterns).map(RuleConsequence::version).fold(2, u64::max)
     }
 }

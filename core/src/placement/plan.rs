@@ -2,24 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::situation::{Part, Situation};
+use super::situation::{Situation, VideoPart};
 
 /// Orders, what they achieve, and what stood in the way of more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// At most one a video, in the order in which they are to be carried out: viewers without a reader, drains, splits,
     /// joins, then what balance asks for, most urgent first.
-    pub orders: Vec<Order>,
+    pub orders: Vec<PlannedOrder>,
     /// The balance of the viewers before the plan.
-    pub before: Balance,
+    pub before: ViewerBalance,
     /// How they lie once the orders are carried out.
-    pub after: Balance,
+    pub after: ViewerBalance,
     /// Viewers that the orders move, without those that have no reader to begin with.
     pub moved: u64,
     /// What kept the plan from doing more, each once.
-    pub bound_by: Vec<Bound>,
+    pub bound_by: Vec<MetLimit>,
     /// What was wanted and is not in the plan: the largest of each reason, at most [`Plan::MAX_REJECTED`].
-    pub rejected: Vec<Rejected>,
+    pub rejected: Vec<RejectedChange>,
 }
 
 impl Plan {
@@ -29,28 +29,28 @@ impl Plan {
 
 /// One change of one video's readers: a compare-and-set from the epoch it expects, then a hand-over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
+pub struct PlannedOrder {
     /// The video's position in [`Situation::videos`].
     pub video: usize,
     /// The epoch it expects to replace.
     pub epoch: u64,
     /// What kind of change it is.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// What the video has now, in the order of readers, without those that only still hand over. The viewers are
     /// those the planner counted: waiting ones, and ones on their way, where they are going.
-    pub from: Vec<Part>,
-    /// What it is to have, in the order of readers; shares sum to [`super::situation::WHOLE`] and none is 0.
-    pub to: Vec<Part>,
+    pub from: Vec<VideoPart>,
+    /// What it is to have, in the order of readers; shares sum to [`super::situation::WHOLE_SHARE`] and none is 0.
+    pub to: Vec<VideoPart>,
     /// Viewers that leave a reader.
     pub moved: u64,
     /// The reason of the order.
-    pub why: Why,
+    pub why: OrderReason,
 }
 
 /// The kinds of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ChangeKind {
     /// A video without a reader gets one, or several.
     Place,
     /// Away from a reader that is to be emptied.
@@ -67,7 +67,7 @@ pub enum Kind {
     Reshare,
 }
 
-impl Kind {
+impl ChangeKind {
     /// Its name, as in JSON and in metrics' labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,10 +82,10 @@ impl Kind {
     }
 }
 
-/// Why an order is there, with the numbers it rests on. [`Order::explain`] has it in words.
+/// Why an order is there, with the numbers it rests on. [`PlannedOrder::explain`] has it in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Why {
+pub enum OrderReason {
     /// No reader served it.
     Unserved {
         /// Viewers that wait for a reader.
@@ -153,7 +153,7 @@ pub enum Why {
 
 /// How the viewers lie on the open readers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Balance {
+pub struct ViewerBalance {
     /// Viewers in all, on whatever readers, and those that wait.
     pub viewers: u64,
     /// Viewers on readers that are to be emptied.
@@ -177,7 +177,7 @@ pub struct Balance {
 /// The limit that kept a plan from doing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Bound {
+pub enum MetLimit {
     /// The budget in viewers moved.
     Budget,
     /// The readers' capacity.
@@ -196,9 +196,9 @@ pub enum Bound {
 
 /// Something wanted that is not in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rejected {
+pub struct RejectedChange {
     /// The kind of change that would have been made.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// The video, where it is about one.
     pub video: Option<usize>,
     /// The reader, where it is about one.
@@ -206,36 +206,36 @@ pub struct Rejected {
     /// The number of viewers concerned.
     pub viewers: u64,
     /// The limit that stood in the way.
-    pub because: Bound,
+    pub because: MetLimit,
 }
 
-impl Order {
+impl PlannedOrder {
     /// Describes the reason in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let reader = |at: &usize| situation.readers[*at].id.as_str();
         match &self.why {
-            Why::Unserved { waiting } => format!("no reader serves it; {waiting} viewers wait"),
-            Why::Emptying { reader: at, load } => {
+            OrderReason::Unserved { waiting } => format!("no reader serves it; {waiting} viewers wait"),
+            OrderReason::Emptying { reader: at, load } => {
                 format!("reader {} with {load} viewers is to be emptied", reader(at))
             }
-            Why::Hot { reader: at, viewers, limit, by_share } => {
+            OrderReason::Hot { reader: at, viewers, limit, by_share } => {
                 let limit_of =
                     if *by_share { "its fair share with the tolerance is" } else { "a hot video may have" };
                 format!("{viewers} of its viewers are on reader {}; {limit_of} {limit}", reader(at))
             }
-            Why::Cooled { viewers, below } => {
+            OrderReason::Cooled { viewers, below } => {
                 format!("it has cooled to {viewers} viewers; one reader fewer will do below {below}")
             }
-            Why::Over { reader: at, load, fair, most } => {
+            OrderReason::Over { reader: at, load, fair, most } => {
                 format!("reader {} has {load} viewers; its fair share is {fair}, the most {most}", reader(at))
             }
-            Why::Under { reader: at, load, fair, least } => {
+            OrderReason::Under { reader: at, load, fair, least } => {
                 format!(
                     "reader {} has {load} viewers; its fair share is {fair}, the least {least}",
                     reader(at)
                 )
             }
-            Why::Exchange { with, reader: at, load, fair } => {
+            OrderReason::Exchange { with, reader: at, load, fair } => {
                 let with = situation.videos[*with].id.as_str();
                 let reader = reader(at);
                 format!(
@@ -246,20 +246,20 @@ impl Order {
     }
 }
 
-impl Rejected {
+impl RejectedChange {
     /// Describes what was not done and why, in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let video = self.video.map(|at| format!(" of video {}", situation.videos[at].id)).unwrap_or_default();
         let reader =
             self.reader.map(|at| format!(" on reader {}", situation.readers[at].id)).unwrap_or_default();
         let because = match self.because {
-            Bound::Budget => "the budget of viewers to move is spent",
-            Bound::Capacity => "no open reader has room",
-            Bound::NoOpenReader => "no reader is open",
-            Bound::Rest => "the videos changed a moment ago",
-            Bound::Granularity => "no video or exchange of videos is of the size needed",
-            Bound::MaxReaders => "it is on as many readers as a video may have",
-            Bound::SafetyOnly => "rebalancing is paused",
+            MetLimit::Budget => "the budget of viewers to move is spent",
+            MetLimit::Capacity => "no open reader has room",
+            MetLimit::NoOpenReader => "no reader is open",
+            MetLimit::Rest => "the videos changed a moment ago",
+            MetLimit::Granularity => "no video or exchange of videos is of the size needed",
+            MetLimit::MaxReaders => "it is on as many readers as a video may have",
+            MetLimit::SafetyOnly => "rebalancing is paused",
         };
         format!("no {}{video}{reader}, {} viewers: {because}", self.kind.as_str(), self.viewers)
     }

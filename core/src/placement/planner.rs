@@ -15,9 +15,9 @@ mod safety;
 mod shares;
 mod size_index;
 
-use super::plan::{Bound, Plan};
-use super::situation::{Limits, Situation};
-use super::zones::Zones;
+use super::plan::{MetLimit, Plan};
+use super::situation::{PlanLimits, Situation};
+use super::zones::ReaderZones;
 use model::Model;
 
 /// Passes over the situation. Each step of a pass takes something down that never goes up again (see [`balance`]), so
@@ -28,23 +28,23 @@ const MAX_PASSES: usize = 64;
 ///
 /// Pure and deterministic: the same situation and limits give the same plan. With enough budget, planning on the
 /// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or
-/// past its capacity. What is moved keeps to the budget as [`Budget`](super::Budget) says.
-pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
-    plan_in_zones(situation, limits, &Zones::default())
+/// past its capacity. What is moved keeps to the budget as [`Budget`](super::ViewerMoveBudget) says.
+pub fn make_plan(situation: &Situation, limits: &PlanLimits) -> Plan {
+    plan_in_zones(situation, limits, &ReaderZones::default())
 }
 
-/// As [`plan`], but that a hot video gets its next reader in the zone in which it has the fewest, among those that are as
+/// As [`make_plan`], but that a hot video gets its next reader in the zone in which it has the fewest, among those that are as
 /// empty within half the tolerance and take as many of its viewers.
-pub fn plan_in_zones(situation: &Situation, limits: &Limits, zones: &Zones) -> Plan {
+pub fn plan_in_zones(situation: &Situation, limits: &PlanLimits, zones: &ReaderZones) -> Plan {
     let mut model = Model::new(situation, limits);
     model.zones = zones.numbers(&situation.readers);
-    let before = model.balance();
+    let before = model.viewer_balance();
     for _ in 0..MAX_PASSES {
-        let changed = model.changes;
-        model.bounds.clear();
+        let changed = model.shift_count;
+        model.limits_met.clear();
         model.rejected.clear();
         plan_once(&mut model);
-        if model.changes == changed {
+        if model.shift_count == changed {
             break;
         }
     }
@@ -53,14 +53,14 @@ pub fn plan_in_zones(situation: &Situation, limits: &Limits, zones: &Zones) -> P
     rejected.sort_by_key(|rejected| (std::cmp::Reverse(rejected.viewers), rejected.video, rejected.reader));
     rejected.truncate(Plan::MAX_REJECTED);
     let moved = orders.iter().map(|order| order.moved).sum();
-    Plan { orders, before, after: model.balance(), moved, bound_by: model.bounds, rejected }
+    Plan { orders, before, after: model.viewer_balance(), moved, bound_by: model.limits_met, rejected }
 }
 
 fn plan_once(model: &mut Model) {
     safety::place_unserved(model);
     let covered = safety::drain_readers(model);
     if !model.limits.rebalance {
-        model.note_bound(Bound::SafetyOnly);
+        model.note_limit_met(MetLimit::SafetyOnly);
     } else if covered {
         // Drains come first: what they still wait for is not spent on anything else.
         heat::split_hot_videos(model);

@@ -27,13 +27,13 @@ struct Node<K> {
 #[derive(Debug, Clone)]
 pub(super) struct OrderedSet<K> {
     nodes: Vec<Node<K>>,
-    free: Vec<u32>,
+    free_nodes: Vec<u32>,
     root: u32,
 }
 
 impl<K> Default for OrderedSet<K> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free: Vec::new(), root: NO_NODE }
+        Self { nodes: Vec::new(), free_nodes: Vec::new(), root: NO_NODE }
     }
 }
 
@@ -121,7 +121,7 @@ impl<K: Ord> OrderedSet<K> {
 
     fn leaf(&mut self, key: K) -> u32 {
         let node = Node { key: Some(key), size: 1, left: NO_NODE, right: NO_NODE };
-        if let Some(at) = self.free.pop() {
+        if let Some(at) = self.free_nodes.pop() {
             *self.node_mut(at) = node;
             return at;
         }
@@ -139,7 +139,7 @@ impl<K: Ord> OrderedSet<K> {
             Ordering::Equal => {
                 let Node { left, right, .. } = *self.node(at);
                 self.node_mut(at).key = None;
-                self.free.push(at);
+                self.free_nodes.push(at);
                 return self.join_sides(left, right);
             }
         }
@@ -298,7 +298,7 @@ mod tests {
             check(&set, set.root);
             prop_assert_eq!(set.above(&probe), model.range(probe + 1..).count());
             prop_assert!(set.descending(skip).eq(model.iter().rev().skip(skip)));
-            prop_assert_eq!(set.nodes.len() - set.free.len(), model.len(), "freed nodes are used again");
+            prop_assert_eq!(set.nodes.len() - set.free_nodes.len(), model.len(), "freed nodes are used again");
         }
     }
 

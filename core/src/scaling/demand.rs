@@ -2,29 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{Inputs, Policy, Report};
+use super::{ReaderLoadReport, ScalingInputs, ScalingPolicy};
 
 /// The demand by all reports together.
 pub(super) struct Seen {
     /// Viewers: the greatest fresh report on each reader, or the latest one where none is fresh.
     pub viewers: u64,
     /// Readers whose fresh reports agree.
-    pub fresh: u32,
+    pub agreeing_readers: u32,
     /// Readers with a fresh report at all.
-    pub fresh_any: u32,
+    pub readers_with_report: u32,
     /// Readers whose fresh reports contradict each other.
-    pub contradicting: u32,
+    pub contradicting_readers: u32,
     readers: u32,
 }
 
 impl Seen {
     pub fn all_fresh(&self) -> bool {
-        self.fresh == self.readers
+        self.agreeing_readers == self.readers
     }
 }
 
-pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> Seen {
-    let mut of: BTreeMap<&str, Vec<&Report>> =
+pub(super) fn sum_reports(inputs: &ScalingInputs, policy: &ScalingPolicy) -> Seen {
+    let mut of: BTreeMap<&str, Vec<&ReaderLoadReport>> =
         inputs.readers.iter().map(|id| (id.as_str(), Vec::new())).collect();
     for report in &inputs.reports {
         if let Some(reports) = of.get_mut(report.reader.as_str()) {
@@ -32,8 +32,10 @@ pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> Seen {
         }
     }
     let readers = of.len() as u32;
-    let mut seen = Seen { viewers: 0, fresh: 0, fresh_any: 0, contradicting: 0, readers };
-    let is_fresh = |report: &&&Report| (0..=policy.report_max_age_ms).contains(&(inputs.now - report.at));
+    let mut seen =
+        Seen { viewers: 0, agreeing_readers: 0, readers_with_report: 0, contradicting_readers: 0, readers };
+    let is_fresh =
+        |report: &&&ReaderLoadReport| (0..=policy.report_max_age_ms).contains(&(inputs.now - report.at));
     for reports in of.values() {
         let fresh: Vec<u64> = reports.iter().filter(is_fresh).map(|report| report.viewers).collect();
         let (Some(least), Some(most)) = (fresh.iter().min(), fresh.iter().max()) else {
@@ -43,12 +45,12 @@ pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> Seen {
             seen.viewers = seen.viewers.saturating_add(last);
             continue;
         };
-        seen.fresh_any += 1;
+        seen.readers_with_report += 1;
         seen.viewers = seen.viewers.saturating_add(*most);
         if policy.contradicts(*least, *most) {
-            seen.contradicting += 1;
+            seen.contradicting_readers += 1;
         } else {
-            seen.fresh += 1;
+            seen.agreeing_readers += 1;
         }
     }
     seen

@@ -1,13 +1,13 @@
 //! Where demand is going: the slope of a straight line through the counts of late (least squares).
 
-use super::{Inputs, Policy};
+use super::{ScalingInputs, ScalingPolicy};
 
 /// Fewer counts than this make no trend.
 const MIN_COUNTS_FOR_TREND: usize = 4;
 
 /// Viewers a minute by which demand rises, by the counts of the last two lead times and this one; 0 where it falls,
 /// or where they are too few or reach back less than half a lead time. A fall is never taken ahead of time.
-pub(super) fn viewers_a_minute(inputs: &Inputs, policy: &Policy, viewers: u64) -> u64 {
+pub(super) fn viewers_a_minute(inputs: &ScalingInputs, policy: &ScalingPolicy, viewers: u64) -> u64 {
     let lead = policy.lead_ms.max(1);
     let counts = inputs.history.iter().filter_map(|past| Some((past.at, past.viewers?)));
     let mut points: Vec<(f64, f64)> = counts

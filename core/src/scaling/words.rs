@@ -2,13 +2,13 @@
 
 use std::fmt::{Arguments, Write};
 
-use super::{Bound, Decision};
+use super::{ScalingDecision, ScalingLimit};
 
 fn append_sentence(words: &mut String, more: Arguments<'_>) {
     words.write_fmt(more).expect("a string takes everything");
 }
 
-impl Decision {
+impl ScalingDecision {
     /// Describes the decision in words and numbers.
     pub fn explain(&self) -> String {
         let mut words = format!(
@@ -23,20 +23,20 @@ impl Decision {
         }
         words += ")";
         for (number, because) in &self.rejected {
-            append_sentence(&mut words, format_args!("; not {number}: {}", because.words()));
+            append_sentence(&mut words, format_args!("; not {number}: {}", because.describe()));
         }
         for bound in
             self.bound_by.iter().filter(|bound| self.rejected.iter().all(|rejected| rejected.1 != **bound))
         {
-            append_sentence(&mut words, format_args!("; {}", bound.words()));
+            append_sentence(&mut words, format_args!("; {}", bound.describe()));
         }
         words
     }
 }
 
-impl Bound {
+impl ScalingLimit {
     /// Returns the limit in words.
-    pub const fn words(self) -> &'static str {
+    pub const fn describe(self) -> &'static str {
         match self {
             Self::Min => "fewer than the least there may be",
             Self::Max => "more than the most there may be",

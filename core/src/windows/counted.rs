@@ -125,13 +125,16 @@ impl<'a> WindowCounting<'a> {
     /// Counts an event, and returns when it counts as having happened; `None` where there are no windows.
     pub(crate) fn add(&mut self, record: &LogRecord, weights: &Weights) -> Option<Millis> {
         let event = &record.event;
-        if self.is_empty() || canary::is(&event.video_id) {
+        if self.is_empty() || canary::is_canary(&event.video_id) {
             return None;
         }
         let at = counted_at(event.timestamp, record.broker_time);
         for kind in 0..self.last.len() {
             let start = self.window_of(kind, at).start;
-            self.changes.entry((kind, start, event.video_id.clone())).or_default().add(event, weights);
+            self.changes
+                .entry((kind, start, event.video_id.clone()))
+                .or_default()
+                .count_event(event, weights);
         }
         Some(at)
     }
@@ -147,7 +150,7 @@ impl<'a> WindowCounting<'a> {
             let window = self.window_of(place, at);
             if is_in && window.contains(counted) {
                 let key = (place, window.start, event.video_id.clone());
-                self.changes.entry(key).or_default().take_back(kind);
+                self.changes.entry(key).or_default().uncount_event(kind);
             }
         }
     }

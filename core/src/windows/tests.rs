@@ -3,7 +3,9 @@ use serde_json::json;
 
 use super::*;
 use crate::Interaction;
-use crate::counting::{Effects, InForce, LogRecord, Moderated, Rules, apply_with, mark_key};
+use crate::counting::{
+    BatchEffects, CountingRules, InForce, LogRecord, StoredModeration, apply_moderated_batch, mark_key,
+};
 use crate::decays::CountedDecays;
 use crate::score::Counters;
 
@@ -138,22 +140,29 @@ fn counted(kinds: &[WindowKind], whole_after: Option<Millis>) -> CountedWindows 
     kinds.iter().map(|kind| CountedKind { kind: kind.clone(), whole_after }).collect()
 }
 
-fn unique() -> Rules {
-    Rules { unique: "like".parse().unwrap(), ..Rules::default() }
+fn unique() -> CountingRules {
+    CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() }
 }
 
 /// Applies records one by one, with the marks that those before have left.
-fn one_by_one(records: &[LogRecord], rules: &Rules, windows: &CountedWindows) -> Vec<Effects> {
+fn one_by_one(records: &[LogRecord], rules: &CountingRules, windows: &CountedWindows) -> Vec<BatchEffects> {
     let (mut videos, mut marks) = (Vec::new(), std::collections::BTreeMap::new());
     let one = |record: &LogRecord| {
         let key = mark_key(&record.event, rules.unique);
         let set: Vec<_> = key.and_then(|key| Some((key, marks.get(&key).cloned()?))).into_iter().collect();
         let one = std::slice::from_ref(record);
         let in_force = InForce { rules, windows, decays: &CountedDecays::default() };
-        let effects = apply_with(one, std::mem::take(&mut videos), [], Moderated::default(), set, in_force);
+        let effects = apply_moderated_batch(
+            one,
+            std::mem::take(&mut videos),
+            [],
+            StoredModeration::default(),
+            set,
+            in_force,
+        );
         videos.clone_from(&effects.videos);
-        for change in &effects.marks {
-            match change.now.clone() {
+        for change in &effects.mark_changes {
+            match change.new_value.clone() {
                 Some(mark) => marks.insert(change.key, mark),
                 None => marks.remove(&change.key),
             };
@@ -163,7 +172,7 @@ fn one_by_one(records: &[LogRecord], rules: &Rules, windows: &CountedWindows) ->
     records.iter().map(one).collect()
 }
 
-fn likes_by_window(effects: &[Effects]) -> Vec<(Millis, i64)> {
+fn likes_by_window(effects: &[BatchEffects]) -> Vec<(Millis, i64)> {
     let changes = effects.iter().flat_map(|effects| &effects.windows);
     changes.map(|change| (change.window.start, change.counters.likes)).collect()
 }
@@ -191,10 +200,10 @@ fn what_is_taken_back_is_taken_from_the_window_that_it_counted_in_until_that_end
 fn without_windows_marks_have_no_time_and_nothing_is_restated() {
     let records = [record(0, DAY, DAY, "ana", "like")];
     let effects = one_by_one(&records, &unique(), &CountedWindows::default()).pop().unwrap();
-    assert_eq!((effects.marks[0].now.as_ref().unwrap().at, effects.restated.len()), (None, 0));
+    assert_eq!((effects.mark_changes[0].new_value.as_ref().unwrap().at, effects.restated.len()), (None, 0));
     let windows = counted(&[kind(WindowUnit::Hour, "UTC")], None);
     let effects = one_by_one(&records, &unique(), &windows).pop().unwrap();
-    assert_eq!(effects.marks[0].now.as_ref().unwrap().at, Some(DAY));
+    assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().at, Some(DAY));
 }
 
 #[test]
@@ -213,7 +222,7 @@ fn a_gap_and_a_new_kind_make_windows_that_are_not_whole() {
 #[test]
 fn a_video_within_a_window_has_its_counts_and_the_revision_of_the_whole() {
     let records = [record(0, DAY, DAY, "ana", "like"), record(1, DAY, DAY, "ben", "view")];
-    let effects = one_by_one(&records, &Rules::default(), &CountedWindows::default()).pop().unwrap();
+    let effects = one_by_one(&records, &CountingRules::default(), &CountedWindows::default()).pop().unwrap();
     let whole = effects.videos[0].clone();
     let counters = Counters { views: 1, ..Counters::default() };
     let within = whole.clone().within_window(counters);
@@ -292,7 +301,7 @@ proptest! {
             .map(|(unit, zone)| kind(unit, zone)).collect();
         let counted = counted(&windows, None);
         let in_force = InForce { rules: &unique(), windows: &counted, decays: &CountedDecays::default() };
-        let whole = apply_with(&records, [], [], Moderated::default(), [], in_force);
+        let whole = apply_moderated_batch(&records, [], [], StoredModeration::default(), [], in_force);
         for kind in &windows {
             let mut sum = Counters::default();
             for change in whole.windows.iter().filter(|change| change.window.kind == *kind) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use liverank_core::handover::Assigned;
+use liverank_core::handover::AssignedReaders;
 
 use crate::net::Ms;
 
@@ -49,7 +49,7 @@ pub struct Checks {
     pub violation: Option<String>,
     pub counts: Counts,
     /// What each epoch was minted for.
-    epochs: HashMap<u64, (usize, Assigned)>,
+    epochs: HashMap<u64, (usize, AssignedReaders)>,
     terms: HashMap<u64, usize>,
     /// Viewers just closed for a move: of which video, and the reader they are sent to.
     pub closing: Vec<(usize, usize)>,
@@ -82,20 +82,20 @@ impl Checks {
     }
 
     /// The store minted an epoch.
-    pub fn minted(&mut self, video: usize, assigned: &Assigned) {
+    pub fn minted(&mut self, video: usize, assigned: &AssignedReaders) {
         if let Some(before) = self.epochs.insert(assigned.epoch, (video, assigned.clone())) {
             self.fail(|| format!("epoch {} was minted twice: {before:?}, {assigned:?}", assigned.epoch));
         }
     }
 
     /// Somebody takes this for an assignment.
-    pub fn believed(&mut self, who: &str, video: usize, assigned: &Assigned) {
+    pub fn believed(&mut self, who: &str, video: usize, assigned: &AssignedReaders) {
         let holds = self.epochs.get(&assigned.epoch).is_some_and(|it| it.0 == video && it.1 == *assigned);
         self.require(holds, || format!("{who} believes {assigned:?} of v{video}, which nobody minted"));
     }
 
     /// Who serves the video under an epoch.
-    pub fn minted_as(&self, epoch: u64) -> Option<&Assigned> {
+    pub fn minted_as(&self, epoch: u64) -> Option<&AssignedReaders> {
         self.epochs.get(&epoch).map(|(_, assigned)| assigned)
     }
 

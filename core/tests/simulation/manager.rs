@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_core::handover::coordinator::{
-    self, ClusterView, Coordinator, Decision, Order, Pace, ReaderStatus, Step,
+    self, AssignmentOrder, ClusterView, Coordinator, HandOverPace, OrderStep, ReaderStatus, VideoNeed,
 };
-use liverank_core::handover::{Assigned, Share};
+use liverank_core::handover::{AssignedReaders, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 
 use crate::net::{Ms, Msg, Net, Node, Record, Timer, index};
@@ -19,7 +19,8 @@ const LOAD_EVERY: Ms = 4_000;
 /// A manager does not wait longer for a reader that it asked to hold a video ready.
 const WARM_WITHIN: Ms = 4_000;
 const STORE_WITHIN: Ms = 1_000;
-const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
+const PACE: HandOverPace =
+    HandOverPace { target_duration: Duration::from_secs(2), min_per_second: 2, max_per_second: 50 };
 
 /// Whoever waits for a video to have readers.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ struct WaitingAsker {
 enum PendingRequest {
     /// For those who wait, as the manager's own doing.
     Ensure(Vec<WaitingAsker>),
-    Order(Order),
+    Order(AssignmentOrder),
 }
 
 struct PendingSwap {
@@ -70,7 +71,7 @@ impl Manager {
         }
     }
 
-    pub fn believes(&self, video: &VideoId) -> Option<&Assigned> {
+    pub fn believes(&self, video: &VideoId) -> Option<&AssignedReaders> {
         self.view.assigned.get(video)
     }
 
@@ -95,7 +96,7 @@ impl Manager {
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
                 Some(PendingSwap { pending: PendingRequest::Order(order), .. }) => {
-                    self.coordinator.swapped(&order);
+                    self.coordinator.note_swap_done(&order);
                 }
                 Some(PendingSwap { video, pending: PendingRequest::Ensure(waiting) }) => {
                     self.answer_waiting(net, video, waiting, false);
@@ -126,8 +127,8 @@ impl Manager {
         for video in 0..net.videos.len() {
             let id = net.videos[video].clone();
             let Some(assigned) = self.view.assigned.get(&id) else { continue };
-            let standing = |share: &Share| self.view.standing(&share.reader);
-            let is_gone = |share: &&Share| standing(share) == Some(ReaderStatus::Gone);
+            let standing = |share: &ReaderShare| self.view.reader_status(&share.reader);
+            let is_gone = |share: &&ReaderShare| standing(share) == Some(ReaderStatus::Gone);
             if let Some(share) = assigned.readers.iter().find(is_gone) {
                 self.check_gone_is_true(net, index(share.reader.as_str()));
                 self.ensure_readers(net, video, Vec::new());
@@ -172,28 +173,31 @@ impl Manager {
         if self.coordinator.is_moving(video) {
             return;
         }
-        let order = coordinator::without(&self.view, video, |besides| self.view.choose(video, besides));
+        let order = coordinator::order_off_emptied_readers(&self.view, video, |besides| {
+            self.view.choose(video, besides)
+        });
         let Some(order) = order else { return };
-        let _ = self.coordinator.order(net.time(), None, order, &self.view);
+        let _ = self.coordinator.accept_order(net.time(), None, order, &self.view);
     }
 
     fn advance_orders(&mut self, net: &mut Net) {
-        for step in self.coordinator.steps(net.time(), &self.view) {
+        for step in self.coordinator.next_steps(net.time(), &self.view) {
             match step {
-                Step::Warm { reader, video } => {
+                OrderStep::Warm { reader, video } => {
                     let msg = Msg::Warm { video: index(video.as_str()), sent: net.now };
                     net.send(self.node, Node::Reader(index(reader.as_str())), msg);
                 }
-                Step::Swap(order) => {
-                    let (video, expected) = (index(order.video.as_str()), Some(order.expected));
+                OrderStep::Swap(order) => {
+                    let (video, expected) = (index(order.video.as_str()), Some(order.expected_epoch));
                     let current = self.view.assigned.get(&order.video);
-                    let has = |share: &Share| current.is_some_and(|it| it.share(&share.reader).is_some());
+                    let has =
+                        |share: &ReaderShare| current.is_some_and(|it| it.share_of(&share.reader).is_some());
                     let new = order.readers.iter().filter(|share| !has(share));
                     net.checks.given.extend(new.map(|share| (video, index(share.reader.as_str()))));
                     let readers = order.readers.clone();
                     self.swap_assignment(net, video, expected, readers, 0, PendingRequest::Order(order));
                 }
-                Step::Dropped(_) => {}
+                OrderStep::Dropped(_) => {}
             }
         }
     }
@@ -203,7 +207,7 @@ impl Manager {
         net: &mut Net,
         video: usize,
         expected: Option<u64>,
-        readers: Vec<Share>,
+        readers: Vec<ReaderShare>,
         seen: u64,
         pending: PendingRequest,
     ) {
@@ -226,14 +230,14 @@ impl Manager {
         }
         let id = net.videos[video].clone();
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
-        let choose = |besides: &[Share]| self.view.choose(&id, besides);
-        match coordinator::decide(&self.view, &id, known, choose, |assigned| {
+        let choose = |besides: &[ReaderShare]| self.view.choose(&id, besides);
+        match coordinator::decide_need(&self.view, &id, known, choose, |assigned| {
             self.view.roomiest_other(assigned)
         }) {
-            Decision::Serve => self.answer_waiting(net, video, waiting, true),
-            Decision::NoReader => {}
+            VideoNeed::Serve => self.answer_waiting(net, video, waiting, true),
+            VideoNeed::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.
-            Decision::Assign { expected, readers, seen } => {
+            VideoNeed::Assign { expected, readers, seen } => {
                 match expected {
                     Some(epoch) if known > epoch => net.checks.counts.reminted += 1,
                     Some(_) => net.checks.counts.reassigned += 1,
@@ -306,7 +310,7 @@ impl Manager {
                 }
             }
             Msg::Records { sent, records, term, removed } => {
-                self.coordinator.heard_of_term(term);
+                self.coordinator.note_term(term);
                 self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.take_heartbeat(net, from, record),
@@ -317,7 +321,7 @@ impl Manager {
             Msg::Warmed { video, reader, sent } if net.now - sent <= WARM_WITHIN => {
                 let (video, reader) = (net.videos[video].clone(), net.readers[reader].clone());
                 self.view.ready(&reader, &video);
-                self.coordinator.warmed(&video, &reader);
+                self.coordinator.note_warmed(&video, &reader);
                 self.advance_orders(net);
             }
             Msg::Probed { beat, reader } => {
@@ -339,7 +343,7 @@ impl Manager {
                 net.send(self.node, Node::Store, Msg::MintTerm { planner, seen });
             }
             Msg::Minted { planner, term } => {
-                self.coordinator.heard_of_term(term);
+                self.coordinator.note_term(term);
                 if let Some(to) = self.planners.get(&planner) {
                     net.answer(self.node, *to, Msg::Term(term));
                 }
@@ -351,8 +355,9 @@ impl Manager {
                 net.answer(self.node, from, Msg::Situation { assignments, open });
             }
             Msg::Order { term, video, expected, readers } => {
-                let order = Order { video: net.videos[video].clone(), expected, readers };
-                let taken = self.coordinator.order(net.time(), Some(term), order, &self.view);
+                let order =
+                    AssignmentOrder { video: net.videos[video].clone(), expected_epoch: expected, readers };
+                let taken = self.coordinator.accept_order(net.time(), Some(term), order, &self.view);
                 if let Err(refused) = &taken {
                     net.trace(|| format!("an order for v{video} is refused: {refused}"));
                 }
@@ -369,7 +374,7 @@ impl Manager {
         rid: u64,
         video: usize,
         stored: bool,
-        current: Option<Assigned>,
+        current: Option<AssignedReaders>,
     ) {
         let Some(PendingSwap { pending, .. }) = self.cas.remove(&rid) else { return };
         let id = net.videos[video].clone();
@@ -381,7 +386,7 @@ impl Manager {
             PendingRequest::Order(order) => {
                 net.checks.counts.swaps += u64::from(stored);
                 net.checks.counts.races_lost += u64::from(!stored);
-                self.coordinator.swapped(&order);
+                self.coordinator.note_swap_done(&order);
             }
             PendingRequest::Ensure(waiting) => self.ensure_readers(net, video, waiting),
         }
@@ -404,13 +409,13 @@ impl Manager {
     fn answer_heartbeat(&mut self, net: &mut Net, beat: u64) {
         let Some((from, record)) = self.told.remove(&beat) else { return };
         let (name, held) = (net.readers[record.reader].clone(), record.held);
-        let answer = coordinator::answer(&self.view, &name, &held, &PACE);
-        for (reader, video) in answer.warm {
+        let answer = coordinator::answer_heartbeat(&self.view, &name, &held, &PACE);
+        for (reader, video) in answer.to_warm {
             let msg = Msg::Warm { video: index(video.as_str()), sent: net.now };
             net.send(self.node, Node::Reader(index(reader.as_str())), msg);
         }
         let crowded = answer.no_room.into_iter().map(|(video, _)| (video, 0));
-        for (video, known) in answer.behind.into_iter().chain(crowded) {
+        for (video, known) in answer.outdated_videos.into_iter().chain(crowded) {
             self.ensure_readers(net, index(video.as_str()), vec![WaitingAsker { asker: None, known }]);
         }
         for held in held.iter().filter(|held| held.viewers > 0) {
@@ -420,6 +425,6 @@ impl Manager {
             }
         }
         let room = record.draining.then(|| self.view.room_elsewhere());
-        net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over, room });
+        net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_overs, room });
     }
 }

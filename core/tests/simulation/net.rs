@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use liverank_core::handover::{Assigned, HandOver, Held, Share};
+use liverank_core::handover::{AssignedReaders, HandOver, HeldVideo, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 
 use crate::checks::Checks;
@@ -39,7 +39,7 @@ pub struct Record {
     /// Viewers that it takes.
     pub capacity: u64,
     pub highest_epoch: u64,
-    pub held: Vec<Held>,
+    pub held: Vec<HeldVideo>,
 }
 
 /// What a stream brings.
@@ -54,11 +54,11 @@ pub enum Item {
 
 #[derive(Debug, Clone)]
 pub enum Msg {
-    Cas { rid: u64, video: usize, expected: Option<u64>, readers: Vec<Share>, seen: u64 },
-    CasDone { rid: u64, video: usize, stored: bool, current: Option<Assigned> },
+    Cas { rid: u64, video: usize, expected: Option<u64>, readers: Vec<ReaderShare>, seen: u64 },
+    CasDone { rid: u64, video: usize, stored: bool, current: Option<AssignedReaders> },
     Load { rid: u64 },
-    State { rid: u64, assignments: BTreeMap<usize, Assigned> },
-    News { video: usize, assigned: Assigned },
+    State { rid: u64, assignments: BTreeMap<usize, AssignedReaders> },
+    News { video: usize, assigned: AssignedReaders },
     SaveBeat(Record),
     Saved { beat: u64 },
     Poll { sent: Ms },
@@ -77,8 +77,8 @@ pub enum Msg {
     WantTerm,
     Term(u64),
     WhatIs,
-    Situation { assignments: Vec<(usize, Assigned)>, open: Vec<usize> },
-    Order { term: u64, video: usize, expected: u64, readers: Vec<Share> },
+    Situation { assignments: Vec<(usize, AssignedReaders)>, open: Vec<usize> },
+    Order { term: u64, video: usize, expected: u64, readers: Vec<ReaderShare> },
     Ordered { accepted: bool },
     Publish { video: usize, seq: u64 },
     Fetch { video: usize, room: u64, after: Option<u64> },

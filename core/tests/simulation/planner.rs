@@ -1,7 +1,7 @@
 //! Planners without a plan: they order moves, splits and joins at random, race each other, and take over from each
 //! other.
 
-use liverank_core::handover::{Assigned, Share};
+use liverank_core::handover::{AssignedReaders, ReaderShare};
 
 use crate::net::{Msg, Net, Node, Timer};
 
@@ -42,7 +42,7 @@ impl Planner {
         }
     }
 
-    fn order_random_move(&self, net: &mut Net, assignments: &[(usize, Assigned)], open: &[usize]) {
+    fn order_random_move(&self, net: &mut Net, assignments: &[(usize, AssignedReaders)], open: &[usize]) {
         let Some(term) = self.term else { return };
         let Some((video, assigned)) = net.rng.pick(assignments).cloned() else { return };
         // One order, or two that race at two managers.
@@ -51,8 +51,8 @@ impl Planner {
             for _ in 0..net.rng.between(1, 3) {
                 let Some(reader) = net.rng.pick(open).copied() else { return };
                 let reader = net.readers[reader].clone();
-                if readers.iter().all(|share: &Share| share.reader != reader) {
-                    readers.push(Share { reader, weight: net.rng.between(1, 4) as u32 });
+                if readers.iter().all(|share: &ReaderShare| share.reader != reader) {
+                    readers.push(ReaderShare { reader, weight: net.rng.between(1, 4) as u32 });
                 }
             }
             let manager = Node::Manager(net.rng.index(net.managers));

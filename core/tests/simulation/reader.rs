@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_core::ReaderId;
-use liverank_core::handover::reader_agent::{Admission, Bounds, ReaderAgent};
-use liverank_core::handover::{AssignmentNotice, HandOver, Held};
+use liverank_core::handover::reader_agent::{Admission, AgentLimits, ReaderAgent};
+use liverank_core::handover::{AssignmentNotice, HandOver, HeldVideo};
 
 use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
 use crate::room::{Room, Seat, write};
@@ -18,13 +18,13 @@ const TICK_INTERVAL: Ms = 100;
 pub const GRACE: Ms = 10_000;
 /// How long a reader with so few viewers takes to send them away in the end.
 const LAST_PHASE: Ms = 1_000;
-const BOUNDS: Bounds = Bounds {
-    fresh: Duration::from_secs(2),
-    stale: Duration::from_secs(30),
-    warm: Duration::from_secs(10),
-    linger: Duration::from_secs(2),
-    order: Duration::from_secs(3),
-    videos: 1_000,
+const BOUNDS: AgentLimits = AgentLimits {
+    answer_fresh_for: Duration::from_secs(2),
+    answer_usable_for: Duration::from_secs(30),
+    keep_warm_for: Duration::from_secs(10),
+    keep_empty_for: Duration::from_secs(2),
+    hand_over_valid_for: Duration::from_secs(3),
+    max_videos: 1_000,
 };
 
 /// A viewer who comes.
@@ -115,7 +115,8 @@ impl Reader {
 
     /// SIGTERM.
     pub fn leave(&mut self, net: &mut Net) {
-        let by = self.holder.leave(net.time(), Duration::from_millis(GRACE), false).as_millis() as u64;
+        let by =
+            self.holder.begin_leaving(net.time(), Duration::from_millis(GRACE), false).as_millis() as u64;
         self.nearly_over = by - LAST_PHASE;
         self.send_heartbeat(net);
         self.keep_ticking(net);
@@ -167,12 +168,12 @@ impl Reader {
 
     fn send_heartbeat(&mut self, net: &mut Net) {
         (self.beat, self.told_at) = (net.fresh(), net.time());
-        let held = |(video, room): (&usize, &Room)| Held {
+        let held = |(video, room): (&usize, &Room)| HeldVideo {
             video: net.videos[*video].clone(),
             viewers: room.seats.len() as u64,
-            epoch: self.holder.epoch(&net.videos[*video]),
+            epoch: self.holder.video_epoch(&net.videos[*video]),
             ready: room.head.is_some(),
-            shedding: self.holder.sheds(net.time(), &net.videos[*video]),
+            shedding: self.holder.is_shedding(net.time(), &net.videos[*video]),
         };
         let record = Record {
             reader: self.at,
@@ -192,7 +193,8 @@ impl Reader {
         let (now, holder) = (net.now, &self.holder);
         self.rooms.retain(|video, room| {
             let empty = Duration::from_millis(now - room.empty_since);
-            let keep = !room.seats.is_empty() || !holder.may_drop(net.time(), &net.videos[*video], empty);
+            let keep =
+                !room.seats.is_empty() || !holder.may_drop_video(net.time(), &net.videos[*video], empty);
             if !keep {
                 net.trace(|| format!("r{} lets go of v{video}", self.at));
             }
@@ -231,7 +233,7 @@ impl Reader {
             }
             Msg::NoRoute { rid } => self.handle_unanswered(net, rid),
             Msg::Warm { video, sent } => {
-                self.holder.warm(net.time(), &net.videos[video]);
+                self.holder.keep_warm(net.time(), &net.videos[video]);
                 let at = self.at;
                 let room = self.room(net, video);
                 if room.head.is_some() {
@@ -260,7 +262,7 @@ impl Reader {
                 self.tell_viewers(net, video);
             }
             Msg::Connect { conn, video, position, under } => {
-                let admission = self.holder.admit(net.time(), &net.videos[video], under);
+                let admission = self.holder.admit_viewer(net.time(), &net.videos[video], under);
                 self.carry_out_admission(net, admission, video, ComingViewer { conn, from, position, under });
             }
             Msg::Close { conn } => self.remove_viewer(net, conn),
@@ -338,7 +340,7 @@ impl Reader {
         self.manager = (self.manager + 1) % net.managers;
         asking.tries += 1;
         if asking.tries < 2 {
-            asking.known = asking.known.max(self.holder.epoch(&net.videos[asking.video]));
+            asking.known = asking.known.max(self.holder.video_epoch(&net.videos[asking.video]));
             return self.ask_manager(net, asking);
         }
         self.admit_after_asking(net, asking);
@@ -346,7 +348,8 @@ impl Reader {
 
     fn admit_after_asking(&mut self, net: &mut Net, asking: PendingQuestion) {
         for viewer in asking.waiting {
-            let admission = self.holder.admit_told(net.time(), &net.videos[asking.video], viewer.under);
+            let admission =
+                self.holder.admit_after_answer(net.time(), &net.videos[asking.video], viewer.under);
             self.carry_out_admission(net, admission, asking.video, viewer);
         }
     }
@@ -363,7 +366,7 @@ impl Reader {
             elsewhere: others.map(|reader| net.readers[*reader].to_string()),
             elsewhere_takes: others.is_some(),
         };
-        let news = self.holder.told(net.time(), &net.videos[video], told);
+        let news = self.holder.note_assignment(net.time(), &net.videos[video], told);
         net.checks.counts.old_words += u64::from(!news);
         self.check_epoch_heard(net, video, epoch);
         self.admit_after_asking(net, asking);
@@ -373,7 +376,7 @@ impl Reader {
     fn check_epoch_heard(&mut self, net: &mut Net, video: usize, epoch: u64) {
         let heard = self.heard.entry(video).or_default();
         *heard = epoch.max(*heard);
-        let (heard, held) = (*heard, self.holder.epoch(&net.videos[video]));
+        let (heard, held) = (*heard, self.holder.video_epoch(&net.videos[video]));
         let at = self.at;
         net.checks.require(heard == held, || {
             format!("r{at} goes by epoch {held} of v{video} and has heard of {heard}")
@@ -388,7 +391,7 @@ impl Reader {
             let fits = assigned.is_some_and(|it| it.readers.iter().any(|it| it.reader.as_str() == order.to));
             net.checks.require(fits, || format!("{order:?} sends viewers to a reader that is none of it"));
         }
-        self.holder.ordered(net.time(), self.told_at, orders);
+        self.holder.set_hand_overs(net.time(), self.told_at, orders);
         for (video, epoch) in epochs {
             let old = self.heard.get(&video).is_some_and(|heard| *heard > epoch);
             net.checks.counts.old_words += u64::from(old);
@@ -398,7 +401,7 @@ impl Reader {
     }
 
     fn keep_ticking(&mut self, net: &mut Net) {
-        let busy = self.holder.is_leaving() || self.holder.handing_over(net.time()).next().is_some();
+        let busy = self.holder.is_leaving() || self.holder.active_hand_overs(net.time()).next().is_some();
         if busy && !self.ticking {
             self.ticking = true;
             net.timer(self.node, TICK_INTERVAL, Timer::Tick);
@@ -407,16 +410,16 @@ impl Reader {
 
     /// Lets go of as many viewers as are due.
     fn close_due_viewers(&mut self, net: &mut Net) {
-        let mut orders: Vec<HandOver> = self.holder.handing_over(net.time()).cloned().collect();
+        let mut orders: Vec<HandOver> = self.holder.active_hand_overs(net.time()).cloned().collect();
         orders.sort_by(|a, b| a.video.cmp(&b.video));
         for order in orders {
             let video = index(order.video.as_str());
             let Some(viewers) = self.rooms.get(&video).map(|room| room.seats.len() as u64) else { continue };
-            for _ in 0..self.holder.close_now(net.time(), &order.video, viewers) {
+            for _ in 0..self.holder.viewers_to_close(net.time(), &order.video, viewers) {
                 self.close_for_order(net, video, &order);
             }
         }
-        for _ in 0..self.holder.exit_now(net.time(), self.viewers()) {
+        for _ in 0..self.holder.viewers_to_close_on_exit(net.time(), self.viewers()) {
             let watched: Vec<usize> =
                 self.rooms.iter().filter(|(_, room)| !room.seats.is_empty()).map(|(it, _)| *it).collect();
             if let Some(video) = net.rng.pick(&watched).copied() {

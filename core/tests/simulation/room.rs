@@ -20,7 +20,7 @@ pub struct Seat {
 #[derive(Default)]
 pub struct Room {
     /// What the archive was asked for another room of the video, before this one, is not for this one: a reader reads a head
-    /// into the very channel that it asked for (`Hub::open` in `services/reader/src/hub.rs`).
+    /// into the very channel that it asked for (`ChannelHub::open_channel` in `services/reader/src/hub.rs`).
     pub number: u64,
     /// The last number held; `None` until the archive was asked.
     pub head: Option<u64>,
@@ -83,11 +83,11 @@ impl Room {
             } else {
                 let position = seat.position.unwrap_or(head);
                 items.push((*conn, Item::Connected(position)));
-                let start = resume::start(position, head, reach);
-                if let Some((from, to)) = start.gap {
+                let start = resume::resume_point(position, head, reach);
+                if let Some((from, to)) = start.missed_range {
                     items.push((*conn, Item::Gap(from, to)));
                 }
-                start.after
+                start.send_after
             };
             items.extend((seen + 1..=head).map(|seq| (*conn, Item::Comment(seq))));
             seat.seen = Some(seen.max(head));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use liverank_core::epoch;
-use liverank_core::handover::Assigned;
+use liverank_core::handover::AssignedReaders;
 
 use crate::net::{Ms, Msg, Net, Node, Record, Timer};
 
@@ -23,7 +23,7 @@ impl EpochCounter {
         let [identity, _] = server.to_be_bytes();
         let is_other = self.on != server || seen > self.last;
         let clock = server_clock_micros(server, now);
-        self.last = epoch::mint(self.last, seen, clock, is_other.then_some(identity));
+        self.last = epoch::mint_epoch(self.last, seen, clock, is_other.then_some(identity));
         self.on = server;
         self.last
     }
@@ -37,7 +37,7 @@ const fn server_clock_micros(server: u16, now: Ms) -> u64 {
 
 #[derive(Clone, Default)]
 struct StoreCopy {
-    assignments: BTreeMap<usize, Assigned>,
+    assignments: BTreeMap<usize, AssignedReaders>,
     epoch: EpochCounter,
     term: EpochCounter,
     records: BTreeMap<usize, Record>,
@@ -67,7 +67,7 @@ impl Store {
         self.copies.clear();
     }
 
-    pub fn assignments(&self) -> &BTreeMap<usize, Assigned> {
+    pub fn assignments(&self) -> &BTreeMap<usize, AssignedReaders> {
         &self.kept.assignments
     }
 
@@ -91,7 +91,7 @@ impl Store {
                 }
                 let stored = fits.then(|| self.kept.epoch.mint_epoch(seen, self.server, net.now));
                 if let Some(epoch) = stored {
-                    let assigned = Assigned { epoch, readers };
+                    let assigned = AssignedReaders { epoch, readers };
                     net.checks.minted(video, &assigned);
                     net.trace(|| format!("store v{video}: {assigned:?}"));
                     for manager in 0..net.managers {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use liverank_core::handover::coordinator::{self, ClusterView, FULL, ReaderStatus};
-use liverank_core::handover::local_health::{LocalHealth, paused};
-use liverank_core::handover::peak::Peak;
-use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::handover::coordinator::{self, ClusterView, FULL_USAGE_THOUSANDTHS, ReaderStatus};
+use liverank_core::handover::local_health::{LocalHealth, paused_time};
+use liverank_core::handover::peak::RecentPeak;
+use liverank_core::handover::{AssignedReaders, HeldVideo, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 
 use crate::net::{CAPACITY, Ms, Record, index};
@@ -74,12 +74,12 @@ impl Reach {
 pub struct View {
     pub now: Ms,
     pub loaded: bool,
-    pub assigned: HashMap<VideoId, Assigned>,
+    pub assigned: HashMap<VideoId, AssignedReaders>,
     pub highest_epoch: u64,
     pub readers: BTreeMap<usize, Sighting>,
-    pub held: HashMap<(usize, VideoId), Held>,
+    pub held: HashMap<(usize, VideoId), HeldVideo>,
     /// The most viewers of each video lately.
-    pub peaks: HashMap<VideoId, Peak>,
+    pub peaks: HashMap<VideoId, RecentPeak>,
     pub names: Vec<ReaderId>,
     pub polled: Option<Ms>,
     /// When the store was last asked, with success or not.
@@ -96,11 +96,11 @@ pub struct View {
 }
 
 impl ClusterView for View {
-    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+    fn assigned_readers(&self, video: &VideoId) -> Option<&AssignedReaders> {
         self.assigned.get(video)
     }
 
-    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+    fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         if self.removed.contains(&index(reader.as_str())) {
             return Some(ReaderStatus::Gone);
         }
@@ -120,20 +120,22 @@ impl ClusterView for View {
         })
     }
 
-    fn address(&self, reader: &ReaderId) -> Option<String> {
+    fn viewer_url(&self, reader: &ReaderId) -> Option<String> {
         Some(reader.as_str().to_owned())
     }
 
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+    fn held_video(&self, reader: &ReaderId, video: &VideoId) -> Option<&HeldVideo> {
         let key = (index(reader.as_str()), video.clone());
         let is_young = self.readers.get(&key.0).is_some_and(|it| self.now - it.said < SUSPECT_AFTER);
         self.held.get(&key).filter(|_| is_young)
     }
 
-    fn usage(&self, reader: &ReaderId) -> u64 {
+    fn usage_thousandths(&self, reader: &ReaderId) -> u64 {
         let reader = index(reader.as_str());
         let capacity = self.readers.get(&reader).map_or(CAPACITY, |it| it.record.capacity);
-        (self.viewers_at(reader) * FULL).checked_div(capacity).unwrap_or(FULL)
+        (self.viewers_at(reader) * FULL_USAGE_THOUSANDTHS)
+            .checked_div(capacity)
+            .unwrap_or(FULL_USAGE_THOUSANDTHS)
     }
 
     fn room(&self, reader: &ReaderId) -> u64 {
@@ -143,11 +145,11 @@ impl ClusterView for View {
     }
 
     fn is_open(&self, reader: &ReaderId) -> bool {
-        self.standing(reader) == Some(ReaderStatus::Alive)
+        self.reader_status(reader) == Some(ReaderStatus::Alive)
     }
 
     fn viewers(&self, video: &VideoId) -> u64 {
-        self.peaks.get(video).map_or(0, Peak::most)
+        self.peaks.get(video).map_or(0, RecentPeak::greatest)
     }
 }
 
@@ -163,7 +165,7 @@ impl View {
     /// The readers of a video that viewers are sent to, the best first.
     pub fn route(&mut self, video: &VideoId, lots: [u32; 2]) -> Vec<usize> {
         let Some(assigned) = self.assigned.get(video) else { return Vec::new() };
-        let readers = coordinator::route(self, video, assigned, lots);
+        let readers = coordinator::readers_for_new_viewer(self, video, assigned, lots);
         let readers: Vec<usize> = readers.iter().map(|reader| index(reader.as_str())).collect();
         // One that is not known has no address.
         let readers: Vec<usize> =
@@ -199,14 +201,14 @@ impl View {
         if since_last > STALE_AFTER {
             (self.looking_since, self.went_on) = (self.now, Some(self.now));
         } else {
-            let pause = paused(Duration::from_millis(since_last), LOOK_INTERVAL);
-            self.health.worked(Duration::from_millis(self.now), pause);
+            let pause = paused_time(Duration::from_millis(since_last), LOOK_INTERVAL);
+            self.health.note_lateness(Duration::from_millis(self.now), pause);
         }
     }
 
     /// How long it waits for what one would wait for so long that is never late itself.
     fn scaled_wait(&self, time: Ms) -> Ms {
-        self.health.wait(Duration::from_millis(time)).as_millis() as u64
+        self.health.stretched_wait(Duration::from_millis(time)).as_millis() as u64
     }
 
     fn silence_of(&self, sighting: &Sighting) -> Ms {
@@ -219,12 +221,12 @@ impl View {
 
     /// Readers that take new videos.
     pub fn open(&self) -> Vec<usize> {
-        let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(ReaderStatus::Alive);
+        let alive = |reader: &usize| self.reader_status(&self.names[*reader]) == Some(ReaderStatus::Alive);
         self.readers.keys().copied().filter(alive).collect()
     }
 
     /// The reader for a video: where most of its viewers are, else the least used.
-    pub fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
+    pub fn choose(&self, video: &VideoId, besides: &[ReaderShare]) -> Option<ReaderId> {
         let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
         let is_beside = |at: &usize| besides.iter().all(|share| share.reader != self.names[*at]);
         let has_room = |reader: usize| self.room(&self.names[reader]) > 0;
@@ -236,9 +238,9 @@ impl View {
     }
 
     /// The reader with the most room beside those that serve a video.
-    pub fn roomiest_other(&self, assigned: &Assigned) -> Option<ReaderId> {
+    pub fn roomiest_other(&self, assigned: &AssignedReaders) -> Option<ReaderId> {
         let others = self.open().into_iter().map(|reader| self.names[reader].clone());
-        let has_room = |reader: &ReaderId| assigned.share(reader).is_none() && self.room(reader) > 0;
+        let has_room = |reader: &ReaderId| assigned.share_of(reader).is_none() && self.room(reader) > 0;
         others.filter(has_room).max_by_key(|reader| self.room(reader))
     }
 
@@ -247,7 +249,7 @@ impl View {
         self.open().into_iter().map(|reader| self.room(&self.names[reader])).sum()
     }
 
-    pub fn put(&mut self, video: VideoId, assigned: Assigned) {
+    pub fn put(&mut self, video: VideoId, assigned: AssignedReaders) {
         self.highest_epoch = self.highest_epoch.max(assigned.epoch);
         self.assigned.insert(video, assigned);
     }
@@ -289,12 +291,12 @@ impl View {
         self.readers.insert(reader, sighting);
         let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
         // What one said that is gone is said of nobody.
-        let is_there = |reader: &usize| self.standing(&self.names[*reader]) != Some(ReaderStatus::Gone);
+        let is_there = |reader: &usize| self.reader_status(&self.names[*reader]) != Some(ReaderStatus::Gone);
         for ((reader, video), held) in self.held.iter().filter(|((reader, _), _)| is_there(reader)) {
             let (viewers, handed_over) = viewers.entry(video).or_default();
             *viewers += held.viewers;
             let assigned = self.assigned.get(video);
-            *handed_over |= assigned.is_some_and(|it| it.hands_over(&self.names[*reader], held));
+            *handed_over |= assigned.is_some_and(|it| it.must_hand_over(&self.names[*reader], held));
         }
         for (video, (viewers, handed_over)) in viewers {
             let peak = self.peaks.entry(video.clone()).or_default();
@@ -306,7 +308,8 @@ impl View {
     pub fn ready(&mut self, reader: &ReaderId, video: &VideoId) {
         let key = (index(reader.as_str()), video.clone());
         if self.readers.contains_key(&key.0) {
-            let fresh = || Held { video: video.clone(), viewers: 0, epoch: 0, ready: true, shedding: false };
+            let fresh =
+                || HeldVideo { video: video.clone(), viewers: 0, epoch: 0, ready: true, shedding: false };
             self.held.entry(key).or_insert_with(fresh).ready = true;
         }
     }
@@ -331,7 +334,7 @@ impl View {
         }
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
         if let Some(gap) = blind.filter(|gap| *gap <= STALE_AFTER) {
-            let pause = paused(Duration::from_millis(gap), LOOK_INTERVAL);
+            let pause = paused_time(Duration::from_millis(gap), LOOK_INTERVAL);
             for sighting in self.readers.values_mut() {
                 sighting.excuse(pause.as_millis() as u64, sent);
             }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
-use liverank_core::{CommentEpoch, Position};
+use liverank_core::handover::viewer_session::{RetryPolicy, SessionStep, ViewerSession};
+use liverank_core::{CommentEpoch, StreamPosition};
 
 use crate::checks::WITHOUT_ROUTE;
 use crate::net::{Item, Ms, Msg, Net, Node, Timer};
@@ -12,8 +12,8 @@ use crate::net::{Item, Ms, Msg, Net, Node, Timer};
 const RETRY_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(1),
-    settled: Duration::from_secs(2),
-    gives_up: Duration::from_mins(1),
+    stable_after: Duration::from_secs(2),
+    give_up_after: Duration::from_mins(1),
 };
 /// What a gateway's read timeout is, on the simulation's scale.
 const READ_TIMEOUT: Ms = 5_000;
@@ -104,7 +104,7 @@ impl Viewer {
         self.manager = net.rng.index(net.managers);
         self.without_since = Some(net.now);
         self.session = ViewerSession::new(net.time(), String::new(), RETRY_POLICY);
-        self.carry_out_step(net, Step::Ask { at: net.time(), choice: 0 });
+        self.carry_out_step(net, SessionStep::AskForReader { at: net.time(), choice: 0 });
         net.timer(self.node, 1_000, Timer::Beat);
         let after = net.rng.between(1_000, 20_000);
         net.timer(self.node, after, Timer::Hiccup);
@@ -118,14 +118,14 @@ impl Viewer {
         }
     }
 
-    fn carry_out_step(&mut self, net: &mut Net, step: Step) {
+    fn carry_out_step(&mut self, net: &mut Net, step: SessionStep) {
         match step {
-            Step::Ask { at, choice } => {
+            SessionStep::AskForReader { at, choice } => {
                 let rid = net.fresh();
                 self.phase = ViewerPhase::Pausing { rid, choice };
                 net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
             }
-            Step::GiveUp => {
+            SessionStep::GiveUp => {
                 let at = self.at;
                 net.checks.fail(|| format!("viewer {at} gives up"));
             }
@@ -156,7 +156,7 @@ impl Viewer {
     fn dial_reader(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
         let conn = net.fresh();
         self.phase = ViewerPhase::Dialing { conn, reader };
-        let position = Position::parse(self.session.last_id()).ok().map(|position| position.seq);
+        let position = StreamPosition::parse(self.session.last_id()).ok().map(|position| position.seq);
         let connect = Msg::Connect { conn, video: self.video, position, under };
         // TCP repeats nothing, and tries again after a second what was lost. Where the process is dead and its host
         // is not, the kernel refuses.
@@ -272,7 +272,7 @@ impl Viewer {
             }
             (Msg::Sent { conn, item }, ViewerPhase::Dialing { conn: mine, reader }) if conn == mine => {
                 self.phase = ViewerPhase::Watching { conn, reader };
-                self.session.opened(net.time());
+                self.session.note_stream_opened(net.time());
                 self.hops = 0;
                 self.take_item(net, item);
             }
@@ -289,14 +289,14 @@ impl Viewer {
 
     fn take_item(&mut self, net: &mut Net, item: Item) {
         self.heard = net.now;
-        let id = |seq| Position { numbering: self.numbering.clone(), seq }.to_string();
+        let id = |seq| StreamPosition { comment_epoch: self.numbering.clone(), seq }.to_string();
         // As a gateway does: the first greeting is for the client, and each event that it passes on has an id.
         match item {
             Item::Alive => return,
             Item::End => return self.handle_loss(net, LossReason::Ended),
-            Item::Connected(seq) if self.session.greeted() => self.session.stands_at(&id(seq)),
+            Item::Connected(seq) if self.session.greeted() => self.session.note_position(&id(seq)),
             Item::Connected(_) => {}
-            Item::Comment(seq) | Item::Gap(_, seq) => self.session.stands_at(&id(seq)),
+            Item::Comment(seq) | Item::Gap(_, seq) => self.session.note_position(&id(seq)),
         }
         let (at, last) = (self.at, self.last);
         net.trace(|| format!("viewer {at} {item:?}"));

@@ -276,7 +276,7 @@ impl World {
         let viewer = &self.viewers[at];
         let stored = self.store.assignments().get(&viewer.video);
         let reader = viewer.watches_at().map(|at| &self.net.readers[at]);
-        let fits = stored.zip(reader).is_some_and(|(stored, reader)| stored.share(reader).is_some());
+        let fits = stored.zip(reader).is_some_and(|(stored, reader)| stored.share_of(reader).is_some());
         fits && viewer.last == Some(self.net.checks.heads[viewer.video])
     }
 }

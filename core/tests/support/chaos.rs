@@ -2,7 +2,8 @@
 //! goes viral and has half of all viewers, readers join, leave and die. After each round the planner plans once.
 
 use liverank_core::placement::{
-    Budget, Limits, Part, Plan, Reader, ReaderAvailability, Situation, Video, WHOLE, plan,
+    PlacementReader, PlacementVideo, Plan, PlanLimits, ReaderAvailability, Situation, VideoPart,
+    ViewerMoveBudget, WHOLE_SHARE, make_plan,
 };
 use liverank_core::{ReaderId, VideoId};
 use rand::rngs::StdRng;
@@ -21,7 +22,7 @@ pub struct Chaos {
     pub seed: u64,
     pub rounds: usize,
     pub videos: usize,
-    pub limits: Limits,
+    pub limits: PlanLimits,
 }
 
 /// What one round came to.
@@ -41,8 +42,13 @@ pub struct Round {
 }
 
 /// Tolerance 1 % and no budget.
-pub fn tight() -> Limits {
-    Limits { tolerance: 10, floor_viewers: 0, budget: Budget::unlimited(), ..Limits::default() }
+pub fn tight() -> PlanLimits {
+    PlanLimits {
+        tolerance: 10,
+        floor_viewers: 0,
+        budget: ViewerMoveBudget::without_limit(),
+        ..PlanLimits::default()
+    }
 }
 
 struct ChaosSystem {
@@ -60,10 +66,10 @@ pub fn run(chaos: &Chaos, mut check: impl FnMut(&Situation, &Plan)) -> Vec<Round
             let event = system.disturb_system(round);
             let situation = &mut system.situation;
             situation.now += ROUND_MS;
-            let plan = plan(situation, &chaos.limits);
+            let plan = make_plan(situation, &chaos.limits);
             check(situation, &plan);
             let now = situation.now;
-            situation.carry_out(&plan, now);
+            situation.apply_plan(&plan, now);
             Round {
                 before: plan.before.max_over_mean,
                 after: plan.after.max_over_mean,
@@ -87,7 +93,7 @@ impl ChaosSystem {
         let mut random = StdRng::seed_from_u64(chaos.seed);
         let videos = (0..chaos.videos).map(|at| video(at, heavy_tail(&mut random))).collect();
         let readers = (0..READER_COUNTS.2).map(reader).collect();
-        let situation = Situation { now: 1_800_000_000_000, readers, videos }.sorted();
+        let situation = Situation { now: 1_800_000_000_000, readers, videos }.in_name_order();
         Self { random, situation, viral: None, next_reader: READER_COUNTS.2 }
     }
 
@@ -203,19 +209,19 @@ impl ChaosSystem {
     }
 }
 
-fn reader(at: usize) -> Reader {
+fn reader(at: usize) -> PlacementReader {
     let id = ReaderId::parse(&format!("reader-{at:06}")).expect("short and plain");
-    Reader { id, capacity: READER_CAPACITY, standing: ReaderAvailability::Open }
+    PlacementReader { id, capacity: READER_CAPACITY, standing: ReaderAvailability::Open }
 }
 
-fn video(at: usize, viewers: u64) -> Video {
+fn video(at: usize, viewers: u64) -> PlacementVideo {
     let id = VideoId::parse(&format!("video-{at:06}")).expect("short and plain");
-    Video { id, epoch: 0, changed: 0, waiting: viewers, moving: false, parts: Vec::new() }
+    PlacementVideo { id, epoch: 0, changed: 0, waiting: viewers, moving: false, parts: Vec::new() }
 }
 
 /// Gives a video another number of viewers, who come to its readers and leave them in proportion. More than a reader
 /// can hold do not get in, and wait.
-fn resize_video(video: &mut Video, viewers: u64) {
+fn resize_video(video: &mut PlacementVideo, viewers: u64) {
     let old: u64 = video.parts.iter().map(|part| part.viewers).sum();
     let Some(parts) = video.parts.len().checked_sub(1) else {
         video.waiting = viewers;
@@ -224,12 +230,12 @@ fn resize_video(video: &mut Video, viewers: u64) {
     let mut left = viewers;
     for (at, part) in video.parts.iter_mut().enumerate() {
         let weight = if old == 0 {
-            f64::from(part.share) / f64::from(WHOLE)
+            f64::from(part.share) / f64::from(WHOLE_SHARE)
         } else {
             part.viewers as f64 / old as f64
         };
         let here = if at == parts { left } else { ((viewers as f64 * weight).round() as u64).min(left) };
-        *part = Part { viewers: here.min(READER_CAPACITY), ..*part };
+        *part = VideoPart { viewers: here.min(READER_CAPACITY), ..*part };
         left -= here;
     }
     video.waiting = viewers - video.parts.iter().map(|part| part.viewers).sum::<u64>();

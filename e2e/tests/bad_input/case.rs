@@ -3,7 +3,7 @@
 use liverank_e2e::identity::token;
 use liverank_e2e::raw::{self, Answer, request};
 use liverank_e2e::up::{Door, Up};
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 
 /// A byte longer than an identifier may be.
 pub const LONG: usize = 257;
@@ -51,7 +51,7 @@ pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
         _ => return request,
     };
     let Some(line) = request.windows(2).position(|end| end == b"\r\n") else { return request };
-    let shown = format!("Authorization: Bearer {}\r\n", token(caller, Service::Manager));
+    let shown = format!("Authorization: Bearer {}\r\n", token(caller, CalledService::Manager));
     [&request[..line + 2], shown.as_bytes(), &request[line + 2..]].concat()
 }
 

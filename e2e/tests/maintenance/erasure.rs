@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use liverank_core::comment::NOBODY;
+use liverank_core::comment::NOBODY_ID;
 use liverank_e2e::cluster::{Cluster, Stores};
 use liverank_e2e::wait;
 use reqwest::{Client, StatusCode};
@@ -232,7 +232,7 @@ async fn check_erased(cluster: &Cluster, start: &str) {
     let held = wait::json(&format!("{}/moderation/held", cluster.gateways[0]), EFFECT_TIMEOUT).await;
     assert_eq!(held["comments"], json!([]), "{held:#}");
     let report = only_report(cluster).await;
-    assert_eq!((&report["userid"], &report["text"]), (&json!(NOBODY), &Value::Null), "{report}");
+    assert_eq!((&report["userid"], &report["text"]), (&json!(NOBODY_ID), &Value::Null), "{report}");
     let mut back = TextViewer::open_stream(cluster, &format!("&last_event_id={start}")).await;
     back.read_until(|text| text.matches("event: deleted").count() == COMMENTS_A_USER).await;
     assert!(!back.text.contains(ERASED_USER), "it came back:\n{}", back.text);

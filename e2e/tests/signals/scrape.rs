@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use liverank_runtime::metrics_reference::{INTRODUCTION, OPERATOR, sample, tables};
+use liverank_runtime::metrics_reference::{
+    OPERATOR_HEADING, REFERENCE_INTRODUCTION, reference_tables, sample_name,
+};
 
 /// The reference of all metrics.
 pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
@@ -10,7 +12,7 @@ pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics
 /// The reference as it is: what a system tells, and what the operator does.
 pub fn document() -> (String, String) {
     let text = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
-    let (system, operator) = text.split_once(OPERATOR).unwrap_or((&text, ""));
+    let (system, operator) = text.split_once(OPERATOR_HEADING).unwrap_or((&text, ""));
     (system.to_owned(), operator.to_owned())
 }
 
@@ -52,19 +54,19 @@ impl Scrape {
 
     /// What the reference says of a system.
     pub fn document(&self) -> String {
-        format!("{INTRODUCTION}{}", tables(&self.text))
+        format!("{REFERENCE_INTRODUCTION}{}", reference_tables(&self.text))
     }
 
     /// Writes the reference anew, but for what the operator tells.
     pub fn write(&self) {
         let (_, operator) = document();
-        let text = format!("{}{OPERATOR}{operator}", self.document());
+        let text = format!("{}{OPERATOR_HEADING}{operator}", self.document());
         std::fs::write(DOCUMENT, text).expect("writing docs/metrics.md");
     }
 
     /// Whether there is a metric of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.families.iter().any(|(family, (kind, _))| sample(family, kind) == name)
+        self.families.iter().any(|(family, (kind, _))| sample_name(family, kind) == name)
     }
 
     /// Metrics that have no sample yet, and those that only grow and have not since `before`.
@@ -83,7 +85,7 @@ impl Scrape {
             }
         };
         let families = self.families.iter().filter(|(family, (kind, _))| still(family, kind));
-        families.map(|(family, (kind, _))| sample(family, kind)).collect()
+        families.map(|(family, (kind, _))| sample_name(family, kind)).collect()
     }
 
     /// The value of this series, written as it is in the text.

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use liverank_e2e::identity::token;
 use liverank_e2e::up::{Door, Up};
 use liverank_e2e::{raw, wait};
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use serde_json::{Value, json};
 
 const WORK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,13 +100,14 @@ async fn move_under_a_viewer(up: &Up) {
 
 async fn get_json(up: &Up, path: &str) -> Value {
     let url = format!("{}/{path}", up.url(Door::Manager));
-    let asked = reqwest::Client::new().get(url).bearer_auth(token("cli", Service::Manager)).send().await;
+    let asked =
+        reqwest::Client::new().get(url).bearer_auth(token("cli", CalledService::Manager)).send().await;
     asked.expect("an answer").json().await.expect("JSON")
 }
 
 async fn post_order(up: &Up, path: &str, body: &Value) -> (u16, Value) {
     let url = format!("{}/{path}", up.url(Door::Manager));
-    let operator = token("operator", Service::Manager);
+    let operator = token("operator", CalledService::Manager);
     let answer = reqwest::Client::new().post(url).bearer_auth(operator).json(body).send().await;
     let answer = answer.expect("an answer");
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())

@@ -6,7 +6,7 @@ use std::process::Command;
 use futures::StreamExt;
 use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::wait;
-use liverank_runtime::client::{Client, Connections};
+use liverank_runtime::client::{Client, ConnectionSettings};
 use liverank_runtime::tls::PeerTlsArgs;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Url;
@@ -55,7 +55,7 @@ impl TlsUp {
             peer_cert_file: Some(directory.path().join("tls.crt")),
             peer_key_file: Some(directory.path().join("tls.key")),
         };
-        let client = Client::new(&known.open().expect("the same files"), Connections::default());
+        let client = Client::new(&known.open().expect("the same files"), ConnectionSettings::default());
         let process = Process::start("up", &args, directory.path());
         let up = Self { process, args, client, directory };
         wait::until("an answer", START_TIMEOUT, || up.get_json("gateway", "/videos")).await;
@@ -123,7 +123,7 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
 
     let stranger =
         PeerTlsArgs { peer_ca_file: Some(up.directory.path().join("ca.crt")), ..PeerTlsArgs::default() };
-    let stranger = Client::new(&stranger.open().expect("an authority"), Connections::default());
+    let stranger = Client::new(&stranger.open().expect("an authority"), ConnectionSettings::default());
     for service in ["gateway", "websocket", "comment", "reader", "manager", "statistics"] {
         let answer = stranger.get(up.url(service, "/health")).timeout(START_TIMEOUT).send().await;
         assert!(answer.is_err(), "{service} answers who has no certificate");

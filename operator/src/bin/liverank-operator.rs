@@ -26,7 +26,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Err(error) = shutdown::from_the_start() {
+    if let Err(error) = shutdown::catch_signals_early() {
         return print_failure(&error.into());
     }
     match Arguments::parse().command {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use liverank_protocol::roles::{self, Version};
+use liverank_protocol::roles::{self, ReleaseVersion};
 use liverank_runtime::config::WRITTEN_BY_OPERATOR;
 use serde_json::{Value, json};
 
@@ -55,8 +55,8 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     settings.extend(boards(scope.spec, component));
     settings.extend(own(scope, component));
     // An image that is older than a setting would refuse to start with it.
-    let version = Version::of_image(&scope.spec.image);
-    settings.retain(|name, _| roles::takes(component.role(), name, version));
+    let version = ReleaseVersion::of_image(&scope.spec.image);
+    settings.retain(|name, _| roles::takes_setting(component.role(), name, version));
     settings
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::{ApiResource, GroupVersionKind};
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -149,7 +149,7 @@ pub fn annotation_value<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 /// Hash of a [canonical](canonicalise) value, as 16 hexadecimal digits: to tell that something changed, not to defend
 /// against anybody.
 pub(crate) fn hash(value: &Value) -> String {
-    hex(&Sha256::digest(value.to_string())[..8])
+    to_hex(&Sha256::digest(value.to_string())[..8])
 }
 
 /// Writes a value as the API server stores it, its fields in the order of their names. Another crate of a build may turn on

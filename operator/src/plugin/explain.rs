@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use liverank_protocol::{Load, ReaderState};
+use liverank_protocol::{ClusterLoad, ReaderState};
 
 use super::words::{Table, short_duration, time_ago, with_commas, wrap_lines};
 use crate::build::names;
@@ -46,7 +46,7 @@ impl DeployedReader {
 pub fn render_explanation(
     cluster: &RankingCluster,
     readers: &[DeployedReader],
-    load: &Result<Load, String>,
+    load: &Result<ClusterLoad, String>,
     now: Timestamp,
 ) -> String {
     let mut out = String::new();
@@ -136,7 +136,7 @@ fn render_readers_table(
     out: &mut String,
     cluster: &str,
     deployed: &[DeployedReader],
-    load: &Result<Load, String>,
+    load: &Result<ClusterLoad, String>,
     now: Timestamp,
 ) {
     let seen: BTreeMap<&str, &ReaderState> = match load {
@@ -204,7 +204,7 @@ fn reader_note(made: Option<&DeployedReader>, seen: Option<&ReaderState>, now: T
 }
 
 /// What the managers say of all readers together.
-fn render_managers_view(out: &mut String, load: &Load) {
+fn render_managers_view(out: &mut String, load: &ClusterLoad) {
     let _ = write!(out, "  {} videos assigned", with_commas(load.videos));
     if load.in_flight > 0 {
         let _ = write!(

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use liverank_protocol::Load;
+use liverank_protocol::ClusterLoad;
 use liverank_runtime::identity::BEHIND_A_PROXY;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -95,7 +95,7 @@ impl ClusterAccess {
     }
 
     /// What a manager says, with all assignments.
-    pub async fn load(&self, cluster: &RankingCluster) -> anyhow::Result<Load> {
+    pub async fn load(&self, cluster: &RankingCluster) -> anyhow::Result<ClusterLoad> {
         let text = self.fetch_load_text(cluster).await?;
         serde_json::from_str(&text).context("the manager's answer is no load: is it of another version?")
     }

@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use liverank_protocol::Load;
+use liverank_protocol::ClusterLoad;
 
 use super::words::{Table, short_duration, with_commas, wrap_lines};
 use crate::crd::RankingCluster;
 use crate::readers::{self, ReaderForecast, ReaderSettings, WhatIfAnswer};
 
 /// Asks the planner.
-pub fn ask_planner(cluster: &RankingCluster, load: &Load, readers: u32) -> Result<WhatIfAnswer, String> {
+pub fn ask_planner(
+    cluster: &RankingCluster,
+    load: &ClusterLoad,
+    readers: u32,
+) -> Result<WhatIfAnswer, String> {
     if !cluster.spec.comments() {
         return Err("comment.enabled is false: there are no readers".to_owned());
     }
@@ -18,7 +22,12 @@ pub fn ask_planner(cluster: &RankingCluster, load: &Load, readers: u32) -> Resul
 }
 
 /// The answer in words.
-pub fn render_answer(cluster: &RankingCluster, load: &Load, readers: u32, answer: &WhatIfAnswer) -> String {
+pub fn render_answer(
+    cluster: &RankingCluster,
+    load: &ClusterLoad,
+    readers: u32,
+    answer: &WhatIfAnswer,
+) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,

@@ -37,7 +37,7 @@ pub fn time_ago(then: Timestamp, now: Timestamp) -> String {
 /// Lines of columns, each as wide as its widest cell; columns of numbers to the right.
 #[derive(Debug)]
 pub struct Table {
-    right: Vec<bool>,
+    right_aligned: Vec<bool>,
     rows: Vec<Vec<String>>,
 }
 
@@ -45,7 +45,7 @@ impl Table {
     /// A table with these heads; one that begins with `>` is a column of numbers.
     pub fn new(heads: &[&str]) -> Self {
         Self {
-            right: heads.iter().map(|head| head.starts_with('>')).collect(),
+            right_aligned: heads.iter().map(|head| head.starts_with('>')).collect(),
             rows: vec![heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect()],
         }
     }
@@ -53,7 +53,7 @@ impl Table {
     /// One more line.
     pub fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
         let mut row: Vec<String> = cells.into_iter().collect();
-        row.resize(self.right.len(), String::new());
+        row.resize(self.right_aligned.len(), String::new());
         self.rows.push(row);
     }
 
@@ -61,10 +61,10 @@ impl Table {
     pub fn render(&self, indent: &str) -> String {
         let width =
             |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
+        let widths: Vec<usize> = (0..self.right_aligned.len()).map(width).collect();
         let mut out = String::new();
         for row in &self.rows {
-            let cells = row.iter().zip(&widths).zip(&self.right).map(|((cell, &width), right)| {
+            let cells = row.iter().zip(&widths).zip(&self.right_aligned).map(|((cell, &width), right)| {
                 if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
             });
             let line = cells.collect::<Vec<_>>().join("  ");

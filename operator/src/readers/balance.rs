@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::placement::{
-    Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, Zones, plan_in_zones,
+    ChangeKind, PlacementReader, PlacementVideo, Plan, PlannedOrder, ReaderAvailability, ReaderZones,
+    Situation, VideoPart, plan_in_zones,
 };
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{Load, MaybeUnknown, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{ClusterLoad, MaybeUnknown, MoveRequest, ReaderState, VideoState};
 
 use super::decision::{Action, DecisionEvent, cut_to_bytes};
 use super::memory::{GivenOrder, ReaderMemory};
@@ -70,8 +71,8 @@ pub(super) fn plan_balance(
     let proposes = mode == RebalanceSetting::Proposal;
     let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
     let plan = plan_in_zones(&situation, &limits, &zones(seen));
-    let is_ours = |order: &&Order| !matches!(order.kind, Kind::Place | Kind::Drain);
-    let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MAX_ORDERS_A_ROUND).collect();
+    let is_ours = |order: &&PlannedOrder| !matches!(order.kind, ChangeKind::Place | ChangeKind::Drain);
+    let orders: Vec<&PlannedOrder> = plan.orders.iter().filter(is_ours).take(MAX_ORDERS_A_ROUND).collect();
     if proposes {
         return propose_moves(seen, &situation, &plan, &orders, memory);
     }
@@ -95,7 +96,7 @@ fn order_moves(
 ) -> ReaderStep {
     memory.bucket.spend(viewers);
     for it in &moves {
-        let order = GivenOrder { epoch: it.expected, at: seen.now, readers: it.readers.clone() };
+        let order = GivenOrder { epoch: it.expected, given_at: seen.now, readers: it.readers.clone() };
         memory.ordered.insert(it.videoid.clone(), order);
     }
     ReaderStep::Moves { moves }
@@ -106,11 +107,13 @@ fn propose_moves(
     seen: &RoundInput,
     situation: &Situation,
     plan: &Plan,
-    orders: &[&Order],
+    orders: &[&PlannedOrder],
     memory: &mut ReaderMemory,
 ) -> BalanceOutcome {
-    let waiting =
-        memory.proposals.get(&PlanSubject::Rebalance).map_or(0, |waiting| waiting.told.viewers_moved);
+    let waiting = memory
+        .proposals
+        .get(&PlanSubject::Rebalance)
+        .map_or(0, |waiting| waiting.shown_proposal.viewers_moved);
     let moves: Vec<MoveRequest> = orders.iter().map(|order| request(situation, order)).collect();
     let told = move_words(situation, plan, orders);
     let draft = (!orders.is_empty()).then(|| DraftPlan {
@@ -154,10 +157,10 @@ struct MoveWords {
     moved: u64,
 }
 
-fn move_words(situation: &Situation, plan: &Plan, orders: &[&Order]) -> MoveWords {
+fn move_words(situation: &Situation, plan: &Plan, orders: &[&PlannedOrder]) -> MoveWords {
     let moved = orders.iter().map(|order| order.moved).sum();
     let percent = |millionths: u64| millionths / 10_000;
-    let step = |order: &&Order| {
+    let step = |order: &&PlannedOrder| {
         let video = &situation.videos[order.video].id;
         format!("{video}: {}; {} viewers", order_reason(situation, order), order.moved)
     };
@@ -184,15 +187,15 @@ fn apply_orders_under_way(situation: &mut Situation, memory: &ReaderMemory, now:
     for video in &mut situation.videos {
         let Some(order) = memory.ordered(&video.id, video.epoch, now) else { continue };
         video.moving = true;
-        video.assign(&order.readers, |reader| index.get(reader).copied());
+        video.set_shares(&order.readers, |reader| index.get(reader).copied());
     }
 }
 
-fn request(situation: &Situation, order: &Order) -> MoveRequest {
+fn request(situation: &Situation, order: &PlannedOrder) -> MoveRequest {
     MoveRequest {
         videoid: situation.videos[order.video].id.clone(),
         expected: order.epoch,
-        readers: situation.shares(&order.to),
+        readers: situation.shares_of_parts(&order.to),
         why: order_reason(situation, order),
     }
 }
@@ -200,7 +203,7 @@ fn request(situation: &Situation, order: &Order) -> MoveRequest {
 /// Reasons carry names of videos, which may be longer than a reason may be for a manager.
 const MAX_REASON_BYTES: usize = 1_000;
 
-fn order_reason(situation: &Situation, order: &Order) -> String {
+fn order_reason(situation: &Situation, order: &PlannedOrder) -> String {
     cut_to_bytes(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_REASON_BYTES)
 }
 
@@ -208,7 +211,7 @@ fn tell_dry_run(
     seen: &RoundInput,
     situation: &Situation,
     plan: &Plan,
-    orders: &[&Order],
+    orders: &[&PlannedOrder],
     memory: &mut ReaderMemory,
 ) -> Option<DecisionEvent> {
     let dry = seen.settings.rebalance == RebalanceSetting::DryRun;
@@ -220,10 +223,10 @@ fn tell_dry_run(
         .with_rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
     if dry {
         let state = (!orders.is_empty()).then_some(("would", &tale));
-        return memory.told.is_news(seen.now, "balance", state).then_some(tale);
+        return memory.announced_states.is_news(seen.now, "balance", state).then_some(tale);
     }
     // An order that a manager gave up is given again, and that is no news.
-    let known = |order: &&&Order| {
+    let known = |order: &&&PlannedOrder| {
         let video = &situation.videos[order.video];
         memory.ordered.get(&video.id).is_some_and(|it| it.epoch == video.epoch)
     };
@@ -231,7 +234,7 @@ fn tell_dry_run(
 }
 
 /// In which zone which reader runs, as far as Kubernetes says it.
-fn zones(seen: &RoundInput) -> Zones {
+fn zones(seen: &RoundInput) -> ReaderZones {
     let of = |reader: &super::ObservedReader| {
         let zone = reader.pod.as_ref()?.zone.clone()?;
         Some((ReaderId::parse(&reader.name).ok()?, zone))
@@ -240,22 +243,22 @@ fn zones(seen: &RoundInput) -> Zones {
 }
 
 /// What the planner looks at: readers that live, videos that are watched. `at`: when the manager was asked.
-pub(super) fn situation(load: &Load, at: Millis) -> Situation {
-    let readers: Vec<Reader> = load.readers.iter().filter_map(reader).collect();
+pub(super) fn situation(load: &ClusterLoad, at: Millis) -> Situation {
+    let readers: Vec<PlacementReader> = load.readers.iter().filter_map(reader).collect();
     let index: HashMap<&ReaderId, usize> =
         readers.iter().enumerate().map(|(at, reader)| (&reader.id, at)).collect();
-    let mut watched: HashMap<&VideoId, Vec<Part>> = HashMap::new();
+    let mut watched: HashMap<&VideoId, Vec<VideoPart>> = HashMap::new();
     for state in &load.readers {
         let Some(&reader) = index.get(&state.id) else { continue };
         for (video, viewers) in state.videos.iter().filter(|(_, viewers)| *viewers > 0) {
-            watched.entry(video).or_default().push(Part { reader, viewers: *viewers, share: 0 });
+            watched.entry(video).or_default().push(VideoPart { reader, viewers: *viewers, share: 0 });
         }
     }
     let assigned = load.assignments.iter().flatten();
     let assigned: HashMap<&VideoId, &VideoState> = assigned.map(|state| (&state.videoid, state)).collect();
     let videos = watched.into_iter().map(|(id, parts)| {
         let state = assigned.get(id);
-        let mut video = Video {
+        let mut video = PlacementVideo {
             id: id.clone(),
             epoch: state.map_or(0, |state| state.epoch),
             changed: at - state.map_or(0, |state| state.changed_ms.min(i64::MAX as u64 / 2) as Millis),
@@ -264,23 +267,23 @@ pub(super) fn situation(load: &Load, at: Millis) -> Situation {
             parts,
         };
         let shares = state.map_or(&[][..], |state| &state.readers);
-        video.assign(shares, |reader| index.get(reader).copied());
+        video.set_shares(shares, |reader| index.get(reader).copied());
         video
     });
     let videos = videos.collect();
-    Situation { now: at, readers, videos }.sorted()
+    Situation { now: at, readers, videos }.in_name_order()
 }
 
-fn reader(state: &ReaderState) -> Option<Reader> {
+fn reader(state: &ReaderState) -> Option<PlacementReader> {
     // What this release does not know is closed to new viewers, and keeps those that it has.
-    let cordon = state.cordon.as_ref().map(MaybeUnknown::known);
-    let standing = match (state.state.known(), cordon) {
+    let cordon = state.cordon.as_ref().map(MaybeUnknown::known_value);
+    let standing = match (state.state.known_value(), cordon) {
         (Some(ReaderStatus::Gone), _) => return None,
-        (Some(ReaderStatus::Draining), _) | (_, Some(Some(Closing::Draining))) => {
+        (Some(ReaderStatus::Draining), _) | (_, Some(Some(CordonLevel::Draining))) => {
             ReaderAvailability::Draining
         }
         (Some(ReaderStatus::Alive), None) if state.fresh => ReaderAvailability::Open,
         _ => ReaderAvailability::Closed,
     };
-    Some(Reader { id: state.id.clone(), capacity: state.capacity, standing })
+    Some(PlacementReader { id: state.id.clone(), capacity: state.capacity, standing })
 }

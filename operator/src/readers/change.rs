@@ -16,9 +16,9 @@ const MAX_FILL_THOUSANDTHS: u64 = 900;
 
 /// What a round has come to so far.
 pub(super) struct ReaderChanges<'a> {
-    pub seen: &'a RoundInput,
+    pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,
-    pub wanted: &'a WantedReaders,
+    pub wanted_readers: &'a WantedReaders,
     pub phase: &'a UpgradePhase,
     pub fleet: &'a mut ReaderFleet,
     pub memory: &'a mut ReaderMemory,
@@ -39,22 +39,23 @@ impl ReaderChanges<'_> {
 
     /// Readers that were being emptied stay: demand returned, removing is paused, or replacing them is not wanted now.
     fn call_off_drains(&mut self) {
-        let missing = self.wanted.readers.saturating_sub(self.fleet.active_count());
+        let missing = self.wanted_readers.readers.saturating_sub(self.fleet.active_count());
         let is_down = |member: &&FleetReader| member.drains_for(DrainWhy::ScaleDown);
         let mut leaving: Vec<&FleetReader> = self.fleet.members.iter().filter(is_down).collect();
         // The most expensive to lose first.
         leaving.sort_by_key(|member| std::cmp::Reverse(member.removal_cost()));
-        let keep = if self.seen.settings.scale_in { missing as usize } else { leaving.len() };
+        let keep = if self.round_input.settings.scale_in { missing as usize } else { leaving.len() };
         let kept: Vec<String> = leaving.iter().take(keep).map(|member| member.name.clone()).collect();
-        let why = if self.seen.settings.scale_in {
-            format!("{} readers are wanted", self.wanted.readers)
+        let why = if self.round_input.settings.scale_in {
+            format!("{} readers are wanted", self.wanted_readers.readers)
         } else {
             "taking readers away is paused".to_owned()
         };
         self.stop_draining(&kept, &why);
         let halt = self.phase.halt_reason().map(|why| format!("replacing readers halts: {why}"));
-        let is_off =
-            |member: &&FleetReader| member.drains_for(DrainWhy::Upgrade) && (member.new || halt.is_some());
+        let is_off = |member: &&FleetReader| {
+            member.drains_for(DrainWhy::Upgrade) && (member.has_wanted_template || halt.is_some())
+        };
         let kept: Vec<String> =
             self.fleet.members.iter().filter(is_off).map(|member| member.name.clone()).collect();
         self.stop_draining(&kept, halt.as_deref().unwrap_or("it has the wanted template"));
@@ -70,14 +71,14 @@ impl ReaderChanges<'_> {
 
     /// Readers that are wanted and not there, and those that are to take the place of old ones.
     fn create_readers(&mut self) {
-        let (wanted, fleet) = (self.wanted.readers, &self.fleet);
+        let (wanted, fleet) = (self.wanted_readers.readers, &self.fleet);
         let replaced =
             fleet.members.iter().filter(|member| member.drains_for(DrainWhy::Upgrade)).count() as u32;
         let all = fleet.active_count() + replaced;
         let surges = self.phase.is_running() && self.view.trouble.is_none();
         let stand_ins = self.stand_ins_needed();
-        let surge = if surges || stand_ins.is_some() { self.seen.settings.max_surge } else { 0 };
-        let new = fleet.active_readers().filter(|member| member.new).count() as u32;
+        let surge = if surges || stand_ins.is_some() { self.round_input.settings.max_surge } else { 0 };
+        let new = fleet.active_readers().filter(|member| member.has_wanted_template).count() as u32;
         let lacking = wanted.saturating_sub(if surges { new } else { fleet.active_count() });
         let lacking = lacking.max(stand_ins.unwrap_or(0));
         let count = lacking.min((wanted + surge).saturating_sub(all));
@@ -96,10 +97,12 @@ impl ReaderChanges<'_> {
         if count == 0 {
             return;
         }
-        let names = self.fleet.free_names(self.seen, self.view, count as usize);
+        let names = self.fleet.free_names(self.round_input, self.view, count as usize);
         let here = self.fleet.active_count();
-        let words = match &self.wanted.decision {
-            Some(decision) if here < wanted && decision.action == liverank_core::scaling::Action::Up => {
+        let words = match &self.wanted_readers.decision {
+            Some(decision)
+                if here < wanted && decision.action == liverank_core::scaling::ScalingAction::Up =>
+            {
                 decision.explain()
             }
             _ if here < wanted => format!("{here} of {wanted} readers are there"),
@@ -108,14 +111,14 @@ impl ReaderChanges<'_> {
             }
             _ => format!("{here} readers, {wanted} wanted: a new one is to take the place of an old one"),
         };
-        let decision = self.wanted.decision.as_ref();
+        let decision = self.wanted_readers.decision.as_ref();
         let tale = DecisionEvent::new(Action::ScaleUp, words)
             .with_chosen(names.iter().map(|name| format!("create {name}")))
             .with_bound_by(decision.map(scale::bound_names).unwrap_or_default())
             .with_rejected(decision.map(scale::rejected_texts).unwrap_or_default());
         self.tales.push(tale);
         for name in names {
-            self.fleet.add_requested(self.seen, &name);
+            self.fleet.add_requested(self.round_input, &name);
             self.memory.writes.create.insert(name);
         }
     }
@@ -128,16 +131,16 @@ impl ReaderChanges<'_> {
         let leaving =
             self.fleet.active_readers().filter(|member| member.leaving).map(|member| member.viewers);
         let viewers = Some(leaving.sum()).filter(|viewers: &u64| known && *viewers > 0)?;
-        let takes = (self.seen.settings.viewers_per_reader * MAX_FILL_THOUSANDTHS / 1000).max(1);
+        let takes = (self.round_input.settings.viewers_per_reader * MAX_FILL_THOUSANDTHS / 1000).max(1);
         let others = self.fleet.active_readers().filter(|member| !member.leaving);
         let room: u64 = others.map(|member| takes.saturating_sub(member.viewers)).sum();
         let missing = viewers.saturating_sub(room).div_ceil(takes);
-        Some(u32::try_from(missing).unwrap_or(u32::MAX).min(self.seen.settings.max_surge))
+        Some(u32::try_from(missing).unwrap_or(u32::MAX).min(self.round_input.settings.max_surge))
     }
 
     /// Why nobody begins to be emptied now, whatever for.
     fn must_not_drain(&self) -> bool {
-        let percent = self.seen.settings.max_reconnect_error_percent;
+        let percent = self.round_input.settings.max_reconnect_error_percent;
         self.view.trouble.is_some()
             || self.fleet.reader_leaving_by_itself().is_some()
             || self.view.excess_reconnect_errors(percent).is_some()
@@ -149,20 +152,21 @@ impl ReaderChanges<'_> {
             return;
         }
         // What an upgrade that was overtaken brought up takes the place of new ones, and goes first, to wherever there is.
-        let stuck = !self.fleet.active_readers().any(|member| member.new);
-        let ready = stuck || self.fleet.active_readers().any(|member| member.new && member.serving);
+        let stuck = !self.fleet.active_readers().any(|member| member.has_wanted_template);
+        let ready =
+            stuck || self.fleet.active_readers().any(|member| member.has_wanted_template && member.serving);
         loop {
             let Some(old) = self
                 .fleet
                 .active_readers()
-                .filter(|member| !member.new)
+                .filter(|member| !member.has_wanted_template)
                 .min_by_key(|member| member.removal_cost())
             else {
                 return;
             };
-            let spare = self.fleet.active_count() > self.wanted.readers;
-            let carried =
-                old.dead || (ready && (!old.serving || self.fleet.serving_count() > self.wanted.readers));
+            let spare = self.fleet.active_count() > self.wanted_readers.readers;
+            let carried = old.dead
+                || (ready && (!old.serving || self.fleet.serving_count() > self.wanted_readers.readers));
             if !spare || !carried {
                 return;
             }
@@ -178,22 +182,24 @@ impl ReaderChanges<'_> {
 
     /// Readers that are not wanted begin to be emptied.
     fn drain_unwanted_readers(&mut self) {
-        if self.must_not_drain() || !self.seen.settings.scale_in {
+        if self.must_not_drain() || !self.round_input.settings.scale_in {
             return;
         }
         // While replacing readers is held up, what was brought up for it waits, too.
         let upgrading = *self.phase != UpgradePhase::Done;
-        let surge = if upgrading { self.seen.settings.max_surge } else { 0 };
-        let waiting = self.fleet.active_readers().filter(|member| upgrading && member.new).count() as u32;
-        let keep = self.wanted.readers + surge.min(waiting);
+        let surge = if upgrading { self.round_input.settings.max_surge } else { 0 };
+        let waiting =
+            self.fleet.active_readers().filter(|member| upgrading && member.has_wanted_template).count()
+                as u32;
+        let keep = self.wanted_readers.readers + surge.min(waiting);
         let count = self.fleet.active_count().saturating_sub(keep) as usize;
         // Nobody goes while what another one has is not known.
-        let known = |member: &FleetReader| member.dead || member.fresh;
+        let known = |member: &FleetReader| member.dead || member.is_report_fresh;
         if count == 0 || !self.fleet.active_readers().all(known) {
             return;
         }
         let mut order: Vec<&FleetReader> =
-            self.fleet.active_readers().filter(|member| !upgrading || !member.new).collect();
+            self.fleet.active_readers().filter(|member| !upgrading || !member.has_wanted_template).collect();
         order.sort_by_key(|member| member.removal_cost());
         let going: Vec<String> = order.iter().take(count).map(|member| member.name.clone()).collect();
         let others: Vec<String> = order
@@ -204,13 +210,13 @@ impl ReaderChanges<'_> {
         if !self.fleet.active_readers().any(|member| member.serving && !going.contains(&member.name)) {
             return;
         }
-        let why = match &self.wanted.decision {
+        let why = match &self.wanted_readers.decision {
             Some(decision) => format!(
                 "the cheapest to empty; {} wanted, the scaler: {}",
-                self.wanted.readers,
+                self.wanted_readers.readers,
                 decision.explain()
             ),
-            None => format!("the cheapest to empty; {} are wanted", self.wanted.readers),
+            None => format!("the cheapest to empty; {} are wanted", self.wanted_readers.readers),
         };
         for name in going {
             self.begin_drain(&name, DrainWhy::ScaleDown, Action::ScaleDown, &why, &others);
@@ -218,9 +224,9 @@ impl ReaderChanges<'_> {
     }
 
     fn begin_drain(&mut self, name: &str, why: DrainWhy, action: Action, words: &str, rejected: &[String]) {
-        let drain = ReaderDrain { why, since: Some(self.seen.now) };
+        let drain = ReaderDrain { why, since: Some(self.round_input.now) };
         let Some(chosen) = self.request_drain_annotation(name, Some(drain)) else { return };
-        let bound = self.wanted.decision.as_ref().map(scale::bound_names).unwrap_or_default();
+        let bound = self.wanted_readers.decision.as_ref().map(scale::bound_names).unwrap_or_default();
         let bound = if action == Action::ScaleDown { bound } else { Vec::new() };
         let tale = DecisionEvent::new(action, format!("{name} is to be emptied and to go: {words}"));
         self.tales

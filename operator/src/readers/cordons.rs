@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 
 use super::fleet::{FleetReader, ReaderFleet, reader_name_prefix};
 use super::phase::UpgradePhase;
@@ -28,14 +28,16 @@ pub(super) fn cordon_changes(
     }
     // Old readers take no new videos as soon as a new one is asked for, so that viewers are moved into new readers only, and
     // nobody is moved between old ones. Before it serves, managers give new videos to closed readers, for want of others.
-    let closes = phase.is_running() && fleet.active_readers().any(|member| member.new);
+    let closes = phase.is_running() && fleet.active_readers().any(|member| member.has_wanted_template);
     let wanted = |member: &FleetReader| match member.seen_drain {
         // What is about to be deleted stays removed.
         Some(drain) if view.is_removed(&member.name) => {
-            Some((Closing::Removed, format!("it goes: {}", drain.why.as_str())))
+            Some((CordonLevel::Removed, format!("it goes: {}", drain.why.as_str())))
         }
-        Some(drain) => Some((Closing::Draining, format!("it is to go: {}", drain.why.as_str()))),
-        None if closes && !member.new => Some((Closing::Closed, "it is being replaced".to_owned())),
+        Some(drain) => Some((CordonLevel::Draining, format!("it is to go: {}", drain.why.as_str()))),
+        None if closes && !member.has_wanted_template => {
+            Some((CordonLevel::Closed, "it is being replaced".to_owned()))
+        }
         None => None,
     };
     let mut steps = Vec::new();
@@ -56,9 +58,9 @@ pub(super) fn cordon_changes(
         let (cordon, why) = match seen.orphans.get(name) {
             // Somebody edited the labels of its Deployment: it is brought back, and nothing is known until then.
             Some(true) => continue,
-            Some(false) => (Some(Closing::Removed), "its Deployment is gone, its pod is ending"),
+            Some(false) => (Some(CordonLevel::Removed), "its Deployment is gone, its pod is ending"),
             None if view.known_reader(name).is_some() => {
-                (Some(Closing::Removed), "its Deployment is gone, a manager remembers it")
+                (Some(CordonLevel::Removed), "its Deployment is gone, a manager remembers it")
             }
             None => (None, "there is no such reader any more"),
         };

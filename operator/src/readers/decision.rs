@@ -203,7 +203,7 @@ pub(super) fn into_decisions(
 }
 
 fn short_hash(bytes: &[u8]) -> String {
-    liverank_core::comment::hex(&Sha256::digest(bytes))
+    liverank_core::comment::to_hex(&Sha256::digest(bytes))
 }
 
 /// For how long something told of has to be gone before it is told of again: what comes and goes is one thing.
@@ -214,13 +214,13 @@ const TELL_AGAIN_AFTER_MS: Millis = 60_000;
 pub(super) struct AnnouncedStates {
     topics: BTreeMap<String, (String, Millis)>,
     /// What the status has, from a leader before this one.
-    last: Option<(Action, Vec<String>)>,
+    last_announced: Option<(Action, Vec<String>)>,
 }
 
 impl AnnouncedStates {
     pub fn new(last: Option<&Decision>) -> Self {
         let last = last.map(|it| (it.action, it.bound_by.clone()));
-        Self { topics: BTreeMap::new(), last }
+        Self { topics: BTreeMap::new(), last_announced: last }
     }
 
     /// Whether the state of a topic is news; `None`: there is nothing to say of it.
@@ -234,7 +234,7 @@ impl AnnouncedStates {
         let before = self.topics.insert(topic.to_owned(), (state.to_owned(), now));
         // A new leader need not repeat what the last one said.
         let repeats = before.is_none()
-            && self.last.take_if(|it| it.0 == tale.action && it.1 == tale.bound_by).is_some();
+            && self.last_announced.take_if(|it| it.0 == tale.action && it.1 == tale.bound_by).is_some();
         before.is_none_or(|(before, _)| before != state) && !repeats
     }
 

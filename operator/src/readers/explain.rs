@@ -35,7 +35,7 @@ pub fn explain(seen: &RoundInput) -> Explanation {
     let view = LoadView::of(seen);
     let mut memory = fresh();
     let fleet = ReaderFleet::of(seen, &view, &mut memory);
-    let decision: Option<scaling::Decision> = scale::wanted(seen, &view, &fleet, &mut memory).decision;
+    let decision: Option<scaling::ScalingDecision> = scale::wanted(seen, &view, &fleet, &mut memory).decision;
     let readers = fleet.members.iter().map(|member| {
         let known = view.known_reader(&member.name);
         let state = match () {
@@ -44,7 +44,7 @@ pub fn explain(seen: &RoundInput) -> Explanation {
             () if member.serving => "serving",
             () => "unready",
         };
-        let template = if member.new { "" } else { ", old" };
+        let template = if member.has_wanted_template { "" } else { ", old" };
         ReaderForecast {
             reader: member.name.clone(),
             viewers: member.viewers,
@@ -56,7 +56,7 @@ pub fn explain(seen: &RoundInput) -> Explanation {
     Explanation {
         scaling: decision.as_ref().map_or_else(
             || format!("{} readers, as spec.readers.replicas says", outcome.facts.desired),
-            scaling::Decision::explain,
+            scaling::ScalingDecision::explain,
         ),
         would: outcome.steps.iter().map(super::ReaderStep::describe).collect(),
         bound_by: decision.as_ref().map(scale::bound_names).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! What the resource's status says of readers. Messages name causes, and no number that changes with every viewer.
 
 use liverank_core::Millis;
-use liverank_core::scaling::{self, Bound};
+use liverank_core::scaling::{self, ScalingLimit};
 use serde::{Deserialize, Serialize};
 
 use super::decision::DecisionNumbers;
@@ -67,10 +67,10 @@ pub const fn round_to_two_digits(number: u64) -> u64 {
 
 /// What a round found.
 pub(super) struct RoundFindings<'a> {
-    pub seen: &'a RoundInput,
+    pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,
     pub fleet: &'a ReaderFleet,
-    pub wanted: &'a WantedReaders,
+    pub wanted_readers: &'a WantedReaders,
     pub phase: &'a UpgradePhase,
     pub overdue: &'a OverdueReaders,
     /// Whether missing load is worth a word: not in a leader's first seconds.
@@ -81,9 +81,9 @@ impl RoundFindings<'_> {
     pub fn facts(&self) -> ReaderFacts {
         let there = || self.fleet.members.iter().filter(|member| member.uid.is_some() && !member.deleting);
         ReaderFacts {
-            desired: self.wanted.readers,
+            desired: self.wanted_readers.readers,
             ready: there().filter(|member| member.serving).count() as u32,
-            updated: there().filter(|member| member.new).count() as u32,
+            updated: there().filter(|member| member.has_wanted_template).count() as u32,
             draining: there().filter(|member| member.drain.is_some()).count() as u32,
             viewers: self.total_viewers(),
             imbalance_percent: self.imbalance_percent(),
@@ -96,9 +96,9 @@ impl RoundFindings<'_> {
 
     /// What decisions of this round are made on.
     pub fn numbers(&self) -> DecisionNumbers {
-        let scaler = self.wanted.decision.as_ref();
+        let scaler = self.wanted_readers.decision.as_ref();
         let viewers = scaler.map_or_else(|| self.total_viewers().unwrap_or(0), |decision| decision.viewers);
-        let fresh = || self.fleet.members.iter().filter(|member| member.fresh).count() as u32;
+        let fresh = || self.fleet.members.iter().filter(|member| member.is_report_fresh).count() as u32;
         let there = |member: &&FleetReader| !member.deleting && member.drain.is_some();
         DecisionNumbers {
             readers: self.fleet.active_count(),
@@ -106,8 +106,8 @@ impl RoundFindings<'_> {
             draining: self.fleet.members.iter().filter(there).count() as u32,
             viewers,
             expected: scaler.map_or(viewers, |decision| decision.expected),
-            raw: scaler.map_or(self.wanted.readers, |decision| decision.raw),
-            desired: self.wanted.readers,
+            raw: scaler.map_or(self.wanted_readers.readers, |decision| decision.raw),
+            desired: self.wanted_readers.readers,
         }
     }
 
@@ -139,9 +139,9 @@ impl RoundFindings<'_> {
     }
 
     fn autoscaling_fact(&self) -> ConditionFact {
-        let settings = &self.seen.settings;
-        let n = self.wanted.readers;
-        match (settings.scaling, &self.wanted.decision) {
+        let settings = &self.round_input.settings;
+        let n = self.wanted_readers.readers;
+        match (settings.scaling, &self.wanted_readers.decision) {
             _ if settings.paused => fact(false, "Paused", "the resource is paused"),
             _ if settings.hibernates => {
                 fact(false, "Hibernated", "spec.hibernate is set: there are no readers")
@@ -187,19 +187,19 @@ impl RoundFindings<'_> {
             facts.push(fact(true, "UpgradeHalted", why));
         }
         let halted = |name: &str| self.phase.halt_reason().is_some_and(|why| why.starts_with(name));
-        let late: Vec<String> = overdue_readers(self.seen, self.fleet)
+        let late: Vec<String> = overdue_readers(self.round_input, self.fleet)
             .filter(|member| !halted(&member.name))
-            .map(|member| describe_unready(self.seen, member))
+            .map(|member| describe_unready(self.round_input, member))
             .collect();
         if !late.is_empty() {
             facts.push(fact(true, "ReadersUnready", late.join("; ")));
         }
         if !self.overdue.is_empty() {
             let names: Vec<&str> = self.overdue.iter().map(|(name, _)| name.as_str()).collect();
-            let limit = self.seen.settings.drain_timeout_ms / 1000;
+            let limit = self.round_input.settings.drain_timeout_ms / 1000;
             facts.push(fact(true, "DrainOverdue", format!("{} could not be emptied within {limit} s; set drain.onTimeout to Force to let go of the viewers left", names.join(", "))));
         }
-        let percent = self.seen.settings.max_reconnect_error_percent;
+        let percent = self.round_input.settings.max_reconnect_error_percent;
         if self.phase.halt_reason().is_none()
             && self.view.trouble.is_none()
             && self.view.excess_reconnect_errors(percent).is_some()
@@ -207,14 +207,15 @@ impl RoundFindings<'_> {
             facts.push(fact(true, "ReconnectErrors", format!("more than {percent} % of the viewers who were moved within a minute failed: nobody is moved")));
         }
         if let Some(decision) = self
-            .wanted
+            .wanted_readers
             .decision
             .as_ref()
-            .filter(|decision| super::scale::lasting_bound(decision) == Some(Bound::Max))
+            .filter(|decision| super::scale::lasting_bound(decision) == Some(ScalingLimit::Max))
         {
-            let max = self.seen.settings.max;
-            if self.seen.settings.scaling == ScalingSetting::Auto
-                && decision.viewers > u64::from(decision.desired) * self.seen.settings.viewers_per_reader
+            let max = self.round_input.settings.max;
+            if self.round_input.settings.scaling == ScalingSetting::Auto
+                && decision.viewers
+                    > u64::from(decision.desired) * self.round_input.settings.viewers_per_reader
             {
                 facts.push(fact(
                     true,
@@ -251,7 +252,9 @@ impl RoundFindings<'_> {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let coming = names(&|member| member.is_active() && !member.serving && !member.dead && member.new);
+        let coming = names(&|member| {
+            member.is_active() && !member.serving && !member.dead && member.has_wanted_template
+        });
         if !coming.is_empty() {
             facts.push(fact(true, "ScalingUp", format!("to serve soon: {coming}")));
         }
@@ -264,13 +267,14 @@ impl RoundFindings<'_> {
                 facts.push(fact(true, "UpgradeWaits", format!("readers are replaced later: {why}")));
             }
             UpgradePhase::Runs => {
-                let old = names(&|member| !member.new && !member.deleting);
+                let old = names(&|member| !member.has_wanted_template && !member.deleting);
                 facts.push(fact(true, "Upgrading", format!("still to be replaced: {old}")));
             }
             UpgradePhase::Done | UpgradePhase::Unready(_) | UpgradePhase::Errors(_) => {}
         }
-        let deleting =
-            names(&|member| member.deleting && member.name.starts_with(&reader_name_prefix(self.seen)));
+        let deleting = names(&|member| {
+            member.deleting && member.name.starts_with(&reader_name_prefix(self.round_input))
+        });
         if !deleting.is_empty() {
             facts.push(fact(true, "Removing", format!("going: {deleting}")));
         }
@@ -278,22 +282,28 @@ impl RoundFindings<'_> {
     }
 }
 
-fn scaled_fact(decision: &scaling::Decision, n: u32) -> ConditionFact {
+fn scaled_fact(decision: &scaling::ScalingDecision, n: u32) -> ConditionFact {
     let about = round_to_two_digits(decision.viewers);
-    let binds = |bound: Bound| decision.bound_by.contains(&bound);
+    let binds = |bound: ScalingLimit| decision.bound_by.contains(&bound);
     let (reason, words) = match () {
-        () if decision.action == scaling::Action::Up => ("ScalingUp", String::new()),
-        () if decision.action == scaling::Action::Down => ("ScalingDown", String::new()),
-        () if super::scale::lasting_bound(decision) == Some(Bound::Max) => {
-            ("AtMaximum", Bound::Max.words().to_owned())
+        () if decision.action == scaling::ScalingAction::Up => ("ScalingUp", String::new()),
+        () if decision.action == scaling::ScalingAction::Down => ("ScalingDown", String::new()),
+        () if super::scale::lasting_bound(decision) == Some(ScalingLimit::Max) => {
+            ("AtMaximum", ScalingLimit::Max.describe().to_owned())
         }
-        () if binds(Bound::ScaleInPaused) => ("ScaleInPaused", Bound::ScaleInPaused.words().to_owned()),
-        () if binds(Bound::ScaleOutPaused) => ("ScaleOutPaused", Bound::ScaleOutPaused.words().to_owned()),
-        () if binds(Bound::Stabilisation) || binds(Bound::ShortHistory) => {
+        () if binds(ScalingLimit::ScaleInPaused) => {
+            ("ScaleInPaused", ScalingLimit::ScaleInPaused.describe().to_owned())
+        }
+        () if binds(ScalingLimit::ScaleOutPaused) => {
+            ("ScaleOutPaused", ScalingLimit::ScaleOutPaused.describe().to_owned())
+        }
+        () if binds(ScalingLimit::Stabilisation) || binds(ScalingLimit::ShortHistory) => {
             ("Stabilising", "fewer may do, and have not for long enough".to_owned())
         }
-        () if binds(Bound::Stale) => ("AwaitingReports", Bound::Stale.words().to_owned()),
-        () if binds(Bound::Draining) => ("AwaitingDrain", Bound::Draining.words().to_owned()),
+        () if binds(ScalingLimit::Stale) => ("AwaitingReports", ScalingLimit::Stale.describe().to_owned()),
+        () if binds(ScalingLimit::Draining) => {
+            ("AwaitingDrain", ScalingLimit::Draining.describe().to_owned())
+        }
         () => ("Steady", String::new()),
     };
     let words = if words.is_empty() { String::new() } else { format!("; {words}") };

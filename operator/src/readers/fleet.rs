@@ -16,7 +16,7 @@ pub(super) struct FleetReader {
     /// `None`: it was asked for and is not there yet.
     pub uid: Option<String>,
     /// Whether it has the wanted template.
-    pub new: bool,
+    pub has_wanted_template: bool,
     pub deleting: bool,
     /// Whether it is to be emptied: as its annotations say, or are to say.
     pub drain: Option<ReaderDrain>,
@@ -32,11 +32,11 @@ pub(super) struct FleetReader {
     pub unready_why: String,
     pub viewers: u64,
     /// Whether what is said of it is new.
-    pub fresh: bool,
+    pub is_report_fresh: bool,
     /// It is leaving by itself: its pod was told to end.
     pub leaving: bool,
     pub pod_ready: bool,
-    number: u32,
+    ordinal: u32,
 }
 
 impl FleetReader {
@@ -52,12 +52,12 @@ impl FleetReader {
     /// How cheap it is to do without: those that do not serve first, then those that would be replaced anyway, then those
     /// with the fewest viewers, then the latest names.
     pub fn removal_cost(&self) -> impl Ord + use<> {
-        (self.serving, self.new, self.viewers, Reverse(self.number), self.name.clone())
+        (self.serving, self.has_wanted_template, self.viewers, Reverse(self.ordinal), self.name.clone())
     }
 
     pub fn describe(&self) -> String {
         let state = if self.serving { "" } else { ", does not serve" };
-        let template = if self.new { "" } else { ", old template" };
+        let template = if self.has_wanted_template { "" } else { ", old template" };
         format!("{} ({} viewers{state}{template})", self.name, self.viewers)
     }
 }
@@ -94,7 +94,7 @@ impl ReaderFleet {
         for name in &memory.writes.create {
             fleet.add_requested(seen, name);
         }
-        fleet.members.sort_by(|a, b| (a.number, &a.name).cmp(&(b.number, &b.name)));
+        fleet.members.sort_by(|a, b| (a.ordinal, &a.name).cmp(&(b.ordinal, &b.name)));
         fleet
     }
 
@@ -119,9 +119,9 @@ impl ReaderFleet {
 
     /// Whether readers have another template than the wanted one and are to be replaced.
     pub fn has_old_template(&self) -> bool {
-        self.members
-            .iter()
-            .any(|member| !member.new && (member.is_active() || member.drains_for(DrainWhy::Upgrade)))
+        self.members.iter().any(|member| {
+            !member.has_wanted_template && (member.is_active() || member.drains_for(DrainWhy::Upgrade))
+        })
     }
 
     /// A reader that leaves by itself: while one does, no other is told to.
@@ -172,7 +172,7 @@ fn member(seen: &RoundInput, view: &LoadView<'_>, reader: &ObservedReader) -> Fl
     FleetReader {
         name: reader.name.clone(),
         uid: Some(reader.uid.clone()),
-        new: reader.template == seen.template,
+        has_wanted_template: reader.template == seen.template,
         deleting: reader.deleting,
         drain: reader.drain,
         seen_drain: reader.drain,
@@ -181,10 +181,10 @@ fn member(seen: &RoundInput, view: &LoadView<'_>, reader: &ObservedReader) -> Fl
         unready_ms: (!pod_ready && !terminating).then_some(seen.now - since),
         unready_why: why,
         viewers: known.map_or(0, |known| known.viewers),
-        fresh: known.is_some_and(|known| known.fresh),
+        is_report_fresh: known.is_some_and(|known| known.is_report_fresh),
         leaving,
         pod_ready,
-        number: reader_number(seen, &reader.name),
+        ordinal: reader_number(seen, &reader.name),
     }
 }
 
@@ -192,7 +192,7 @@ fn requested_reader(seen: &RoundInput, name: &str) -> FleetReader {
     FleetReader {
         name: name.to_owned(),
         uid: None,
-        new: true,
+        has_wanted_template: true,
         deleting: false,
         drain: None,
         seen_drain: None,
@@ -201,9 +201,9 @@ fn requested_reader(seen: &RoundInput, name: &str) -> FleetReader {
         unready_ms: None,
         unready_why: String::new(),
         viewers: 0,
-        fresh: false,
+        is_report_fresh: false,
         leaving: false,
         pod_ready: false,
-        number: reader_number(seen, name),
+        ordinal: reader_number(seen, name),
     }
 }

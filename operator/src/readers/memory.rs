@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use liverank_core::handover::Share;
-use liverank_core::scaling::Past;
+use liverank_core::handover::ReaderShare;
+use liverank_core::scaling::PastDecision;
 use liverank_core::{Millis, VideoId};
 
 use super::decision::{AnnouncedStates, Decision};
@@ -29,10 +29,10 @@ const LONGEST_REST_MS: Millis = 3_600_000;
 pub struct ReaderMemory {
     pub(super) born: Millis,
     /// Readers wanted; `None` before the first round and where there are to be none.
-    pub(super) wanted: Option<u32>,
+    pub(super) wanted_readers: Option<u32>,
     /// What the status said was wanted, for the first round.
     pub(super) last_wanted: Option<u32>,
-    pub(super) history: VecDeque<Past>,
+    pub(super) history: VecDeque<PastDecision>,
     pub(super) writes: PendingWrites,
     pub(super) bucket: MoveBudget,
     /// When the planner last looked.
@@ -44,13 +44,13 @@ pub struct ReaderMemory {
     /// the clock of whoever led then: nobody is let go by the difference of two clocks.
     pub(super) draining: BTreeMap<String, Millis>,
     /// Since when readers have been seen to be empty.
-    pub(super) empty: BTreeMap<String, Millis>,
+    pub(super) empty_since: BTreeMap<String, Millis>,
     /// Since when readers whose pods are ready have not been heard by the managers.
     pub(super) unheard: BTreeMap<String, Millis>,
-    pub(super) rest: Option<UpgradeRest>,
+    pub(super) upgrade_rest: Option<UpgradeRest>,
     /// Since when the load cannot be acted on, or can again.
-    pub(super) trouble: Option<(bool, Millis)>,
-    pub(super) told: AnnouncedStates,
+    pub(super) load_trouble: Option<(bool, Millis)>,
+    pub(super) announced_states: AnnouncedStates,
 }
 
 /// Writes that were asked for and are not seen yet.
@@ -68,16 +68,16 @@ pub struct PendingWrites {
 pub struct GivenOrder {
     /// On which epoch.
     pub epoch: u64,
-    pub at: Millis,
+    pub given_at: Millis,
     /// The readers that are to serve the video.
-    pub readers: Vec<Share>,
+    pub readers: Vec<ReaderShare>,
 }
 
 /// Viewers that may be moved: fills at the permitted rate. A new leader begins with none, since the one before it may just
 /// have spent them.
 #[derive(Debug, Clone, Default)]
 pub struct MoveBudget {
-    left: i64,
+    viewers_left: i64,
     filled: Option<Millis>,
 }
 
@@ -85,7 +85,7 @@ pub struct MoveBudget {
 #[derive(Debug, Clone)]
 pub struct UpgradeRest {
     pub template: String,
-    pub until: Millis,
+    pub rest_until: Millis,
     /// How long it is in all.
     pub ms: Millis,
     /// How many there were for this template.
@@ -99,7 +99,7 @@ impl ReaderMemory {
     pub fn new(now: Millis, last: Option<&Decision>, wanted: Option<u32>) -> Self {
         Self {
             born: now,
-            wanted: None,
+            wanted_readers: None,
             last_wanted: wanted,
             history: VecDeque::new(),
             writes: PendingWrites::default(),
@@ -108,15 +108,15 @@ impl ReaderMemory {
             ordered: BTreeMap::new(),
             proposals: BTreeMap::new(),
             draining: BTreeMap::new(),
-            empty: BTreeMap::new(),
+            empty_since: BTreeMap::new(),
             unheard: BTreeMap::new(),
-            rest: None,
-            trouble: None,
-            told: AnnouncedStates::new(last),
+            upgrade_rest: None,
+            load_trouble: None,
+            announced_states: AnnouncedStates::new(last),
         }
     }
 
-    pub(super) fn remember_demand(&mut self, past: Past, window: Millis) {
+    pub(super) fn remember_demand(&mut self, past: PastDecision, window: Millis) {
         match self.history.back_mut() {
             Some(last) if past.at - last.at < HISTORY_EVERY_MS && past.desired == last.desired => {
                 last.raw = last.raw.max(past.raw);
@@ -125,29 +125,31 @@ impl ReaderMemory {
         }
         // One from before the window has to stay: it shows that the history reaches back over all of it.
         let since = past.at - window - 2 * HISTORY_EVERY_MS;
-        let before = |past: &Past| past.at < since;
+        let before = |past: &PastDecision| past.at < since;
         while self.history.len() > MAX_HISTORY || self.history.get(1).is_some_and(before) {
             self.history.pop_front();
         }
     }
 
     pub(super) fn forget_expired(&mut self, now: Millis) {
-        self.ordered.retain(|_, order| now - order.at < ORDER_REMEMBERED_MS);
+        self.ordered.retain(|_, order| now - order.given_at < ORDER_REMEMBERED_MS);
     }
 
     /// The order for a video that is not in force yet and may come to be.
     pub(super) fn ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&GivenOrder> {
-        self.ordered.get(video).filter(|order| order.epoch == epoch && now - order.at < ORDER_LIFETIME_MS)
+        self.ordered
+            .get(video)
+            .filter(|order| order.epoch == epoch && now - order.given_at < ORDER_LIFETIME_MS)
     }
 
     /// Begins or prolongs the rest of a template.
     pub(super) fn begin_rest(&mut self, template: &str, now: Millis, errors: (u64, u64)) {
-        let same = self.rest.as_ref().filter(|rest| rest.template == template);
+        let same = self.upgrade_rest.as_ref().filter(|rest| rest.template == template);
         let times = same.map_or(0, |rest| rest.times);
         let ms = (FIRST_REST_MS << times.min(10)).min(LONGEST_REST_MS);
-        self.rest = Some(UpgradeRest {
+        self.upgrade_rest = Some(UpgradeRest {
             template: template.to_owned(),
-            until: now + ms,
+            rest_until: now + ms,
             ms,
             times: times + 1,
             errors,
@@ -180,12 +182,12 @@ impl MoveBudget {
         if more > 0 || passed > 60_000 {
             self.filled = Some(now);
             let full = i64::try_from(per_minute).unwrap_or(i64::MAX);
-            self.left = self.left.saturating_add_unsigned(more).min(full);
+            self.viewers_left = self.viewers_left.saturating_add_unsigned(more).min(full);
         }
-        u64::try_from(self.left).unwrap_or(0)
+        u64::try_from(self.viewers_left).unwrap_or(0)
     }
 
     pub fn spend(&mut self, viewers: u64) {
-        self.left = self.left.saturating_sub_unsigned(viewers);
+        self.viewers_left = self.viewers_left.saturating_sub_unsigned(viewers);
     }
 }

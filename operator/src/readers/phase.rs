@@ -30,8 +30,8 @@ impl UpgradePhase {
         fleet: &ReaderFleet,
         memory: &mut ReaderMemory,
     ) -> Self {
-        if memory.rest.as_ref().is_some_and(|rest| rest.template != seen.template) {
-            memory.rest = None;
+        if memory.upgrade_rest.as_ref().is_some_and(|rest| rest.template != seen.template) {
+            memory.upgrade_rest = None;
         }
         if !fleet.has_old_template() {
             return Self::Done;
@@ -39,15 +39,15 @@ impl UpgradePhase {
         if let Some(why) = &seen.held {
             return Self::Waits(why.clone());
         }
-        if let Some(member) = overdue_readers(seen, fleet).find(|member| member.new) {
+        if let Some(member) = overdue_readers(seen, fleet).find(|member| member.has_wanted_template) {
             return Self::Unready(describe_unready(seen, member));
         }
-        let rests = memory.rest.as_ref().is_some_and(|rest| seen.now < rest.until);
+        let rests = memory.upgrade_rest.as_ref().is_some_and(|rest| seen.now < rest.rest_until);
         let bad = view.excess_reconnect_errors(seen.settings.max_reconnect_error_percent);
         if let Some(errors) = bad.filter(|_| !rests && view.trouble.is_none()) {
             memory.begin_rest(&seen.template, seen.now, errors);
         }
-        match memory.rest.as_ref().filter(|rest| seen.now < rest.until) {
+        match memory.upgrade_rest.as_ref().filter(|rest| seen.now < rest.rest_until) {
             Some(rest) => Self::Errors(format!(
                 "{} of {} viewers who came from elsewhere within a minute failed, more than {} %: it rests for {} min",
                 rest.errors.0,
@@ -89,8 +89,9 @@ impl UpgradePhase {
         memory: &mut ReaderMemory,
     ) -> Option<DecisionEvent> {
         const UPGRADE_TOPIC: &str = "upgrade";
-        let before = memory.told.last_state(UPGRADE_TOPIC).map(str::to_owned);
-        let new = fleet.members.iter().filter(|member| member.new && !member.deleting).count();
+        let before = memory.announced_states.last_state(UPGRADE_TOPIC).map(str::to_owned);
+        let new =
+            fleet.members.iter().filter(|member| member.has_wanted_template && !member.deleting).count();
         let all = fleet.members.iter().filter(|member| !member.deleting).count();
         let progress = format!("{new} of {all} readers have template {}", seen.template);
         let was_halted = matches!(before.as_deref(), Some("unready" | "errors"));
@@ -114,13 +115,13 @@ impl UpgradePhase {
                 let tale = DecisionEvent::new(Action::Halt, format!("{progress}: {why}"))
                     .with_bound_by([bound.to_owned()]);
                 return memory
-                    .told
+                    .announced_states
                     .is_news(seen.now, UPGRADE_TOPIC, Some((self.name(), &tale)))
                     .then_some(tale);
             }
         };
         let state = (*self != Self::Done).then_some(self.name());
-        memory.told.note_state(seen.now, UPGRADE_TOPIC, state);
+        memory.announced_states.note_state(seen.now, UPGRADE_TOPIC, state);
         tale
     }
 }

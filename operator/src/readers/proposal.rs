@@ -96,7 +96,7 @@ impl PlanBasis {
 }
 
 fn short_hash(text: &str) -> String {
-    liverank_core::comment::hex(&Sha256::digest(text.as_bytes())[..8])
+    liverank_core::comment::to_hex(&Sha256::digest(text.as_bytes())[..8])
 }
 
 /// A plan that could be told.
@@ -120,7 +120,7 @@ pub struct DraftPlan {
 #[derive(Debug, Clone)]
 pub struct WaitingProposal {
     /// The plan as the status shows it.
-    pub told: Proposal,
+    pub shown_proposal: Proposal,
     /// The changes that the plan makes.
     pub plan: PlannedAction,
     basis: PlanBasis,
@@ -151,23 +151,24 @@ pub fn settle_proposals(
     let waiting = memory.proposals.get(&subject);
     let holds = waiting.is_some_and(|waiting| {
         let now = basis(&waiting.plan);
-        seen.now < waiting.told.expires && now.is_some_and(|now| waiting.basis.still_holds(&now))
+        seen.now < waiting.shown_proposal.expires && now.is_some_and(|now| waiting.basis.still_holds(&now))
     });
     if holds {
-        let is_approved = waiting.is_some_and(|waiting| seen.approved.contains(&waiting.told.id));
+        let is_approved = waiting.is_some_and(|waiting| seen.approved.contains(&waiting.shown_proposal.id));
         let approved = if is_approved { memory.proposals.remove(&subject) } else { None };
         return SettledProposals {
             tale: approved.as_ref().map(|waiting| {
-                let words = format!("{} is approved: {}", waiting.told.id, waiting.told.summary);
+                let words =
+                    format!("{} is approved: {}", waiting.shown_proposal.id, waiting.shown_proposal.summary);
                 let action =
                     if subject == PlanSubject::Rebalance { Action::Rebalance } else { Action::Approved };
-                DecisionEvent::new(action, words).with_chosen(waiting.told.steps.iter().cloned())
+                DecisionEvent::new(action, words).with_chosen(waiting.shown_proposal.steps.iter().cloned())
             }),
             approved: approved.map(|waiting| waiting.plan),
         };
     }
     let waiting = make_waiting(seen, subject, draft);
-    let told = &waiting.told;
+    let told = &waiting.shown_proposal;
     let words = format!(
         "proposal {}: {}; {} viewers change readers; {}",
         told.id, told.summary, told.viewers_moved, told.effect
@@ -190,5 +191,5 @@ fn make_waiting(seen: &RoundInput, subject: PlanSubject, draft: DraftPlan) -> Wa
         steps: draft.steps.into_iter().take(10).map(|step| cut_to_bytes(step, 256)).collect(),
         inputs_hash: draft.basis.hash.clone(),
     };
-    WaitingProposal { told, plan: draft.plan, basis: draft.basis }
+    WaitingProposal { shown_proposal: told, plan: draft.plan, basis: draft.basis }
 }

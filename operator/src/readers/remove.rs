@@ -6,7 +6,7 @@
 //! the Deployment, and its process goes on for a while.
 
 use liverank_core::Millis;
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 
 use super::change::drained_millis;
 use super::decision::{Action, DecisionEvent};
@@ -35,7 +35,7 @@ pub(super) fn remove_drained_readers(
     let drains = seen.readers.iter().filter(|reader| reader.drain.is_some());
     let since = |uid: &String| memory.draining.get(uid).copied().unwrap_or(seen.now);
     memory.draining = drains.map(|reader| (reader.uid.clone(), since(&reader.uid))).collect();
-    let mut empty = std::mem::take(&mut memory.empty);
+    let mut empty = std::mem::take(&mut memory.empty_since);
     for reader in &seen.readers {
         let Some(member) = fleet.members.iter().find(|member| member.name == reader.name) else { continue };
         let Some(drain) = member.drain.filter(|_| !reader.deleting) else { continue };
@@ -54,7 +54,7 @@ pub(super) fn remove_drained_readers(
         let since = drain.since.map_or(since, |told| told.min(since));
         let forced = if is_safely_empty(seen, view, reader, member, since) {
             let since = empty.remove(&reader.name).unwrap_or(seen.now);
-            memory.empty.insert(reader.name.clone(), since);
+            memory.empty_since.insert(reader.name.clone(), since);
             if seen.now - since < EMPTY_FOR_MS {
                 continue;
             }
@@ -70,13 +70,13 @@ pub(super) fn remove_drained_readers(
         if memory.writes.delete.insert(reader.uid.clone()) {
             tales.push(removal_event(seen, member, reader, drain, forced));
         }
-        if !view.has_cordon(&reader.name, Some(Closing::Removed)) {
+        if !view.has_cordon(&reader.name, Some(CordonLevel::Removed)) {
             // Where one knows, the others are told with the other cordons.
             if !view.is_removed(&reader.name) {
                 let why = format!("it goes: {}", drain.why.as_str());
                 steps.push(ReaderStep::Cordon {
                     reader: reader_id(&reader.name),
-                    cordon: Some(Closing::Removed),
+                    cordon: Some(CordonLevel::Removed),
                     why,
                 });
             }
@@ -108,7 +108,7 @@ fn is_safely_empty(
     }
     let young = |at: Millis| at >= since && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at));
     let own = reader.own.is_some_and(|own| own.viewers == 0 && young(own.at));
-    own && known.is_none_or(|known| known.fresh)
+    own && known.is_none_or(|known| known.is_report_fresh)
 }
 
 fn viewers_left(member: &FleetReader, reader: &ObservedReader) -> u64 {
@@ -153,7 +153,7 @@ pub(super) fn tell_overdue(
             "{name} still has {viewers} viewers after {limit} s: it waits for them (drain.onTimeout: Hold)"
         );
         let tale = DecisionEvent::new(Action::Hold, words).with_bound_by(["DrainTimeout".to_owned()]);
-        if memory.told.is_news(seen.now, &format!("overdue {name}"), Some(("overdue", &tale))) {
+        if memory.announced_states.is_news(seen.now, &format!("overdue {name}"), Some(("overdue", &tale))) {
             tales.push(tale);
         }
     }

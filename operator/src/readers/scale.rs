@@ -1,7 +1,7 @@
 //! How many readers there should be: by the scaler, or as the resource says.
 
 use liverank_core::Millis;
-use liverank_core::scaling::{self, Bound, Inputs, Past, Report};
+use liverank_core::scaling::{self, PastDecision, ReaderLoadReport, ScalingInputs, ScalingLimit};
 
 use super::decision::{Action, DecisionEvent};
 use super::fleet::ReaderFleet;
@@ -17,7 +17,7 @@ pub(super) struct WantedReaders {
     /// Readers wanted.
     pub readers: u32,
     /// What the scaler says; `None` where it is not asked.
-    pub decision: Option<scaling::Decision>,
+    pub decision: Option<scaling::ScalingDecision>,
     /// What there is to tell of a plan that waits or was approved.
     pub tale: Option<DecisionEvent>,
     /// The fallback asks for more than the scaler, which knows no load.
@@ -34,12 +34,12 @@ pub(super) fn wanted(
     let settings = &seen.settings;
     let set = match settings.scaling {
         ScalingSetting::Auto | ScalingSetting::Proposal => {
-            memory.wanted.unwrap_or_else(|| readers_found(seen, fleet, memory))
+            memory.wanted_readers.unwrap_or_else(|| readers_found(seen, fleet, memory))
         }
         ScalingSetting::DryRun | ScalingSetting::Manual => settings.replicas,
     };
     let current = set.max(kept(seen, fleet, memory));
-    memory.wanted = Some(current);
+    memory.wanted_readers = Some(current);
     if settings.scaling == ScalingSetting::Manual {
         // Who switches to Auto later begins with what there is.
         memory.history.clear();
@@ -47,7 +47,7 @@ pub(super) fn wanted(
     }
     let inputs = inputs(seen, view, fleet, memory, current);
     let policy = settings.policy();
-    let decision = scaling::decide(&inputs, &policy);
+    let decision = scaling::decide_reader_count(&inputs, &policy);
     let lead: Millis = 2 * policy.lead_ms;
     let least = fallback_readers(seen, view, memory).filter(|least| *least > decision.desired);
     let (readers, tale) = match settings.scaling {
@@ -56,10 +56,10 @@ pub(super) fn wanted(
         ScalingSetting::DryRun | ScalingSetting::Manual => (current, None),
     };
     memory.remember_demand(
-        Past { desired: readers, ..decision.past(seen.now) },
+        PastDecision { desired: readers, ..decision.to_past(seen.now) },
         policy.down_stabilisation_ms.max(lead),
     );
-    memory.wanted = Some(readers);
+    memory.wanted_readers = Some(readers);
     let fallback = settings.scaling == ScalingSetting::Auto && least.is_some();
     WantedReaders { readers, decision: Some(decision), tale, fallback }
 }
@@ -71,7 +71,7 @@ fn kept(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
     match () {
         () if seen.settings.scale_in => 0,
         () if fleet.has_old_template() || fleet.reader_leaving_by_itself().is_some() => {
-            memory.wanted.unwrap_or(0)
+            memory.wanted_readers.unwrap_or(0)
         }
         () => fleet.active_readers().filter(|member| member.uid.is_some()).count() as u32,
     }
@@ -82,7 +82,7 @@ fn kept(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
 fn fallback_readers(seen: &RoundInput, view: &LoadView<'_>, memory: &ReaderMemory) -> Option<u32> {
     let settings = &seen.settings;
     let fallback = settings.fallback.filter(|_| settings.scale_out && view.trouble.is_some())?;
-    let (_, since) = memory.trouble.filter(|(unknown, _)| *unknown)?;
+    let (_, since) = memory.load_trouble.filter(|(unknown, _)| *unknown)?;
     let long = seen.now - since.max(memory.born) >= fallback.after_ms;
     long.then_some(fallback.readers.min(settings.max.max(settings.min)))
 }
@@ -92,7 +92,7 @@ fn approved_readers(
     seen: &RoundInput,
     fleet: &ReaderFleet,
     memory: &mut ReaderMemory,
-    decision: &scaling::Decision,
+    decision: &scaling::ScalingDecision,
     current: u32,
 ) -> (u32, Option<DecisionEvent>) {
     let to = decision.desired;
@@ -159,11 +159,11 @@ fn inputs(
     fleet: &ReaderFleet,
     memory: &ReaderMemory,
     current: u32,
-) -> Inputs {
+) -> ScalingInputs {
     let there = || fleet.members.iter().filter(|member| !member.deleting);
     let mut reports = LoadView::reports(seen);
     // A dead reader has nobody: that is known, and not missing.
-    let nobody = |name: &str| Report { reader: reader_id(name), viewers: 0, at: seen.now };
+    let nobody = |name: &str| ReaderLoadReport { reader: reader_id(name), viewers: 0, at: seen.now };
     let dead = there().filter(|member| member.dead);
     reports.extend(dead.map(|member| nobody(&member.name)));
     if view.trouble.is_some() {
@@ -173,7 +173,7 @@ fn inputs(
             report.at = report.at.min(stale);
         }
     }
-    Inputs {
+    ScalingInputs {
         now: seen.now,
         current,
         readers: there().map(|member| reader_id(&member.name)).collect(),
@@ -197,13 +197,16 @@ pub(super) fn tell_scaler_state(
             wanted.readers
         );
         let tale = DecisionEvent::new(Action::Hold, words).with_bound_by(["Fallback".to_owned()]);
-        return memory.told.is_news(seen.now, "scaling", Some(("fallback", &tale))).then_some(tale);
+        return memory
+            .announced_states
+            .is_news(seen.now, "scaling", Some(("fallback", &tale)))
+            .then_some(tale);
     }
     let decision = wanted.decision.as_ref()?;
     let action = match decision.action {
-        scaling::Action::Up => Action::ScaleUp,
-        scaling::Action::Down => Action::ScaleDown,
-        scaling::Action::Hold => Action::Hold,
+        scaling::ScalingAction::Up => Action::ScaleUp,
+        scaling::ScalingAction::Down => Action::ScaleDown,
+        scaling::ScalingAction::Hold => Action::Hold,
     };
     let tale = DecisionEvent::new(action, decision.explain())
         .with_bound_by(bound_names(decision))
@@ -218,29 +221,29 @@ pub(super) fn tell_scaler_state(
         _ => DecisionEvent { action: Action::Hold, ..tale },
     };
     let state = state.as_deref().map(|state| (state, &tale));
-    memory.told.is_news(seen.now, "scaling", state).then_some(tale)
+    memory.announced_states.is_news(seen.now, "scaling", state).then_some(tale)
 }
 
 /// What keeps the scaler from what the load asks for until somebody changes the resource. Other bounds pass by themselves.
-pub(super) fn lasting_bound(decision: &scaling::Decision) -> Option<Bound> {
-    let binds = |bound: Bound| decision.bound_by.contains(&bound);
+pub(super) fn lasting_bound(decision: &scaling::ScalingDecision) -> Option<ScalingLimit> {
+    let binds = |bound: ScalingLimit| decision.bound_by.contains(&bound);
     match () {
-        () if decision.raw > decision.desired && binds(Bound::Max) => Some(Bound::Max),
-        () if binds(Bound::ScaleInPaused) => Some(Bound::ScaleInPaused),
-        () if binds(Bound::ScaleOutPaused) => Some(Bound::ScaleOutPaused),
+        () if decision.raw > decision.desired && binds(ScalingLimit::Max) => Some(ScalingLimit::Max),
+        () if binds(ScalingLimit::ScaleInPaused) => Some(ScalingLimit::ScaleInPaused),
+        () if binds(ScalingLimit::ScaleOutPaused) => Some(ScalingLimit::ScaleOutPaused),
         () => None,
     }
 }
 
 /// What bound a decision, as its record names it.
-pub(super) fn bound_names(decision: &scaling::Decision) -> Vec<String> {
+pub(super) fn bound_names(decision: &scaling::ScalingDecision) -> Vec<String> {
     let mut names: Vec<String> = decision.bound_by.iter().map(|bound| format!("{bound:?}")).collect();
     names.dedup();
     names
 }
 
 /// What a decision rejected, in words.
-pub(super) fn rejected_texts(decision: &scaling::Decision) -> Vec<String> {
-    let words = |(number, bound): &(u32, Bound)| format!("{number} readers: {}", bound.words());
+pub(super) fn rejected_texts(decision: &scaling::ScalingDecision) -> Vec<String> {
+    let words = |(number, bound): &(u32, ScalingLimit)| format!("{number} readers: {}", bound.describe());
     decision.rejected.iter().map(words).collect()
 }

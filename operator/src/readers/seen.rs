@@ -136,5 +136,5 @@ pub struct ManagerReport {
     /// When it was asked.
     pub at: Millis,
     /// Its answer.
-    pub load: liverank_protocol::Load,
+    pub load: liverank_protocol::ClusterLoad,
 }

@@ -1,8 +1,8 @@
 //! What the resource says about readers, in the units that decisions are made in.
 
 use liverank_core::Millis;
-use liverank_core::placement::{Budget, Limits};
-use liverank_core::scaling::Policy;
+use liverank_core::placement::{PlanLimits, ViewerMoveBudget};
+use liverank_core::scaling::ScalingPolicy;
 use serde::{Deserialize, Serialize};
 
 /// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
@@ -128,8 +128,8 @@ impl Default for ReaderSettings {
 
 impl ReaderSettings {
     /// What the scaler keeps to.
-    pub fn policy(&self) -> Policy {
-        Policy {
+    pub fn policy(&self) -> ScalingPolicy {
+        ScalingPolicy {
             min: self.min,
             max: self.max,
             viewers_per_reader: self.viewers_per_reader,
@@ -138,18 +138,18 @@ impl ReaderSettings {
             report_max_age_ms: self.load_max_age_ms,
             scale_in: self.scale_in,
             scale_out: self.scale_out,
-            ..Policy::default()
+            ..ScalingPolicy::default()
         }
     }
 
     /// What the planner keeps to, with so many viewers that may be moved now.
-    pub fn limits(&self, available: u64) -> Limits {
-        Limits {
+    pub fn limits(&self, available: u64) -> PlanLimits {
+        PlanLimits {
             hot_video_viewers: self.hot_video_viewers,
             tolerance: self.tolerance_percent * 10,
             rest_ms: ASSIGNMENT_REST_MS,
-            budget: Budget { available, full: self.viewers_per_minute },
-            ..Limits::default()
+            budget: ViewerMoveBudget { available, full: self.viewers_per_minute },
+            ..PlanLimits::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a round asks for.
 
 use liverank_core::ReaderId;
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub enum ReaderStep {
         /// The reader.
         reader: ReaderId,
         /// `None`: it is open again.
-        cordon: Option<Closing>,
+        cordon: Option<CordonLevel>,
         /// Why, in words.
         why: String,
     },

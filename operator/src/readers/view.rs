@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::scaling::{Policy, Report};
+use liverank_core::scaling::{ReaderLoadReport, ScalingPolicy};
 use liverank_core::{Millis, ReaderId};
-use liverank_protocol::{ReaderState, Unserved};
+use liverank_protocol::{ReaderState, UnservedRequests};
 
 use super::seen::{ManagerReport, RoundInput};
 
@@ -69,7 +69,7 @@ pub struct KnownReader {
     /// Whether the reader itself reports that it is leaving.
     pub leaving: bool,
     /// Its report is new, whatever it says.
-    pub fresh: bool,
+    pub is_report_fresh: bool,
     /// Viewers who came in the last minute and had been elsewhere, and how many of them failed.
     pub reconnects: (u64, u64),
 }
@@ -131,19 +131,19 @@ impl<'a> LoadView<'a> {
     }
 
     /// Whether every manager has this cordon on the reader.
-    pub fn has_cordon(&self, name: &str, cordon: Option<Closing>) -> bool {
+    pub fn has_cordon(&self, name: &str, cordon: Option<CordonLevel>) -> bool {
         self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
     }
 
     /// Whether every manager moves away what the reader has.
     pub fn is_emptied(&self, name: &str) -> bool {
-        let emptied = [Some(Closing::Draining), Some(Closing::Removed)];
+        let emptied = [Some(CordonLevel::Draining), Some(CordonLevel::Removed)];
         self.usable.iter().all(|heard| emptied.contains(&cordon_at(heard, name)))
     }
 
     /// Whether some manager takes the reader for removed.
     pub fn is_removed(&self, name: &str) -> bool {
-        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(Closing::Removed))
+        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(CordonLevel::Removed))
     }
 
     /// Every reader that is closed at some manager.
@@ -160,7 +160,7 @@ impl<'a> LoadView<'a> {
     }
 
     /// Viewers without a reader, by the manager that has seen them for longest.
-    pub fn unserved(&self) -> Option<&Unserved> {
+    pub fn unserved(&self) -> Option<&UnservedRequests> {
         let told = self.usable.iter().filter_map(|heard| heard.load.unserved.as_ref());
         told.max_by_key(|unserved| unserved.since_ms)
     }
@@ -172,11 +172,11 @@ impl<'a> LoadView<'a> {
     }
 
     /// What the scaler is told: every answer's reports, with the times they are from.
-    pub fn reports(seen: &RoundInput) -> Vec<Report> {
+    pub fn reports(seen: &RoundInput) -> Vec<ReaderLoadReport> {
         let of = |heard: &ManagerReport| {
             let believed = heard.load.fresh;
             let stale = heard.at - seen.settings.load_max_age_ms - 1;
-            let report = |reader: &ReaderState| Report {
+            let report = |reader: &ReaderState| ReaderLoadReport {
                 reader: reader.id.clone(),
                 viewers: reader.viewers,
                 at: if believed && reader.fresh { heard.at - reader.silent_ms as Millis } else { stale },
@@ -197,12 +197,12 @@ impl<'a> LoadView<'a> {
         let sum = |(all, failed): (u64, u64), known: &KnownReader| {
             (all + known.reconnects.0, failed + known.reconnects.1)
         };
-        let (all, failed) = self.readers.values().filter(|known| known.fresh).fold((0, 0), sum);
+        let (all, failed) = self.readers.values().filter(|known| known.is_report_fresh).fold((0, 0), sum);
         let bad = all >= MIN_RECONNECTS && failed * 100 > all * u64::from(percent);
         bad.then_some((failed, all))
     }
 
-    fn contradicted_reports(&self, policy: &Policy) -> Vec<String> {
+    fn contradicted_reports(&self, policy: &ScalingPolicy) -> Vec<String> {
         let states = |name: &str| {
             let of = self.usable.iter().flat_map(|heard| &heard.load.readers);
             of.filter(|state| state.id.as_str() == name).collect::<Vec<_>>()
@@ -226,7 +226,8 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
     let mut readers: BTreeMap<&str, (usize, KnownReader)> = BTreeMap::new();
     for heard in usable {
         for state in &heard.load.readers {
-            let first = KnownReader { alive: true, gone: true, fresh: true, ..KnownReader::default() };
+            let first =
+                KnownReader { alive: true, gone: true, is_report_fresh: true, ..KnownReader::default() };
             let (times, known) = readers.entry(state.id.as_str()).or_insert((0, first));
             *times += 1;
             let gone = state.state == ReaderStatus::Gone;
@@ -235,7 +236,7 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
             known.capacity = known.capacity.max(state.capacity);
             known.assigned = known.assigned.max(state.assigned);
             known.alive &= state.state == ReaderStatus::Alive && state.fresh;
-            known.fresh &= state.fresh && !gone;
+            known.is_report_fresh &= state.fresh && !gone;
             known.gone &= gone;
             known.leaving |= state.state == ReaderStatus::Draining;
             known.reconnects.0 = known.reconnects.0.max(state.reconnects);
@@ -250,11 +251,11 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
     readers.into_iter().map(everywhere).collect()
 }
 
-fn cordon_at(heard: &ManagerReport, name: &str) -> Option<Closing> {
+fn cordon_at(heard: &ManagerReport, name: &str) -> Option<CordonLevel> {
     let listed = heard.load.cordons.iter().find(|cordon| cordon.reader.as_str() == name);
     let listed = listed.and_then(|cordon| cordon.cordon.as_ref());
     let reader = || heard.load.readers.iter().find(|reader| reader.id.as_str() == name);
-    listed.or_else(|| reader()?.cordon.as_ref())?.known()
+    listed.or_else(|| reader()?.cordon.as_ref())?.known_value()
 }
 
 /// A reader's name as managers know it.

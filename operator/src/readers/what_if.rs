@@ -2,8 +2,10 @@
 
 use liverank_core::Millis;
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::placement::{Budget, Limits, Plan, Reader, ReaderAvailability, Situation, plan};
-use liverank_protocol::Load;
+use liverank_core::placement::{
+    PlacementReader, Plan, PlanLimits, ReaderAvailability, Situation, ViewerMoveBudget, make_plan,
+};
+use liverank_protocol::ClusterLoad;
 use serde::{Deserialize, Serialize};
 
 use super::balance::situation;
@@ -56,7 +58,11 @@ pub struct ReaderForecast {
 }
 
 /// What would be with another number of open readers; `load` with all assignments.
-pub fn answer_what_if(load: &Load, settings: &ReaderSettings, readers: u32) -> Result<WhatIfAnswer, String> {
+pub fn answer_what_if(
+    load: &ClusterLoad,
+    settings: &ReaderSettings,
+    readers: u32,
+) -> Result<WhatIfAnswer, String> {
     if load.assignments.is_none() {
         return Err("the load has no assignments: ask for it with them".to_owned());
     }
@@ -68,9 +74,9 @@ pub fn answer_what_if(load: &Load, settings: &ReaderSettings, readers: u32) -> R
     let mut situation = situation(load, at);
     situation.videos.iter_mut().for_each(|video| (video.changed, video.moving) = (0, false));
     let now = reader_forecasts(&situation);
-    let first = plan(&situation, &unlimited_limits(settings)).before;
+    let first = make_plan(&situation, &unlimited_limits(settings)).before;
     let gone = resize_fleet(&mut situation, settings, readers);
-    let situation = situation.sorted();
+    let situation = situation.in_name_order();
     let (mut then, moved, orders, last) = carry_out_plans(situation, settings);
     let mut notes = answer_notes(load, settings, readers);
     if !gone.is_empty() {
@@ -95,19 +101,19 @@ pub fn answer_what_if(load: &Load, settings: &ReaderSettings, readers: u32) -> R
     })
 }
 
-fn unlimited_limits(settings: &ReaderSettings) -> Limits {
-    Limits { budget: Budget::unlimited(), ..settings.limits(0) }
+fn unlimited_limits(settings: &ReaderSettings) -> PlanLimits {
+    PlanLimits { budget: ViewerMoveBudget::without_limit(), ..settings.limits(0) }
 }
 
 /// Adds readers, or marks those as to be emptied that have the fewest viewers; returns these.
 fn resize_fleet(situation: &mut Situation, settings: &ReaderSettings, readers: u32) -> Vec<String> {
     let loads = reader_forecasts(situation);
-    let is_open = |reader: &Reader| reader.standing == ReaderAvailability::Open;
+    let is_open = |reader: &PlacementReader| reader.standing == ReaderAvailability::Open;
     let mut open: Vec<usize> =
         (0..situation.readers.len()).filter(|&at| is_open(&situation.readers[at])).collect();
     for number in open.len()..readers as usize {
         let name = format!("new-{}", number - open.len() + 1);
-        situation.readers.push(Reader {
+        situation.readers.push(PlacementReader {
             id: reader_id(&name),
             capacity: settings.viewers_per_reader,
             standing: ReaderAvailability::Open,
@@ -127,15 +133,15 @@ fn carry_out_plans(mut situation: Situation, settings: &ReaderSettings) -> (Situ
     let limits = unlimited_limits(settings);
     let (mut moved, mut orders) = (0, 0);
     for _ in 1..MAX_ROUNDS {
-        let plan = plan(&situation, &limits);
+        let plan = make_plan(&situation, &limits);
         moved += plan.moved;
         orders += plan.orders.len();
-        situation.carry_out(&plan, 0);
+        situation.apply_plan(&plan, 0);
         if plan.orders.is_empty() {
             return (situation, moved, orders, plan);
         }
     }
-    let last = plan(&situation, &limits);
+    let last = make_plan(&situation, &limits);
     (situation, moved, orders, last)
 }
 
@@ -166,7 +172,7 @@ const fn availability_name(standing: ReaderAvailability) -> &'static str {
     }
 }
 
-fn answer_notes(load: &Load, settings: &ReaderSettings, readers: u32) -> Vec<String> {
+fn answer_notes(load: &ClusterLoad, settings: &ReaderSettings, readers: u32) -> Vec<String> {
     let mut notes = Vec::new();
     let (min, max) = (settings.min, settings.max);
     if readers > max {

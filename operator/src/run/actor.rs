@@ -58,7 +58,7 @@ const CHECK_SHARD_EVERY: Duration = Duration::from_secs(4);
 struct Found {
     revision: u32,
     template: String,
-    held: Option<String>,
+    upgrade_held_reason: Option<String>,
     states: Vec<State>,
     problems: Vec<FieldProblem>,
     pending: BTreeSet<Component>,
@@ -93,13 +93,13 @@ pub struct Actor {
     steering: Steering,
     mounts: Mounts,
     reporter: Reporter,
-    found: Option<Found>,
+    last_found: Option<Found>,
     /// What the operator's policy says of which generation and builder's revision.
     permitted: Option<((i64, u32), Vec<FieldProblem>)>,
     /// Whether something has changed since the last whole look.
     whole: bool,
     /// When everything has to be looked at although nothing changed.
-    due: Option<Instant>,
+    full_look_due: Option<Instant>,
 }
 
 impl Drop for Actor {
@@ -154,10 +154,10 @@ impl Actor {
             office: Arc::clone(office),
             key: key.clone(),
             uid,
-            found: None,
+            last_found: None,
             permitted: None,
             whole: true,
-            due: None,
+            full_look_due: None,
         }
     }
 
@@ -208,12 +208,12 @@ impl Actor {
             self.facts = world.operator_facts();
             self.whole = true;
         }
-        let due = [self.applier.next_try(), self.due].into_iter().flatten().min();
+        let due = [self.applier.next_try(), self.full_look_due].into_iter().flatten().min();
         let retry = due.is_some_and(|at| at <= Instant::now());
         let whole = std::mem::take(&mut self.whole) || retry;
         let deployments = world.stores[&Kind::Deployment].objects_of(&self.key);
         let pods = world.pods.objects_of(&self.key);
-        let found = match self.found.take().filter(|_| !whole) {
+        let found = match self.last_found.take().filter(|_| !whole) {
             Some(found) => found,
             None => self.gather_findings(&cluster, &deployments, &pods),
         };
@@ -228,7 +228,7 @@ impl Actor {
         if may_write {
             self.send_orders(&steps).await;
         }
-        let mut shrinking = self.due.filter(|at| *at > Instant::now());
+        let mut shrinking = self.full_look_due.filter(|at| *at > Instant::now());
         if may_write && (whole || !steps.is_empty()) {
             let carry = Carry {
                 world: &world,
@@ -253,11 +253,12 @@ impl Actor {
             .check_mounts((&world.client, &world.lanes), &self.key.namespace, &pods, &deployments, now_ms())
             .await;
         let status = self.write_report(&cluster, &found, outcome.as_ref(), mounts).await;
-        self.found = Some(found);
+        self.last_found = Some(found);
         let tick = outcome.is_some().then(|| Instant::now() + LOOK_EVERY);
         let retry = self.applier.next_try().filter(|_| may_write);
-        self.due = [shrinking, self.next_change_by_time(&pods)].into_iter().flatten().min();
-        let next = [tick, status, retry, mounting, self.due, Some(Instant::now() + CHECK_CLAIM_EVERY)];
+        self.full_look_due = [shrinking, self.next_change_by_time(&pods)].into_iter().flatten().min();
+        let next =
+            [tick, status, retry, mounting, self.full_look_due, Some(Instant::now() + CHECK_CLAIM_EVERY)];
         Next::At(next.into_iter().flatten().min())
     }
 
@@ -366,7 +367,7 @@ impl Actor {
         Found {
             revision,
             template,
-            held,
+            upgrade_held_reason: held,
             states,
             problems,
             pending,
@@ -401,7 +402,7 @@ impl Actor {
         let facts = steering::Facts {
             cluster,
             template: &found.template,
-            held: found.held.as_deref(),
+            upgrade_held_reason: found.upgrade_held_reason.as_deref(),
             hibernates: found.hibernates,
             deployments,
             pods,

@@ -65,22 +65,22 @@ struct Backoff {
     refused: Refused,
     hash: String,
     /// What was there when it was refused: when that goes, so does the reason to wait.
-    seen: Option<Box<str>>,
+    seen_when_refused: Option<Box<str>>,
     tries: u32,
-    until: Instant,
+    retry_at: Instant,
 }
 
 impl Backoff {
     /// Whether the same write has to wait still. Another text, or another object or none in its place, is another write.
     fn must_wait(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
-        self.hash == hash && self.seen.as_deref() == seen && now < self.until
+        self.hash == hash && self.seen_when_refused.as_deref() == seen && now < self.retry_at
     }
 }
 
 /// A kind whose writes are not answered.
 struct Hung {
     tries: u32,
-    until: Instant,
+    hung_until: Instant,
 }
 
 /// What one cluster's actor remembers of its writes.
@@ -90,14 +90,14 @@ pub struct Applier {
     uid: String,
     metrics: OperatorMetrics,
     lanes: Lanes,
-    awaited: HashMap<Name, (Awaited, Instant)>,
+    awaited_objects: HashMap<Name, (Awaited, Instant)>,
     backoff: HashMap<Name, Backoff>,
     hung: HashMap<Kind, Hung>,
     /// The hash that each object was last applied with.
     written: HashMap<Name, String>,
     contests: Contests<Name>,
     /// When this look has to be over, whether that cut it short, and whether a kind that hangs was left out.
-    ends: Instant,
+    look_deadline: Instant,
     cut: bool,
     left_out: bool,
     /// What the API server (or a webhook) makes of what we sent, where it is not what we sent: by the hash that was sent.
@@ -120,12 +120,12 @@ impl Applier {
             uid,
             metrics,
             lanes,
-            awaited,
+            awaited_objects: awaited,
             backoff,
             hung,
             written,
             contests: Contests::default(),
-            ends: Instant::now(),
+            look_deadline: Instant::now(),
             cut: false,
             left_out: false,
             settled,
@@ -137,7 +137,7 @@ impl Applier {
     /// shown is left alone until it is.
     pub fn stores_behind_for(&mut self, stores: &Stores) -> Option<Duration> {
         let cluster = &self.cluster;
-        self.awaited.retain(|(kind, name), (awaited, _)| {
+        self.awaited_objects.retain(|(kind, name), (awaited, _)| {
             let Some(store) = stores.get(kind).filter(|store| store.is_listed()) else { return false };
             match awaited {
                 Awaited::Version(version) => !store.has_seen(&cluster.namespace, version),
@@ -147,7 +147,7 @@ impl Applier {
             }
         });
         // What may not be installed holds up nothing.
-        let waited = self.awaited.iter().filter(|((kind, _), _)| !kind.is_optional());
+        let waited = self.awaited_objects.iter().filter(|((kind, _), _)| !kind.is_optional());
         waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
@@ -165,9 +165,9 @@ impl Applier {
 
     /// When something that waits is due: a refused write, a contested field, a kind that hangs.
     pub fn next_try(&self) -> Option<Instant> {
-        let refused = self.backoff.values().map(|backoff| backoff.until);
-        let hung = self.hung.values().map(|hung| hung.until).filter(|_| self.left_out);
-        let rest = self.cut.then_some(self.ends);
+        let refused = self.backoff.values().map(|backoff| backoff.retry_at);
+        let hung = self.hung.values().map(|hung| hung.hung_until).filter(|_| self.left_out);
+        let rest = self.cut.then_some(self.look_deadline);
         refused.chain(hung).chain(rest).chain(self.contests.next(Instant::now())).min()
     }
 
@@ -182,7 +182,7 @@ impl Applier {
         let name = (object.kind, object.name.clone());
         let hash = hash(&object.body);
         self.touched.insert(name.clone());
-        if self.awaited.contains_key(&name) {
+        if self.awaited_objects.contains_key(&name) {
             // The store does not show the last write yet.
             return;
         }
@@ -209,7 +209,7 @@ impl Applier {
                 self.hung.remove(&name.0);
                 self.backoff.remove(&name);
                 self.written.insert(name.clone(), hash);
-                self.awaited.insert(name, (Awaited::Version(version), Instant::now()));
+                self.awaited_objects.insert(name, (Awaited::Version(version), Instant::now()));
             }
             Err(refused) => self.back_off(name, hash, refused, live),
         }
@@ -239,7 +239,7 @@ impl Applier {
     pub async fn delete_object(&mut self, kind: Kind, live: &Live) {
         let name: Name = (kind, live.name().to_owned());
         self.touched.insert(name.clone());
-        if self.awaited.contains_key(&name) || self.is_waiting(&name, "delete", Some(live)) {
+        if self.awaited_objects.contains_key(&name) || self.is_waiting(&name, "delete", Some(live)) {
             return;
         }
         if !self.may_write(kind, Instant::now()) {
@@ -263,7 +263,7 @@ impl Applier {
             Ok(_) => {
                 self.backoff.remove(&name);
                 self.written.remove(&name);
-                self.awaited.insert(name, (Awaited::Gone { uid: live.uid.clone() }, Instant::now()));
+                self.awaited_objects.insert(name, (Awaited::Gone { uid: live.uid.clone() }, Instant::now()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             // It has changed since: what is seen next decides anew.
@@ -292,14 +292,14 @@ impl Applier {
         tracing::warn!(cluster = %self.cluster, reader, "somebody changed the labels that a reader is known by");
         let Ok(seen) = self.send(&api, &name, MANAGER, Patch::Merge(body)).await else { return false };
         let version = seen.metadata.resource_version.unwrap_or_default();
-        self.awaited.insert(name, (Awaited::Version(version), Instant::now()));
+        self.awaited_objects.insert(name, (Awaited::Version(version), Instant::now()));
         true
     }
 
     /// Begins a round: a look at all objects.
     pub fn begin_round(&mut self) {
         self.touched.clear();
-        self.ends = Instant::now() + WRITES_TIMEOUT;
+        self.look_deadline = Instant::now() + WRITES_TIMEOUT;
         (self.cut, self.left_out) = (false, false);
     }
 
@@ -312,8 +312,8 @@ impl Applier {
 
     /// Whether there is time left in this look, and the kind answers.
     fn may_write(&mut self, kind: Kind, now: Instant) -> bool {
-        let cut = now >= self.ends;
-        let hangs = self.hung.get(&kind).is_some_and(|hung| now < hung.until);
+        let cut = now >= self.look_deadline;
+        let hangs = self.hung.get(&kind).is_some_and(|hung| now < hung.hung_until);
         self.cut |= cut;
         self.left_out |= hangs;
         !cut && !hangs
@@ -445,7 +445,8 @@ impl Applier {
 
     fn back_off(&mut self, name: Name, hash: String, refused: Refused, live: Option<&Live>) {
         let seen: Option<Box<str>> = live.map(|live| live.uid.clone());
-        let before = self.backoff.get(&name).filter(|before| before.hash == hash && before.seen == seen);
+        let before =
+            self.backoff.get(&name).filter(|before| before.hash == hash && before.seen_when_refused == seen);
         let tries = before.map_or(0, |before| before.tries);
         if before.is_none_or(|before| before.refused != refused) {
             tracing::warn!(cluster = %self.cluster, reason = refused.reason, refused.message, "refused");
@@ -453,11 +454,14 @@ impl Applier {
         if refused.reason == UNANSWERED {
             let tries = self.hung.get(&name.0).map_or(0, |hung| hung.tries);
             let until = Instant::now() + pause_after_tries(tries, HUNG_PAUSE);
-            self.hung.insert(name.0, Hung { tries: tries + 1, until });
+            self.hung.insert(name.0, Hung { tries: tries + 1, hung_until: until });
         }
         let longest = if refused.reason == "NameTaken" { NAME_PAUSE } else { LONGEST_PAUSE };
         let until = Instant::now() + pause_after_tries(tries, longest);
-        self.backoff.insert(name, Backoff { refused, hash, seen, tries: tries + 1, until });
+        self.backoff.insert(
+            name,
+            Backoff { refused, hash, seen_when_refused: seen, tries: tries + 1, retry_at: until },
+        );
     }
 
     fn api_of_kind(&self, kind: Kind) -> Api<DynamicObject> {
@@ -482,7 +486,8 @@ fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
 
 /// The pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
 fn pause_after_tries(tries: u32, longest: Duration) -> Duration {
-    liverank_core::backoff::wait(tries, FIRST_PAUSE, longest).mul_f64(rand::random_range(0.8..1.0))
+    liverank_core::backoff::wait_after_failures(tries, FIRST_PAUSE, longest)
+        .mul_f64(rand::random_range(0.8..1.0))
 }
 
 /// A kind's name, for logs, messages and metrics.
@@ -546,7 +551,13 @@ mod tests {
         let now = Instant::now();
         let refused = Refused { reason: "BeingDeleted", message: String::new() };
         let until = now + LONGEST_PAUSE;
-        let backoff = Backoff { refused, hash: "text".into(), seen: Some("old".into()), tries: 9, until };
+        let backoff = Backoff {
+            refused,
+            hash: "text".into(),
+            seen_when_refused: Some("old".into()),
+            tries: 9,
+            retry_at: until,
+        };
         assert!(backoff.must_wait("text", Some("old"), now));
         assert!(!backoff.must_wait("text", None, now), "the object that was in the way is gone");
         assert!(!backoff.must_wait("text", Some("new"), now));

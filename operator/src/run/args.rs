@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use liverank_runtime::telemetry::LogArgs;
-use liverank_runtime::tls::{Tls, TlsArgs};
+use liverank_runtime::tls::{ProcessTls, TlsArgs};
 
 use super::managers::Templates;
 use super::shard::MAX_SHARDS;
@@ -116,7 +116,7 @@ impl Args {
     }
 
     /// TLS of the admin port. The operator has no other, and asks managers by what their `RankingCluster` says.
-    pub(super) fn tls(&self) -> anyhow::Result<Tls> {
+    pub(super) fn tls(&self) -> anyhow::Result<ProcessTls> {
         let (tls_cert_file, tls_key_file) = (self.tls_cert_file.clone(), self.tls_key_file.clone());
         TlsArgs { tls_cert_file, tls_key_file, ..TlsArgs::default() }.open()
     }

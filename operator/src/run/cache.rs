@@ -98,7 +98,7 @@ pub struct Live {
     /// What of its status matters; `Null` where nothing does.
     pub status: Value,
     /// Our own annotations.
-    marks: Box<[(Box<str>, Box<str>)]>,
+    own_annotations: Box<[(Box<str>, Box<str>)]>,
     /// The object without status and managed fields, as JSON.
     body: Box<str>,
 }
@@ -137,14 +137,14 @@ impl Live {
             owner,
             owns_replicas,
             status,
-            marks,
+            own_annotations: marks,
             body: data.to_string().into(),
         })
     }
 
     /// The value of an annotation of ours.
     pub fn our_annotation(&self, name: &str) -> Option<&str> {
-        self.marks.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
+        self.own_annotations.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
     }
 
     /// The object itself.
@@ -311,11 +311,11 @@ pub struct Pod {
     /// Whether it is ready.
     pub ready: bool,
     /// Since when it has been ready, or has not, in milliseconds since 1970.
-    pub since: i64,
+    pub ready_changed_at: i64,
     /// Whether its deletion has begun.
     pub terminating: bool,
     /// By when it is to have ended, in milliseconds since 1970, where its deletion has begun.
-    pub ends: Option<i64>,
+    pub termination_due: Option<i64>,
     /// Its id.
     pub uid: Box<str>,
     /// The `ConfigMap`s that it mounts.
@@ -361,9 +361,9 @@ impl Pod {
             zone,
             created,
             ready: ready.is_some_and(|it| it.status == "True"),
-            since,
+            ready_changed_at: since,
             terminating: pod.metadata.deletion_timestamp.is_some(),
-            ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0.as_millisecond()),
+            termination_due: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0.as_millisecond()),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             starting,
             configs: pod.spec.volumes.into_iter().filter_map(|it| it.config_map).map(|it| it.name).collect(),
@@ -454,7 +454,7 @@ mod tests {
         };
         let ready = pod(json!({"podIP": "10.0.0.1", "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"}]}));
-        assert!(ready.ready && ready.since == ready.created + 9_000);
+        assert!(ready.ready && ready.ready_changed_at == ready.created + 9_000);
         assert_eq!((ready.ip.as_deref(), ready.node.as_deref()), (Some("10.0.0.1"), Some("node1")));
         assert_eq!(ready.zone.as_deref(), Some("b"));
         let nowhere = pod(json!({"conditions": [

@@ -130,7 +130,8 @@ impl Carry<'_> {
         let ending =
             self.pods.iter().any(|pod| *pod.component == *component.name() && shrink::is_ending(pod, now));
         let counted = live?.status["replicas"].as_i64().unwrap_or(0);
-        let seen = shrink::Seen { wanted, here, settled: !ending && counted <= here };
+        let seen =
+            shrink::Seen { wanted_pods: wanted, deployment_pods: here, settled: !ending && counted <= here };
         let (replicas, next) = shrinks.next(component, seen, drain, Instant::now());
         object.body["spec"]["replicas"] = replicas.into();
         next

@@ -153,7 +153,7 @@ impl Claim {
         // One that cannot be read may be held, and one that is gone may have been deleted under its holder.
         let Ok(Ok(Some(lease))) = found else { return false };
         let holder = record::holder(&lease);
-        if holder.is_empty() || shard::shards_of_holder(holder) != shard.of {
+        if holder.is_empty() || shard::shards_of_holder(holder) != shard.shard_count {
             return true;
         }
         self.other_shard.age(&lease, Instant::now()) >= LEASE_LASTS

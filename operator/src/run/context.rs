@@ -15,7 +15,7 @@ use crate::build::OperatorFacts;
 use crate::crd::RankingCluster;
 use crate::policy::Policy;
 use crate::validate::FieldProblem;
-use liverank_runtime::peer::Peers;
+use liverank_runtime::peer::PeerClient;
 
 /// What all actors of the operator share: clients, stores, metrics and settings.
 pub struct OperatorContext {
@@ -44,7 +44,7 @@ pub struct OperatorContext {
     /// Where managers and readers are, outside of Kubernetes.
     pub templates: Templates,
     /// To managers and readers, and what their answers may take of memory.
-    pub peers: (Peers, AnswerBudget),
+    pub peers: (PeerClient, AnswerBudget),
     /// The newest revision of the builder.
     pub newest: u32,
     /// The class of clusters that are ours.

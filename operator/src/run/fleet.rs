@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_runtime::process::confined;
+use liverank_runtime::process::confine_panics;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
@@ -106,7 +106,7 @@ impl Fleet {
             let Some(cluster) = self.world.cluster(&key) else { continue };
             let actor = Actor::new(&self.world, &self.office, &key, &cluster);
             // A panic ends this actor only: see `ended`.
-            let begun = self.actors.spawn(confined(actor.run()));
+            let begun = self.actors.spawn(confine_panics(actor.run()));
             self.keys.insert(begun.id(), key);
         }
         self.count(self.keys.len() as i64, unreadable.len() as i64);
@@ -126,7 +126,7 @@ impl Fleet {
             return;
         }
         let (world, key, found) = (Arc::clone(&self.world), key.clone(), found.clone());
-        self.telling.spawn(confined(async move {
+        self.telling.spawn(confine_panics(async move {
             Box::pin(unreadable::report_unreadable(&world, &key, &found)).await;
         }));
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 /// One time in office.
 pub struct Leadership {
     /// What fences its orders.
-    pub held: Held,
+    pub held_lease: Held,
     /// The shard that is led: nothing is done about clusters of other namespaces.
     pub shard: Shard,
     /// The name of the process that holds the Lease.
@@ -25,7 +25,7 @@ impl Leadership {
     /// Somebody says that another leads: looks at the Lease itself, and steps down where it is so. Nothing is believed
     /// of a Lease that cannot be read: whether it is renewed in time decides then.
     pub async fn check_still_leading(&self) {
-        match self.candidate.is_unchanged(&self.held).await {
+        match self.candidate.is_unchanged(&self.held_lease).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("not leading any more: the Lease is another's");

@@ -57,7 +57,7 @@ pub struct Candidate {
     name: String,
     shard: Shard,
     /// What it is called in the Lease, as no other process ever is.
-    me: String,
+    holder_name: String,
     spread: Arc<Spread>,
     metrics: OperatorMetrics,
 }
@@ -83,12 +83,12 @@ impl Candidate {
         let me = shard::lease_holder(identity, shards);
         let spread = Arc::new(Spread::new(&me, shards));
         let candidate = |index| {
-            let shard = Shard { index, of: shards };
+            let shard = Shard { index, shard_count: shards };
             Self {
                 api: Api::namespaced(client.clone(), namespace),
                 name: shard.lease_name(name),
                 shard,
-                me: me.clone(),
+                holder_name: me.clone(),
                 spread: Arc::clone(&spread),
                 metrics: metrics.clone(),
             }
@@ -118,7 +118,7 @@ impl Candidate {
         while let Some((lease, since)) = self.wait_for_lease(&stop).await {
             let uid = lease.metadata.uid.clone().unwrap_or_default();
             let held = Held { uid, transitions: transitions(&lease) };
-            tracing::info!(identity = self.me, shard = %self.shard, transitions = held.transitions, "leading");
+            tracing::info!(identity = self.holder_name, shard = %self.shard, transitions = held.transitions, "leading");
             self.spread.note_own_state(self.seat(), OwnState::Holds);
             self.metrics.note_leading(self.shard.index, true);
             let lost = stop.child_token();
@@ -154,7 +154,7 @@ impl Candidate {
             timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
         Ok(lease.is_some_and(|lease| {
             let same = lease.metadata.uid.as_deref() == Some(&held.uid);
-            same && holder(&lease) == self.me && transitions(&lease) == held.transitions
+            same && holder(&lease) == self.holder_name && transitions(&lease) == held.transitions
         }))
     }
 
@@ -222,7 +222,7 @@ impl Candidate {
         sight.note_lease(found, now);
         let lease = sight.lease.as_ref();
         // One that we hold still, from a time in office that ended, is ours alone to take: no other has our name.
-        let is_mine = lease.is_some_and(|(lease, _)| holder(lease) == self.me);
+        let is_mine = lease.is_some_and(|(lease, _)| holder(lease) == self.holder_name);
         let free_from = sight.free_from().filter(|_| !is_mine).unwrap_or(now);
         let name = lease.map(|(lease, _)| holder(lease)).filter(|name| !name.is_empty());
         let asked = lease.and_then(|(lease, _)| asked_by(lease));
@@ -232,7 +232,7 @@ impl Candidate {
     /// Asks the holder for the Lease.
     async fn ask(&self, sight: &mut LeaseSeen) -> kube::Result<()> {
         let Some((lease, _)) = &sight.lease else { return Ok(()) };
-        let mine = record::ask_for_lease(lease.clone(), &self.me);
+        let mine = record::ask_for_lease(lease.clone(), &self.holder_name);
         let parameters = PostParams::default();
         let written = timeout(REQUEST_TIMEOUT, self.api.replace(&self.name, &parameters, &mine));
         let lease = written.await.unwrap_or_else(|_| Err(no_answer()))?;
@@ -248,11 +248,11 @@ impl Candidate {
         let written = match &sight.lease {
             None => {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                let new = take_lease(Lease { metadata, spec: None }, &self.me, Timestamp::now());
+                let new = take_lease(Lease { metadata, spec: None }, &self.holder_name, Timestamp::now());
                 timeout(REQUEST_TIMEOUT, self.api.create(&parameters, &new)).await
             }
             Some((lease, _)) => {
-                let mine = take_lease(lease.clone(), &self.me, Timestamp::now());
+                let mine = take_lease(lease.clone(), &self.holder_name, Timestamp::now());
                 timeout(REQUEST_TIMEOUT, self.api.replace(&self.name, &parameters, &mine)).await
             }
         };
@@ -317,7 +317,7 @@ impl Candidate {
                     (lease, good, next) = (written, began, RENEW_EVERY);
                     self.spread.note_lease(
                         self.seat(),
-                        Some(&self.me),
+                        Some(&self.holder_name),
                         began + LEASE_LASTS,
                         asked_by(&lease),
                     );
@@ -349,7 +349,7 @@ impl Candidate {
         let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await??;
         let Some(found) = found else { return Ok(Err("nobody: it was deleted".into())) };
         let same = found.metadata.uid == lease.metadata.uid && transitions(&found) == transitions(lease);
-        if !same || holder(&found) != self.me {
+        if !same || holder(&found) != self.holder_name {
             return Ok(Err(holder(&found).to_owned()));
         }
         let mine = renew_lease(found, Timestamp::now());

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use liverank_core::handover::Lease;
+use liverank_core::handover::PlannerLease;
 use liverank_protocol::roles::Role;
-use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
+use liverank_protocol::{
+    ClusterLoad, CordonRequest, CordonsAnswer, CordonsRequest, MoveRequest, MovesRequest, TermState,
+};
 use liverank_runtime::PeerTls;
 use liverank_runtime::client::{ClientError, RequestBuilder};
-use liverank_runtime::peer::{Peers, join, root_cause};
+use liverank_runtime::peer::{PeerClient, join_path, root_cause};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -87,19 +89,19 @@ impl AnswerBudget {
 /// The client of one cluster's managers and readers.
 #[derive(Clone)]
 pub struct Managers {
-    peers: Peers,
+    peers: PeerClient,
     budget: AnswerBudget,
     templates: Templates,
     cluster: Key,
     tokens: Arc<OperatorTokens>,
     /// By which authorities they are known, where they take TLS, and the client that does.
-    trusted: Option<(String, Peers)>,
+    trusted: Option<(String, PeerClient)>,
 }
 
 impl Managers {
     /// For `cluster`.
     pub fn new(
-        (peers, budget): (Peers, AnswerBudget),
+        (peers, budget): (PeerClient, AnswerBudget),
         templates: Templates,
         tokens: Arc<OperatorTokens>,
         cluster: &Key,
@@ -117,12 +119,12 @@ impl Managers {
         let name = names::component_object_name(&self.cluster.name, Component::Manager);
         let name = names::service_host(&name, &self.cluster.namespace);
         self.trusted = bundle.map(|bundle| {
-            let trusted = PeerTls::trusting(bundle, Some(&name)).unwrap_or_default();
-            (bundle.clone(), Peers::over(&trusted))
+            let trusted = PeerTls::trusting_authorities(bundle, Some(&name)).unwrap_or_default();
+            (bundle.clone(), PeerClient::over_tls(&trusted))
         });
     }
 
-    fn peers(&self) -> &Peers {
+    fn peers(&self) -> &PeerClient {
         self.trusted.as_ref().map_or(&self.peers, |(_, peers)| peers)
     }
 
@@ -143,8 +145,8 @@ impl Managers {
     }
 
     /// `GET /load`; `detail`: with all assignments.
-    pub async fn fetch_load(&self, manager: &Url, detail: bool) -> Result<Load, Refusal> {
-        let mut url = join(manager, &["load"]);
+    pub async fn fetch_load(&self, manager: &Url, detail: bool) -> Result<ClusterLoad, Refusal> {
+        let mut url = join_path(manager, &["load"]);
         url.set_query(Some(if detail { "assignments=true" } else { "assignments=false" }));
         let request = self.with_token(self.peers().client().get(url)).await?;
         self.send_and_parse(request).await
@@ -174,7 +176,7 @@ impl Managers {
         held: &Held,
         term: u64,
         cordons: Vec<CordonRequest>,
-    ) -> Result<Cordons, Refusal> {
+    ) -> Result<CordonsAnswer, Refusal> {
         self.post_json(manager, "cordons", &CordonsRequest { term, lease: lease(held), cordons }).await
     }
 
@@ -199,7 +201,7 @@ impl Managers {
             active_connections: u64,
         }
         let url = self.reader_address(reader).ok_or_else(|| Refusal::Away("it has no address".into()))?;
-        let own: Own = self.send_and_parse(self.peers().client().get(join(&url, &["health"]))).await?;
+        let own: Own = self.send_and_parse(self.peers().client().get(join_path(&url, &["health"]))).await?;
         Ok(own.active_connections)
     }
 
@@ -209,7 +211,8 @@ impl Managers {
         path: &str,
         body: &(impl serde::Serialize + Sync),
     ) -> Result<T, Refusal> {
-        let request = self.with_token(self.peers().client().post(join(manager, &[path])).json(body)).await?;
+        let request =
+            self.with_token(self.peers().client().post(join_path(manager, &[path])).json(body)).await?;
         self.send_and_parse(request).await
     }
 
@@ -217,7 +220,7 @@ impl Managers {
         let away = |error: ClientError| Refusal::Away(root_cause(&error));
         let response = request.timeout(REQUEST_TIMEOUT).send().await.map_err(away)?;
         let status = response.status();
-        if !self.peers().is_ours(&response) {
+        if !self.peers().is_answer_of_ours(&response) {
             return Err(Refusal::Away(format!("somebody else answers there: {status}")));
         }
         let mut body = Vec::new();
@@ -266,9 +269,9 @@ fn reader_url(cluster: &Key, templates: &Templates, reader: &str, tls: bool) -> 
     Url::parse(&given.unwrap_or_else(|| names::reader_url(namespace, reader, tls))).ok()
 }
 
-fn lease(held: &Held) -> Lease {
+fn lease(held: &Held) -> PlannerLease {
     // Never below nothing: the API server counts up.
-    Lease { uid: held.uid.clone(), transitions: u64::try_from(held.transitions).unwrap_or_default() }
+    PlannerLease { uid: held.uid.clone(), transitions: u64::try_from(held.transitions).unwrap_or_default() }
 }
 
 fn parse_refusal(status: StatusCode, body: &[u8]) -> Refusal {

@@ -164,7 +164,7 @@ impl OperatorMetrics {
 
 #[cfg(test)]
 mod tests {
-    use liverank_runtime::metrics_reference::{OPERATOR, tables};
+    use liverank_runtime::metrics_reference::{OPERATOR_HEADING, reference_tables};
 
     use super::*;
 
@@ -181,14 +181,14 @@ mod tests {
         all.watch_lists.get_or_create(&Watch { kind: "pods" }).inc();
         all.watch_errors.get_or_create(&Watch { kind: "pods" }).inc();
         all.watch_objects.get_or_create(&Watch { kind: "pods" }).set(1);
-        let own = tables(&metrics.encode());
+        let own = reference_tables(&metrics.encode_text());
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let (system, listed) = text.split_once(OPERATOR).unwrap_or((&text, ""));
+        let (system, listed) = text.split_once(OPERATOR_HEADING).unwrap_or((&text, ""));
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, format!("{system}{own}")).unwrap();
             return;
         }
         let hint = "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew";
-        assert_eq!(format!("{OPERATOR}{listed}"), own, "{hint}");
+        assert_eq!(format!("{OPERATOR_HEADING}{listed}"), own, "{hint}");
     }
 }

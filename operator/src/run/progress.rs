@@ -51,7 +51,7 @@ pub async fn report_stalled_watches(progress: &Progress, client: &Client, health
                 .await
                 .is_ok_and(|version| version.is_ok());
         let why = format!("the API server answers, and yet these watches stand still: {}", still.join(", "));
-        health.stuck(answers.then_some(why));
+        health.set_stuck(answers.then_some(why));
     }
 }
 

@@ -17,16 +17,16 @@ pub struct Shard {
     /// Which one, from 0.
     pub index: u32,
     /// How many there are.
-    pub of: u32,
+    pub shard_count: u32,
 }
 
 impl Shard {
     /// All namespaces.
-    pub const WHOLE: Self = Self { index: 0, of: 1 };
+    pub const WHOLE: Self = Self { index: 0, shard_count: 1 };
 
     /// Whether a namespace is in it.
     pub fn has(self, namespace: &str) -> bool {
-        of_namespace(namespace, self.of) == self.index
+        of_namespace(namespace, self.shard_count) == self.index
     }
 
     /// The name of its Lease, where the first one's is `first`. It does not depend on how many there are: who changes their
@@ -38,7 +38,7 @@ impl Shard {
 
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {} of {}", self.index, self.of)
+        write!(f, "shard {} of {}", self.index, self.shard_count)
     }
 }
 
@@ -78,7 +78,7 @@ pub struct Installation {
 impl Installation {
     /// The holder that a shard of it writes into a cluster's claim.
     pub fn claimant(&self, shard: Shard) -> String {
-        if shard.of == 1 { self.to_string() } else { format!("{self}, {shard}") }
+        if shard.shard_count == 1 { self.to_string() } else { format!("{self}, {shard}") }
     }
 
     /// Returns the shard of this installation that wrote `holder` into a claim; `None`: another installation did.
@@ -88,8 +88,8 @@ impl Installation {
             return Some(Shard::WHOLE);
         }
         let (index, of) = rest.strip_prefix(", shard ")?.split_once(" of ")?;
-        let shard = Shard { index: index.parse().ok()?, of: of.parse().ok()? };
-        (shard.index < shard.of && shard.of <= MAX_SHARDS).then_some(shard)
+        let shard = Shard { index: index.parse().ok()?, shard_count: of.parse().ok()? };
+        (shard.index < shard.shard_count && shard.shard_count <= MAX_SHARDS).then_some(shard)
     }
 }
 
@@ -127,8 +127,9 @@ mod tests {
         for of in 1..=MAX_SHARDS {
             let mut sizes = BTreeMap::<u32, u32>::new();
             for namespace in (0..NAMESPACES).map(|at| format!("team-{at}")) {
-                let of_it: Vec<u32> =
-                    (0..of).filter(|index| Shard { index: *index, of }.has(&namespace)).collect();
+                let of_it: Vec<u32> = (0..of)
+                    .filter(|index| Shard { index: *index, shard_count: of }.has(&namespace))
+                    .collect();
                 assert_eq!(of_it.len(), 1, "{namespace}");
                 *sizes.entry(of_it[0]).or_default() += 1;
             }
@@ -145,7 +146,10 @@ mod tests {
         assert_eq!(ours.claimant(Shard::WHOLE), "system/liverank-operator");
         assert_eq!(lease_holder("pod_1a2b3c4d", 1), "pod_1a2b3c4d");
         assert_eq!(shards_of_holder("a/pod_1a2b3c4d"), 1);
-        assert_eq!(Shard { index: 2, of: 3 }.lease_name(&ours.lease_name), "liverank-operator-shard-2");
+        assert_eq!(
+            Shard { index: 2, shard_count: 3 }.lease_name(&ours.lease_name),
+            "liverank-operator-shard-2"
+        );
     }
 
     #[test]
@@ -154,7 +158,7 @@ mod tests {
         for of in 1..=MAX_SHARDS {
             assert_eq!(shards_of_holder(&lease_holder("pod_1", of)), of);
             for index in 0..of {
-                let shard = Shard { index, of };
+                let shard = Shard { index, shard_count: of };
                 assert_eq!(ours.shard_of_claimant(&ours.claimant(shard)), Some(shard));
             }
         }

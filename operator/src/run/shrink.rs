@@ -17,9 +17,9 @@ const LOST_MS: Millis = 60_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
     /// Pods wanted in the end.
-    pub wanted: i64,
+    pub wanted_pods: i64,
     /// Pods that the Deployment asks for.
-    pub here: i64,
+    pub deployment_pods: i64,
     /// Whether none of its pods is on its way out.
     pub settled: bool,
 }
@@ -37,27 +37,27 @@ impl Shrinks {
         drain: Duration,
         now: Instant,
     ) -> (i64, Option<Instant>) {
-        if seen.wanted >= seen.here {
-            return (seen.wanted, None);
+        if seen.wanted_pods >= seen.deployment_pods {
+            return (seen.wanted_pods, None);
         }
         let due = self.0.get(&component).map_or(now, |last| *last + drain);
         if !seen.settled || now < due {
             // The end of a pod is an event; the end of a drain is none.
-            return (seen.here, Some(due.max(now + Duration::from_secs(1))));
+            return (seen.deployment_pods, Some(due.max(now + Duration::from_secs(1))));
         }
         self.0.insert(component, now);
-        (seen.here - 1, Some(now + drain))
+        (seen.deployment_pods - 1, Some(now + drain))
     }
 }
 
 /// Whether a pod still has clients to send away.
 pub fn is_ending(pod: &Pod, now: Millis) -> bool {
-    pod.ends.is_some_and(|ends| now < ends + LOST_MS)
+    pod.termination_due.is_some_and(|ends| now < ends + LOST_MS)
 }
 
 /// When the next pod that has not ended is taken for lost: nothing else tells of that.
 pub fn next_lost(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
-    pods.iter().filter_map(|pod| pod.ends).map(|ends| ends + LOST_MS).filter(|at| *at > now).min()
+    pods.iter().filter_map(|pod| pod.termination_due).map(|ends| ends + LOST_MS).filter(|at| *at > now).min()
 }
 
 #[cfg(test)]
@@ -70,21 +70,21 @@ mod tests {
 
     /// A Deployment: it ends the pods above the wanted number at once, and each takes `takes` to end.
     struct Simulated {
-        asked: i64,
-        ends: Vec<Instant>,
+        asked_pods: i64,
+        pod_ends: Vec<Instant>,
         takes: Duration,
     }
 
     impl Simulated {
         fn ask(&mut self, replicas: i64, now: Instant) {
-            for _ in replicas..self.asked {
-                self.ends.push(now + self.takes);
+            for _ in replicas..self.asked_pods {
+                self.pod_ends.push(now + self.takes);
             }
-            self.asked = replicas;
+            self.asked_pods = replicas;
         }
 
         fn ending(&self, now: Instant) -> usize {
-            self.ends.iter().filter(|end| now < **end).count()
+            self.pod_ends.iter().filter(|end| now < **end).count()
         }
     }
 
@@ -95,31 +95,34 @@ mod tests {
             here in 2_i64..30, wanted in 1_i64..30, takes in 1_u64..90, tick in 1_u64..20, leader in 5_u64..500,
         ) {
             let start = Instant::now();
-            let mut pods = Simulated { asked: here, ends: Vec::new(), takes: Duration::from_secs(takes) };
+            let mut pods = Simulated { asked_pods: here, pod_ends: Vec::new(), takes: Duration::from_secs(takes) };
             let mut shrinks = Shrinks::default();
             for at in (0..20_000).step_by(tick as usize) {
                 let now = start + Duration::from_secs(at);
                 if at % leader < tick {
                     shrinks = Shrinks::default();
                 }
-                let seen = Seen { wanted, here: pods.asked, settled: pods.ending(now) == 0 };
+                let seen = Seen { wanted_pods: wanted, deployment_pods: pods.asked_pods, settled: pods.ending(now) == 0 };
                 let (replicas, _) = shrinks.next(Component::Gateway, seen, DRAIN, now);
                 pods.ask(replicas, now);
                 prop_assert!(pods.ending(now) <= 1, "{} end at once", pods.ending(now));
             }
-            prop_assert_eq!(pods.asked, wanted);
+            prop_assert_eq!(pods.asked_pods, wanted);
         }
     }
 
     #[test]
     fn one_a_drain_even_where_pods_end_sooner() {
         let (mut shrinks, start) = (Shrinks::default(), Instant::now());
-        let seen = |here| Seen { wanted: 2, here, settled: true };
+        let seen = |here| Seen { wanted_pods: 2, deployment_pods: here, settled: true };
         assert_eq!(shrinks.next(Component::Websocket, seen(6), DRAIN, start), (5, Some(start + DRAIN)));
         let soon = start + Duration::from_secs(10);
         assert_eq!(shrinks.next(Component::Websocket, seen(5), DRAIN, soon), (5, Some(start + DRAIN)));
         assert_eq!(shrinks.next(Component::Gateway, seen(5), DRAIN, soon).0, 4, "each component for itself");
         assert_eq!(shrinks.next(Component::Websocket, seen(5), DRAIN, start + DRAIN).0, 4);
-        assert_eq!(shrinks.next(Component::Websocket, Seen { wanted: 9, ..seen(4) }, DRAIN, soon), (9, None));
+        assert_eq!(
+            shrinks.next(Component::Websocket, Seen { wanted_pods: 9, ..seen(4) }, DRAIN, soon),
+            (9, None)
+        );
     }
 }

@@ -44,20 +44,20 @@ pub enum OwnState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
     /// What this replica does about it.
-    pub own: OwnState,
+    pub own_state: OwnState,
     /// Whom it names as its holder, whether that one lives or not.
     pub holder: Option<String>,
     /// From when on it belongs to nobody if nothing changes.
     pub free_from: Instant,
     /// Who asks for it, and since when.
-    pub asked: Option<(String, Instant)>,
+    pub asked_by: Option<(String, Instant)>,
 }
 
 /// All shards' Leases, as one replica knows them.
 #[derive(Debug, Clone)]
 pub struct View {
     /// What the replica is called in Leases.
-    pub me: String,
+    pub replica_name: String,
     /// Since when it could look after clusters.
     pub ready: Option<Instant>,
     /// By shard.
@@ -81,7 +81,7 @@ impl View {
     /// Decides the next step about the Lease of `shard`.
     pub fn next_step(&self, shard: usize, now: Instant) -> Step {
         let seat = &self.seats[shard];
-        match seat.own {
+        match seat.own_state {
             OwnState::Holds if self.must_hand_over(seat, now) => Step::HandOver,
             OwnState::Takes | OwnState::Holds | OwnState::Leaves => Step::WaitUntil(now + LONGEST_WAIT),
             OwnState::Waits => {
@@ -100,35 +100,37 @@ impl View {
 
     /// How many Leases `name` holds at this moment.
     fn held_by(&self, name: &str, now: Instant) -> usize {
-        let holds = |seat: &&Seat| match seat.own {
-            OwnState::Takes | OwnState::Holds => name == self.me,
+        let holds = |seat: &&Seat| match seat.own_state {
+            OwnState::Takes | OwnState::Holds => name == self.replica_name,
             OwnState::Leaves => false,
             OwnState::Waits => {
-                now < seat.free_from && name != self.me && seat.holder.as_deref() == Some(name)
+                now < seat.free_from && name != self.replica_name && seat.holder.as_deref() == Some(name)
             }
         };
         self.seats.iter().filter(holds).count()
     }
 
     fn held_by_me(&self) -> usize {
-        self.seats.iter().filter(|seat| matches!(seat.own, OwnState::Takes | OwnState::Holds)).count()
+        self.seats.iter().filter(|seat| matches!(seat.own_state, OwnState::Takes | OwnState::Holds)).count()
     }
 
     fn must_hand_over(&self, seat: &Seat, now: Instant) -> bool {
-        let Some((asker, _)) = &seat.asked else { return false };
+        let Some((asker, _)) = &seat.asked_by else { return false };
         // Who goes by another number of shards looks after other namespaces: that would even out nothing.
-        *asker != self.me && self.goes_by_ours(asker) && self.held_by_me() >= self.held_by(asker, now) + 2
+        *asker != self.replica_name
+            && self.goes_by_ours(asker)
+            && self.held_by_me() >= self.held_by(asker, now) + 2
     }
 
     fn goes_by_ours(&self, name: &str) -> bool {
-        shards_of_holder(name) == shards_of_holder(&self.me)
+        shards_of_holder(name) == shards_of_holder(&self.replica_name)
     }
 
     /// From when on this replica may take the Lease if it stays free.
     fn may_take_from(&self, seat: &Seat) -> Instant {
         let held = u32::try_from(self.held_by_me()).unwrap_or(u32::MAX);
         let wait = WAIT_FOR_EACH_HELD.saturating_mul(held).min(LONGEST_WAIT);
-        let reserved = seat.asked.as_ref().is_some_and(|(asker, _)| *asker != self.me);
+        let reserved = seat.asked_by.as_ref().is_some_and(|(asker, _)| *asker != self.replica_name);
         seat.free_from + wait + if reserved { RESERVED_FOR } else { Duration::ZERO }
     }
 
@@ -136,21 +138,23 @@ impl View {
     fn asks_from(&self, shard: usize, now: Instant) -> Option<Instant> {
         let asks = self.ready? + ASK_AFTER;
         let fresh = |seat: &Seat| {
-            let asked = seat.asked.as_ref().filter(|(_, since)| now < *since + ASKED_FOR);
+            let asked = seat.asked_by.as_ref().filter(|(_, since)| now < *since + ASKED_FOR);
             asked.map(|(asker, _)| asker.clone())
         };
-        let waits_for_answer = |seat: &Seat| now < seat.free_from && fresh(seat).as_ref() == Some(&self.me);
+        let waits_for_answer =
+            |seat: &Seat| now < seat.free_from && fresh(seat).as_ref() == Some(&self.replica_name);
         if self.seats.iter().any(waits_for_answer) {
             return None;
         }
-        let holders = self.seats.iter().filter(|seat| seat.own == OwnState::Waits && now < seat.free_from);
+        let holders =
+            self.seats.iter().filter(|seat| seat.own_state == OwnState::Waits && now < seat.free_from);
         let holders = holders.filter_map(|seat| seat.holder.as_deref()).filter(|it| self.goes_by_ours(it));
         let most = holders.max_by_key(|name| (self.held_by(name, now), std::cmp::Reverse(*name)))?;
         if self.held_by(most, now) < self.held_by_me() + 2 {
             return None;
         }
         let is_choice = |seat: &Seat| {
-            let held = seat.own == OwnState::Waits && now < seat.free_from;
+            let held = seat.own_state == OwnState::Waits && now < seat.free_from;
             held && seat.holder.as_deref() == Some(most) && fresh(seat).is_none()
         };
         (self.seats.iter().position(is_choice)? == shard).then_some(asks)
@@ -166,9 +170,10 @@ pub struct Spread {
 impl Spread {
     /// For the replica `me` that knows nothing yet of any Lease.
     pub fn new(me: &str, shards: u32) -> Self {
-        let unknown = Seat { own: OwnState::Waits, holder: None, free_from: Instant::now(), asked: None };
+        let unknown =
+            Seat { own_state: OwnState::Waits, holder: None, free_from: Instant::now(), asked_by: None };
         let seats = (0..shards).map(|_| unknown.clone()).collect();
-        let view = View { me: me.to_owned(), ready: None, seats };
+        let view = View { replica_name: me.to_owned(), ready: None, seats };
         Self { view: Mutex::new(view), changed: watch::Sender::default() }
     }
 
@@ -188,8 +193,8 @@ impl Spread {
             let seat = &mut view.seats[shard];
             seat.holder = holder.map(str::to_owned);
             seat.free_from = free_from;
-            let before = seat.asked.take();
-            seat.asked = asked.map(|asker| match before {
+            let before = seat.asked_by.take();
+            seat.asked_by = asked.map(|asker| match before {
                 Some((same, since)) if same == asker => (same, since),
                 _ => (asker.to_owned(), Instant::now()),
             });
@@ -198,12 +203,12 @@ impl Spread {
 
     /// Notes that this replica has asked for the Lease of `shard`.
     pub fn note_asked(&self, shard: usize) {
-        self.update(|view| view.seats[shard].asked = Some((view.me.clone(), Instant::now())));
+        self.update(|view| view.seats[shard].asked_by = Some((view.replica_name.clone(), Instant::now())));
     }
 
     /// Notes what this replica does about the Lease of `shard`.
     pub fn note_own_state(&self, shard: usize, own: OwnState) {
-        self.update(|view| view.seats[shard].own = own);
+        self.update(|view| view.seats[shard].own_state = own);
     }
 
     /// Returns the next step about the Lease of `shard`, without taking it.
@@ -221,7 +226,7 @@ impl Spread {
             Step::HandOver => OwnState::Leaves,
             Step::Ask | Step::WaitUntil(_) => return step,
         };
-        view.seats[shard].own = own;
+        view.seats[shard].own_state = own;
         drop(view);
         self.changed.send_replace(());
         step
@@ -234,7 +239,7 @@ impl Spread {
         change(&mut view);
         // A renewal changes nothing for anybody who does not wait for just this Lease.
         let counts = |seats: &[Seat]| -> Vec<_> {
-            seats.iter().map(|seat| (seat.own, seat.holder.clone(), seat.asked.clone())).collect()
+            seats.iter().map(|seat| (seat.own_state, seat.holder.clone(), seat.asked_by.clone())).collect()
         };
         let news = counts(&before) != counts(&view.seats) || was_ready != view.ready;
         drop(view);

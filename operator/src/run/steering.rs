@@ -40,10 +40,10 @@ pub struct Steering {
     managers: Managers,
     office: Arc<Leadership>,
     memory: ReaderMemory,
-    heard: BTreeMap<String, ManagerReport>,
-    own: HashMap<String, ReaderSelfReport>,
+    manager_reports: BTreeMap<String, ManagerReport>,
+    self_reports: HashMap<String, ReaderSelfReport>,
     /// Readers whose own count is wanted.
-    ask: Vec<String>,
+    readers_to_ask: Vec<String>,
     /// Whether the next look needs all assignments.
     detail: bool,
     /// The manager that answered last: orders go there.
@@ -61,7 +61,7 @@ pub struct Facts<'a> {
     /// Hash of the template that readers are to have.
     pub template: &'a str,
     /// Why readers may not be upgraded yet.
-    pub held: Option<&'a str>,
+    pub upgrade_held_reason: Option<&'a str>,
     /// All goes to zero, and it is the readers' turn.
     pub hibernates: bool,
     /// All Deployments.
@@ -78,9 +78,9 @@ impl Steering {
             managers,
             office,
             memory,
-            heard: BTreeMap::new(),
-            own: HashMap::new(),
-            ask: Vec::new(),
+            manager_reports: BTreeMap::new(),
+            self_reports: HashMap::new(),
+            readers_to_ask: Vec::new(),
             detail: true,
             answering: None,
             term: None,
@@ -104,7 +104,7 @@ impl Steering {
         }
         let seen = self.collect_seen(facts);
         let outcome = readers::decide_round(&seen, &mut self.memory);
-        self.ask.clone_from(&outcome.ask);
+        self.readers_to_ask.clone_from(&outcome.readers_to_ask);
         self.detail = outcome.detail;
         outcome
     }
@@ -121,7 +121,7 @@ impl Steering {
             join_all(managers.iter().map(|(_, url)| self.managers.fetch_load(url, self.detail))).await;
         if !managers.is_empty() {
             // One that is gone says nothing any more; one that is away was heard when it was heard.
-            self.heard.retain(|name, _| managers.iter().any(|(manager, _)| manager == name));
+            self.manager_reports.retain(|name, _| managers.iter().any(|(manager, _)| manager == name));
         }
         self.answering = None;
         let mut trouble = None;
@@ -129,7 +129,7 @@ impl Steering {
             match answer {
                 Ok(load) => {
                     self.answering.get_or_insert(url);
-                    self.heard.insert(manager.clone(), ManagerReport { manager, at, load });
+                    self.manager_reports.insert(manager.clone(), ManagerReport { manager, at, load });
                 }
                 Err(refusal) => {
                     self.office.metrics.count_failure("manager");
@@ -142,13 +142,13 @@ impl Steering {
 
     async fn ask_readers(&mut self) {
         let at = now_ms();
-        let asked = self.ask.iter().map(|reader| self.managers.fetch_viewers(reader));
+        let asked = self.readers_to_ask.iter().map(|reader| self.managers.fetch_viewers(reader));
         let answers = join_all(asked).await;
-        self.own.retain(|reader, _| self.ask.contains(reader));
-        for (reader, answer) in self.ask.iter().zip(answers) {
+        self.self_reports.retain(|reader, _| self.readers_to_ask.contains(reader));
+        for (reader, answer) in self.readers_to_ask.iter().zip(answers) {
             match answer {
                 Ok(viewers) => {
-                    self.own.insert(reader.clone(), ReaderSelfReport { viewers, at });
+                    self.self_reports.insert(reader.clone(), ReaderSelfReport { viewers, at });
                 }
                 Err(refusal) => tracing::debug!(reader, %refusal, "a reader does not say its viewers"),
             }
@@ -162,9 +162,11 @@ impl Steering {
             Some(term) if now.duration_since(term.renewed) < RENEW_TERM_EVERY => return,
             None if now < self.no_term_before => return,
             Some(term) => {
-                self.managers.renew_term(manager, &self.office.identity, &self.office.held, term.term).await
+                self.managers
+                    .renew_term(manager, &self.office.identity, &self.office.held_lease, term.term)
+                    .await
             }
-            None => self.managers.begin_term(manager, &self.office.identity, &self.office.held).await,
+            None => self.managers.begin_term(manager, &self.office.identity, &self.office.held_lease).await,
         };
         match result {
             Ok(state) => {
@@ -214,7 +216,7 @@ impl Steering {
     pub async fn send_cordons(&mut self, cordons: Vec<CordonRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         let result =
-            self.managers.send_cordons(&manager, &self.office.held, term.term, cordons).await.map(drop);
+            self.managers.send_cordons(&manager, &self.office.held_lease, term.term, cordons).await.map(drop);
         self.note_order_result(result).await;
     }
 
@@ -222,7 +224,7 @@ impl Steering {
     pub async fn send_moves(&mut self, mut moves: Vec<MoveRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
-        match self.managers.send_moves(&manager, &self.office.held, term.term, moves).await {
+        match self.managers.send_moves(&manager, &self.office.held_lease, term.term, moves).await {
             // What was ordered is not true any more: the next plan is made on what is.
             Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
             result => self.note_order_result(result).await,
@@ -254,11 +256,11 @@ impl Steering {
                 ..ReaderSettings::of(&facts.cluster.spec)
             },
             template: facts.template.to_owned(),
-            held: facts.held.map(str::to_owned),
+            held: facts.upgrade_held_reason.map(str::to_owned),
             readers: readers.collect(),
             orphans: orphaned_readers(facts.deployments, facts.pods),
             approved: approved_plans(facts.cluster),
-            managers: self.heard.values().cloned().collect(),
+            managers: self.manager_reports.values().cloned().collect(),
         }
     }
 
@@ -281,14 +283,14 @@ impl Steering {
             drain,
             pod: newest.map(|pod| readers::ReaderPod {
                 ready: pod.ready,
-                since: pod.since,
+                since: pod.ready_changed_at,
                 terminating: pod.terminating,
                 unschedulable: pod.unschedulable.is_some(),
                 node: pod.node.as_deref().map(str::to_owned),
                 zone: pod.zone.as_deref().map(str::to_owned),
                 reason: pod.unschedulable.as_deref().or(pod.trouble.as_deref()).map(str::to_owned),
             }),
-            own: self.own.get(live.name()).copied(),
+            own: self.self_reports.get(live.name()).copied(),
         }
     }
 }

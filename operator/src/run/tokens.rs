@@ -58,14 +58,14 @@ pub struct OperatorTokens {
     client: Client,
     namespace: String,
     account: String,
-    made: Mutex<HashMap<String, (String, Instant)>>,
+    made_tokens: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 impl OperatorTokens {
     /// Of the `ServiceAccount` `account` in `namespace`.
     pub fn new(client: Client, namespace: &str, account: &str) -> Arc<Self> {
         let (namespace, account) = (namespace.to_owned(), account.to_owned());
-        Arc::new(Self { client, namespace, account, made: Mutex::default() })
+        Arc::new(Self { client, namespace, account, made_tokens: Mutex::default() })
     }
 
     /// A token that is good for `audience`.
@@ -73,7 +73,7 @@ impl OperatorTokens {
     /// # Errors
     /// There is no token, and no way to get one.
     pub async fn for_audience(&self, audience: &str) -> anyhow::Result<String> {
-        let mut made = self.made.lock().await;
+        let mut made = self.made_tokens.lock().await;
         // Those of clusters that are gone.
         made.retain(|_, (_, at)| at.elapsed() < RENEW_AFTER);
         if let Some((token, _)) = made.get(audience) {

@@ -125,7 +125,7 @@ fn every_setting_that_is_written_is_in_the_table_of_roles() {
         for object in objects_of_kind(&objects, Kind::Deployment) {
             let role = object.component.unwrap().role();
             for name in given_settings(&objects, object) {
-                let known = roles::setting(role, &name);
+                let known = roles::find_setting(role, &name);
                 assert!(known.is_some(), "protocol/src/roles.rs has no setting {name} of {}", role.name());
                 written.insert((role, name));
             }

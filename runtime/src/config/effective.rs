@@ -10,7 +10,7 @@ use super::{ConfigError, chosen_subcommands, with_file_layer};
 
 /// Where a setting's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
+pub enum SettingSource {
     /// The command line.
     Flag,
     /// A variable.
@@ -21,7 +21,7 @@ pub enum Layer {
     Default,
 }
 
-impl std::fmt::Display for Layer {
+impl std::fmt::Display for SettingSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Flag => "flag",
@@ -34,21 +34,21 @@ impl std::fmt::Display for Layer {
 
 /// A setting as a process would have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective {
+pub struct EffectiveSetting {
     /// The flag without its dashes.
     pub name: String,
     /// Its value; empty where it has none. Of a secret only that there is one.
     pub value: String,
     /// Where that comes from.
-    pub from: Layer,
+    pub from: SettingSource,
 }
 
-/// Every setting of the subcommand that `args` name, as [`parse`] would have it, by name.
-pub fn effective(
+/// Every setting of the subcommand that `args` name, as [`parse_settings`] would have it, by name.
+pub fn effective_settings(
     command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
-) -> Result<Vec<Effective>, ConfigError> {
+) -> Result<Vec<EffectiveSetting>, ConfigError> {
     let (mut command, read) = with_file_layer(command, args, environment)?;
     let path = chosen_subcommands(&command, args);
     let matches = command.try_get_matches_from_mut(args)?;
@@ -59,22 +59,22 @@ pub fn effective(
     }
     let set = read.map(|read| read.set).unwrap_or_default();
     let shown = |arg: &&Arg| !arg.is_hide_set() && arg.get_id() != "help" && arg.get_id() != "help_all";
-    let mut all: Vec<Effective> = below
+    let mut all: Vec<EffectiveSetting> = below
         .get_arguments()
         .filter(shown)
         .filter_map(|arg| {
             let (id, name) = (arg.get_id().as_str(), arg.get_long()?.to_owned());
             let from = match chosen.value_source(id) {
-                Some(ValueSource::CommandLine) => Layer::Flag,
-                Some(ValueSource::EnvVariable) => Layer::Variable,
-                _ if set.contains(&name) => Layer::File,
-                _ => Layer::Default,
+                Some(ValueSource::CommandLine) => SettingSource::Flag,
+                Some(ValueSource::EnvVariable) => SettingSource::Variable,
+                _ if set.contains(&name) => SettingSource::File,
+                _ => SettingSource::Default,
             };
             let values = chosen.get_raw(id).into_iter().flatten();
             let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
             let is_secret = arg.is_hide_env_values_set() && !values.is_empty();
             let value = if is_secret { "(not shown)".to_owned() } else { values.join(",") };
-            Some(Effective { name, value, from })
+            Some(EffectiveSetting { name, value, from })
         })
         .collect();
     all.sort_by(|one, other| one.name.cmp(&other.name));
@@ -100,7 +100,7 @@ mod tests {
                 .arg(Arg::new("listen").long("listen").env("LIVERANK_LISTEN"))
                 .arg(Arg::new("ring").long("ring").default_value("1000")),
         );
-        let told = effective(command, &args, &environment).unwrap();
+        let told = effective_settings(command, &args, &environment).unwrap();
         let told: Vec<String> =
             told.iter().map(|it| format!("{}={} ({})", it.name, it.value, it.from)).collect();
         let config = format!("config={file} (flag)");

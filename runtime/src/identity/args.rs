@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 
 use super::Identity;
-use super::kubernetes::{Account, Audience, KubernetesVerifier, TokenFile};
+use super::kubernetes::{ClusterAudience, KubernetesVerifier, ServiceAccountName, TokenFile};
 use super::local::KeyRing;
 
 /// Who this process is to our other processes, and how it knows them.
@@ -27,10 +27,10 @@ pub struct IdentityArgs {
     pub identity_jwks_file: Option<PathBuf>,
     /// On Kubernetes: for whom tokens must be meant, liverank.dev/<namespace>/<cluster>.
     #[arg(long, env = "LIVERANK_IDENTITY_AUDIENCE", value_name = "AUDIENCE")]
-    pub identity_audience: Option<Audience>,
+    pub identity_audience: Option<ClusterAudience>,
     /// On Kubernetes: the operator's `ServiceAccount`, <namespace>/<name>.
     #[arg(long, env = "LIVERANK_IDENTITY_OPERATOR", value_name = "ACCOUNT")]
-    pub identity_operator: Option<Account>,
+    pub identity_operator: Option<ServiceAccountName>,
     /// Take viewers that a gateway sends, and no others: of readers, comment and websocket services, where gateways ask viewers
     /// for tokens.
     #[arg(long, env = "LIVERANK_VIEWERS_BY_GATEWAY")]
@@ -39,7 +39,7 @@ pub struct IdentityArgs {
 
 impl IdentityArgs {
     /// Whether any of them is given.
-    pub const fn is_given(&self) -> bool {
+    pub const fn any_given(&self) -> bool {
         self.identity_key_file.is_some()
             || self.identity_token_file.is_some()
             || self.identity_jwks_file.is_some()
@@ -49,7 +49,7 @@ impl IdentityArgs {
     ///
     /// # Errors
     /// Flags that contradict each other, or a key file that holds no key.
-    pub fn open(&self) -> anyhow::Result<Identity> {
+    pub fn open_identity(&self) -> anyhow::Result<Identity> {
         Ok(self.identity()?.with_viewers_by_gateway(self.viewers_by_gateway))
     }
 
@@ -65,7 +65,7 @@ impl IdentityArgs {
         let on_kubernetes = identity_token_file.is_some() || identity_jwks_file.is_some();
         if let Some(file) = identity_key_file {
             ensure!(!on_kubernetes, "set --identity-key-file, or the token and keys of Kubernetes, not both");
-            return Ok(Identity::with_keys(KeyRing::read(&file)?));
+            return Ok(Identity::with_keys(KeyRing::from_file(&file)?));
         }
         let mut identity = Identity::default();
         if let Some(file) = identity_token_file {

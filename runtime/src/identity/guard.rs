@@ -9,53 +9,55 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use liverank_core::secret::Secret;
-use liverank_protocol::access::{Access, Caller, Endpoint, Role, Service, endpoints};
+use liverank_protocol::access::{Access, CalledService, CallerRole, Endpoint, KnownCaller, endpoints_of};
 
 use super::Identity;
-use super::sent::{self, SentBy};
+use super::sent::{self, RequestSender};
 use crate::Problem;
 
 /// The endpoints of one service on their way into a router.
-pub struct Routes<S> {
-    service: Service,
+pub struct GuardedRoutes<S> {
+    service: CalledService,
     public: Router<S>,
     viewers: Router<S>,
     internal: Router<S>,
-    left: Vec<&'static Endpoint>,
+    endpoints_left: Vec<&'static Endpoint>,
 }
 
 /// Who is behind a request to an endpoint that not everybody may ask for all; `None`: not known.
 #[derive(Debug, Clone, Default)]
-pub struct Known(pub Option<Caller>);
+pub struct CallerIfKnown(pub Option<KnownCaller>);
 
-impl Known {
+impl CallerIfKnown {
     /// Whether it has one of these roles.
-    pub fn is(&self, roles: &[Role]) -> bool {
+    pub fn has_role_of(&self, roles: &[CallerRole]) -> bool {
         self.0.as_ref().is_some_and(|caller| roles.contains(&caller.role()))
     }
 }
 
 /// What the guard of one service looks at.
 struct ServiceGuard {
-    service: Service,
+    service: CalledService,
     identity: Identity,
     ticket: Option<Secret>,
 }
 
-impl<S: Clone + Send + Sync + 'static> Routes<S> {
+impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
     /// Of `service`.
-    pub fn of(service: Service) -> Self {
-        let left = endpoints(service).collect();
+    pub fn of_service(service: CalledService) -> Self {
+        let left = endpoints_of(service).collect();
         let (public, viewers, internal) = (Router::new(), Router::new(), Router::new());
-        Self { service, public, viewers, internal, left }
+        Self { service, public, viewers, internal, endpoints_left: left }
     }
 
     /// Has `method` `path` answered by `answer`. Panics where the table has no such row, or has it only once: a mistake
     /// that every test of the service finds.
     #[must_use]
-    pub fn on(mut self, method: &'static str, path: &'static str, answer: MethodRouter<S>) -> Self {
-        let at = self.left.iter().position(|row| (row.method, row.path) == (method, path));
-        let row = self.left.remove(at.unwrap_or_else(|| panic!("{method} {path} has no row in the table")));
+    pub fn add_route(mut self, method: &'static str, path: &'static str, answer: MethodRouter<S>) -> Self {
+        let at = self.endpoints_left.iter().position(|row| (row.method, row.path) == (method, path));
+        let row = self
+            .endpoints_left
+            .remove(at.unwrap_or_else(|| panic!("{method} {path} has no row in the table")));
         let router = match row.access {
             Access::Public => &mut self.public,
             Access::Viewers => &mut self.viewers,
@@ -67,22 +69,26 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Has `path` answered as by [`Routes::on`].
+    /// Has `path` answered as by [`GuardedRoutes::add_route`].
     #[must_use]
     pub fn get(self, path: &'static str, answer: MethodRouter<S>) -> Self {
-        self.on("GET", path, answer)
+        self.add_route("GET", path, answer)
     }
 
-    /// Has `path` answered as by [`Routes::on`].
+    /// Has `path` answered as by [`GuardedRoutes::add_route`].
     #[must_use]
     pub fn post(self, path: &'static str, answer: MethodRouter<S>) -> Self {
-        self.on("POST", path, answer)
+        self.add_route("POST", path, answer)
     }
 
     /// The routers of what everybody may ask and of the rest, which is behind a guard. `ticket`: what managers show this
     /// process. Panics where a row of the table is not answered.
-    pub fn guarded(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
-        assert!(self.left.is_empty(), "rows of the table that nothing answers: {:?}", self.left);
+    pub fn into_guarded_routers(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
+        assert!(
+            self.endpoints_left.is_empty(),
+            "rows of the table that nothing answers: {:?}",
+            self.endpoints_left
+        );
         let guard = Arc::new(ServiceGuard { service: self.service, identity: identity.clone(), ticket });
         // A service may have none of a sort.
         let guarded = |router: Router<S>| {
@@ -103,13 +109,13 @@ async fn check_request(
     next: Next,
 ) -> Response {
     if let Some(allow) = guard.allowed_methods(path.as_str(), &request) {
-        // As bare as axum's own, so that [`no_such_method`](crate::problem::no_such_method) words it.
+        // As bare as axum's own, so that [`no_such_method_problem`](crate::problem::no_such_method_problem) words it.
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allow)]).into_response();
     }
     match guard.admit_request(path.as_str(), &request) {
         Ok(known) => {
-            if known.is(&[Role::Gateway]) {
-                let sent = SentBy::gateway(request.headers());
+            if known.has_role_of(&[CallerRole::Gateway]) {
+                let sent = RequestSender::gateway(request.headers());
                 request.extensions_mut().insert(sent);
             }
             request.extensions_mut().insert(known);
@@ -131,7 +137,7 @@ async fn check_request(
 impl ServiceGuard {
     /// The methods of a path that has rows, where the request's is none of them.
     fn allowed_methods(&self, path: &str, request: &Request) -> Option<String> {
-        let rows = endpoints(self.service).filter(|row| row.path == path).map(|row| row.method);
+        let rows = endpoints_of(self.service).filter(|row| row.path == path).map(|row| row.method);
         let allowed: Vec<&str> = rows
             .flat_map(|method| std::iter::once(method).chain((method == "GET").then_some("HEAD")))
             .collect();
@@ -140,21 +146,23 @@ impl ServiceGuard {
     }
 
     /// Returns who sent the request, if that caller is permitted to.
-    fn admit_request(&self, path: &str, request: &Request) -> Result<Known, Problem> {
+    fn admit_request(&self, path: &str, request: &Request) -> Result<CallerIfKnown, Problem> {
         // axum answers HEAD by GET.
         let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
-        let row = endpoints(self.service).find(|row| (row.method, row.path) == (method, path));
+        let row = endpoints_of(self.service).find(|row| (row.method, row.path) == (method, path));
         let Some(row) = row else { return Err(forbidden_problem("nobody may ask for this".to_owned())) };
         match row.access {
-            Access::Public => Ok(Known::default()),
-            Access::Viewers if !self.identity.viewers_by_gateway() => Ok(Known::default()),
+            Access::Public => Ok(CallerIfKnown::default()),
+            Access::Viewers if !self.identity.viewers_by_gateway() => Ok(CallerIfKnown::default()),
             // Whose it is, and which video's, is known when the request is read. Without any, it is not read.
-            Access::Viewers if self.service == Service::Reader => {
-                let is_shown = request.headers().contains_key(sent::PASS);
-                if is_shown { Ok(Known::default()) } else { Err(sent::no_pass()) }
+            Access::Viewers if self.service == CalledService::Reader => {
+                let is_shown = request.headers().contains_key(sent::PASS_HEADER);
+                if is_shown { Ok(CallerIfKnown::default()) } else { Err(sent::no_pass()) }
             }
-            Access::Viewers => self.admit_role(&[Role::Gateway], request),
-            Access::Partly(_) => self.identity.caller(request.headers(), self.service).map(Known),
+            Access::Viewers => self.admit_role(&[CallerRole::Gateway], request),
+            Access::Partly(_) => {
+                self.identity.caller_of_request(request.headers(), self.service).map(CallerIfKnown)
+            }
             Access::Ticket => self.admit_ticket(request),
             // Viewers are known at the gateway alone.
             Access::Moderator | Access::Operators => {
@@ -164,21 +172,21 @@ impl ServiceGuard {
         }
     }
 
-    fn admit_role(&self, roles: &[Role], request: &Request) -> Result<Known, Problem> {
-        let caller = self.identity.caller(request.headers(), self.service)?;
+    fn admit_role(&self, roles: &[CallerRole], request: &Request) -> Result<CallerIfKnown, Problem> {
+        let caller = self.identity.caller_of_request(request.headers(), self.service)?;
         let caller =
             caller.ok_or_else(|| unauthorized_problem("this takes a token of one of our processes"))?;
         if !roles.contains(&caller.role()) {
             return Err(forbidden_problem(format!("{caller} may not ask for this")));
         }
-        Ok(Known(Some(caller)))
+        Ok(CallerIfKnown(Some(caller)))
     }
 
-    fn admit_ticket(&self, request: &Request) -> Result<Known, Problem> {
+    fn admit_ticket(&self, request: &Request) -> Result<CallerIfKnown, Problem> {
         let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
         let shown = shown.strip_prefix(b"Bearer ").unwrap_or_default();
-        if self.ticket.as_ref().is_some_and(|ticket| ticket.is(shown)) {
-            return Ok(Known(Caller::of(Role::Manager)));
+        if self.ticket.as_ref().is_some_and(|ticket| ticket.matches(shown)) {
+            return Ok(CallerIfKnown(KnownCaller::of(CallerRole::Manager)));
         }
         Err(unauthorized_problem("this takes the ticket that this process gave its managers"))
     }

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use jsonwebtoken::{Header, Validation};
 use liverank_core::ReaderId;
-use liverank_protocol::access::{Caller, Role, Service};
+use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use serde::Deserialize;
 
-use super::{Rejected, TokenSource, TokenVerifier, Verified};
-use crate::jwt::{self, Key};
+use super::{TokenRejection, TokenSource, TokenVerifier, VerifiedToken};
+use crate::jwt::{self, PublicKey};
 
 /// How long a file is taken to be as it was: the kubelet renews tokens when a fifth of their life is left.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const LEEWAY_SECONDS: u64 = 30;
 
 /// For whom tokens of one cluster's processes are: `liverank.dev/<namespace>/<cluster>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audience {
+pub struct ClusterAudience {
     /// The namespace of the cluster.
     pub namespace: String,
     /// Its name.
@@ -37,13 +37,13 @@ pub struct Audience {
 /// In front of every audience.
 const AUDIENCE_PREFIX: &str = "liverank.dev/";
 
-impl std::fmt::Display for Audience {
+impl std::fmt::Display for ClusterAudience {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{AUDIENCE_PREFIX}{}/{}", self.namespace, self.cluster)
     }
 }
 
-impl FromStr for Audience {
+impl FromStr for ClusterAudience {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -57,14 +57,14 @@ impl FromStr for Audience {
 
 /// A `ServiceAccount`: `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct ServiceAccountName {
     /// The namespace of the `ServiceAccount`.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
-impl FromStr for Account {
+impl FromStr for ServiceAccountName {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -75,7 +75,7 @@ impl FromStr for Account {
     }
 }
 
-impl std::fmt::Display for Account {
+impl std::fmt::Display for ServiceAccountName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -95,7 +95,7 @@ impl TokenFile {
 }
 
 impl TokenSource for TokenFile {
-    fn token(&self, _: Service) -> anyhow::Result<String> {
+    fn token(&self, _: CalledService) -> anyhow::Result<String> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, at)) = &*read
             && at.elapsed() < REREAD_INTERVAL
@@ -114,16 +114,16 @@ impl TokenSource for TokenFile {
 /// The keys of a Kubernetes cluster, and who issues tokens there.
 struct IssuerKeys {
     issuer: String,
-    keys: Vec<Arc<Key>>,
+    keys: Vec<Arc<PublicKey>>,
 }
 
 /// Knows callers by the tokens of their `ServiceAccounts`.
 pub struct KubernetesVerifier {
     /// A JSON Web Key Set with a member `issuer` beside its keys.
     file: PathBuf,
-    audience: Audience,
-    operator: Option<Account>,
-    known: Mutex<KnownKeys>,
+    audience: ClusterAudience,
+    operator: Option<ServiceAccountName>,
+    known_keys: Mutex<KnownKeys>,
 }
 
 #[derive(Default)]
@@ -135,13 +135,13 @@ struct KnownKeys {
 
 impl KubernetesVerifier {
     /// By the keys in `file`, which may come later.
-    pub fn new(file: PathBuf, audience: Audience, operator: Option<Account>) -> Self {
-        Self { file, audience, operator, known: Mutex::default() }
+    pub fn new(file: PathBuf, audience: ClusterAudience, operator: Option<ServiceAccountName>) -> Self {
+        Self { file, audience, operator, known_keys: Mutex::default() }
     }
 
     /// The keys, read again where that is due.
-    fn keys(&self, within: Duration) -> Result<Arc<IssuerKeys>, Rejected> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn keys(&self, within: Duration) -> Result<Arc<IssuerKeys>, TokenRejection> {
+        let mut known = self.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
         if known.read.is_none_or(|read| read.elapsed() >= within) {
             known.read = Some(Instant::now());
             match self.read_keys() {
@@ -150,7 +150,7 @@ impl KubernetesVerifier {
                 Err(error) => known.failure = format!("{error:#}"),
             }
         }
-        known.keys.clone().ok_or_else(|| Rejected::NotReady(known.failure.clone()))
+        known.keys.clone().ok_or_else(|| TokenRejection::NotReady(known.failure.clone()))
     }
 
     fn read_keys(&self) -> anyhow::Result<IssuerKeys> {
@@ -162,27 +162,30 @@ impl KubernetesVerifier {
             let json = std::fs::read(&self.file)?;
             let KeysFile { issuer } = serde_json::from_slice(&json).context("says no issuer")?;
             ensure!(!issuer.is_empty(), "says no issuer");
-            anyhow::Ok(IssuerKeys { issuer, keys: jwt::key_set(&json)? })
+            anyhow::Ok(IssuerKeys { issuer, keys: jwt::parse_key_set(&json)? })
         };
         read().with_context(|| format!("the file of keys {}", self.file.display()))
     }
 
-    fn keys_for_header(&self, header: &Header) -> Result<(Arc<IssuerKeys>, Vec<Arc<Key>>), Rejected> {
+    fn keys_for_header(
+        &self,
+        header: &Header,
+    ) -> Result<(Arc<IssuerKeys>, Vec<Arc<PublicKey>>), TokenRejection> {
         let keys = self.keys(REREAD_INTERVAL)?;
-        let fitting = jwt::fitting(&keys.keys, header);
+        let fitting = jwt::keys_fitting_header(&keys.keys, header);
         if !fitting.is_empty() {
             return Ok((keys, fitting));
         }
         let keys = self.keys(REREAD_FOR_UNKNOWN_KEY)?;
-        let fitting = jwt::fitting(&keys.keys, header);
+        let fitting = jwt::keys_fitting_header(&keys.keys, header);
         Ok((keys, fitting))
     }
 
     /// Whose `ServiceAccount` it is.
-    fn caller(&self, namespace: &str, account: &str) -> Option<Caller> {
-        let is_operator = |it: &Account| it.namespace == namespace && it.name == account;
+    fn caller(&self, namespace: &str, account: &str) -> Option<KnownCaller> {
+        let is_operator = |it: &ServiceAccountName| it.namespace == namespace && it.name == account;
         if self.operator.as_ref().is_some_and(is_operator) {
-            return Caller::of(Role::Operator);
+            return KnownCaller::of(CallerRole::Operator);
         }
         if namespace != self.audience.namespace {
             return None;
@@ -190,11 +193,11 @@ impl KubernetesVerifier {
         let part = account.strip_prefix(&self.audience.cluster)?.strip_prefix('-')?;
         if let Some(number) = part.strip_prefix("reader-") {
             let is_number = number.parse::<u32>().is_ok_and(|read| read.to_string() == number);
-            return is_number.then(|| ReaderId::parse(account).ok()).flatten().map(Caller::reader);
+            return is_number.then(|| ReaderId::parse(account).ok()).flatten().map(KnownCaller::reader);
         }
         // Nobody in the cluster's own namespace is the operator by a name.
-        let roles = Role::ALL.into_iter().filter(|role| *role != Role::Operator);
-        roles.into_iter().find(|role| role.name() == part).and_then(Caller::of)
+        let roles = CallerRole::ALL.into_iter().filter(|role| *role != CallerRole::Operator);
+        roles.into_iter().find(|role| role.name() == part).and_then(KnownCaller::of)
     }
 }
 
@@ -217,8 +220,8 @@ struct NamedObject {
 }
 
 impl TokenVerifier for KubernetesVerifier {
-    fn verify(&self, token: &str, _: Service, _now: u64) -> Result<Verified, Rejected> {
-        let header = jwt::header(token).map_err(Rejected::Invalid)?;
+    fn verify(&self, token: &str, _: CalledService, _now: u64) -> Result<VerifiedToken, TokenRejection> {
+        let header = jwt::read_header(token).map_err(TokenRejection::Invalid)?;
         let (keys, fitting) = self.keys_for_header(&header)?;
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY_SECONDS;
@@ -226,13 +229,17 @@ impl TokenVerifier for KubernetesVerifier {
         validation.set_issuer(&[&keys.issuer]);
         validation.set_audience(&[self.audience.to_string()]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let claims: TokenClaims = jwt::claims(token, &fitting, &validation).map_err(Rejected::Invalid)?;
+        let claims: TokenClaims =
+            jwt::verified_claims(token, &fitting, &validation).map_err(TokenRejection::Invalid)?;
         let KubernetesClaim { namespace, serviceaccount } = claims.kubernetes;
         let caller = self.caller(&namespace, &serviceaccount.name).ok_or_else(|| {
             let name = &serviceaccount.name;
-            Rejected::Invalid(format!("the ServiceAccount {namespace}/{name} is none of {}", self.audience))
+            TokenRejection::Invalid(format!(
+                "the ServiceAccount {namespace}/{name} is none of {}",
+                self.audience
+            ))
         })?;
-        Ok(Verified { caller, until: claims.exp })
+        Ok(VerifiedToken { caller, valid_until: claims.exp })
     }
 }
 

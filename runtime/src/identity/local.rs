@@ -2,7 +2,7 @@
 //! role and reader.
 //!
 //! The file with the secret makes everybody's key, so only managers need it, who have to know every reader. Everybody else
-//! can do with a file of its own ([`KeyRing::derived`]): its own key, and the public keys of the roles. Who steals that is
+//! can do with a file of its own ([`KeyRing::key_file_of`]): its own key, and the public keys of the roles. Who steals that is
 //! one reader, and no more.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,19 +13,19 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Validation};
-use liverank_protocol::access::{Caller, Role, Service};
+use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Rejected, TokenSource, TokenVerifier, Verified, seconds};
-use crate::jwt::{self, Key};
+use super::{TokenRejection, TokenSource, TokenVerifier, VerifiedToken, now_seconds};
+use crate::jwt::{self, PublicKey};
 
 /// The issuer (`iss`) of these tokens.
 const ISSUER: &str = "liverank";
 /// How long a token is good, in seconds: it is made anew when half of that is over.
-pub const LIFE: u64 = 300;
+pub const TOKEN_LIFE_SECONDS: u64 = 300;
 /// The longest life that a token may have, in seconds: those that a person asks for.
 const MAX_LIFE: u64 = 24 * 3_600;
 /// How far two clocks of ours may be apart, in seconds.
@@ -50,7 +50,7 @@ enum RingKeys {
     /// All keys follow from it.
     Secret(Vec<u8>),
     /// One key, and who else is known.
-    One { subject: Caller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
+    One { subject: KnownCaller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
 }
 
 /// A key file of one process.
@@ -67,18 +67,18 @@ impl KeyRing {
     ///
     /// # Errors
     /// The machine gives no random numbers.
-    pub fn random() -> anyhow::Result<Self> {
+    pub fn with_random_secret() -> anyhow::Result<Self> {
         let mut secret = vec![0; MIN_SECRET_BYTES];
         let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret);
         filled.map_err(|_| anyhow::anyhow!("this machine gives no random numbers"))?;
-        Self::of_secret(&secret)
+        Self::from_secret(&secret)
     }
 
     /// The secret in `bytes`; white space around it belongs to the editor.
     ///
     /// # Errors
     /// A secret that is too short.
-    pub fn of_secret(bytes: &[u8]) -> anyhow::Result<Self> {
+    pub fn from_secret(bytes: &[u8]) -> anyhow::Result<Self> {
         let secret = if bytes.is_ascii() { bytes.trim_ascii() } else { bytes };
         ensure!(secret.len() >= MIN_SECRET_BYTES, "must have at least {MIN_SECRET_BYTES} bytes");
         Ok(Self(Arc::new(RingKeys::Secret(secret.to_vec()))))
@@ -88,7 +88,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// A file that cannot be read, or holds neither.
-    pub fn read(file: &Path) -> anyhow::Result<Self> {
+    pub fn from_file(file: &Path) -> anyhow::Result<Self> {
         let read = || {
             let size = std::fs::metadata(file)?.len();
             ensure!(size <= MAX_FILE_BYTES, "is longer than {MAX_FILE_BYTES} bytes");
@@ -96,7 +96,7 @@ impl KeyRing {
             if bytes.trim_ascii_start().starts_with(b"{") {
                 Self::from_derived_file(&bytes)
             } else {
-                Self::of_secret(&bytes)
+                Self::from_secret(&bytes)
             }
         };
         read().with_context(|| format!("the key file {}", file.display()))
@@ -117,10 +117,10 @@ impl KeyRing {
     ///
     /// # Errors
     /// This is a file of one process itself.
-    pub fn derived(&self, caller: &Caller) -> anyhow::Result<String> {
+    pub fn key_file_of(&self, caller: &KnownCaller) -> anyhow::Result<String> {
         let RingKeys::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let roles = Role::ALL.into_iter().filter_map(Caller::of);
+        let roles = CallerRole::ALL.into_iter().filter_map(KnownCaller::of);
         let file = DerivedKeyFile {
             format: FILE_FORMAT,
             subject: caller.to_string(),
@@ -134,7 +134,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// The key is somebody else's.
-    pub fn source(&self, caller: &Caller) -> anyhow::Result<LocalTokens> {
+    pub fn token_source(&self, caller: &KnownCaller) -> anyhow::Result<LocalTokens> {
         let seed = match &*self.0 {
             RingKeys::Secret(secret) => derive_seed(secret, caller),
             RingKeys::One { subject, seed, .. } => {
@@ -142,15 +142,15 @@ impl KeyRing {
                 *seed
             }
         };
-        Ok(LocalTokens { subject: caller.clone(), pair: pair(&seed), made: Mutex::default() })
+        Ok(LocalTokens { subject: caller.clone(), pair: pair(&seed), made_tokens: Mutex::default() })
     }
 
     /// What knows callers.
-    pub fn verifier(&self) -> LocalVerifier {
+    pub fn token_verifier(&self) -> LocalVerifier {
         LocalVerifier(self.clone())
     }
 
-    fn public(&self, caller: &Caller) -> Option<Vec<u8>> {
+    fn public(&self, caller: &KnownCaller) -> Option<Vec<u8>> {
         match &*self.0 {
             RingKeys::Secret(secret) => Some(public(&derive_seed(secret, caller))),
             RingKeys::One { known, .. } => known.get(&caller.to_string()).cloned(),
@@ -168,7 +168,7 @@ impl KeyType for SeedLength {
 }
 
 /// The key of `caller`: HKDF-SHA256 (RFC 5869).
-fn derive_seed(secret: &[u8], caller: &Caller) -> KeySeed {
+fn derive_seed(secret: &[u8], caller: &KnownCaller) -> KeySeed {
     let mut seed = KeySeed::default();
     Salt::new(HKDF_SHA256, KEY_PURPOSE)
         .extract(secret)
@@ -188,15 +188,15 @@ fn public(seed: &KeySeed) -> Vec<u8> {
 
 /// Signs tokens for one caller.
 pub struct LocalTokens {
-    subject: Caller,
+    subject: KnownCaller,
     pair: Ed25519KeyPair,
     /// Tokens in use, and when they are to be made anew.
-    made: Mutex<HashMap<Service, (String, u64)>>,
+    made_tokens: Mutex<HashMap<CalledService, (String, u64)>>,
 }
 
 impl LocalTokens {
     /// A token for `service` that is good for `life` seconds from `now` on, a day at most.
-    pub fn sign(&self, service: Service, now: u64, life: u64) -> String {
+    pub fn sign_token(&self, service: CalledService, now: u64, life: u64) -> String {
         let text = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let subject = self.subject.to_string();
         let header = text(json!({ "alg": "EdDSA", "typ": "JWT", "kid": subject }));
@@ -211,17 +211,17 @@ impl LocalTokens {
 }
 
 impl TokenSource for LocalTokens {
-    fn token(&self, service: Service) -> anyhow::Result<String> {
-        let now = seconds();
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+    fn token(&self, service: CalledService) -> anyhow::Result<String> {
+        let now = now_seconds();
+        let mut made = self.made_tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, renew_at)) = made.get(&service)
             // A clock that went back makes a token that is not good yet.
-            && (renew_at.saturating_sub(LIFE)..*renew_at).contains(&now)
+            && (renew_at.saturating_sub(TOKEN_LIFE_SECONDS)..*renew_at).contains(&now)
         {
             return Ok(token.clone());
         }
-        let token = self.sign(service, now, LIFE);
-        made.insert(service, (token.clone(), now + LIFE / 2));
+        let token = self.sign_token(service, now, TOKEN_LIFE_SECONDS);
+        made.insert(service, (token.clone(), now + TOKEN_LIFE_SECONDS / 2));
         Ok(token)
     }
 }
@@ -237,12 +237,18 @@ struct LocalClaims {
 }
 
 impl TokenVerifier for LocalVerifier {
-    fn verify(&self, token: &str, service: Service, _now: u64) -> Result<Verified, Rejected> {
-        let header = jwt::header(token).map_err(Rejected::Invalid)?;
-        let named = header.kid.as_deref().and_then(|kid| kid.parse::<Caller>().ok());
-        let caller = named.ok_or_else(|| Rejected::Invalid("its kid names none of our processes".into()))?;
+    fn verify(
+        &self,
+        token: &str,
+        service: CalledService,
+        _now: u64,
+    ) -> Result<VerifiedToken, TokenRejection> {
+        let header = jwt::read_header(token).map_err(TokenRejection::Invalid)?;
+        let named = header.kid.as_deref().and_then(|kid| kid.parse::<KnownCaller>().ok());
+        let caller =
+            named.ok_or_else(|| TokenRejection::Invalid("its kid names none of our processes".into()))?;
         let public = self.0.public(&caller).ok_or_else(|| {
-            Rejected::Invalid(format!("{caller} is not known by the key file of this process"))
+            TokenRejection::Invalid(format!("{caller} is not known by the key file of this process"))
         })?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.leeway = LEEWAY_SECONDS;
@@ -250,15 +256,16 @@ impl TokenVerifier for LocalVerifier {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[service.name()]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        let keys = [Arc::new(Key::ed25519(caller.to_string(), &public))];
-        let claims: LocalClaims = jwt::claims(token, &keys, &validation).map_err(Rejected::Invalid)?;
+        let keys = [Arc::new(PublicKey::from_ed25519(caller.to_string(), &public))];
+        let claims: LocalClaims =
+            jwt::verified_claims(token, &keys, &validation).map_err(TokenRejection::Invalid)?;
         if claims.sub != caller.to_string() {
-            return Err(Rejected::Invalid("its sub is not whose key signed it".into()));
+            return Err(TokenRejection::Invalid("its sub is not whose key signed it".into()));
         }
         if claims.exp.saturating_sub(claims.iat) > MAX_LIFE {
-            return Err(Rejected::Invalid(format!("it would be good for more than {MAX_LIFE} s")));
+            return Err(TokenRejection::Invalid(format!("it would be good for more than {MAX_LIFE} s")));
         }
-        Ok(Verified { caller, until: claims.exp })
+        Ok(VerifiedToken { caller, valid_until: claims.exp })
     }
 }
 

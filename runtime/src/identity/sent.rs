@@ -19,11 +19,11 @@ use ring::hmac;
 use crate::Problem;
 
 /// The user for whom a gateway speaks.
-pub const USER: HeaderName = HeaderName::from_static("liverank-user");
+pub const USER_HEADER: HeaderName = HeaderName::from_static("liverank-user");
 /// What that one may do, as [`ViewerRoles`] are written.
-pub const ROLES: HeaderName = HeaderName::from_static("liverank-roles");
+pub const ROLES_HEADER: HeaderName = HeaderName::from_static("liverank-roles");
 /// A pass for a reader.
-pub const PASS: HeaderName = HeaderName::from_static("liverank-pass");
+pub const PASS_HEADER: HeaderName = HeaderName::from_static("liverank-pass");
 
 /// What the key of passes is made for; another number when passes change.
 const PASS_KEY_PURPOSE: &[u8] = b"liverank pass 1";
@@ -34,7 +34,7 @@ const LEEWAY_SECONDS: u64 = 30;
 
 /// Whom a gateway speaks for. Of a request that came otherwise, where that is allowed: nobody in particular.
 #[derive(Debug, Clone, Default)]
-pub struct SentBy(Option<BehalfOfUser>);
+pub struct RequestSender(Option<BehalfOfUser>);
 
 #[derive(Debug, Clone)]
 struct BehalfOfUser {
@@ -42,13 +42,13 @@ struct BehalfOfUser {
     roles: ViewerRoles,
 }
 
-impl SentBy {
+impl RequestSender {
     /// What the headers of a gateway say.
     pub(super) fn gateway(headers: &HeaderMap) -> Self {
         let text =
             |name| headers.get(name).and_then(|value: &HeaderValue| str::from_utf8(value.as_bytes()).ok());
-        let user = text(USER).and_then(|user| UserId::parse(user).ok());
-        let roles = text(ROLES).map(ViewerRoles::of_names).unwrap_or_default();
+        let user = text(USER_HEADER).and_then(|user| UserId::parse(user).ok());
+        let roles = text(ROLES_HEADER).map(ViewerRoles::of_names).unwrap_or_default();
         Self(Some(BehalfOfUser { user, roles }))
     }
 
@@ -56,14 +56,14 @@ impl SentBy {
     ///
     /// # Errors
     /// The problem to answer with.
-    pub fn expect(&self, field: &'static str, user: &UserId) -> Result<(), Problem> {
+    pub fn expect_user(&self, field: &'static str, user: &UserId) -> Result<(), Problem> {
         let Some(sent) = &self.0 else { return Ok(()) };
-        let is_allowed = sent.user.as_ref() == Some(user) || self.has(ViewerRole::Service);
-        if is_allowed && self.has(ViewerRole::Poster) {
+        let is_allowed = sent.user.as_ref() == Some(user) || self.has_role(ViewerRole::Service);
+        if is_allowed && self.has_role(ViewerRole::Poster) {
             return Ok(());
         }
         let detail = format!("{field} must be the user that the gateway speaks for");
-        Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
+        Err(Problem::new(StatusCode::FORBIDDEN, detail).with_member("field", field))
     }
 
     /// The user that a gateway speaks for.
@@ -77,12 +77,12 @@ impl SentBy {
     }
 
     /// Whether it has this role. Somebody who is nobody in particular has none.
-    pub fn has(&self, role: ViewerRole) -> bool {
-        self.0.as_ref().is_some_and(|sent| sent.user.is_some() && sent.roles.has(role))
+    pub fn has_role(&self, role: ViewerRole) -> bool {
+        self.0.as_ref().is_some_and(|sent| sent.user.is_some() && sent.roles.contains(role))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for SentBy {
+impl<S: Send + Sync> FromRequestParts<S> for RequestSender {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
@@ -91,18 +91,18 @@ impl<S: Send + Sync> FromRequestParts<S> for SentBy {
 }
 
 /// Takes out of a client's request what only a gateway may say.
-pub fn strip(headers: &mut HeaderMap) {
-    for name in [USER, ROLES, PASS] {
+pub fn strip_gateway_headers(headers: &mut HeaderMap) {
+    for name in [USER_HEADER, ROLES_HEADER, PASS_HEADER] {
         headers.remove(name);
     }
 }
 
 /// Says in a request for whom a gateway speaks. A user that no header can carry is left out.
-pub fn name_user(headers: &mut HeaderMap, user: &str, roles: ViewerRoles) {
+pub fn set_user_headers(headers: &mut HeaderMap, user: &str, roles: ViewerRoles) {
     let roles = HeaderValue::try_from(roles.to_string());
     if let (Ok(user), Ok(roles)) = (HeaderValue::from_bytes(user.as_bytes()), roles) {
-        headers.insert(USER, user);
-        headers.insert(ROLES, roles);
+        headers.insert(USER_HEADER, user);
+        headers.insert(ROLES_HEADER, roles);
     }
 }
 
@@ -114,7 +114,7 @@ pub fn pass_key(ticket: &Secret) -> Secret {
 }
 
 /// A pass for `user` to `video`, made at `now` in seconds since 1970.
-pub fn pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> HeaderValue {
+pub fn make_pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> HeaderValue {
     let until = now + PASS_LIFE_SECONDS;
     let signature = to_hex(hmac::sign(&hmac_key(key), &pass_message(until, user, video)).as_ref());
     let mut value = HeaderValue::try_from(format!("{until}.{signature}")).expect("digits, a dot and letters");
@@ -133,7 +133,7 @@ pub fn check_pass(
     video: &VideoId,
     now: u64,
 ) -> Result<(), Problem> {
-    let shown = headers.get(PASS).and_then(|value| value.to_str().ok());
+    let shown = headers.get(PASS_HEADER).and_then(|value| value.to_str().ok());
     let read = shown.and_then(|shown| {
         let (until, signature) = shown.split_once('.')?;
         Some((until.parse::<u64>().ok()?, from_hex(signature)?))
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_pass_is_for_one_viewer_of_one_video_at_one_reader_for_a_minute() {
         let (key, other) = (pass_key(&Secret::new("a")), pass_key(&Secret::new("b")));
-        let shown = HeaderMap::from_iter([(PASS, pass(&key, &user("ana"), &video("cat"), NOW))]);
+        let shown = HeaderMap::from_iter([(PASS_HEADER, make_pass(&key, &user("ana"), &video("cat"), NOW))]);
         let taken = |key: &Secret, by: &str, of: &str, now| {
             check_pass(key, &shown, &user(by), &video(of), now).is_ok()
         };
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_malformed_pass_is_refused() {
         let key = pass_key(&Secret::new("a"));
-        let good = pass(&key, &user("ana"), &video("cat"), NOW);
+        let good = make_pass(&key, &user("ana"), &video("cat"), NOW);
         let good = good.to_str().unwrap();
         let (until, signature) = good.split_once('.').unwrap();
         for wrong in [
@@ -226,7 +226,7 @@ mod tests {
             format!("{until}.+{}", &signature[1..]),
             format!("-1.{signature}"),
         ] {
-            let shown = HeaderMap::from_iter([(PASS, HeaderValue::try_from(&wrong).unwrap())]);
+            let shown = HeaderMap::from_iter([(PASS_HEADER, HeaderValue::try_from(&wrong).unwrap())]);
             assert!(check_pass(&key, &shown, &user("ana"), &video("cat"), NOW).is_err(), "{wrong:?}");
         }
         assert!(check_pass(&key, &HeaderMap::new(), &user("ana"), &video("cat"), NOW).is_err());
@@ -236,16 +236,16 @@ mod tests {
     fn a_gateway_speaks_for_its_user_alone() {
         let sent = |name: &str, roles: &str| {
             let mut headers = HeaderMap::new();
-            name_user(&mut headers, name, ViewerRoles::of_names(roles));
-            SentBy::gateway(&headers)
+            set_user_headers(&mut headers, name, ViewerRoles::of_names(roles));
+            RequestSender::gateway(&headers)
         };
-        let may = |sent: &SentBy, as_user: &str| sent.expect("userid", &user(as_user)).is_ok();
+        let may = |sent: &RequestSender, as_user: &str| sent.expect_user("userid", &user(as_user)).is_ok();
         assert!(may(&sent("änne", "poster"), "änne") && !may(&sent("änne", "poster"), "ben"));
         assert!(!may(&sent("ana", "viewer"), "ana"));
         assert!(may(&sent("app", "service"), "ben") && !may(&sent("app", "moderator"), "ben"));
-        let nobody = SentBy::gateway(&HeaderMap::new());
-        assert!(!may(&nobody, "ana") && !nobody.has(ViewerRole::Viewer));
-        assert!(may(&SentBy::default(), "ana"), "where nobody is asked for a token");
+        let nobody = RequestSender::gateway(&HeaderMap::new());
+        assert!(!may(&nobody, "ana") && !nobody.has_role(ViewerRole::Viewer));
+        assert!(may(&RequestSender::default(), "ana"), "where nobody is asked for a token");
         assert!(!may(&sent("a\nb", "service"), "ana"), "what no header can carry");
     }
 }

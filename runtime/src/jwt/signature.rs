@@ -16,7 +16,7 @@ static CRYPTO_PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// Has tokens checked by what is here, in the whole process.
-pub fn install() {
+pub fn install_verifiers() {
     // Where it was installed before, it was by us.
     let _ = CRYPTO_PROVIDER.install_default();
 }

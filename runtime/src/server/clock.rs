@@ -30,7 +30,7 @@ enum ConnectionPhase {
 
 /// Measures how fast a peer takes what it is sent.
 #[derive(Debug)]
-pub struct Clock {
+pub struct PeerClock {
     phase: ConnectionPhase,
     keep_alive: Duration,
     /// Since when the peer has not taken all there is, and how many bytes it has taken since.
@@ -39,14 +39,14 @@ pub struct Clock {
     sized: bool,
 }
 
-impl Clock {
+impl PeerClock {
     /// The clock of a connection that came at `now`.
     pub const fn new(now: Instant, keep_alive: Duration) -> Self {
         Self { phase: ConnectionPhase::New(now), keep_alive, waiting: None, sized: false }
     }
 
     /// Bytes came.
-    pub const fn heard(&mut self, now: Instant) {
+    pub const fn note_received(&mut self, now: Instant) {
         match self.phase {
             ConnectionPhase::New(since) => self.phase = ConnectionPhase::Head(since),
             ConnectionPhase::Idle(_) => self.phase = ConnectionPhase::Head(now),
@@ -56,7 +56,7 @@ impl Clock {
 
     /// Whether the peer asks for nothing: no byte of a request is here, and no answer is on its way. Such a connection can
     /// be closed at any time, and its peer loses nothing.
-    pub const fn asks_nothing(&self) -> bool {
+    pub const fn is_idle(&self) -> bool {
         matches!(self.phase, ConnectionPhase::New(_) | ConnectionPhase::Idle(_)) && self.waiting.is_none()
     }
 
@@ -66,41 +66,41 @@ impl Clock {
     }
 
     /// A request's head is whole.
-    pub const fn asked(&mut self) {
+    pub const fn note_request_head(&mut self) {
         self.phase = ConnectionPhase::Busy;
     }
 
     /// Its answer begins; `sized`: its length is known.
-    pub const fn answering(&mut self, sized: bool) {
+    pub const fn note_answer_begun(&mut self, sized: bool) {
         self.sized = sized;
     }
 
     /// The answer has been given to the connection.
-    pub const fn answered(&mut self, now: Instant) {
+    pub const fn note_answer_given(&mut self, now: Instant) {
         self.phase = ConnectionPhase::Idle(now);
     }
 
     /// The peer took this many bytes.
-    pub const fn took(&mut self, bytes: u64) {
+    pub const fn note_taken(&mut self, bytes: u64) {
         if let Some((_, taken)) = &mut self.waiting {
             *taken += bytes;
         }
     }
 
     /// The peer takes nothing more for now, and there is more for it.
-    pub const fn full(&mut self, now: Instant) {
+    pub const fn note_peer_full(&mut self, now: Instant) {
         if self.waiting.is_none() {
             self.waiting = Some((now, 0));
         }
     }
 
     /// The peer has taken all there is.
-    pub const fn flushed(&mut self) {
+    pub const fn note_flushed(&mut self) {
         self.waiting = None;
     }
 
     /// When to ask next whether it has to end; `None` where nothing is waited for.
-    pub fn look_at(&self) -> Option<Instant> {
+    pub fn next_look(&self) -> Option<Instant> {
         let phase = match self.phase {
             ConnectionPhase::New(since) | ConnectionPhase::Head(since) => Some(since + HEAD_TIMEOUT),
             ConnectionPhase::Idle(since) => Some(since + self.keep_alive),
@@ -115,8 +115,8 @@ impl Clock {
     }
 
     /// Whether it has to end.
-    pub fn is_over(&mut self, now: Instant) -> bool {
-        if self.look_at().is_none_or(|at| now < at) {
+    pub fn has_run_out(&mut self, now: Instant) -> bool {
+        if self.next_look().is_none_or(|at| now < at) {
             return false;
         }
         let Some((_, taken)) = self.waiting else { return true };
@@ -139,38 +139,38 @@ mod tests {
     #[test]
     fn request_heads_and_idle_pauses_have_time_limits() {
         let start = Instant::now();
-        let mut clock = Clock::new(start, KEEP_ALIVE);
-        assert!(!clock.is_over((start + HEAD_TIMEOUT).checked_sub(SECOND).unwrap()));
-        assert!(clock.is_over(start + HEAD_TIMEOUT));
-        clock.asked();
-        assert_eq!(clock.look_at(), None);
+        let mut clock = PeerClock::new(start, KEEP_ALIVE);
+        assert!(!clock.has_run_out((start + HEAD_TIMEOUT).checked_sub(SECOND).unwrap()));
+        assert!(clock.has_run_out(start + HEAD_TIMEOUT));
+        clock.note_request_head();
+        assert_eq!(clock.next_look(), None);
         let done = start + 5 * SECOND;
-        clock.answered(done);
-        assert!(!clock.is_over((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
-        assert!(clock.is_over(done + KEEP_ALIVE));
+        clock.note_answer_given(done);
+        assert!(!clock.has_run_out((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
+        assert!(clock.has_run_out(done + KEEP_ALIVE));
         // The first byte of the next head: from there on its own time runs, however many more come.
         let first = done + 70 * SECOND;
-        clock.heard(first);
-        clock.heard(first + 9 * SECOND);
-        assert!(!clock.is_over(first + 9 * SECOND));
-        assert!(clock.is_over(first + HEAD_TIMEOUT));
+        clock.note_received(first);
+        clock.note_received(first + 9 * SECOND);
+        assert!(!clock.has_run_out(first + 9 * SECOND));
+        assert!(clock.has_run_out(first + HEAD_TIMEOUT));
     }
 
     #[test]
     fn a_connection_is_idle_before_and_between_requests() {
         let start = Instant::now();
-        let mut clock = Clock::new(start, KEEP_ALIVE);
-        assert!(clock.asks_nothing());
-        clock.heard(start + 9 * SECOND);
-        assert!(!clock.asks_nothing());
-        assert!(clock.is_over(start + HEAD_TIMEOUT), "a first head has its time from the connection on");
-        clock.asked();
-        assert!(!clock.asks_nothing());
-        clock.full(start);
-        clock.answered(start);
-        assert!(!clock.asks_nothing(), "the answer is still being taken");
-        clock.flushed();
-        assert!(clock.asks_nothing());
+        let mut clock = PeerClock::new(start, KEEP_ALIVE);
+        assert!(clock.is_idle());
+        clock.note_received(start + 9 * SECOND);
+        assert!(!clock.is_idle());
+        assert!(clock.has_run_out(start + HEAD_TIMEOUT), "a first head has its time from the connection on");
+        clock.note_request_head();
+        assert!(!clock.is_idle());
+        clock.note_peer_full(start);
+        clock.note_answer_given(start);
+        assert!(!clock.is_idle(), "the answer is still being taken");
+        clock.note_flushed();
+        assert!(clock.is_idle());
     }
 
     #[test]
@@ -182,21 +182,21 @@ mod tests {
             (false, MIN_STREAM_RATE, false),
             (false, 1, true),
         ] {
-            let mut clock = Clock::new(start, KEEP_ALIVE);
-            clock.asked();
-            clock.answering(sized);
-            clock.full(start);
+            let mut clock = PeerClock::new(start, KEEP_ALIVE);
+            clock.note_request_head();
+            clock.note_answer_begun(sized);
+            clock.note_peer_full(start);
             for _ in 0..RATE_WINDOW.as_secs() {
-                clock.took(rate);
-                clock.full(start + SECOND);
+                clock.note_taken(rate);
+                clock.note_peer_full(start + SECOND);
             }
-            assert!(!clock.is_over((start + RATE_WINDOW).checked_sub(SECOND).unwrap()));
-            assert_eq!(clock.is_over(start + RATE_WINDOW), over, "{sized} {rate}");
+            assert!(!clock.has_run_out((start + RATE_WINDOW).checked_sub(SECOND).unwrap()));
+            assert_eq!(clock.has_run_out(start + RATE_WINDOW), over, "{sized} {rate}");
         }
-        let mut clock = Clock::new(start, KEEP_ALIVE);
-        clock.asked();
-        clock.full(start);
-        clock.flushed();
-        assert_eq!(clock.look_at(), None, "who has it all may wait");
+        let mut clock = PeerClock::new(start, KEEP_ALIVE);
+        clock.note_request_head();
+        clock.note_peer_full(start);
+        clock.note_flushed();
+        assert_eq!(clock.next_look(), None, "who has it all may wait");
     }
 }

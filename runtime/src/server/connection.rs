@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::clock::HEAD_TIMEOUT;
-use super::exchange::Exchange;
+use super::exchange::RequestExchange;
 use super::hijack::Socket;
 use super::places::Place;
-use super::proxy_protocol::{self, Source};
+use super::proxy_protocol::{self, ProxiedSource};
 use super::stream::Stream;
 use crate::http_args::HttpSettings;
 
@@ -65,10 +65,10 @@ pub(super) async fn serve(
     let unread = Arc::new(AtomicBool::new(false));
     let (own, half_read) = (socket.clone(), Arc::clone(&unread));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let exchange = Exchange::new(peer, request.headers(), &settings, own.clone());
+        let exchange = RequestExchange::new(peer, request.headers(), &settings, own.clone());
         let bodiless = request.method() == Method::HEAD;
         let (mut parts, body) = request.into_parts();
-        own.clock(super::clock::Clock::asked);
+        own.clock(super::clock::PeerClock::note_request_head);
         half_read.store(!hyper::body::Body::is_end_stream(&body), Ordering::Relaxed);
         let upload = CountedBody { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
         parts.extensions.insert(ConnectInfo(peer));
@@ -83,7 +83,7 @@ pub(super) async fn serve(
             close_after_unread_body(&mut answer);
             let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
                 || hyper::body::Body::size_hint(answer.body()).exact().is_some();
-            socket.clock(|clock| clock.answering(sized));
+            socket.clock(|clock| clock.note_answer_begun(sized));
             Ok(answer.map(|body| AnswerBody { body, socket, _exchange: exchange }))
         }
     });
@@ -136,7 +136,7 @@ async fn until_over<C: Future>(
             }
             // The library waits for the first request of a connection that has not asked yet: one that a browser or a
             // pool has opened in advance would keep this process for as long as a head may take.
-            if leaving && socket.clock(|clock| clock.asks_nothing()) {
+            if leaving && socket.clock(|clock| clock.is_idle()) {
                 return Poll::Ready(None);
             }
             return poll_overdue(socket, clock.as_mut(), context).map(|()| None);
@@ -154,8 +154,8 @@ async fn open_stream(
     let mut client = peer;
     let address = peer.ip().to_canonical();
     if settings.proxy_protocol_from.iter().any(|balancers| balancers.contains(&address)) {
-        let said = tokio::time::timeout(HEAD_TIMEOUT, proxy_protocol::read(&mut stream)).await;
-        if let Source::Client(said) = said.ok()?.ok()? {
+        let said = tokio::time::timeout(HEAD_TIMEOUT, proxy_protocol::read_header(&mut stream)).await;
+        if let ProxiedSource::Client(said) = said.ok()?.ok()? {
             client = said;
         }
     }
@@ -169,12 +169,12 @@ async fn open_stream(
 /// this need not be woken by it.
 fn poll_overdue(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
     loop {
-        let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
+        let Some(at) = socket.clock(|clock| clock.next_look()) else { return Poll::Pending };
         if timer.deadline().into_std() != at {
             timer.as_mut().reset(at.into());
         }
         ready!(timer.as_mut().poll(context));
-        if socket.clock(|clock| clock.is_over(Instant::now())) {
+        if socket.clock(|clock| clock.has_run_out(Instant::now())) {
             return Poll::Ready(());
         }
     }
@@ -204,7 +204,7 @@ pub(crate) struct NoRoom;
 /// A request's body, counted as it comes.
 struct CountedBody {
     body: Incoming,
-    exchange: Exchange,
+    exchange: RequestExchange,
     unread: Arc<AtomicBool>,
 }
 
@@ -240,7 +240,7 @@ impl hyper::body::Body for CountedBody {
 struct AnswerBody {
     body: Body,
     socket: Socket,
-    _exchange: Exchange,
+    _exchange: RequestExchange,
 }
 
 impl hyper::body::Body for AnswerBody {
@@ -265,6 +265,6 @@ impl hyper::body::Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.socket.clock(|clock| clock.answered(Instant::now()));
+        self.socket.clock(|clock| clock.note_answer_given(Instant::now()));
     }
 }

@@ -1,7 +1,7 @@
 //! One request and its answer: who asks, and what is held until the answer's last byte is on its way.
 //!
 //! What a request takes up (bytes of its body, a place in a queue, the answer itself) is not free again when its handler
-//! returns, for the answer may be long and its reader slow. So whatever is [held](Exchange::hold) here is let go when the
+//! returns, for the answer may be long and its reader slow. So whatever is [held](RequestExchange::keep_until_answered) here is let go when the
 //! answer's body has been given to the connection whole, or the connection is gone.
 
 use std::any::Any;
@@ -15,27 +15,27 @@ use axum::http::request::Parts;
 
 use super::hijack::Socket;
 use crate::http_args::HttpSettings;
-use crate::uploads::{Upload, Uploads};
+use crate::uploads::{UploadRoom, UploadShare};
 
 /// The header in which proxies tell whom they speak for.
 const FORWARDED_HEADER: &str = "x-forwarded-for";
 
 /// One request and its answer. Clones are the same one.
 #[derive(Clone)]
-pub struct Exchange(Arc<ExchangeInner>);
+pub struct RequestExchange(Arc<ExchangeInner>);
 
 struct ExchangeInner {
     client: IpAddr,
-    held: Mutex<HeldPlaces>,
+    held_places: Mutex<HeldPlaces>,
     socket: Option<Socket>,
 }
 
 struct HeldPlaces {
-    upload: Upload,
+    upload: UploadShare,
     places: Vec<Box<dyn Any + Send>>,
 }
 
-impl Exchange {
+impl RequestExchange {
     pub(super) fn new(
         peer: SocketAddr,
         headers: &HeaderMap,
@@ -46,9 +46,9 @@ impl Exchange {
         Self::of(client, &settings.uploads, Some(socket))
     }
 
-    fn of(client: IpAddr, uploads: &Uploads, socket: Option<Socket>) -> Self {
-        let held = HeldPlaces { upload: uploads.begin(client), places: Vec::new() };
-        Self(Arc::new(ExchangeInner { client, held: Mutex::new(held), socket }))
+    fn of(client: IpAddr, uploads: &UploadRoom, socket: Option<Socket>) -> Self {
+        let held = HeldPlaces { upload: uploads.begin_upload(client), places: Vec::new() };
+        Self(Arc::new(ExchangeInner { client, held_places: Mutex::new(held), socket }))
     }
 
     /// The address of the one who asks, as far as it can be known: see `--trusted-proxies`.
@@ -57,18 +57,18 @@ impl Exchange {
     }
 
     /// Keeps `place` until the answer's last byte is on its way.
-    pub fn hold(&self, place: impl Send + 'static) {
+    pub fn keep_until_answered(&self, place: impl Send + 'static) {
         self.held().places.push(Box::new(place));
     }
 
     /// Takes room for `bytes` more of the request's body; `false` where the client has its part of it.
     pub(super) fn take_upload(&self, bytes: usize) -> bool {
-        self.held().upload.take(bytes)
+        self.held().upload.take_bytes(bytes)
     }
 
     /// Completes when the client has shut down its sending side. It may be gone, or it may have nothing more to say and
     /// still read: only what is written tells.
-    pub async fn said_all(&self) {
+    pub async fn client_closed_sending(&self) {
         match &self.0.socket {
             Some(socket) => socket.said_all().await,
             None => std::future::pending().await,
@@ -76,19 +76,19 @@ impl Exchange {
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HeldPlaces> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held_places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Of a request that came by another server than ours, as in tests: nothing is known, and it is held no longer than its
 /// handler runs.
-impl Default for Exchange {
+impl Default for RequestExchange {
     fn default() -> Self {
-        Self::of(Ipv4Addr::LOCALHOST.into(), &Uploads::default(), None)
+        Self::of(Ipv4Addr::LOCALHOST.into(), &UploadRoom::default(), None)
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Exchange {
+impl<S: Send + Sync> FromRequestParts<S> for RequestExchange {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {

@@ -18,7 +18,7 @@ use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::clock::Clock;
+use super::clock::PeerClock;
 use super::stream::Stream;
 
 /// A socket that HTTP has let go of.
@@ -28,11 +28,11 @@ pub struct RawConnection {
     pub socket: std::net::TcpStream,
     /// The state of TLS on it, where the connection has TLS: what is written and read has to go through this, and it may
     /// have bytes that wait to be sent.
-    pub tls: Option<Box<ServerConnection>>,
+    pub tls_state: Option<Box<ServerConnection>>,
     /// The answer's head: status and headers, encoded, with the blank line after them.
-    pub head: Vec<u8>,
+    pub answer_head: Vec<u8>,
     /// The connection's place within the port's limit: to be kept as long as the socket.
-    pub place: ConnectionSlot,
+    pub slot: ConnectionSlot,
 }
 
 /// A connection's place among those that a port takes.
@@ -69,17 +69,17 @@ pub(super) struct Socket(Arc<Mutex<SocketState>>);
 struct SocketState {
     /// `None` once a handler has it.
     stream: Option<(Stream, ConnectionSlot)>,
-    clock: Clock,
+    clock: PeerClock,
 }
 
 impl Socket {
     pub(super) fn new(stream: Stream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
-        let clock = Clock::new(now, keep_alive);
+        let clock = PeerClock::new(now, keep_alive);
         Self(Arc::new(Mutex::new(SocketState { stream: Some((stream, place)), clock })))
     }
 
     /// Looks at the clock, or moves it.
-    pub(super) fn clock<T>(&self, act: impl FnOnce(&mut Clock) -> T) -> T {
+    pub(super) fn clock<T>(&self, act: impl FnOnce(&mut PeerClock) -> T) -> T {
         act(&mut lock(&self.0).clock)
     }
 
@@ -110,9 +110,9 @@ impl Socket {
         if let Ok((socket, tls)) = stream.into_raw() {
             takeover.hand_over(RawConnection {
                 socket,
-                tls,
-                head: answer_head(answer.status(), answer.headers()),
-                place,
+                tls_state: tls,
+                answer_head: answer_head(answer.status(), answer.headers()),
+                slot: place,
             });
         }
         true
@@ -133,8 +133,8 @@ impl Socket {
     /// Keeps account of what the peer takes.
     fn note_write(&self, wrote: &Poll<io::Result<usize>>) {
         match wrote {
-            Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
-            Poll::Ready(Ok(bytes)) => self.clock(|clock| clock.took(*bytes as u64)),
+            Poll::Pending => self.clock(|clock| clock.note_peer_full(Instant::now())),
+            Poll::Ready(Ok(bytes)) => self.clock(|clock| clock.note_taken(*bytes as u64)),
             Poll::Ready(Err(_)) => {}
         }
     }
@@ -165,7 +165,7 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let read = self.with_stream(|stream| stream.poll_read(context, buffer));
         if buffer.filled().len() > before {
-            self.clock(|clock| clock.heard(Instant::now()));
+            self.clock(|clock| clock.note_received(Instant::now()));
         }
         read
     }
@@ -196,8 +196,8 @@ impl AsyncWrite for Socket {
         // HTTP flushes when it has nothing left to write. TLS may have.
         let flushed = self.with_stream(|stream| stream.poll_flush(context));
         match flushed {
-            Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
-            Poll::Ready(_) => self.clock(Clock::flushed),
+            Poll::Pending => self.clock(|clock| clock.note_peer_full(Instant::now())),
+            Poll::Ready(_) => self.clock(PeerClock::note_flushed),
         }
         flushed
     }
@@ -214,7 +214,7 @@ mod tests {
     use axum::middleware::map_response;
     use axum::response::{IntoResponse, Response};
     use axum::routing::get;
-    use liverank_protocol::access::Service;
+    use liverank_protocol::access::CalledService;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -227,9 +227,9 @@ mod tests {
         answer.extensions_mut().insert(Hijack::new(|bare| {
             tokio::spawn(async move {
                 let mut socket = TcpStream::from_std(bare.socket).unwrap();
-                socket.write_all(&bare.head).await.unwrap();
+                socket.write_all(&bare.answer_head).await.unwrap();
                 socket.write_all(b"bare").await.unwrap();
-                drop(bare.place);
+                drop(bare.slot);
             });
         }));
         answer
@@ -249,8 +249,9 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shell = ServiceContext::new(Duration::from_secs(5));
         let served = shell.clone();
-        let serving =
-            tokio::spawn(async move { server::serve(Service::Reader, listener, router, &served).await });
+        let serving = tokio::spawn(async move {
+            server::serve_until_shutdown(CalledService::Reader, listener, router, &served).await
+        });
         client.write_all(requests.as_bytes()).await.unwrap();
         let mut text = String::new();
         client.read_to_string(&mut text).await.unwrap();

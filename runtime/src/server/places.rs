@@ -14,8 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::network::network;
-use crate::shares::Shares;
+use crate::network::limited_network;
+use crate::shares::FairShares;
 
 /// Connections that wait for the place of another at once: a part of the files that are kept free for other things.
 const MAX_WAITING: usize = 64;
@@ -27,7 +27,7 @@ pub(super) struct Places {
     free: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     /// Who has which; `None` where addresses are not those of clients.
-    holders: Option<Mutex<Shares<IpAddr, CancellationToken>>>,
+    holders: Option<Mutex<FairShares<IpAddr, CancellationToken>>>,
     /// Connections that had to leave.
     ended_for_others: Counter,
 }
@@ -55,7 +55,7 @@ impl Places {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(count)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            holders: by_address.then(|| Mutex::new(Shares::new(usize::MAX, usize::MAX))),
+            holders: by_address.then(|| Mutex::new(FairShares::new(usize::MAX, usize::MAX))),
             ended_for_others,
         })
     }
@@ -83,13 +83,13 @@ impl Places {
     }
 
     fn hold(self: &Arc<Self>, address: IpAddr, leave: CancellationToken) -> Share {
-        let holder = network(address);
-        let given = self.lock().and_then(|mut holders| holders.give(holder, leave.clone()));
-        let held = given.map(|given| (holder, given.number));
+        let holder = limited_network(address);
+        let given = self.lock().and_then(|mut holders| holders.give_place(holder, leave.clone()));
+        let held = given.map(|given| (holder, given.place_number));
         Share { places: Arc::clone(self), held, leave }
     }
 
-    fn lock(&self) -> Option<MutexGuard<'_, Shares<IpAddr, CancellationToken>>> {
+    fn lock(&self) -> Option<MutexGuard<'_, FairShares<IpAddr, CancellationToken>>> {
         Some(self.holders.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -105,10 +105,11 @@ impl Entrance {
     /// The place of another, who is asked to leave; `None` where the address has its share already, or nobody left in time.
     pub async fn wait(self) -> Option<Place> {
         let leave = CancellationToken::new();
-        let holder = network(self.address);
+        let holder = limited_network(self.address);
         let given = self.places.lock()?.exchange(holder, leave.clone())?;
-        let share = Share { places: Arc::clone(&self.places), held: Some((holder, given.number)), leave };
-        if let Some(other) = given.instead_of {
+        let share =
+            Share { places: Arc::clone(&self.places), held: Some((holder, given.place_number)), leave };
+        if let Some(other) = given.displaced {
             other.cancel();
             self.places.ended_for_others.inc();
         }
@@ -125,7 +126,7 @@ impl Share {
 
     /// Counts the connection for this address from now on: a balancer has said whom it speaks for.
     pub fn move_to(&mut self, address: IpAddr) {
-        if self.held.as_ref().is_none_or(|(holder, _)| *holder == network(address)) {
+        if self.held.as_ref().is_none_or(|(holder, _)| *holder == limited_network(address)) {
             return;
         }
         let (places, leave) = (Arc::clone(&self.places), self.leave.clone());
@@ -136,7 +137,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if let (Some((holder, number)), Some(mut holders)) = (&self.held, self.places.lock()) {
-            holders.free(holder, *number);
+            holders.free_place(holder, *number);
         }
     }
 }
@@ -171,8 +172,9 @@ mod tests {
         async fn start(http: HttpSettings) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let shell = ServiceContext { http, ..ServiceContext::new(Duration::from_secs(1)) };
-            let places = Places::new(PLACE_COUNT, shell.http.trusted_proxies == 0, Counter::default());
+            let shell = ServiceContext { http_settings: http, ..ServiceContext::new(Duration::from_secs(1)) };
+            let places =
+                Places::new(PLACE_COUNT, shell.http_settings.trusted_proxies == 0, Counter::default());
             let slow = Arc::new(Semaphore::new(0));
             let let_go = Arc::clone(&slow);
             let answer_slowly = move || async move {

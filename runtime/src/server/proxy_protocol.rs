@@ -17,18 +17,18 @@ const MAX_REST: usize = 4096;
 
 /// Whom a balancer speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ProxiedSource {
     /// For this client.
     Client(SocketAddr),
     /// For itself, as in its checks, or for somebody whose address it does not say.
-    Unsaid,
+    Unknown,
 }
 
 /// Reads a header, and nothing after it.
 ///
 /// # Errors
 /// The connection begins with no header, or with one that cannot be read.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<ProxiedSource> {
     let mut start = [0; V2_SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == V2_SIGNATURE {
@@ -54,7 +54,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
 }
 
 /// Reads a header of version 1, with its line break. `None`: the line is no header.
-fn parse_v1(line: &[u8]) -> Option<Source> {
+fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ');
     if words.next()? != "PROXY" {
@@ -62,7 +62,7 @@ fn parse_v1(line: &[u8]) -> Option<Source> {
     }
     let (is_v4, words) = match words.next()? {
         // Whatever follows.
-        "UNKNOWN" => return Some(Source::Unsaid),
+        "UNKNOWN" => return Some(ProxiedSource::Unknown),
         "TCP4" => (true, words),
         "TCP6" => (false, words),
         _ => return None,
@@ -72,14 +72,14 @@ fn parse_v1(line: &[u8]) -> Option<Source> {
     let address = |text: &str| text.parse::<IpAddr>().ok().filter(|address| address.is_ipv4() == is_v4);
     address(destination)?;
     to_port.parse::<u16>().ok()?;
-    Some(Source::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
+    Some(ProxiedSource::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
 }
 
 /// Reads what follows the signature of version 2. `None`: it is no header.
-fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
+fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<ProxiedSource> {
     match version_and_command {
         // The balancer's own connection.
-        0x20 => return Some(Source::Unsaid),
+        0x20 => return Some(ProxiedSource::Unknown),
         0x21 => {}
         _ => return None,
     }
@@ -87,15 +87,15 @@ fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> 
         0x11 => {
             let (source, rest) = rest.split_first_chunk::<4>()?;
             let (_, ports) = rest.split_first_chunk::<4>()?;
-            Some(Source::Client(SocketAddr::new(Ipv4Addr::from(*source).into(), source_port(ports)?)))
+            Some(ProxiedSource::Client(SocketAddr::new(Ipv4Addr::from(*source).into(), source_port(ports)?)))
         }
         0x21 => {
             let (source, rest) = rest.split_first_chunk::<16>()?;
             let (_, ports) = rest.split_first_chunk::<16>()?;
-            Some(Source::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), source_port(ports)?)))
+            Some(ProxiedSource::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), source_port(ports)?)))
         }
         // Not by TCP, or by something that has no address.
-        _ => Some(Source::Unsaid),
+        _ => Some(ProxiedSource::Unknown),
     }
 }
 
@@ -112,23 +112,23 @@ mod tests {
 
     use axum::Router;
     use axum::routing::get;
-    use liverank_protocol::access::Service;
+    use liverank_protocol::access::CalledService;
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::server::Exchange;
+    use crate::server::RequestExchange;
     use crate::{HttpSettings, ServiceContext, server};
 
     /// What is read of these bytes, and what is left of them.
     fn read_of(bytes: &[u8]) -> (Result<Option<String>, io::ErrorKind>, usize) {
         let mut rest = bytes;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let read = runtime.block_on(read(&mut rest));
+        let read = runtime.block_on(read_header(&mut rest));
         let read = read.map(|source| match source {
-            Source::Client(address) => Some(address.to_string()),
-            Source::Unsaid => None,
+            ProxiedSource::Client(address) => Some(address.to_string()),
+            ProxiedSource::Unknown => None,
         });
         (read.map_err(|error| error.kind()), rest.len())
     }
@@ -188,14 +188,15 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let proxy_protocol_from = Arc::from([believed.parse().unwrap()]);
         let shell = ServiceContext {
-            http: HttpSettings { proxy_protocol_from, ..HttpSettings::default() },
+            http_settings: HttpSettings { proxy_protocol_from, ..HttpSettings::default() },
             ..ServiceContext::new(Duration::from_secs(5))
         };
         let router = Router::new()
-            .route("/me", get(|exchange: Exchange| async move { exchange.client().to_string() }));
+            .route("/me", get(|exchange: RequestExchange| async move { exchange.client().to_string() }));
         let served = shell.clone();
-        let serving =
-            tokio::spawn(async move { server::serve(Service::Gateway, listener, router, &served).await });
+        let serving = tokio::spawn(async move {
+            server::serve_until_shutdown(CalledService::Gateway, listener, router, &served).await
+        });
         client.write_all(bytes).await.unwrap();
         let mut text = String::new();
         // Bytes that were not read make the end a reset.

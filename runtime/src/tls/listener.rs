@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::material::{KeyFiles, NamedFile, provider};
-use super::reload::{Loader, ShownTo, Watched, watched};
+use super::reload::{CertificateAudience, Loader, WatchedFiles, watched};
 use crate::server::HEAD_TIMEOUT;
 
 /// How long a handshake may take: as long as a request's head.
@@ -25,7 +25,7 @@ const HANDSHAKE_TIMEOUT: Duration = HEAD_TIMEOUT;
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
     current: Arc<RwLock<CurrentConfig>>,
-    failures: Counter,
+    failed_handshakes: Counter,
     /// Whether clients are asked for certificates, where that is set at all.
     asks: bool,
 }
@@ -38,20 +38,25 @@ struct CurrentConfig {
 }
 
 impl ListenerTls {
-    pub(super) fn read(own: KeyFiles, clients: Option<NamedFile>) -> anyhow::Result<(Self, Option<Watched>)> {
+    pub(super) fn read(
+        own: KeyFiles,
+        clients: Option<NamedFile>,
+    ) -> anyhow::Result<(Self, Option<WatchedFiles>)> {
         let mut files = vec![own.cert.clone(), own.key.clone()];
         files.extend(clients.clone());
         let load = move |contents: &[Vec<u8>], now| load_config(&own, clients.as_ref(), contents, now);
-        let (current, watched) = watched(ShownTo::Clients, files, Box::new(load) as Loader<CurrentConfig>)?;
-        Ok((Self { current, failures: Counter::default(), asks: true }, Some(watched)))
+        let (current, watched) =
+            watched(CertificateAudience::Clients, files, Box::new(load) as Loader<CurrentConfig>)?;
+        Ok((Self { current, failed_handshakes: Counter::default(), asks: true }, Some(watched)))
     }
 
     /// TLS with the certificate that is shown to our other processes, which asks for none. Failures are counted together.
-    pub(super) fn of_another(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<Watched>)> {
+    pub(super) fn of_another(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<WatchedFiles>)> {
         let files = vec![shown.cert.clone(), shown.key.clone()];
         let load = move |contents: &[Vec<u8>], now| load_config(&shown, None, contents, now);
-        let (current, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<CurrentConfig>)?;
-        Ok((Self { current, failures: self.failures(), asks: false }, Some(watched)))
+        let (current, watched) =
+            watched(CertificateAudience::Peers, files, Box::new(load) as Loader<CurrentConfig>)?;
+        Ok((Self { current, failed_handshakes: self.failures(), asks: false }, Some(watched)))
     }
 
     /// The same for a port whose clients have no certificates.
@@ -62,7 +67,7 @@ impl ListenerTls {
 
     /// Handshakes that failed.
     pub(super) fn failures(&self) -> Counter {
-        self.failures.clone()
+        self.failed_handshakes.clone()
     }
 
     /// Shakes hands. `None` where that fails: the peer has been told why, as far as TLS tells.
@@ -76,7 +81,7 @@ impl ListenerTls {
         if let Ok(Ok(stream)) = shaken {
             return Some(stream);
         }
-        self.failures.inc();
+        self.failed_handshakes.inc();
         None
     }
 }

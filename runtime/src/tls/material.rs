@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::validity::not_after;
+use super::validity::certificate_end;
 
 /// The largest file that is taken: a bundle of all authorities that browsers trust has 250 KB.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -105,7 +105,7 @@ impl KeyFiles {
     ) -> anyhow::Result<Certified> {
         let Self { cert, key } = self;
         let chain = cert.certificates(cert_pem)?;
-        let Some(ends_at) = chain.first().and_then(|first| not_after(first)) else {
+        let Some(ends_at) = chain.first().and_then(|first| certificate_end(first)) else {
             bail!("{cert}: the first certificate has no end that can be read")
         };
         let end = Timestamp::from_second(ends_at).with_context(|| cert.to_string())?;

@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::material::{KeyFiles, NamedFile, authorities, provider};
-use super::reload::{Loader, ShownTo, Watched, watched};
+use super::reload::{CertificateAudience, Loader, WatchedFiles, watched};
 
 /// How our other processes are known over TLS, and what is shown to them. The default trusts the authorities that browsers
 /// trust, and shows nothing. Cheap to clone.
@@ -47,7 +47,7 @@ impl PeerTls {
     pub(super) fn read(
         authorities: Option<NamedFile>,
         shown: Option<KeyFiles>,
-    ) -> anyhow::Result<(Self, Option<Watched>)> {
+    ) -> anyhow::Result<(Self, Option<WatchedFiles>)> {
         let mut files: Vec<NamedFile> = authorities.iter().cloned().collect();
         files.extend(shown.iter().flat_map(|shown| [shown.cert.clone(), shown.key.clone()]));
         if files.is_empty() {
@@ -68,7 +68,8 @@ impl PeerTls {
             let ends_at = certified.as_ref().map(|certified| certified.ends_at);
             Ok((KnownMaterial { servers, shown: certified.map(|certified| certified.key) }, ends_at))
         };
-        let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<KnownMaterial>)?;
+        let (known, watched) =
+            watched(CertificateAudience::Peers, files, Box::new(load) as Loader<KnownMaterial>)?;
         Ok((Self::from_known(&known, None), Some(watched)))
     }
 
@@ -77,7 +78,7 @@ impl PeerTls {
     ///
     /// # Errors
     /// There is no authority in the text, or the name is none.
-    pub fn trusting(authorities_pem: &str, at_addresses: Option<&str>) -> anyhow::Result<Self> {
+    pub fn trusting_authorities(authorities_pem: &str, at_addresses: Option<&str>) -> anyhow::Result<Self> {
         let servers = servers(authorities(authorities_pem.as_bytes())?)?;
         let name =
             at_addresses.map(|name| ServerName::try_from(name.to_owned()).context("the name of a server"));
@@ -88,7 +89,7 @@ impl PeerTls {
     }
 
     fn from_known(known: &Arc<RwLock<KnownMaterial>>, at_addresses: Option<ServerName<'static>>) -> Self {
-        let current = Arc::new(CurrentMaterial { known: Arc::clone(known), at_addresses });
+        let current = Arc::new(CurrentMaterial { known_material: Arc::clone(known), at_addresses });
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for every version")
@@ -123,18 +124,18 @@ struct KnownMaterial {
 /// Asks what is in force.
 #[derive(Debug)]
 struct CurrentMaterial {
-    known: Arc<RwLock<KnownMaterial>>,
+    known_material: Arc<RwLock<KnownMaterial>>,
     /// What a server that is reached by its address has to be called.
     at_addresses: Option<ServerName<'static>>,
 }
 
 impl CurrentMaterial {
     fn servers(&self) -> Arc<WebPkiServerVerifier> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).servers)
+        Arc::clone(&self.known_material.read().unwrap_or_else(PoisonError::into_inner).servers)
     }
 
     fn current_certificate(&self) -> Option<Arc<CertifiedKey>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+        self.known_material.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
     }
 }
 

@@ -20,7 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else 
 
 crate::label_values! {
     /// To whom a certificate is shown.
-    pub enum ShownTo {
+    pub enum CertificateAudience {
         /// To those who connect to a port.
         Clients = "clients",
         /// To our other processes, where this one connects to them.
@@ -30,7 +30,7 @@ crate::label_values! {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShownToLabel {
-    shown_to: ShownTo,
+    shown_to: CertificateAudience,
 }
 
 /// Makes something of files' contents, in their order; and when its certificate ends, if there is one.
@@ -40,8 +40,8 @@ pub(super) type Loader<T> =
 type ReloadLook = Box<dyn FnMut(Timestamp) -> LookOutcome + Send>;
 
 /// Files that are looked at again.
-pub struct Watched {
-    shown_to: ShownTo,
+pub struct WatchedFiles {
+    shown_to: CertificateAudience,
     look: ReloadLook,
     ends_at: Option<i64>,
 }
@@ -62,10 +62,10 @@ type ContentsDigest = Result<[u8; 32], String>;
 /// # Errors
 /// A file cannot be used.
 pub(super) fn watched<T: Send + Sync + 'static>(
-    shown_to: ShownTo,
+    shown_to: CertificateAudience,
     files: Vec<NamedFile>,
     load: Loader<T>,
-) -> anyhow::Result<(Arc<RwLock<T>>, Watched)> {
+) -> anyhow::Result<(Arc<RwLock<T>>, WatchedFiles)> {
     let contents = read_files(&files)?;
     let (first, ends_at) = load(&contents, Timestamp::now())?;
     let current = Arc::new(RwLock::new(first));
@@ -88,7 +88,7 @@ pub(super) fn watched<T: Send + Sync + 'static>(
             Err(_) => LookOutcome::Unchanged,
         }
     };
-    Ok((current, Watched { shown_to, look: Box::new(look), ends_at }))
+    Ok((current, WatchedFiles { shown_to, look: Box::new(look), ends_at }))
 }
 
 fn read_files(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -141,19 +141,19 @@ impl ContentsHistory {
 
 /// Keeps what was made of files up to date.
 #[derive(Default)]
-pub struct Reloading {
-    watched: Vec<Watched>,
+pub struct FileReloading {
+    watched: Vec<WatchedFiles>,
     handshakes: Counter,
 }
 
-impl std::fmt::Debug for Reloading {
+impl std::fmt::Debug for FileReloading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Reloading")
     }
 }
 
-impl Reloading {
-    pub(super) fn watch(&mut self, watched: Option<Watched>) {
+impl FileReloading {
+    pub(super) fn watch(&mut self, watched: Option<WatchedFiles>) {
         self.watched.extend(watched);
     }
 
@@ -162,7 +162,7 @@ impl Reloading {
     }
 
     /// Looks at the files each second, for ever.
-    pub async fn keep(mut self, metrics: &Metrics) -> Infallible {
+    pub async fn reload_forever(mut self, metrics: &Metrics) -> Infallible {
         if self.watched.is_empty() {
             return std::future::pending().await;
         }
@@ -209,13 +209,15 @@ impl Reloading {
     }
 }
 
-fn look_at_all(mut watched: Vec<Watched>) -> (Vec<Watched>, Vec<(ShownTo, LookOutcome)>) {
+fn look_at_all(
+    mut watched: Vec<WatchedFiles>,
+) -> (Vec<WatchedFiles>, Vec<(CertificateAudience, LookOutcome)>) {
     let now = Timestamp::now();
     let seen = watched.iter_mut().map(|watched| (watched.shown_to, (watched.look)(now))).collect();
     (watched, seen)
 }
 
-fn set_end_metric(ends: &Family<ShownToLabel, Gauge>, shown_to: ShownTo, ends_at: Option<i64>) {
+fn set_end_metric(ends: &Family<ShownToLabel, Gauge>, shown_to: CertificateAudience, ends_at: Option<i64>) {
     if let Some(ends_at) = ends_at {
         ends.get_or_create(&ShownToLabel { shown_to }).set(ends_at);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::peer::PeerError;
-use crate::{HttpSettings, Peers, ServiceContext, server};
+use crate::{HttpSettings, PeerClient, ServiceContext, server};
 
 /// Whoever gives out certificates.
 struct TestAuthority {
@@ -102,16 +102,18 @@ async fn serve_over_tls(tls: ListenerTls) -> (Url, ServiceContext) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
     let shell = ServiceContext {
-        http: HttpSettings { tls: Some(tls), ..HttpSettings::default() },
+        http_settings: HttpSettings { tls: Some(tls), ..HttpSettings::default() },
         ..ServiceContext::new(Duration::from_secs(5))
     };
     let (router, served) = (Router::new().route("/seven", get("7")), shell.clone());
-    tokio::spawn(async move { server::serve(Service::Reader, listener, router, &served).await });
+    tokio::spawn(async move {
+        server::serve_until_shutdown(CalledService::Reader, listener, router, &served).await
+    });
     (url, shell)
 }
 
 async fn ask_server(peers: &PeerTls, url: &Url) -> Result<u32, PeerError> {
-    Peers::over(peers).get(url, &["seven"]).await
+    PeerClient::over_tls(peers).get(url, &["seven"]).await
 }
 
 #[tokio::test]
@@ -119,9 +121,9 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
     let authority = TestAuthority::new();
     let mount = KubeletMount::new(&authority, 2100);
     let tls = mount.args().open().unwrap();
-    let listener = tls.listener.unwrap();
+    let listener = tls.listener_tls.unwrap();
     let (url, shell) = serve_over_tls(listener.clone()).await;
-    assert_eq!(ask_server(&tls.peers, &url).await.unwrap(), 7);
+    assert_eq!(ask_server(&tls.peer_tls, &url).await.unwrap(), 7);
 
     let without =
         PeerTlsArgs { peer_ca_file: Some(mount.path("ca.crt")), ..PeerTlsArgs::default() }.open().unwrap();
@@ -146,17 +148,17 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
         peers: PeerTlsArgs { peer_ca_file: Some(stranger.path("ca.crt")), ..args },
         ..mount.args()
     };
-    let refused = ask_server(&own.open().unwrap().peers, &url).await.unwrap_err();
+    let refused = ask_server(&own.open().unwrap().peer_tls, &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
     let named: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
-    let refused = ask_server(&tls.peers, &named).await.unwrap_err();
+    let refused = ask_server(&tls.peer_tls, &named).await.unwrap_err();
     assert!(refused.to_string().contains("not valid for name"), "{refused}");
     let refused = ask_server(&PeerTls::default(), &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 
     // Nothing is said in plain text; and a port that asks for no certificates takes anybody.
     let plain: Url = url.as_str().replace("https", "http").parse().unwrap();
-    assert!(ask_server(&tls.peers, &plain).await.is_err());
+    assert!(ask_server(&tls.peer_tls, &plain).await.is_err());
     let (admin, other) = serve_over_tls(listener.without_client_certificates()).await;
     assert_eq!(ask_server(&without, &admin).await.unwrap(), 7);
     assert!(
@@ -186,8 +188,8 @@ async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
         tls_key_file: Some(mount.path("service.key")),
         ..TlsArgs::default()
     };
-    let (url, shell) = serve_over_tls(args.open().unwrap().listener.unwrap()).await;
-    let trusting = |name| PeerTls::trusting(&authority.pem, name).unwrap();
+    let (url, shell) = serve_over_tls(args.open().unwrap().listener_tls.unwrap()).await;
+    let trusting = |name| PeerTls::trusting_authorities(&authority.pem, name).unwrap();
     assert_eq!(ask_server(&trusting(Some("live-manager.tv.svc")), &url).await.unwrap(), 7);
     for other in [Some("live-manager.radio.svc"), None] {
         let refused = ask_server(&trusting(other), &url).await.unwrap_err();
@@ -197,10 +199,13 @@ async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
     let by_name: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
     let refused = ask_server(&trusting(Some("live-manager.tv.svc")), &by_name).await.unwrap_err();
     assert!(refused.to_string().contains("not valid for name"), "{refused}");
-    let of_others = PeerTls::trusting(&TestAuthority::new().pem, Some("live-manager.tv.svc")).unwrap();
+    let of_others =
+        PeerTls::trusting_authorities(&TestAuthority::new().pem, Some("live-manager.tv.svc")).unwrap();
     let refused = ask_server(&of_others, &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
-    assert!(PeerTls::trusting("live-ca", None).unwrap_err().to_string().contains("no certificate"));
+    assert!(
+        PeerTls::trusting_authorities("live-ca", None).unwrap_err().to_string().contains("no certificate")
+    );
     shell.shutdown.cancel();
 }
 
@@ -214,9 +219,10 @@ async fn the_admin_port_shows_what_is_shown_to_our_other_processes() {
         peer_key_file: Some(inside.path("tls.key")),
     };
     let tls = TlsArgs { tls_client_ca_file: None, peers, ..front.args() }.open().unwrap();
-    let (url, shell) = serve_over_tls(tls.listener.unwrap()).await;
-    let (admin, other) = serve_over_tls(tls.admin.unwrap()).await;
-    let [by_public, by_internal] = [public, internal].map(|it| PeerTls::trusting(&it.pem, None).unwrap());
+    let (url, shell) = serve_over_tls(tls.listener_tls.unwrap()).await;
+    let (admin, other) = serve_over_tls(tls.admin_tls.unwrap()).await;
+    let [by_public, by_internal] =
+        [public, internal].map(|it| PeerTls::trusting_authorities(&it.pem, None).unwrap());
     assert_eq!(ask_server(&by_public, &url).await.unwrap(), 7);
     assert_eq!(ask_server(&by_internal, &admin).await.unwrap(), 7);
     assert!(ask_server(&by_internal, &url).await.is_err() && ask_server(&by_public, &admin).await.is_err());
@@ -246,8 +252,8 @@ async fn exchange_seven(stream: &mut TlsStream<TcpStream>) {
 /// Waits until the metrics have a line.
 async fn wait_for_metric(shell: &ServiceContext, line: &str) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !shell.metrics.encode().lines().any(|found| found == line) {
-        assert!(tokio::time::Instant::now() < deadline, "{line} is not in {}", shell.metrics.encode());
+    while !shell.metrics.encode_text().lines().any(|found| found == line) {
+        assert!(tokio::time::Instant::now() < deadline, "{line} is not in {}", shell.metrics.encode_text());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -257,15 +263,15 @@ async fn renewed_certificates_take_effect_under_open_connections() {
     let authority = TestAuthority::new();
     let mut mount = KubeletMount::new(&authority, 2100);
     let tls = mount.args().open().unwrap();
-    let (url, shell) = serve_over_tls(tls.listener.unwrap()).await;
+    let (url, shell) = serve_over_tls(tls.listener_tls.unwrap()).await;
     let metrics = shell.metrics.clone();
-    tokio::spawn(async move { tls.reloading.keep(&metrics).await });
+    tokio::spawn(async move { tls.file_reloading.reload_forever(&metrics).await });
     let ends = |name, at: i64| {
         format!("liverank_tls_certificate_expiry_timestamp_seconds{{shown_to=\"{name}\"}} {at}")
     };
     let (in_2100, in_2101) = (4_102_444_800, 4_133_980_800);
     wait_for_metric(&shell, &ends("clients", in_2100)).await;
-    let mut open = connect_tls(&tls.peers, &url).await;
+    let mut open = connect_tls(&tls.peer_tls, &url).await;
     let first = shown_certificate(&open);
     exchange_seven(&mut open).await;
 
@@ -274,7 +280,7 @@ async fn renewed_certificates_take_effect_under_open_connections() {
     wait_for_metric(&shell, &ends("clients", in_2101)).await;
     wait_for_metric(&shell, &ends("peers", in_2101)).await;
     exchange_seven(&mut open).await;
-    let second = shown_certificate(&connect_tls(&tls.peers, &url).await);
+    let second = shown_certificate(&connect_tls(&tls.peer_tls, &url).await);
     assert!(first != second && second == CertificateDer::from_pem_slice(cert.as_bytes()).unwrap());
 
     // A key of another certificate: told once, for each side, and what was in force stays.
@@ -282,7 +288,7 @@ async fn renewed_certificates_take_effect_under_open_connections() {
     mount.renew_files([&other, &key, &authority.pem]);
     wait_for_metric(&shell, "liverank_tls_reload_failures_total 2").await;
     exchange_seven(&mut open).await;
-    assert_eq!(shown_certificate(&connect_tls(&tls.peers, &url).await), second);
+    assert_eq!(shown_certificate(&connect_tls(&tls.peer_tls, &url).await), second);
 
     // All of it anew, the authority included.
     let next = TestAuthority::new();
@@ -291,7 +297,7 @@ async fn renewed_certificates_take_effect_under_open_connections() {
     wait_for_metric(&shell, &ends("clients", in_2100)).await;
     wait_for_metric(&shell, &ends("peers", in_2100)).await;
     wait_for_metric(&shell, "liverank_tls_reload_failures_total 2").await;
-    assert_eq!(ask_server(&tls.peers, &url).await.unwrap(), 7);
+    assert_eq!(ask_server(&tls.peer_tls, &url).await.unwrap(), 7);
     exchange_seven(&mut open).await;
     shell.shutdown.cancel();
 }
@@ -348,7 +354,7 @@ fn unusable_tls_files_are_named_in_the_error() {
             assert!(said.contains(word), "{word:?} is not in {said:?}");
         }
     }
-    assert!(TlsArgs::default().open().unwrap().listener.is_none());
+    assert!(TlsArgs::default().open().unwrap().listener_tls.is_none());
 }
 
 fn der(until: i32) -> CertificateDer<'static> {
@@ -357,8 +363,8 @@ fn der(until: i32) -> CertificateDer<'static> {
 
 #[test]
 fn certificate_expiry_is_read_in_both_time_forms() {
-    assert_eq!(not_after(&der(2049)), Some(2_493_072_000));
-    assert_eq!(not_after(&der(2051)), Some(2_556_144_000));
+    assert_eq!(certificate_end(&der(2049)), Some(2_493_072_000));
+    assert_eq!(certificate_end(&der(2051)), Some(2_556_144_000));
 }
 
 proptest! {
@@ -373,8 +379,8 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        let _ = not_after(&bytes);
+        let _ = certificate_end(&bytes);
         bytes.truncate(length.index(bytes.len()));
-        let _ = not_after(&bytes);
+        let _ = certificate_end(&bytes);
     }
 }

@@ -10,7 +10,7 @@ const GENERALIZED_TIME_TAG: u8 = 0x18;
 
 /// When a certificate in DER ends, in seconds since the Unix epoch (`tbsCertificate.validity.notAfter`, RFC 5280 4.1.2.5).
 /// `None` where it is no certificate.
-pub fn not_after(der: &[u8]) -> Option<i64> {
+pub fn certificate_end(der: &[u8]) -> Option<i64> {
     let mut certificate = DerElements(der);
     let mut certificate = DerElements(certificate.expect_tag(SEQUENCE_TAG)?);
     let mut fields = DerElements(certificate.expect_tag(SEQUENCE_TAG)?);

@@ -1,11 +1,11 @@
 //! Which traces are recorded, and where they are sent.
 
 use clap::Args;
-use liverank_core::trace::Sampling;
+use liverank_core::trace::SamplingRates;
 use reqwest::Url;
 
 use super::metrics::TraceMetrics;
-use super::{Export, Tracer};
+use super::{SpanExport, Tracer};
 use crate::Metrics;
 use crate::tls::PeerTls;
 
@@ -53,12 +53,12 @@ impl TraceArgs {
         tls: &PeerTls,
         metrics: &Metrics,
         instance: Option<String>,
-    ) -> (Tracer, Option<Export>) {
+    ) -> (Tracer, Option<SpanExport>) {
         let Some(endpoint) = &self.otlp_endpoint else { return (Tracer::default(), None) };
         let metrics = TraceMetrics::registered(metrics);
-        let sampling = Sampling { ratio: self.trace_ratio, per_minute: self.traces_per_minute };
+        let sampling = SamplingRates { recorded_share: self.trace_ratio, per_minute: self.traces_per_minute };
         let (tracer, finished) = Tracer::new_recording(sampling, metrics.clone());
-        (tracer, Some(Export::new(finished, endpoint, tls, metrics, instance)))
+        (tracer, Some(SpanExport::new(finished, endpoint, tls, metrics, instance)))
     }
 }
 

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::metrics::{SpanOutcome, TraceMetrics};
 use super::{FinishedSpan, otlp};
-use crate::client::{Client, Connections};
-use crate::peer::{join, root_cause};
+use crate::client::{Client, ConnectionSettings};
+use crate::peer::{join_path, root_cause};
 use crate::tls::PeerTls;
 
 /// Spans of one request to the collector: some 200 KB.
@@ -28,7 +28,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// See the module.
-pub struct Export {
+pub struct SpanExport {
     finished: mpsc::Receiver<FinishedSpan>,
     /// What is being gathered or sent.
     batch: Vec<FinishedSpan>,
@@ -40,7 +40,7 @@ pub struct Export {
     is_away: bool,
 }
 
-impl Export {
+impl SpanExport {
     pub(super) fn new(
         finished: mpsc::Receiver<FinishedSpan>,
         endpoint: &Url,
@@ -48,8 +48,9 @@ impl Export {
         metrics: TraceMetrics,
         instance: Option<String>,
     ) -> Self {
-        let connections = Connections { connect_timeout: Some(ANSWER_TIMEOUT), ..Connections::default() };
-        let (client, url) = (Client::new(tls, connections), join(endpoint, &["v1", "traces"]));
+        let connections =
+            ConnectionSettings { connect_timeout: Some(ANSWER_TIMEOUT), ..ConnectionSettings::default() };
+        let (client, url) = (Client::new(tls, connections), join_path(endpoint, &["v1", "traces"]));
         Self { finished, batch: Vec::new(), client, url, metrics, instance, is_away: false }
     }
 
@@ -120,7 +121,7 @@ impl Export {
 }
 
 /// Runs a process, and sends its traces meanwhile and at its end.
-pub async fn alongside<T>(export: Option<Export>, process: impl Future<Output = T>) -> T {
+pub async fn run_with_export<T>(export: Option<SpanExport>, process: impl Future<Output = T>) -> T {
     let Some(mut export) = export else { return process.await };
     let ended = tokio::select! {
         ended = process => ended,

@@ -6,31 +6,32 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 use liverank_core::trace::TraceContext;
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use tracing::Instrument as _;
 
-use super::{CURRENT_SPAN, Span, Tracer};
+use super::{CURRENT_SPAN, RecordedSpan, Tracer};
 use crate::{http_metrics, request_id};
 
 /// The header (W3C Trace Context).
-pub const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// A port whose requests are spans.
 pub(crate) struct Port {
     pub(crate) tracer: Tracer,
-    pub(crate) service: Service,
+    pub(crate) service: CalledService,
 }
 
 /// Answers a request within a span of its own, where its trace is recorded. Whoever is asked in its turn gets this span as its
 /// parent, and whoever asked learns of it, too.
 pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, next: Next) -> Response {
-    let parent = request.headers().get(TRACEPARENT).and_then(|value| TraceContext::parse(value.as_bytes()));
+    let parent =
+        request.headers().get(TRACEPARENT_HEADER).and_then(|value| TraceContext::parse(value.as_bytes()));
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let (method, route) = http_metrics::named(port.service, request.method(), path);
     let service = port.service.name();
-    let id = request_id::current().unwrap_or_default();
+    let id = request_id::current_id().unwrap_or_default();
     let name = || format!("{service} {method} {route}");
     // The trace of a request that has none is its id, where that was made here: one finds the other.
     match port.tracer.request_span(
@@ -43,34 +44,34 @@ pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, 
         Some(Err(context)) => {
             let header = set_traceparent(request.headers_mut(), &context);
             let mut response = next.run(request).await;
-            response.headers_mut().insert(TRACEPARENT, header);
+            response.headers_mut().insert(TRACEPARENT_HEADER, header);
             response
         }
         Some(Ok(mut span)) => {
-            let context = span.context();
+            let context = span.trace_context();
             let header = set_traceparent(request.headers_mut(), &context);
-            span.set("http.request.method", method);
-            span.set("http.route", route);
-            span.set("liverank.request_id", id.as_str());
-            let trace = tracing::info_span!("trace", trace_id = %hex(&context.trace));
+            span.set_attribute("http.request.method", method);
+            span.set_attribute("http.route", route);
+            span.set_attribute("liverank.request_id", id.as_str());
+            let trace = tracing::info_span!("trace", trace_id = %to_hex(&context.trace_id));
             let mut response = CURRENT_SPAN.scope(context, next.run(request).instrument(trace)).await;
             note_answer(&mut span, &response);
-            response.headers_mut().insert(TRACEPARENT, header);
+            response.headers_mut().insert(TRACEPARENT_HEADER, header);
             response
         }
     }
 }
 
-fn note_answer(span: &mut Span, response: &Response) {
+fn note_answer(span: &mut RecordedSpan, response: &Response) {
     let status = response.status();
-    span.set("http.response.status_code", i64::from(status.as_u16()));
+    span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
-        span.failed("the answer is an error of ours");
+        span.set_failed("the answer is an error of ours");
     }
 }
 
 fn set_traceparent(headers: &mut HeaderMap, context: &TraceContext) -> HeaderValue {
     let header = HeaderValue::try_from(context.to_string()).expect("digits and dashes make a header");
-    headers.insert(TRACEPARENT, header.clone());
+    headers.insert(TRACEPARENT_HEADER, header.clone());
     header
 }

@@ -1,6 +1,6 @@
 //! What became of traces and spans.
 
-use liverank_core::trace::Reason;
+use liverank_core::trace::SamplingReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -46,7 +46,7 @@ struct OutcomeLabel {
 pub(super) struct TraceMetrics {
     recorded: Family<ReasonLabel, Counter>,
     over_limit: Family<ReasonLabel, Counter>,
-    spans: Family<OutcomeLabel, Counter>,
+    count_spans: Family<OutcomeLabel, Counter>,
 }
 
 impl TraceMetrics {
@@ -58,7 +58,7 @@ impl TraceMetrics {
             let over_limit = "Traces that were not recorded, for there were as many already as a minute may have";
             registry.register("over_limit", over_limit, all.over_limit.clone());
             let spans = "Spans by what became of them: exported; failed, for the collector was away or refused them; dropped, for the queue was full";
-            registry.register("spans", spans, all.spans.clone());
+            registry.register("spans", spans, all.count_spans.clone());
         });
         for reason in [RecordedBecause::Share, RecordedBecause::Asked, RecordedBecause::GoesOn] {
             drop(all.over_limit.get_or_create(&ReasonLabel { reason }));
@@ -69,17 +69,17 @@ impl TraceMetrics {
         all
     }
 
-    pub(super) fn judged(&self, reason: Reason, admitted: bool) {
+    pub(super) fn judged(&self, reason: SamplingReason, admitted: bool) {
         let reason = match reason {
-            Reason::Share => RecordedBecause::Share,
-            Reason::Asked => RecordedBecause::Asked,
-            Reason::GoesOn => RecordedBecause::GoesOn,
+            SamplingReason::Share => RecordedBecause::Share,
+            SamplingReason::Asked => RecordedBecause::Asked,
+            SamplingReason::GoesOn => RecordedBecause::GoesOn,
         };
         let counter = if admitted { &self.recorded } else { &self.over_limit };
         counter.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     pub(super) fn spans(&self, outcome: SpanOutcome, count: usize) {
-        self.spans.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
+        self.count_spans.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
     }
 }

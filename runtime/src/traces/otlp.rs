@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind as OtlpKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
-use super::{Attribute, FinishedSpan, SpanKind};
+use super::{FinishedSpan, SpanAttribute, SpanKind};
 
 /// A request with these spans, by their services: one process may have several (`liverank up`).
 pub(super) fn request(spans: &[FinishedSpan], instance: Option<&str>) -> ExportTraceServiceRequest {
@@ -63,13 +63,13 @@ fn span(finished: &FinishedSpan) -> Span {
         SpanKind::Internal => OtlpKind::Internal,
     };
     let attributes = finished.attributes.iter().map(|(key, value)| match value {
-        Attribute::Text(value) => text_attribute(key, value),
-        Attribute::Whole(value) => key_value(key, Value::IntValue(*value)),
+        SpanAttribute::Text(value) => text_attribute(key, value),
+        SpanAttribute::Whole(value) => key_value(key, Value::IntValue(*value)),
     });
     let error = |why: &str| Status { message: why.to_owned(), code: StatusCode::Error.into() };
     Span {
-        trace_id: finished.context.trace.to_vec(),
-        span_id: finished.context.span.to_vec(),
+        trace_id: finished.context.trace_id.to_vec(),
+        span_id: finished.context.span_id.to_vec(),
         parent_span_id: finished.parent.map_or_else(Vec::new, |parent| parent.to_vec()),
         // Sampled, as all that is sent.
         flags: 1,

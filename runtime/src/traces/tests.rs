@@ -5,13 +5,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tower_service::Service as _;
 
-use super::http::TRACEPARENT;
+use super::http::TRACEPARENT_HEADER;
 use super::*;
 use crate::Metrics;
 use crate::http_metrics::measured;
@@ -27,13 +27,13 @@ fn args(endpoint: Option<&str>, ratio: f64, per_minute: u32) -> TraceArgs {
 /// A port whose answer says by which span whoever it asks would go on.
 fn traced_router(tracer: &Tracer, metrics: &Metrics) -> Router {
     let seen = |headers: axum::http::HeaderMap| async move {
-        let header = headers.get(TRACEPARENT).map_or("", |value| value.to_str().unwrap()).to_owned();
-        format!("{header} {}", current().map_or_else(String::new, |context| context.to_string()))
+        let header = headers.get(TRACEPARENT_HEADER).map_or("", |value| value.to_str().unwrap()).to_owned();
+        format!("{header} {}", current_context().map_or_else(String::new, |context| context.to_string()))
     };
     let router = Router::new()
         .route("/videos", get(seen))
         .route("/interact", post(|| async { StatusCode::BAD_GATEWAY }));
-    measured(router, Service::Gateway, metrics.http(), tracer)
+    measured(router, CalledService::Gateway, metrics.http(), tracer)
 }
 
 async fn ask_traced(router: &mut Router, headers: &[(&str, &str)]) -> (Option<String>, String) {
@@ -42,7 +42,7 @@ async fn ask_traced(router: &mut Router, headers: &[(&str, &str)]) -> (Option<St
         request = request.header(*name, *value);
     }
     let answer = router.call(request.body(Body::empty()).unwrap()).await.unwrap();
-    let header = answer.headers().get(TRACEPARENT).map(|value| value.to_str().unwrap().to_owned());
+    let header = answer.headers().get(TRACEPARENT_HEADER).map(|value| value.to_str().unwrap().to_owned());
     let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
     (header, String::from_utf8(body.to_vec()).unwrap())
 }
@@ -67,13 +67,13 @@ async fn without_an_endpoint_no_trace_is_recorded() {
     let (tracer, export) = args(None, 1.0, 1).open(&PeerTls::default(), &metrics, None);
     assert!(!tracer.is_on() && export.is_none());
     let (header, seen) =
-        ask_traced(&mut traced_router(&tracer, &metrics), &[(TRACEPARENT, SAMPLED_TRACEPARENT)]).await;
+        ask_traced(&mut traced_router(&tracer, &metrics), &[(TRACEPARENT_HEADER, SAMPLED_TRACEPARENT)]).await;
     assert_eq!(
         (header, seen.as_str()),
         (None, format!("{SAMPLED_TRACEPARENT} ").as_str()),
         "passed on as it came"
     );
-    assert!(!metrics.encode().contains("liverank_traces"));
+    assert!(!metrics.encode_text().contains("liverank_traces"));
 }
 
 #[tokio::test]
@@ -84,16 +84,17 @@ async fn a_request_is_a_span_under_its_parent_and_says_so() {
         args(Some(&url), 0.0, 60).open(&PeerTls::default(), &metrics, Some("pod-1".to_owned()));
     let asked = async {
         let mut router = traced_router(&tracer, &metrics);
-        let failing = axum::http::Request::post("/interact").header(TRACEPARENT, SAMPLED_TRACEPARENT);
+        let failing = axum::http::Request::post("/interact").header(TRACEPARENT_HEADER, SAMPLED_TRACEPARENT);
         router.call(failing.body(Body::empty()).unwrap()).await.unwrap();
-        ask_traced(&mut router, &[(TRACEPARENT, SAMPLED_TRACEPARENT), ("x-request-id", "of-mine")]).await
+        ask_traced(&mut router, &[(TRACEPARENT_HEADER, SAMPLED_TRACEPARENT), ("x-request-id", "of-mine")])
+            .await
     };
-    let (header, seen) = alongside(export, asked).await;
+    let (header, seen) = run_with_export(export, asked).await;
     let context = header.unwrap();
     assert_eq!(seen, format!("{context} {context}"));
     let parsed = TraceContext::parse(context.as_bytes()).unwrap();
     let parent = TraceContext::parse(SAMPLED_TRACEPARENT.as_bytes()).unwrap();
-    assert!(parsed.sampled && parsed.trace == parent.trace && parsed.span != parent.span);
+    assert!(parsed.sampled && parsed.trace_id == parent.trace_id && parsed.span_id != parent.span_id);
     let taken = taken.lock().unwrap();
     let [request] = taken.as_slice() else { panic!("{} requests", taken.len()) };
     let [resource] = request.resource_spans.as_slice() else { panic!("{request:?}") };
@@ -102,16 +103,19 @@ async fn a_request_is_a_span_under_its_parent_and_says_so() {
     let [failed, span] = resource.scope_spans[0].spans.as_slice() else { panic!("{request:?}") };
     assert_eq!(
         (span.name.as_str(), span.parent_span_id.as_slice()),
-        ("gateway GET /videos", &parent.span[..])
+        ("gateway GET /videos", &parent.span_id[..])
     );
-    assert_eq!((span.span_id.as_slice(), span.trace_id.as_slice()), (&parsed.span[..], &parent.trace[..]));
+    assert_eq!(
+        (span.span_id.as_slice(), span.trace_id.as_slice()),
+        (&parsed.span_id[..], &parent.trace_id[..])
+    );
     assert!(span.end_time_unix_nano >= span.start_time_unix_nano && span.start_time_unix_nano > 0);
     assert!(format!("{:?}", span.attributes).contains("of-mine") && span.status.is_none());
     assert!(
         failed.name == "gateway POST /interact"
             && failed.status.as_ref().is_some_and(|status| status.code == 2)
     );
-    assert!(metrics.encode().contains(r#"liverank_traces_spans_total{outcome="exported"} 2"#));
+    assert!(metrics.encode_text().contains(r#"liverank_traces_spans_total{outcome="exported"} 2"#));
 }
 
 #[tokio::test]
@@ -122,7 +126,8 @@ async fn a_trace_that_begins_here_has_the_id_of_its_request_unless_a_stranger_ch
     let mut router = traced_router(&tracer, &metrics);
     let request = axum::http::Request::get("/videos").body(Body::empty()).unwrap();
     let answer = router.call(request).await.unwrap();
-    let [id, parent] = ["x-request-id", TRACEPARENT].map(|name| answer.headers()[name].to_str().unwrap());
+    let [id, parent] =
+        ["x-request-id", TRACEPARENT_HEADER].map(|name| answer.headers()[name].to_str().unwrap());
     assert!(parent[3..].starts_with(id) && parent.ends_with("-01"), "{id} {parent}");
     let chosen = "0".repeat(31) + "1";
     let (header, _) = ask_traced(&mut router, &[("x-request-id", &chosen)]).await;
@@ -137,17 +142,17 @@ async fn a_flood_of_sampled_parents_is_not_recorded_and_leaves_room_for_others()
     let mut router = traced_router(&tracer, &metrics);
     let mut sampled = 0;
     for _ in 0..100 {
-        let (header, seen) = ask_traced(&mut router, &[(TRACEPARENT, SAMPLED_TRACEPARENT)]).await;
+        let (header, seen) = ask_traced(&mut router, &[(TRACEPARENT_HEADER, SAMPLED_TRACEPARENT)]).await;
         let header = header.unwrap();
         assert!(seen.starts_with(&header), "who is asked next hears the same");
         sampled += u32::from(header.ends_with("-01"));
     }
     assert_eq!(sampled, 5);
     assert!(ask_traced(&mut router, &[]).await.0.unwrap().ends_with("-01"), "the share has room of its own");
-    let text = metrics.encode();
+    let text = metrics.encode_text();
     assert!(text.contains(r#"liverank_traces_over_limit_total{reason="asked"} 95"#), "{text}");
     for hostile in ["", "00-", "x", &"0".repeat(5_000)] {
-        let (header, _) = ask_traced(&mut router, &[(TRACEPARENT, hostile)]).await;
+        let (header, _) = ask_traced(&mut router, &[(TRACEPARENT_HEADER, hostile)]).await;
         assert!(
             TraceContext::parse(header.unwrap().as_bytes()).is_some(),
             "a parent that is none begins a trace"
@@ -162,9 +167,9 @@ async fn a_collector_that_refuses_or_is_away_costs_a_counter() {
         let metrics = Metrics::default();
         let (tracer, export) = args(Some(url), 1.0, 60).open(&PeerTls::default(), &metrics, None);
         let begun = Instant::now();
-        alongside(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
+        run_with_export(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-        let text = metrics.encode();
+        let text = metrics.encode_text();
         assert!(text.contains(r#"liverank_traces_spans_total{outcome="failed"} 1"#), "{url}: {text}");
     }
 }
@@ -177,7 +182,7 @@ async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
     let metrics = Metrics::default();
     let (tracer, export) = args(Some(&url), 1.0, 60).open(&PeerTls::default(), &metrics, None);
     let begun = Instant::now();
-    alongside(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
+    run_with_export(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
 }
@@ -185,16 +190,16 @@ async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
 #[tokio::test]
 async fn a_full_span_queue_drops_and_counts() {
     let metrics = Metrics::default();
-    let sampling = Sampling { ratio: 1.0, per_minute: 60_000 };
+    let sampling = SamplingRates { recorded_share: 1.0, per_minute: 60_000 };
     let (tracer, _finished) = Tracer::new_recording(sampling, TraceMetrics::registered(&metrics));
     let parent = TraceContext::parse(SAMPLED_TRACEPARENT.as_bytes()).unwrap();
-    let first = tracer.goes_on("consumer", "consumer count", &parent).unwrap();
-    assert_eq!(first.child("consumer project").context().trace, parent.trace);
+    let first = tracer.continue_trace("consumer", "consumer count", &parent).unwrap();
+    assert_eq!(first.begin_child("consumer project").trace_context().trace_id, parent.trace_id);
     for _ in 0..MAX_SPANS_QUEUED + 10 {
-        drop(first.child("consumer project"));
+        drop(first.begin_child("consumer project"));
     }
     // The first child is among those that had room.
-    assert!(metrics.encode().contains(r#"liverank_traces_spans_total{outcome="dropped"} 11"#));
+    assert!(metrics.encode_text().contains(r#"liverank_traces_spans_total{outcome="dropped"} 11"#));
     let unsampled = TraceContext { sampled: false, ..parent };
-    assert!(tracer.goes_on("consumer", "consumer count", &unsampled).is_none());
+    assert!(tracer.continue_trace("consumer", "consumer count", &unsampled).is_none());
 }

@@ -44,13 +44,13 @@ impl CircuitBreaker {
         match &answer {
             Ok(_) => {
                 if self.away_until.load(Relaxed) != 0 && self.away_until.swap(0, Relaxed) != 0 {
-                    self.health.dependency(PART_NAME, Ok(()));
+                    self.health.note_dependency(PART_NAME, Ok(()));
                 }
             }
             Err(error) => {
                 let until = self.now_millis() + OPEN_TIME.as_millis() as u64;
                 self.away_until.store(until, Relaxed);
-                self.health.dependency(PART_NAME, Err(error.to_string()));
+                self.health.note_dependency(PART_NAME, Err(error.to_string()));
             }
         }
         answer
@@ -59,7 +59,7 @@ impl CircuitBreaker {
     /// Finds out whether an archive that was away is back.
     pub(crate) async fn look(&self, patience: Duration) {
         if self.away_until.load(Relaxed) != 0 {
-            let _ = self.ask(patience, |archive| async move { archive.meta().await }).await;
+            let _ = self.ask(patience, |archive| async move { archive.archive_meta().await }).await;
         }
     }
 

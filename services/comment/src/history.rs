@@ -9,12 +9,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use liverank_adapters::Archive;
-use liverank_adapters::archive::{self, Page};
+use liverank_adapters::archive::{self, CommentPage};
 use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
-use liverank_runtime::identity::sent::SentBy;
-use liverank_runtime::params::{Params, PathVideo};
-use liverank_runtime::problem::RETRY_AFTER;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::identity::sent::RequestSender;
+use liverank_runtime::params::{PathVideo, QueryParams};
+use liverank_runtime::problem::STORE_RETRY_AFTER;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -57,10 +57,11 @@ struct HistoryReading<'a> {
 }
 
 impl AskedPage {
-    fn read(params: &Params) -> Result<Self, Invalid> {
-        let before = params.number("before", 1..=MAX_SEQ)?;
-        let after = params.number("after", 0..=MAX_SEQ)?;
-        let around = params.text("around")?.map(|id| CommentId::parse_field("around", id)).transpose()?;
+    fn read(params: &QueryParams) -> Result<Self, Invalid> {
+        let before = params.optional_number("before", 1..=MAX_SEQ)?;
+        let after = params.optional_number("after", 0..=MAX_SEQ)?;
+        let around =
+            params.optional_text("around")?.map(|id| CommentId::parse_field("around", id)).transpose()?;
         match (before, after, around) {
             (before, None, None) => Ok(Self::Before(before.unwrap_or(u64::MAX))),
             (None, Some(after), None) => Ok(Self::After(after)),
@@ -74,22 +75,22 @@ impl AskedPage {
 /// `GET /comments/{videoid}?before=&after=&around=&limit=&userid=`.
 pub(crate) async fn comments(
     State(service): State<Arc<CommentService>>,
-    sent_by: SentBy,
+    sent_by: RequestSender,
     PathVideo(video): PathVideo,
-    params: Params,
-    exchange: Exchange,
+    params: QueryParams,
+    exchange: RequestExchange,
 ) -> Result<Response, Problem> {
-    params.only(&["before", "after", "around", "limit", "userid"])?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    params.expect_only(&["before", "after", "around", "limit", "userid"])?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let asked = AskedPage::read(&params)?;
-    let named = params.text("userid")?.map(|id| UserId::parse_field("userid", id)).transpose()?;
+    let named = params.optional_text("userid")?.map(|id| UserId::parse_field("userid", id)).transpose()?;
     // Where viewers show tokens at a gateway, it is the gateway that says who asks.
     let viewer = if sent_by.is_by_gateway() { sent_by.user().cloned() } else { named };
     let Ok(place) = Arc::clone(&service.pages).try_acquire_owned() else {
         let detail = "too many pages of history are being answered: try again";
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER));
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(STORE_RETRY_AFTER));
     };
-    exchange.hold(place);
+    exchange.keep_until_answered(place);
     let page = read_page(&HistoryReading { service: &service, video: &video, viewer }, asked, limit).await?;
     let json = serde_json::to_vec(&page).expect("strings and numbers always serialise");
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
@@ -116,17 +117,17 @@ async fn read_page(
 ) -> Result<PageJson, Problem> {
     match asked {
         AskedPage::Before(before) => {
-            let older = read(reading, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
+            let older = read(reading, CommentPage::Before(before), limit, MAX_PAGE_BYTES).await?;
             // What was asked for says that there are newer ones, but for the page that nothing was asked of.
-            let newer = (before <= MAX_SEQ).then(|| older.first.unwrap_or(before - 1));
+            let newer = (before <= MAX_SEQ).then(|| older.first_seq.unwrap_or(before - 1));
             let pinned = if newer.is_none() { pinned_comment(reading).await? } else { None };
             Ok(PageJson { next: older.next_before(), newer, comments: older.lines, pinned })
         }
         AskedPage::After(after) => {
-            let newer = read(reading, Page::After(after), limit, MAX_PAGE_BYTES).await?;
-            let next = newer.first.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
+            let newer = read(reading, CommentPage::After(after), limit, MAX_PAGE_BYTES).await?;
+            let next = newer.first_seq.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
             let (comments, newer) =
-                (newer.lines.into_iter().rev().collect(), newer.last.filter(|_| newer.more));
+                (newer.lines.into_iter().rev().collect(), newer.last_seq.filter(|_| newer.may_have_more));
             Ok(PageJson { comments, next, newer, pinned: None })
         }
         AskedPage::Around(id) => page_around(reading, &id, limit).await,
@@ -140,17 +141,19 @@ async fn page_around(
     limit: usize,
 ) -> Result<PageJson, Problem> {
     let HistoryReading { service, video, viewer } = reading;
-    let asked =
-        service.archive.ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+    let asked = service
+        .archive
+        .ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
     let found =
         asked.await.map_err(|_| archive_away_problem())?.filter(|found| found.is_shown_to(viewer.as_ref()));
     let Some(Comment { seq, .. }) = found else {
-        return Err(Problem::not_found("the video has no such comment").with("field", "around"));
+        return Err(Problem::not_found("the video has no such comment").with_member("field", "around"));
     };
     // Half of the room for each side, so that long comments of one do not push the comment out.
-    let newer = read(reading, Page::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
-    let older = read(reading, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
-    let (next, more) = (older.next_before(), newer.more.then(|| newer.last.unwrap_or(seq)));
+    let newer = read(reading, CommentPage::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
+    let older =
+        read(reading, CommentPage::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
+    let (next, more) = (older.next_before(), newer.may_have_more.then(|| newer.last_seq.unwrap_or(seq)));
     let mut comments = newer.reversed_lines();
     comments.extend(older.lines);
     Ok(PageJson { comments, next, newer: more, pinned: None })
@@ -161,17 +164,17 @@ async fn page_around(
 struct HistoryRun {
     lines: Vec<Box<RawValue>>,
     /// The number of the first of them.
-    first: Option<u64>,
+    first_seq: Option<u64>,
     /// The number of the last of them.
-    last: Option<u64>,
+    last_seq: Option<u64>,
     /// Whether there may be more after them.
-    more: bool,
+    may_have_more: bool,
 }
 
 impl HistoryRun {
     /// For those that were read from new to old: the `before` of the next page. The first comment has none before it.
     fn next_before(&self) -> Option<u64> {
-        self.last.filter(|&seq| self.more && seq > 1)
+        self.last_seq.filter(|&seq| self.may_have_more && seq > 1)
     }
 
     fn reversed_lines(mut self) -> Vec<Box<RawValue>> {
@@ -181,18 +184,18 @@ impl HistoryRun {
 }
 
 fn archive_away_problem() -> Problem {
-    Problem::unavailable("the archive is away: try again")
+    Problem::part_unavailable("the archive is away: try again")
 }
 
 /// The comment as JSON.
 fn comment_json(comment: &Comment) -> Box<RawValue> {
-    to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise")
+    to_raw_value(&comment_json::with_seq(comment)).expect("strings and numbers always serialise")
 }
 
 /// The comment that is pinned.
 async fn pinned_comment(reading: &HistoryReading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
     let video = reading.video;
-    let ask = |archive: Arc<dyn Archive>| async move { archive::pinned(&*archive, video).await };
+    let ask = |archive: Arc<dyn Archive>| async move { archive::pinned_comment(&*archive, video).await };
     let found =
         reading.service.archive.ask(PAGE_STEP_TIMEOUT, ask).await.map_err(|_| archive_away_problem())?;
     Ok(found.as_ref().map(comment_json))
@@ -201,7 +204,7 @@ async fn pinned_comment(reading: &HistoryReading<'_>) -> Result<Option<Box<RawVa
 /// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
 async fn read(
     reading: &HistoryReading<'_>,
-    from: Page,
+    from: CommentPage,
     limit: usize,
     most_bytes: usize,
 ) -> Result<HistoryRun, Problem> {
@@ -222,15 +225,15 @@ async fn read(
             let line = entry.is_shown_to(viewer.as_ref()).then(|| comment_json(entry));
             let size = line.as_ref().map_or(0, |json| json.get().len());
             if bytes + size > most_bytes && !run.lines.is_empty() {
-                run.more = true;
+                run.may_have_more = true;
                 return Ok(run);
             }
             bytes += size;
-            run.first.get_or_insert(entry.seq);
-            run.last = Some(entry.seq);
+            run.first_seq.get_or_insert(entry.seq);
+            run.last_seq = Some(entry.seq);
             from = match from {
-                Page::Before(_) => Page::Before(entry.seq),
-                Page::After(_) => Page::After(entry.seq),
+                CommentPage::Before(_) => CommentPage::Before(entry.seq),
+                CommentPage::After(_) => CommentPage::After(entry.seq),
             };
             run.lines.extend(line);
         }
@@ -238,7 +241,7 @@ async fn read(
             return Ok(run);
         }
     }
-    run.more = true;
+    run.may_have_more = true;
     Ok(run)
 }
 
@@ -247,7 +250,7 @@ mod tests {
     use super::*;
 
     fn asked(query: &str) -> Result<AskedPage, &'static str> {
-        let params = Params::of(&format!("/comments/v?{query}").parse().unwrap());
+        let params = QueryParams::of(&format!("/comments/v?{query}").parse().unwrap());
         AskedPage::read(&params).map_err(|invalid| invalid.field)
     }
 

@@ -192,14 +192,14 @@ impl Hook {
             Said::Away => match self.when_away {
                 WhenAway::Accept => Ok(Judged::Taken(comment.text.clone())),
                 WhenAway::Hold => Ok(Judged::Held),
-                WhenAway::Refuse => Err(named(Problem::unavailable(
+                WhenAway::Refuse => Err(named(Problem::part_unavailable(
                     "comments are judged before they are taken, and what judges them is away: not acknowledged, try again",
                 ))),
             },
             Said::Busy => {
                 let detail = "too many comments wait to be judged: not acknowledged, try again";
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-                Err(named(problem.retry_after(liverank_runtime::problem::RETRY_AFTER)))
+                Err(named(problem.retry_after(liverank_runtime::problem::STORE_RETRY_AFTER)))
             }
         }
     }
@@ -223,9 +223,9 @@ impl Hook {
 
 fn refused(reason: Option<String>) -> Problem {
     let detail = reason.unwrap_or_else(|| "the comment is of a kind that is not allowed".to_owned());
-    named(Problem::new(StatusCode::FORBIDDEN, detail)).with("until", None::<String>)
+    named(Problem::new(StatusCode::FORBIDDEN, detail)).with_member("until", None::<String>)
 }
 
 fn named(problem: Problem) -> Problem {
-    problem.with("rule", "hook")
+    problem.with_member("rule", "hook")
 }

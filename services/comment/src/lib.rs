@@ -23,12 +23,12 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends, EventLog};
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 use liverank_core::{Comment, CommentId};
-use liverank_protocol::access::Service;
-use liverank_runtime::identity::guard::Routes;
-use liverank_runtime::origins::Origins;
-use liverank_runtime::peer::{ManagerUrls, Replicas};
+use liverank_protocol::access::CalledService;
+use liverank_runtime::identity::guard::GuardedRoutes;
+use liverank_runtime::origins::AllowedOrigins;
+use liverank_runtime::peer::{ManagerUrls, ServiceReplicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -51,16 +51,16 @@ mod tally;
 use archive::CircuitBreaker;
 use hook::{Hook, HookArgs};
 use metrics::CommentMetrics;
-use recent::Recent;
-use registrar::Registrar;
+use recent::RecentEntries;
+use registrar::VideoRegistrar;
 use restrictions::Restrictions;
 use rules::Rules;
-use tally::Tally;
+use tally::CommentTally;
 
 /// What reads bytes from outside here: for the harness in `fuzz/`.
 #[doc(hidden)]
 pub mod parsers {
-    pub use crate::post::Draft;
+    pub use crate::post::CommentDraft;
 }
 
 /// Comments with an idempotency key that are remembered here, for repeats that come before the archive has them: at
@@ -102,23 +102,23 @@ struct CommentService {
     archive: CircuitBreaker,
     /// Pages of history being answered.
     pages: Arc<Semaphore>,
-    statistics: Option<Replicas>,
-    registrar: Registrar,
+    statistics: Option<ServiceReplicas>,
+    registrar: VideoRegistrar,
     restrictions: Restrictions,
     rules: Rules,
     /// Who is asked before a comment is taken, where somebody is.
     hook: Option<Hook>,
-    acknowledged: Mutex<Recent<CommentId, Comment>>,
-    tally: Mutex<Tally>,
+    acknowledged: Mutex<RecentEntries<CommentId, Comment>>,
+    tally: Mutex<CommentTally>,
     metrics: CommentMetrics,
 }
 
 impl CommentService {
-    fn acknowledged(&self) -> MutexGuard<'_, Recent<CommentId, Comment>> {
+    fn acknowledged(&self) -> MutexGuard<'_, RecentEntries<CommentId, Comment>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    fn tally(&self) -> MutexGuard<'_, CommentTally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,37 +141,37 @@ pub async fn serve(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    let peers = shell.peers();
+    let peers = shell.peer_client();
     let metrics = CommentMetrics::new(&shell.metrics);
-    let managers = Replicas::new(peers.clone(), config.managers.manager_url);
+    let managers = ServiceReplicas::new(peers.clone(), config.managers.manager_url);
     let mut tasks = Tasks::new(&shell);
-    let hook = Hook::start(&config.hook, metrics.hook.clone(), &mut tasks)?;
+    let hook = Hook::start(&config.hook, metrics.hook_metrics.clone(), &mut tasks)?;
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
         pages: Arc::new(Semaphore::new(history::MAX_PAGES_AT_ONCE)),
-        statistics: Replicas::new(peers, config.statistics_url),
-        registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
+        statistics: ServiceReplicas::new(peers, config.statistics_url),
+        registrar: VideoRegistrar::start(managers, &mut tasks, &shell, metrics.clone()),
         restrictions: Restrictions::default(),
         rules: Rules::new(config.comment_rules_file.as_deref())?,
         hook,
-        acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
+        acknowledged: Mutex::new(RecentEntries::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,
     });
-    shell.health.starting(restrictions::PART);
+    shell.health.note_starting(restrictions::PART);
     tasks
         .spawn("follow_restrictions", restrictions::follow_restrictions(Arc::clone(&service), shell.clone()));
     tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
     tasks.spawn("watch_stores", look_after_stores(Arc::clone(&service), shell.clone()));
-    let origins = Arc::clone(&shell.http.origins);
+    let origins = Arc::clone(&shell.http_settings.origins);
     let serving = async {
         tokio::select! {
-            served = server::serve(Service::Comment, listener, router(service, origins, &shell.identity), &shell) => served,
+            served = server::serve_until_shutdown(CalledService::Comment, listener, router(service, origins, &shell.identity), &shell) => served,
             Err(unusable) = open(log, &shell) => Err(unusable),
         }
     };
-    tasks.alongside(serving).await
+    tasks.run_alongside(serving).await
 }
 
 /// Opens the log, however long it is away; posts are answered 503 until then. An error where nothing but somebody's
@@ -181,16 +181,19 @@ async fn open(log: Arc<dyn EventLog>, shell: &ServiceContext) -> anyhow::Result<
         if !error.is_transient() {
             return Err(error).context("opening the log");
         }
-        shell.health.dependency("log", Err(error.to_string()));
+        shell.health.note_dependency("log", Err(error.to_string()));
         tokio::time::sleep(LOOK_EVERY).await;
     }
     std::future::pending().await
 }
 
 async fn report_counts(service: Arc<CommentService>, shell: ServiceContext) {
-    let instance = format!("comment-{}", hex(&rand::random::<[u8; 4]>()));
+    let instance = format!("comment-{}", to_hex(&rand::random::<[u8; 4]>()));
     let statistics = service.statistics.clone();
-    report::send(statistics, "comment-api-statistics", shell, || service.tally().report(&instance)).await;
+    report::send_reports(statistics, "comment-api-statistics", shell, || {
+        service.tally().to_report(&instance)
+    })
+    .await;
 }
 
 async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) {
@@ -198,19 +201,21 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        shell.health.dependency("log", service.log.health().map_err(|error| error.to_string()));
+        shell.health.note_dependency("log", service.log.write_health().map_err(|error| error.to_string()));
         service.archive.look(LOOK_EVERY).await;
     }
 }
 
-fn router(service: Arc<CommentService>, origins: Arc<Origins>, identity: &Identity) -> Router {
-    let (router, _) = Routes::of(Service::Comment)
+fn router(service: Arc<CommentService>, origins: Arc<AllowedOrigins>, identity: &Identity) -> Router {
+    let (router, _) = GuardedRoutes::of_service(CalledService::Comment)
         .post("/comment", post(post::comment))
         .get("/comments/{videoid}", get(history::comments))
         .get("/statistics", get(statistics::statistics))
         .get("/health", get(health))
-        .guarded(identity, None);
-    server::with_fallbacks(router).with_state(service).layer(from_fn_with_state(origins, cors::share))
+        .into_guarded_routers(identity, None);
+    server::with_problem_fallbacks(router)
+        .with_state(service)
+        .layer(from_fn_with_state(origins, cors::answer_cross_origin))
 }
 
 async fn health() -> Json<Value> {

@@ -59,27 +59,27 @@ struct RuleLabels {
 #[derive(Clone)]
 pub struct CommentMetrics {
     /// Comments that the log has.
-    pub acknowledged: Counter,
+    pub comments_acknowledged: Counter,
     /// Posts answered with the comment that an earlier one made.
-    pub repeated: Counter,
+    pub posts_repeated: Counter,
     /// Posts turned away because the log is away.
-    pub unavailable: Counter,
+    pub posts_unavailable: Counter,
     /// Comments refused because their user is banned or muted.
-    pub restricted: Counter,
+    pub comments_restricted: Counter,
     /// Restrictions in force, as this service knows them.
-    pub restrictions: Gauge,
+    pub restrictions_in_force: Gauge,
     /// Comments refused, by the rule that refused them.
-    ruled: Family<RuleLabels, Counter>,
+    count_refusal: Family<RuleLabels, Counter>,
     /// Comments of users who are shadow-banned.
-    pub shadowed: Counter,
+    pub comments_shadowed: Counter,
     /// Comments that wait for a moderator, as this service wrote them.
-    pub held: Counter,
+    pub comments_held: Counter,
     /// Comments taken with something masked.
-    pub masked: Counter,
+    pub comments_masked: Counter,
     /// Places that have rules of comments.
     pub ruled_scopes: Gauge,
     /// What the hook says, and how long it takes.
-    pub(crate) hook: HookMetrics,
+    pub(crate) hook_metrics: HookMetrics,
     /// Seconds until the log answered.
     pub append_seconds: Histogram,
     /// Videos that were not registered because too many were waiting.
@@ -90,37 +90,41 @@ impl CommentMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
-            acknowledged: Counter::default(),
-            repeated: Counter::default(),
-            unavailable: Counter::default(),
-            restricted: Counter::default(),
-            restrictions: Gauge::default(),
-            ruled: Family::default(),
-            shadowed: Counter::default(),
-            held: Counter::default(),
-            masked: Counter::default(),
+            comments_acknowledged: Counter::default(),
+            posts_repeated: Counter::default(),
+            posts_unavailable: Counter::default(),
+            comments_restricted: Counter::default(),
+            restrictions_in_force: Gauge::default(),
+            count_refusal: Family::default(),
+            comments_shadowed: Counter::default(),
+            comments_held: Counter::default(),
+            comments_masked: Counter::default(),
             ruled_scopes: Gauge::default(),
-            hook: HookMetrics::default(),
+            hook_metrics: HookMetrics::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
             registrations_dropped: Counter::default(),
         };
         // From the start, so that a first one is seen as one more.
         for rule in RuleName::ALL {
-            drop(all.ruled.get_or_create(&RuleLabels { rule: rule.into() }));
+            drop(all.count_refusal.get_or_create(&RuleLabels { rule: rule.into() }));
         }
         metrics.register("comment", |registry| {
             let m = all.clone();
-            registry.register("acknowledged", "Comments that the log has", m.acknowledged);
-            registry.register("repeated", "Posts answered with an earlier one's comment", m.repeated);
-            registry.register("unavailable", "Posts turned away: the log is away", m.unavailable);
-            registry.register("restricted", "Comments refused: their user is banned or muted", m.restricted);
-            registry.register("restrictions", "Bans and mutes known", m.restrictions);
-            registry.register("ruled", "Comments refused by a rule of comments", m.ruled);
-            registry.register("shadowed", "Comments that their authors alone are shown", m.shadowed);
-            registry.register("held", "Comments that were to wait for a moderator", m.held);
-            registry.register("masked", "Comments taken with something masked", m.masked);
+            registry.register("acknowledged", "Comments that the log has", m.comments_acknowledged);
+            registry.register("repeated", "Posts answered with an earlier one's comment", m.posts_repeated);
+            registry.register("unavailable", "Posts turned away: the log is away", m.posts_unavailable);
+            registry.register(
+                "restricted",
+                "Comments refused: their user is banned or muted",
+                m.comments_restricted,
+            );
+            registry.register("restrictions", "Bans and mutes known", m.restrictions_in_force);
+            registry.register("ruled", "Comments refused by a rule of comments", m.count_refusal);
+            registry.register("shadowed", "Comments that their authors alone are shown", m.comments_shadowed);
+            registry.register("held", "Comments that were to wait for a moderator", m.comments_held);
+            registry.register("masked", "Comments taken with something masked", m.comments_masked);
             registry.register("ruled_scopes", "Places that have rules of comments", m.ruled_scopes);
-            m.hook.register(registry);
+            m.hook_metrics.register(registry);
             registry.register("append_seconds", "Time until the log answered", m.append_seconds);
             registry.register(
                 "registrations_dropped",
@@ -133,6 +137,6 @@ impl CommentMetrics {
 
     /// A comment was refused by this rule.
     pub fn ruled(&self, rule: RuleName) {
-        self.ruled.get_or_create(&RuleLabels { rule: rule.into() }).inc();
+        self.count_refusal.get_or_create(&RuleLabels { rule: rule.into() }).inc();
     }
 }

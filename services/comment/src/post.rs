@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
-use liverank_core::moderation::{Action, ActorRole, Moderation, RuleName};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, RuleName};
 use liverank_core::{
     Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary, ids,
 };
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::identity::sent::SentBy;
+use liverank_runtime::identity::sent::RequestSender;
 use liverank_runtime::{Problem, comment_json, now_ms, traces};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -45,15 +45,15 @@ pub(crate) fn is_visible(text: &str) -> bool {
 
 /// What a client wants to say.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct CommentDraft {
     user: UserId,
     video: VideoId,
     text: String,
-    key: Option<String>,
+    idempotency_key: Option<String>,
     reply_to: Option<CommentId>,
 }
 
-impl Draft {
+impl CommentDraft {
     /// Reads the body of a post.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Draft {
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
         canary::refuse_user("userid", user.as_str())?;
-        let video = canary::named_outside("videoid", required_text(body, "videoid")?)?;
+        let video = canary::parse_outside_id("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
         // Only here: such comments are in logs already, and are read as they are.
@@ -70,11 +70,11 @@ impl Draft {
         }
         let key = optional_text(body, "idempotency_key")?;
         if let Some(key) = key {
-            ids::check("idempotency_key", key)?;
+            ids::check_id("idempotency_key", key)?;
         }
         let reply_to = optional_text(body, "reply_to")?;
         let reply_to = reply_to.map(|id| CommentId::parse_field("reply_to", id)).transpose()?;
-        Ok(Self { user, video, text: text.to_owned(), key: key.map(str::to_owned), reply_to })
+        Ok(Self { user, video, text: text.to_owned(), idempotency_key: key.map(str::to_owned), reply_to })
     }
 
     fn into_comment(self, id: CommentId, now: Millis, entry: EntryKind) -> Comment {
@@ -95,25 +95,25 @@ impl Draft {
 /// `POST /comment`.
 pub(crate) async fn comment(
     State(service): State<Arc<CommentService>>,
-    sent_by: SentBy,
+    sent_by: RequestSender,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let mut draft = Draft::parse(&body)?;
-    sent_by.expect("userid", &draft.user)?;
-    let id = match &draft.key {
+    let mut draft = CommentDraft::parse(&body)?;
+    sent_by.expect_user("userid", &draft.user)?;
+    let id = match &draft.idempotency_key {
         None => random_id(rand::random()),
         Some(key) => {
             let id = derived_id(&draft.user, &draft.video, key);
             if let Some(first) = service.known(&draft.video, &id).await {
                 if !first.entry.has_text() {
                     let detail = "this comment was posted with this key, and was deleted since";
-                    return Err(Problem::new(StatusCode::GONE, detail).with("rule", "deleted"));
+                    return Err(Problem::new(StatusCode::GONE, detail).with_member("rule", "deleted"));
                 }
-                service.metrics.repeated.inc();
+                service.metrics.posts_repeated.inc();
                 return Ok(created(&first));
             }
             if let Some(first) = service.known_to_wait(&draft.video, &id).await {
-                service.metrics.repeated.inc();
+                service.metrics.posts_repeated.inc();
                 return Ok(waits(&first));
             }
             id
@@ -124,16 +124,16 @@ pub(crate) async fn comment(
         service.expect_comment(&draft.user, &draft.video, reply_to).await?;
     }
     let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
-    let keyed = draft.key.is_some();
+    let keyed = draft.idempotency_key.is_some();
     let mut comment = draft.into_comment(id, now_ms(), entry);
     // Nobody but its author is shown a shadowed one: there is nothing to wait for.
-    let mut held = kept.held.filter(|_| comment.entry.is_comment());
+    let mut held = kept.held_by_rule.filter(|_| comment.entry.is_comment());
     let judged = service.expect_judged(&sent_by, &mut comment, &mut held).await;
     judged.inspect_err(|_| service.give_back(&kept))?;
     let written = service.write(&comment, held).await;
     written.inspect_err(|_| service.give_back(&kept))?;
     if held.is_some() {
-        service.metrics.held.inc();
+        service.metrics.comments_held.inc();
         return Ok(waits(&comment));
     }
     service.took(&comment, keyed);
@@ -142,12 +142,12 @@ pub(crate) async fn comment(
 
 /// The answer to a comment that waits for a moderator.
 fn waits(comment: &Comment) -> (StatusCode, Json<Value>) {
-    let body = json!({"success": true, "held": true, "comment": comment_json::unnumbered(comment)});
+    let body = json!({"success": true, "held": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::ACCEPTED, Json(body))
 }
 
 fn created(comment: &Comment) -> (StatusCode, Json<Value>) {
-    let body = json!({"success": true, "comment": comment_json::unnumbered(comment)});
+    let body = json!({"success": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::CREATED, Json(body))
 }
 
@@ -158,15 +158,16 @@ impl CommentService {
         if let Some(comment) = self.acknowledged().get(now, id) {
             return Some(comment.clone());
         }
-        let archived =
-            self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+        let archived = self
+            .archive
+            .ask(LOOK_UP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
     /// The comment that an earlier post with the same key made, and that waits for a moderator.
     async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
         let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
-            archive.moderation().held_comment(video, id).await
+            archive.moderation_archive().held_comment(video, id).await
         });
         let held = asked.await.ok().flatten()?;
         Some(Comment {
@@ -186,9 +187,9 @@ impl CommentService {
         let (id, text, reply_to) = (comment.id.clone(), comment.text.clone(), comment.reply_to.clone());
         let record = if let Some(rule) = held {
             self.expect_room_to_wait().await?;
-            unseen(comment, Action::Hold { comment_id: id, text, reply_to, rule })?
+            unseen(comment, ModerationAction::Hold { comment_id: id, text, reply_to, rule })?
         } else if comment.entry == EntryKind::Shadowed {
-            unseen(comment, Action::Shadow { comment_id: id, text, reply_to })?
+            unseen(comment, ModerationAction::Shadow { comment_id: id, text, reply_to })?
         } else {
             posted(comment)
         };
@@ -203,11 +204,11 @@ impl CommentService {
             return Ok(());
         }
         let archived =
-            self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+            self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
         match archived.await {
             Ok(Some(found)) if found.is_shown_to(Some(user)) => Ok(()),
             Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
-            Err(_) => Err(Problem::unavailable(
+            Err(_) => Err(Problem::part_unavailable(
                 "the archive is away, which knows the comment that is replied to: not acknowledged, try again",
             )),
         }
@@ -217,7 +218,7 @@ impl CommentService {
     async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
         let key = record.video_id.as_str().as_bytes();
-        let append = self.log.append_traced(key, record.to_json(), traces::current());
+        let append = self.log.append_traced(key, record.to_json(), traces::current_context());
         match timeout(APPEND_TIMEOUT, append).await {
             Ok(Ok(_)) => {
                 self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
@@ -227,23 +228,23 @@ impl CommentService {
                 Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, too_large.to_string()))
             }
             Ok(Err(AppendError::Unavailable(_))) | Err(_) => {
-                self.metrics.unavailable.inc();
-                Err(Problem::unavailable("the log is away: not acknowledged, try again"))
+                self.metrics.posts_unavailable.inc();
+                Err(Problem::part_unavailable("the log is away: not acknowledged, try again"))
             }
         }
     }
 
     /// What follows an acknowledgement, off its path.
     fn took(&self, comment: &Comment, keyed: bool) {
-        self.metrics.acknowledged.inc();
+        self.metrics.comments_acknowledged.inc();
         if comment.entry == EntryKind::Shadowed {
-            self.metrics.shadowed.inc();
+            self.metrics.comments_shadowed.inc();
         }
-        self.tally().count(&comment.video_id);
+        self.tally().count_comment(&comment.video_id);
         if keyed {
             self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
         }
-        self.registrar.offer(&comment.video_id);
+        self.registrar.register_soon(&comment.video_id);
     }
 }
 
@@ -267,7 +268,7 @@ fn posted(comment: &Comment) -> Interaction {
 }
 
 /// The record of a comment that others than its author are not shown, or not yet.
-fn unseen(comment: &Comment, action: Action) -> Result<Interaction, Invalid> {
+fn unseen(comment: &Comment, action: ModerationAction) -> Result<Interaction, Invalid> {
     let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
     let id = EventId::parse(comment.id.as_str())?;
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };
@@ -278,9 +279,9 @@ fn unseen(comment: &Comment, action: Action) -> Result<Interaction, Invalid> {
 mod tests {
     use super::*;
 
-    fn draft(value: Value) -> Result<Draft, Invalid> {
+    fn draft(value: Value) -> Result<CommentDraft, Invalid> {
         match value {
-            Value::Object(object) => Draft::parse(&object),
+            Value::Object(object) => CommentDraft::parse(&object),
             other => panic!("not an object: {other}"),
         }
     }
@@ -317,6 +318,6 @@ mod tests {
     #[test]
     fn a_null_key_is_none() {
         let read = draft(json!({"userid": "u", "videoid": "v", "comment": "c", "idempotency_key": null}));
-        assert_eq!(read.unwrap().key, None);
+        assert_eq!(read.unwrap().idempotency_key, None);
     }
 }

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 /// Keeps at most a number of entries, each for at most a time; the oldest go first.
 #[derive(Debug)]
-pub struct Recent<K, V> {
-    most: usize,
+pub struct RecentEntries<K, V> {
+    max_entries: usize,
     keep: Duration,
     entries: HashMap<K, (u64, Instant, V)>,
     /// Keys by age; one that was removed or replaced since is told by its turn and passed over.
     order: VecDeque<(u64, K)>,
-    turn: u64,
+    last_turn: u64,
 }
 
-impl<K: Eq + Hash + Clone, V> Recent<K, V> {
+impl<K: Eq + Hash + Clone, V> RecentEntries<K, V> {
     /// An empty one.
     pub fn new(most: usize, keep: Duration) -> Self {
-        Self { most, keep, entries: HashMap::new(), order: VecDeque::new(), turn: 0 }
+        Self { max_entries: most, keep, entries: HashMap::new(), order: VecDeque::new(), last_turn: 0 }
     }
 
     /// Returns the value that is remembered under `key`, unless it is too old.
@@ -29,10 +29,10 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
 
     /// Remembers `value` under `key` from now on.
     pub fn insert(&mut self, now: Instant, key: K, value: V) {
-        self.turn += 1;
-        self.entries.insert(key.clone(), (self.turn, now, value));
-        self.order.push_back((self.turn, key));
-        while self.order.len() > self.most {
+        self.last_turn += 1;
+        self.entries.insert(key.clone(), (self.last_turn, now, value));
+        self.order.push_back((self.last_turn, key));
+        while self.order.len() > self.max_entries {
             let Some((turn, key)) = self.order.pop_front() else { break };
             if self.entries.get(&key).is_some_and(|(current, ..)| *current == turn) {
                 self.entries.remove(&key);
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn old_entries_are_forgotten() {
-        let (mut recent, now) = (Recent::new(10, KEPT_FOR), Instant::now());
+        let (mut recent, now) = (RecentEntries::new(10, KEPT_FOR), Instant::now());
         recent.insert(now, "a", 1);
         assert_eq!(recent.get(now + KEPT_FOR / 2, &"a"), Some(&1));
         assert_eq!(recent.get(now + KEPT_FOR, &"a"), None);
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_map_never_grows_past_its_bound() {
-        let (mut recent, now) = (Recent::new(3, KEPT_FOR), Instant::now());
+        let (mut recent, now) = (RecentEntries::new(3, KEPT_FOR), Instant::now());
         for key in 0..100 {
             recent.insert(now, key % 7, key);
             assert!(recent.entries.len() <= 3 && recent.order.len() <= 3);
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_replaced_key_is_kept_for_its_new_time() {
-        let (mut recent, now) = (Recent::new(2, KEPT_FOR), Instant::now());
+        let (mut recent, now) = (RecentEntries::new(2, KEPT_FOR), Instant::now());
         for key in ["a", "a", "b"] {
             recent.insert(now, key, key);
         }

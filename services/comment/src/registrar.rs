@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_runtime::peer::{PeerError, Replicas};
+use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use liverank_runtime::{ServiceContext, Tasks};
 use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::metrics::CommentMetrics;
-use crate::recent::Recent;
+use crate::recent::RecentEntries;
 
 /// The greatest number of videos that wait to be registered: what a manager takes in a second or two.
 const MAX_WAITING: usize = 1_024;
@@ -25,22 +25,22 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The way to the manager. Cheap to clone.
 #[derive(Clone)]
-pub struct Registrar {
+pub struct VideoRegistrar {
     queue: mpsc::Sender<VideoId>,
-    recent: Arc<Mutex<Recent<VideoId, ()>>>,
+    recent: Arc<Mutex<RecentEntries<VideoId, ()>>>,
     metrics: CommentMetrics,
 }
 
-impl Registrar {
+impl VideoRegistrar {
     /// A registrar that asks `managers` until shutdown. Where there are none it does nothing.
     pub fn start(
-        managers: Option<Replicas>,
+        managers: Option<ServiceReplicas>,
         tasks: &mut Tasks,
         shell: &ServiceContext,
         metrics: CommentMetrics,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let recent = Arc::new(Mutex::new(Recent::new(MAX_REMEMBERED, REMEMBER_FOR)));
+        let recent = Arc::new(Mutex::new(RecentEntries::new(MAX_REMEMBERED, REMEMBER_FOR)));
         let registrar = Self { queue, recent, metrics };
         if let Some(managers) = managers {
             tasks.spawn("register", register_videos(waiting, managers, registrar.clone(), shell.clone()));
@@ -49,7 +49,7 @@ impl Registrar {
     }
 
     /// Has `video` registered soon, unless it was lately. Never waits.
-    pub fn offer(&self, video: &VideoId) {
+    pub fn register_soon(&self, video: &VideoId) {
         let now = Instant::now();
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.get(now, video).is_some() {
@@ -72,8 +72,8 @@ impl Registrar {
 
 async fn register_videos(
     mut waiting: mpsc::Receiver<VideoId>,
-    managers: Replicas,
-    registrar: Registrar,
+    managers: ServiceReplicas,
+    registrar: VideoRegistrar,
     shell: ServiceContext,
 ) {
     loop {
@@ -92,7 +92,7 @@ async fn register_videos(
             Ok(_) | Err(PeerError::Refused { .. }) => Ok(()),
         };
         let away = manager.is_err();
-        shell.health.dependency("manager", manager);
+        shell.health.note_dependency("manager", manager);
         if away {
             tokio::time::sleep(RETRY_AFTER).await;
         }

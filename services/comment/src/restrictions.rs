@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use liverank_adapters::StoreError;
 use liverank_core::comment::EntryKind;
-use liverank_core::moderation::{Refusal, RuleBook, RulesInForce, Scope};
+use liverank_core::moderation::{CommentRefusal, RuleBook, RuleScope, RulesInForce};
 use liverank_core::{Millis, UserId, VideoId};
 use liverank_runtime::follow::{CHANGES_A_PAGE, FollowedList, follow};
 use liverank_runtime::{Health, Problem, ServiceContext, comment_json, now_ms};
@@ -91,21 +91,22 @@ impl FollowedList for FollowedRestrictions {
     async fn read_page(&mut self) -> Result<usize, StoreError> {
         let since = self.service.restrictions.read().revision();
         let asked = self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move {
-            archive.moderation().rules_since(since, CHANGES_A_PAGE).await
+            archive.moderation_archive().rules_since(since, CHANGES_A_PAGE).await
         });
         let changes = asked.await?;
         let count = changes.len();
         if !changes.is_empty() {
             let mut book = self.service.restrictions.write();
             for change in changes {
-                book.take(change);
+                book.take_over_change(change);
             }
         }
         Ok(count)
     }
 
     async fn generation(&mut self) -> Option<u64> {
-        let asked = self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.meta().await });
+        let asked =
+            self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.archive_meta().await });
         asked.await.ok().flatten().map(|meta| meta.generation)
     }
 
@@ -130,7 +131,7 @@ impl FollowedList for FollowedRestrictions {
             self.changed = Some(Instant::now());
         }
         self.ready = true;
-        self.health.started(PART);
+        self.health.note_started(PART);
         self.service.update_restriction_count();
         pause_before_next_look(self.changed.map(|changed| changed.elapsed()))
     }
@@ -139,14 +140,15 @@ impl FollowedList for FollowedRestrictions {
 impl CommentService {
     fn update_restriction_count(&self) {
         let book = self.restrictions.read();
-        self.metrics.restrictions.set(book.len() as i64);
+        self.metrics.restrictions_in_force.set(book.len() as i64);
         self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
     }
 
     /// Whose a video is.
     pub(crate) async fn owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
         let videos = std::slice::from_ref(video);
-        let owners = self.archive.ask(OWNER_TIMEOUT, |archive| async move { archive.owners(videos).await });
+        let owners =
+            self.archive.ask(OWNER_TIMEOUT, |archive| async move { archive.video_owners(videos).await });
         Ok(owners.await?.into_iter().next().flatten())
     }
 
@@ -163,8 +165,8 @@ impl CommentService {
             None
         };
         let book = self.restrictions.read();
-        if let Some(refusal) = book.refusal(user, video, owner.as_ref(), now) {
-            self.metrics.restricted.inc();
+        if let Some(refusal) = book.refusal_of_comment(user, video, owner.as_ref(), now) {
+            self.metrics.comments_restricted.inc();
             return Err(refusal_problem(&refusal, now));
         }
         let shadowed = book.is_shadowed(user, video, owner.as_ref(), now);
@@ -172,20 +174,20 @@ impl CommentService {
     }
 }
 
-fn refusal_problem(refusal: &Refusal, now: Millis) -> Problem {
-    let Refusal { kind, scope, until } = refusal;
+fn refusal_problem(refusal: &CommentRefusal, now: Millis) -> Problem {
+    let CommentRefusal { kind, scope, refused_until: until } = refusal;
     let (how_long, again) = match until {
         Some(until) => {
             let left = Duration::from_millis((until - now).max(0) as u64);
-            (format!("until {}", comment_json::time(*until)), Some(left + Duration::from_millis(999)))
+            (format!("until {}", comment_json::format_time(*until)), Some(left + Duration::from_millis(999)))
         }
         None => ("for good".to_owned(), None),
     };
     let detail = format!("a moderator refuses this user's comments {scope}, {how_long} ({kind})");
     let problem = Problem::new(StatusCode::FORBIDDEN, detail)
-        .with("rule", kind.name())
-        .with("scope", scope_name(scope))
-        .with("until", until.map(comment_json::time));
+        .with_member("rule", kind.name())
+        .with_member("scope", scope_name(scope))
+        .with_member("until", until.map(comment_json::format_time));
     match again {
         Some(again) => problem.retry_after(again),
         None => problem,
@@ -193,11 +195,11 @@ fn refusal_problem(refusal: &Refusal, now: Millis) -> Problem {
 }
 
 /// What a problem calls the place where a rule is in force.
-pub(crate) const fn scope_name(scope: &Scope) -> &'static str {
+pub(crate) const fn scope_name(scope: &RuleScope) -> &'static str {
     match scope {
-        Scope::Everywhere => "everywhere",
-        Scope::Owner(_) => "owner",
-        Scope::Video(_) => "video",
+        RuleScope::Everywhere => "everywhere",
+        RuleScope::Owner(_) => "owner",
+        RuleScope::Video(_) => "video",
     }
 }
 

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::http::StatusCode;
-use liverank_core::moderation::screening::{RuleName, Screen, Screened};
-use liverank_core::moderation::spacing::{Claim, Spacing};
-use liverank_core::moderation::{CommentRules, RulesInForce, Scope, ScopeRules};
+use liverank_core::moderation::screening::{RuleName, ScreeningResult, TextScreen};
+use liverank_core::moderation::spacing::{CommentSpacing, SpacingClaim};
+use liverank_core::moderation::{CommentRules, RuleScope, RulesInForce, ScopeRules};
 use liverank_core::viewer_role::ViewerRole;
 use liverank_core::{Comment, Millis, UserId, VideoId};
-use liverank_runtime::identity::sent::SentBy;
+use liverank_runtime::identity::sent::RequestSender;
 use liverank_runtime::{Problem, comment_json, now_ms};
 
 use crate::CommentService;
 use crate::hook::Judged;
-use crate::recent::Recent;
+use crate::recent::RecentEntries;
 
 /// Claims remembered: some 20 MB. Those that end first make room, so only a flood of more users than this in one slow
 /// mode's time passes it.
@@ -43,9 +43,9 @@ const HELD_RETRY: Duration = Duration::from_mins(1);
 /// The rules of comments at this service, beside those that moderators set.
 pub(crate) struct Rules {
     system: Option<RulesInForce>,
-    screens: Mutex<Recent<u64, Arc<Screen>>>,
-    spacing: Mutex<Spacing>,
-    owners: Mutex<Recent<VideoId, UserId>>,
+    screens: Mutex<RecentEntries<u64, Arc<TextScreen>>>,
+    spacing: Mutex<CommentSpacing>,
+    owners: Mutex<RecentEntries<VideoId, UserId>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,27 +57,27 @@ impl Rules {
     pub(crate) fn new(file: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             system: file.map(read).transpose()?,
-            screens: Mutex::new(Recent::new(SCREENS, SCREENS_KEEP)),
-            spacing: Mutex::new(Spacing::new(CLAIMS)),
-            owners: Mutex::new(Recent::new(OWNERS, OWNERS_KEEP)),
+            screens: Mutex::new(RecentEntries::new(SCREENS, SCREENS_KEEP)),
+            spacing: Mutex::new(CommentSpacing::new(CLAIMS)),
+            owners: Mutex::new(RecentEntries::new(OWNERS, OWNERS_KEEP)),
         })
     }
 
     /// Other rules may have the revisions of those that it has: the archive was counted anew.
     pub(crate) fn forget_screens(&self) {
-        *lock(&self.screens) = Recent::new(SCREENS, SCREENS_KEEP);
+        *lock(&self.screens) = RecentEntries::new(SCREENS, SCREENS_KEEP);
     }
 
     /// The text rules of a place, made ready.
-    fn screen(&self, rules: &RulesInForce) -> Arc<Screen> {
+    fn screen(&self, rules: &RulesInForce) -> Arc<TextScreen> {
         let now = Instant::now();
         if let Some(screen) = lock(&self.screens).get(now, &rules.revision) {
             return Arc::clone(screen);
         }
-        let screen = Screen::of(&rules.rules.rules).unwrap_or_else(|error| {
+        let screen = TextScreen::compile(&rules.rules.rules).unwrap_or_else(|error| {
             // They were checked when they were set, by a release that knew more.
             tracing::error!(scope = %rules.scope, %error, "the rules of comments cannot be read: they are passed over");
-            Screen::default()
+            TextScreen::default()
         });
         let screen = Arc::new(screen);
         lock(&self.screens).insert(now, rules.revision, Arc::clone(&screen));
@@ -93,16 +93,16 @@ fn read(file: &Path) -> anyhow::Result<RulesInForce> {
     let rules = rules.with_context(|| format!("--comment-rules-file {}", file.display()))?;
     let by = UserId::parse("settings").context("a user")?;
     let rules = Arc::new(ScopeRules { rules, reason: None, by, at: 0 });
-    Ok(RulesInForce { scope: Scope::Everywhere, revision: 0, rules })
+    Ok(RulesInForce { scope: RuleScope::Everywhere, revision: 0, rules })
 }
 
 /// What the rules say of a comment that is taken.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// What it has claimed. It is given back where the comment does not come into the log.
-    claims: Vec<Claim>,
+    claims: Vec<SpacingClaim>,
     /// The rule by which it waits for a moderator.
-    pub(crate) held: Option<RuleName>,
+    pub(crate) held_by_rule: Option<RuleName>,
 }
 
 impl CommentService {
@@ -112,12 +112,12 @@ impl CommentService {
     /// 403 or 429, which names the rule, where it is in force, and when to try again.
     pub(crate) async fn expect_kept(
         &self,
-        sent_by: &SentBy,
+        sent_by: &RequestSender,
         user: &UserId,
         video: &VideoId,
         text: &mut String,
     ) -> Result<Kept, Problem> {
-        if sent_by.has(ViewerRole::Moderator) {
+        if sent_by.has_role(ViewerRole::Moderator) {
             return Ok(Kept::default());
         }
         let rules = self.comment_rules(user, video).await;
@@ -125,30 +125,30 @@ impl CommentService {
             self.metrics.ruled(rule);
             problem
         };
-        let is_member = sent_by.has(ViewerRole::Member) || sent_by.has(ViewerRole::Service);
+        let is_member = sent_by.has_role(ViewerRole::Member) || sent_by.has_role(ViewerRole::Service);
         if let Some(of) = rules.iter().find(|of| of.rules.rules.members_only && !is_member) {
             return Err(refused(forbidden(RuleName::MembersOnly, &of.scope), RuleName::MembersOnly));
         }
         let (said, mut claims, mut held) = (text.clone(), Vec::new(), None);
         for of in &rules {
-            match self.rules.screen(of).screen(text) {
-                Screened::Taken(masked) => *text = masked,
-                Screened::Held(masked, rule) => {
+            match self.rules.screen(of).screen_text(text) {
+                ScreeningResult::Taken(masked) => *text = masked,
+                ScreeningResult::Held(masked, rule) => {
                     *text = masked;
                     held = held.or(Some(rule));
                 }
-                Screened::Refused(rule) => return Err(refused(forbidden(rule, &of.scope), rule)),
+                ScreeningResult::Refused(rule) => return Err(refused(forbidden(rule, &of.scope), rule)),
             }
-            claims.extend(Claim::of(&of.rules.rules, &of.scope, user, &said));
+            claims.extend(SpacingClaim::claims_of_comment(&of.rules.rules, &of.scope, user, &said));
         }
         if *text != said {
-            self.metrics.masked.inc();
+            self.metrics.comments_masked.inc();
         }
         let now = now_ms();
         let taken = lock(&self.rules.spacing)
-            .take(&claims, now)
+            .claim_all(&claims, now)
             .map_err(|(claim, until)| refused(too_soon(claim, until, now), claim.rule));
-        taken.map(|()| Kept { claims, held })
+        taken.map(|()| Kept { claims, held_by_rule: held })
     }
 
     /// Has the hook judge a comment, where there is one: its text may be another then, and it may have to wait. Nobody judges
@@ -158,12 +158,12 @@ impl CommentService {
     /// 403, 429 or 503, which name the rule `hook`.
     pub(crate) async fn expect_judged(
         &self,
-        sent_by: &SentBy,
+        sent_by: &RequestSender,
         comment: &mut Comment,
         held: &mut Option<RuleName>,
     ) -> Result<(), Problem> {
         let Some(hook) = self.hook.as_ref().filter(|_| comment.entry.is_comment()) else { return Ok(()) };
-        if sent_by.has(ViewerRole::Moderator) {
+        if sent_by.has_role(ViewerRole::Moderator) {
             return Ok(());
         }
         let judged = hook.judge(comment).await;
@@ -171,7 +171,7 @@ impl CommentService {
             Judged::Taken(text) if text == comment.text => {}
             Judged::Taken(text) => {
                 comment.text = text;
-                self.metrics.masked.inc();
+                self.metrics.comments_masked.inc();
             }
             Judged::Held => *held = held.or(Some(RuleName::Hook)),
         }
@@ -185,16 +185,17 @@ impl CommentService {
 
     /// Refuses a comment that is to wait where too many do, and where nobody knows.
     pub(crate) async fn expect_room_to_wait(&self) -> Result<(), Problem> {
-        let count =
-            self.archive.ask(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
+        let count = self
+            .archive
+            .ask(HELD_TIMEOUT, |archive| async move { archive.moderation_archive().count_held().await });
         match count.await {
             Ok(count) if count < MAX_HELD => Ok(()),
             Ok(_) => {
                 let detail = "comments here wait for a moderator, and too many wait already: try again later";
-                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", "hold");
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with_member("rule", "hold");
                 Err(problem.retry_after(HELD_RETRY))
             }
-            Err(_) => Err(Problem::unavailable(
+            Err(_) => Err(Problem::part_unavailable(
                 "comments here wait for a moderator, and the archive is away: not acknowledged, try again",
             )),
         }
@@ -224,7 +225,7 @@ impl CommentService {
     }
 }
 
-fn forbidden(rule: RuleName, scope: &Scope) -> Problem {
+fn forbidden(rule: RuleName, scope: &RuleScope) -> Problem {
     let what = match rule {
         RuleName::MembersOnly => "only members may comment",
         RuleName::Length => "the comment is longer than is allowed",
@@ -235,26 +236,26 @@ fn forbidden(rule: RuleName, scope: &Scope) -> Problem {
         }
     };
     let problem = Problem::new(StatusCode::FORBIDDEN, format!("{what} {scope} ({rule})"));
-    named(problem, rule, scope).with("until", None::<String>)
+    named(problem, rule, scope).with_member("until", None::<String>)
 }
 
-fn too_soon(claim: &Claim, until: Millis, now: Millis) -> Problem {
+fn too_soon(claim: &SpacingClaim, until: Millis, now: Millis) -> Problem {
     let left = (until - now).max(0) as u64;
     let seconds = left.div_ceil(1000).max(1);
     let what = if claim.rule == RuleName::SlowMode {
-        format!("slow mode: a user may comment once in {} s {}", claim.for_ms / 1000, claim.scope)
+        format!("slow mode: a user may comment once in {} s {}", claim.duration_ms / 1000, claim.scope)
     } else {
-        format!("the same was said {} less than {} s ago", claim.scope, claim.for_ms / 1000)
+        format!("the same was said {} less than {} s ago", claim.scope, claim.duration_ms / 1000)
     };
     let problem = Problem::new(
         StatusCode::TOO_MANY_REQUESTS,
         format!("{what}; try again in {seconds} s ({})", claim.rule),
     );
     named(problem, claim.rule, &claim.scope)
-        .with("until", comment_json::time(until))
+        .with_member("until", comment_json::format_time(until))
         .retry_after(Duration::from_secs(seconds))
 }
 
-fn named(problem: Problem, rule: RuleName, scope: &Scope) -> Problem {
-    problem.with("rule", rule.name()).with("scope", crate::restrictions::scope_name(scope))
+fn named(problem: Problem, rule: RuleName, scope: &RuleScope) -> Problem {
+    problem.with_member("rule", rule.name()).with_member("scope", crate::restrictions::scope_name(scope))
 }

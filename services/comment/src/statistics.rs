@@ -16,17 +16,19 @@ pub(crate) async fn statistics(
     State(service): State<Arc<CommentService>>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let away = || Problem::unavailable("the statistics service is away: try again");
+    let away = || Problem::part_unavailable("the statistics service is away: try again");
     let replicas = service.statistics.as_ref().ok_or_else(away)?;
     for _ in replicas.urls() {
         let base = replicas.preferred().clone();
-        let mut url = peer::join(&base, &["statistics"]);
+        let mut url = peer::join_path(&base, &["statistics"]);
         url.set_query(uri.query());
         match replicas.peers().client().get(url).timeout(ANSWER_TIMEOUT).send().await {
-            Ok(answer) if replicas.peers().is_ours(&answer) && !answer.status().is_server_error() => {
+            Ok(answer)
+                if replicas.peers().is_answer_of_ours(&answer) && !answer.status().is_server_error() =>
+            {
                 return Ok(forward_answer(answer));
             }
-            _ => replicas.avoid(&base),
+            _ => replicas.prefer_another_than(&base),
         }
     }
     Err(away())

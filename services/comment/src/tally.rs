@@ -12,15 +12,15 @@ const MAX_COUNTED: usize = 4 * MAX_REPORTED;
 
 /// Counts comments by video.
 #[derive(Debug, Default)]
-pub struct Tally {
-    total: u64,
+pub struct CommentTally {
+    total_comments: u64,
     by_video: HashMap<VideoId, u64>,
 }
 
-impl Tally {
+impl CommentTally {
     /// Counts one.
-    pub fn count(&mut self, video: &VideoId) {
-        self.total += 1;
+    pub fn count_comment(&mut self, video: &VideoId) {
+        self.total_comments += 1;
         *self.by_video.entry(video.clone()).or_default() += 1;
         if self.by_video.len() > MAX_COUNTED {
             self.by_video =
@@ -29,12 +29,12 @@ impl Tally {
     }
 
     /// The report to the statistics service.
-    pub fn report(&self, instance: &str) -> CommentReport {
+    pub fn to_report(&self, instance: &str) -> CommentReport {
         let busiest = busiest_videos(&self.by_video);
         let names = || busiest.iter().map(|(video, _)| video.as_str().to_owned());
         CommentReport {
             instance_id: Some(instance.to_owned()),
-            total_comments: self.total,
+            total_comments: self.total_comments,
             comments_by_video: names().zip(busiest.iter().map(|(_, count)| *count)).collect(),
             active_topics: names().collect(),
             // Readers know who listens; a comment service does not.
@@ -60,15 +60,15 @@ mod tests {
 
     #[test]
     fn the_busiest_are_reported_and_all_are_counted() {
-        let mut tally = Tally::default();
+        let mut tally = CommentTally::default();
         for _ in 0..3 {
-            tally.count(&video(77_777));
+            tally.count_comment(&video(77_777));
         }
         for number in 0..10_000 {
-            tally.count(&video(number));
+            tally.count_comment(&video(number));
             assert!(tally.by_video.len() <= MAX_COUNTED);
         }
-        let report = tally.report("one");
+        let report = tally.to_report("one");
         assert_eq!(report.total_comments, 10_003);
         assert_eq!(report.comments_by_video.len(), MAX_REPORTED);
         assert_eq!(report.comments_by_video["v77777"], 3);

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use liverank_adapters::archive::Position;
+use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::event_log::{DeadLetter, RawRecord};
 use liverank_core::counting::{
-    Batch, LogRecord, OffsetRange, UniqueKinds, leaves_more_than_counts, written_anew,
+    Batch, LogRecord, OffsetRange, UniqueKinds, extra_written_bytes, has_effects_beyond_counts,
 };
 use liverank_core::decays::MAX_DECAYS;
 use liverank_core::windows::MAX_KINDS;
-use liverank_core::{Interaction, Unreadable, VideoId};
+use liverank_core::{Interaction, UnreadableRecord, VideoId};
 
-/// Bytes that a batch may take of the archive's memory while it is committed, by [`Gathered::take`]. A MongoDB with the
+/// Bytes that a batch may take of the archive's memory while it is committed, by [`GatheredBatch::append_sorted`]. A MongoDB with the
 /// least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others before
 /// that.
 const MAX_ARCHIVE_BYTES: usize = 48 << 20;
@@ -40,36 +40,37 @@ impl CountedBesides {
 
 /// What was read and is not being committed yet.
 #[derive(Default)]
-pub struct Gathered {
+pub struct GatheredBatch {
     /// What can be read.
     pub batch: Batch,
     /// What of it could not be read, to become dead letters before its offsets are committed.
-    pub poison: Vec<DeadLetter>,
+    pub unreadable_records: Vec<DeadLetter>,
     /// The videos of the batch: all records of one share its text.
     videos: HashSet<VideoId>,
     /// What the commit takes of the archive's memory at most, roughly.
     written: usize,
     /// What the records take here, roughly.
-    held: usize,
+    memory_bytes: usize,
 }
 
-impl Gathered {
+impl GatheredBatch {
     /// Whether more may be added.
     pub const fn has_room(&self) -> bool {
-        self.written < MAX_ARCHIVE_BYTES && self.held < MAX_HELD_BYTES
+        self.written < MAX_ARCHIVE_BYTES && self.memory_bytes < MAX_HELD_BYTES
     }
 
     /// Adds what follows on. `unique` are the types of which each event leaves a mark, `counted` what is counted besides.
     ///
     /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
     /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
-    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds, counted: CountedBesides) {
-        let Sorted { batch, sizes, poison, waiting: _ } = sorted;
+    pub fn append_sorted(&mut self, sorted: SortedRecords, unique: UniqueKinds, counted: CountedBesides) {
+        let SortedRecords { batch, record_sizes: sizes, unreadable_records: poison, waiting_partitions: _ } =
+            sorted;
         for (record, RecordSize { bytes, first_of_video }) in batch.records.iter().zip(sizes) {
-            self.held += size_of::<LogRecord>() + bytes;
+            self.memory_bytes += size_of::<LogRecord>() + bytes;
             let event = &record.event;
-            if first_of_video || leaves_more_than_counts(event, unique) {
-                self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + written_anew(event);
+            if first_of_video || has_effects_beyond_counts(event, unique) {
+                self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + extra_written_bytes(event);
                 self.written += counted.decays * DECAY_ARCHIVE_BYTES;
             }
             if first_of_video {
@@ -77,43 +78,43 @@ impl Gathered {
             }
         }
         for letter in &poison {
-            self.held += size_of::<DeadLetter>() + letter.record.value.len();
+            self.memory_bytes += size_of::<DeadLetter>() + letter.record.value.len();
         }
         self.batch.append(batch);
-        self.poison.extend(poison);
+        self.unreadable_records.extend(poison);
     }
 
     /// Leaves these partitions out. What they took counts until the batch is committed.
-    pub fn forget(&mut self, partitions: &[u32]) {
-        self.batch.forget(partitions);
-        self.poison.retain(|letter| !partitions.contains(&letter.record.partition));
+    pub fn drop_partitions(&mut self, partitions: &[u32]) {
+        self.batch.drop_partitions(partitions);
+        self.unreadable_records.retain(|letter| !partitions.contains(&letter.record.partition));
     }
 
-    /// Sorts what was read, for [`Gathered::take`]. A record of a later release is waited for where `waits` says so, and is
+    /// Sorts what was read, for [`GatheredBatch::append_sorted`]. A record of a later release is waited for where `waits` says so, and is
     /// unreadable otherwise.
     pub fn sort(
         &mut self,
         records: &[RawRecord],
-        owned: &BTreeMap<u32, Position>,
+        owned: &BTreeMap<u32, ArchivePosition>,
         waits: impl Fn(&RawRecord) -> bool,
-    ) -> Sorted {
-        let mut sorted = Sorted::default();
+    ) -> SortedRecords {
+        let mut sorted = SortedRecords::default();
         sorted.batch.records.reserve(records.len());
-        sorted.sizes.reserve(records.len());
+        sorted.record_sizes.reserve(records.len());
         let mut last: BTreeMap<u32, (u64, &RawRecord)> = BTreeMap::new();
         // Records come in runs of a partition.
         for run in records.chunk_by(|one, next| one.partition == next.partition) {
             let partition = run[0].partition;
-            let Some(from) = owned.get(&partition).map(|stands| stands.next) else { continue };
+            let Some(from) = owned.get(&partition).map(|stands| stands.next_offset) else { continue };
             if let Some(record) = self.sort_run(run, from, &waits, &mut sorted) {
                 last.insert(partition, (from, record));
             }
         }
         let span = |(partition, (from, last)): (u32, (u64, &RawRecord))| {
-            let (next, last) = (last.offset + 1, Some(last.mark()));
-            OffsetRange { partition, from, next, last }
+            let (next, last) = (last.offset + 1, Some(last.fingerprint()));
+            OffsetRange { partition, first: from, next, last_record: last }
         };
-        sorted.batch.spans = last.into_iter().map(span).collect();
+        sorted.batch.offset_ranges = last.into_iter().map(span).collect();
         sorted
     }
 
@@ -123,25 +124,27 @@ impl Gathered {
         run: &'a [RawRecord],
         from: u64,
         waits: &impl Fn(&RawRecord) -> bool,
-        sorted: &mut Sorted,
+        sorted: &mut SortedRecords,
     ) -> Option<&'a RawRecord> {
         let mut last = None;
-        if sorted.waiting.iter().any(|waiting| waiting.partition == run[0].partition) {
+        if sorted.waiting_partitions.iter().any(|waiting| waiting.partition == run[0].partition) {
             return None;
         }
         for record in run.iter().filter(|record| record.offset >= from) {
             match self.read_shared(record) {
-                Err(Unreadable::Newer { format }) if waits(record) => {
+                Err(UnreadableRecord::NewerFormat { format }) if waits(record) => {
                     let (partition, offset) = (record.partition, record.offset);
-                    sorted.waiting.push(Waiting { partition, offset, format });
+                    sorted.waiting_partitions.push(WaitingPartition { partition, offset, format });
                     break;
                 }
                 Ok((readable, first_of_video)) => {
-                    sorted.sizes.push(RecordSize { bytes: record.value.len(), first_of_video });
+                    sorted.record_sizes.push(RecordSize { bytes: record.value.len(), first_of_video });
                     sorted.batch.records.push(readable);
                 }
                 Err(error) => {
-                    sorted.poison.push(DeadLetter { record: record.detached(), reason: error.to_string() });
+                    sorted
+                        .unreadable_records
+                        .push(DeadLetter { record: record.detached(), reason: error.to_string() });
                 }
             }
             last = Some(record);
@@ -150,7 +153,7 @@ impl Gathered {
     }
 
     /// What a record says, or what is wrong with it, and whether it is the first of its video.
-    fn read_shared(&mut self, record: &RawRecord) -> Result<(LogRecord, bool), Unreadable> {
+    fn read_shared(&mut self, record: &RawRecord) -> Result<(LogRecord, bool), UnreadableRecord> {
         let RawRecord { partition, offset, broker_time, .. } = *record;
         let (videos, mut shared) = (&mut self.videos, false);
         let mut event = Interaction::from_log_of(&record.value, broker_time, |text| {
@@ -170,24 +173,24 @@ impl Gathered {
 }
 
 /// What a record says, or what is wrong with it.
-pub fn read(record: &RawRecord) -> Result<LogRecord, Unreadable> {
+pub fn read_log_record(record: &RawRecord) -> Result<LogRecord, UnreadableRecord> {
     let RawRecord { partition, offset, broker_time, .. } = *record;
     let event = Interaction::from_log(&record.value, broker_time)?;
     Ok(LogRecord { partition, offset, broker_time, event })
 }
 
-/// [`Gathered::sort`] for a batch of its own.
-pub fn batch_of(
+/// [`GatheredBatch::sort`] for a batch of its own.
+pub fn sort_records(
     records: &[RawRecord],
-    owned: &BTreeMap<u32, Position>,
+    owned: &BTreeMap<u32, ArchivePosition>,
     waits: impl Fn(&RawRecord) -> bool,
-) -> Sorted {
-    Gathered::default().sort(records, owned, waits)
+) -> SortedRecords {
+    GatheredBatch::default().sort(records, owned, waits)
 }
 
 /// A record of a later release, before which its partition stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WaitingPartition {
     /// Its partition.
     pub partition: u32,
     /// Its offset there.
@@ -207,16 +210,16 @@ struct RecordSize {
 
 /// Records by what is to be done with them.
 #[derive(Debug, Default)]
-pub struct Sorted {
+pub struct SortedRecords {
     /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
     /// they belong to partitions that were given up, or were counted already, or wait.
     pub batch: Batch,
     /// Of each of the batch's records.
-    sizes: Vec<RecordSize>,
+    record_sizes: Vec<RecordSize>,
     /// The unreadable ones.
-    pub poison: Vec<DeadLetter>,
+    pub unreadable_records: Vec<DeadLetter>,
     /// Where partitions wait for a later release. Nothing behind that is in the batch, or unreadable.
-    pub waiting: Vec<Waiting>,
+    pub waiting_partitions: Vec<WaitingPartition>,
 }
 
 #[cfg(test)]
@@ -225,8 +228,10 @@ mod tests {
 
     use super::*;
 
-    fn owned_positions(next: &[(u32, u64)]) -> BTreeMap<u32, Position> {
-        next.iter().map(|(partition, next)| (*partition, Position { next: *next, last: None })).collect()
+    fn owned_positions(next: &[(u32, u64)]) -> BTreeMap<u32, ArchivePosition> {
+        next.iter()
+            .map(|(partition, next)| (*partition, ArchivePosition { next_offset: *next, last_record: None }))
+            .collect()
     }
 
     fn raw(partition: u32, offset: u64, value: &str) -> RawRecord {
@@ -242,13 +247,14 @@ mod tests {
         let records = [raw(0, 7, VIEW_JSON), raw(1, 0, "{"), raw(0, 9, VIEW_JSON), raw(1, 1, "{}")];
         let mark = RecordFingerprint::of(1_700_000_000_000, VIEW_JSON.as_bytes());
         let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
-        let Sorted { batch, poison, waiting, .. } = batch_of(&records, &owned, |_| true);
+        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            sort_records(&records, &owned, |_| true);
         assert_eq!(waiting, []);
         assert_eq!(
-            batch.spans,
+            batch.offset_ranges,
             [
-                OffsetRange { partition: 0, from: 5, next: 10, last: Some(mark) },
-                OffsetRange { partition: 1, from: 0, next: 2, last: Some(mark_of_poison) }
+                OffsetRange { partition: 0, first: 5, next: 10, last_record: Some(mark) },
+                OffsetRange { partition: 1, first: 0, next: 2, last_record: Some(mark_of_poison) }
             ]
         );
         assert_eq!(batch.records.len(), 2);
@@ -259,14 +265,19 @@ mod tests {
     #[test]
     fn foreign_and_counted_records_are_skipped() {
         let sorted =
-            batch_of(&[raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)], &owned_positions(&[(0, 5)]), |_| true);
-        assert_eq!((sorted.batch.spans.len(), sorted.batch.records.len(), sorted.poison.len()), (0, 0, 0));
+            sort_records(&[raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)], &owned_positions(&[(0, 5)]), |_| {
+                true
+            });
+        assert_eq!(
+            (sorted.batch.offset_ranges.len(), sorted.batch.records.len(), sorted.unreadable_records.len()),
+            (0, 0, 0)
+        );
     }
 
-    fn take(gathered: &mut Gathered, values: &[String], unique: UniqueKinds) {
+    fn take(gathered: &mut GatheredBatch, values: &[String], unique: UniqueKinds) {
         let records: Vec<_> = values.iter().zip(0..).map(|(value, at)| raw(0, at, value)).collect();
         let sorted = gathered.sort(&records, &owned_positions(&[(0, 0)]), |_| true);
-        gathered.take(sorted, unique, CountedBesides { windows: 0, decays: 0 });
+        gathered.append_sorted(sorted, unique, CountedBesides { windows: 0, decays: 0 });
     }
 
     #[test]
@@ -278,7 +289,7 @@ mod tests {
         );
         let other = VIEW_JSON.replace("\"v\"", "\"w\"");
         let values = [&escaped, VIEW_JSON, &other, &moderated].map(str::to_owned);
-        let mut gathered = Gathered::default();
+        let mut gathered = GatheredBatch::default();
         take(&mut gathered, &values, UniqueKinds::default());
         take(&mut gathered, &values, UniqueKinds::default());
         let ids = || gathered.batch.records.iter().map(|record| &record.event.video_id);
@@ -288,7 +299,7 @@ mod tests {
             (gathered.batch.records.len(), texts.len(), addresses.len()),
             (8, 2, 2),
             "{:?}",
-            gathered.poison
+            gathered.unreadable_records
         );
     }
 
@@ -300,7 +311,7 @@ mod tests {
             format!(r#"{{"video_id":"0","user_id":"u","type":"comment","comment_id":"{id}","comment":"hi"}}"#)
         };
         let written = |values: Vec<String>, unique: &str| {
-            let mut gathered = Gathered::default();
+            let mut gathered = GatheredBatch::default();
             let count = values.len();
             take(&mut gathered, &values, unique.parse().unwrap());
             assert_eq!(gathered.batch.records.len(), count);
@@ -324,14 +335,14 @@ mod tests {
             format!(r#"{{"video_id":"{step}","user_id":"{at}{long}","type":"view"}}"#)
         };
         let steps = |value: &dyn Fn(usize, usize) -> String| {
-            let mut gathered = Gathered::default();
+            let mut gathered = GatheredBatch::default();
             let mut steps = 0;
             while gathered.has_room() {
                 let values: Vec<_> = (0..1_000).map(|at| value(steps, at)).collect();
                 take(&mut gathered, &values, UniqueKinds::default());
                 steps += 1;
             }
-            (steps, gathered.written >= MAX_ARCHIVE_BYTES, gathered.held >= MAX_HELD_BYTES)
+            (steps, gathered.written >= MAX_ARCHIVE_BYTES, gathered.memory_bytes >= MAX_HELD_BYTES)
         };
         let (few, written, _) = steps(&videos);
         let (many, _, held) = steps(&users);
@@ -353,16 +364,18 @@ mod tests {
             [of_two.as_slice(), &[raw(0, 9, VIEW_JSON), raw(0, 10, "{"), raw(2, 3, VIEW_JSON)]].concat()
         };
         let owned = owned_positions(&[(0, 5), (1, 0), (2, 3)]);
-        let Sorted { batch, poison, waiting, .. } = batch_of(&records(), &owned, |_| true);
-        let spans: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
+        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            sort_records(&records(), &owned, |_| true);
+        let spans: Vec<_> =
+            batch.offset_ranges.iter().map(|span| (span.partition, span.first, span.next)).collect();
         assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);
         assert_eq!((batch.records.len(), poison.len()), (2, 1));
-        let at = |partition, offset| Waiting { partition, offset, format: 99 };
+        let at = |partition, offset| WaitingPartition { partition, offset, format: 99 };
         assert_eq!(waiting, [at(1, 0), at(0, 8)]);
 
-        let Sorted { batch, poison, waiting, .. } =
-            batch_of(&records(), &owned, |record| record.partition == 1);
-        let next: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
+        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            sort_records(&records(), &owned, |record| record.partition == 1);
+        let next: Vec<_> = batch.offset_ranges.iter().map(|span| (span.partition, span.next)).collect();
         assert_eq!((next, waiting), (vec![(0, 11), (2, 4)], vec![at(1, 0)]));
         assert!(poison[1].reason.contains("format 99"), "{}", poison[1].reason);
     }

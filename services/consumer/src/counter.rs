@@ -8,22 +8,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::archive::{CommitError, Committed, Position};
-use liverank_adapters::event_log::{ConsumerEvent, LogConsumer, RawRecord, Start};
+use liverank_adapters::archive::{ArchivePosition, CommitError, CommitResult};
+use liverank_adapters::event_log::{ConsumerEvent, LogConsumer, RawRecord, ReadStart};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::VideoId;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, UniqueKinds};
-use liverank_core::event::FORMAT;
-use liverank_core::moderation::Action;
+use liverank_core::event::NEWEST_RECORD_FORMAT;
+use liverank_core::moderation::ModerationAction;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batches::{CountedBesides, Gathered, Waiting};
+use crate::batches::{CountedBesides, GatheredBatch, WaitingPartition};
 use crate::metrics::ConsumerMetrics;
-use crate::pace::until_done;
+use crate::pace::retry_until_done;
 use crate::projector::{Changed, CommittedBatch, ProjectionQueue};
-use crate::traces::{Found, TracedRecord};
-use crate::{Config, RETRY, traces};
+use crate::traces::{FoundTraces, TracedRecord};
+use crate::{Config, STORE_RETRY_BACKOFF, traces};
 
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
 const POLL_TIMEOUT: Duration = Duration::from_millis(250);
@@ -45,7 +45,9 @@ pub async fn run(
     feed: ProjectionQueue,
     metrics: &ConsumerMetrics,
 ) -> anyhow::Result<()> {
-    let Some(log) = until_done(shell, "joining the consumers", || backends.log.consume()).await? else {
+    let Some(log) =
+        retry_until_done(shell, "joining the consumers", || backends.log.join_consumers()).await?
+    else {
         return Ok(());
     };
     let mut counter = LogCounter {
@@ -54,20 +56,20 @@ pub async fn run(
         shell,
         feed,
         metrics,
-        most: config.batch as usize,
+        max_batch_events: config.batch as usize,
         batch: config.batch as usize,
         unique: UniqueKinds::ALL,
         besides: CountedBesides::MOST,
         owned: BTreeMap::new(),
         read: BTreeMap::new(),
-        gathered: Gathered::default(),
+        gathered: GatheredBatch::default(),
         traced: Vec::new(),
         under_way: None,
-        due: BTreeMap::new(),
+        claims_due: BTreeMap::new(),
         waiting: BTreeMap::new(),
         dead_letter_newer: config.dead_letter_newer_formats,
         failures: 0,
-        away: None,
+        failed_store: None,
     };
     while !shell.shutdown.is_cancelled() {
         counter.poll_or_settle().await?;
@@ -83,7 +85,7 @@ struct EndedCommit {
     batch: Batch,
     traced: Vec<TracedRecord>,
     /// `None` where shutdown came first: nothing of the batch has counted.
-    outcome: Option<Result<Committed, CommitError>>,
+    outcome: Option<Result<CommitResult, CommitError>>,
     dead_letters: usize,
     took: Duration,
 }
@@ -95,7 +97,7 @@ struct LogCounter<'a> {
     feed: ProjectionQueue,
     metrics: &'a ConsumerMetrics,
     /// Events of a batch at most, as configured.
-    most: usize,
+    max_batch_events: usize,
     /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
     /// take; by [`next_batch_size`] when it works.
     batch: usize,
@@ -104,24 +106,24 @@ struct LogCounter<'a> {
     /// How much is counted besides: as much as may be, until a commit has told.
     besides: CountedBesides,
     /// Where each partition stands that we count.
-    owned: BTreeMap<u32, Position>,
+    owned: BTreeMap<u32, ArchivePosition>,
     /// Where each will stand when all that was read is committed.
-    read: BTreeMap<u32, Position>,
-    gathered: Gathered,
+    read: BTreeMap<u32, ArchivePosition>,
+    gathered: GatheredBatch,
     /// Of what was gathered, the records of which spans are recorded.
     traced: Vec<TracedRecord>,
     under_way: Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
     /// Partitions that the log gave us and that are not taken up yet, and when to do it.
-    due: BTreeMap<u32, Instant>,
+    claims_due: BTreeMap<u32, Instant>,
     /// Partitions that are not read any further, and the record at which each waits for another release of this program.
     /// What comes of them meanwhile is dropped: whoever goes on with them reads it again.
-    waiting: BTreeMap<u32, Waiting>,
+    waiting: BTreeMap<u32, WaitingPartition>,
     /// Whether such records become dead letters instead.
     dead_letter_newer: bool,
     /// Failures in a row, for the pace of trying again.
     failures: u32,
     /// The store that failed last and has not worked since.
-    away: Option<&'static str>,
+    failed_store: Option<&'static str>,
 }
 
 impl LogCounter<'_> {
@@ -137,7 +139,7 @@ impl LogCounter<'_> {
                 self.under_way = None;
                 self.handle_commit_end(ended?).await
             }
-            polled = self.log.poll(room, POLL_TIMEOUT), if room > 0 => self.handle_poll_result(polled).await,
+            polled = self.log.next_event(room, POLL_TIMEOUT), if room > 0 => self.handle_poll_result(polled).await,
         }
     }
 
@@ -145,12 +147,12 @@ impl LogCounter<'_> {
         match polled {
             Ok(ConsumerEvent::Idle) => {}
             Ok(ConsumerEvent::Assigned(partitions)) => {
-                self.due.extend(partitions.into_iter().map(|partition| (partition, Instant::now())));
+                self.claims_due.extend(partitions.into_iter().map(|partition| (partition, Instant::now())));
             }
             Ok(ConsumerEvent::Revoked(partitions)) => {
                 self.drop_read(&partitions);
                 self.owned.retain(|partition, _| !partitions.contains(partition));
-                self.due.retain(|partition, _| !partitions.contains(partition));
+                self.claims_due.retain(|partition, _| !partitions.contains(partition));
                 self.tell_owned_changed();
             }
             Ok(ConsumerEvent::Records(records)) => self.gather_records(records),
@@ -165,47 +167,49 @@ impl LogCounter<'_> {
         }
         let waits = !self.dead_letter_newer;
         let tracer = &self.shell.tracer;
-        let found = Found::among(&records, self.traced.len(), tracer);
+        let found = FoundTraces::find_among(&records, self.traced.len(), tracer);
         let sorted = self.gathered.sort(&records, &self.read, |_| waits);
-        self.read.extend(sorted.batch.spans.iter().map(position_after));
-        self.traced.extend(found.begin(&sorted.batch.spans, tracer));
-        for waiting in &sorted.waiting {
-            let Waiting { partition, offset, format } = *waiting;
+        self.read.extend(sorted.batch.offset_ranges.iter().map(position_after));
+        self.traced.extend(found.begin_spans(&sorted.batch.offset_ranges, tracer));
+        for waiting in &sorted.waiting_partitions {
+            let WaitingPartition { partition, offset, format } = *waiting;
             tracing::error!(
                 partition,
                 offset,
                 format,
                 "this partition waits: a record of a later release is next, and this release reads formats up to \
-                 {FORMAT}; start consumers of the release that wrote it"
+                 {NEWEST_RECORD_FORMAT}; start consumers of the release that wrote it"
             );
             self.waiting.insert(partition, *waiting);
         }
-        self.gathered.take(sorted, self.unique, self.besides);
+        self.gathered.append_sorted(sorted, self.unique, self.besides);
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
     /// Forgets what was read of these partitions and is not being committed.
     fn drop_read(&mut self, partitions: &[u32]) {
         self.read.retain(|partition, _| !partitions.contains(partition));
-        self.gathered.forget(partitions);
-        traces::forget(&mut self.traced, partitions);
+        self.gathered.drop_partitions(partitions);
+        traces::drop_partitions(&mut self.traced, partitions);
         self.waiting.retain(|partition, _| !partitions.contains(partition));
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
     /// Commits what was gathered, if anything was.
     fn begin_commit(&mut self) {
-        let Gathered { batch, poison, .. } = std::mem::take(&mut self.gathered);
-        if batch.spans.is_empty() {
+        let GatheredBatch { batch, unreadable_records: poison, .. } = std::mem::take(&mut self.gathered);
+        if batch.offset_ranges.is_empty() {
             return;
         }
         let traced = std::mem::take(&mut self.traced);
         let (backends, shell) = (self.backends.clone(), self.shell.clone());
         let commit = tokio::spawn(async move {
             for letter in &poison {
-                if until_done(&shell, "writing a dead letter", || backends.log.append_dead_letter(letter))
-                    .await?
-                    .is_none()
+                if retry_until_done(&shell, "writing a dead letter", || {
+                    backends.log.append_dead_letter(letter)
+                })
+                .await?
+                .is_none()
                 {
                     return Ok(EndedCommit {
                         batch,
@@ -217,7 +221,7 @@ impl LogCounter<'_> {
                 }
             }
             let started = Instant::now();
-            let outcome = Some(backends.archive.commit(&batch).await);
+            let outcome = Some(backends.archive.commit_batch(&batch).await);
             Ok(EndedCommit { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
         });
         self.under_way = Some(AbortOnDropHandle::new(commit));
@@ -227,40 +231,46 @@ impl LogCounter<'_> {
     /// of this group's progress.
     async fn claim_due_partitions(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
-        let due: Vec<u32> =
-            self.due.iter().filter(|(_, when)| **when <= now).map(|(partition, _)| *partition).collect();
+        let due: Vec<u32> = self
+            .claims_due
+            .iter()
+            .filter(|(_, when)| **when <= now)
+            .map(|(partition, _)| *partition)
+            .collect();
         if due.is_empty() {
             return Ok(());
         }
         let archive = &self.backends.archive;
-        let taken = until_done(self.shell, "taking partitions up", || archive.take_up(&due)).await?;
+        let taken =
+            retry_until_done(self.shell, "taking partitions up", || archive.claim_partitions(&due)).await?;
         let Some(positions) = taken else { return Ok(()) };
         self.begin_partitions(due.into_iter().zip(positions).collect()).await
     }
 
     /// Reads these partitions from these positions on.
-    async fn begin_partitions(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
+    async fn begin_partitions(&mut self, positions: Vec<(u32, ArchivePosition)>) -> anyhow::Result<()> {
         let partitions: Vec<u32> = positions.iter().map(|(partition, _)| *partition).collect();
         self.drop_read(&partitions);
-        let starts: Vec<Start> = positions
+        let starts: Vec<ReadStart> = positions
             .iter()
-            .map(|(partition, position)| Start {
+            .map(|(partition, position)| ReadStart {
                 partition: *partition,
-                offset: position.next,
-                after: position.last,
+                offset: position.next_offset,
+                previous_record: position.last_record,
             })
             .collect();
         let started = if starts.is_empty() { Ok(()) } else { self.log.start(&starts).await };
         match started {
             Ok(()) => {
-                self.due.retain(|partition, _| !positions.iter().any(|(started, _)| started == partition));
+                self.claims_due
+                    .retain(|partition, _| !positions.iter().any(|(started, _)| started == partition));
                 self.read.extend(positions.iter().copied());
                 self.owned.extend(positions);
             }
             Err(error) => {
                 for (partition, _) in positions {
                     self.owned.remove(&partition);
-                    self.due.insert(partition, Instant::now());
+                    self.claims_due.insert(partition, Instant::now());
                 }
                 self.handle_store_error(error).await?;
             }
@@ -271,7 +281,7 @@ impl LogCounter<'_> {
 
     fn tell_owned_changed(&self) {
         let owned: Vec<u32> = self.owned.keys().copied().collect();
-        self.metrics.partitions.set(owned.len() as i64);
+        self.metrics.owned_partitions.set(owned.len() as i64);
         if self.feed.owned(owned.clone()) {
             tracing::info!(partitions = ?owned, "partitions owned");
         }
@@ -280,19 +290,19 @@ impl LogCounter<'_> {
     async fn handle_commit_end(&mut self, ended: EndedCommit) -> anyhow::Result<()> {
         let EndedCommit { batch, mut traced, outcome, dead_letters, took } = ended;
         if !matches!(outcome, Some(Ok(_))) {
-            traces::failed(&mut traced);
+            traces::mark_failed(&mut traced);
         }
-        self.metrics.poison.inc_by(dead_letters as u64);
+        self.metrics.unreadable_records.inc_by(dead_letters as u64);
         match outcome {
             None => Ok(()),
             Some(Ok(committed)) => {
                 self.metrics.commit_seconds.observe(took.as_secs_f64());
-                self.batch = next_batch_size(self.batch, self.most, batch.records.len(), took);
+                self.batch = next_batch_size(self.batch, self.max_batch_events, batch.records.len(), took);
                 self.pass_to_projector(batch, traced, committed).await;
                 Ok(())
             }
-            Some(Err(CommitError::Fenced { partition, expected, actual })) => {
-                self.metrics.fenced.inc();
+            Some(Err(CommitError::PositionMismatch { partition, expected, actual })) => {
+                self.metrics.batches_fenced.inc();
                 tracing::warn!(
                     partition,
                     "offset fence mismatch: expected {expected}, found {actual}; going on from there"
@@ -300,7 +310,7 @@ impl LogCounter<'_> {
                 self.return_to_archive_position(&batch).await
             }
             Some(Err(CommitError::TakenOver { partition })) => {
-                self.metrics.fenced.inc();
+                self.metrics.batches_fenced.inc();
                 tracing::warn!(partition, "another consumer took this partition up");
                 self.release_contested(&batch, partition).await
             }
@@ -314,33 +324,45 @@ impl LogCounter<'_> {
         }
     }
 
-    async fn pass_to_projector(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: Committed) {
+    async fn pass_to_projector(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: CommitResult) {
         self.note_success();
-        let Committed { effects, meta } = committed;
-        self.unique = meta.rules.unique;
+        let CommitResult { batch_effects: effects, meta_in_force: meta } = committed;
+        self.unique = meta.counting_rules.unique;
         self.besides =
             CountedBesides { windows: meta.windows.iter().len(), decays: meta.decays.iter().len() };
         self.metrics.batch_events.observe(batch.records.len() as f64);
-        self.metrics.counted.inc_by(effects.counted);
-        self.metrics.repeated.inc_by(effects.repeated);
-        let next: Vec<(u32, u64)> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
-        for (partition, position) in batch.spans.iter().map(position_after) {
+        self.metrics.events_counted.inc_by(effects.counted_events);
+        self.metrics.events_repeated.inc_by(effects.repeated_events);
+        let next: Vec<(u32, u64)> =
+            batch.offset_ranges.iter().map(|span| (span.partition, span.next)).collect();
+        for (partition, position) in batch.offset_ranges.iter().map(position_after) {
             // One that was revoked meanwhile is not ours again by this.
             if let Some(stands) = self.owned.get_mut(&partition) {
                 *stands = position;
             }
         }
-        let traced = traces::counted(traced, batch.records.len());
+        let traced = traces::end_counting(traced, batch.records.len());
         let described = described_videos(&batch.records);
-        let (spans, committed) = (batch.spans, Instant::now());
-        if !(effects.comments.is_empty() && effects.audit.is_empty() && effects.held.is_empty()) {
+        let (spans, committed) = (batch.offset_ranges, Instant::now());
+        if !(effects.comments.is_empty()
+            && effects.audit_entries.is_empty()
+            && effects.held_changes.is_empty())
+        {
             self.feed.note_exportable();
         }
         let (changed, comments) = Changed::of(effects);
         let changed = Arc::new(changed);
-        let done = CommittedBatch { spans, changed, comments, described, meta, committed, traced };
-        self.feed.done(done).await;
-        self.log.report(&next).await;
+        let done = CommittedBatch {
+            offset_ranges: spans,
+            changed,
+            comments,
+            described,
+            archive_meta: meta,
+            committed_at: committed,
+            traced_records: traced,
+        };
+        self.feed.hand_over_batch(done).await;
+        self.log.report_offsets(&next).await;
     }
 
     /// Goes on where the archive stands in the partitions of the batch and of what was read after it: nobody knows
@@ -348,7 +370,9 @@ impl LogCounter<'_> {
     async fn return_to_archive_position(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let partitions = self.partitions_in_doubt(batch);
         let archive = &self.backends.archive;
-        let positions = until_done(self.shell, "reading offsets", || archive.offsets(&partitions)).await?;
+        let positions =
+            retry_until_done(self.shell, "reading offsets", || archive.partition_positions(&partitions))
+                .await?;
         let Some(positions) = positions else { return Ok(()) };
         self.begin_partitions(partitions.into_iter().zip(positions).collect()).await
     }
@@ -359,14 +383,14 @@ impl LogCounter<'_> {
         let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
         self.drop_read(&[partition]);
         if self.owned.remove(&partition).is_some() {
-            self.due.insert(partition, Instant::now() + CONTESTED_PAUSE);
+            self.claims_due.insert(partition, Instant::now() + CONTESTED_PAUSE);
         }
         self.begin_partitions(others).await
     }
 
     /// The partitions that a batch covers, or what was read after it, and that are still ours.
     fn partitions_in_doubt(&self, batch: &Batch) -> Vec<u32> {
-        let spans = batch.spans.iter().chain(&self.gathered.batch.spans);
+        let spans = batch.offset_ranges.iter().chain(&self.gathered.batch.offset_ranges);
         let mut partitions: Vec<u32> = spans.map(|span| span.partition).collect();
         partitions.sort_unstable();
         partitions.dedup();
@@ -378,17 +402,17 @@ impl LogCounter<'_> {
         if !error.is_transient() {
             return Err(error.into());
         }
-        self.away = Some(error.part());
-        self.shell.health.dependency(error.part(), Err(error.to_string()));
-        RETRY.pause(self.failures, self.shell).await;
+        self.failed_store = Some(error.part());
+        self.shell.health.note_dependency(error.part(), Err(error.to_string()));
+        STORE_RETRY_BACKOFF.pause_after(self.failures, self.shell).await;
         self.failures = self.failures.saturating_add(1);
         Ok(())
     }
 
     fn note_success(&mut self) {
         self.failures = 0;
-        if let Some(part) = self.away.take() {
-            self.shell.health.dependency(part, Ok(()));
+        if let Some(part) = self.failed_store.take() {
+            self.shell.health.note_dependency(part, Ok(()));
         }
     }
 }
@@ -407,14 +431,14 @@ fn next_batch_size(size: usize, most: usize, events: usize, took: Duration) -> u
 fn described_videos(records: &[LogRecord]) -> Vec<VideoId> {
     let describes = |record: &&LogRecord| {
         let moderation = record.event.moderation.as_deref();
-        moderation.is_some_and(|it| matches!(it.action, Action::PutVideo { .. }))
+        moderation.is_some_and(|it| matches!(it.action, ModerationAction::PutVideo { .. }))
     };
     records.iter().filter(describes).map(|record| record.event.video_id.clone()).collect()
 }
 
 /// Where a partition stands after this.
-fn position_after(span: &OffsetRange) -> (u32, Position) {
-    (span.partition, Position { next: span.next, last: span.last })
+fn position_after(span: &OffsetRange) -> (u32, ArchivePosition) {
+    (span.partition, ArchivePosition { next_offset: span.next, last_record: span.last_record })
 }
 
 /// The end of a commit that is under way; for ever away where none is.

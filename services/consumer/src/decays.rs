@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use liverank_adapters::archive::Meta;
+use liverank_adapters::archive::ArchiveMeta;
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::boards::DeclaredBoards;
 use liverank_core::decays::Decay;
 use liverank_runtime::ServiceContext;
 
-use crate::pace::until_done;
-use crate::repair::no_archive;
+use crate::pace::retry_until_done;
+use crate::repair::no_archive_error;
 use crate::windows::UNKNOWN_FOR;
 
 /// Has the archive count the decays of these boards, however long it is away. Those of others go on being counted.
@@ -22,11 +22,11 @@ pub async fn declare(
         return Ok(());
     }
     let declared = || async { add_missing(backends, boards).await.map(drop) };
-    until_done(shell, "declaring half-lives", declared).await.map(drop)
+    retry_until_done(shell, "declaring half-lives", declared).await.map(drop)
 }
 
-async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<Meta, StoreError> {
-    let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
+async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<ArchiveMeta, StoreError> {
+    let meta = backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?;
     let mut decays: Vec<Decay> = meta.decays.iter().map(|counted| counted.decay).collect();
     let before = decays.len();
     for decay in boards.decays() {

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::RETRY;
-use crate::pace::until_done;
-use crate::repair::no_archive;
+use crate::STORE_RETRY_BACKOFF;
+use crate::pace::retry_until_done;
+use crate::repair::no_archive_error;
 use metrics::ExportMetrics;
 use records::{Found, page};
 
@@ -91,7 +91,7 @@ impl ExportArgs {
     pub async fn prepare(&self, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<()> {
         for (flag, topic) in self.given() {
             let prepare = || async move { topics(backends)?.prepare(topic).await };
-            until_done(shell, "preparing a topic of exports", prepare).await.context(flag)?;
+            retry_until_done(shell, "preparing a topic of exports", prepare).await.context(flag)?;
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ async fn collect_turns(
         partitions.insert(exporter.partition, exporter);
     }
     // Counting goes on without it.
-    shell.health.dependency("export_comments", failure.map_or(Ok(()), Err));
+    shell.health.note_dependency("export_comments", failure.map_or(Ok(()), Err));
     is_behind
 }
 
@@ -206,7 +206,7 @@ impl PartitionExporter {
             self.writer = None;
             let pause = match error {
                 ExportError::TakenOver => CONTESTED_PAUSE,
-                ExportError::Store(_) => RETRY.wait(self.failures),
+                ExportError::Store(_) => STORE_RETRY_BACKOFF.wait_after(self.failures),
             };
             self.failures = self.failures.saturating_add(1);
             self.not_before = Instant::now() + pause;
@@ -242,8 +242,8 @@ impl PartitionExporter {
     }
 
     async fn counted_to(&self, backends: &Backends) -> Result<u64, StoreError> {
-        let positions = backends.archive.offsets(&[self.partition]).await?;
-        Ok(positions.first().map_or(0, |position| position.next))
+        let positions = backends.archive.partition_positions(&[self.partition]).await?;
+        Ok(positions.first().map_or(0, |position| position.next_offset))
     }
 
     /// Exports one page of what the archive has before `to`, where it stood before it was asked.
@@ -254,13 +254,13 @@ impl PartitionExporter {
         metrics: &ExportMetrics,
     ) -> Result<(), ExportError> {
         let (archive, partition, from) = (&backends.archive, self.partition, self.next);
-        let epoch = archive.meta().await?.ok_or_else(no_archive)?.numbering;
+        let epoch = archive.archive_meta().await?.ok_or_else(no_archive_error)?.comment_epoch;
         let found = Found {
             entries: archive.comments_from(partition, from, PAGE_ENTRIES).await?,
-            audit: archive.moderation().audit_from(partition, from, PAGE_ENTRIES).await?,
-            held: archive.moderation().held_from(partition, from, PAGE_ENTRIES).await?,
+            audit: archive.moderation_archive().audit_from(partition, from, PAGE_ENTRIES).await?,
+            held: archive.moderation_archive().held_from(partition, from, PAGE_ENTRIES).await?,
         };
-        if archive.meta().await?.ok_or_else(no_archive)?.numbering != epoch {
+        if archive.archive_meta().await?.ok_or_else(no_archive_error)?.comment_epoch != epoch {
             let what = "the comments were numbered anew while they were exported";
             return Err(StoreError::unavailable("archive", what).into());
         }

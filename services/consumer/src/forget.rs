@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use liverank_adapters::archive::Position;
+use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
 use liverank_core::boards::DeclaredBoards;
@@ -60,10 +60,10 @@ async fn forget_identities(backends: &Backends, shell: &ServiceContext) -> Resul
     // The log's ends first: what came after them is younger than what is counted by then.
     let ends = backends.log.end_offsets().await?;
     let partitions: Vec<u32> = (0..ends.len() as u32).collect();
-    let positions = backends.archive.offsets(&partitions).await?;
+    let positions = backends.archive.partition_positions(&partitions).await?;
     let Some(watermark) = oldest_needed_time(&ends, &positions) else { return Ok(()) };
     let until = Instant::now() + MAX_DELETION_TIME;
-    while backends.archive.forget_before(watermark).await? > 0 {
+    while backends.archive.forget_identities_before(watermark).await? > 0 {
         if shell.shutdown.is_cancelled() || Instant::now() > until {
             return Ok(());
         }
@@ -74,13 +74,13 @@ async fn forget_identities(backends: &Backends, shell: &ServiceContext) -> Resul
 
 /// Identities seen before this time of the log can have no repeat that would have to be recognised. `None` where
 /// that cannot be told. `ends` were read before `positions`.
-pub fn oldest_needed_time(ends: &[u64], positions: &[Position]) -> Option<Millis> {
-    let counted_to = |position: &Position| position.last.map(|mark| mark.broker_time);
+pub fn oldest_needed_time(ends: &[u64], positions: &[ArchivePosition]) -> Option<Millis> {
+    let counted_to = |position: &ArchivePosition| position.last_record.map(|mark| mark.broker_time);
     let newest = positions.iter().filter_map(counted_to).max()?;
     let mut still_to_come = newest;
     for (end, position) in ends.iter().zip(positions) {
         // A partition at its end gets nothing older than what is counted elsewhere, but for its clock.
-        if position.next < *end {
+        if position.next_offset < *end {
             still_to_come = still_to_come.min(counted_to(position)?);
         }
     }
@@ -95,13 +95,16 @@ mod tests {
 
     const REPEAT_DAY: Millis = REPEAT_WINDOW_MS;
 
-    fn position_at(next: u64, day: Millis) -> Position {
-        Position { next, last: Some(RecordFingerprint { broker_time: day * REPEAT_DAY, digest: 0 }) }
+    fn position_at(next: u64, day: Millis) -> ArchivePosition {
+        ArchivePosition {
+            next_offset: next,
+            last_record: Some(RecordFingerprint { broker_time: day * REPEAT_DAY, digest: 0 }),
+        }
     }
 
     #[test]
     fn identities_are_kept_for_a_lagging_partition() {
-        let forgotten = |ends: &[u64], positions: &[Position]| {
+        let forgotten = |ends: &[u64], positions: &[ArchivePosition]| {
             oldest_needed_time(ends, positions).map(|time| (time + CLOCKS_APART_MS) / REPEAT_DAY)
         };
         assert_eq!(
@@ -110,7 +113,7 @@ mod tests {
             "one at its end holds nothing up"
         );
         assert_eq!(forgotten(&[10, 11], &[position_at(10, 9), position_at(10, 2)]), Some(1));
-        let never = Position::default();
+        let never = ArchivePosition::default();
         assert_eq!(forgotten(&[10, 0], &[position_at(10, 9), never]), Some(8), "an empty partition");
         assert_eq!(
             forgotten(&[10, 1], &[position_at(10, 9), never]),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use liverank_adapters::lag::{Backlog, Lag, Offset, Offsets};
+use liverank_adapters::lag::{LagOffsets, OffsetsByPartition, PartitionBacklog, PartitionLag};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
@@ -75,22 +75,22 @@ impl LagMetrics {
     }
 
     /// Notes that everything before the end of these stretches is on the boards now.
-    pub fn projected(&self, spans: &[OffsetRange], now: Millis) {
-        for last in spans.iter().filter_map(|span| span.last) {
+    pub fn note_projected(&self, spans: &[OffsetRange], now: Millis) {
+        for last in spans.iter().filter_map(|span| span.last_record) {
             // The log's clock may be ahead of ours: nothing is shown before it is there.
             self.freshness.observe(millis_to_seconds(now.saturating_sub(last.broker_time)));
         }
     }
 
-    fn set_lag(&self, partition: u32, lag: Lag) {
+    fn set_lag(&self, partition: u32, lag: PartitionLag) {
         let label = PartitionLabel { partition };
-        self.records.get_or_create(&label).set(lag.records as i64);
-        self.seconds.get_or_create(&label).set(millis_to_seconds(lag.waited));
-        self.projection.get_or_create(&label).set(lag.projection as i64);
+        self.records.get_or_create(&label).set(lag.uncounted_records as i64);
+        self.seconds.get_or_create(&label).set(millis_to_seconds(lag.oldest_wait_ms));
+        self.projection.get_or_create(&label).set(lag.unprojected_records as i64);
     }
 
     /// Notes how far the declared boards are behind, of the partitions of these offsets.
-    fn set_board_lags(&self, boards: &[BoardStanding], offsets: &Offsets) {
+    fn set_board_lags(&self, boards: &[BoardStanding], offsets: &OffsetsByPartition) {
         for BoardStanding { name, stands } in boards {
             let label = BoardLabel { board: name.clone() };
             if offsets.0.is_empty() {
@@ -122,9 +122,9 @@ struct BoardStanding {
 }
 
 /// How many of the records that are counted are not on a board that stands there.
-fn records_behind(stands: &BTreeMap<u32, u64>, offsets: &Offsets) -> u64 {
-    let behind = |(partition, at): &(u32, Offset)| {
-        at.counted.next.saturating_sub(stands.get(partition).copied().unwrap_or(0))
+fn records_behind(stands: &BTreeMap<u32, u64>, offsets: &OffsetsByPartition) -> u64 {
+    let behind = |(partition, at): &(u32, LagOffsets)| {
+        at.counted_to.next_offset.saturating_sub(stands.get(partition).copied().unwrap_or(0))
     };
     offsets.0.iter().map(behind).sum()
 }
@@ -135,7 +135,7 @@ async fn board_standing(backends: &Backends, board: &DeclaredBoard) -> Result<Bo
         None => board.key(),
         Some(windows) => board.key_of(&windows.kind.window_of((backends.clock)())),
     };
-    let standing = backends.ranking.declared(&key).standing().await?;
+    let standing = backends.ranking.declared_board(&key).checkpoint().await?;
     Ok(BoardStanding { name: board.name().to_owned(), stands: standing.offsets.into_iter().collect() })
 }
 
@@ -144,12 +144,12 @@ async fn look(
     backends: &Backends,
     boards: &DeclaredBoards,
     partitions: &[u32],
-) -> Result<(Vec<BoardStanding>, Offsets), StoreError> {
+) -> Result<(Vec<BoardStanding>, OffsetsByPartition), StoreError> {
     let mut standings = Vec::new();
     for board in boards {
         standings.push(board_standing(backends, board).await?);
     }
-    Ok((standings, Offsets::read(backends, partitions).await?))
+    Ok((standings, OffsetsByPartition::read_offsets(backends, partitions).await?))
 }
 
 /// Measures until shutdown.
@@ -162,7 +162,7 @@ pub async fn run(
 ) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut backlogs: BTreeMap<u32, Backlog> = BTreeMap::new();
+    let mut backlogs: BTreeMap<u32, PartitionBacklog> = BTreeMap::new();
     loop {
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
@@ -178,7 +178,7 @@ pub async fn run(
         }
         metrics.set_board_lags(&standings, &offsets);
         for (partition, at) in offsets.0 {
-            metrics.set_lag(partition, backlogs.entry(partition).or_default().look(&at, now));
+            metrics.set_lag(partition, backlogs.entry(partition).or_default().lag_at(&at, now));
         }
         metrics.looked.set(millis_to_seconds(now));
     }
@@ -186,15 +186,18 @@ pub async fn run(
 
 #[cfg(test)]
 mod tests {
-    use liverank_adapters::archive::Position;
+    use liverank_adapters::archive::ArchivePosition;
 
     use super::*;
 
     #[test]
     fn a_board_lacks_what_is_counted_and_not_on_it() {
-        let at =
-            |counted| Offset { end: 99, counted: Position { next: counted, last: None }, shown: counted };
-        let offsets = Offsets(vec![(0, at(10)), (3, at(7))]);
+        let at = |counted| LagOffsets {
+            log_end: 99,
+            counted_to: ArchivePosition { next_offset: counted, last_record: None },
+            shown_to: counted,
+        };
+        let offsets = OffsetsByPartition(vec![(0, at(10)), (3, at(7))]);
         let behind = |stands: &[(u32, u64)]| records_behind(&stands.iter().copied().collect(), &offsets);
         assert_eq!(behind(&[(0, 10), (3, 7)]), 0);
         // A board that is new lacks all; of partitions of others it may have more than is asked for here.

@@ -30,7 +30,7 @@ use std::time::Duration;
 use clap::Args;
 use liverank_adapters::Backends;
 use liverank_core::boards::DeclaredBoards;
-use liverank_core::counting::{Rules, UniqueKinds};
+use liverank_core::counting::{CountingRules, UniqueKinds};
 use liverank_core::score::{Weights, parse_weight};
 use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::{ServiceContext, Tasks};
@@ -38,7 +38,7 @@ use liverank_runtime::{ServiceContext, Tasks};
 use crate::export::ExportArgs;
 use crate::export::metrics::ExportMetrics;
 use crate::metrics::ConsumerMetrics;
-use crate::pace::Pace;
+use crate::pace::RetryBackoff;
 use crate::projector::ProjectionQueue;
 
 /// Events of a batch at most, unless configured otherwise. What makes a transaction large are the videos, comments and
@@ -125,7 +125,7 @@ impl Default for Config {
 
 impl Default for RuleArgs {
     fn default() -> Self {
-        let rules = Rules::default();
+        let rules = CountingRules::default();
         Self {
             weight_view: rules.weights.view,
             weight_like: rules.weights.like,
@@ -142,8 +142,8 @@ impl Default for RuleArgs {
 
 impl RuleArgs {
     /// The rules asked for.
-    pub const fn rules(&self) -> Rules {
-        Rules {
+    pub const fn counting_rules(&self) -> CountingRules {
+        CountingRules {
             weights: Weights {
                 view: self.weight_view,
                 like: self.weight_like,
@@ -163,29 +163,36 @@ impl RuleArgs {
 ///
 /// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
-    let boards = config.boards.read()?;
+    let boards = config.boards.read_declarations()?;
     config.export.check(&*backends.log)?;
-    shell.health.starting("archive");
-    shell.health.starting("log");
+    shell.health.note_starting("archive");
+    shell.health.note_starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
     windows::declare(&backends, &boards, &shell).await?;
     config.export.prepare(&backends, &shell).await?;
     decays::declare(&backends, &boards, &shell).await?;
-    let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
+    let (projectors, feed) = projector::start_projector(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
-    tasks.spawn("forget", forget::run(backends.clone(), boards.clone(), feed.watch_owned(), shell.clone()));
-    let lag = metrics.lag.clone();
-    tasks.spawn("lag", lag::run(backends.clone(), boards.clone(), feed.watch_owned(), lag, shell.clone()));
+    tasks.spawn(
+        "forget",
+        forget::run(backends.clone(), boards.clone(), feed.watch_owned_partitions(), shell.clone()),
+    );
+    let lag = metrics.lag_metrics.clone();
+    tasks.spawn(
+        "lag",
+        lag::run(backends.clone(), boards.clone(), feed.watch_owned_partitions(), lag, shell.clone()),
+    );
     for projector in projectors {
         tasks.spawn("projector", projector);
     }
     start_exporters(&config.export, &mut tasks, &backends, &boards, &feed, &shell);
-    tasks.spawn("keep_boards", projector::keep_declared(backends.clone(), boards));
-    let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
-    let counted = Box::pin(tasks.alongside(counting)).await;
+    tasks.spawn("keep_boards", projector::keep_declared_boards(backends.clone(), boards));
+    let counting =
+        tasks.supervise_inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
+    let counted = Box::pin(tasks.run_alongside(counting)).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.
-    if !tasks.finished("projector", shell.drain.max(Duration::from_secs(1))).await? {
+    if !tasks.wait_for_task("projector", shell.drain_time.max(Duration::from_secs(1))).await? {
         tracing::warn!("the boards were left behind at the drain's deadline; the next consumer mends them");
     }
     counted
@@ -202,7 +209,7 @@ fn start_exporters(
 ) {
     let ExportArgs { export_comments, export_boards } = config.clone();
     let metrics = ExportMetrics::new(&shell.metrics);
-    let (owned, backends) = (feed.watch_owned(), backends.clone());
+    let (owned, backends) = (feed.watch_owned_partitions(), backends.clone());
     if let Some(topic) = export_comments {
         let (owned, told) = (owned.clone(), feed.watch_told());
         let exporter = export::run(backends.clone(), topic, owned, told, metrics.clone(), shell.clone());
@@ -221,29 +228,31 @@ async fn open_stores(
     backends: &Backends,
     shell: &ServiceContext,
 ) -> anyhow::Result<Option<u32>> {
-    let wanted = config.rules.rules();
+    let wanted = config.rules.counting_rules();
     let Some(meta) =
-        pace::until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
+        pace::retry_until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
     else {
         return Ok(None);
     };
-    shell.health.started("archive");
-    if meta.rules != wanted {
+    shell.health.note_started("archive");
+    if meta.counting_rules != wanted {
         tracing::warn!(
-            in_force = ?meta.rules, configured = ?wanted,
+            in_force = ?meta.counting_rules, configured = ?wanted,
             "the archive counts by other weights than configured; they come into force when its scores are rebuilt"
         );
     }
-    if pace::until_done(shell, "opening the log", || backends.log.open()).await?.is_none() {
+    if pace::retry_until_done(shell, "opening the log", || backends.log.open()).await?.is_none() {
         return Ok(None);
     }
-    shell.health.started("log");
-    let ends = pace::until_done(shell, "asking for the partitions", || backends.log.end_offsets()).await?;
+    shell.health.note_started("log");
+    let ends =
+        pace::retry_until_done(shell, "asking for the partitions", || backends.log.end_offsets()).await?;
     Ok(ends.map(|ends| ends.len() as u32))
 }
 
 /// Waits between tries of a store that is away: at once is a storm, a minute is an outage of its own.
-pub const RETRY: Pace = Pace { first: Duration::from_millis(50), most: Duration::from_secs(2) };
+pub const STORE_RETRY_BACKOFF: RetryBackoff =
+    RetryBackoff { first_wait: Duration::from_millis(50), longest_wait: Duration::from_secs(2) };
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +263,7 @@ mod tests {
     #[test]
     fn default_weights_are_those_of_core() {
         let flags = RuleArgs::augment_args(Command::new("consumer")).get_matches_from(["consumer"]);
-        assert_eq!(RuleArgs::from_arg_matches(&flags).unwrap().rules(), Rules::default());
-        assert_eq!(RuleArgs::default().rules(), Rules::default());
+        assert_eq!(RuleArgs::from_arg_matches(&flags).unwrap().counting_rules(), CountingRules::default());
+        assert_eq!(RuleArgs::default().counting_rules(), CountingRules::default());
     }
 }

@@ -11,13 +11,13 @@ use crate::lag::LagMetrics;
 #[derive(Clone)]
 pub struct ConsumerMetrics {
     /// Events that counted.
-    pub counted: Counter,
+    pub events_counted: Counter,
     /// Events that were repeats.
-    pub repeated: Counter,
+    pub events_repeated: Counter,
     /// Records that could not be read and went to the dead letters.
-    pub poison: Counter,
+    pub unreadable_records: Counter,
     /// Batches that were refused because another consumer was further.
-    pub fenced: Counter,
+    pub batches_fenced: Counter,
     /// Seconds of each commit.
     pub commit_seconds: Histogram,
     /// Events of each batch.
@@ -25,15 +25,15 @@ pub struct ConsumerMetrics {
     /// Seconds from the commit to the boards, per batch.
     pub project_seconds: Histogram,
     /// Repairs of the boards from the archive.
-    pub repairs: Counter,
+    pub board_repairs: Counter,
     /// Partitions owned.
-    pub partitions: Gauge,
+    pub owned_partitions: Gauge,
     /// Partitions that wait for a later release of this program.
     pub waiting_partitions: Gauge,
     /// Batches waiting for the projector.
-    pub waiting: Gauge,
+    pub waiting_batches: Gauge,
     /// How far counting and the boards are behind.
-    pub lag: LagMetrics,
+    pub lag_metrics: LagMetrics,
 }
 
 impl ConsumerMetrics {
@@ -41,43 +41,51 @@ impl ConsumerMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
         let all = Self {
-            counted: Counter::default(),
-            repeated: Counter::default(),
-            poison: Counter::default(),
-            fenced: Counter::default(),
+            events_counted: Counter::default(),
+            events_repeated: Counter::default(),
+            unreadable_records: Counter::default(),
+            batches_fenced: Counter::default(),
             commit_seconds: seconds(),
             batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             project_seconds: seconds(),
-            repairs: Counter::default(),
-            partitions: Gauge::default(),
+            board_repairs: Counter::default(),
+            owned_partitions: Gauge::default(),
             waiting_partitions: Gauge::default(),
-            waiting: Gauge::default(),
-            lag: LagMetrics::new(metrics),
+            waiting_batches: Gauge::default(),
+            lag_metrics: LagMetrics::new(metrics),
         };
         metrics.register("consumer", |registry| {
-            registry.register("events_counted", "Events that counted", all.counted.clone());
+            registry.register("events_counted", "Events that counted", all.events_counted.clone());
             registry.register(
                 "events_repeated",
                 "Events that were repeats of counted ones",
-                all.repeated.clone(),
+                all.events_repeated.clone(),
             );
-            registry.register("events_poison", "Records that went to the dead letters", all.poison.clone());
+            registry.register(
+                "events_poison",
+                "Records that went to the dead letters",
+                all.unreadable_records.clone(),
+            );
             registry.register(
                 "batches_fenced",
                 "Batches refused: another consumer was further",
-                all.fenced.clone(),
+                all.batches_fenced.clone(),
             );
             registry.register("commit_seconds", "Time of a commit", all.commit_seconds.clone());
             registry.register("batch_events", "Events in a batch", all.batch_events.clone());
             registry.register("project_seconds", "Time from commit to boards", all.project_seconds.clone());
-            registry.register("repairs", "Repairs of the boards from the archive", all.repairs.clone());
-            registry.register("partitions", "Partitions owned", all.partitions.clone());
+            registry.register("repairs", "Repairs of the boards from the archive", all.board_repairs.clone());
+            registry.register("partitions", "Partitions owned", all.owned_partitions.clone());
             registry.register(
                 "partitions_waiting",
                 "Partitions that wait: a later release wrote their next record",
                 all.waiting_partitions.clone(),
             );
-            registry.register("batches_waiting", "Batches waiting for the projector", all.waiting.clone());
+            registry.register(
+                "batches_waiting",
+                "Batches waiting for the projector",
+                all.waiting_batches.clone(),
+            );
         });
         all
     }

@@ -6,27 +6,27 @@ use liverank_adapters::StoreError;
 use liverank_core::backoff;
 use liverank_runtime::ServiceContext;
 
-use crate::RETRY;
+use crate::STORE_RETRY_BACKOFF;
 
 /// Waits that double from `first` to `most`.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct RetryBackoff {
     /// Before the second try.
-    pub first: Duration,
+    pub first_wait: Duration,
     /// Between tries at most.
-    pub most: Duration,
+    pub longest_wait: Duration,
 }
 
-impl Pace {
+impl RetryBackoff {
     /// The wait after `failures` failures in a row, without jitter.
-    pub fn wait(&self, failures: u32) -> Duration {
-        backoff::wait(failures, self.first, self.most)
+    pub fn wait_after(&self, failures: u32) -> Duration {
+        backoff::wait_after_failures(failures, self.first_wait, self.longest_wait)
     }
 
     /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Returns whether
     /// to go on.
-    pub async fn pause(&self, failures: u32, shell: &ServiceContext) -> bool {
-        let wait = self.wait(failures).mul_f64(rand::random_range(0.5..=1.0));
+    pub async fn pause_after(&self, failures: u32, shell: &ServiceContext) -> bool {
+        let wait = self.wait_after(failures).mul_f64(rand::random_range(0.5..=1.0));
         tokio::select! {
             () = shell.shutdown.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
@@ -36,7 +36,7 @@ impl Pace {
 
 /// Does `attempt` until it is done. `None` where shutdown came first; an error where it does not pass. How the
 /// store is shows in the process's health.
-pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
     shell: &ServiceContext,
     what: &'static str,
     mut attempt: impl FnMut() -> F,
@@ -51,17 +51,17 @@ pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
         match outcome {
             Ok(done) => {
                 if let Some(part) = away {
-                    shell.health.dependency(part, Ok(()));
+                    shell.health.note_dependency(part, Ok(()));
                 }
                 return Ok(Some(done));
             }
             Err(error) if error.is_transient() => {
                 away = Some(error.part());
-                shell.health.dependency(error.part(), Err(error.to_string()));
+                shell.health.note_dependency(error.part(), Err(error.to_string()));
             }
             Err(error) => return Err(anyhow::Error::new(error).context(what)),
         }
-        if !RETRY.pause(failures, shell).await {
+        if !STORE_RETRY_BACKOFF.pause_after(failures, shell).await {
             return Ok(None);
         }
     }

@@ -5,7 +5,7 @@
 //! each goes to the boards once. When the boards say that they are behind or of another generation,
 //! or a batch was missed, everything is made good from the archive ([`crate::repair`]).
 //!
-//! Each declared board has a projector and a store of its own ([`RankingStore::declared`]), which stands where it stands: one that
+//! Each declared board has a projector and a store of its own ([`RankingStore::declared_board`]), which stands where it stands: one that
 //! is new is filled from the archive while the others go on. It publishes no comments. A board with windows is one such store for
 //! each ([`windowed`]).
 
@@ -15,20 +15,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{Described, Projected, Projection};
+use liverank_adapters::archive::ArchiveMeta;
+use liverank_adapters::ranking_store::{BatchProjection, Described, ProjectionOutcome};
 use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
-use liverank_core::counting::{Effects, NumberedComment, OffsetRange, VideoState};
+use liverank_core::counting::{BatchEffects, NumberedComment, OffsetRange, VideoState};
 use liverank_core::trace::TraceContext;
 use liverank_core::windows::{WindowChange, WindowKey};
 use liverank_core::{Comment, CommentId, VideoId};
 use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
 
-use crate::RETRY;
+use crate::STORE_RETRY_BACKOFF;
 use crate::metrics::ConsumerMetrics;
-use crate::repair::{self, RepairError, Target, no_archive};
+use crate::repair::{self, ProjectionTarget, RepairError, no_archive_error};
 use crate::traces::{self, TracedRecord};
 
 mod windowed;
@@ -55,8 +55,8 @@ pub struct Changed {
 
 impl Changed {
     /// What a batch of these effects changed, and its comments.
-    pub fn of(effects: Effects) -> (Self, Vec<NumberedComment>) {
-        let Effects { videos, windows, restated, comments, .. } = effects;
+    pub fn of(effects: BatchEffects) -> (Self, Vec<NumberedComment>) {
+        let BatchEffects { videos, windows, restated, comments, .. } = effects;
         (Self { videos, windows, restated }, comments)
     }
 
@@ -73,7 +73,7 @@ impl Changed {
 /// A committed batch.
 pub struct CommittedBatch {
     /// The stretch of the log it covered.
-    pub spans: Vec<OffsetRange>,
+    pub offset_ranges: Vec<OffsetRange>,
     /// What it changed.
     pub changed: Arc<Changed>,
     /// Its new comments.
@@ -81,11 +81,11 @@ pub struct CommittedBatch {
     /// The videos of which something was said in it: their metadata go beside the boards.
     pub described: Vec<VideoId>,
     /// What was in force then.
-    pub meta: Meta,
+    pub archive_meta: ArchiveMeta,
     /// When it was committed.
-    pub committed: Instant,
+    pub committed_at: Instant,
     /// Its records of which spans are recorded.
-    pub traced: Vec<TracedRecord>,
+    pub traced_records: Vec<TracedRecord>,
 }
 
 impl CommittedBatch {
@@ -97,36 +97,36 @@ impl CommittedBatch {
     /// That it was committed, and nothing of what it did.
     fn without_effects(&self) -> Self {
         Self {
-            spans: self.spans.clone(),
+            offset_ranges: self.offset_ranges.clone(),
             changed: Arc::default(),
             comments: Vec::new(),
             described: Vec::new(),
-            meta: self.meta.clone(),
-            committed: self.committed,
-            traced: Vec::new(),
+            archive_meta: self.archive_meta.clone(),
+            committed_at: self.committed_at,
+            traced_records: Vec::new(),
         }
     }
 
     /// Merges `next` into this batch. Returns `next` as the error if records lie between the two, or the archive's meta document changed.
     fn merge_batch(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
-            let before = self.spans.iter().find(|before| before.partition == span.partition);
-            before.is_none_or(|before| before.next == span.from)
+            let before = self.offset_ranges.iter().find(|before| before.partition == span.partition);
+            before.is_none_or(|before| before.next == span.first)
         };
-        if next.meta != self.meta || !next.spans.iter().all(follows) {
+        if next.archive_meta != self.archive_meta || !next.offset_ranges.iter().all(follows) {
             return Err(Box::new(next));
         }
-        for span in next.spans {
-            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
+        for span in next.offset_ranges {
+            match self.offset_ranges.iter_mut().find(|before| before.partition == span.partition) {
                 Some(before) => before.next = span.next,
-                None => self.spans.push(span),
+                None => self.offset_ranges.push(span),
             }
         }
         // Copied only where another board has not taken it up yet.
         Arc::make_mut(&mut self.changed).extend(Arc::unwrap_or_clone(next.changed));
         self.comments.extend(next.comments);
         self.described.extend(next.described);
-        self.traced.extend(next.traced);
+        self.traced_records.extend(next.traced_records);
         Ok(())
     }
 }
@@ -134,11 +134,11 @@ impl CommittedBatch {
 /// The counter's end of the way to the projector.
 pub struct ProjectionQueue {
     batches: mpsc::Sender<CommittedBatch>,
-    owned: watch::Sender<Vec<u32>>,
+    set_owned_partitions: watch::Sender<Vec<u32>>,
     /// Grows with each batch that has something to export.
     told: watch::Sender<u64>,
-    missed: Arc<AtomicBool>,
-    away: Arc<AtomicBool>,
+    note_missed_batch: Arc<AtomicBool>,
+    boards_away: Arc<AtomicBool>,
     metrics: ConsumerMetrics,
     /// Those of declared boards.
     declared: Vec<Self>,
@@ -147,36 +147,36 @@ pub struct ProjectionQueue {
 impl ProjectionQueue {
     /// Hands a batch over. Waits while the projector is at work; where the boards are away it does not, for counting
     /// goes on without them and they are repaired when they are back.
-    pub async fn done(&self, done: CommittedBatch) {
+    pub async fn hand_over_batch(&self, done: CommittedBatch) {
         let copies: Vec<CommittedBatch> = self.declared.iter().map(|_| done.for_declared()).collect();
         self.hand_over(done).await;
         for (declared, copy) in self.declared.iter().zip(copies) {
             declared.hand_over(copy).await;
         }
-        self.metrics.waiting.set((MAX_BATCHES_WAITING - self.batches.capacity()) as i64);
+        self.metrics.waiting_batches.set((MAX_BATCHES_WAITING - self.batches.capacity()) as i64);
     }
 
     async fn hand_over(&self, done: CommittedBatch) {
         let sent = match self.batches.try_send(done) {
-            Err(mpsc::error::TrySendError::Full(done)) if !self.away.load(Relaxed) => {
+            Err(mpsc::error::TrySendError::Full(done)) if !self.boards_away.load(Relaxed) => {
                 self.batches.send(done).await.is_ok()
             }
             sent => sent.is_ok(),
         };
         if !sent {
-            self.missed.store(true, Relaxed);
+            self.note_missed_batch.store(true, Relaxed);
         }
     }
 
     /// Says that a batch may have been committed that the projector was not told of.
     pub fn missed(&self) {
-        self.missed.store(true, Relaxed);
+        self.note_missed_batch.store(true, Relaxed);
         self.declared.iter().for_each(Self::missed);
     }
 
     /// Which partitions are ours, as it changes.
-    pub fn watch_owned(&self) -> watch::Receiver<Vec<u32>> {
-        self.owned.subscribe()
+    pub fn watch_owned_partitions(&self) -> watch::Receiver<Vec<u32>> {
+        self.set_owned_partitions.subscribe()
     }
 
     /// Notes that a batch was committed that has something to export.
@@ -194,14 +194,14 @@ impl ProjectionQueue {
         for declared in &self.declared {
             declared.owned(partitions.clone());
         }
-        let before = self.owned.send_replace(partitions);
-        before != *self.owned.borrow()
+        let before = self.set_owned_partitions.send_replace(partitions);
+        before != *self.set_owned_partitions.borrow()
     }
 }
 
 /// The projectors, each to be run as a task, for a log of so many partitions: that of the boards that there always are, and one
 /// for each declared board. They end when the feed is dropped and empty.
-pub fn start(
+pub fn start_projector(
     backends: &Backends,
     boards: &DeclaredBoards,
     partitions: u32,
@@ -231,7 +231,7 @@ fn start_one(
     let missed = Arc::new(AtomicBool::new(false));
     let away = Arc::new(AtomicBool::new(false));
     let ranking = match board {
-        Some(board) => backends.ranking.declared(&board.key()),
+        Some(board) => backends.ranking.declared_board(&board.key()),
         None => Arc::clone(&backends.ranking),
     };
     let projector = BoardProjector {
@@ -245,9 +245,9 @@ fn start_one(
         metrics: metrics.clone(),
         owned: owned_seen.clone(),
         missed: Arc::clone(&missed),
-        away: Arc::clone(&away),
+        boards_away: Arc::clone(&away),
         away_part: None,
-        seen: BTreeMap::new(),
+        seen_offsets: BTreeMap::new(),
         noted: None,
     };
     let boards = match board {
@@ -256,17 +256,28 @@ fn start_one(
     };
     let task = ProjectorTask { boards, waiting, apart: None, owned: owned_seen };
     let (declared, told) = (Vec::new(), watch::Sender::new(0));
-    (task, ProjectionQueue { batches, owned, told, missed, away, metrics: metrics.clone(), declared })
+    (
+        task,
+        ProjectionQueue {
+            batches,
+            set_owned_partitions: owned,
+            told,
+            note_missed_batch: missed,
+            boards_away: away,
+            metrics: metrics.clone(),
+            declared,
+        },
+    )
 }
 
 /// Says again and again which declared boards are wanted; what no consumer wants any more is removed. Does not end by itself.
-pub async fn keep_declared(backends: Backends, boards: DeclaredBoards) {
+pub async fn keep_declared_boards(backends: Backends, boards: DeclaredBoards) {
     let mut again = tokio::time::interval(KEEP_EVERY);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         again.tick().await;
         let wanted = boards.keys((backends.clock)());
-        match backends.ranking.keep_declared(&wanted, UNWANTED_AFTER).await {
+        match backends.ranking.keep_declared_boards(&wanted, UNWANTED_AFTER).await {
             Ok(removed) => {
                 for key in removed {
                     tracing::info!(key, "a board that is not declared any more has been removed");
@@ -391,10 +402,10 @@ struct BoardProjector {
     metrics: ConsumerMetrics,
     owned: watch::Receiver<Vec<u32>>,
     missed: Arc<AtomicBool>,
-    away: Arc<AtomicBool>,
+    boards_away: Arc<AtomicBool>,
     away_part: Option<&'static str>,
     /// Where the archive stood at the last look.
-    seen: BTreeMap<u32, u64>,
+    seen_offsets: BTreeMap<u32, u64>,
     /// The generation whose half-life is noted on the boards.
     noted: Option<u64>,
 }
@@ -402,15 +413,23 @@ struct BoardProjector {
 impl BoardProjector {
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
     async fn follow_batch(&mut self, done: CommittedBatch) {
-        let CommittedBatch { spans, changed, comments, described, meta, committed, traced } = done;
+        let CommittedBatch {
+            offset_ranges: spans,
+            changed,
+            comments,
+            described,
+            archive_meta: meta,
+            committed_at: committed,
+            traced_records: traced,
+        } = done;
         let described = metadata_of(&described, &changed.videos);
-        let traces = traces::of_comments(&traced, &comments);
+        let traces = traces::contexts_for_comments(&traced, &comments);
         let comments: Vec<Comment> = comments.into_iter().map(|numbered| numbered.comment).collect();
-        let projection = Projection {
+        let projection = BatchProjection {
             generation: meta.generation,
-            spans,
-            entries: self.target().entries(&changed.videos, &meta.rules),
-            traces: traces::of_boards(&traced),
+            offset_ranges: spans,
+            entries: self.target().board_entries(&changed.videos, &meta.counting_rules),
+            traces: traces::contexts_for_boards(&traced),
         };
         let ahead = AheadOfBoards { comments, traces: &traces, described };
         self.project(&meta, ahead, &projection, committed).await;
@@ -418,31 +437,31 @@ impl BoardProjector {
 
     async fn project(
         &mut self,
-        meta: &Meta,
+        meta: &ArchiveMeta,
         mut ahead: AheadOfBoards<'_>,
-        projection: &Projection,
+        projection: &BatchProjection,
         committed: Instant,
     ) {
         for failures in 0.. {
             let error = match self.publish_and_project(meta, &mut ahead, projection).await {
-                Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
+                Ok(ProjectionOutcome::Applied) if !self.missed.load(Relaxed) => {
                     self.note_back();
                     if self.board.is_none() {
                         self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
-                        self.metrics.lag.projected(&projection.spans, now_ms());
+                        self.metrics.lag_metrics.note_projected(&projection.offset_ranges, now_ms());
                     }
                     return;
                 }
                 Ok(_) => match self.repair_boards().await {
                     Ok(()) => return self.note_back(),
                     // Somebody has to look; what comes next is published meanwhile.
-                    Err(error @ RepairError::Ahead { .. }) => return self.note_ahead(&error),
+                    Err(error @ RepairError::BoardsAhead { .. }) => return self.note_ahead(&error),
                     Err(RepairError::Store(error)) => error,
                 },
                 Err(error) => error,
             };
             self.note_away(&error);
-            if !RETRY.pause(failures, &self.shell).await {
+            if !STORE_RETRY_BACKOFF.pause_after(failures, &self.shell).await {
                 return; // Whoever consumes next finds the boards behind.
             }
         }
@@ -450,23 +469,23 @@ impl BoardProjector {
 
     async fn publish_and_project(
         &self,
-        meta: &Meta,
+        meta: &ArchiveMeta,
         ahead: &mut AheadOfBoards<'_>,
-        projection: &Projection,
-    ) -> Result<Projected, StoreError> {
+        projection: &BatchProjection,
+    ) -> Result<ProjectionOutcome, StoreError> {
         let AheadOfBoards { comments, traces, described } = ahead;
         if !comments.is_empty() {
-            self.backends.comments.publish_traced(&meta.numbering, comments, traces).await?;
+            self.backends.comments.publish_traced(&meta.comment_epoch, comments, traces).await?;
             comments.clear();
         }
         if projection.generation < self.repaired_to {
-            return Ok(Projected::Applied);
+            return Ok(ProjectionOutcome::Applied);
         }
         if !described.is_empty() {
             self.ranking.describe(projection.generation, described).await?;
             described.clear();
         }
-        self.ranking.project(projection).await
+        self.ranking.project_batch(projection).await
     }
 
     /// Another one, which has done nothing yet.
@@ -482,15 +501,19 @@ impl BoardProjector {
             metrics: self.metrics.clone(),
             owned: self.owned.clone(),
             missed: Arc::clone(&self.missed),
-            away: Arc::clone(&self.away),
+            boards_away: Arc::clone(&self.boards_away),
             away_part: None,
-            seen: BTreeMap::new(),
+            seen_offsets: BTreeMap::new(),
             noted: None,
         }
     }
 
-    fn target(&self) -> Target<'_> {
-        Target { ranking: &*self.ranking, board: self.board.as_ref(), window: self.window.as_ref() }
+    fn target(&self) -> ProjectionTarget<'_> {
+        ProjectionTarget {
+            ranking_store: &*self.ranking,
+            declared_board: self.board.as_ref(),
+            window: self.window.as_ref(),
+        }
     }
 
     fn note_ahead(&mut self, error: &RepairError) {
@@ -503,15 +526,15 @@ impl BoardProjector {
     }
 
     fn note_away(&mut self, error: &StoreError) {
-        self.away.store(true, Relaxed);
+        self.boards_away.store(true, Relaxed);
         self.away_part = Some(error.part());
-        self.shell.health.dependency(error.part(), Err(error.to_string()));
+        self.shell.health.note_dependency(error.part(), Err(error.to_string()));
     }
 
     fn note_back(&mut self) {
-        self.away.store(false, Relaxed);
+        self.boards_away.store(false, Relaxed);
         if let Some(part) = self.away_part.take() {
-            self.shell.health.dependency(part, Ok(()));
+            self.shell.health.note_dependency(part, Ok(()));
         }
     }
 
@@ -519,7 +542,7 @@ impl BoardProjector {
     async fn compare_boards(&mut self, new_partitions: bool, is_idle: bool) {
         if new_partitions {
             // Nothing of a new partition is on its way from us: what the boards lack, they lack.
-            self.seen.clear();
+            self.seen_offsets.clear();
         }
         let looked = match self.is_behind(new_partitions, is_idle).await {
             Ok(false) => Ok(()),
@@ -528,7 +551,7 @@ impl BoardProjector {
         };
         match looked {
             Ok(()) => self.note_back(),
-            Err(error @ RepairError::Ahead { .. }) => self.note_ahead(&error),
+            Err(error @ RepairError::BoardsAhead { .. }) => self.note_ahead(&error),
             Err(RepairError::Store(error)) => self.note_away(&error),
         }
     }
@@ -538,21 +561,21 @@ impl BoardProjector {
             return Ok(true);
         }
         let owned = self.owned.borrow().clone();
-        let offsets = self.backends.archive.offsets(&owned).await?;
+        let offsets = self.backends.archive.partition_positions(&owned).await?;
         let now: BTreeMap<u32, u64> =
-            owned.into_iter().zip(offsets.iter().map(|position| position.next)).collect();
+            owned.into_iter().zip(offsets.iter().map(|position| position.next_offset)).collect();
         // A batch may be committed and not yet in the queue: only what was there at the last look counts as missing.
-        let before = std::mem::replace(&mut self.seen, now.clone());
+        let before = std::mem::replace(&mut self.seen_offsets, now.clone());
         let expected = if new_partitions { now } else { before };
         if !is_idle {
             return Ok(false);
         }
-        let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
-        let standing = self.ranking.standing().await?;
+        let meta = self.backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?;
+        let standing = self.ranking.checkpoint().await?;
         let current = standing.generation == Some(meta.generation);
         if current && self.noted != Some(meta.generation) {
             // Boards that an earlier release filled do not say it.
-            let half_life = self.target().half_life_ms(&meta.rules);
+            let half_life = self.target().half_life_ms(&meta.counting_rules);
             self.ranking.note_half_life(meta.generation, half_life).await?;
             self.noted = Some(meta.generation);
         }
@@ -571,15 +594,16 @@ impl BoardProjector {
         let started = Instant::now();
         self.missed.store(false, Relaxed);
         let owned = self.owned.borrow().clone();
-        let repaired = repair::repair(&self.backends, self.target(), &owned, self.partitions, &|_| ()).await;
+        let repaired =
+            repair::repair_target(&self.backends, self.target(), &owned, self.partitions, &|_| ()).await;
         let repaired = repaired.inspect_err(|_| self.missed())?;
-        self.repaired_to = repaired.meta.generation;
-        self.metrics.repairs.inc();
+        self.repaired_to = repaired.archive_meta.generation;
+        self.metrics.board_repairs.inc();
         tracing::info!(
             board = self.board.as_ref().map(DeclaredBoard::name),
             videos = repaired.videos,
             comments = repaired.comments,
-            generation = repaired.meta.generation,
+            generation = repaired.archive_meta.generation,
             ms = started.elapsed().as_millis() as u64,
             "the boards were empty, behind or of an earlier generation, and have been filled from the archive"
         );
@@ -591,7 +615,7 @@ impl BoardProjector {
 mod tests {
     use liverank_core::UserId;
     use liverank_core::comment::CommentEpoch;
-    use liverank_core::counting::{Rules, VideoState};
+    use liverank_core::counting::{CountingRules, VideoState};
     use liverank_core::decays::{CountedDecays, DecayedScores};
     use liverank_core::score::Counters;
     use liverank_core::windows::CountedWindows;
@@ -609,24 +633,28 @@ mod tests {
             decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
-            removed: None,
+            removed_by: None,
         };
-        let span =
-            |&(partition, from, next): &(u32, u64, u64)| OffsetRange { partition, from, next, last: None };
+        let span = |&(partition, from, next): &(u32, u64, u64)| OffsetRange {
+            partition,
+            first: from,
+            next,
+            last_record: None,
+        };
         CommittedBatch {
-            spans: spans.iter().map(span).collect(),
+            offset_ranges: spans.iter().map(span).collect(),
             changed: Arc::new(Changed { videos: videos.iter().map(state).collect(), ..Changed::default() }),
             comments: Vec::new(),
             described: Vec::new(),
-            meta: Meta {
-                numbering: CommentEpoch::from_bits(1),
+            archive_meta: ArchiveMeta {
+                comment_epoch: CommentEpoch::from_bits(1),
                 generation,
-                rules: Rules::default(),
+                counting_rules: CountingRules::default(),
                 windows: CountedWindows::default(),
                 decays: CountedDecays::default(),
             },
-            committed: Instant::now(),
-            traced: Vec::new(),
+            committed_at: Instant::now(),
+            traced_records: Vec::new(),
         }
     }
 
@@ -634,7 +662,8 @@ mod tests {
     fn adjacent_batches_are_merged_with_the_later_states() {
         let mut first = batch(1, &[(0, 0, 5), (1, 3, 4)], &[("a", 1), ("b", 1)]);
         assert!(first.merge_batch(batch(1, &[(0, 5, 9), (2, 7, 8)], &[("b", 2), ("c", 2)])).is_ok());
-        let spans: Vec<_> = first.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
+        let spans: Vec<_> =
+            first.offset_ranges.iter().map(|span| (span.partition, span.first, span.next)).collect();
         assert_eq!(spans, [(0, 0, 9), (1, 3, 4), (2, 7, 8)]);
         let videos = first.changed.videos.iter();
         let videos: Vec<_> = videos.map(|state| (state.video_id.as_str(), state.counters.views)).collect();
@@ -645,9 +674,9 @@ mod tests {
     fn batches_with_a_gap_are_not_merged() {
         let mut first = batch(1, &[(0, 0, 5)], &[("a", 1)]);
         for apart in [batch(1, &[(0, 6, 7)], &[]), batch(2, &[(0, 5, 7)], &[])] {
-            let spans = apart.spans.clone();
-            assert_eq!(first.merge_batch(apart).unwrap_err().spans, spans);
+            let spans = apart.offset_ranges.clone();
+            assert_eq!(first.merge_batch(apart).unwrap_err().offset_ranges, spans);
         }
-        assert_eq!((first.spans[0].next, first.changed.videos.len()), (5, 1));
+        assert_eq!((first.offset_ranges[0].next, first.changed.videos.len()), (5, 1));
     }
 }

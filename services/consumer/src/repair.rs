@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{BoardEntry, Described, Projected, ProjectionCheckpoint};
+use liverank_adapters::archive::ArchiveMeta;
+use liverank_adapters::ranking_store::{BoardEntry, Described, ProjectionCheckpoint, ProjectionOutcome};
 use liverank_adapters::{Archive, Backends, RankingStore, StoreError};
 use liverank_core::boards::DeclaredBoard;
-use liverank_core::counting::{Rules, VideoState};
-use liverank_core::score::points;
+use liverank_core::counting::{CountingRules, VideoState};
+use liverank_core::score::points_of_thousandths;
 use liverank_core::windows::WindowKey;
 use liverank_core::{Comment, VideoId, canary};
 
@@ -20,16 +20,16 @@ const MAX_ATTEMPTS: usize = 3;
 
 /// What is projected to, and repaired.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
+pub struct ProjectionTarget<'a> {
     /// Where it is kept.
-    pub ranking: &'a dyn RankingStore,
+    pub ranking_store: &'a dyn RankingStore,
     /// The declared board that it is; `None` for the boards that there always are.
-    pub board: Option<&'a DeclaredBoard>,
+    pub declared_board: Option<&'a DeclaredBoard>,
     /// The window of the board that it is, if it is one's.
     pub window: Option<&'a WindowKey>,
 }
 
-impl Target<'_> {
+impl ProjectionTarget<'_> {
     /// The next videos that belong there.
     async fn videos_after(
         &self,
@@ -43,27 +43,27 @@ impl Target<'_> {
     }
 
     /// The half-life of the decayed scores there.
-    pub fn half_life_ms(&self, rules: &Rules) -> u64 {
-        self.board.map_or(*rules, |board| board.rules(rules)).half_life_ms
+    pub fn half_life_ms(&self, rules: &CountingRules) -> u64 {
+        self.declared_board.map_or(*rules, |board| board.rules_of_board(rules)).half_life_ms
     }
 
     /// These videos as they are there.
-    pub fn entries(&self, videos: &[VideoState], rules: &Rules) -> Vec<BoardEntry> {
-        let Some(board) = self.board else {
-            return videos.iter().map(|video| board_entry(video, rules)).collect();
+    pub fn board_entries(&self, videos: &[VideoState], rules: &CountingRules) -> Vec<BoardEntry> {
+        let Some(board) = self.declared_board else {
+            return videos.iter().map(|video| to_board_entry(video, rules)).collect();
         };
         // What the system measures itself by is told to subscribers of the boards that there always are.
-        let videos = videos.iter().filter(|video| !canary::is(&video.video_id));
-        let own = board.rules(rules);
-        videos.map(|video| board_entry(&board.shown(video.clone(), rules), &own)).collect()
+        let videos = videos.iter().filter(|video| !canary::is_canary(&video.video_id));
+        let own = board.rules_of_board(rules);
+        videos.map(|video| to_board_entry(&board.state_on_board(video.clone(), rules), &own)).collect()
     }
 }
 
 /// What a repair did.
 #[derive(Debug, Clone)]
-pub struct Repaired {
+pub struct RepairResult {
     /// What is in force, and on the boards now.
-    pub meta: Meta,
+    pub archive_meta: ArchiveMeta,
     /// Videos on the boards.
     pub videos: usize,
     /// Comments published again.
@@ -79,7 +79,7 @@ pub enum RepairError {
         "the boards are of generation {boards}, the archive of {archive}: it was put back to an older state, or \
          another system writes to these boards (see --prefix); `liverank rebuild redis` makes the boards anew"
     )]
-    Ahead {
+    BoardsAhead {
         /// The boards' generation.
         boards: u64,
         /// The archive's.
@@ -98,25 +98,25 @@ pub async fn repair_boards(
     owned: &[u32],
     partitions: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
-) -> Result<Repaired, RepairError> {
-    let target = Target { ranking: &*backends.ranking, board: None, window: None };
-    repair(backends, target, owned, partitions, progress).await
+) -> Result<RepairResult, RepairError> {
+    let target = ProjectionTarget { ranking_store: &*backends.ranking, declared_board: None, window: None };
+    repair_target(backends, target, owned, partitions, progress).await
 }
 
 /// [`repair_boards`], of these boards. For a declared one no comments are published: its offsets say nothing of them.
-pub async fn repair(
+pub async fn repair_target(
     backends: &Backends,
-    target: Target<'_>,
+    target: ProjectionTarget<'_>,
     owned: &[u32],
     partitions: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
-) -> Result<Repaired, RepairError> {
+) -> Result<RepairResult, RepairError> {
     for _ in 0..MAX_ATTEMPTS {
         // What is in force is read before all else, so that what is written for it is not older than it.
-        let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
+        let meta = backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?;
         let repair = BoardRepair { backends, target, meta: &meta, owned, partitions, progress };
         if let Some((videos, comments)) = repair.try_repair().await? {
-            return Ok(Repaired { meta, videos, comments });
+            return Ok(RepairResult { archive_meta: meta, videos, comments });
         }
     }
     let reason = "a new generation began again and again while the boards were filled";
@@ -124,14 +124,14 @@ pub async fn repair(
 }
 
 /// The archive was never opened, or removed.
-pub fn no_archive() -> StoreError {
+pub fn no_archive_error() -> StoreError {
     StoreError::unusable("archive", "there is none in this database: no consumer has opened it yet")
 }
 
 struct BoardRepair<'a> {
     backends: &'a Backends,
-    target: Target<'a>,
-    meta: &'a Meta,
+    target: ProjectionTarget<'a>,
+    meta: &'a ArchiveMeta,
     owned: &'a [u32],
     partitions: u32,
     progress: &'a (dyn Fn(usize) + Send + Sync),
@@ -140,36 +140,41 @@ struct BoardRepair<'a> {
 impl BoardRepair<'_> {
     /// Videos and comments done, or `None` where a later generation has begun.
     async fn try_repair(&self) -> Result<Option<(usize, usize)>, RepairError> {
-        let ranking = self.target.ranking;
-        let standing = ranking.standing().await?;
+        let ranking = self.target.ranking_store;
+        let standing = ranking.checkpoint().await?;
         if let Some(boards) = standing.generation.filter(|boards| *boards > self.meta.generation) {
             // It may have begun just now; then the archive says so.
-            let archive = self.backends.archive.meta().await?.ok_or_else(no_archive)?.generation;
-            return if archive >= boards { Ok(None) } else { Err(RepairError::Ahead { boards, archive }) };
+            let archive =
+                self.backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?.generation;
+            return if archive >= boards {
+                Ok(None)
+            } else {
+                Err(RepairError::BoardsAhead { boards, archive })
+            };
         }
         // Before the videos: everything up to here is in what is read below, so this is what may be noted at the end.
         let positions = self.positions_to_publish_from(&standing).await?;
         let mut comments = 0;
         for (partition, stands) in &standing.offsets {
-            if self.target.board.is_none() && self.owned.contains(partition) {
+            if self.target.declared_board.is_none() && self.owned.contains(partition) {
                 comments += self.publish_comments_from(*partition, *stands).await?;
             }
         }
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
         let Some(videos) = self.fill_boards().await? else { return Ok(None) };
-        let offsets = match self.target.board {
+        let offsets = match self.target.declared_board {
             None => noted_offsets(self.meta.generation, self.owned, &positions, &standing),
             // They say one thing alone, which is true of every partition now.
             Some(_) => positions.into_iter().collect(),
         };
         // Before the generation is in force: who shows its scores needs it.
-        let half_life = self.target.half_life_ms(&self.meta.rules);
+        let half_life = self.target.half_life_ms(&self.meta.counting_rules);
         ranking.note_half_life(self.meta.generation, half_life).await?;
-        if self.target.board.is_none() {
+        if self.target.declared_board.is_none() {
             ranking.note_described().await?;
         }
-        let restored = ranking.restored(self.meta.generation, &offsets).await?;
-        Ok((restored != Projected::Superseded).then_some((videos, comments)))
+        let restored = ranking.commit_snapshot(self.meta.generation, &offsets).await?;
+        Ok((restored != ProjectionOutcome::Superseded).then_some((videos, comments)))
     }
 
     async fn positions_to_publish_from(
@@ -180,8 +185,8 @@ impl BoardRepair<'_> {
         let mut all: Vec<u32> = (0..self.partitions).chain(known).chain(self.owned.iter().copied()).collect();
         all.sort_unstable();
         all.dedup();
-        let positions = self.backends.archive.offsets(&all).await?;
-        Ok(all.into_iter().zip(positions.into_iter().map(|position| position.next)).collect())
+        let positions = self.backends.archive.partition_positions(&all).await?;
+        Ok(all.into_iter().zip(positions.into_iter().map(|position| position.next_offset)).collect())
     }
 
     async fn publish_comments_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
@@ -192,7 +197,7 @@ impl BoardRepair<'_> {
             offset = last.offset + 1;
             published += page.len();
             let comments: Vec<Comment> = page.into_iter().map(|numbered| numbered.comment).collect();
-            self.backends.comments.publish(&self.meta.numbering, &comments).await?;
+            self.backends.comments.publish_comments(&self.meta.comment_epoch, &comments).await?;
         }
     }
 
@@ -202,18 +207,18 @@ impl BoardRepair<'_> {
         let mut filled = 0;
         loop {
             let page = self.target.videos_after(&*self.backends.archive, after.as_ref()).await?;
-            let entries = self.target.entries(&page, &self.meta.rules);
+            let entries = self.target.board_entries(&page, &self.meta.counting_rules);
             // Also nothing at all begins the generation.
             if page.is_empty() && filled > 0 {
                 return Ok(Some(filled));
             }
-            let restored = self.target.ranking.restore(self.meta.generation, &entries).await?;
-            if restored == Projected::Superseded {
+            let restored = self.target.ranking_store.write_snapshot(self.meta.generation, &entries).await?;
+            if restored == ProjectionOutcome::Superseded {
                 return Ok(None);
             }
-            if self.target.board.is_none() {
+            if self.target.declared_board.is_none() {
                 let described: Vec<Described> = page.iter().map(described).collect();
-                self.target.ranking.describe(self.meta.generation, &described).await?;
+                self.target.ranking_store.describe(self.meta.generation, &described).await?;
             }
             filled += page.len();
             (self.progress)(filled);
@@ -262,11 +267,11 @@ pub fn described(video: &VideoState) -> Described {
 }
 
 /// A video as the boards show it.
-pub fn board_entry(video: &VideoState, rules: &Rules) -> BoardEntry {
+pub fn to_board_entry(video: &VideoState, rules: &CountingRules) -> BoardEntry {
     BoardEntry {
         video_id: video.video_id.clone(),
         owner: video.owner.clone(),
-        score: points(video.counters.score(&rules.weights)),
+        score: points_of_thousandths(video.counters.score(&rules.weights)),
         trending: video.trending.is_finite().then_some(video.trending),
         revision: video.revision(),
         removed: video.is_off_boards(),

@@ -4,43 +4,47 @@
 use liverank_adapters::event_log::RawRecord;
 use liverank_core::CommentId;
 use liverank_core::counting::{NumberedComment, OffsetRange};
-use liverank_core::trace::{MOST_TOGETHER, TraceContext};
+use liverank_core::trace::{MAX_TRACES_PER_BATCH, TraceContext};
 use liverank_protocol::roles::Role;
 use liverank_runtime::Tracer;
-use liverank_runtime::traces::Span;
+use liverank_runtime::traces::RecordedSpan;
 
 /// A record of which a span is recorded.
 pub struct TracedRecord {
     partition: u32,
     offset: u64,
-    span: Span,
+    span: RecordedSpan,
 }
 
 /// What was read and has a trace, before it is known what of it is taken.
-pub struct Found(Vec<(u32, u64, TraceContext)>);
+pub struct FoundTraces(Vec<(u32, u64, TraceContext)>);
 
-impl Found {
+impl FoundTraces {
     /// Of these records, as far as a batch that has `so_far` has room.
-    pub fn among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
+    pub fn find_among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
         if !tracer.is_on() {
             return Self(Vec::new());
         }
         let with_place =
             |record: &RawRecord| Some((record.partition, record.offset, **record.trace.as_ref()?));
-        Self(records.iter().filter_map(with_place).take(MOST_TOGETHER.saturating_sub(so_far)).collect())
+        Self(
+            records.iter().filter_map(with_place).take(MAX_TRACES_PER_BATCH.saturating_sub(so_far)).collect(),
+        )
     }
 
     /// Begins the spans of those that a batch covers.
-    pub fn begin(self, covered: &[OffsetRange], tracer: &Tracer) -> Vec<TracedRecord> {
+    pub fn begin_spans(self, covered: &[OffsetRange], tracer: &Tracer) -> Vec<TracedRecord> {
         let is_covered = |partition: u32, offset: u64| {
-            covered.iter().any(|span| span.partition == partition && (span.from..span.next).contains(&offset))
+            covered
+                .iter()
+                .any(|span| span.partition == partition && (span.first..span.next).contains(&offset))
         };
         let of_batch = self.0.into_iter().filter(|(partition, offset, _)| is_covered(*partition, *offset));
         of_batch
             .filter_map(|(partition, offset, parent)| {
-                let mut span = tracer.goes_on(Role::Consumer.name(), "consumer count", &parent)?;
-                span.set("messaging.destination.partition.id", i64::from(partition));
-                span.set("messaging.kafka.offset", offset as i64);
+                let mut span = tracer.continue_trace(Role::Consumer.name(), "consumer count", &parent)?;
+                span.set_attribute("messaging.destination.partition.id", i64::from(partition));
+                span.set_attribute("messaging.kafka.offset", offset as i64);
                 Some(TracedRecord { partition, offset, span })
             })
             .collect()
@@ -48,34 +52,37 @@ impl Found {
 }
 
 /// Says that a batch was not committed; what is read of it again has spans of its own.
-pub fn failed(traced: &mut [TracedRecord]) {
+pub fn mark_failed(traced: &mut [TracedRecord]) {
     for record in traced {
-        record.span.failed("the batch was not committed");
+        record.span.set_failed("the batch was not committed");
     }
 }
 
 /// Ends the counting of a batch of `events`, and begins what comes behind it.
-pub fn counted(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
+pub fn end_counting(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
     let project = |mut record: TracedRecord| {
-        record.span.set("messaging.batch.message_count", events as i64);
-        let span = record.span.child("consumer project");
+        record.span.set_attribute("messaging.batch.message_count", events as i64);
+        let span = record.span.begin_child("consumer project");
         TracedRecord { span, ..record }
     };
     traced.into_iter().map(project).collect()
 }
 
 /// Leaves out those of these partitions.
-pub fn forget(traced: &mut Vec<TracedRecord>, partitions: &[u32]) {
+pub fn drop_partitions(traced: &mut Vec<TracedRecord>, partitions: &[u32]) {
     traced.retain(|record| !partitions.contains(&record.partition));
 }
 
 /// What those who show the boards go on with.
-pub fn of_boards(traced: &[TracedRecord]) -> Vec<TraceContext> {
-    traced.iter().map(|record| record.span.context()).take(MOST_TOGETHER).collect()
+pub fn contexts_for_boards(traced: &[TracedRecord]) -> Vec<TraceContext> {
+    traced.iter().map(|record| record.span.trace_context()).take(MAX_TRACES_PER_BATCH).collect()
 }
 
 /// What those who show these comments go on with.
-pub fn of_comments(traced: &[TracedRecord], comments: &[NumberedComment]) -> Vec<(CommentId, TraceContext)> {
+pub fn contexts_for_comments(
+    traced: &[TracedRecord],
+    comments: &[NumberedComment],
+) -> Vec<(CommentId, TraceContext)> {
     if traced.is_empty() {
         return Vec::new();
     }
@@ -83,7 +90,7 @@ pub fn of_comments(traced: &[TracedRecord], comments: &[NumberedComment]) -> Vec
         let is_its = |record: &&TracedRecord| {
             (record.partition, record.offset) == (numbered.partition, numbered.offset)
         };
-        Some((numbered.comment.id.clone(), traced.iter().find(is_its)?.span.context()))
+        Some((numbered.comment.id.clone(), traced.iter().find(is_its)?.span.trace_context()))
     };
     comments.iter().filter_map(trace).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liverank_adapters::archive::Meta;
+use liverank_adapters::archive::ArchiveMeta;
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
 use liverank_core::boards::{BoardWindows, DeclaredBoards};
@@ -10,8 +10,8 @@ use liverank_core::windows::WindowKind;
 use liverank_runtime::ServiceContext;
 use tokio::time::Instant;
 
-use crate::pace::until_done;
-use crate::repair::no_archive;
+use crate::pace::retry_until_done;
+use crate::repair::no_archive_error;
 
 /// How long a kind of windows, or a half-life, is counted that this consumer does not know: longer than an update of all consumers takes as a rule, in
 /// which some know it and some do not.
@@ -29,7 +29,7 @@ pub async fn declare(
         return Ok(());
     }
     let declared = || add_missing(backends, boards);
-    until_done(shell, "declaring windows", declared).await.map(drop)
+    retry_until_done(shell, "declaring windows", declared).await.map(drop)
 }
 
 async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<(), StoreError> {
@@ -49,8 +49,8 @@ async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<(),
     Ok(())
 }
 
-async fn meta(backends: &Backends) -> Result<Meta, StoreError> {
-    backends.archive.meta().await?.ok_or_else(no_archive)
+async fn meta(backends: &Backends) -> Result<ArchiveMeta, StoreError> {
+    backends.archive.archive_meta().await?.ok_or_else(no_archive_error)
 }
 
 /// Forgets what no board keeps any more, and has windows counted no more that no board has. For one consumer at a time, again and

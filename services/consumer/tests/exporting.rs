@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
-use liverank_adapters::event_log::PARTITIONS;
+use liverank_adapters::event_log::CREATED_PARTITIONS;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::export_topics::memory::{Failure, MemoryTopics};
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, clock};
 use liverank_consumer::Config;
 use liverank_consumer::export::ExportArgs;
-use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction, RuleName, Scope};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, Restriction, RuleName, RuleScope};
 use liverank_runtime::ServiceContext;
 use serde_json::{Value, json};
 
@@ -33,14 +33,14 @@ impl Stage {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let topics = MemoryTopics::default();
-        let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+        let log = EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap();
         let backends = Backends {
             log: Arc::new(log.with_export_topics(Arc::new(topics.clone()))),
             archive: Arc::new(EmbeddedArchive::open(directory.path()).unwrap()),
             ranking: Arc::new(EmbeddedRanking::new()),
             comments: Arc::new(EmbeddedBus::new()),
             assignments: Arc::new(EmbeddedAssignments::new()),
-            clock: clock::system(),
+            clock: clock::system_clock(),
         };
         Self { topics, backends, _directory: directory }
     }
@@ -52,7 +52,7 @@ impl Stage {
         self.backends.log.append(video.as_bytes(), event.to_string().into_bytes()).await.unwrap();
     }
 
-    async fn append_action(&self, video: Option<&str>, id: &str, action: Action) {
+    async fn append_action(&self, video: Option<&str>, id: &str, action: ModerationAction) {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
         let video = video.map(|video| video.parse().unwrap());
         let record = moderation.into_record("mia".parse().unwrap(), video, id.parse().unwrap(), 0);
@@ -67,8 +67,9 @@ impl Stage {
             self.append_comment(video, &id).await;
             self.append_comment(video, &id).await;
             let comment_id = id.parse().unwrap();
-            self.append_action(Some(video), &format!("del-{id}"), Action::Delete { comment_id }).await;
-            let held = Action::Hold {
+            self.append_action(Some(video), &format!("del-{id}"), ModerationAction::Delete { comment_id })
+                .await;
+            let held = ModerationAction::Hold {
                 comment_id: format!("held-{id}").parse().unwrap(),
                 text: "hm".to_owned(),
                 reply_to: None,
@@ -76,10 +77,10 @@ impl Stage {
             };
             self.append_action(Some(video), &format!("hold-{id}"), held).await;
         }
-        let ban = Action::Restrict {
+        let ban = ModerationAction::Restrict {
             userid: format!("troll{nth}").parse().unwrap(),
             kind: Restriction::Ban,
-            scope: Scope::Everywhere,
+            scope: RuleScope::Everywhere,
             until: None,
         };
         self.append_action(None, &format!("ban-{nth}"), ban).await;
@@ -103,9 +104,9 @@ impl Stage {
 
     async fn is_all_exported(&self) -> bool {
         let ends = self.backends.log.end_offsets().await.unwrap();
-        let partitions: Vec<u32> = (0..PARTITIONS).collect();
-        let counted = self.backends.archive.offsets(&partitions).await.unwrap();
-        let counted: Vec<u64> = counted.iter().map(|position| position.next).collect();
+        let partitions: Vec<u32> = (0..CREATED_PARTITIONS).collect();
+        let counted = self.backends.archive.partition_positions(&partitions).await.unwrap();
+        let counted: Vec<u64> = counted.iter().map(|position| position.next_offset).collect();
         let count = |all: BTreeMap<u64, Vec<_>>| all.values().flatten().count();
         let is_told = count(self.told()) >= count(self.archived().await);
         ends == counted && !self.topics.will_fail() && is_told
@@ -125,16 +126,16 @@ impl Stage {
     /// What the archive has: as [`Self::told`], in log order.
     async fn archived(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
         let (archive, mut all) = (&self.backends.archive, BTreeMap::new());
-        for partition in 0..PARTITIONS {
+        for partition in 0..CREATED_PARTITIONS {
             let mut here: Vec<(u64, u8, String)> = Vec::new();
             for entry in archive.comments_from(partition, 0, 10_000).await.unwrap() {
-                let kind = if entry.comment.entry.removes().is_some() { "deleted" } else { "comment" };
+                let kind = if entry.comment.entry.removed_seq().is_some() { "deleted" } else { "comment" };
                 here.push((entry.offset, 0, kind.to_owned()));
             }
-            for held in archive.moderation().held_from(partition, 0, 10_000).await.unwrap() {
+            for held in archive.moderation_archive().held_from(partition, 0, 10_000).await.unwrap() {
                 here.push((held.place.2, 1, "held".to_owned()));
             }
-            for line in archive.moderation().audit_from(partition, 0, 10_000).await.unwrap() {
+            for line in archive.moderation_archive().audit_from(partition, 0, 10_000).await.unwrap() {
                 here.push((line.place.offset, 2, "moderation".to_owned()));
             }
             here.sort();
@@ -183,7 +184,7 @@ async fn everything_is_exported_once_whatever_fails_and_whoever_takes_over() {
 async fn a_log_without_topics_is_refused_before_anything_runs() {
     let directory = tempfile::tempdir().unwrap();
     let stage = Stage::new();
-    let plain = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+    let plain = EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap();
     let backends = Backends { log: Arc::new(plain), ..stage.backends.clone() };
     let export = ExportArgs { export_comments: Some(TOPIC.to_owned()), export_boards: None };
     let config = Config { export, ..Config::default() };

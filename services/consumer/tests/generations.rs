@@ -9,11 +9,11 @@ use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
-use liverank_adapters::ranking_store::{Projected, Projection};
+use liverank_adapters::ranking_store::{BatchProjection, ProjectionOutcome};
 use liverank_adapters::{Backends, RankingStore, clock};
 use liverank_consumer::Config;
 use liverank_core::boards::DeclaredBoards;
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use liverank_core::score::Weights;
 use liverank_runtime::ServiceContext;
 use liverank_runtime::boards::BoardsArgs;
@@ -23,12 +23,12 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn backends(directory: &std::path::Path) -> Backends {
     Backends {
-        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        log: Arc::new(EmbeddedLog::open(directory, clock::system_clock()).unwrap()),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     }
 }
 
@@ -45,9 +45,9 @@ async fn wait_for_boards(backends: &Backends, generation: u64, scores: &[(&str, 
 async fn shown(ranking: &dyn RankingStore, generation: u64, scores: &[(&str, f64)]) {
     let end = Instant::now() + TEST_TIMEOUT;
     loop {
-        let standing = ranking.standing().await.unwrap();
+        let standing = ranking.checkpoint().await.unwrap();
         let mut shown: Vec<(String, f64)> = Vec::new();
-        for entry in ranking.snapshot().await.unwrap().entries {
+        for entry in ranking.boards_snapshot().await.unwrap().entries {
             shown.push((entry.video_id.to_string(), entry.score));
         }
         shown.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -70,18 +70,20 @@ async fn a_new_generation_is_followed_while_serving() {
     wait_for_boards(&backends, 1, &[("a", 2.0)]).await;
 
     // Begun while nothing comes, and while something does.
-    backends.archive.rebuilding().bump_generation().await.unwrap();
+    backends.archive.rebuild_archive().bump_generation().await.unwrap();
     wait_for_boards(&backends, 2, &[("a", 2.0)]).await;
-    let rules = Rules { weights: Weights { like: 5000, ..Weights::default() }, ..Rules::default() };
+    let rules =
+        CountingRules { weights: Weights { like: 5000, ..Weights::default() }, ..CountingRules::default() };
     append_like(&backends, "b").await;
-    backends.archive.rebuilding().rescore(&rules, &|_, _| ()).await.unwrap();
+    backends.archive.rebuild_archive().rescore_videos(&rules, &|_, _| ()).await.unwrap();
     append_like(&backends, "b").await;
     wait_for_boards(&backends, 3, &[("b", 10.0), ("a", 5.0)]).await;
     assert!(!consumer.is_finished(), "it ended by itself");
 
     // What an earlier generation sends is not taken.
-    let stale = Projection { generation: 2, spans: Vec::new(), entries: Vec::new(), traces: Vec::new() };
-    assert_eq!(backends.ranking.project(&stale).await.unwrap(), Projected::Superseded);
+    let stale =
+        BatchProjection { generation: 2, offset_ranges: Vec::new(), entries: Vec::new(), traces: Vec::new() };
+    assert_eq!(backends.ranking.project_batch(&stale).await.unwrap(), ProjectionOutcome::Superseded);
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
 }
@@ -91,23 +93,23 @@ async fn a_new_generation_is_followed_while_serving() {
 async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let backends = backends(directory.path());
-    backends.ranking.restore(7, &[]).await.unwrap();
-    backends.ranking.restored(7, &[]).await.unwrap();
+    backends.ranking.write_snapshot(7, &[]).await.unwrap();
+    backends.ranking.commit_snapshot(7, &[]).await.unwrap();
     let shell = ServiceContext::new(Duration::from_secs(5));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
     append_like(&backends, "a").await;
     let end = Instant::now() + TEST_TIMEOUT;
     loop {
-        let (_, report) = shell.health.report();
+        let (_, report) = shell.health.readiness();
         let told = report.dependencies.get("redis").is_some_and(|state| state.contains("rebuild redis"));
-        let counted = backends.archive.offsets(&(0..12).collect::<Vec<u32>>()).await.unwrap();
-        if told && counted.iter().any(|position| position.next == 1) {
+        let counted = backends.archive.partition_positions(&(0..12).collect::<Vec<u32>>()).await.unwrap();
+        if told && counted.iter().any(|position| position.next_offset == 1) {
             break;
         }
         assert!(Instant::now() < end, "{report:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(backends.ranking.snapshot().await.unwrap().entries.is_empty());
+    assert!(backends.ranking.boards_snapshot().await.unwrap().entries.is_empty());
     assert!(!consumer.is_finished(), "it ended by itself");
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
@@ -145,15 +147,16 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     let weighed = json!([{"name": "viewed", "weights": {"view": 10}, "minimum": 10}, {"name": "hot", "order": "trending"}]);
     let (config, keys) = declares(&weighed);
     let (consumer, shell) = start(config);
-    let (viewed, hot) = (backends.ranking.declared(&keys[0]), backends.ranking.declared(&keys[1]));
+    let (viewed, hot) =
+        (backends.ranking.declared_board(&keys[0]), backends.ranking.declared_board(&keys[1]));
     shown(&*viewed, 1, &[("b", 10.0)]).await;
     shown(&*hot, 1, &[("a", 2.0), ("b", 1.0)]).await;
-    assert_eq!(hot.half_life().await.unwrap(), Some(Rules::default().half_life_ms));
+    assert_eq!(hot.noted_half_life().await.unwrap(), Some(CountingRules::default().half_life_ms));
     post(event("a", "view")).await;
     post(event("b", "view")).await;
     shown(&*viewed, 1, &[("b", 20.0), ("a", 10.0)]).await;
     wait_for_boards(&backends, 1, &[("a", 3.0), ("b", 2.0)]).await;
-    backends.archive.rebuilding().bump_generation().await.unwrap();
+    backends.archive.rebuild_archive().bump_generation().await.unwrap();
     shown(&*viewed, 2, &[("b", 20.0), ("a", 10.0)]).await;
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
@@ -168,7 +171,7 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     consumer.await.unwrap().unwrap();
     let (config, other) = declares(&json!([{"name": "viewed", "weights": {"like": 1}, "minimum": 1}]));
     let (consumer, shell) = start(config);
-    shown(&*backends.ranking.declared(&other[0]), 2, &[("a", 1.0)]).await;
+    shown(&*backends.ranking.declared_board(&other[0]), 2, &[("a", 1.0)]).await;
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
     let (config, _) = declares(&weighed);
@@ -196,23 +199,23 @@ async fn a_half_life_that_is_declared_later_begins_with_what_happens_then() {
 
     let boards =
         json!([{"name": "soon", "order": "trending", "halfLifeMinutes": 60, "weights": {"like": 1}}]);
-    let soon = backends.ranking.declared(&declares(&boards).1[0]);
+    let soon = backends.ranking.declared_board(&declares(&boards).1[0]);
     let (consumer, shell) = start(declares(&boards).0);
     shown(&*soon, 1, &[]).await;
     append_like(&backends, "b").await;
     shown(&*soon, 1, &[("b", 1.0)]).await;
-    assert_eq!(soon.half_life().await.unwrap(), Some(3_600_000));
+    assert_eq!(soon.noted_half_life().await.unwrap(), Some(3_600_000));
     append_like(&backends, "a").await;
     shown(&*soon, 1, &[("a", 2.0), ("b", 1.0)]).await;
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
     let (consumer, shell) = start(declares(&boards).0);
-    backends.archive.rebuilding().bump_generation().await.unwrap();
+    backends.archive.rebuild_archive().bump_generation().await.unwrap();
     shown(&*soon, 2, &[("a", 2.0), ("b", 1.0)]).await;
-    let entries = soon.snapshot().await.unwrap().entries;
+    let entries = soon.boards_snapshot().await.unwrap().entries;
     let log2: Vec<f64> = entries.iter().filter_map(|entry| entry.trending).collect();
     assert!(log2.len() == 2 && (log2[0] - log2[1]).abs() < 0.1, "one like of each has decayed: {entries:?}");
-    let meta = backends.archive.meta().await.unwrap().unwrap();
+    let meta = backends.archive.archive_meta().await.unwrap().unwrap();
     assert!(meta.decays.iter().all(|counted| counted.whole_after.is_some()), "{meta:?}");
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();

@@ -70,12 +70,12 @@ async fn wait_for_titles(backends: &Backends, titles: &[(&str, Option<&str>)]) {
 async fn metadata_are_put_beside_the_boards_and_found_again_where_they_were_lost() {
     let directory = tempfile::tempdir().unwrap();
     let mut backends = Backends {
-        log: Arc::new(EmbeddedLog::open(directory.path(), clock::system()).unwrap()),
+        log: Arc::new(EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap()),
         archive: Arc::new(EmbeddedArchive::open(directory.path()).unwrap()),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     };
     let consumer = Consumer::start(&backends);
     append(&backends, &json!({"video_id": "viewed", "user_id": "u", "type": "view"})).await;
@@ -95,12 +95,12 @@ async fn metadata_are_put_beside_the_boards_and_found_again_where_they_were_lost
 
     // One that a release filled which put no metadata there.
     backends.ranking = Arc::new(EmbeddedRanking::new());
-    backends.ranking.restore(1, &before.snapshot().await.unwrap().entries).await.unwrap();
-    backends.ranking.restored(1, &before.standing().await.unwrap().offsets).await.unwrap();
+    backends.ranking.write_snapshot(1, &before.boards_snapshot().await.unwrap().entries).await.unwrap();
+    backends.ranking.commit_snapshot(1, &before.checkpoint().await.unwrap().offsets).await.unwrap();
     let consumer = Consumer::start(&backends);
     wait_for_titles(&backends, &titles).await;
     // A later generation of scores has them, too.
-    backends.archive.rebuilding().bump_generation().await.unwrap();
+    backends.archive.rebuild_archive().bump_generation().await.unwrap();
     put(&backends, "b", 2, "All dogs").await;
     wait_for_titles(&backends, &[("a", Some("All cats")), ("b", Some("All dogs"))]).await;
     consumer.end().await;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
-use liverank_adapters::comment_bus::{Delivery, Head, Subscription};
+use liverank_adapters::comment_bus::{ChannelHead, Delivery, Subscription};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, EventLog, StoreError, clock};
@@ -45,7 +45,7 @@ impl CommentBus for ArchiveCheckingBus {
         traces: &[(CommentId, TraceContext)],
     ) -> Result<(), StoreError> {
         for comment in comments {
-            let head = self.archive.heads(std::slice::from_ref(&comment.video_id)).await?[0];
+            let head = self.archive.last_seqs(std::slice::from_ref(&comment.video_id)).await?[0];
             if head < comment.seq {
                 self.too_early.lock().unwrap().push(comment.seq);
             }
@@ -54,22 +54,24 @@ impl CommentBus for ArchiveCheckingBus {
         self.bus.publish_traced(numbering, comments, traces).await
     }
 
-    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        self.bus.connect().await
+    async fn new_subscription(
+        &self,
+    ) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        self.bus.new_subscription().await
     }
 
-    async fn recent(
+    async fn recent_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError> {
-        self.bus.recent(numbering, video, after, limit).await
+        self.bus.recent_comments(numbering, video, after, limit).await
     }
 
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
-        self.bus.heads(videos).await
+    async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError> {
+        self.bus.channel_heads(videos).await
     }
 }
 
@@ -84,7 +86,7 @@ async fn append_comment(log: &EmbeddedLog, nth: usize) {
 async fn a_comment_is_published_after_it_is_stored() {
     let directory = tempfile::tempdir().unwrap();
     let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
-    let log = Arc::new(EmbeddedLog::open(directory.path(), clock::system()).unwrap());
+    let log = Arc::new(EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap());
     let witness = Arc::new(ArchiveCheckingBus {
         bus: EmbeddedBus::new(),
         archive: Arc::clone(&archive),
@@ -97,7 +99,7 @@ async fn a_comment_is_published_after_it_is_stored() {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::clone(&witness) as _,
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     };
     let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends, shell.clone()));

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use liverank_core::Interaction;
-use liverank_core::counting::{identity, identity_digest};
+use liverank_core::counting::{identity_digest, identity_of_event};
 use liverank_runtime::Problem;
 
 /// Events remembered: some 100 bytes each, and several seconds' worth of a busy gateway. A client that sends again does so
@@ -79,13 +79,13 @@ impl RememberedEvents {
 /// The identity of an event that its client gave an id.
 fn event_identity(event: &Interaction) -> Option<IdentityDigest> {
     event.event_id.as_ref()?;
-    identity(event).map(|name| identity_digest(&name))
+    identity_of_event(event).map(|name| identity_digest(&name))
 }
 
 fn conflict_problem() -> Problem {
     let detail =
         "event_id: an event with other content has this id, user_id and video_id: give each event its own id";
-    Problem::new(StatusCode::CONFLICT, detail).with("field", "event_id")
+    Problem::new(StatusCode::CONFLICT, detail).with_member("field", "event_id")
 }
 
 /// What an event says, as a number. Its time is no part of it: senders that stamp each attempt send the same event.

@@ -24,7 +24,7 @@ use jsonwebtoken::{Header, Validation};
 use liverank_core::Interaction;
 use liverank_core::viewer_role::{ViewerRole, ViewerRoles};
 use liverank_runtime::jwt;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Health, Problem};
 use reqwest::Url;
 use serde::Deserialize;
@@ -40,7 +40,7 @@ pub(crate) mod session;
 
 use keys::{Keys, Source};
 use revoked::Revoked;
-pub use revoked::check as read_revoked;
+pub use revoked::count_entries as read_revoked;
 
 /// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
 const TOKEN_PARAMETER: &str = "access_token";
@@ -81,7 +81,7 @@ pub struct AuthArgs {
 
 impl AuthArgs {
     /// The keys in a file, and who must have made the tokens for whom.
-    pub fn of_file(file: PathBuf, issuer: &str, audience: &str) -> Self {
+    pub fn from_key_file(file: PathBuf, issuer: &str, audience: &str) -> Self {
         Self {
             auth_jwks_file: Some(file),
             auth_jwks_url: None,
@@ -130,8 +130,8 @@ impl AuthArgs {
 
 /// What tokens are judged by.
 pub(crate) struct Auth {
-    pub(crate) keys: Keys,
-    pub(crate) revoked: Revoked,
+    pub(crate) issuer_keys: Keys,
+    pub(crate) revoked_tokens: Revoked,
     issuer: String,
     audience: String,
 }
@@ -159,23 +159,23 @@ impl Auth {
         let Some((source, issuer, audience)) = args.key_source_and_issuer()? else { return Ok(None) };
         let revoked = Revoked::new(revoked, health.clone())?;
         let keys = Keys::new(source, ask_again, health);
-        Ok(Some(Self { keys, revoked, issuer, audience }))
+        Ok(Some(Self { issuer_keys: keys, revoked_tokens: revoked, issuer, audience }))
     }
 
     /// Whose `token` is, and what for.
     async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
-        let header = jwt::header(token).map_err(|reason| invalid_token_problem(&reason))?;
-        let fitting = self.keys.fitting(&header).await?;
-        let claims = jwt::claims::<ViewerClaims>(token, &fitting, &self.validation(&header));
+        let header = jwt::read_header(token).map_err(|reason| invalid_token_problem(&reason))?;
+        let fitting = self.issuer_keys.fitting(&header).await?;
+        let claims = jwt::verified_claims::<ViewerClaims>(token, &fitting, &self.validation(&header));
         let claims = claims.map_err(|reason| invalid_token_problem(&reason))?;
         let viewer = Viewer {
-            subject: claims.sub,
+            user_name: claims.sub,
             roles: ViewerRoles::of_claim(claims.roles.as_ref()),
-            until: claims.exp as u64,
+            expires_at: claims.exp as u64,
             token: claims.jti,
             issued: claims.iat.map(|seconds| seconds as u64),
         };
-        if self.revoked.has(&viewer) {
+        if self.revoked_tokens.has(&viewer) {
             return Err(invalid_token_problem("it was revoked"));
         }
         Ok(viewer)
@@ -201,11 +201,11 @@ fn invalid_token_problem(reason: &str) -> Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Viewer {
     /// Its user (`sub`).
-    pub(crate) subject: String,
+    pub(crate) user_name: String,
     /// What that one may do.
     pub(crate) roles: ViewerRoles,
     /// When it expires, in Unix seconds (`exp`).
-    until: u64,
+    expires_at: u64,
     /// Its name (`jti`).
     token: Option<String>,
     /// When it was issued, in Unix seconds (`iat`).
@@ -250,7 +250,7 @@ fn shown_token(parts: &Parts) -> Option<String> {
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
     }
     // Addresses are written down in many places: only where there is no other way.
-    let params = (parts.method == Method::GET).then(|| Params::of(&parts.uri))?;
+    let params = (parts.method == Method::GET).then(|| QueryParams::of(&parts.uri))?;
     params.get(TOKEN_PARAMETER).map(ToOwned::to_owned)
 }
 
@@ -264,9 +264,9 @@ impl Caller {
     /// 403 where it speaks for somebody else than `user`, who stands in `field`. A service speaks for anybody.
     pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {
-            Self::User(viewer) if viewer.subject != user && !viewer.roles.has(ViewerRole::Service) => {
+            Self::User(viewer) if viewer.user_name != user && !viewer.roles.contains(ViewerRole::Service) => {
                 let detail = format!("{field} must be the user that the token is for, its `sub`");
-                Err(not_allowed(detail).with("field", field))
+                Err(not_allowed(detail).with_member("field", field))
             }
             Self::Anyone | Self::User(_) => Ok(()),
         }
@@ -275,7 +275,7 @@ impl Caller {
     /// 403 where it may not post at all.
     pub(crate) fn expect_poster(&self) -> Result<(), Problem> {
         match self {
-            Self::User(viewer) if !viewer.roles.has(ViewerRole::Poster) => {
+            Self::User(viewer) if !viewer.roles.contains(ViewerRole::Poster) => {
                 Err(not_allowed("the token's roles let its user watch, not post".to_owned()))
             }
             Self::Anyone | Self::User(_) => Ok(()),
@@ -288,7 +288,7 @@ impl Caller {
         self.expect_poster()?;
         self.expect("user_id", event.user_id.as_str())?;
         if let Self::User(viewer) = self
-            && !viewer.roles.has(ViewerRole::Service)
+            && !viewer.roles.contains(ViewerRole::Service)
         {
             event.owner_id = None;
         }
@@ -334,14 +334,14 @@ pub fn without_token(uri: &Uri) -> Option<Uri> {
 
 /// Whether a pair of a query is the token, as the query is read: `access%5Ftoken` is the same parameter.
 fn is_token_pair(pair: &str) -> bool {
-    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(TOKEN_PARAMETER).is_some())
+    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| QueryParams::of(&uri).get(TOKEN_PARAMETER).is_some())
 }
 
 /// A viewer with these roles.
 #[cfg(test)]
 pub(crate) fn user(subject: &str, roles: &str) -> Caller {
     let roles = ViewerRoles::of_names(roles);
-    Caller::User(Viewer { subject: subject.to_owned(), roles, until: 0, token: None, issued: None })
+    Caller::User(Viewer { user_name: subject.to_owned(), roles, expires_at: 0, token: None, issued: None })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
 use liverank_core::{Invalid, json};
-use liverank_runtime::server::Exchange;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, body, one_line};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -54,7 +54,7 @@ struct ItemOutcome {
 pub(crate) async fn post_batch(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
@@ -66,7 +66,7 @@ pub(crate) async fn post_batch(
     let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
         return Err(too_many());
     };
-    exchange.hold(place);
+    exchange.keep_until_answered(place);
     let items = split_items(format, &body)?;
     gateway.limits.events(&caller, &exchange, items.len())?;
     let outcomes: Vec<ItemOutcome> = in_turns(items)
@@ -88,7 +88,7 @@ fn in_turns<T>(items: Vec<T>) -> impl Stream<Item = T> {
 }
 
 fn parse_format(headers: &HeaderMap) -> Result<BatchFormat, Problem> {
-    match body::media_type(headers).as_deref() {
+    match body::content_type(headers).as_deref() {
         None | Some("application/json") => Ok(BatchFormat::Array),
         Some("application/x-ndjson") => Ok(BatchFormat::Lines),
         Some(other) => Err(Problem::new(
@@ -107,7 +107,7 @@ fn split_items(format: BatchFormat, text: &Bytes) -> Result<Vec<Bytes>, Problem>
         BatchFormat::Array => {
             let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(text) else {
                 // It is no JSON, which says where; or no array.
-                body::parse(text)?;
+                body::parse_json_body(text)?;
                 return Err(Invalid::new("body", "must be a JSON array").into());
             };
             items.into_iter().map(|item| item.get().as_bytes()).collect()
@@ -126,7 +126,12 @@ fn split_items(format: BatchFormat, text: &Bytes) -> Result<Vec<Bytes>, Problem>
     Ok(items.into_iter().map(|item| text.slice_ref(item)).collect())
 }
 
-async fn take_item(gateway: &Gateway, caller: &Caller, exchange: &Exchange, item: Bytes) -> ItemOutcome {
+async fn take_item(
+    gateway: &Gateway,
+    caller: &Caller,
+    exchange: &RequestExchange,
+    item: Bytes,
+) -> ItemOutcome {
     let failed = |status: StatusCode, field, error: String| ItemOutcome {
         status: status.as_u16(),
         event_id: None,
@@ -169,7 +174,7 @@ fn batch_response(format: BatchFormat, outcomes: &[ItemOutcome]) -> Response {
         BatchFormat::Lines => {
             let mut text = String::with_capacity(outcomes.len() * 64);
             for outcome in outcomes {
-                text.push_str(&one_line::to_string(outcome));
+                text.push_str(&one_line::to_json_line(outcome));
                 text.push('\n');
             }
             ([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response()

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use liverank_adapters::event_log::RecordPosition;
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 use liverank_core::{Interaction, canary};
 use liverank_runtime::{label_values, now_ms};
 use memchr::memmem;
@@ -186,7 +186,7 @@ async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
 }
 
 fn canary_view() -> Value {
-    json!({"video_id": canary::ID, "user_id": canary::ID, "type": "view"})
+    json!({"video_id": canary::CANARY_ID, "user_id": canary::CANARY_ID, "type": "view"})
 }
 
 /// When the list showed what the boards have now; `None` where the socket ends before.
@@ -210,8 +210,8 @@ async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let mut stream = Box::pin(of_the_canary(gateway).ok_or(CanaryFailure::Stream)?);
     let begun = timeout(STREAM_START_TIMEOUT, wait_for_text(&mut stream, b"\"connected\"")).await;
     begun.ok().flatten().ok_or(CanaryFailure::Stream)?;
-    let (asked, text) = (Instant::now(), hex(&rand::random::<u128>().to_be_bytes()));
-    let event = json!({"video_id": canary::ID, "user_id": canary::ID, "type": "comment",
+    let (asked, text) = (Instant::now(), to_hex(&rand::random::<u128>().to_be_bytes()));
+    let event = json!({"video_id": canary::CANARY_ID, "user_id": canary::CANARY_ID, "type": "comment",
         "comment_id": format!("canary-{text}"), "comment": text});
     append_event(gateway, &event).await?;
     let seen = timeout(ROUND_TIMEOUT, wait_for_text(&mut stream, text.as_bytes())).await;
@@ -221,7 +221,7 @@ async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
 
 async fn append_event(gateway: &Gateway, event: &Value) -> Result<RecordPosition, CanaryFailure> {
     let event = Interaction::parse(event, now_ms()).expect("the canary's events are readable");
-    let appended = gateway.backends.log.append(canary::ID.as_bytes(), event.to_json()).await;
+    let appended = gateway.backends.log.append(canary::CANARY_ID.as_bytes(), event.to_json()).await;
     appended.map_err(|_| CanaryFailure::Log)
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use liverank_adapters::StoreError;
-use liverank_protocol::access::Service;
-use liverank_runtime::peer::{PeerError, Peers, Replicas};
+use liverank_protocol::access::CalledService;
+use liverank_runtime::peer::{PeerClient, PeerError, ServiceReplicas};
 use liverank_runtime::{Health, Problem};
 use reqwest::Url;
 
@@ -23,30 +23,30 @@ pub(crate) struct Dependency {
     health: Health,
     /// What it calls itself; stores say so in their first error.
     name: OnceLock<&'static str>,
-    away: AtomicBool,
+    away_flag: AtomicBool,
 }
 
 impl Dependency {
     /// A dependency; its name shows in the process's health from its first error on.
     pub(crate) fn new(health: Health) -> Self {
-        Self { health, name: OnceLock::new(), away: AtomicBool::new(false) }
+        Self { health, name: OnceLock::new(), away_flag: AtomicBool::new(false) }
     }
 
     /// Notes that it answered.
     pub(crate) fn answered(&self) {
-        if self.away.load(Relaxed)
-            && self.away.swap(false, Relaxed)
+        if self.away_flag.load(Relaxed)
+            && self.away_flag.swap(false, Relaxed)
             && let Some(name) = self.name.get()
         {
-            self.health.dependency(name, Ok(()));
+            self.health.note_dependency(name, Ok(()));
         }
     }
 
     /// Notes that it is away.
     pub(crate) fn failed(&self, name: &'static str, reason: impl Into<String>) {
         let name = self.name.get_or_init(|| name);
-        if !self.away.swap(true, Relaxed) {
-            self.health.dependency(name, Err(reason.into()));
+        if !self.away_flag.swap(true, Relaxed) {
+            self.health.note_dependency(name, Err(reason.into()));
         }
     }
 
@@ -54,13 +54,13 @@ impl Dependency {
     pub(crate) fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, Problem> {
         result.inspect(|_| self.answered()).map_err(|error| {
             self.failed(error.part(), error.to_string());
-            Problem::unavailable(format!("{} is away: try again", error.part()))
+            Problem::part_unavailable(format!("{} is away: try again", error.part()))
         })
     }
 
     /// Whether it was when it was last needed.
     pub(crate) fn is_away(&self) -> bool {
-        self.away.load(Relaxed)
+        self.away_flag.load(Relaxed)
     }
 }
 
@@ -68,23 +68,24 @@ impl Dependency {
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// The service that gets a token of the gateway's own with each request, where viewers need tokens.
-    pub(crate) takes_viewers: Option<Service>,
-    pub(crate) replicas: Option<Replicas>,
+    pub(crate) takes_viewers: Option<CalledService>,
+    pub(crate) replicas: Option<ServiceReplicas>,
     pub(crate) dependency: Dependency,
 }
 
 impl Peer {
-    pub(crate) fn new(name: &'static str, peers: &Peers, urls: Vec<Url>, health: Health) -> Self {
-        let replicas = Replicas::new(peers.clone(), urls);
-        let takes_viewers =
-            [Service::Comment, Service::Websocket].into_iter().find(|service| service.name() == name);
+    pub(crate) fn new(name: &'static str, peers: &PeerClient, urls: Vec<Url>, health: Health) -> Self {
+        let replicas = ServiceReplicas::new(peers.clone(), urls);
+        let takes_viewers = [CalledService::Comment, CalledService::Websocket]
+            .into_iter()
+            .find(|service| service.name() == name);
         Self { name, takes_viewers, replicas, dependency: Dependency::new(health) }
     }
 
     /// Its replicas, the one that answered last first.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &Url> {
-        let urls = self.replicas.as_ref().map_or(&[][..], Replicas::urls);
-        let preferred = self.replicas.as_ref().map(Replicas::preferred);
+        let urls = self.replicas.as_ref().map_or(&[][..], ServiceReplicas::urls);
+        let preferred = self.replicas.as_ref().map(ServiceReplicas::preferred);
         let start = urls.iter().position(|url| Some(url) == preferred).unwrap_or(0);
         urls[start..].iter().chain(&urls[..start])
     }
@@ -92,7 +93,7 @@ impl Peer {
     /// Notes that a replica did not answer: the next request asks another one first.
     pub(crate) fn avoid(&self, url: &Url) {
         if let Some(replicas) = &self.replicas {
-            replicas.avoid(url);
+            replicas.prefer_another_than(url);
         }
     }
 
@@ -104,7 +105,7 @@ impl Peer {
     /// The 503 for the time while no replica answers.
     pub(crate) fn away(&self, reason: impl Into<String>) -> Problem {
         self.dependency.failed(self.name, reason);
-        Problem::unavailable(format!("the {} service is away: try again", self.name))
+        Problem::part_unavailable(format!("the {} service is away: try again", self.name))
     }
 
     async fn probe_peer(&self) {
@@ -139,12 +140,12 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
     let backends = &gateway.backends;
     loop {
         ticks.tick().await;
-        let _ = gateway.log.noted(backends.log.health());
+        let _ = gateway.log.noted(backends.log.write_health());
         if gateway.ranking.is_away() {
-            let _ = gateway.ranking.noted(backends.ranking.standing().await);
+            let _ = gateway.ranking.noted(backends.ranking.checkpoint().await);
         }
         if gateway.archive.is_away() {
-            let _ = gateway.archive.noted(backends.archive.meta().await);
+            let _ = gateway.archive.noted(backends.archive.archive_meta().await);
         }
         for peer in [&gateway.manager, &gateway.comment, &gateway.websocket, &gateway.statistics] {
             peer.probe_peer().await;

@@ -29,20 +29,20 @@ const MAX_SAMPLES: usize = 30;
 
 /// Measures how long an interaction takes until the boards have it.
 pub(crate) struct Freshness {
-    wanted: AtomicBool,
-    taken: Mutex<Option<(RecordPosition, Instant)>>,
-    found: Notify,
-    last: Mutex<VecDeque<Duration>>,
+    sample_wanted: AtomicBool,
+    taken_sample: Mutex<Option<(RecordPosition, Instant)>>,
+    sample_found: Notify,
+    recent_samples: Mutex<VecDeque<Duration>>,
     pub(crate) histogram: Histogram,
 }
 
 impl Default for Freshness {
     fn default() -> Self {
         Self {
-            wanted: AtomicBool::new(false),
-            taken: Mutex::default(),
-            found: Notify::new(),
-            last: Mutex::default(),
+            sample_wanted: AtomicBool::new(false),
+            taken_sample: Mutex::default(),
+            sample_found: Notify::new(),
+            recent_samples: Mutex::default(),
             histogram: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
         }
     }
@@ -51,17 +51,17 @@ impl Default for Freshness {
 impl Freshness {
     /// The log has taken, at `position`, what was asked for at `asked`. Costs one atomic where no sample is wanted.
     pub(crate) fn note(&self, position: RecordPosition, asked: Instant) {
-        if self.wanted.load(Relaxed) && self.wanted.swap(false, Relaxed) {
-            *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((position, asked));
-            self.found.notify_one();
+        if self.sample_wanted.load(Relaxed) && self.sample_wanted.swap(false, Relaxed) {
+            *self.taken_sample.lock().unwrap_or_else(PoisonError::into_inner) = Some((position, asked));
+            self.sample_found.notify_one();
         }
     }
 
     async fn latest_append(&self) -> (RecordPosition, Instant) {
-        self.wanted.store(true, Relaxed);
+        self.sample_wanted.store(true, Relaxed);
         loop {
-            self.found.notified().await;
-            if let Some(taken) = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.sample_found.notified().await;
+            if let Some(taken) = self.taken_sample.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return taken;
             }
         }
@@ -69,7 +69,7 @@ impl Freshness {
 
     fn note_age(&self, age: Duration) {
         self.histogram.observe(age.as_secs_f64());
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.recent_samples.lock().unwrap_or_else(PoisonError::into_inner);
         last.push_back(age);
         if last.len() > MAX_SAMPLES {
             last.pop_front();
@@ -78,7 +78,7 @@ impl Freshness {
 
     /// The last samples in milliseconds: the middle one and the worst one; null where there is none yet.
     pub(crate) fn shown(&self) -> Value {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.recent_samples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ages: Vec<u64> = last.iter().map(|age| age.as_millis() as u64).collect();
         ages.sort_unstable();
         ages.last().map_or(
@@ -103,7 +103,7 @@ pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
 pub(crate) async fn wait_for_boards(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
     loop {
         // A store that is away is waited for: what it does not show is not fresh.
-        if let Ok(standing) = boards.standing().await
+        if let Ok(standing) = boards.checkpoint().await
             && standing
                 .offsets
                 .iter()
@@ -124,7 +124,7 @@ mod tests {
         let freshness = Freshness::default();
         let at = |offset| RecordPosition { partition: 0, offset };
         freshness.note(at(1), Instant::now());
-        assert!(freshness.taken.lock().unwrap().is_none(), "none is wanted");
+        assert!(freshness.taken_sample.lock().unwrap().is_none(), "none is wanted");
         let asked = Instant::now();
         let sampled = tokio::join!(freshness.latest_append(), async {
             freshness.note(at(2), asked);

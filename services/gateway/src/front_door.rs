@@ -16,11 +16,11 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use liverank_core::event::required_text;
 use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
-use liverank_core::{Position, UserId, VideoId, canary};
+use liverank_core::{StreamPosition, UserId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::{Params, last_event_id};
-use liverank_runtime::server::Exchange;
+use liverank_runtime::params::{QueryParams, last_event_id};
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::streams::{self, event_stream, takes_streams_only};
 
 use crate::Gateway;
@@ -57,8 +57,8 @@ const CONNECT_PARAMETERS: [&str; 6] =
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
     caller: Result<Caller, Problem>,
-    exchange: Exchange,
-    params: Params,
+    exchange: RequestExchange,
+    params: QueryParams,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = match caller {
@@ -69,12 +69,12 @@ pub(crate) async fn by_get(
         }
         Err(refused) => return Err(refused),
     };
-    params.only(&CONNECT_PARAMETERS)?;
+    params.expect_only(&CONNECT_PARAMETERS)?;
     let watch = Watch {
-        user_id: UserId::parse_field("userid", params.required("userid")?)?,
-        video_id: canary::named_outside("videoid", params.required("videoid")?)?,
+        user_id: UserId::parse_field("userid", params.required_text("userid")?)?,
+        video_id: canary::parse_outside_id("videoid", params.required_text("videoid")?)?,
         posted: false,
-        events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
+        events: StreamEvents::parse(params.optional_text(EVENTS_PARAMETER)?)?,
         last_id: readable_last_event_id(&headers, &params),
         session: session(&gateway, &caller),
     };
@@ -94,17 +94,17 @@ fn is_passing(refused: &Problem) -> bool {
 pub(crate) async fn by_post(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
-    params: Params,
+    exchange: RequestExchange,
+    params: QueryParams,
     headers: HeaderMap,
     body: JsonObject,
 ) -> Result<Response, Problem> {
     let JsonObject(body) = body;
     let watch = Watch {
         user_id: UserId::parse_field("userid", required_text(&body, "userid")?)?,
-        video_id: canary::named_outside("videoid", required_text(&body, "videoid")?)?,
+        video_id: canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?,
         posted: true,
-        events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
+        events: StreamEvents::parse(params.optional_text(EVENTS_PARAMETER)?)?,
         last_id: readable_last_event_id(&headers, &params),
         session: session(&gateway, &caller),
     };
@@ -118,9 +118,9 @@ pub(crate) async fn by_post(
 /// Stands for every id that cannot be read: the reader answers it with a `gap`, as it does any other bad id.
 const UNREADABLE_ID: &str = "unreadable";
 
-fn readable_last_event_id(headers: &HeaderMap, params: &Params) -> String {
+fn readable_last_event_id(headers: &HeaderMap, params: &QueryParams) -> String {
     let id = last_event_id(headers, params).unwrap_or_default();
-    if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE_ID.to_owned() }
+    if id.is_empty() || StreamPosition::parse(&id).is_ok() { id } else { UNREADABLE_ID.to_owned() }
 }
 
 /// The stream of a viewer of the canary, who is this gateway itself; `None` where there is no room for one.
@@ -133,20 +133,25 @@ pub(crate) fn of_the_canary(gateway: &Arc<Gateway>) -> Option<impl Stream<Item =
         last_id: String::new(),
         session: Box::pin(std::future::pending()),
     };
-    let stay = gateway.streams.enter(Ipv4Addr::UNSPECIFIED.into())?;
-    let viewer = Viewer::new(Arc::clone(gateway), watch, stay, Exchange::default());
+    let stay = gateway.streams.admit_stream(Ipv4Addr::UNSPECIFIED.into())?;
+    let viewer = Viewer::new(Arc::clone(gateway), watch, stay, RequestExchange::default());
     Some(futures::stream::unfold(viewer, Viewer::next).map(|Ok(bytes)| bytes))
 }
 
-async fn open_stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: Exchange) -> Response {
+async fn open_stream(
+    gateway: Arc<Gateway>,
+    watch: Watch,
+    caller: &Caller,
+    exchange: RequestExchange,
+) -> Response {
     if gateway.new_videos.admit(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
         return turned_away(&gateway);
     }
     match gateway.limits.stream(caller) {
-        Ok(place) => exchange.hold(place),
+        Ok(place) => exchange.keep_until_answered(place),
         Err(_) => return turned_away(&gateway),
     }
-    let body = if let Some(stay) = gateway.streams.enter(exchange.client()) {
+    let body = if let Some(stay) = gateway.streams.admit_stream(exchange.client()) {
         let viewer = Viewer::new(gateway, watch, stay, exchange);
         Body::from_stream(futures::stream::unfold(viewer, Viewer::next))
     } else {
@@ -178,7 +183,10 @@ mod tests {
     #[test]
     fn an_undecodable_last_event_id_is_passed_on_as_unreadable() {
         let of = |query: &str| {
-            readable_last_event_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()))
+            readable_last_event_id(
+                &HeaderMap::new(),
+                &QueryParams::of(&format!("/c?{query}").parse().unwrap()),
+            )
         };
         assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE_ID);
         assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE_ID);
@@ -189,6 +197,6 @@ mod tests {
             "last-event-id".parse().unwrap(),
             HeaderValue::from_bytes(&[0xff]).unwrap(),
         )]);
-        assert_eq!(readable_last_event_id(&raw, &Params::default()), UNREADABLE_ID);
+        assert_eq!(readable_last_event_id(&raw, &QueryParams::default()), UNREADABLE_ID);
     }
 }

@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use liverank_adapters::event_log::AppendError;
 use liverank_core::{Interaction, Invalid, Kind, canary, event};
-use liverank_runtime::body::{JsonObject, expect_json, media_type};
-use liverank_runtime::server::Exchange;
+use liverank_runtime::body::{JsonObject, content_type, expect_json};
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, now_ms, traces};
 use serde::Serialize;
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub(crate) struct Acknowledged {
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
     let event = read_json_object(&gateway, request)
@@ -45,7 +45,7 @@ pub(crate) async fn one(
         gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());
     };
-    exchange.hold(place);
+    exchange.keep_until_answered(place);
     let event_id = append(&gateway, &event).await?;
     Ok((StatusCode::ACCEPTED, Json(Acknowledged { event_id })))
 }
@@ -61,13 +61,13 @@ async fn read_json_object(gateway: &Gateway, request: Request) -> Result<JsonObj
 /// Whether this is what a page sends when it closes (`navigator.sendBeacon`): JSON that is called plain text, since a
 /// browser asks nobody for leave to send that. The page's origin has to be an allowed one all the same.
 pub(crate) fn is_beacon(gateway: &Gateway, headers: &HeaderMap) -> bool {
-    media_type(headers).as_deref() == Some("text/plain") && gateway.origins.is_allowed_page(headers)
+    content_type(headers).as_deref() == Some("text/plain") && gateway.origins.is_allowed_page(headers)
 }
 
 /// 429 for what the bounds of this process turn away.
 pub(crate) fn too_many() -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests in flight: try again")
-        .retry_after(liverank_runtime::problem::RETRY_AFTER)
+        .retry_after(liverank_runtime::problem::STORE_RETRY_AFTER)
 }
 
 /// Reads what a client sent. The text and identity of a comment come through the comment service only: here they would
@@ -83,7 +83,7 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
         }
     }
     let event = Interaction::parse(&value, now_ms())?;
-    canary::refuse("video_id", &event.video_id)?;
+    canary::refuse_video("video_id", &event.video_id)?;
     Ok(event)
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<Str
     let claimed = gateway.acknowledged.claim_event_id(event);
     claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let (key, asked) = (event.video_id.as_str().as_bytes(), Instant::now());
-    let appended = gateway.backends.log.append_traced(key, event.to_json(), traces::current()).await;
+    let appended = gateway.backends.log.append_traced(key, event.to_json(), traces::current_context()).await;
     if matches!(appended, Err(AppendError::TooLarge { .. })) {
         gateway.acknowledged.release_event_id(event);
     }
@@ -133,7 +133,7 @@ fn append_problem(gateway: &Gateway, refused: &AppendError) -> Problem {
     match refused {
         AppendError::Unavailable(error) => {
             gateway.log.failed(error.part(), error.to_string());
-            Problem::unavailable("the log is away: not acknowledged, try again")
+            Problem::part_unavailable("the log is away: not acknowledged, try again")
         }
         AppendError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, refused.to_string()),
     }

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use liverank_runtime::boards::BoardsArgs;
-use liverank_runtime::origins::Origins;
+use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
@@ -71,8 +71,8 @@ pub use operate::demo;
 #[doc(hidden)]
 pub mod parsers {
     pub use crate::auth::{read_revoked, without_token};
-    pub use crate::front_door::scan::{MAX_EVENT_BYTES, Scanner, TooLong, last_id};
-    pub use crate::videos::cursor::{after as cursor_after, read as read_cursor};
+    pub use crate::front_door::scan::{EventScanner, EventTooLong, MAX_EVENT_BYTES, last_event_id};
+    pub use crate::videos::cursor::{cursor_after, parse_cursor as read_cursor};
 }
 
 /// How the gateway is set up.
@@ -147,7 +147,7 @@ pub struct Config {
     pub max_restrictions: usize,
     /// Who runs the demo, where there is one.
     #[arg(skip)]
-    pub demo: Option<demo::Demo>,
+    pub demo: Option<demo::DemoHandle>,
 }
 
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
@@ -197,7 +197,7 @@ pub(crate) struct Gateway {
     /// How many restrictions moderators may give.
     pub(crate) restrictions: moderation::restrictions::Restrictions,
     /// Whose pages may use it.
-    pub(crate) origins: Arc<Origins>,
+    pub(crate) origins: Arc<AllowedOrigins>,
     pub(crate) routes: RouteCache,
     pub(crate) meta: videos::MetaCache,
     /// The boards that are declared.
@@ -206,7 +206,7 @@ pub(crate) struct Gateway {
     /// What is shown to those who look after the system.
     pub(crate) operate: operate::Operate,
     /// Who runs the demo.
-    pub(crate) demo: Option<demo::Demo>,
+    pub(crate) demo: Option<demo::DemoHandle>,
     /// Who this process is to the others.
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
@@ -218,12 +218,12 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
-        let peers = shell.peers();
+        let peers = shell.peer_client();
         let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
-        let to_managers = peers.showing(&shell.identity, Service::Manager);
+        let to_managers = peers.with_token_for(&shell.identity, CalledService::Manager);
         let store = || Dependency::new(shell.health.clone());
         let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
-        let boards = videos::Boards::new(config.boards.read()?, &*backends.ranking);
+        let boards = videos::Boards::new(config.boards.read_declarations()?, &*backends.ranking);
         Ok(Arc::new(Self {
             backends,
             log: store(),
@@ -237,18 +237,18 @@ impl Gateway {
             in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
             batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
-            streams: Streams::shared(
+            streams: Streams::with_client_limit(
                 config.gateway_max_streams as usize,
                 max_streams(&config.limits),
                 shell,
-                metrics.streams.clone(),
+                metrics.open_streams.clone(),
             ),
             acknowledged: ClaimedEventIds::default(),
             limits: Limits::new(&config.limits),
             new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             report_limits: ReportLimits::default(),
             restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),
-            origins: Arc::clone(&shell.http.origins),
+            origins: Arc::clone(&shell.http_settings.origins),
             routes: RouteCache::default(),
             boards,
             meta: videos::MetaCache::default(),
@@ -295,19 +295,20 @@ pub async fn run(
         tasks.spawn("run_canary", canary::run(Arc::clone(&gateway), every));
     }
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
-    let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
-    let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };
-    tasks.alongside(serving).await
+    let serving =
+        server::serve_until_shutdown(CalledService::Gateway, listener, router::router(&gateway), &shell);
+    let serving = async { tokio::join!(serving, gateway.streams.wait_until_drained()).0 };
+    tasks.run_alongside(serving).await
 }
 
 async fn keep_issuer_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.keys.keep().await;
+        auth.issuer_keys.keep().await;
     }
 }
 
 async fn keep_revoked_tokens(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.revoked.keep(&gateway).await;
+        auth.revoked_tokens.keep(&gateway).await;
     }
 }

@@ -12,11 +12,11 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use liverank_core::limits::{Buckets, Quota};
+use liverank_core::limits::{RateQuota, TokenBuckets};
 use liverank_runtime::Problem;
-use liverank_runtime::network::network;
-use liverank_runtime::problem::RETRY_AFTER;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::network::limited_network;
+use liverank_runtime::problem::STORE_RETRY_AFTER;
+use liverank_runtime::server::RequestExchange;
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -54,8 +54,8 @@ pub struct LimitArgs {
 
 /// The buckets of all callers.
 pub(crate) struct Limits {
-    requests: Option<Mutex<Buckets<IpAddr>>>,
-    events: Option<Mutex<Buckets<Sender>>>,
+    requests: Option<Mutex<TokenBuckets<IpAddr>>>,
+    count_events: Option<Mutex<TokenBuckets<Sender>>>,
     streams: Arc<UserStreams>,
     start: Instant,
 }
@@ -71,29 +71,29 @@ pub(crate) enum Sender {
 
 impl Sender {
     /// The sender of a request.
-    pub(crate) fn of(caller: &Caller, exchange: &Exchange) -> Self {
+    pub(crate) fn of(caller: &Caller, exchange: &RequestExchange) -> Self {
         match caller {
-            Caller::User(viewer) => Self::User(viewer.subject.clone()),
-            Caller::Anyone => Self::Address(network(exchange.client())),
+            Caller::User(viewer) => Self::User(viewer.user_name.clone()),
+            Caller::Anyone => Self::Address(limited_network(exchange.client())),
         }
     }
 }
 
 /// Streams open by user. There are no more users here than streams.
 struct UserStreams {
-    most: u32,
-    open: Mutex<HashMap<String, u32>>,
+    max_per_user: u32,
+    open_by_user: Mutex<HashMap<String, u32>>,
 }
 
 /// One stream of a user's; it is free again when this is dropped.
 pub(crate) struct UserStream {
     user: String,
-    of: Arc<UserStreams>,
+    user_streams: Arc<UserStreams>,
 }
 
 impl Drop for UserStream {
     fn drop(&mut self) {
-        let mut open = self.of.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.user_streams.open_by_user.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.user) {
             *count -= 1;
             if *count == 0 {
@@ -107,8 +107,11 @@ impl Limits {
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
             requests: buckets(args.requests_per_address),
-            events: buckets(args.events_per_user),
-            streams: Arc::new(UserStreams { most: args.streams_per_user, open: Mutex::default() }),
+            count_events: buckets(args.events_per_user),
+            streams: Arc::new(UserStreams {
+                max_per_user: args.streams_per_user,
+                open_by_user: Mutex::default(),
+            }),
             start: Instant::now(),
         }
     }
@@ -117,9 +120,20 @@ impl Limits {
     ///
     /// # Errors
     /// 429 where that is more than it may send.
-    pub(crate) fn events(&self, caller: &Caller, exchange: &Exchange, count: usize) -> Result<(), Problem> {
+    pub(crate) fn events(
+        &self,
+        caller: &Caller,
+        exchange: &RequestExchange,
+        count: usize,
+    ) -> Result<(), Problem> {
         let who = Sender::of(caller, exchange);
-        take_from_buckets(self.events.as_ref(), "events-per-user", who, count as u64, self.start.elapsed())
+        take_from_buckets(
+            self.count_events.as_ref(),
+            "events-per-user",
+            who,
+            count as u64,
+            self.start.elapsed(),
+        )
     }
 
     /// Counts a stream for as long as what is answered is kept: of a user, for those of an address are counted with their
@@ -128,43 +142,43 @@ impl Limits {
     /// # Errors
     /// 429 where the user has as many as it may.
     pub(crate) fn stream(&self, caller: &Caller) -> Result<Option<UserStream>, Problem> {
-        let (Caller::User(viewer), 1..) = (caller, self.streams.most) else { return Ok(None) };
-        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.get(&viewer.subject).copied().unwrap_or(0);
-        if count >= self.streams.most {
+        let (Caller::User(viewer), 1..) = (caller, self.streams.max_per_user) else { return Ok(None) };
+        let mut open = self.streams.open_by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.get(&viewer.user_name).copied().unwrap_or(0);
+        if count >= self.streams.max_per_user {
             let detail = "this user has as many streams open as one may have: close some";
-            return Err(too_much("streams-per-user", detail, RETRY_AFTER));
+            return Err(too_much("streams-per-user", detail, STORE_RETRY_AFTER));
         }
-        open.insert(viewer.subject.clone(), count + 1);
-        Ok(Some(UserStream { user: viewer.subject.clone(), of: Arc::clone(&self.streams) }))
+        open.insert(viewer.user_name.clone(), count + 1);
+        Ok(Some(UserStream { user: viewer.user_name.clone(), user_streams: Arc::clone(&self.streams) }))
     }
 
     fn take_request(&self, client: IpAddr) -> Result<(), Problem> {
         take_from_buckets(
             self.requests.as_ref(),
             "requests-per-address",
-            network(client),
+            limited_network(client),
             1,
             self.start.elapsed(),
         )
     }
 }
 
-fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<Buckets<K>>> {
+fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<TokenBuckets<K>>> {
     let per_second = u64::from(per_second);
-    let quota = Quota::new(per_second, per_second * BURST_SECONDS);
-    (per_second > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS)))
+    let quota = RateQuota::new(per_second, per_second * BURST_SECONDS);
+    (per_second > 0).then(|| Mutex::new(TokenBuckets::new(quota, MAX_CALLERS)))
 }
 
 fn take_from_buckets<K: Eq + std::hash::Hash>(
-    buckets: Option<&Mutex<Buckets<K>>>,
+    buckets: Option<&Mutex<TokenBuckets<K>>>,
     limit: &'static str,
     caller: K,
     count: u64,
     now: Duration,
 ) -> Result<(), Problem> {
     let Some(buckets) = buckets else { return Ok(()) };
-    let taken = buckets.lock().unwrap_or_else(PoisonError::into_inner).take(caller, count, now);
+    let taken = buckets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens(caller, count, now);
     taken.map_err(|wait| {
         let detail = "one caller sends too much here: slow down, or see the limits of the gateway";
         too_much(limit, detail, wait)
@@ -174,17 +188,17 @@ fn take_from_buckets<K: Eq + std::hash::Hash>(
 /// 429 for a caller that has come to a limit, with the setting's name.
 pub(crate) fn too_much(limit: &'static str, detail: &str, wait: Duration) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
-        .with("limit", limit)
+        .with_member("limit", limit)
         .retry_after(wait + Duration::from_millis(999))
 }
 
 /// Lets a request through, or answers it at once.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    let client = request.extensions().get::<Exchange>().map(Exchange::client);
+    let client = request.extensions().get::<RequestExchange>().map(RequestExchange::client);
     let Some(Err(problem)) = client.map(|client| gateway.limits.take_request(client)) else {
         return next.run(request).await;
     };
-    gateway.metrics.limited.inc();
+    gateway.metrics.requests_limited.inc();
     // A browser's stream would give up for good on an error.
     if request.uri().path() == "/connect" && matches!(*request.method(), Method::GET | Method::POST) {
         return front_door::turned_away(&gateway);
@@ -207,7 +221,7 @@ mod tests {
                 new_videos_per_caller: 0,
             })
         };
-        let (one, exchange) = (limits(1, 1), Exchange::default());
+        let (one, exchange) = (limits(1, 1), RequestExchange::default());
         let user = crate::auth::user;
         assert!(one.events(&user("ana", ""), &exchange, 10).is_ok());
         let refused = one.events(&user("ana", ""), &exchange, 1).unwrap_err();
@@ -239,6 +253,9 @@ mod tests {
         assert!((0..10).all(|_| limits.stream(&Caller::Anyone).is_ok_and(|stream| stream.is_none())));
         drop(held);
         assert!(limits.stream(&ana).is_ok());
-        assert!(limits.streams.open.lock().unwrap().is_empty(), "nothing is kept of those who are gone");
+        assert!(
+            limits.streams.open_by_user.lock().unwrap().is_empty(),
+            "nothing is kept of those who are gone"
+        );
     }
 }

@@ -83,11 +83,11 @@ pub(crate) struct GatewayMetrics {
     /// What the canary measures.
     pub(crate) canary: CanaryMetrics,
     /// Requests of callers that send too many.
-    pub(crate) limited: Counter,
+    pub(crate) requests_limited: Counter,
     /// Videos that were refused because their caller has brought too many.
     pub(crate) new_videos_refused: Counter,
     /// Streams and `WebSockets` open now.
-    pub(crate) streams: Gauge,
+    pub(crate) open_streams: Gauge,
 }
 
 impl GatewayMetrics {
@@ -110,14 +110,14 @@ impl GatewayMetrics {
             "Streams ended because their token is good no more, by why",
             ended,
         );
-        registry.register("limited", "Requests of callers that send too many", new.limited.clone());
+        registry.register("limited", "Requests of callers that send too many", new.requests_limited.clone());
         let refused = new.new_videos_refused.clone();
         registry.register(
             "new_videos_refused",
             "Requests that name a new video too many of one caller",
             refused,
         );
-        registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
+        registry.register("streams", "Comment streams and WebSockets open", new.open_streams.clone());
         new
     }
 
@@ -133,7 +133,7 @@ impl GatewayMetrics {
             ("refused_invalid", interactions(AppendOutcome::Invalid)),
             ("refused_unavailable", interactions(AppendOutcome::Unavailable)),
             ("refused_overload", interactions(AppendOutcome::Shed)),
-            ("refused_limited", self.limited.get()),
+            ("refused_limited", self.requests_limited.get()),
             ("refused_token", self.auth_failures.get()),
             ("refused_viewers", self.turned_away.get()),
         ])

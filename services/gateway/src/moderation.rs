@@ -16,11 +16,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use liverank_adapters::archive::{AuditLine, AuditPlace, UnknownRecord};
-use liverank_core::moderation::{Action, ActorRole, Moderation, check_reason};
+use liverank_adapters::archive::{AuditLine, AuditPosition, UnknownRecord};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, check_reason};
 use liverank_core::{Invalid, UserId, VideoId, event};
 use liverank_runtime::moderation_json::ActionJson;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ pub(crate) struct Deed {
     pub(crate) reason: Option<String>,
     /// The video that it is about; `None` for an action on a user.
     pub(crate) video: Option<VideoId>,
-    pub(crate) action: Action,
+    pub(crate) action: ModerationAction,
 }
 
 impl Deed {
@@ -80,14 +80,14 @@ pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
 pub(crate) async fn log(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
-    params.only(&["before", "limit"])?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let before = params.text("before")?.map(AuditPlace::parse).transpose()?;
+    params.expect_only(&["before", "limit"])?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let before = params.optional_text("before")?.map(AuditPosition::parse).transpose()?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let entries = gateway.backends.archive.moderation().audit(before, limit).await;
+    let entries = gateway.backends.archive.moderation_archive().audit_log(before, limit).await;
     let entries = gateway.archive.noted(entries)?;
     let full = entries.len() == limit;
     let next = entries.last().filter(|_| full).map(|last| last.place.to_string());
@@ -101,7 +101,8 @@ fn audit_page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
         match record {
             Ok(record) => actions.push(ActionJson::of(place.time, record)),
             Err(UnknownRecord { version }) => {
-                unknown.push(json!({ "timestamp": comment_json::time(place.time), "version": version }));
+                unknown
+                    .push(json!({ "timestamp": comment_json::format_time(place.time), "version": version }));
             }
         }
     }
@@ -118,16 +119,16 @@ mod tests {
 
     #[test]
     fn an_unknown_action_is_listed_by_its_version_beside_the_others() {
-        let action = Action::RemoveVideo;
+        let action = ModerationAction::RemoveVideo;
         let known = Moderation { action, role: ActorRole::Service, reason: None };
         let (user, video) = ("ops".parse().unwrap(), "cats".parse().unwrap());
         let known = known.into_record(user, Some(video), "m".parse().unwrap(), 0);
         let lines = [Ok(known), Err(UnknownRecord { version: Some(9) })]
-            .map(|record| AuditLine { place: AuditPlace { time: 0, partition: 0, offset: 0 }, record });
+            .map(|record| AuditLine { place: AuditPosition { time: 0, partition: 0, offset: 0 }, record });
         let page = audit_page(lines.into(), None);
         assert_eq!(page["actions"][0]["action"], "remove_video");
         assert_eq!(page["actions"].as_array().map(Vec::len), Some(1));
-        assert_eq!(page["unknown"], json!([{ "timestamp": comment_json::time(0), "version": 9 }]));
+        assert_eq!(page["unknown"], json!([{ "timestamp": comment_json::format_time(0), "version": 9 }]));
         assert!(super::audit_page(Vec::new(), None).get("unknown").is_none());
     }
 }

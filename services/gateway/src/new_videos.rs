@@ -13,9 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_core::limits::{Buckets, Quota};
+use liverank_core::limits::{RateQuota, TokenBuckets};
 use liverank_runtime::Problem;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::server::RequestExchange;
 use tokio::sync::Semaphore;
 
 use crate::Gateway;
@@ -33,7 +33,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The budgets of all callers.
 pub(crate) struct NewVideos {
-    budgets: Option<Mutex<Buckets<Sender>>>,
+    budgets: Option<Mutex<TokenBuckets<Sender>>>,
     named: Mutex<NamedVideos>,
     questions: Semaphore,
     start: Instant,
@@ -43,9 +43,9 @@ impl NewVideos {
     /// `per_hour` for each caller, all of them at once if need be; 0: no limit.
     pub(crate) fn new(per_hour: u32) -> Self {
         let per_hour = u64::from(per_hour);
-        let quota = Quota::new(per_hour, per_hour * UNITS_A_VIDEO);
+        let quota = RateQuota::new(per_hour, per_hour * UNITS_A_VIDEO);
         Self {
-            budgets: (per_hour > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS))),
+            budgets: (per_hour > 0).then(|| Mutex::new(TokenBuckets::new(quota, MAX_CALLERS))),
             named: Mutex::new(NamedVideos::new(MAX_REMEMBERED)),
             questions: Semaphore::new(MAX_QUESTIONS_AT_ONCE),
             start: Instant::now(),
@@ -65,7 +65,7 @@ impl NewVideos {
         &self,
         gateway: &Gateway,
         caller: &Caller,
-        exchange: &Exchange,
+        exchange: &RequestExchange,
         video: &VideoId,
     ) -> Result<(), Problem> {
         let Err(wait) = self.take_video(Sender::of(caller, exchange), video, self.start.elapsed()) else {
@@ -88,7 +88,7 @@ impl NewVideos {
         if named.has_video(video) {
             return Ok(());
         }
-        budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS_A_VIDEO, now)?;
+        budgets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens(sender, UNITS_A_VIDEO, now)?;
         named.add_video(video);
         Ok(())
     }
@@ -96,7 +96,8 @@ impl NewVideos {
     /// Where the store is away, nothing is known: a caller who is over its budget then waits for it.
     async fn is_on_a_board(&self, gateway: &Gateway, video: &VideoId) -> bool {
         let Ok(_place) = self.questions.try_acquire() else { return false };
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, gateway.backends.ranking.places(video)).await;
+        let asked =
+            tokio::time::timeout(ANSWER_TIMEOUT, gateway.backends.ranking.places_of_video(video)).await;
         asked.is_ok_and(|places| places.is_ok_and(|places| places.global.rank.is_some()))
     }
 
@@ -110,15 +111,15 @@ impl NewVideos {
 struct NamedVideos {
     hasher: RandomState,
     /// How many each of the two sets may have.
-    most: usize,
+    max_per_set: usize,
     lately: HashSet<u64>,
-    before: HashSet<u64>,
+    previous_set: HashSet<u64>,
 }
 
 impl NamedVideos {
     fn new(remembered: usize) -> Self {
         let (lately, before) = (HashSet::new(), HashSet::new());
-        Self { hasher: RandomState::new(), most: remembered / 2, lately, before }
+        Self { hasher: RandomState::new(), max_per_set: remembered / 2, lately, previous_set: before }
     }
 
     /// Whether a video is among them; it is then one of the latest.
@@ -127,7 +128,7 @@ impl NamedVideos {
         if self.lately.contains(&hash) {
             return true;
         }
-        let known = self.before.contains(&hash);
+        let known = self.previous_set.contains(&hash);
         if known {
             self.insert_hash(hash);
         }
@@ -139,8 +140,8 @@ impl NamedVideos {
     }
 
     fn insert_hash(&mut self, hash: u64) {
-        if self.lately.len() >= self.most {
-            self.before = std::mem::take(&mut self.lately);
+        if self.lately.len() >= self.max_per_set {
+            self.previous_set = std::mem::take(&mut self.lately);
         }
         self.lately.insert(hash);
     }
@@ -191,6 +192,6 @@ mod tests {
             assert!(named.has_video(&often) && named.has_video(&video(number)));
         }
         assert!(!named.has_video(&video(1)));
-        assert!(named.lately.len() + named.before.len() <= 100);
+        assert!(named.lately.len() + named.previous_set.len() <= 100);
     }
 }

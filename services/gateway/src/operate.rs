@@ -21,11 +21,11 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use liverank_core::limits::{Buckets, Quota};
+use liverank_core::limits::{RateQuota, TokenBuckets};
 use liverank_core::viewer_role::ViewerRole;
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::peer::PeerError;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -43,22 +43,22 @@ use gather::Memory;
 /// How old an answer may be that another one gets, too.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 /// Questions to the planner a second, and at once: each takes a processor of a manager for a while.
-const PLANNER_QUOTA: Quota = Quota::new(4, 8);
+const PLANNER_QUOTA: RateQuota = RateQuota::new(4, 8);
 
 /// The state of `GET /operate` that is kept between two answers.
 pub(crate) struct Operate {
-    last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
-    questions: std::sync::Mutex<Buckets<()>>,
-    begun: Instant,
+    last_overview: Mutex<(Option<(Instant, Bytes)>, Memory)>,
+    questions: std::sync::Mutex<TokenBuckets<()>>,
+    begun_at: Instant,
 }
 
 impl Default for Operate {
     fn default() -> Self {
         // All share one: it is the managers' processors that are kept, whoever asks.
         Self {
-            last: Mutex::default(),
-            questions: Buckets::new(PLANNER_QUOTA, 1).into(),
-            begun: Instant::now(),
+            last_overview: Mutex::default(),
+            questions: TokenBuckets::new(PLANNER_QUOTA, 1).into(),
+            begun_at: Instant::now(),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Operate {
     /// Takes a question to the planner, or says when to come back.
     fn take_planner_question(&self) -> Result<(), Problem> {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        questions.take((), 1, self.begun.elapsed()).map_err(|wait| {
+        questions.take_tokens((), 1, self.begun_at.elapsed()).map_err(|wait| {
             let detail = "the planner is asked a few times a second at most: try again";
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
             problem.retry_after(wait + Duration::from_millis(999))
@@ -86,11 +86,11 @@ impl FromRequestParts<Arc<Gateway>> for Operator {
             Caller::Anyone => Ok(Self),
             Caller::User(viewer) => {
                 let may = [ViewerRole::Operator, ViewerRole::Service];
-                if may.into_iter().any(|role| viewer.roles.has(role)) {
+                if may.into_iter().any(|role| viewer.roles.contains(role)) {
                     return Ok(Self);
                 }
                 let detail = "this takes a token whose roles have operator or service";
-                Err(not_allowed(detail.to_owned()).with("rule", "role"))
+                Err(not_allowed(detail.to_owned()).with_member("rule", "role"))
             }
         }
     }
@@ -100,12 +100,12 @@ impl FromRequestParts<Arc<Gateway>> for Operator {
 pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Response, Problem> {
-    params.only(&["access_token"])?;
+    params.expect_only(&["access_token"])?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     // Whoever comes while it is gathered waits for it.
-    let mut last = gateway.operate.last.lock().await;
+    let mut last = gateway.operate.last_overview.lock().await;
     let fresh =
         last.0.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_FRESH_FOR).map(|(_, body)| body.clone());
     let body = if let Some(body) = fresh {
@@ -124,10 +124,10 @@ pub(crate) async fn show(
 pub(crate) async fn what_if(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let Some(managers) = gateway.manager.replicas.as_ref() else { return Err(gateway.manager.absent()) };
     gateway.operate.take_planner_question()?;
     match managers.post::<Value>(&["what-if"], &body).await {
@@ -137,7 +137,7 @@ pub(crate) async fn what_if(
         }
         Err(PeerError::Refused { status, detail }) => Err(manager_refusal(status, &detail)),
         Err(PeerError::Unavailable(reason)) => {
-            Err(Problem::unavailable(format!("no manager answers the question now: {reason}")))
+            Err(Problem::part_unavailable(format!("no manager answers the question now: {reason}")))
         }
     }
 }
@@ -147,11 +147,14 @@ fn manager_refusal(status: StatusCode, problem: &str) -> Problem {
     let told: Map<String, Value> = serde_json::from_str(problem).unwrap_or_default();
     let text = |name: &str| told.get(name).and_then(Value::as_str);
     if status != StatusCode::BAD_REQUEST {
-        return Problem::unavailable(format!("a manager refuses: {}", text("detail").unwrap_or_default()));
+        return Problem::part_unavailable(format!(
+            "a manager refuses: {}",
+            text("detail").unwrap_or_default()
+        ));
     }
     let refusal = Problem::new(status, text("detail").unwrap_or("the question cannot be read"));
     match text("field") {
-        Some(field) => refusal.with("field", field),
+        Some(field) => refusal.with_member("field", field),
         None => refusal,
     }
 }

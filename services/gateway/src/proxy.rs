@@ -20,7 +20,7 @@ use liverank_runtime::Problem;
 use liverank_runtime::body::{MAX_BODY_BYTES, read};
 use liverank_runtime::identity::{BEHIND_A_PROXY, sent};
 use liverank_runtime::peer::root_cause;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::server::RequestExchange;
 use serde_json::Value;
 
 use crate::Gateway;
@@ -40,7 +40,7 @@ const ANSWER_PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn comment(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
@@ -55,7 +55,7 @@ pub(crate) async fn comment(
 /// A question to the comment service. Anybody may ask; who shows a token is shown what is for its user alone, too.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
@@ -68,7 +68,7 @@ pub(crate) async fn to_comment(
 /// To a manager.
 pub(crate) async fn to_manager(
     State(gateway): State<Arc<Gateway>>,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     forward_request(&gateway, &gateway.manager, &exchange, request).await
@@ -77,7 +77,7 @@ pub(crate) async fn to_manager(
 /// A registration, to a manager.
 pub(crate) async fn register(
     State(gateway): State<Arc<Gateway>>,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
@@ -91,7 +91,7 @@ pub(crate) async fn register(
 async fn admit_video(
     gateway: &Gateway,
     caller: &Caller,
-    exchange: &Exchange,
+    exchange: &RequestExchange,
     body: &[u8],
 ) -> Result<(), Problem> {
     if !gateway.new_videos.are_limited() {
@@ -108,22 +108,22 @@ async fn admit_video(
 /// To the statistics service.
 pub(crate) async fn to_statistics(
     State(gateway): State<Arc<Gateway>>,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
-    sent::strip(&mut parts.headers);
+    sent::strip_gateway_headers(&mut parts.headers);
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
-    exchange.hold(place);
+    exchange.keep_until_answered(place);
     forward_to_peer(&gateway, &gateway.statistics, &exchange, parts, &body).await
 }
 
 async fn forward_request(
     gateway: &Gateway,
     peer: &Peer,
-    exchange: &Exchange,
+    exchange: &RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
@@ -136,15 +136,15 @@ async fn forward_request(
 /// viewers of gateways only, which show theirs.
 pub(crate) fn add_identity(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
     caller.strip(&mut parts.headers, &mut parts.uri);
-    sent::strip(&mut parts.headers);
+    sent::strip_gateway_headers(&mut parts.headers);
     let Some(service) = peer.takes_viewers.filter(|_| gateway.auth.is_some()) else { return };
     parts.headers.remove(BEHIND_A_PROXY);
     parts.headers.remove(header::AUTHORIZATION);
-    if let Some(token) = gateway.identity.header(service) {
+    if let Some(token) = gateway.identity.authorization_header(service) {
         parts.headers.insert(header::AUTHORIZATION, token);
     }
     if let Caller::User(viewer) = caller {
-        sent::name_user(&mut parts.headers, &viewer.subject, viewer.roles);
+        sent::set_user_headers(&mut parts.headers, &viewer.user_name, viewer.roles);
     }
 }
 
@@ -155,7 +155,7 @@ async fn read_whole_body(parts: &Parts, body: Body, max_bytes: usize) -> Result<
 async fn forward_to_peer(
     gateway: &Gateway,
     peer: &Peer,
-    exchange: &Exchange,
+    exchange: &RequestExchange,
     mut parts: Parts,
     body: &Bytes,
 ) -> Result<Response, Problem> {
@@ -168,7 +168,7 @@ async fn forward_to_peer(
     parts.headers.remove(header::EXPECT);
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else { return Err(too_many()) };
     // The answer may be long, and its reader slow.
-    exchange.hold(place);
+    exchange.keep_until_answered(place);
     send(gateway, peer, &parts, body).await.map(relay_response)
 }
 

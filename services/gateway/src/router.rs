@@ -57,7 +57,7 @@ fn routes() -> GatewayRoutes {
 }
 
 /// The paths, as the `OpenAPI` document writes them; those of the pages' files are no part of the API.
-pub fn paths() -> impl Iterator<Item = &'static str> {
+pub fn documented_paths() -> impl Iterator<Item = &'static str> {
     routes().into_iter().map(|(path, _)| path)
 }
 
@@ -71,9 +71,9 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let pages = ASSETS.iter().map(|asset| (asset.path, asset.route()));
     let router = routes().into_iter().chain(pages);
     let router = router.fold(Router::new(), |router, (path, answer)| router.route(path, answer));
-    let shared = from_fn_with_state(Arc::clone(&gateway.origins), cors::share);
+    let shared = from_fn_with_state(Arc::clone(&gateway.origins), cors::answer_cross_origin);
     let admitted = from_fn_with_state(Arc::clone(gateway), limits::admit);
-    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(admitted).layer(shared)
+    server::with_problem_fallbacks(router.with_state(Arc::clone(gateway))).layer(admitted).layer(shared)
 }
 
 async fn health() -> Json<Value> {

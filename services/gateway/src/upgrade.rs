@@ -18,9 +18,9 @@ use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use liverank_core::canary;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::streams::StreamPermit;
-use liverank_runtime::websocket::{self, Frames, ask_for_websocket, check_handshake};
+use liverank_runtime::websocket::{self, FrameFollower, ask_for_websocket, check_handshake};
 use liverank_runtime::{Problem, problem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -29,7 +29,7 @@ use crate::auth::Caller;
 use crate::auth::session::{Session, session};
 use crate::proxy::{add_identity, relay_response, send};
 use crate::upstream::strip_hop;
-use liverank_runtime::process::confined;
+use liverank_runtime::process::confine_panics;
 
 /// How long both ends may take to hand over their connection after the 101.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) async fn to_lists(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
+    exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     upgrade_to_websocket(&gateway, &caller, &exchange, request).await
@@ -55,7 +55,7 @@ pub(crate) async fn to_lists(
 pub(crate) async fn to_lists_of_a_user(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
+    exchange: RequestExchange,
     user: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -69,7 +69,7 @@ pub(crate) async fn to_lists_of_a_user(
 async fn upgrade_to_websocket(
     gateway: &Arc<Gateway>,
     caller: &Caller,
-    exchange: &Exchange,
+    exchange: &RequestExchange,
     mut request: Request,
 ) -> Result<Response, Problem> {
     let client = hyper::upgrade::on(&mut request);
@@ -81,9 +81,9 @@ async fn upgrade_to_websocket(
         return asked_without_handshake(gateway, caller, parts).await;
     }
     let place = gateway.limits.stream(caller)?;
-    let Some(stay) = gateway.streams.enter(exchange.client()) else {
-        return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
-            .retry_after(problem::RETRY_AFTER));
+    let Some(stay) = gateway.streams.admit_stream(exchange.client()) else {
+        return Err(Problem::part_unavailable("there is no room for another WebSocket here: try again")
+            .retry_after(problem::STORE_RETRY_AFTER));
     };
     let mut parts = service_request(gateway, caller, parts);
     ask_for_websocket(&mut parts.headers);
@@ -93,7 +93,7 @@ async fn upgrade_to_websocket(
     }
     let service = hyper::upgrade::on(&mut response);
     let session = session(gateway, caller);
-    gateway.streams.tasks.spawn(confined(async move {
+    gateway.streams.stream_tasks.spawn(confine_panics(async move {
         run_tunnel(client, service, stay, session).await;
         drop(place);
     }));
@@ -145,7 +145,7 @@ async fn copy_both_ways(
 ) {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_service, mut to_service) = tokio::io::split(service);
-    let mut frames = Frames::default();
+    let mut frames = FrameFollower::default();
     let last = {
         let said = async {
             let mut buffer = [0; TO_SERVICE_BYTES];
@@ -167,7 +167,7 @@ async fn copy_both_ways(
             _ = said => return,
         }
     };
-    if let Some(last) = last.filter(|_| !frames.is_closed())
+    if let Some(last) = last.filter(|_| !frames.has_close_frame())
         && to_client.write_all(&last).await.is_err()
     {
         return;
@@ -185,28 +185,28 @@ async fn copy_both_ways(
 async fn copy_frames_to_client(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    frames: &mut Frames,
+    frames: &mut FrameFollower,
     stay: &mut StreamPermit,
     session: &mut Session,
 ) -> std::io::Result<Option<Bytes>> {
-    let restart = websocket::close_frame(websocket::RESTART);
+    let restart = websocket::close_frame(websocket::RESTART_STATUS);
     let mut buffer = vec![0; TO_CLIENT_BYTES];
     let last = loop {
         let count = tokio::select! {
             biased;
-            () = stay.leave.as_mut() => break restart,
+            () = stay.leave_signal.as_mut() => break restart,
             end = session.as_mut() => break end.frame(),
             count = from.read(&mut buffer) => count?,
         };
         if count == 0 {
-            return Ok(frames.is_between().then_some(restart));
+            return Ok(frames.is_between_frames().then_some(restart));
         }
-        frames.all(&buffer[..count]);
+        frames.pass_all(&buffer[..count]);
         to.write_all(&buffer[..count]).await?;
         to.flush().await?;
     };
     let mut rest = pin!(tokio::time::sleep(LAST_FRAME_TIMEOUT));
-    while !frames.is_between() {
+    while !frames.is_between_frames() {
         let count = tokio::select! {
             () = rest.as_mut() => return Ok(None),
             count = from.read(&mut buffer) => count?,
@@ -214,7 +214,7 @@ async fn copy_frames_to_client(
         if count == 0 {
             return Ok(None);
         }
-        let end = frames.one(&buffer[..count]);
+        let end = frames.pass_one_frame(&buffer[..count]);
         to.write_all(&buffer[..end]).await?;
     }
     Ok(Some(last))
@@ -233,7 +233,7 @@ mod tests {
     fn tunnel_ends() -> (DuplexStream, DuplexStream, ServiceContext) {
         let shell = ServiceContext::new(Duration::from_millis(50));
         let streams = Streams::new(1, &shell, Gauge::default());
-        let stay = streams.enter([127, 0, 0, 1].into()).unwrap();
+        let stay = streams.admit_stream([127, 0, 0, 1].into()).unwrap();
         let ((client, near), (service, far)) = (duplex(1 << 20), duplex(1 << 20));
         tokio::spawn(copy_both_ways(near, far, stay, Box::pin(std::future::pending())));
         (client, service, shell)

@@ -9,7 +9,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use liverank_runtime::PeerTls;
-use liverank_runtime::client::{Connections, connector};
+use liverank_runtime::client::{ConnectionSettings, https_connector};
 use liverank_runtime::peer::CONNECT_TIMEOUT;
 use reqwest::Url;
 
@@ -22,15 +22,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) fn upstream_client(tls: &PeerTls) -> Client {
-    let connections = Connections {
+    let connections = ConnectionSettings {
         connect_timeout: Some(CONNECT_TIMEOUT),
-        idle: Some(IDLE_TIMEOUT),
+        idle_timeout: Some(IDLE_TIMEOUT),
         keep_alive: Some(KEEPALIVE_EVERY),
     };
     hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_timer(TokioTimer::new())
-        .build(connector(tls, connections))
+        .build(https_connector(tls, connections))
 }
 
 /// `base` followed by a request's path and query exactly as they came (`Url` would resolve a video called `..`).

@@ -8,14 +8,14 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use futures::future::join_all;
-use liverank_adapters::archive::{Meta, pinned};
-use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Places};
-use liverank_core::counting::{Rules, VideoState};
-use liverank_core::score::{Counters, points};
+use liverank_adapters::archive::{ArchiveMeta, pinned_comment};
+use liverank_adapters::ranking_store::{BoardPage, BoardPlace, BuiltInBoard, PageStart, PlacesOfVideo};
+use liverank_core::counting::{CountingRules, VideoState};
+use liverank_core::score::{Counters, points_of_thousandths};
 use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Comment, Invalid, Metadata, VideoId, canary};
-use liverank_protocol::Viewers;
-use liverank_runtime::params::Params;
+use liverank_protocol::ViewersAnswer;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde::Serialize;
 use serde_json::Value;
@@ -67,24 +67,24 @@ pub(crate) struct ListPage {
 /// `GET /videos?board=&window=&limit=&cursor=&around=&fields=`.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<ListPage>, Problem> {
-    params.only(&["board", "window", "limit", "cursor", "around", "fields"])?;
-    let board = gateway.board(params.text("board")?, params.text("window")?)?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    params.expect_only(&["board", "window", "limit", "cursor", "around", "fields"])?;
+    let board = gateway.board(params.optional_text("board")?, params.optional_text("window")?)?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let start = start(&params)?;
-    let fields = Fields::parse(params.text("fields")?)?;
+    let fields = Fields::parse(params.optional_text("fields")?)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let (window, decay) = (gateway.describe_window(&board).await, gateway.describe_decay(&board).await);
     let (ranking, order) = (&*board.store, board.order);
-    let page = gateway.ranking.noted(ranking.page(order, &start, limit).await)?;
+    let page = gateway.ranking.noted(ranking.board_page(order, &start, limit).await)?;
     let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
         return Err(Problem::not_found("the video that the list is to be around is not on the board")
-            .with("field", "around"));
+            .with_member("field", "around"));
     };
-    let next = videos.last().filter(|_| videos.len() == limit).map(cursor::after);
-    if order == Board::Trending
-        && let Some(half_life) = gateway.ranking.noted(ranking.half_life().await)?
+    let next = videos.last().filter(|_| videos.len() == limit).map(cursor::cursor_after);
+    if order == BuiltInBoard::Trending
+        && let Some(half_life) = gateway.ranking.noted(ranking.noted_half_life().await)?
     {
         let at = shown_time(now_ms(), half_life);
         for line in &mut videos {
@@ -95,10 +95,10 @@ pub(crate) async fn list(
     Ok(Json(ListPage { videos, next, first_rank, total, window, decay }))
 }
 
-fn start(params: &Params) -> Result<PageStart, Invalid> {
-    match (params.text("cursor")?, params.text("around")?) {
+fn start(params: &QueryParams) -> Result<PageStart, Invalid> {
+    match (params.optional_text("cursor")?, params.optional_text("around")?) {
         (None, None) => Ok(PageStart::Best),
-        (Some(cursor), None) => Ok(PageStart::After(cursor::read(cursor)?)),
+        (Some(cursor), None) => Ok(PageStart::After(cursor::parse_cursor(cursor)?)),
         (None, Some(id)) => Ok(PageStart::Around(VideoId::parse_field("around", id)?)),
         (Some(_), Some(_)) => Err(Invalid::new("around", "cannot go together with cursor")),
     }
@@ -154,37 +154,37 @@ struct PlaceJson {
 }
 
 impl PlaceJson {
-    const fn new(place: Place) -> Self {
+    const fn new(place: BoardPlace) -> Self {
         Self { rank: place.rank, total: place.total }
     }
 }
 
 impl RanksJson {
-    fn new(places: Places) -> Self {
+    fn new(places: PlacesOfVideo) -> Self {
         let (global, trending) = (PlaceJson::new(places.global), PlaceJson::new(places.trending));
         Self { global, trending, declared: BTreeMap::new() }
     }
 }
 
 impl VideoJson {
-    fn new(video: VideoState, rules: &Rules, viewers: Option<u64>, ranks: Option<RanksJson>) -> Self {
+    fn new(video: VideoState, rules: &CountingRules, viewers: Option<u64>, ranks: Option<RanksJson>) -> Self {
         let counters = &video.counters;
         // By name, so that the compiler finds a counter that nobody is shown.
         let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
         Self {
-            score: points(counters.score(&rules.weights)),
+            score: points_of_thousandths(counters.score(&rules.weights)),
             views,
             likes,
             comments,
             shares,
             watch_time_total: watch_ms as f64 / 1000.0,
-            watch_time_score: points(counters.watch_score(&rules.weights)),
+            watch_time_score: points_of_thousandths(counters.watch_score(&rules.weights)),
             watch_short,
             watch_long,
             viewers,
             ranks,
             metadata: video.metadata,
-            removed: video.removed.is_some(),
+            removed: video.removed_by.is_some(),
             pinned: None,
             video_id: video.video_id,
             user_id: video.owner,
@@ -196,11 +196,11 @@ impl VideoJson {
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<String>, PathRejection>,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<VideoJson>, Problem> {
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
-    let id = canary::named_outside("video_id", &id)?;
+    let id = canary::parse_outside_id("video_id", &id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
     let (rules, video, viewers, ranks, pinned) = tokio::join!(
@@ -208,7 +208,7 @@ pub(crate) async fn one(
         gateway.backends.archive.video(&id),
         fetch_viewers(&gateway, &id),
         ranks(&gateway, &id),
-        pinned(&*gateway.backends.archive, &id)
+        pinned_comment(&*gateway.backends.archive, &id)
     );
     let pinned = gateway.archive.noted(pinned)?;
     let video = gateway.archive.noted(video)?.ok_or_else(unknown)?;
@@ -221,18 +221,18 @@ pub(crate) async fn one(
 }
 
 fn pinned_json(comment: &Comment) -> Value {
-    serde_json::to_value(comment_json::numbered(comment)).expect("strings and numbers always serialise")
+    serde_json::to_value(comment_json::with_seq(comment)).expect("strings and numbers always serialise")
 }
 
 /// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.
 async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
     let boards = gateway.declared_boards();
     let declared = boards.iter().map(async |(board, order, store)| {
-        let places = store.places(id).await?;
-        let place = if *order == Board::Global { places.global } else { places.trending };
+        let places = store.places_of_video(id).await?;
+        let place = if *order == BuiltInBoard::Global { places.global } else { places.trending };
         Ok((board.name().to_owned(), PlaceJson::new(place)))
     });
-    let asked = async { tokio::join!(gateway.backends.ranking.places(id), join_all(declared)) };
+    let asked = async { tokio::join!(gateway.backends.ranking.places_of_video(id), join_all(declared)) };
     let (built_in, declared) = tokio::time::timeout(RANKS_TIMEOUT, asked).await.ok()?;
     let mut ranks = RanksJson::new(gateway.ranking.noted(built_in).ok()?);
     ranks.declared = gateway.ranking.noted(declared.into_iter().collect()).ok()?;
@@ -242,7 +242,7 @@ async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
 async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let path = ["viewers", id.as_str()];
-    let asked = tokio::time::timeout(VIEWERS_TIMEOUT, replicas.get::<Viewers>(&path)).await;
+    let asked = tokio::time::timeout(VIEWERS_TIMEOUT, replicas.get::<ViewersAnswer>(&path)).await;
     match asked {
         Ok(Ok(answer)) => {
             gateway.manager.dependency.answered();
@@ -254,25 +254,25 @@ async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
 
 /// What is in force, as the archive last said.
 #[derive(Default)]
-pub(crate) struct MetaCache(Mutex<Option<(Instant, Meta)>>);
+pub(crate) struct MetaCache(Mutex<Option<(Instant, ArchiveMeta)>>);
 
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
 const META_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// By which rules the archive counts; `None` before anything is counted.
-pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
-    Ok(meta(gateway).await?.map(|meta| meta.rules))
+pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<CountingRules>, Problem> {
+    Ok(meta(gateway).await?.map(|meta| meta.counting_rules))
 }
 
 /// What is in force in the archive; `None` before anything is counted.
-async fn meta(gateway: &Gateway) -> Result<Option<Meta>, Problem> {
+async fn meta(gateway: &Gateway) -> Result<Option<ArchiveMeta>, Problem> {
     let cached = gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((at, meta)) = cached
         && at.elapsed() < META_FRESH_FOR
     {
         return Ok(Some(meta));
     }
-    let found = gateway.archive.noted(gateway.backends.archive.meta().await)?;
+    let found = gateway.archive.noted(gateway.backends.archive.archive_meta().await)?;
     if let Some(meta) = &found {
         *gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), meta.clone()));
     }

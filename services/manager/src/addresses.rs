@@ -45,7 +45,7 @@ impl FromStr for AddressRule {
 
 impl AddressRule {
     /// Any port of this machine.
-    pub fn this_machine() -> Vec<Self> {
+    pub fn any_port_of_this_machine() -> Vec<Self> {
         let plain = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
         let encrypted = ["https://127.0.0.1", "https://localhost", "https://[::1]"];
         [plain, encrypted]
@@ -181,6 +181,6 @@ mod tests {
         ] {
             assert!(wrong.parse::<AddressRule>().is_err(), "{wrong}");
         }
-        assert_eq!(AddressRule::this_machine()[2], "http://[::1]:*".parse().unwrap());
+        assert_eq!(AddressRule::any_port_of_this_machine()[2], "http://[::1]:*".parse().unwrap());
     }
 }

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
-use liverank_adapters::assignment_store::Swapped;
-use liverank_core::handover::coordinator::{Order, Step};
+use liverank_adapters::assignment_store::SwapOutcome;
+use liverank_core::handover::coordinator::{AssignmentOrder, OrderStep};
 use liverank_core::{ReaderId, VideoId};
-use liverank_protocol::{OrderedBy, Warm};
-use liverank_runtime::peer::join;
+use liverank_protocol::{OrderedBy, WarmRequest};
+use liverank_runtime::peer::join_path;
 use reqwest::Url;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::cluster::drains::{Drain, HAND_OVER_SECONDS};
-use crate::moves::{Outcome, Wanted};
+use crate::cluster::drains::{DRAIN_HAND_OVER_SECONDS, DrainMove};
+use crate::moves::{MoveSwapOutcome, WantedMove};
 
 /// How often it looks without being woken.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -35,7 +35,7 @@ pub async fn run(manager: Arc<Manager>) {
     loop {
         let unwatched = tokio::select! {
             _ = ticks.tick() => begin_drains(&manager),
-            () = manager.carry_now.notified() => Vec::new(),
+            () = manager.moves_changed.notified() => Vec::new(),
         };
         if !unwatched.is_empty() {
             reassign_unwatched(&manager, unwatched).await;
@@ -45,10 +45,10 @@ pub async fn run(manager: Arc<Manager>) {
             tokio::spawn(async move {
                 let Ok(_slot) = slots.acquire().await else { return };
                 match step {
-                    Step::Warm { reader, video } => ask_to_warm(&manager, &reader, &video).await,
-                    Step::Swap(order) => compare_and_set(&manager, &order).await,
+                    OrderStep::Warm { reader, video } => ask_to_warm(&manager, &reader, &video).await,
+                    OrderStep::Swap(order) => compare_and_set(&manager, &order).await,
                     // Noted already.
-                    Step::Dropped(_) => {}
+                    OrderStep::Dropped(_) => {}
                 }
             });
         }
@@ -56,61 +56,68 @@ pub async fn run(manager: Arc<Manager>) {
 }
 
 /// Begins moves that there is room for, and returns the steps that are due now.
-fn due_steps(manager: &Manager) -> Vec<Step> {
+fn due_steps(manager: &Manager) -> Vec<OrderStep> {
     let now = Instant::now();
-    let time = manager.time(now);
+    let time = manager.coordinator_time(now);
     let cluster = manager.cluster();
-    let seen = cluster.seen(now);
+    let seen = cluster.view_at(now);
     let mut carrying = manager.carrying();
-    carrying.look(now, &seen);
-    if cluster.watch.is_fresh(now) {
+    carrying.note_pending(now, &seen);
+    if cluster.reader_watch.is_fresh(now) {
         let window =
-            manager.config.max_viewers_moved_per_minute.saturating_mul(HAND_OVER_SECONDS).div_ceil(60);
-        let under_way = cluster.owed.viewers + carrying.uncounted(cluster.owed.at);
-        carrying.admit(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
+            manager.config.max_viewers_moved_per_minute.saturating_mul(DRAIN_HAND_OVER_SECONDS).div_ceil(60);
+        let under_way = cluster.pending_hand_overs.viewers
+            + carrying.uncounted_viewers(cluster.pending_hand_overs.counted_at);
+        carrying.begin_waiting(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
     }
-    carrying.steps(time, &seen)
+    carrying.next_steps(time, &seen)
 }
 
 /// Begins to empty readers that are leaving, or that a planner wants emptied. A reader is looked after by the manager
 /// that it reports to: two do not warm two others for one video. Returns videos that nobody watches: nobody has to be
 /// ready for these.
-fn begin_drains(manager: &Manager) -> Vec<Order> {
+fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
     let now = Instant::now();
-    let time = manager.time(now);
+    let time = manager.coordinator_time(now);
     let cluster = manager.cluster();
-    if !cluster.watch.is_fresh(now) {
+    if !cluster.reader_watch.is_fresh(now) {
         return Vec::new();
     }
     let mut carrying = manager.carrying();
     let per_minute = manager.config.max_viewers_moved_per_minute;
-    let uncounted = carrying.uncounted(cluster.owed.at);
-    let drains = cluster.drains(now, per_minute, uncounted, |video| carrying.is_moving(video));
-    let seen = cluster.seen(now);
-    let (watched, unwatched): (Vec<Drain>, Vec<Drain>) =
+    let uncounted = carrying.uncounted_viewers(cluster.pending_hand_overs.counted_at);
+    let drains = cluster.drain_moves(now, per_minute, uncounted, |video| carrying.is_moving(video));
+    let seen = cluster.view_at(now);
+    let (watched, unwatched): (Vec<DrainMove>, Vec<DrainMove>) =
         drains.into_iter().partition(|drain| cluster.viewers(&drain.order.video) > 0);
     for drain in watched {
         let why = format!("reader {} is to be emptied", drain.reader);
-        let wanted =
-            Wanted { order: drain.order, by: OrderedBy::Drain, term: None, why, viewers: drain.viewers };
+        let wanted = WantedMove {
+            order: drain.order,
+            ordered_by: OrderedBy::Drain,
+            ordered_under_term: None,
+            reason: why,
+            viewers: drain.viewers,
+        };
         // Refused: somebody else moves it, or as many moves as may be are under way. Looked at again soon.
-        if let Ok(id) = carrying.want(now, &seen, wanted) {
-            carrying.begin(id, time, &seen);
+        if let Ok(id) = carrying.want_move(now, &seen, wanted) {
+            carrying.begin_move(id, time, &seen);
         }
     }
     unwatched.into_iter().map(|drain| drain.order).collect()
 }
 
 /// Gives videos that nobody watches to other readers, at once.
-async fn reassign_unwatched(manager: &Manager, orders: Vec<Order>) {
-    let swap = |order: Order| async move {
-        let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected));
-        let swapped = manager.store.assign(&order.video, expected, &order.readers, seen, None);
-        match manager.ask(swapped).await {
-            Ok(Swapped::Stored(assignment)) => manager.stored(&assignment, expected),
-            Ok(Swapped::Conflict(current)) => manager.learn(&order.video, current),
+async fn reassign_unwatched(manager: &Manager, orders: Vec<AssignmentOrder>) {
+    let swap = |order: AssignmentOrder| async move {
+        let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected_epoch));
+        let swapped =
+            manager.assignment_store.assign_video(&order.video, expected, &order.readers, seen, None);
+        match manager.ask_store(swapped).await {
+            Ok(SwapOutcome::Stored(assignment)) => manager.take_over_swap(&assignment, expected),
+            Ok(SwapOutcome::Conflict(current)) => manager.take_over_current(&order.video, current),
             // Found again at the next look.
-            Ok(Swapped::Fenced(_)) | Err(_) => {}
+            Ok(SwapOutcome::Fenced(_)) | Err(_) => {}
         }
     };
     stream::iter(orders).for_each_concurrent(MAX_SWAPS_AT_ONCE, swap).await;
@@ -120,27 +127,28 @@ async fn reassign_unwatched(manager: &Manager, orders: Vec<Order>) {
 pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     let asked = {
         let cluster = manager.cluster();
-        let epoch = cluster.view.assigned(video).map_or(0, |assigned| assigned.epoch);
-        let record = cluster.watch.get(reader).map(|sighting| &sighting.record);
+        let epoch = cluster.assignment_view.assigned_readers(video).map_or(0, |assigned| assigned.epoch);
+        let record = cluster.reader_watch.get(reader).map(|sighting| &sighting.last_record);
         record.map(|record| (record.internal_url.parse::<Url>(), record.ticket.clone(), epoch))
     };
     let Some((Ok(base), ticket, epoch)) = asked else { return };
-    let body = Warm { videoid: video.clone(), epoch };
-    let mut request = manager.peers.client().post(join(&base, &["warm"])).timeout(WARM_TIMEOUT).json(&body);
+    let body = WarmRequest { videoid: video.clone(), epoch };
+    let mut request =
+        manager.reader_client.client().post(join_path(&base, &["warm"])).timeout(WARM_TIMEOUT).json(&body);
     // The reader's own ticket, and nothing that is good elsewhere.
     if let Some(ticket) = ticket {
         request = request.bearer_auth(ticket.expose());
     }
     let status = match request.send().await {
         Ok(answer) if answer.status().is_success() => {
-            manager.metrics.warmed.inc();
-            manager.cluster().watch.ready(reader, video);
-            manager.carrying().warmed(video, reader);
-            manager.carry_now.notify_one();
+            manager.metrics.readers_warmed.inc();
+            manager.cluster().reader_watch.note_ready(reader, video);
+            manager.carrying().note_warmed(video, reader);
+            manager.moves_changed.notify_one();
             return;
         }
         Ok(answer) => {
-            manager.peers.is_ours(&answer);
+            manager.reader_client.is_answer_of_ours(&answer);
             answer.status().to_string()
         }
         Err(error) => liverank_runtime::peer::root_cause(&error),
@@ -149,25 +157,27 @@ pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) 
     tracing::debug!(%reader, ?video, status, "a reader does not hold a video ready yet");
 }
 
-async fn compare_and_set(manager: &Manager, order: &Order) {
-    let (seen, term) = (manager.cluster().highest_epoch(), manager.carrying().term_of(order));
-    let expected = Some(order.expected);
-    let swapped = manager.ask(manager.store.assign(&order.video, expected, &order.readers, seen, term)).await;
+async fn compare_and_set(manager: &Manager, order: &AssignmentOrder) {
+    let (seen, term) = (manager.cluster().highest_epoch(), manager.carrying().term_of_order(order));
+    let expected = Some(order.expected_epoch);
+    let swapped = manager
+        .ask_store(manager.assignment_store.assign_video(&order.video, expected, &order.readers, seen, term))
+        .await;
     let outcome = match swapped {
-        Ok(Swapped::Stored(assignment)) => {
-            manager.stored(&assignment, expected);
-            Outcome::InForce(assignment.epoch())
+        Ok(SwapOutcome::Stored(assignment)) => {
+            manager.take_over_swap(&assignment, expected);
+            MoveSwapOutcome::InForce(assignment.epoch())
         }
-        Ok(Swapped::Conflict(current)) => {
-            let epoch = current.as_ref().map(liverank_adapters::assignment_store::Assignment::epoch);
-            manager.learn(&order.video, current);
-            Outcome::Failed(format!("the video's epoch is {epoch:?}: somebody else was first"))
+        Ok(SwapOutcome::Conflict(current)) => {
+            let epoch = current.as_ref().map(liverank_adapters::assignment_store::VideoAssignment::epoch);
+            manager.take_over_current(&order.video, current);
+            MoveSwapOutcome::Failed(format!("the video's epoch is {epoch:?}: somebody else was first"))
         }
-        Ok(Swapped::Fenced(term)) => {
-            manager.carrying().heard_of_term(term);
-            Outcome::Failed(format!("term {term} has begun"))
+        Ok(SwapOutcome::Fenced(term)) => {
+            manager.carrying().note_term(term);
+            MoveSwapOutcome::Failed(format!("term {term} has begun"))
         }
-        Err(error) => Outcome::Failed(error.to_string()),
+        Err(error) => MoveSwapOutcome::Failed(error.to_string()),
     };
-    manager.carrying().swapped(Instant::now(), order, outcome);
+    manager.carrying().note_swap_done(Instant::now(), order, outcome);
 }

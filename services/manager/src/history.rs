@@ -16,7 +16,7 @@ const MAX_READERS_SHOWN: usize = 24;
 
 /// The viewers of each reader over the last minutes.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct ViewerHistory {
     times: VecDeque<Millis>,
     readers: BTreeMap<ReaderId, VecDeque<u64>>,
     others: VecDeque<u64>,
@@ -40,9 +40,9 @@ struct ReaderColumn {
     viewers: Vec<u64>,
 }
 
-impl History {
+impl ViewerHistory {
     /// Takes a sample. A reader that is not in it has no viewers.
-    pub fn note(&mut self, now: Millis, viewers: impl IntoIterator<Item = (ReaderId, u64)>) {
+    pub fn add_sample(&mut self, now: Millis, viewers: impl IntoIterator<Item = (ReaderId, u64)>) {
         let before = self.times.len();
         self.times.push_back(now);
         self.others.push_back(0);
@@ -73,7 +73,7 @@ impl History {
     }
 
     /// What is remembered: the readers with most viewers by name.
-    pub fn shown(&self) -> HistoryShown {
+    pub fn to_shown(&self) -> HistoryShown {
         let mut by_most: Vec<(&ReaderId, &VecDeque<u64>)> = self.readers.iter().collect();
         by_most.sort_by_key(|(_, column)| Reverse(column.iter().copied().max()));
         let (shown, rest) = by_most.split_at(by_most.len().min(MAX_READERS_SHOWN));
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn history_columns_are_as_long_as_the_times() {
-        let mut history = History::default();
-        history.note(1, [(reader_id("a"), 5)]);
-        history.note(2, [(reader_id("a"), 6), (reader_id("b"), 1)]);
-        history.note(3, [(reader_id("b"), 2)]);
-        let shown = history.shown();
+        let mut history = ViewerHistory::default();
+        history.add_sample(1, [(reader_id("a"), 5)]);
+        history.add_sample(2, [(reader_id("a"), 6), (reader_id("b"), 1)]);
+        history.add_sample(3, [(reader_id("b"), 2)]);
+        let shown = history.to_shown();
         assert_eq!(shown.times, [1, 2, 3]);
         assert_eq!(column_of(&shown, "a"), Some(vec![5, 6, 0]), "who is away has nobody");
         assert_eq!(column_of(&shown, "b"), Some(vec![0, 1, 2]), "who came later had nobody");
@@ -120,23 +120,26 @@ mod tests {
 
     #[test]
     fn samples_older_than_the_shown_time_are_forgotten() {
-        let mut history = History::default();
-        history.note(0, [(reader_id("gone"), 9)]);
+        let mut history = ViewerHistory::default();
+        history.add_sample(0, [(reader_id("gone"), 9)]);
         for at in 1..=MAX_SAMPLES as Millis {
-            history.note(at, [(reader_id("a"), 1)]);
+            history.add_sample(at, [(reader_id("a"), 1)]);
         }
-        let shown = history.shown();
+        let shown = history.to_shown();
         assert_eq!((shown.times.len(), shown.times[0]), (MAX_SAMPLES, 1));
         assert_eq!(column_of(&shown, "gone"), None);
     }
 
     #[test]
     fn readers_beyond_the_shown_ones_are_summed_up() {
-        let mut history = History::default();
+        let mut history = ViewerHistory::default();
         let crowd = MAX_READERS + 50;
-        history.note(0, (0..crowd).map(|number| (reader_id(&format!("reader-{number}")), number as u64 + 1)));
+        history.add_sample(
+            0,
+            (0..crowd).map(|number| (reader_id(&format!("reader-{number}")), number as u64 + 1)),
+        );
         assert_eq!(history.readers.len(), MAX_READERS, "names are bounded");
-        let shown = history.shown();
+        let shown = history.to_shown();
         assert_eq!(shown.readers.len(), MAX_READERS_SHOWN);
         let named: u64 = shown.readers.iter().map(|column| column.viewers[0]).sum();
         assert_eq!(named + shown.others[0], (1..=crowd as u64).sum::<u64>());

@@ -9,20 +9,21 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use liverank_adapters::assignment_store::{Assignment, ReaderRecord};
-use liverank_core::epoch::{countable, is_plausible, plausible};
+use liverank_adapters::assignment_store::{ReaderRecord, VideoAssignment};
+use liverank_core::epoch::{check_count, check_epoch, is_plausible_epoch};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::json::whole_number;
 use liverank_core::{Invalid, VideoId, canary};
-use liverank_protocol::access::{Caller, Role, Service};
+use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use liverank_protocol::{
-    HeartbeatAnswer, Load, MAX_VIEWERS_ASKED, Route, RouteReader, Viewers, ViewersOfMany, ViewersRequest,
+    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, Route, RouteReader, ViewersAnswer,
+    ViewersOfVideos, ViewersRequest,
 };
 use liverank_runtime::body::{self, JsonObject};
-use liverank_runtime::identity::guard::{Known, Routes};
-use liverank_runtime::origins::Origins;
-use liverank_runtime::params::{Params, PathVideo};
+use liverank_runtime::identity::guard::{CallerIfKnown, GuardedRoutes};
+use liverank_runtime::origins::AllowedOrigins;
+use liverank_runtime::params::{PathVideo, QueryParams};
 use liverank_runtime::{Problem, cors, now_micros, server};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -50,8 +51,8 @@ const MAX_TICKET_BYTES: usize = 256;
 const MAX_URL_BYTES: usize = 2_048;
 
 /// The endpoints.
-pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
-    let (public, internal) = Routes::of(Service::Manager)
+pub fn router(manager: Arc<Manager>, origins: Arc<AllowedOrigins>) -> Router {
+    let (public, internal) = GuardedRoutes::of_service(CalledService::Manager)
         .post("/register", post(post_register))
         .get("/resolve/{videoid}", get(get_resolve))
         .get("/health", get(get_health))
@@ -68,8 +69,9 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
         .post("/term", post(orders::term))
         .post("/moves", post(orders::moves))
         .post("/cordons", post(orders::cordons))
-        .guarded(&manager.identity, None);
-    let public = server::with_fallbacks(public).layer(from_fn_with_state(origins, cors::share));
+        .into_guarded_routers(&manager.identity, None);
+    let public =
+        server::with_problem_fallbacks(public).layer(from_fn_with_state(origins, cors::answer_cross_origin));
     public.merge(server::with_method_fallback(internal)).with_state(manager)
 }
 
@@ -77,9 +79,9 @@ async fn post_register(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
-    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
-    let ensured = note_if_unserved(&manager, &video, manager.ensure(&video, 0).await)?;
-    manager.metrics.registrations.inc();
+    let video = canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?;
+    let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, 0).await)?;
+    manager.metrics.registrations_answered.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
     let reader = best_reader(&manager, &ensured.assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url, "action": action})))
@@ -88,25 +90,25 @@ async fn post_register(
 async fn get_resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
-    query: Params,
+    query: QueryParams,
 ) -> Result<Json<Value>, Problem> {
-    query.only(&[])?;
-    let known = manager.cluster().view.get(&video).cloned();
+    query.expect_only(&[])?;
+    let known = manager.cluster().assignment_view.get(&video).cloned();
     let known = match known {
         // Another manager may have registered it just now.
-        None => timeout(LOOK_UP_WITHIN, manager.look_up(&video)).await.unwrap_or_default(),
+        None => timeout(LOOK_UP_WITHIN, manager.look_up_assignment(&video)).await.unwrap_or_default(),
         known => known,
     };
     let Some(assignment) = known else {
-        if !manager.cluster().view.is_loaded() {
-            return Err(Problem::unavailable("the assignments are not known yet: try again"));
+        if !manager.cluster().assignment_view.is_loaded() {
+            return Err(Problem::part_unavailable("the assignments are not known yet: try again"));
         }
-        return Err(
-            Problem::not_found("no reader serves this video: register it").with("videoid", video.as_str())
-        );
+        return Err(Problem::not_found("no reader serves this video: register it")
+            .with_member("videoid", video.as_str()));
     };
     // As in a route: where its readers are gone or full, it is given another one.
-    let assignment = manager.ensure(&video, 0).await.map_or(assignment, |ensured| ensured.assignment);
+    let assignment =
+        manager.ensure_assigned(&video, 0).await.map_or(assignment, |ensured| ensured.assignment);
     let reader = best_reader(&manager, &assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
 }
@@ -114,125 +116,128 @@ async fn get_resolve(
 /// Notes a request that no reader could be named for.
 fn note_if_unserved<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
     if answer.is_err() {
-        manager.unserved(video);
+        manager.note_unserved(video);
     }
     answer
 }
 
-fn best_reader(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
+fn best_reader(manager: &Manager, assignment: &VideoAssignment) -> Result<RouteReader, Problem> {
     readers_for_viewer(manager, assignment).map(|mut readers| readers.swap_remove(0))
 }
 
 /// An assignment's readers, the best first, for a viewer who is to come; at least one.
-fn readers_for_viewer(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>, Problem> {
+fn readers_for_viewer(manager: &Manager, assignment: &VideoAssignment) -> Result<Vec<RouteReader>, Problem> {
     let now = Instant::now();
     let mut cluster = manager.cluster();
-    cluster.view.touch(now, &assignment.video_id);
-    let readers = cluster.reach(now, assignment, rand::random());
+    cluster.assignment_view.note_use(now, &assignment.video_id);
+    let readers = cluster.routes_of(now, assignment, rand::random());
     let Some(first) = readers.first() else {
         drop(cluster);
-        manager.unserved(&assignment.video_id);
-        return Err(Problem::unavailable("the video's reader has not reported itself yet: try again"));
+        manager.note_unserved(&assignment.video_id);
+        return Err(Problem::part_unavailable("the video's reader has not reported itself yet: try again"));
     };
-    if cluster.standing(now, &first.id) > Some(ReaderStatus::Draining) {
+    if cluster.reader_status(now, &first.id) > Some(ReaderStatus::Draining) {
         // There is no other; whoever is sent there may find nobody.
-        cluster.unserved.note(now, &assignment.video_id);
-        manager.metrics.unserved.inc();
+        cluster.unserved_viewers.note_unserved(now, &assignment.video_id);
+        manager.metrics.requests_unserved.inc();
     }
-    cluster.sent(now, &first.id, assignment.readers().len() > 1);
+    cluster.note_viewer_sent(now, &first.id, assignment.readers().len() > 1);
     Ok(readers)
 }
 
 async fn route(
     State(manager): State<Arc<Manager>>,
-    Extension(asking): Extension<Known>,
+    Extension(asking): Extension<CallerIfKnown>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
     let known = match body.get("epoch") {
         None | Some(Value::Null) => 0,
-        Some(epoch) => plausible("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
+        Some(epoch) => check_epoch("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
-    let assignment = note_if_unserved(&manager, &video, manager.ensure(&video, known).await)?.assignment;
+    let assignment =
+        note_if_unserved(&manager, &video, manager.ensure_assigned(&video, known).await)?.assignment;
     let mut readers = readers_for_viewer(&manager, &assignment)?;
-    if !asking.is(&[Role::Gateway]) {
+    if !asking.has_role_of(&[CallerRole::Gateway]) {
         // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
         for reader in &mut readers {
             reader.pass_key = None;
         }
     }
-    let stale = !manager.cluster().watch.is_fresh(Instant::now());
+    let stale = !manager.cluster().reader_watch.is_fresh(Instant::now());
     Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
 }
 
-async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<Viewers> {
+async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<ViewersAnswer> {
     let viewers = manager.cluster().viewers(&video);
-    Json(Viewers { videoid: video, viewers })
+    Json(ViewersAnswer { videoid: video, viewers })
 }
 
 async fn post_viewers(
     State(manager): State<Arc<Manager>>,
     headers: HeaderMap,
     sent: Body,
-) -> Result<Json<ViewersOfMany>, Problem> {
+) -> Result<Json<ViewersOfVideos>, Problem> {
     body::expect_json(&headers)?;
     let read = body::read(&headers, sent, MAX_VIEWERS_BYTES).await?;
     let ViewersRequest { videos } = serde_json::from_slice(&read)
         .map_err(|error| Invalid::new("videos", format!("must be a list of ids of videos: {error}")))?;
-    if videos.len() > MAX_VIEWERS_ASKED {
-        return Err(Invalid::new("videos", format!("must be at most {MAX_VIEWERS_ASKED}")).into());
+    if videos.len() > MAX_VIDEOS_PER_VIEWERS_REQUEST {
+        return Err(
+            Invalid::new("videos", format!("must be at most {MAX_VIDEOS_PER_VIEWERS_REQUEST}")).into()
+        );
     }
     let cluster = manager.cluster();
-    Ok(Json(ViewersOfMany { viewers: videos.iter().map(|video| cluster.viewers(video)).collect() }))
+    Ok(Json(ViewersOfVideos { viewers: videos.iter().map(|video| cluster.viewers(video)).collect() }))
 }
 
-async fn load(State(manager): State<Arc<Manager>>, query: Params) -> Result<Json<Load>, Problem> {
-    let detailed = query.text("assignments")?.is_none() || query.flag("assignments")?;
+async fn load(State(manager): State<Arc<Manager>>, query: QueryParams) -> Result<Json<ClusterLoad>, Problem> {
+    let detailed = query.optional_text("assignments")?.is_none() || query.optional_flag("assignments")?;
     let per_minute = manager.config.max_viewers_moved_per_minute;
-    Ok(Json(manager.cluster().load(Instant::now(), per_minute, detailed)))
+    Ok(Json(manager.cluster().cluster_load(Instant::now(), per_minute, detailed)))
 }
 
 async fn heartbeat(
     State(manager): State<Arc<Manager>>,
-    Extension(Known(caller)): Extension<Known>,
+    Extension(CallerIfKnown(caller)): Extension<CallerIfKnown>,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
-    let record = read_record(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
+    let record = read_heartbeat(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
     expect_own_record(&manager, caller.as_ref(), &record)?;
-    manager.metrics.heartbeats.inc();
+    manager.metrics.heartbeats_heard.inc();
     {
         let (mut cluster, now) = (manager.cluster(), Instant::now());
-        if cluster.watch.stood_still(now) {
-            return Err(Problem::unavailable("this manager stood still for a while: tell another one"));
+        if cluster.reader_watch.stood_still(now) {
+            return Err(Problem::part_unavailable("this manager stood still for a while: tell another one"));
         }
-        if let Some(taken) = cluster.watch.name_taken(&record) {
+        if let Some(taken) = cluster.reader_watch.name_taken(&record) {
             return Err(Problem::new(StatusCode::CONFLICT, taken.to_string()));
         }
-        cluster.heard(now, record.clone());
+        cluster.note_heartbeat(now, record.clone());
     }
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
     let began = Instant::now();
-    let shared = manager.ask(manager.store.heartbeat(&record)).await;
-    shared.map_err(|error| Problem::unavailable(format!("{error}: try again")))?;
+    let shared = manager.ask_store(manager.assignment_store.note_heartbeat(&record)).await;
+    shared.map_err(|error| Problem::part_unavailable(format!("{error}: try again")))?;
     let now = Instant::now();
-    manager.cluster().watch.worked(now, now.saturating_duration_since(began));
+    manager.cluster().reader_watch.note_lateness(now, now.saturating_duration_since(began));
     let per_minute = manager.config.max_viewers_moved_per_minute;
     let (answer, viewers_elsewhere, room_elsewhere) = {
         let (cluster, now) = (manager.cluster(), Instant::now());
         let room = record.draining.then(|| cluster.room_elsewhere(now, &record.id));
-        (cluster.answer(now, &record, per_minute), cluster.viewers_elsewhere(&record), room)
+        (cluster.answer_heartbeat(now, &record, per_minute), cluster.viewers_elsewhere(&record), room)
     };
-    let hand_over = answer.hand_over;
-    for (reader, video) in answer.warm.into_iter().take(MAX_VIDEOS_AFTER_HEARTBEAT) {
+    let hand_over = answer.hand_overs;
+    for (reader, video) in answer.to_warm.into_iter().take(MAX_VIDEOS_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { carry::ask_to_warm(&manager, &reader, &video).await });
     }
     let crowded = answer.no_room.into_iter().map(|(video, _)| (video, 0));
-    for (video, known) in answer.behind.into_iter().chain(crowded).take(MAX_VIDEOS_AFTER_HEARTBEAT) {
+    for (video, known) in answer.outdated_videos.into_iter().chain(crowded).take(MAX_VIDEOS_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
-        tokio::spawn(async move { manager.ensure(&video, known).await });
+        tokio::spawn(async move { manager.ensure_assigned(&video, known).await });
     }
     Ok(Json(HeartbeatAnswer { hand_over, viewers_elsewhere, room_elsewhere }))
 }
@@ -240,19 +245,19 @@ async fn heartbeat(
 /// 403 for a reader that speaks for another one, or says that it is where it is not.
 fn expect_own_record(
     manager: &Manager,
-    caller: Option<&Caller>,
+    caller: Option<&KnownCaller>,
     record: &ReaderRecord,
 ) -> Result<(), Problem> {
     let forbidden = |field: &str, detail: String| {
         manager.metrics.heartbeats_refused.inc();
-        Problem::new(StatusCode::FORBIDDEN, detail).with("field", field)
+        Problem::new(StatusCode::FORBIDDEN, detail).with_member("field", field)
     };
-    if caller.and_then(Caller::reader_id) != Some(&record.id) {
+    if caller.and_then(KnownCaller::reader_id) != Some(&record.id) {
         let detail = format!("id: a reader speaks for itself, and this one is not {}", record.id);
         return Err(forbidden("id", detail));
     }
     for (field, url) in [("public_url", &record.public_url), ("internal_url", &record.internal_url)] {
-        if !manager.addresses.may_be_at(&record.id, url) {
+        if !manager.reader_addresses.may_be_at(&record.id, url) {
             let detail = format!("{field}: reader {} may not be there, says --reader-urls", record.id);
             return Err(forbidden(field, detail));
         }
@@ -264,7 +269,7 @@ fn expect_own_record(
 ///
 /// # Errors
 /// Names the field that is wrong.
-pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
+pub fn read_heartbeat(json: &[u8]) -> Result<ReaderRecord, Problem> {
     let record: ReaderRecord = serde_json::from_slice(json)
         .map_err(|error| Invalid::new("body", format!("is not a reader's heartbeat: {error}")))?;
     for (field, url) in [("public_url", &record.public_url), ("internal_url", &record.internal_url)] {
@@ -274,10 +279,10 @@ pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
         }
     }
     let now = now_micros();
-    plausible("highest_epoch", record.highest_epoch, now)?;
+    check_epoch("highest_epoch", record.highest_epoch, now)?;
     for held in &record.videos {
-        plausible("videos.epoch", held.epoch, now)?;
-        countable("videos.viewers", held.viewers)?;
+        check_epoch("videos.epoch", held.epoch, now)?;
+        check_count("videos.viewers", held.viewers)?;
     }
     for (field, count) in [
         ("capacity", record.capacity),
@@ -286,12 +291,12 @@ pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
         ("reconnects", record.reconnects),
         ("reconnect_errors", record.reconnect_errors),
     ] {
-        countable(field, count)?;
+        check_count(field, count)?;
     }
     if record.ticket.as_ref().is_some_and(|ticket| ticket.expose().len() > MAX_TICKET_BYTES) {
         return Err(Invalid::new("ticket", format!("must be at most {MAX_TICKET_BYTES} bytes")).into());
     }
-    if !is_plausible(record.incarnation, now) {
+    if !is_plausible_epoch(record.incarnation, now) {
         return Err(Invalid::new("incarnation", "is a time that has not come").into());
     }
     Ok(record)
@@ -299,12 +304,13 @@ pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
 
 async fn get_health(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let cluster = manager.cluster();
-    let readers: Vec<&str> = cluster.open().map(|sighting| sighting.record.public_url.as_str()).collect();
+    let readers: Vec<&str> =
+        cluster.open_readers().map(|sighting| sighting.last_record.public_url.as_str()).collect();
     Json(json!({
         "status": "healthy",
         "service": "manager",
-        "registeredVideos": cluster.registered(),
+        "registeredVideos": cluster.registered_count(),
         "availableReaderApis": readers,
-        "registrationCount": manager.metrics.registrations.get(),
+        "registrationCount": manager.metrics.registrations_answered.get(),
     }))
 }

@@ -24,10 +24,10 @@ use std::time::Duration;
 
 use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::canary;
-use liverank_core::comment::hex;
+use liverank_core::comment::to_hex;
 use liverank_protocol::ManagerReport;
-use liverank_protocol::access::Service;
-use liverank_runtime::peer::Replicas;
+use liverank_protocol::access::CalledService;
+use liverank_runtime::peer::ServiceReplicas;
 use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
@@ -137,7 +137,7 @@ impl Default for Config {
             tolerance_percent: 10,
             drain_timeout_seconds: 900,
             drain_on_timeout: OnTimeout::Hold,
-            reader_urls: AddressRule::this_machine(),
+            reader_urls: AddressRule::any_port_of_this_machine(),
         }
     }
 }
@@ -195,40 +195,43 @@ async fn serve_all(
     if autopilot {
         tasks.spawn("autopilot", autopilot::run(Arc::clone(&manager)));
     }
-    let statistics = Replicas::new(shell.peers(), statistics_url);
+    let statistics = ServiceReplicas::new(shell.peer_client(), statistics_url);
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    let router = http::router(manager, Arc::clone(&shell.http.origins));
-    let ports = listeners
-        .into_iter()
-        .map(|listener| server::serve(Service::Manager, listener, router.clone(), &shell));
-    tasks.alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
+    let router = http::router(manager, Arc::clone(&shell.http_settings.origins));
+    let ports = listeners.into_iter().map(|listener| {
+        server::serve_until_shutdown(CalledService::Manager, listener, router.clone(), &shell)
+    });
+    tasks.run_alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
 }
 
-async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {
-    let instance = format!("manager-{}", hex(&rand::random::<[u8; 4]>()));
-    report::send(statistics, "reader-api-manager-statistics", shell, || count_report(&manager, &instance))
-        .await;
+async fn report_counts(manager: Arc<Manager>, statistics: Option<ServiceReplicas>, shell: ServiceContext) {
+    let instance = format!("manager-{}", to_hex(&rand::random::<[u8; 4]>()));
+    report::send_reports(statistics, "reader-api-manager-statistics", shell, || {
+        count_report(&manager, &instance)
+    })
+    .await;
 }
 
 fn count_report(manager: &Manager, instance: &str) -> ManagerReport {
     let cluster = manager.cluster();
-    let open = cluster.open().take(MAX_REPORTED).map(|sighting| sighting.record.public_url.clone());
+    let open =
+        cluster.open_readers().take(MAX_REPORTED).map(|sighting| sighting.last_record.public_url.clone());
     let mappings: BTreeMap<String, String> = cluster
-        .view
-        .all()
-        .filter(|assignment| !canary::is(&assignment.video_id))
+        .assignment_view
+        .all_assignments()
+        .filter(|assignment| !canary::is_canary(&assignment.video_id))
         .take(MAX_REPORTED)
         .filter_map(|assignment| {
-            let reader = cluster.watch.get(&assignment.readers().first()?.reader)?;
-            Some((assignment.video_id.as_str().to_owned(), reader.record.public_url.clone()))
+            let reader = cluster.reader_watch.get(&assignment.readers().first()?.reader)?;
+            Some((assignment.video_id.as_str().to_owned(), reader.last_record.public_url.clone()))
         })
         .collect();
     ManagerReport {
         instance_id: Some(instance.to_owned()),
         service: "ReaderApiManager".to_owned(),
-        registered_videos: cluster.registered() as u64,
+        registered_videos: cluster.registered_count() as u64,
         available_reader_apis: open.collect(),
-        registration_count: manager.metrics.registrations.get(),
+        registration_count: manager.metrics.registrations_answered.get(),
         video_mappings: mappings,
     }
 }

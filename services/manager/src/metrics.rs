@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::atomic::AtomicU64;
 
-use liverank_core::handover::Share;
+use liverank_core::handover::ReaderShare;
 use liverank_protocol::OrderedBy;
 use liverank_runtime::{Metrics, label_values};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -82,8 +82,8 @@ impl MoveKind {
     }
 
     /// From these readers to those.
-    pub fn of(from: &[Share], to: &[Share]) -> Self {
-        let stays = |share: &Share| from.iter().any(|before| before.reader == share.reader);
+    pub fn between(from: &[ReaderShare], to: &[ReaderShare]) -> Self {
+        let stays = |share: &ReaderShare| from.iter().any(|before| before.reader == share.reader);
         match to.len().cmp(&from.len()) {
             Ordering::Greater => Self::Split,
             Ordering::Less => Self::Merge,
@@ -97,25 +97,25 @@ impl MoveKind {
 #[derive(Clone, Default)]
 pub struct ManagerMetrics {
     /// Registrations answered.
-    pub registrations: Counter,
+    pub registrations_answered: Counter,
     /// Videos given to a reader because they had none.
-    pub placed: Counter,
+    pub videos_placed: Counter,
     /// Videos given to another reader because theirs left or died.
-    pub moved: Counter,
+    pub videos_moved: Counter,
     /// Assignments of unwatched videos that were let go.
-    pub removed: Counter,
+    pub assignments_removed: Counter,
     /// Readers that hold a video ready after they were asked to.
-    pub warmed: Counter,
+    pub readers_warmed: Counter,
     /// Readers that did not.
     pub warm_failures: Counter,
     /// Requests for a video's reader that none could be named for, or only one that leaves or is silent.
-    pub unserved: Counter,
+    pub requests_unserved: Counter,
     /// Readers that report themselves and cannot be reached.
     pub readers_unreachable: Gauge,
     /// Orders refused.
     pub orders_refused: Counter,
     /// Plans made.
-    pub plans: Counter,
+    pub plans_made: Counter,
     /// Moves of videos by why, what kind of change and how they went.
     pub moves: Family<MoveLabels, Counter>,
     /// Seconds since the heartbeat that is the longest ago, of readers that have not left.
@@ -125,13 +125,13 @@ pub struct ManagerMetrics {
     /// Readers that still have viewers after the time that a drain may take.
     pub drains_overdue: Gauge,
     /// 1 while the planner in this manager is in office.
-    pub leading: Gauge,
+    pub is_leading: Gauge,
     /// Heartbeats heard.
-    pub heartbeats: Counter,
+    pub heartbeats_heard: Counter,
     /// Heartbeats refused: another reader's, or from where their reader may not be.
     pub heartbeats_refused: Counter,
     /// Loads of all assignments.
-    pub loads: Counter,
+    pub assignment_loads: Counter,
     /// Videos assigned.
     pub videos: Gauge,
     /// Readers that take viewers.
@@ -144,7 +144,7 @@ pub struct ManagerMetrics {
 
 impl ManagerMetrics {
     /// Counts a video that was given to another reader because its own cannot be used.
-    pub fn replaced(&self) {
+    pub fn count_replaced(&self) {
         let (reason, kind, outcome) = (MoveReason::Replaced, MoveKind::Move, MoveOutcome::InForce);
         self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
     }
@@ -154,18 +154,18 @@ impl ManagerMetrics {
         let all = Self::default();
         metrics.register("manager", |registry| {
             let m = all.clone();
-            registry.register("registrations", "Registrations answered", m.registrations);
-            registry.register("videos_placed", "Videos given to a reader", m.placed);
-            registry.register("videos_moved", "Videos given to another reader", m.moved);
-            registry.register("videos_removed", "Unwatched videos let go", m.removed);
-            registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
+            registry.register("registrations", "Registrations answered", m.registrations_answered);
+            registry.register("videos_placed", "Videos given to a reader", m.videos_placed);
+            registry.register("videos_moved", "Videos given to another reader", m.videos_moved);
+            registry.register("videos_removed", "Unwatched videos let go", m.assignments_removed);
+            registry.register("heartbeats", "Heartbeats heard", m.heartbeats_heard);
             registry.register("heartbeats_refused", "Heartbeats refused", m.heartbeats_refused);
-            registry.register("warmed", "Videos that a reader holds ready, as asked", m.warmed);
+            registry.register("warmed", "Videos that a reader holds ready, as asked", m.readers_warmed);
             registry.register("warm_failures", "Videos that a reader did not make ready", m.warm_failures);
             registry.register(
                 "unserved",
                 "Requests that no reader that takes viewers could be named for",
-                m.unserved,
+                m.requests_unserved,
             );
             registry.register(
                 "readers_unreachable",
@@ -173,7 +173,7 @@ impl ManagerMetrics {
                 m.readers_unreachable,
             );
             registry.register("orders_refused", "Orders refused", m.orders_refused);
-            registry.register("plans", "Plans made", m.plans);
+            registry.register("plans", "Plans made", m.plans_made);
             registry.register("moves", "Moves of videos by why, kind and outcome", m.moves);
             let age = "Time since the heartbeat that is the longest ago";
             registry.register("heartbeat_age_seconds", age, m.heartbeat_age);
@@ -183,8 +183,8 @@ impl ManagerMetrics {
                 "Readers that have viewers after the time that a drain may take, with the autopilot",
                 m.drains_overdue,
             );
-            registry.register("leading", "1 while its planner is in office", m.leading);
-            registry.register("loads", "Loads of all assignments", m.loads);
+            registry.register("leading", "1 while its planner is in office", m.is_leading);
+            registry.register("loads", "Loads of all assignments", m.assignment_loads);
             registry.register("videos", "Videos assigned", m.videos);
             registry.register("readers_open", "Readers that take viewers", m.readers_open);
             registry.register("readers_silent", "Readers that are suspect or gone", m.readers_silent);

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use liverank_core::handover::Share;
-use liverank_core::handover::coordinator::{ClusterView, Coordinator, Order, ReaderStatus, Refused, Step};
+use liverank_core::handover::ReaderShare;
+use liverank_core::handover::coordinator::{
+    AssignmentOrder, ClusterView, Coordinator, OrderRefusal, OrderStep, ReaderStatus,
+};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{MovePhase, MoveState, OrderedBy};
 
-use crate::cluster::Seen;
+use crate::cluster::ClusterAtTime;
 use crate::metrics::{MoveKind, MoveLabels, MoveOutcome};
 
 /// Moves that wait at once: more than a planner gives in a round.
@@ -23,42 +25,42 @@ const MAX_HAND_OVER_WATCH: Duration = Duration::from_mins(30);
 
 /// A move that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedMove {
     /// The order that the move carries out.
-    pub order: Order,
+    pub order: AssignmentOrder,
     /// By whom.
-    pub by: OrderedBy,
+    pub ordered_by: OrderedBy,
     /// Under which term; `None` for what a manager does by itself.
-    pub term: Option<u64>,
+    pub ordered_under_term: Option<u64>,
     /// Why, in words.
-    pub why: String,
+    pub reason: String,
     /// Viewers that it moves, as far as is known.
     pub viewers: u64,
 }
 
 #[derive(Debug)]
 struct MoveEntry {
-    wanted: Wanted,
-    from: Vec<Share>,
+    wanted: WantedMove,
+    readers_before: Vec<ReaderShare>,
     epoch: u64,
     phase: MovePhase,
-    left: u64,
+    viewers_left: u64,
     detail: Option<String>,
-    since: Instant,
+    state_since: Instant,
     /// When it came into force.
     in_force: Option<Instant>,
 }
 
 impl MoveEntry {
     fn labels(&self, outcome: MoveOutcome) -> MoveLabels {
-        let kind = MoveKind::of(&self.from, &self.wanted.order.readers);
-        MoveLabels { reason: self.wanted.by.into(), kind, outcome }
+        let kind = MoveKind::between(&self.readers_before, &self.wanted.order.readers);
+        MoveLabels { reason: self.wanted.ordered_by.into(), kind, outcome }
     }
 }
 
 /// How the compare-and-set of a move went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MoveSwapOutcome {
     /// The new assignment is in force, under this epoch.
     InForce(u64),
     /// The new assignment did not come into force: the reason.
@@ -69,83 +71,88 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct MoveExecutor {
     coordinator: Coordinator,
-    next: u64,
+    next_id: u64,
     /// Moves that came to an end of any kind, until they are counted: a quarter of a second's, and each had its place
     /// among those that wait.
-    ended: Vec<MoveLabels>,
+    ended_moves: Vec<MoveLabels>,
     entries: BTreeMap<u64, MoveEntry>,
     /// Those that wait or are before their compare-and-set.
-    begun: HashMap<VideoId, u64>,
+    unfinished_moves: HashMap<VideoId, u64>,
 }
 
 impl MoveExecutor {
     /// The highest term heard of.
-    pub const fn term(&self) -> u64 {
+    pub const fn highest_term(&self) -> u64 {
         self.coordinator.term()
     }
 
     /// Hears of a term.
-    pub fn heard_of_term(&mut self, term: u64) {
-        self.coordinator.heard_of_term(term);
+    pub fn note_term(&mut self, term: u64) {
+        self.coordinator.note_term(term);
     }
 
     /// Whether a move of the video waits or is before its compare-and-set.
     pub fn is_moving(&self, video: &VideoId) -> bool {
-        self.begun.contains_key(video)
+        self.unfinished_moves.contains_key(video)
     }
 
     /// What the video's readers are to be, where a move of it waits or is before its compare-and-set.
-    pub fn to_be(&self, video: &VideoId) -> Option<&[Share]> {
-        self.entries.get(self.begun.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
+    pub fn readers_to_be(&self, video: &VideoId) -> Option<&[ReaderShare]> {
+        self.entries.get(self.unfinished_moves.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
     }
 
-    /// Takes a move, to begin when [`MoveExecutor::admit`] finds room; answers its number.
-    pub fn want(&mut self, now: Instant, seen: &Seen<'_>, wanted: Wanted) -> Result<u64, Refused> {
-        if wanted.term.is_some_and(|term| term < self.term()) {
-            return Err(Refused::OldTerm { highest: self.term() });
+    /// Takes a move, to begin when [`MoveExecutor::begin_waiting`] finds room; answers its number.
+    pub fn want_move(
+        &mut self,
+        now: Instant,
+        seen: &ClusterAtTime<'_>,
+        wanted: WantedMove,
+    ) -> Result<u64, OrderRefusal> {
+        if wanted.ordered_under_term.is_some_and(|term| term < self.highest_term()) {
+            return Err(OrderRefusal::OldTerm { highest: self.highest_term() });
         }
-        let current = seen.assigned(&wanted.order.video);
-        let Some(current) = current.filter(|current| current.epoch == wanted.order.expected) else {
-            return Err(Refused::OldEpoch { current: current.map(|current| current.epoch) });
+        let current = seen.assigned_readers(&wanted.order.video);
+        let Some(current) = current.filter(|current| current.epoch == wanted.order.expected_epoch) else {
+            return Err(OrderRefusal::OldEpoch { current: current.map(|current| current.epoch) });
         };
         if self.is_moving(&wanted.order.video) {
-            return Err(Refused::Busy);
+            return Err(OrderRefusal::VideoBusy);
         }
-        if self.begun.len() >= MAX_WAITING {
-            return Err(Refused::Full);
+        if self.unfinished_moves.len() >= MAX_WAITING {
+            return Err(OrderRefusal::TooManyOrders);
         }
         // A reader that ends soon has to go to whoever lives.
-        let takes = |reader: &ReaderId| match wanted.by {
-            OrderedBy::Drain => seen.standing(reader) == Some(ReaderStatus::Alive),
+        let takes = |reader: &ReaderId| match wanted.ordered_by {
+            OrderedBy::Drain => seen.reader_status(reader) == Some(ReaderStatus::Alive),
             OrderedBy::Order | OrderedBy::Autopilot => seen.cluster.is_open(reader),
         };
-        let fits = |share: &Share| {
-            share.weight > 0 && (current.share(&share.reader).is_some() || takes(&share.reader))
+        let fits = |share: &ReaderShare| {
+            share.weight > 0 && (current.share_of(&share.reader).is_some() || takes(&share.reader))
         };
         let readers = &wanted.order.readers;
         let twice = |at: usize| readers[..at].iter().any(|share| share.reader == readers[at].reader);
         if readers.is_empty() || !readers.iter().all(fits) || (0..readers.len()).any(twice) {
-            return Err(Refused::BadReaders);
+            return Err(OrderRefusal::BadReaders);
         }
-        self.next += 1;
-        self.begun.insert(wanted.order.video.clone(), self.next);
+        self.next_id += 1;
+        self.unfinished_moves.insert(wanted.order.video.clone(), self.next_id);
         let entry = MoveEntry {
-            from: current.readers.clone(),
+            readers_before: current.readers.clone(),
             epoch: current.epoch,
             phase: MovePhase::Waiting,
-            left: wanted.viewers,
+            viewers_left: wanted.viewers,
             detail: None,
-            since: now,
+            state_since: now,
             in_force: None,
             wanted,
         };
-        self.entries.insert(self.next, entry);
+        self.entries.insert(self.next_id, entry);
         self.forget_oldest_ended();
-        Ok(self.next)
+        Ok(self.next_id)
     }
 
     /// Viewers of moves that are under way and in no count made at `counted`.
-    pub fn uncounted(&self, counted: Option<Instant>) -> u64 {
+    pub fn uncounted_viewers(&self, counted: Option<Instant>) -> u64 {
         let is_uncounted = |entry: &&MoveEntry| match entry.phase {
             MovePhase::Warming => true,
             MovePhase::HandingOver => entry.in_force >= counted,
@@ -156,15 +163,22 @@ impl MoveExecutor {
 
     /// Begins moves that wait, oldest first, as long as they move no more than `room` viewers. One that is larger than
     /// any room begins when nothing is under way (`idle`). `time` is the coordinator's.
-    pub fn admit(&mut self, now: Instant, time: Duration, seen: &Seen<'_>, room: u64, idle: bool) {
+    pub fn begin_waiting(
+        &mut self,
+        now: Instant,
+        time: Duration,
+        seen: &ClusterAtTime<'_>,
+        room: u64,
+        idle: bool,
+    ) {
         let mut room = room;
         let mut idle = idle;
         let is_waiting = |id: &u64| self.entries[id].phase == MovePhase::Waiting;
-        let mut waiting: Vec<u64> = self.begun.values().copied().filter(is_waiting).collect();
+        let mut waiting: Vec<u64> = self.unfinished_moves.values().copied().filter(is_waiting).collect();
         waiting.sort_unstable();
         for id in waiting {
             let entry = &self.entries[&id];
-            if now.saturating_duration_since(entry.since) > MAX_WAIT_FOR_BUDGET {
+            if now.saturating_duration_since(entry.state_since) > MAX_WAIT_FOR_BUDGET {
                 self.fail_move(id, "the budget had no room for it in time".to_owned());
                 continue;
             }
@@ -173,35 +187,35 @@ impl MoveExecutor {
                 // What comes later is not to overtake it for ever.
                 break;
             }
-            self.begin(id, time, seen);
+            self.begin_move(id, time, seen);
             room = room.saturating_sub(viewers);
             idle = false;
         }
     }
 
     /// Begins a move that has waited or need not wait.
-    pub fn begin(&mut self, id: u64, time: Duration, seen: &Seen<'_>) {
+    pub fn begin_move(&mut self, id: u64, time: Duration, seen: &ClusterAtTime<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let (order, term) = (entry.wanted.order.clone(), entry.wanted.term);
-        match self.coordinator.order(time, term, order, seen) {
+        let (order, term) = (entry.wanted.order.clone(), entry.wanted.ordered_under_term);
+        match self.coordinator.accept_order(time, term, order, seen) {
             Ok(()) => entry.phase = MovePhase::Warming,
             Err(refused) => self.fail_move(id, refused.to_string()),
         }
     }
 
     /// A reader says that it holds a video ready.
-    pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
-        self.coordinator.warmed(video, reader);
+    pub fn note_warmed(&mut self, video: &VideoId, reader: &ReaderId) {
+        self.coordinator.note_warmed(video, reader);
     }
 
     /// What is to be done now; moves that were given up are noted.
-    pub fn steps(&mut self, time: Duration, seen: &Seen<'_>) -> Vec<Step> {
-        let mut steps = self.coordinator.steps(time, seen);
+    pub fn next_steps(&mut self, time: Duration, seen: &ClusterAtTime<'_>) -> Vec<OrderStep> {
+        let mut steps = self.coordinator.next_steps(time, seen);
         steps.retain(|step| {
-            let Step::Dropped(order) = step else { return true };
-            let moved = seen.assigned(&order.video).map(|it| it.epoch) != Some(order.expected);
+            let OrderStep::Dropped(order) = step else { return true };
+            let moved = seen.assigned_readers(&order.video).map(|it| it.epoch) != Some(order.expected_epoch);
             let why = if moved { "another move of the video was first" } else { "not ready in time" };
-            if let Some(id) = self.begun.get(&order.video).copied() {
+            if let Some(id) = self.unfinished_moves.get(&order.video).copied() {
                 self.fail_move(id, why.to_owned());
             }
             false
@@ -210,51 +224,51 @@ impl MoveExecutor {
     }
 
     /// The term that a move was ordered under, where it is still wanted.
-    pub fn term_of(&self, order: &Order) -> Option<u64> {
-        self.begun.get(&order.video).and_then(|id| self.entries[id].wanted.term)
+    pub fn term_of_order(&self, order: &AssignmentOrder) -> Option<u64> {
+        self.unfinished_moves.get(&order.video).and_then(|id| self.entries[id].wanted.ordered_under_term)
     }
 
     /// The compare-and-set of a move is done, lost or failed, and the view knows.
-    pub fn swapped(&mut self, now: Instant, order: &Order, outcome: Outcome) {
-        self.coordinator.swapped(order);
-        let Some(id) = self.begun.get(&order.video).copied() else { return };
+    pub fn note_swap_done(&mut self, now: Instant, order: &AssignmentOrder, outcome: MoveSwapOutcome) {
+        self.coordinator.note_swap_done(order);
+        let Some(id) = self.unfinished_moves.get(&order.video).copied() else { return };
         match outcome {
-            Outcome::InForce(epoch) => {
-                self.begun.remove(&order.video);
+            MoveSwapOutcome::InForce(epoch) => {
+                self.unfinished_moves.remove(&order.video);
                 if let Some(entry) = self.entries.get_mut(&id) {
                     (entry.phase, entry.epoch) = (MovePhase::HandingOver, epoch);
                     entry.in_force = Some(now);
-                    self.ended.push(entry.labels(MoveOutcome::InForce));
+                    self.ended_moves.push(entry.labels(MoveOutcome::InForce));
                 }
             }
-            Outcome::Failed(why) => self.fail_move(id, why),
+            MoveSwapOutcome::Failed(why) => self.fail_move(id, why),
         }
     }
 
     fn fail_move(&mut self, id: u64, why: String) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
-        self.begun.remove(&entry.wanted.order.video);
-        self.ended.push(entry.labels(MoveOutcome::Failed));
+        tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.ordered_by, why, "a move was given up");
+        self.unfinished_moves.remove(&entry.wanted.order.video);
+        self.ended_moves.push(entry.labels(MoveOutcome::Failed));
         (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
     }
 
     /// Moves that are in force or were given up since this was last asked.
     pub fn take_ended(&mut self) -> Vec<MoveLabels> {
-        std::mem::take(&mut self.ended)
+        std::mem::take(&mut self.ended_moves)
     }
 
     /// Notes who is still to be handed over, by the last count.
-    pub fn look(&mut self, now: Instant, seen: &Seen<'_>) {
-        let owed = &seen.cluster.owed;
-        let counted = |entry: &MoveEntry| owed.at > entry.in_force;
+    pub fn note_pending(&mut self, now: Instant, seen: &ClusterAtTime<'_>) {
+        let owed = &seen.cluster.pending_hand_overs;
+        let counted = |entry: &MoveEntry| owed.counted_at > entry.in_force;
         let entries = self.entries.values_mut();
         for entry in entries.filter(|entry| entry.phase == MovePhase::HandingOver && counted(entry)) {
             let video = &entry.wanted.order.video;
-            entry.left = owed.videos.get(video).copied().unwrap_or(0);
-            let superseded = seen.assigned(video).map(|it| it.epoch) != Some(entry.epoch);
-            let overdue = now.saturating_duration_since(entry.since) > MAX_HAND_OVER_WATCH;
-            if superseded || overdue || entry.left == 0 {
+            entry.viewers_left = owed.videos.get(video).copied().unwrap_or(0);
+            let superseded = seen.assigned_readers(video).map(|it| it.epoch) != Some(entry.epoch);
+            let overdue = now.saturating_duration_since(entry.state_since) > MAX_HAND_OVER_WATCH;
+            if superseded || overdue || entry.viewers_left == 0 {
                 entry.phase = MovePhase::Done;
                 entry.detail = superseded.then(|| "another assignment came after it".to_owned());
             }
@@ -263,7 +277,7 @@ impl MoveExecutor {
 
     fn forget_oldest_ended(&mut self) {
         let has_ended = |entry: &MoveEntry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
-        while self.entries.len() > MAX_ENDED + self.begun.len() {
+        while self.entries.len() > MAX_ENDED + self.unfinished_moves.len() {
             let oldest = self.entries.iter().find(|(_, entry)| has_ended(entry)).map(|(id, _)| *id);
             let Some(oldest) = oldest.or_else(|| self.handing_over_longest()) else { return };
             self.entries.remove(&oldest);
@@ -275,21 +289,21 @@ impl MoveExecutor {
     }
 
     /// All moves, the latest first, at most `most`.
-    pub fn states(&self, now: Instant, most: usize) -> Vec<MoveState> {
+    pub fn move_states(&self, now: Instant, most: usize) -> Vec<MoveState> {
         let state = |(id, entry): (&u64, &MoveEntry)| MoveState {
             id: *id,
             videoid: entry.wanted.order.video.clone(),
             state: entry.phase.into(),
-            from: entry.from.clone(),
+            from: entry.readers_before.clone(),
             to: entry.wanted.order.readers.clone(),
             epoch: entry.epoch,
             viewers: entry.wanted.viewers,
-            left: entry.left,
-            by: entry.wanted.by.into(),
-            why: entry.wanted.why.clone(),
-            term: entry.wanted.term,
+            left: entry.viewers_left,
+            by: entry.wanted.ordered_by.into(),
+            why: entry.wanted.reason.clone(),
+            term: entry.wanted.ordered_under_term,
             detail: entry.detail.clone(),
-            age_ms: now.saturating_duration_since(entry.since).as_millis() as u64,
+            age_ms: now.saturating_duration_since(entry.state_since).as_millis() as u64,
         };
         self.entries.iter().rev().take(most).map(state).collect()
     }

@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
-use liverank_runtime::client::{Client, Connections};
-use liverank_runtime::peer::join;
+use liverank_runtime::client::{Client, ConnectionSettings};
+use liverank_runtime::peer::join_path;
 use liverank_runtime::{PeerTls, now_ms};
 use reqwest::Url;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
-use crate::liveness::{Hold, Probed, ReaderStatus};
+use crate::liveness::{HoldReason, ProbeOutcome, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
 /// The interval of sweeps: a fraction of the time in which a reader is to be replaced.
@@ -78,15 +78,15 @@ pub async fn run(manager: Arc<Manager>) {
 
 /// Asks readers directly: those that fell silent, and those to which viewers are sent.
 async fn probe_readers(manager: &Manager) {
-    let client = &manager.probes;
+    let client = &manager.probe_client;
     let sent = Instant::now();
-    let within = manager.cluster().watch.wait(PROBE_TIMEOUT);
+    let within = manager.cluster().reader_watch.stretched_wait(PROBE_TIMEOUT);
     let due: Vec<(ReaderId, u64, bool, String)> = manager
         .cluster()
-        .watch
-        .to_probe(sent)
+        .reader_watch
+        .readers_to_probe(sent)
         .into_iter()
-        .map(|sighting| &sighting.record)
+        .map(|sighting| &sighting.last_record)
         .map(|record| {
             // It said that it leaves, and has nobody left.
             let done = record.draining && record.viewers == 0;
@@ -100,9 +100,9 @@ async fn probe_readers(manager: &Manager) {
     let mut probes = stream::iter(probes).buffer_unordered(MAX_PROBES_AT_ONCE);
     while let Some((reader, beat, done, outcome)) = probes.next().await {
         let mut cluster = manager.cluster();
-        let before = cluster.watch.standing(&reader);
-        cluster.watch.probed(sent, &reader, beat, outcome);
-        let after = cluster.watch.standing(&reader);
+        let before = cluster.reader_watch.reader_status(&reader);
+        cluster.reader_watch.note_probe(sent, &reader, beat, outcome);
+        let after = cluster.reader_watch.reader_status(&reader);
         drop(cluster);
         if before == after || after != Some(ReaderStatus::Gone) {
             continue;
@@ -116,10 +116,10 @@ async fn probe_readers(manager: &Manager) {
 }
 
 /// Whether the reader itself answers at its address; another one that took the address over does not count.
-async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
+async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> ProbeOutcome {
     answer_within(ask_health(client, reader, url, within + 2 * LAST_LOOK), within)
         .await
-        .unwrap_or(Probed::Late)
+        .unwrap_or(ProbeOutcome::Late)
 }
 
 /// The answer to a question that has `within`; what has come when that is over counts.
@@ -131,40 +131,40 @@ async fn answer_within<T>(question: impl Future<Output = T>, within: Duration) -
     timeout(LAST_LOOK, question).await.ok()
 }
 
-async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
-    let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
-    let answer = match client.get(join(&base, &["health"])).timeout(within).send().await {
+async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> ProbeOutcome {
+    let Ok(base) = url.parse::<Url>() else { return ProbeOutcome::Unreachable };
+    let answer = match client.get(join_path(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_refused() => return Probed::Unreachable,
-        Err(_) => return Probed::Late,
+        Err(error) if error.is_refused() => return ProbeOutcome::Unreachable,
+        Err(_) => return ProbeOutcome::Late,
     };
     let health = match answer.json::<Value>().await {
         Ok(health) => health,
-        Err(error) if error.is_decode() => return Probed::Unreachable,
-        Err(_) => return Probed::Late,
+        Err(error) if error.is_decode() => return ProbeOutcome::Unreachable,
+        Err(_) => return ProbeOutcome::Late,
     };
     let instance = health.get("instanceId").and_then(Value::as_str);
     if instance.is_none_or(|instance| instance == reader.as_str()) {
-        Probed::Answered
+        ProbeOutcome::Answered
     } else {
-        Probed::Unreachable
+        ProbeOutcome::Unreachable
     }
 }
 
 /// The client that probes: each probe finds the way anew, for a connection that is kept says nothing about whether a
 /// reader's name still leads there.
-pub fn probe_client(tls: &PeerTls) -> Client {
-    Client::new(tls, Connections::default())
+pub fn new_probe_client(tls: &PeerTls) -> Client {
+    Client::new(tls, ConnectionSettings::default())
 }
 
 /// Tells of readers that cannot be reached, and of those among `known` that can be again.
 fn note_unreachable(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
     let (lost, found) = {
         let cluster = manager.cluster();
-        let lost = cluster.watch.all().filter(|sighting| sighting.is_unreachable());
-        let lost: BTreeSet<ReaderId> = lost.map(|sighting| sighting.record.id.clone()).collect();
+        let lost = cluster.reader_watch.all_sightings().filter(|sighting| sighting.is_unreachable());
+        let lost: BTreeSet<ReaderId> = lost.map(|sighting| sighting.last_record.id.clone()).collect();
         // One that was forgotten was not reached.
-        let found = known.difference(&lost).filter(|reader| cluster.watch.get(reader).is_some());
+        let found = known.difference(&lost).filter(|reader| cluster.reader_watch.get(reader).is_some());
         let found: Vec<ReaderId> = found.cloned().collect();
         (lost, found)
     };
@@ -178,8 +178,8 @@ fn note_unreachable(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
 }
 
 /// Tells of a hold when it begins and when it ends.
-fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
-    let reason = manager.cluster().judge(Instant::now());
+fn note_hold(manager: &Manager, held: &mut Option<HoldReason>) {
+    let reason = manager.cluster().judge_readers(Instant::now());
     manager.metrics.moves_suspended.set(i64::from(reason.is_some()));
     match (held.is_some(), reason) {
         (false, Some(reason)) => tracing::warn!(?reason, "nothing is moved for now"),
@@ -194,8 +194,9 @@ fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
 async fn relocate_videos(manager: &Manager, adopt: bool) {
     let (moving, lost) = {
         let (cluster, now) = (manager.cluster(), Instant::now());
-        let moving = cluster.to_move(now, MAX_MOVES_A_SWEEP);
-        let lost = if adopt { cluster.to_adopt(now, MAX_MOVES_A_SWEEP - moving.len()) } else { Vec::new() };
+        let moving = cluster.videos_to_move(now, MAX_MOVES_A_SWEEP);
+        let lost =
+            if adopt { cluster.videos_to_adopt(now, MAX_MOVES_A_SWEEP - moving.len()) } else { Vec::new() };
         (moving, lost)
     };
     if moving.is_empty() && lost.is_empty() {
@@ -210,7 +211,7 @@ async fn ensure_readers(manager: &Manager, videos: Vec<VideoId>) {
     stream::iter(videos)
         .for_each_concurrent(MAX_SWAPS_AT_ONCE, |video| async move {
             // What did not work is found again by the next sweep.
-            let _ = manager.ensure(&video, 0).await;
+            let _ = manager.ensure_assigned(&video, 0).await;
         })
         .await;
 }
@@ -218,25 +219,25 @@ async fn ensure_readers(manager: &Manager, videos: Vec<VideoId>) {
 async fn remove_unwatched(manager: &Manager) {
     let unused = {
         let mut cluster = manager.cluster();
-        let (idle, most) = if cluster.view.len() >= CROWDED_FROM {
+        let (idle, most) = if cluster.assignment_view.len() >= CROWDED_FROM {
             (IDLE_WHEN_CROWDED, MAX_REMOVED_WHEN_CROWDED)
         } else {
             (FORGET_AFTER, MAX_REMOVED_AT_ONCE)
         };
-        cluster.to_remove(Instant::now(), idle, most)
+        cluster.videos_to_remove(Instant::now(), idle, most)
     };
     stream::iter(unused)
         .for_each_concurrent(MAX_SWAPS_AT_ONCE, |(video, epoch)| async move {
-            manager.let_go(&video, epoch).await;
+            manager.remove_unused(&video, epoch).await;
         })
         .await;
 }
 
 async fn forget_gone_readers(manager: &Manager) {
-    let long_gone = manager.cluster().to_forget(Instant::now());
+    let long_gone = manager.cluster().readers_to_forget(Instant::now());
     for (reader, beat) in long_gone {
-        if manager.ask(manager.store.forget_reader(&reader, beat)).await.is_ok() {
-            manager.cluster().watch.forget(&reader);
+        if manager.ask_store(manager.assignment_store.forget_reader(&reader, beat)).await.is_ok() {
+            manager.cluster().reader_watch.forget_reader(&reader);
             tracing::info!(%reader, "a reader that is gone is forgotten");
         }
     }
@@ -246,25 +247,32 @@ async fn forget_gone_readers(manager: &Manager) {
 fn take_sample(manager: &Manager) {
     let viewers: Vec<(ReaderId, u64)> = {
         let cluster = manager.cluster();
-        let alive = cluster.watch.all().filter(|it| cluster.watch.standing_of(it) != ReaderStatus::Gone);
-        alive.map(|sighting| (sighting.record.id.clone(), sighting.record.viewers)).collect()
+        let alive = cluster
+            .reader_watch
+            .all_sightings()
+            .filter(|it| cluster.reader_watch.status_of(it) != ReaderStatus::Gone);
+        alive.map(|sighting| (sighting.last_record.id.clone(), sighting.last_record.viewers)).collect()
     };
-    manager.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(now_ms(), viewers);
+    manager
+        .viewer_history
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .add_sample(now_ms(), viewers);
 }
 
 fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
     let cluster = manager.cluster();
-    let silent = cluster.watch.all().filter(|sighting| {
-        matches!(cluster.watch.standing_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
+    let silent = cluster.reader_watch.all_sightings().filter(|sighting| {
+        matches!(cluster.reader_watch.status_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
     });
-    let unreachable = cluster.watch.all().filter(|sighting| sighting.is_unreachable());
+    let unreachable = cluster.reader_watch.all_sightings().filter(|sighting| sighting.is_unreachable());
     metrics.readers_unreachable.set(unreachable.count() as i64);
-    metrics.videos.set(cluster.view.len() as i64);
+    metrics.videos.set(cluster.assignment_view.len() as i64);
     metrics.readers_silent.set(silent.count() as i64);
-    metrics.readers_open.set(cluster.open().count() as i64);
-    metrics.in_flight.set(cluster.owed.viewers as i64);
+    metrics.readers_open.set(cluster.open_readers().count() as i64);
+    metrics.in_flight.set(cluster.pending_hand_overs.viewers as i64);
     metrics.drains_overdue.set(cluster.overdue_drains(Instant::now()).len() as i64);
-    metrics.heartbeat_age.set(cluster.watch.longest_silence().as_secs_f64());
+    metrics.heartbeat_age.set(cluster.reader_watch.longest_silence().as_secs_f64());
     drop(cluster);
     for ended in manager.carrying().take_ended() {
         metrics.moves.get_or_create(&ended).inc();

@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{Assignment, Change, State};
-use liverank_core::handover::Assigned;
+use liverank_adapters::assignment_store::{AssignmentChange, AssignmentSnapshot, VideoAssignment};
+use liverank_core::handover::AssignedReaders;
 use liverank_core::{ReaderId, VideoId};
 
 /// The outcome of applying a change of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub enum ApplyOutcome {
     /// The change was applied.
     Done,
     /// Changes are missing in between, or may be: everything has to be loaded again.
-    Reload,
+    ReloadNeeded,
 }
 
 /// All assignments.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct AssignmentView {
     /// What it stands at; `None` before the first load.
     version: Option<u64>,
     assignments: HashMap<VideoId, AssignmentEntry>,
@@ -29,21 +29,21 @@ pub struct View {
 
 #[derive(Debug)]
 struct AssignmentEntry {
-    assignment: Assignment,
+    assignment: VideoAssignment,
     /// When it was last registered or watched, as far as this manager knows.
     used: Instant,
     /// When this manager saw it come into force.
     changed: Instant,
 }
 
-impl View {
+impl AssignmentView {
     /// Whether it was ever loaded. Before that, a video that is not in it may have a reader in the store.
     pub const fn is_loaded(&self) -> bool {
         self.version.is_some()
     }
 
     /// Takes over what the store holds; what is known of the videos' use is kept.
-    pub fn load(&mut self, now: Instant, state: State) {
+    pub fn take_over_all(&mut self, now: Instant, state: AssignmentSnapshot) {
         if self.version == Some(state.version) {
             return;
         }
@@ -60,31 +60,33 @@ impl View {
     }
 
     /// Takes over a change.
-    pub fn apply(&mut self, now: Instant, change: Change) -> Applied {
-        let (Change::Assigned { version, .. } | Change::Removed { version, .. }) = &change else {
-            return Applied::Reload;
+    pub fn apply_change(&mut self, now: Instant, change: AssignmentChange) -> ApplyOutcome {
+        let (AssignmentChange::Assigned { version, .. } | AssignmentChange::Removed { version, .. }) =
+            &change
+        else {
+            return ApplyOutcome::ReloadNeeded;
         };
         match self.version {
             // The load was later than the change.
-            Some(current) if *version <= current => return Applied::Done,
+            Some(current) if *version <= current => return ApplyOutcome::Done,
             Some(current) if *version == current + 1 => self.version = Some(*version),
-            _ => return Applied::Reload,
+            _ => return ApplyOutcome::ReloadNeeded,
         }
         match change {
-            Change::Assigned { assignment, .. } => {
+            AssignmentChange::Assigned { assignment, .. } => {
                 // This manager's own writes are here before the news of them.
                 if self.get(&assignment.video_id).is_none_or(|known| known.epoch() < assignment.epoch()) {
-                    self.put(now, assignment);
+                    self.take_over_assignment(now, assignment);
                 }
             }
-            Change::Removed { video_id, .. } => self.remove(&video_id),
-            Change::Reset => {}
+            AssignmentChange::Removed { video_id, .. } => self.remove(&video_id),
+            AssignmentChange::Reset => {}
         }
-        Applied::Done
+        ApplyOutcome::Done
     }
 
     /// Takes over an assignment that the store answered.
-    pub fn put(&mut self, now: Instant, assignment: Assignment) {
+    pub fn take_over_assignment(&mut self, now: Instant, assignment: VideoAssignment) {
         self.insert_entry(AssignmentEntry { assignment, used: now, changed: now });
     }
 
@@ -111,29 +113,29 @@ impl View {
     }
 
     /// A video's assignment.
-    pub fn get(&self, video: &VideoId) -> Option<&Assignment> {
+    pub fn get(&self, video: &VideoId) -> Option<&VideoAssignment> {
         self.assignments.get(video).map(|entry| &entry.assignment)
     }
 
     /// Returns the assignment that is in force for a video.
-    pub fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
-        self.get(video).map(|assignment| &assignment.assigned)
+    pub fn assigned_readers(&self, video: &VideoId) -> Option<&AssignedReaders> {
+        self.get(video).map(|assignment| &assignment.assigned_readers)
     }
 
     /// When this manager saw a video's assignment come into force.
-    pub fn changed(&self, video: &VideoId) -> Option<Instant> {
+    pub fn changed_at(&self, video: &VideoId) -> Option<Instant> {
         self.assignments.get(video).map(|entry| entry.changed)
     }
 
     /// Notes that a video is in use.
-    pub fn touch(&mut self, now: Instant, video: &VideoId) {
+    pub fn note_use(&mut self, now: Instant, video: &VideoId) {
         if let Some(entry) = self.assignments.get_mut(video) {
             entry.used = now;
         }
     }
 
     /// Videos not in use for `idle`, the longest unused first, at most `most` of them.
-    pub fn unused(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
+    pub fn unused_videos(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
         let mut unused: Vec<&AssignmentEntry> = self
             .assignments
             .values()
@@ -145,7 +147,7 @@ impl View {
     }
 
     /// Every assignment.
-    pub fn all(&self) -> impl Iterator<Item = &Assignment> {
+    pub fn all_assignments(&self) -> impl Iterator<Item = &VideoAssignment> {
         self.assignments.values().map(|entry| &entry.assignment)
     }
 
@@ -160,7 +162,7 @@ impl View {
     }
 
     /// How many videos a reader has.
-    pub fn videos_of(&self, reader: &ReaderId) -> u64 {
+    pub fn video_count_of(&self, reader: &ReaderId) -> u64 {
         self.videos.get(reader).copied().unwrap_or(0)
     }
 
@@ -177,7 +179,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use liverank_core::handover::Share;
+    use liverank_core::handover::ReaderShare;
 
     use super::*;
 
@@ -185,34 +187,34 @@ mod tests {
         VideoId::parse(name).unwrap()
     }
 
-    fn assignment(name: &str, reader: &str, epoch: u64) -> Assignment {
-        let readers = vec![Share { reader: ReaderId::parse(reader).unwrap(), weight: 1 }];
-        Assignment { video_id: video(name), assigned: Assigned { epoch, readers } }
+    fn assignment(name: &str, reader: &str, epoch: u64) -> VideoAssignment {
+        let readers = vec![ReaderShare { reader: ReaderId::parse(reader).unwrap(), weight: 1 }];
+        VideoAssignment { video_id: video(name), assigned_readers: AssignedReaders { epoch, readers } }
     }
 
-    fn assigned(version: u64, name: &str, reader: &str, epoch: u64) -> Change {
-        Change::Assigned { version, assignment: assignment(name, reader, epoch) }
+    fn assigned(version: u64, name: &str, reader: &str, epoch: u64) -> AssignmentChange {
+        AssignmentChange::Assigned { version, assignment: assignment(name, reader, epoch) }
     }
 
-    fn loaded_view(version: u64, assignments: Vec<Assignment>) -> View {
-        let mut view = View::default();
-        view.load(Instant::now(), State { version, assignments });
+    fn loaded_view(version: u64, assignments: Vec<VideoAssignment>) -> AssignmentView {
+        let mut view = AssignmentView::default();
+        view.take_over_all(Instant::now(), AssignmentSnapshot { version, assignments });
         view
     }
 
-    fn videos_of(view: &View, reader: &str) -> u64 {
-        view.videos_of(&ReaderId::parse(reader).unwrap())
+    fn videos_of(view: &AssignmentView, reader: &str) -> u64 {
+        view.video_count_of(&ReaderId::parse(reader).unwrap())
     }
 
     #[test]
     fn changes_apply_after_the_snapshot() {
         let (mut view, now) = (loaded_view(5, vec![assignment("v", "a", 3)]), Instant::now());
-        assert_eq!(view.apply(now, assigned(4, "v", "old", 2)), Applied::Done);
+        assert_eq!(view.apply_change(now, assigned(4, "v", "old", 2)), ApplyOutcome::Done);
         assert_eq!(view.get(&video("v")).unwrap().epoch(), 3);
-        assert_eq!(view.apply(now, assigned(6, "v", "b", 4)), Applied::Done);
+        assert_eq!(view.apply_change(now, assigned(6, "v", "b", 4)), ApplyOutcome::Done);
         assert_eq!((videos_of(&view, "a"), videos_of(&view, "b")), (0, 1));
-        let removed = Change::Removed { version: 7, video_id: video("v") };
-        assert_eq!(view.apply(now, removed), Applied::Done);
+        let removed = AssignmentChange::Removed { version: 7, video_id: video("v") };
+        assert_eq!(view.apply_change(now, removed), ApplyOutcome::Done);
         assert!(view.is_empty());
         assert_eq!(view.readers().count(), 0);
     }
@@ -220,24 +222,27 @@ mod tests {
     #[test]
     fn version_gaps_and_resets_need_a_reload() {
         let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
-        assert_eq!(view.apply(now, assigned(7, "v", "a", 1)), Applied::Reload);
+        assert_eq!(view.apply_change(now, assigned(7, "v", "a", 1)), ApplyOutcome::ReloadNeeded);
         assert!(view.is_empty());
-        assert_eq!(view.apply(now, Change::Reset), Applied::Reload);
-        assert_eq!(View::default().apply(now, assigned(1, "v", "a", 1)), Applied::Reload);
+        assert_eq!(view.apply_change(now, AssignmentChange::Reset), ApplyOutcome::ReloadNeeded);
+        assert_eq!(
+            AssignmentView::default().apply_change(now, assigned(1, "v", "a", 1)),
+            ApplyOutcome::ReloadNeeded
+        );
     }
 
     #[test]
     fn an_older_change_does_not_undo_an_own_write() {
         let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
-        view.put(now, assignment("v", "mine", 9));
-        assert_eq!(view.apply(now, assigned(6, "v", "before", 8)), Applied::Done);
+        view.take_over_assignment(now, assignment("v", "mine", 9));
+        assert_eq!(view.apply_change(now, assigned(6, "v", "before", 8)), ApplyOutcome::Done);
         assert_eq!(view.get(&video("v")).unwrap().epoch(), 9);
     }
 
     #[test]
     fn a_store_that_came_back_empty_is_believed() {
         let mut view = loaded_view(5, vec![assignment("v", "a", 3)]);
-        view.load(Instant::now(), State::default());
+        view.take_over_all(Instant::now(), AssignmentSnapshot::default());
         assert!(view.is_loaded() && view.is_empty());
         assert_eq!(view.highest_epoch(), 3);
     }
@@ -245,17 +250,20 @@ mod tests {
     #[test]
     fn unused_videos_are_listed_longest_first_also_after_a_reload() {
         let hour = Duration::from_hours(1);
-        let mut view = View::default();
+        let mut view = AssignmentView::default();
         let start = Instant::now();
         let all = || ["a", "b", "c"].map(|name| assignment(name, "r", 1)).to_vec();
-        view.load(start, State { version: 1, assignments: all() });
-        view.touch(start + Duration::from_secs(2), &video("a"));
-        view.touch(start + Duration::from_secs(1), &video("b"));
-        view.touch(start + hour, &video("c"));
+        view.take_over_all(start, AssignmentSnapshot { version: 1, assignments: all() });
+        view.note_use(start + Duration::from_secs(2), &video("a"));
+        view.note_use(start + Duration::from_secs(1), &video("b"));
+        view.note_use(start + hour, &video("c"));
         let now = start + hour + Duration::from_mins(1);
-        view.load(now, State { version: 2, assignments: all() });
+        view.take_over_all(now, AssignmentSnapshot { version: 2, assignments: all() });
         let unused = |most| {
-            view.unused(now, hour, most).into_iter().map(|(video, _)| video.to_string()).collect::<Vec<_>>()
+            view.unused_videos(now, hour, most)
+                .into_iter()
+                .map(|(video, _)| video.to_string())
+                .collect::<Vec<_>>()
         };
         assert_eq!(unused(10), ["b", "a"]);
         assert_eq!(unused(1), ["b"]);

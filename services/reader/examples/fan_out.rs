@@ -28,7 +28,7 @@ use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, clock};
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use liverank_core::{Comment, CommentId, UserId, VideoId};
 use liverank_reader::{Config, sse};
 use liverank_runtime::{ServiceContext, server};
@@ -159,17 +159,17 @@ fn comment(seq: u64) -> anyhow::Result<Comment> {
 async fn serve_hub(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let archive = Arc::new(EmbeddedArchive::open(directory.path())?);
-    let numbering = archive.open(&Rules::default()).await?.numbering;
+    let numbering = archive.open(&CountingRules::default()).await?.comment_epoch;
     let bus = Arc::new(EmbeddedBus::new());
     let backends = Backends {
-        log: Arc::new(EmbeddedLog::open(directory.path(), clock::system())?),
+        log: Arc::new(EmbeddedLog::open(directory.path(), clock::system_clock())?),
         archive,
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::clone(&bus) as Arc<dyn CommentBus>,
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     };
-    let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
+    let listener = server::bind_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
     let config = Config { capacity: 100_000, writes_per_second, ..Config::default() };
     let reader =
         tokio::spawn(liverank_reader::run(config, backends, listener, ServiceContext::new(Duration::ZERO)));
@@ -182,7 +182,7 @@ async fn serve_hub(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyh
         if reader.is_finished() {
             break;
         }
-        bus.publish(&numbering, &[comment(seq)?]).await?;
+        bus.publish_comments(&numbering, &[comment(seq)?]).await?;
     }
     reader.await?
 }

@@ -21,7 +21,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// Lets newcomers in one after the other while the writing threads are late.
 pub struct AdmissionThrottle {
-    turns: Semaphore,
+    turn_permits: Semaphore,
     /// Newcomers here,
     waiting: AtomicU32,
     /// and how many that were at the most since there was nobody.
@@ -31,7 +31,7 @@ pub struct AdmissionThrottle {
 impl Default for AdmissionThrottle {
     fn default() -> Self {
         let turns = Semaphore::new(MAX_HELD_BACK as usize);
-        Self { turns, waiting: AtomicU32::new(0), crowd: AtomicU32::new(0) }
+        Self { turn_permits: turns, waiting: AtomicU32::new(0), crowd: AtomicU32::new(0) }
     }
 }
 
@@ -49,12 +49,12 @@ impl Drop for WaitingNewcomer<'_> {
 impl AdmissionThrottle {
     /// Waits for a newcomer's turn, in the order in which they came. `is_late` says whether others wait for what they
     /// are due.
-    pub async fn turn(&self, is_late: impl Fn() -> bool) {
+    pub async fn wait_for_turn(&self, is_late: impl Fn() -> bool) {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         self.crowd.fetch_max(waiting, Ordering::Relaxed);
         let _newcomer = WaitingNewcomer(self);
         // Who has waited long enough goes in beside those whose turn it is.
-        let Ok(_turn) = timeout(LONGEST_WAIT, self.turns.acquire()).await else { return };
+        let Ok(_turn) = timeout(LONGEST_WAIT, self.turn_permits.acquire()).await else { return };
         if is_late() {
             let crowd = self.crowd.load(Ordering::Relaxed).max(1);
             sleep(HOLD_TIME.min(MIN_TIME_FOR_ALL * MAX_HELD_BACK / crowd)).await;
@@ -74,7 +74,7 @@ mod tests {
     async fn waiting_times(door: &AdmissionThrottle, newcomers: usize, late: bool) -> Vec<Duration> {
         let start = Instant::now();
         let one = |_| async {
-            door.turn(|| late).await;
+            door.wait_for_turn(|| late).await;
             start.elapsed()
         };
         (0..newcomers).map(one).collect::<FuturesUnordered<_>>().collect().await
@@ -109,9 +109,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_newcomer_waits_longer_than_the_limit() {
         let door = AdmissionThrottle::default();
-        let _stuck = door.turns.acquire_many(MAX_HELD_BACK).await.expect("never closed");
+        let _stuck = door.turn_permits.acquire_many(MAX_HELD_BACK).await.expect("never closed");
         let start = Instant::now();
-        door.turn(|| true).await;
+        door.wait_for_turn(|| true).await;
         assert!(start.elapsed() <= LONGEST_WAIT + Duration::from_millis(10));
     }
 }

@@ -5,44 +5,44 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, CommentEpoch, Position};
+use liverank_core::comment::{Comment, CommentEpoch, StreamPosition};
 
 use crate::entry::{EncodedEntry, StreamFilter};
-use crate::metrics::Metrics;
-use crate::pace::Counted;
-use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
-use crate::viewer_counts::RoomCount;
+use crate::metrics::ReaderMetrics;
+use crate::pace::WindowCount;
+use crate::ring::{CommentRing, PushOutcome, RingCursor, RingHole, TakenEvents};
+use crate::viewer_counts::ChannelViewerCount;
 
 /// The room of one video: its ring and its viewers.
-pub struct Channel {
+pub struct VideoChannel {
     /// The video.
     pub video: VideoId,
     /// Which writing threads have been told that there is something new here, a bit each, and have yet to look.
-    pub called: AtomicU32,
+    pub called_threads: AtomicU32,
     /// One at a time subscribes, reads the head and unsubscribes.
-    pub opening: tokio::sync::Mutex<()>,
+    pub opening_lock: tokio::sync::Mutex<()>,
     /// One at a time fetches what viewers who come back have missed: the others then find it in the ring.
-    pub reaching: tokio::sync::Mutex<()>,
+    pub backfill_lock: tokio::sync::Mutex<()>,
     /// The bus connection that the video's channel is subscribed on; 0: none.
     pub subscribed_on: AtomicU64,
     /// Whether somebody is filling holes.
-    pub repairing: AtomicBool,
+    pub is_repairing: AtomicBool,
     /// Grows with every heartbeat that idle viewers are due.
-    pub heartbeats: AtomicU32,
+    pub heartbeat_number: AtomicU32,
     /// What viewers who ask are told of how many they are.
-    pub count: RoomCount,
+    pub viewer_count: ChannelViewerCount,
     viewers: AtomicU64,
     state: Mutex<ChannelState>,
 }
 
 struct ChannelState {
-    ring: Ring,
+    ring: CommentRing,
     /// Whether the archive was found empty before the ring stood anywhere: then every comment that comes is new.
     blank: bool,
     shown_at: Instant,
     /// Whether somebody will show what is new when its time comes.
     showing: bool,
-    counted: Counted,
+    counted: WindowCount,
     emptied_at: Instant,
     /// Viewers whose streams are to end.
     going: u64,
@@ -50,9 +50,9 @@ struct ChannelState {
 
 /// What a viewer does next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAction {
     /// Sends this.
-    Send(Taken),
+    Send(TakenEvents),
     /// Ends.
     End,
     /// Waits.
@@ -61,7 +61,7 @@ pub enum Next {
 
 /// When what is new is to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Show {
+pub enum ShowDecision {
     /// There is nothing new, or somebody has it in hand.
     Nothing,
     /// The event was shown: the caller wakes the writing threads.
@@ -70,25 +70,25 @@ pub enum Show {
     At(Instant),
 }
 
-impl Channel {
+impl VideoChannel {
     /// A room that nobody is in and that stands nowhere yet.
     pub fn new(video: VideoId, (ring_length, ring_bytes): (usize, usize), now: Instant) -> Self {
         Self {
             video,
-            called: AtomicU32::new(0),
-            opening: tokio::sync::Mutex::default(),
-            reaching: tokio::sync::Mutex::default(),
+            called_threads: AtomicU32::new(0),
+            opening_lock: tokio::sync::Mutex::default(),
+            backfill_lock: tokio::sync::Mutex::default(),
             subscribed_on: AtomicU64::new(0),
-            repairing: AtomicBool::new(false),
-            heartbeats: AtomicU32::new(0),
-            count: RoomCount::default(),
+            is_repairing: AtomicBool::new(false),
+            heartbeat_number: AtomicU32::new(0),
+            viewer_count: ChannelViewerCount::default(),
             viewers: AtomicU64::new(0),
             state: Mutex::new(ChannelState {
-                ring: Ring::new(ring_length, ring_bytes),
+                ring: CommentRing::new(ring_length, ring_bytes),
                 blank: false,
                 shown_at: now,
                 showing: false,
-                counted: Counted::default(),
+                counted: WindowCount::default(),
                 emptied_at: now,
                 going: 0,
             }),
@@ -105,12 +105,12 @@ impl Channel {
     }
 
     /// Lets a viewer in. Callers hold the lock of the rooms, so that a room is not closed under it.
-    pub fn enter(&self) {
+    pub fn add_viewer(&self) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Lets a viewer out.
-    pub fn leave(&self, now: Instant) {
+    pub fn remove_viewer(&self, now: Instant) {
         if self.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.state().emptied_at = now;
         }
@@ -122,17 +122,17 @@ impl Channel {
     }
 
     /// Which count the ring holds, and its head.
-    pub fn head(&self) -> Option<Position> {
+    pub fn head_position(&self) -> Option<StreamPosition> {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
-        Some(Position { numbering, seq: state.ring.head() })
+        Some(StreamPosition { comment_epoch: numbering, seq: state.ring.head() })
     }
 
     /// Which count the ring holds, and the highest number known to exist.
-    pub fn known(&self) -> Option<Position> {
+    pub fn highest_known(&self) -> Option<StreamPosition> {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
-        Some(Position { numbering, seq: state.ring.known() })
+        Some(StreamPosition { comment_epoch: numbering, seq: state.ring.known() })
     }
 
     /// Whether it is known where its comments stand, if only that there are none at all yet.
@@ -142,7 +142,7 @@ impl Channel {
     }
 
     /// Notes that no archive exists yet.
-    pub fn note_blank(&self) {
+    pub fn note_no_archive(&self) {
         self.state().blank = true;
     }
 
@@ -152,20 +152,20 @@ impl Channel {
         if state.ring.numbering() != Some(numbering) {
             let origin = if state.blank { 0 } else { seq };
             state.blank = false;
-            state.ring.anchor(numbering.clone(), origin);
+            state.ring.begin_turn(numbering.clone(), origin);
         }
-        state.ring.note_head(seq);
+        state.ring.note_exists(seq);
     }
 
     /// Takes a comment. Returns what became of it, or `None` where it belongs to another count than the ring's.
-    pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<Pushed> {
+    pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<PushOutcome> {
         let entry = EncodedEntry::of(numbering, comment);
         let mut state = self.state();
         match state.ring.numbering() {
             None => {
                 let origin = if state.blank { 0 } else { comment.seq.saturating_sub(1) };
                 state.blank = false;
-                state.ring.anchor(numbering.clone(), origin);
+                state.ring.begin_turn(numbering.clone(), origin);
             }
             Some(ours) if ours != numbering => return None,
             Some(_) => {}
@@ -174,126 +174,126 @@ impl Channel {
     }
 
     /// Shows viewers what is new, or says when that may be: `gap` after the last time, as `pace` says for what came.
-    pub fn show(&self, now: Instant, pace: impl FnOnce(&mut Counted) -> Duration) -> Show {
+    pub fn show_paced(&self, now: Instant, pace: impl FnOnce(&mut WindowCount) -> Duration) -> ShowDecision {
         let mut state = self.state();
         let gap = pace(&mut state.counted);
         if state.showing {
-            return Show::Nothing;
+            return ShowDecision::Nothing;
         }
         let due = state.shown_at + gap;
         if due <= now {
             return state.show_now(now);
         }
         state.showing = true;
-        Show::At(due)
+        ShowDecision::At(due)
     }
 
-    /// Shows what is new, the time that [`Show::At`] told having come.
-    pub fn show_due(&self, now: Instant) -> Show {
+    /// Shows what is new, the time that [`ShowDecision::At`] told having come.
+    pub fn show_due(&self, now: Instant) -> ShowDecision {
         let mut state = self.state();
         state.showing = false;
         state.show_now(now)
     }
 
     /// What a viewer is to be sent next who is and asked for this.
-    pub fn next(&self, cursor: &mut Cursor, asked: StreamFilter) -> Next {
+    pub fn next_action(&self, cursor: &mut RingCursor, asked: StreamFilter) -> NextAction {
         let mut state = self.state();
-        match state.ring.take_for(cursor, asked) {
-            Taken::Nothing if state.going > 0 => {
+        match state.ring.take_for_filter(cursor, asked) {
+            TakenEvents::Nothing if state.going > 0 => {
                 state.going -= 1;
-                Next::End
+                NextAction::End
             }
-            Taken::Nothing => Next::Wait,
-            taken => Next::Send(taken),
+            TakenEvents::Nothing => NextAction::Wait,
+            taken => NextAction::Send(taken),
         }
     }
 
     /// Where a viewer begins that wants what comes from now on.
-    pub fn now(&self) -> Cursor {
-        self.state().ring.now()
+    pub fn cursor_from_now(&self) -> RingCursor {
+        self.state().ring.cursor_from_now()
     }
 
     /// Where a viewer begins that comes back.
-    pub fn resume(&self, position: Position) -> Cursor {
-        self.state().ring.resume(position)
+    pub fn cursor_from_position(&self, position: StreamPosition) -> RingCursor {
+        self.state().ring.cursor_from_position(position)
     }
 
     /// The position of a viewer at `cursor`, if that is known yet.
-    pub fn position(&self, cursor: &Cursor) -> Option<Position> {
-        self.state().ring.position(cursor)
+    pub fn position_of(&self, cursor: &RingCursor) -> Option<StreamPosition> {
+        self.state().ring.position_of(cursor)
     }
 
     /// What is missing of what is known to exist.
-    pub fn hole(&self) -> Option<(CommentEpoch, Hole)> {
+    pub fn first_hole(&self) -> Option<(CommentEpoch, RingHole)> {
         let state = self.state();
-        Some((state.ring.numbering()?.clone(), state.ring.hole()?))
+        Some((state.ring.numbering()?.clone(), state.ring.first_hole()?))
     }
 
     /// Stops waiting for what is missing. Returns how many comments viewers will not get.
-    pub fn give_up(&self) -> u64 {
-        self.state().ring.give_up()
+    pub fn give_up_hole(&self) -> u64 {
+        self.state().ring.give_up_hole()
     }
 
     /// What the ring lacks for a viewer that comes back to `position`; `None` also where that is of another count.
-    pub fn lacks(&self, position: &Position) -> Option<Hole> {
+    pub fn missing_since(&self, position: &StreamPosition) -> Option<RingHole> {
         let state = self.state();
-        (state.ring.numbering() == Some(&position.numbering))
-            .then(|| state.ring.lacks(position.seq))
+        (state.ring.numbering() == Some(&position.comment_epoch))
+            .then(|| state.ring.missing_since(position.seq))
             .flatten()
     }
 
     /// Puts earlier comments back into the ring.
-    pub fn restore(&self, numbering: &CommentEpoch, comments: &[Comment]) {
+    pub fn restore_earlier(&self, numbering: &CommentEpoch, comments: &[Comment]) {
         let entries: Vec<(u64, EncodedEntry)> =
             comments.iter().map(|comment| (comment.seq, EncodedEntry::of(numbering, comment))).collect();
         let mut state = self.state();
         if state.ring.numbering() == Some(numbering) {
-            state.ring.restore(entries);
+            state.ring.restore_earlier(entries);
         }
     }
 
     /// What its ring takes, in bytes, and how many comments went for want of room since this was asked last.
-    pub fn weigh(&self) -> (usize, u64) {
+    pub fn measure_ring(&self) -> (usize, u64) {
         self.state().ring.used_bytes_and_evicted()
     }
 
     /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.
-    pub fn rest(&self, now: Instant, idle: Duration) -> bool {
+    pub fn tick_idle(&self, now: Instant, idle: Duration) -> bool {
         {
             let mut state = self.state();
-            state.ring.rest();
+            state.ring.shrink_buffers();
             if now.saturating_duration_since(state.shown_at) < idle {
                 return false;
             }
             // Counts as shown: the next heartbeat is due an idle time later.
             state.shown_at = now;
         }
-        self.heartbeats.fetch_add(1, Ordering::Relaxed);
+        self.heartbeat_number.fetch_add(1, Ordering::Relaxed);
         true
     }
 
     /// Ends the streams of this many viewers, whoever is next to have all there is for it. The caller tells the writing
     /// threads. What was asked for before and has not happened yet is no longer asked for.
-    pub fn send_away(&self, viewers: u64) {
+    pub fn end_streams(&self, viewers: u64) {
         self.state().going = viewers;
     }
 }
 
 impl ChannelState {
-    fn show_now(&mut self, now: Instant) -> Show {
-        if !self.ring.reveal() {
-            return Show::Nothing;
+    fn show_now(&mut self, now: Instant) -> ShowDecision {
+        if !self.ring.reveal_all() {
+            return ShowDecision::Nothing;
         }
         self.shown_at = now;
-        Show::Now
+        ShowDecision::Now
     }
 }
 
 /// Counts what became of pushed comments.
-pub fn count(metrics: &Metrics, pushed: Pushed) {
+pub fn count_pushed(metrics: &ReaderMetrics, pushed: PushOutcome) {
     match pushed {
-        Pushed::Appended(_) => {}
-        Pushed::Repeat => drop(metrics.repeats.inc()),
-        Pushed::Early | Pushed::Refused => drop(metrics.out_of_order.inc()),
+        PushOutcome::Appended(_) => {}
+        PushOutcome::Repeat => drop(metrics.repeated_comments.inc()),
+        PushOutcome::Early | PushOutcome::Refused => drop(metrics.out_of_order.inc()),
     }
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
-use crate::Reader;
-use crate::channel::Channel;
-use crate::hub::Hub;
-use crate::warm::MAX_EMPTY;
+use crate::RunningReader;
+use crate::channel::VideoChannel;
+use crate::hub::ChannelHub;
+use crate::warm::MAX_EMPTY_CHANNELS;
 
 /// How often rooms are looked through: lingering is in seconds.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -17,15 +17,15 @@ const MAX_SUBSCRIPTIONS_AT_ONCE: usize = 32;
 
 /// Subscribes rooms that are not (the bus was away, or its connection has been replaced) and closes those that stayed
 /// empty, for ever.
-pub async fn run(reader: Arc<Reader>) {
+pub async fn run(reader: Arc<RunningReader>) {
     loop {
         subscribe_missing(&reader.hub).await;
         close_empty(&reader).await;
-        let _ = tokio::time::timeout(SWEEP_EVERY, reader.hub.channels.notified()).await;
+        let _ = tokio::time::timeout(SWEEP_EVERY, reader.hub.subscribe_channels.notified()).await;
     }
 }
 
-async fn subscribe_missing(hub: &Arc<Hub>) {
+async fn subscribe_missing(hub: &Arc<ChannelHub>) {
     let mut waiting = hub.rooms();
     waiting.retain(|room| !hub.is_subscribed(room));
     if waiting.is_empty() {
@@ -35,18 +35,18 @@ async fn subscribe_missing(hub: &Arc<Hub>) {
         .for_each_concurrent(MAX_SUBSCRIPTIONS_AT_ONCE, |room| async move { hub.subscribe(room).await })
         .await;
     // What was published before the subscription shows in the heads.
-    hub.compare.notify_one();
+    hub.compare_heads.notify_one();
 }
 
 /// Closes rooms that nobody came back to and no manager asked to hold; past a bound, whichever are not held.
-async fn close_empty(reader: &Reader) {
+async fn close_empty(reader: &RunningReader) {
     let now = Instant::now();
     let rooms = reader.hub.rooms();
     let empty: Vec<_> = rooms.iter().filter_map(|room| Some((room, room.empty_for(now)?))).collect();
-    let crowded = empty.len() > MAX_EMPTY;
-    let due: Vec<_> = reader.placement.with(|holder, now| {
-        let may = |room: &Channel, empty| {
-            holder.may_drop(now, &room.video, if crowded { Duration::MAX } else { empty })
+    let crowded = empty.len() > MAX_EMPTY_CHANNELS;
+    let due: Vec<_> = reader.placement.with_agent(|holder, now| {
+        let may = |room: &VideoChannel, empty| {
+            holder.may_drop_video(now, &room.video, if crowded { Duration::MAX } else { empty })
         };
         empty.into_iter().filter(|(room, empty)| may(room, *empty)).map(|(room, _)| room).collect()
     });

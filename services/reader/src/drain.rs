@@ -13,8 +13,8 @@ use liverank_runtime::ServiceContext;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::Reader;
-use crate::metrics::Wait;
+use crate::RunningReader;
+use crate::metrics::WaitReason;
 
 /// How long requests may take that are being answered when the last viewer has left: longer than a viewer waits for a
 /// manager's word. Who asks more slowly than that asks another reader.
@@ -33,27 +33,27 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 /// be handed over, and for how many others have room. Whom they have not moved the reader sends away by itself
 /// ([`crate::handing`]): into room that has been there for a while, and without any only when its time is nearly over
 /// ([`leaving`](liverank_core::handover::leaving)).
-pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: CancellationToken) {
+pub async fn run(reader: Arc<RunningReader>, shell: ServiceContext, served: CancellationToken) {
     shell.shutdown.cancelled().await;
     let start = Instant::now();
     let viewers = reader.hub.viewers();
     tracing::info!(viewers, "draining");
-    let until_empty = reader.begin_leaving(shell.drain);
-    let part = shell.drain / 4;
+    let until_empty = reader.begin_leaving(shell.drain_time);
+    let part = shell.drain_time / 4;
     wait_until_empty(&reader, start, until_empty + LATE_TIMEOUT.min(part)).await;
     if reader.has_managers {
-        reader.hub.metrics.waits_for(Some(Wait::Managers));
+        reader.hub.metrics.set_waits_for(Some(WaitReason::Managers));
         reader.tell_managers(Duration::from_secs(1).min(part)).await;
     }
     let (left, seconds) = (reader.hub.viewers(), start.elapsed().as_secs_f64());
     tracing::info!(left, seconds, "drained: waiting for requests that are being answered");
-    reader.hub.metrics.waits_for(Some(Wait::Requests));
+    reader.hub.metrics.set_waits_for(Some(WaitReason::Requests));
     served.cancel();
 }
 
 /// Waits until the last viewer has left, for at most `limit` from `start` on.
-async fn wait_until_empty(reader: &Reader, start: Instant, limit: Duration) {
-    reader.hub.metrics.waits_for(Some(Wait::Viewers));
+async fn wait_until_empty(reader: &RunningReader, start: Instant, limit: Duration) {
+    reader.hub.metrics.set_waits_for(Some(WaitReason::Viewers));
     let mut told = start;
     while reader.hub.viewers() > 0 && start.elapsed() < limit {
         if told.elapsed() >= LOG_EVERY {

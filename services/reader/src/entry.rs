@@ -33,12 +33,12 @@ pub struct StreamFilter {
     /// The events that it asked for.
     pub events: StreamEvents,
     /// The user whose shadowed comments it is shown; absent: it is shown no shadowed comments.
-    pub user: UserKey,
+    pub shadowed_user: UserKey,
 }
 
 impl From<StreamEvents> for StreamFilter {
     fn from(events: StreamEvents) -> Self {
-        Self { events, user: UserKey::default() }
+        Self { events, shadowed_user: UserKey::default() }
     }
 }
 
@@ -79,7 +79,7 @@ impl EncodedEntry {
                 return Self { plain: sse::comment_event(numbering, entry), special: None };
             }
             comment::EntryKind::Removed | comment::EntryKind::Unknown => {
-                return Self { plain: sse::id_only(numbering, entry.seq), special: None };
+                return Self { plain: sse::id_only_event(numbering, entry.seq), special: None };
             }
             comment::EntryKind::Deleted { comment_id, of, role } => {
                 let event = sse::deleted_event(numbering, entry, comment_id, *of, *role);
@@ -93,12 +93,12 @@ impl EncodedEntry {
                 (EventRecipients::Author(UserKey::of(&entry.user_id)), sse::comment_event(numbering, entry))
             }
         };
-        let special = SpecialEvent { whom, event, removes: entry.entry.removes() };
-        Self { plain: sse::id_only(numbering, entry.seq), special: Some(Box::new(special)) }
+        let special = SpecialEvent { whom, event, removes: entry.entry.removed_seq() };
+        Self { plain: sse::id_only_event(numbering, entry.seq), special: Some(Box::new(special)) }
     }
 
     /// The event for a viewer.
-    pub fn bytes(&self, asked: impl Into<StreamFilter>) -> &Bytes {
+    pub fn event_bytes(&self, asked: impl Into<StreamFilter>) -> &Bytes {
         let asked = asked.into();
         match &self.special {
             Some(special) if special.whom.includes(asked) => &special.event,
@@ -107,14 +107,14 @@ impl EncodedEntry {
     }
 
     /// What it takes of memory, in bytes.
-    pub fn size(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         self.plain.len()
             + self.special.as_ref().map_or(0, |special| special.event.len())
             + ENTRY_OVERHEAD_BYTES
     }
 
     /// Who alone is shown it.
-    pub fn author(&self) -> Option<UserKey> {
+    pub fn only_author(&self) -> Option<UserKey> {
         match self.special.as_ref()?.whom {
             EventRecipients::Author(author) => Some(author),
             EventRecipients::WhoAsked(_) => None,
@@ -122,18 +122,18 @@ impl EncodedEntry {
     }
 
     /// The number of the comment that this one removes.
-    pub fn removes(&self) -> Option<u64> {
+    pub fn removed_seq(&self) -> Option<u64> {
         self.special.as_ref()?.removes
     }
 
     /// Whether not all viewers are given the same.
-    pub const fn is_special(&self) -> bool {
+    pub const fn differs_by_viewer(&self) -> bool {
         self.special.is_some()
     }
 
     /// What is left of it when it is removed: its id, which is the first line.
     #[must_use]
-    pub fn removed(&self) -> Self {
+    pub fn to_removed(&self) -> Self {
         let line = self.plain.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
         Self { plain: [line, b"\n"].concat().into(), special: None }
     }
@@ -143,7 +143,7 @@ impl EventRecipients {
     fn includes(self, asked: StreamFilter) -> bool {
         match self {
             Self::WhoAsked(event) => asked.events.contains(event),
-            Self::Author(author) => asked.user == author,
+            Self::Author(author) => asked.shadowed_user == author,
         }
     }
 }
@@ -178,36 +178,46 @@ mod tests {
 
     #[test]
     fn a_removed_comment_leaves_only_its_id() {
-        let left = entry(comment::EntryKind::Comment).removed();
+        let left = entry(comment::EntryKind::Comment).to_removed();
         assert_eq!(left, entry(comment::EntryKind::Removed));
-        assert_eq!(left.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
+        assert_eq!(
+            left.event_bytes(StreamEvents::default().with_event(StreamEvent::Deleted)),
+            "id: n1-7\n\n"
+        );
     }
 
     #[test]
     fn a_shadowed_comment_is_shown_to_its_author_only() {
         let shadowed = entry(comment::EntryKind::Shadowed);
-        let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with);
-        let of = |name: &str| StreamFilter { events: all, user: UserKey::of(&name.parse().unwrap()) };
-        assert_eq!(shadowed.bytes(of("ann")), entry(comment::EntryKind::Comment).bytes(all));
+        let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with_event);
+        let of =
+            |name: &str| StreamFilter { events: all, shadowed_user: UserKey::of(&name.parse().unwrap()) };
+        assert_eq!(shadowed.event_bytes(of("ann")), entry(comment::EntryKind::Comment).event_bytes(all));
         for other in [of("ben"), all.into(), StreamFilter::default()] {
-            assert_eq!(shadowed.bytes(other), "id: n1-7\n\n");
+            assert_eq!(shadowed.event_bytes(other), "id: n1-7\n\n");
         }
-        assert_eq!(shadowed.removed(), entry(comment::EntryKind::Removed));
-        assert_eq!((shadowed.author(), shadowed.is_special()), (Some(of("ann").user), true));
+        assert_eq!(shadowed.to_removed(), entry(comment::EntryKind::Removed));
+        assert_eq!(
+            (shadowed.only_author(), shadowed.differs_by_viewer()),
+            (Some(of("ann").shadowed_user), true)
+        );
     }
 
     #[test]
     fn a_pin_event_goes_to_viewers_who_asked() {
-        let asked = StreamEvents::default().with(StreamEvent::Pinned);
+        let asked = StreamEvents::default().with_event(StreamEvent::Pinned);
         let pinned = entry(comment::EntryKind::Pinned { comment_id: CommentId::parse("c").ok(), of: 3 });
-        assert_eq!(pinned.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
         assert_eq!(
-            pinned.bytes(asked),
+            pinned.event_bytes(StreamEvents::default().with_event(StreamEvent::Deleted)),
+            "id: n1-7\n\n"
+        );
+        assert_eq!(
+            pinned.event_bytes(asked),
             "event: pinned\nid: n1-7\ndata: {\"type\":\"pinned\",\"id\":\"c\",\"videoid\":\"v\",\"seq\":3,\
              \"timestamp\":\"2023-11-14T22:13:20.120Z\"}\n\n"
         );
         let none = entry(comment::EntryKind::Pinned { comment_id: None, of: 0 });
-        let text = std::str::from_utf8(none.bytes(asked)).unwrap();
+        let text = std::str::from_utf8(none.event_bytes(asked)).unwrap();
         assert!(text.contains("\"id\":null,\"videoid\":\"v\",\"seq\":null"), "{text}");
     }
 
@@ -215,15 +225,16 @@ mod tests {
     fn a_deletion_event_goes_to_viewers_who_asked_and_an_id_to_others() {
         let of = CommentId::parse("c").unwrap();
         let told = entry(comment::EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator });
-        assert_eq!(told.bytes(StreamEvents::default()), "id: n1-7\n\n");
+        assert_eq!(told.event_bytes(StreamEvents::default()), "id: n1-7\n\n");
         let text =
-            std::str::from_utf8(told.bytes(StreamEvents::default().with(StreamEvent::Deleted))).unwrap();
+            std::str::from_utf8(told.event_bytes(StreamEvents::default().with_event(StreamEvent::Deleted)))
+                .unwrap();
         assert_eq!(
             text,
             "event: deleted\nid: n1-7\ndata: {\"type\":\"deleted\",\"id\":\"c\",\"videoid\":\"v\",\"seq\":3,\"by\":\"moderator\",\
              \"timestamp\":\"2023-11-14T22:13:20.120Z\"}\n\n"
         );
         assert!(!text.contains("ann"), "who it was is not told");
-        assert_eq!((told.removes(), told.is_special()), (Some(3), true));
+        assert_eq!((told.removed_seq(), told.differs_by_viewer()), (Some(3), true));
     }
 }

@@ -1,7 +1,7 @@
 //! Writing to viewers: a few threads, each with the sockets of its share of them.
 //!
 //! A viewer is a record in its thread's table: a socket, a cursor into its room's ring, a few flags. It has no task, no
-//! timer and no queue. A room with something new is named to the threads ([`Fanout::news`]); each goes over those of
+//! timer and no queue. A room with something new is named to the threads ([`FanoutThreads::notify_threads`]); each goes over those of
 //! its viewers who are in that room and writes to their sockets, as far as these take it, what the room has for them.
 //! The kernel tells a thread of sockets that take something again, and of peers who have left.
 //!
@@ -17,17 +17,17 @@ use liverank_runtime::server::RawConnection;
 use mio::{Poll, Token, Waker};
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::Channel;
+use crate::channel::VideoChannel;
 
 mod shard;
 mod socket;
 mod viewer;
 
-use shard::Shard;
-pub use viewer::Viewer;
+use shard::WritingThread;
+pub use viewer::ConnectedViewer;
 
 /// The kernel writes from one core to a few hundred thousand sockets a second; four cores of it fill any network card.
-pub const MAX_THREADS: usize = 4;
+pub const MAX_WRITING_THREADS: usize = 4;
 /// What is waiting longer than this to be written is late: people do not notice this much.
 const LATE_WRITE_THRESHOLD: Duration = Duration::from_millis(100);
 /// Means that nothing waits to be written.
@@ -36,29 +36,29 @@ const NOTHING_WAITING_MS: u64 = u64::MAX;
 /// The viewers that are handed to a thread, and the rooms that have something new for its viewers.
 #[derive(Default)]
 struct WorkerInbox {
-    joining: Vec<Joining>,
-    news: Vec<Arc<Channel>>,
+    joining: Vec<JoiningViewer>,
+    channels_with_news: Vec<Arc<VideoChannel>>,
     stopped: bool,
 }
 
 /// A viewer on its way to a thread.
-pub struct Joining {
+pub struct JoiningViewer {
     /// The viewer that joins.
-    pub viewer: Viewer<()>,
+    pub viewer: ConnectedViewer<()>,
     /// Its socket.
-    pub bare: RawConnection,
+    pub raw_connection: RawConnection,
 }
 
 /// What others see of a thread.
 struct WorkerHandle {
-    /// Its bit in [`Channel::called`].
+    /// Its bit in [`VideoChannel::called_threads`].
     bit: u32,
     inbox: Mutex<WorkerInbox>,
     waker: Waker,
     /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITING_MS`]: nothing does.
     busy_since: AtomicU64,
     start: Instant,
-    ended: CancellationToken,
+    has_ended: CancellationToken,
 }
 
 impl WorkerHandle {
@@ -72,7 +72,7 @@ impl WorkerHandle {
         if inbox.stopped {
             return;
         }
-        let asleep = inbox.joining.is_empty() && inbox.news.is_empty();
+        let asleep = inbox.joining.is_empty() && inbox.channels_with_news.is_empty();
         put(&mut inbox);
         drop(inbox);
         if asleep {
@@ -99,38 +99,39 @@ impl WorkerHandle {
 }
 
 /// The threads that write to viewers' sockets.
-pub struct Fanout {
+pub struct FanoutThreads {
     desks: Vec<Arc<WorkerHandle>>,
-    next: AtomicUsize,
-    ended: CancellationToken,
+    next_thread: AtomicUsize,
+    wait_for_thread_end: CancellationToken,
 }
 
-impl Fanout {
-    /// Starts one thread a core that this process may use, up to [`MAX_THREADS`].
+impl FanoutThreads {
+    /// Starts one thread a core that this process may use, up to [`MAX_WRITING_THREADS`].
     pub fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let ended = CancellationToken::new();
-        let desks =
-            (0..cores.min(MAX_THREADS)).map(|number| start(number, &ended)).collect::<io::Result<_>>()?;
-        Ok(Self { desks, next: AtomicUsize::new(0), ended })
+        let desks = (0..cores.min(MAX_WRITING_THREADS))
+            .map(|number| start(number, &ended))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { desks, next_thread: AtomicUsize::new(0), wait_for_thread_end: ended })
     }
 
     /// How many threads write.
-    pub const fn threads(&self) -> usize {
+    pub const fn thread_count(&self) -> usize {
         self.desks.len()
     }
 
     /// Takes a viewer in: from now on its thread writes to it what its room has for it, until it leaves.
-    pub fn join(&self, joining: Joining) {
-        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.desks.len();
+    pub fn add_viewer(&self, joining: JoiningViewer) {
+        let at = self.next_thread.fetch_add(1, Ordering::Relaxed) % self.desks.len();
         self.desks[at].post_to_inbox(|inbox| inbox.joining.push(joining));
     }
 
     /// Tells the threads that a room has something for its viewers: comments that were shown, a heartbeat, the end.
-    pub fn news(&self, room: &Arc<Channel>) {
+    pub fn notify_threads(&self, room: &Arc<VideoChannel>) {
         for desk in &self.desks {
-            if room.called.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
-                desk.post_to_inbox(|inbox| inbox.news.push(Arc::clone(room)));
+            if room.called_threads.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
+                desk.post_to_inbox(|inbox| inbox.channels_with_news.push(Arc::clone(room)));
             }
         }
     }
@@ -142,7 +143,7 @@ impl Fanout {
 
     /// Completes when a thread has ended, which it only does when it was stopped, or by a bug.
     pub async fn ended(&self) {
-        self.ended.cancelled().await;
+        self.wait_for_thread_end.cancelled().await;
     }
 
     /// Ends all threads soon, and with them every viewer's stream.
@@ -164,9 +165,9 @@ fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandl
         waker: Waker::new(poll.registry(), WAKE_TOKEN)?,
         busy_since: AtomicU64::new(NOTHING_WAITING_MS),
         start: Instant::now(),
-        ended: ended.clone(),
+        has_ended: ended.clone(),
     });
-    let shard = Shard::new(poll, Arc::clone(&desk));
+    let shard = WritingThread::new(poll, Arc::clone(&desk));
     std::thread::Builder::new().name(format!("fan-out-{number}")).spawn(move || shard.run())?;
     Ok(desk)
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
 
-use crate::Reader;
-use crate::channel::Channel;
+use crate::RunningReader;
+use crate::channel::VideoChannel;
 
 /// The least time between two groups; the most is twice that.
 const MIN_STEP: Duration = Duration::from_millis(40);
@@ -19,17 +19,19 @@ const MIN_STEP: Duration = Duration::from_millis(40);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Rooms some of whose viewers were asked to go, and when last.
-type AskedChannels = HashMap<VideoId, (Arc<Channel>, Instant)>;
+type AskedChannels = HashMap<VideoId, (Arc<VideoChannel>, Instant)>;
 
 /// Hands viewers over for ever.
-pub async fn run(reader: Arc<Reader>) {
+pub async fn run(reader: Arc<RunningReader>) {
     let mut asked = AskedChannels::new();
     loop {
         tokio::time::sleep(MIN_STEP + MIN_STEP.mul_f64(rand::random())).await;
-        for order in reader.placement.handing_over() {
-            if let Some(room) = reader.hub.room(&order.video) {
+        for order in reader.placement.active_hand_overs() {
+            if let Some(room) = reader.hub.channel_of(&order.video) {
                 let viewers = room.viewers();
-                let due = reader.placement.with(|holder, now| holder.close_now(now, &order.video, viewers));
+                let due = reader
+                    .placement
+                    .with_agent(|holder, now| holder.viewers_to_close(now, &order.video, viewers));
                 ask_to_leave(&reader, &room, due, &mut asked);
             }
         }
@@ -40,26 +42,26 @@ pub async fn run(reader: Arc<Reader>) {
         asked.retain(|_, (room, at)| {
             let recent = at.elapsed() < ASK_AGAIN_AFTER;
             if !recent {
-                room.send_away(0);
+                room.end_streams(0);
             }
             recent
         });
     }
 }
 
-fn ask_to_leave(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut AskedChannels) {
+fn ask_to_leave(reader: &RunningReader, room: &Arc<VideoChannel>, viewers: u64, asked: &mut AskedChannels) {
     if viewers > 0 {
         reader.hub.metrics.handed_over.inc_by(viewers);
-        room.send_away(viewers);
+        room.end_streams(viewers);
         asked.insert(room.video.clone(), (Arc::clone(room), Instant::now()));
-        reader.hub.fanout.news(room);
+        reader.hub.fanout.notify_threads(room);
     }
 }
 
 /// The reader's own part in leaving: whom the managers have not moved.
-fn hand_over_all(reader: &Reader, asked: &mut AskedChannels) {
+fn hand_over_all(reader: &RunningReader, asked: &mut AskedChannels) {
     let viewers = reader.hub.viewers();
-    let mut due = reader.placement.with(|holder, now| holder.exit_now(now, viewers));
+    let mut due = reader.placement.with_agent(|holder, now| holder.viewers_to_close_on_exit(now, viewers));
     for room in reader.hub.rooms() {
         let here = room.viewers().min(due);
         ask_to_leave(reader, &room, here, asked);

@@ -11,8 +11,8 @@ use std::time::Duration;
 use liverank_adapters::StoreError;
 use liverank_core::VideoId;
 
-use crate::channel::Channel;
-use crate::hub::{Hub, STORE_TIMEOUT};
+use crate::channel::VideoChannel;
+use crate::hub::{ChannelHub, STORE_TIMEOUT};
 
 /// The least time between two comparisons, however often somebody asks for one.
 const MIN_COMPARISON_INTERVAL: Duration = Duration::from_millis(100);
@@ -26,18 +26,18 @@ const ARCHIVE_ROUNDS: usize = 10;
 const META_CHECK_ROUNDS: usize = 5;
 
 /// Compares heads for ever.
-pub async fn run(hub: Arc<Hub>) {
+pub async fn run(hub: Arc<ChannelHub>) {
     for round in 0_usize.. {
         compare_heads(&hub, round).await;
         tokio::time::sleep(MIN_COMPARISON_INTERVAL).await;
-        let _ = tokio::time::timeout(MAX_EXTRA_PAUSE, hub.compare.notified()).await;
+        let _ = tokio::time::timeout(MAX_EXTRA_PAUSE, hub.compare_heads.notified()).await;
     }
 }
 
-async fn compare_heads(hub: &Arc<Hub>, round: usize) {
+async fn compare_heads(hub: &Arc<ChannelHub>, round: usize) {
     if round.is_multiple_of(META_CHECK_ROUNDS)
         || hub.numbering().is_none()
-        || hub.doubt.load(Ordering::Relaxed)
+        || hub.is_numbering_doubted.load(Ordering::Relaxed)
     {
         hub.read_numbering().await;
     }
@@ -51,7 +51,11 @@ async fn compare_heads(hub: &Arc<Hub>, round: usize) {
 }
 
 /// Compares the rooms with the bus's heads. Returns the rooms that the archive must be asked about.
-async fn compare_with_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
+async fn compare_with_bus(
+    hub: &Arc<ChannelHub>,
+    rooms: &[Arc<VideoChannel>],
+    round: usize,
+) -> Vec<Arc<VideoChannel>> {
     let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
     let Some(heads) = hub.read_bus_heads(&videos).await else { return rooms.to_vec() };
     let numbering = hub.numbering();
@@ -59,9 +63,9 @@ async fn compare_with_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) 
     let mut unsure = Vec::new();
     for (at, (room, head)) in rooms.iter().zip(heads).enumerate() {
         match head {
-            Some(head) if numbering.as_ref().is_none_or(|numbering| *numbering == head.numbering) => {
-                let numbering = hub.adopt_numbering(&head.numbering);
-                if numbering == head.numbering {
+            Some(head) if numbering.as_ref().is_none_or(|numbering| *numbering == head.comment_epoch) => {
+                let numbering = hub.adopt_numbering(&head.comment_epoch);
+                if numbering == head.comment_epoch {
                     hub.note_head(room, &numbering, head.seq);
                 }
                 if at % ARCHIVE_ROUNDS == due || !hub.is_subscribed(room) {
@@ -74,18 +78,18 @@ async fn compare_with_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) 
     unsure
 }
 
-impl Hub {
+impl ChannelHub {
     /// Asks the archive which numbering is in force.
     pub(crate) async fn read_numbering(&self) {
-        match within_timeout(self.archive.meta()).await {
+        match within_timeout(self.archive.archive_meta()).await {
             Ok(Some(meta)) => {
-                self.doubt.store(false, Ordering::Relaxed);
-                self.set_numbering(&meta.numbering);
+                self.is_numbering_doubted.store(false, Ordering::Relaxed);
+                self.set_numbering(&meta.comment_epoch);
             }
             // No consumer has opened it yet; then there is no comment either.
             Ok(None) => {
-                for room in self.rooms().iter().filter(|room| room.head().is_none()) {
-                    room.note_blank();
+                for room in self.rooms().iter().filter(|room| room.head_position().is_none()) {
+                    room.note_no_archive();
                 }
             }
             Err(error) => self.note_archive::<()>(&Err(error)),
@@ -96,22 +100,22 @@ impl Hub {
     async fn read_bus_heads(
         &self,
         videos: &[VideoId],
-    ) -> Option<Vec<Option<liverank_adapters::comment_bus::Head>>> {
-        match within_timeout(self.bus.heads(videos)).await {
+    ) -> Option<Vec<Option<liverank_adapters::comment_bus::ChannelHead>>> {
+        match within_timeout(self.bus.channel_heads(videos)).await {
             Ok(heads) => Some(heads),
             Err(error) => {
-                self.health.dependency("comment bus", Err(error.to_string()));
+                self.health.note_dependency("comment bus", Err(error.to_string()));
                 None
             }
         }
     }
 
     /// Compares with the archive's heads.
-    async fn compare_with_archive(self: &Arc<Self>, rooms: &[Arc<Channel>]) {
+    async fn compare_with_archive(self: &Arc<Self>, rooms: &[Arc<VideoChannel>]) {
         // Without a numbering there is no archive yet, or it was away a moment ago.
         let Some(numbering) = self.numbering() else { return };
         let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
-        let heads = within_timeout(self.archive.heads(&videos)).await;
+        let heads = within_timeout(self.archive.last_seqs(&videos)).await;
         self.note_archive(&heads);
         for (room, seq) in rooms.iter().zip(heads.into_iter().flatten()) {
             self.note_head(room, &numbering, seq);
@@ -119,20 +123,20 @@ impl Hub {
     }
 
     /// Learns where a room's comments stand, from whoever answers.
-    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<Channel>) {
+    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         if self.numbering().is_none() {
             self.read_numbering().await;
         }
         let unsure = compare_with_bus(self, std::slice::from_ref(room), 0).await;
         // An outdated head of the bus's does no harm here, and the archive may be away.
-        if room.head().is_none() {
+        if room.head_position().is_none() {
             self.compare_with_archive(&unsure).await;
         }
     }
 
     /// The archive's head of a room, where a viewer claims to have seen more than this reader knows of.
-    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<Channel>) -> bool {
-        let heads = within_timeout(self.archive.heads(std::slice::from_ref(&room.video))).await;
+    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<VideoChannel>) -> bool {
+        let heads = within_timeout(self.archive.last_seqs(std::slice::from_ref(&room.video))).await;
         self.note_archive(&heads);
         let (Ok(heads), Some(numbering)) = (heads, self.numbering()) else { return false };
         for seq in heads {
@@ -141,20 +145,25 @@ impl Hub {
         true
     }
 
-    fn note_head(self: &Arc<Self>, room: &Arc<Channel>, numbering: &liverank_core::CommentEpoch, seq: u64) {
-        let before = room.head();
+    fn note_head(
+        self: &Arc<Self>,
+        room: &Arc<VideoChannel>,
+        numbering: &liverank_core::CommentEpoch,
+        seq: u64,
+    ) {
+        let before = room.head_position();
         room.note_head(numbering, seq);
         // Viewers who came before are told where they stand now.
-        if before.is_none_or(|before| before.numbering != *numbering) {
-            self.fanout.news(room);
+        if before.is_none_or(|before| before.comment_epoch != *numbering) {
+            self.fanout.notify_threads(room);
         }
-        if room.hole().is_some() {
+        if room.first_hole().is_some() {
             self.repair(room);
         }
     }
 
     pub(crate) fn note_archive<T>(&self, answer: &Result<T, StoreError>) {
-        self.health.dependency("archive", answer.as_ref().map(drop).map_err(ToString::to_string));
+        self.health.note_dependency("archive", answer.as_ref().map(drop).map_err(ToString::to_string));
     }
 }
 

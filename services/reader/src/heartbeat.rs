@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use liverank_adapters::assignment_store::ReaderRecord;
-use liverank_core::epoch::is_plausible;
-use liverank_core::handover::Held;
+use liverank_core::epoch::is_plausible_epoch;
+use liverank_core::handover::HeldVideo;
 use liverank_protocol::HeartbeatAnswer;
 use liverank_runtime::now_micros;
-use liverank_runtime::peer::{PeerError, Replicas};
+use liverank_runtime::peer::{PeerError, ServiceReplicas};
 
-use crate::Reader;
-use crate::channel::Channel;
+use crate::RunningReader;
+use crate::channel::VideoChannel;
 
 /// A reader silent for three of these is suspect.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const READY_WHEN_NAMED: &str = "its name";
 
 /// Beats for ever. A process that takes the place of one that still has viewers is not ready before these have left: a
 /// Kubernetes that drains nodes then leaves the next reader alone for as long.
-pub async fn run(reader: Arc<Reader>, managers: Replicas) {
+pub async fn run(reader: Arc<RunningReader>, managers: ServiceReplicas) {
     // A restarted reader must not look like the one before it.
     let start = rand::random::<u64>() >> 2;
     let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -37,17 +37,17 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
         let waits =
             matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
         if !waits {
-            reader.hub.health.started(READY_WHEN_NAMED);
+            reader.hub.health.note_started(READY_WHEN_NAMED);
         }
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
-        reader.hub.health.dependency("manager", state);
+        reader.hub.health.note_dependency("manager", state);
         if let Ok(HeartbeatAnswer { mut hand_over, viewers_elsewhere, room_elsewhere }) = told {
-            reader.hub.elsewhere.note(viewers_elsewhere);
+            reader.hub.viewers_elsewhere.set_all(viewers_elsewhere);
             let now = now_micros();
-            hand_over.retain(|order| is_plausible(order.epoch, now));
-            reader.placement.with(|holder, now| {
+            hand_over.retain(|order| is_plausible_epoch(order.epoch, now));
+            reader.placement.with_agent(|holder, now| {
                 let asked = now.saturating_sub(asked.elapsed());
-                holder.ordered(now, asked, hand_over);
+                holder.set_hand_overs(now, asked, hand_over);
                 if let Some(room) = room_elsewhere {
                     holder.hear_room(asked, room);
                 }
@@ -58,9 +58,9 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     }
 }
 
-fn build_record(reader: &Reader, beat: u64) -> ReaderRecord {
+fn build_record(reader: &RunningReader, beat: u64) -> ReaderRecord {
     let hub = &reader.hub;
-    let [reconnects, reconnect_errors] = reader.reconnects.totals(Instant::now());
+    let [reconnects, reconnect_errors] = reader.reconnects.counts_of_window(Instant::now());
     ReaderRecord {
         id: hub.settings.id.clone(),
         public_url: reader.public_url.clone(),
@@ -71,9 +71,9 @@ fn build_record(reader: &Reader, beat: u64) -> ReaderRecord {
         viewers: hub.viewers(),
         draining: reader.is_draining(),
         grace_ms: reader.grace_left().as_millis() as u64,
-        highest_epoch: reader.placement.with(|holder, _| holder.highest_epoch()),
+        highest_epoch: reader.placement.with_agent(|holder, _| holder.highest_epoch()),
         videos: held_videos(reader),
-        messages_sent: hub.metrics.messages.get(),
+        messages_sent: hub.metrics.messages_written.get(),
         reconnects,
         reconnect_errors,
         ticket: Some(reader.ticket.clone()),
@@ -81,28 +81,28 @@ fn build_record(reader: &Reader, beat: u64) -> ReaderRecord {
 }
 
 /// Every room: those with viewers, those held ready for viewers who are to come, and those that linger.
-fn held_videos(reader: &Reader) -> Vec<Held> {
+fn held_videos(reader: &RunningReader) -> Vec<HeldVideo> {
     let rooms = reader.hub.rooms();
-    reader.placement.with(|holder, now| {
-        let held = |room: &Arc<Channel>| Held {
+    reader.placement.with_agent(|holder, now| {
+        let held = |room: &Arc<VideoChannel>| HeldVideo {
             video: room.video.clone(),
             viewers: room.viewers(),
-            epoch: holder.epoch(&room.video),
+            epoch: holder.video_epoch(&room.video),
             ready: reader.hub.is_ready(room),
-            shedding: holder.sheds(now, &room.video),
+            shedding: holder.is_shedding(now, &room.video),
         };
         rooms.iter().map(held).collect()
     })
 }
 
 /// Notes that the reader waits for its name, before it is asked whether it is ready.
-pub fn await_name(reader: &Reader) {
-    reader.hub.health.starting(READY_WHEN_NAMED);
+pub fn note_waiting_for_name(reader: &RunningReader) {
+    reader.hub.health.note_starting(READY_WHEN_NAMED);
 }
 
 /// Tells one manager, the others where it does not answer in time. Returns when the one that answered was told.
 async fn send_heartbeat(
-    managers: &Replicas,
+    managers: &ServiceReplicas,
     record: &ReaderRecord,
 ) -> (Instant, Result<HeartbeatAnswer, PeerError>) {
     let mut last = Err(PeerError::Unavailable("no manager is configured".into()));
@@ -117,7 +117,7 @@ async fn send_heartbeat(
         if !matches!(last, Err(PeerError::Unavailable(_))) {
             break;
         }
-        managers.avoid(&url);
+        managers.prefer_another_than(&url);
     }
     (asked, last)
 }

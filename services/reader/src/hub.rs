@@ -15,12 +15,12 @@ use liverank_runtime::{Health, now_ms};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::admission_throttle::AdmissionThrottle;
-use crate::channel::{self, Channel, Show};
-use crate::fanout::Fanout;
-use crate::metrics::Metrics;
-use crate::pace::{Pace, WRITES_PER_SECOND};
-use crate::ring::Pushed;
-use crate::viewer_counts::Elsewhere;
+use crate::channel::{self, ShowDecision, VideoChannel};
+use crate::fanout::FanoutThreads;
+use crate::metrics::ReaderMetrics;
+use crate::pace::{MAX_WRITES_PER_SECOND, WritePacer};
+use crate::ring::PushOutcome;
+use crate::viewer_counts::ViewersElsewhere;
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
@@ -33,7 +33,7 @@ const MAX_FETCHES: usize = 32;
 
 /// The settings of a hub.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HubSettings {
     /// This reader.
     pub id: ReaderId,
     /// Viewers it takes.
@@ -43,45 +43,45 @@ pub struct Settings {
     /// Bytes that these may take together; where they take more, the oldest go.
     pub ring_bytes: usize,
     /// How long nothing may be sent to a viewer.
-    pub idle: Duration,
+    pub idle_time: Duration,
     /// Writes a second above which they are joined; by default what this machine's threads make without strain.
     pub writes_per_second: Option<u64>,
 }
 
 /// All rooms of a reader, with the stores that fill them.
-pub struct Hub {
+pub struct ChannelHub {
     /// The settings of the hub.
-    pub settings: Settings,
+    pub settings: HubSettings,
     /// The reader's metrics.
-    pub metrics: Metrics,
+    pub metrics: ReaderMetrics,
     /// Where dependencies are noted.
     pub health: Health,
     /// Writes to viewers.
-    pub fanout: Fanout,
+    pub fanout: FanoutThreads,
     /// Viewers at other readers.
-    pub elsewhere: Elsewhere,
+    pub viewers_elsewhere: ViewersElsewhere,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
     /// Wakes the comparing of heads.
-    pub(crate) compare: Notify,
+    pub(crate) compare_heads: Notify,
     /// Wakes the subscribing of rooms.
-    pub(crate) channels: Notify,
+    pub(crate) subscribe_channels: Notify,
     /// Bounds what is asked of the stores at once.
-    pub(crate) fetches: Semaphore,
-    door: AdmissionThrottle,
+    pub(crate) fetch_permits: Semaphore,
+    admission_throttle: AdmissionThrottle,
     /// Whether something contradicts what is known of the numbering.
-    pub(crate) doubt: AtomicBool,
+    pub(crate) is_numbering_doubted: AtomicBool,
     connection: Mutex<BusConnection>,
-    rooms: Mutex<HashMap<VideoId, Arc<Channel>>>,
-    numbering: Mutex<Option<CommentEpoch>>,
-    pace: Mutex<Pace>,
+    all_channels: Mutex<HashMap<VideoId, Arc<VideoChannel>>>,
+    comment_epoch: Mutex<Option<CommentEpoch>>,
+    pace: Mutex<WritePacer>,
     viewers: AtomicU64,
 }
 
 /// The bus connection in force: rooms know by its number whether they are subscribed on it.
 #[derive(Default)]
 struct BusConnection {
-    number: u64,
+    connection_number: u64,
     subscription: Option<Arc<dyn Subscription>>,
 }
 
@@ -91,66 +91,67 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A viewer in its room; leaves when dropped.
 pub struct ViewerGuard {
-    hub: Arc<Hub>,
+    hub: Arc<ChannelHub>,
     /// The room.
-    pub room: Arc<Channel>,
+    pub channel: Arc<VideoChannel>,
     /// Where it asks how many viewers there are: which version of that it has had.
-    pub count_had: Option<u32>,
+    pub seen_count_version: Option<u32>,
 }
 
 impl ViewerGuard {
     /// The hub.
-    pub const fn hub(&self) -> &Arc<Hub> {
+    pub const fn hub(&self) -> &Arc<ChannelHub> {
         &self.hub
     }
 
     /// Notes which events the viewer asks for. To be called once.
-    pub fn ask(&mut self, events: StreamEvents) {
+    pub fn ask_for_events(&mut self, events: StreamEvents) {
         if events.contains(StreamEvent::Viewers) {
-            self.count_had = Some(self.room.count.join());
+            self.seen_count_version = Some(self.channel.viewer_count.add_asker());
         }
     }
 }
 
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
-        if self.count_had.is_some() {
-            self.room.count.leave();
+        if self.seen_count_version.is_some() {
+            self.channel.viewer_count.remove_asker();
         }
-        self.room.leave(Instant::now());
+        self.channel.remove_viewer(Instant::now());
         self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
         self.hub.metrics.viewers.dec();
     }
 }
 
-impl Hub {
+impl ChannelHub {
     /// A hub without rooms; fails where its writing threads cannot be started.
     pub fn new(
-        settings: Settings,
+        settings: HubSettings,
         archive: Arc<dyn Archive>,
         bus: Arc<dyn CommentBus>,
-        metrics: Metrics,
+        metrics: ReaderMetrics,
         health: Health,
     ) -> io::Result<Arc<Self>> {
-        let fanout = Fanout::start()?;
-        let budget = settings.writes_per_second.unwrap_or(WRITES_PER_SECOND * fanout.threads() as u64);
+        let fanout = FanoutThreads::start()?;
+        let budget =
+            settings.writes_per_second.unwrap_or(MAX_WRITES_PER_SECOND * fanout.thread_count() as u64);
         Ok(Arc::new(Self {
             settings,
             metrics,
             health,
             fanout,
-            elsewhere: Elsewhere::default(),
+            viewers_elsewhere: ViewersElsewhere::default(),
             archive,
             bus,
-            compare: Notify::new(),
-            channels: Notify::new(),
-            fetches: Semaphore::new(MAX_FETCHES),
-            door: AdmissionThrottle::default(),
-            doubt: AtomicBool::new(true),
+            compare_heads: Notify::new(),
+            subscribe_channels: Notify::new(),
+            fetch_permits: Semaphore::new(MAX_FETCHES),
+            admission_throttle: AdmissionThrottle::default(),
+            is_numbering_doubted: AtomicBool::new(true),
             connection: Mutex::default(),
-            rooms: Mutex::default(),
-            numbering: Mutex::default(),
-            pace: Mutex::new(Pace::new(Instant::now(), budget)),
+            all_channels: Mutex::default(),
+            comment_epoch: Mutex::default(),
+            pace: Mutex::new(WritePacer::new(Instant::now(), budget)),
             viewers: AtomicU64::new(0),
         }))
     }
@@ -162,35 +163,35 @@ impl Hub {
 
     /// How many viewers there are who are not the system's own.
     pub fn viewers_from_outside(&self) -> u64 {
-        let own = lock(&self.rooms).get(canary::ID).map_or(0, |room| room.viewers());
+        let own = lock(&self.all_channels).get(canary::CANARY_ID).map_or(0, |room| room.viewers());
         self.viewers().saturating_sub(own)
     }
 
     /// Every room.
-    pub fn rooms(&self) -> Vec<Arc<Channel>> {
-        lock(&self.rooms).values().map(Arc::clone).collect()
+    pub fn rooms(&self) -> Vec<Arc<VideoChannel>> {
+        lock(&self.all_channels).values().map(Arc::clone).collect()
     }
 
     /// The room of a video, if it has one.
-    pub fn room(&self, video: &VideoId) -> Option<Arc<Channel>> {
-        lock(&self.rooms).get(video).map(Arc::clone)
+    pub fn channel_of(&self, video: &VideoId) -> Option<Arc<VideoChannel>> {
+        lock(&self.all_channels).get(video).map(Arc::clone)
     }
 
     /// Viewers of each video that has any.
-    pub fn audience(&self) -> Vec<(VideoId, u64)> {
-        let rooms = lock(&self.rooms);
+    pub fn viewers_by_video(&self) -> Vec<(VideoId, u64)> {
+        let rooms = lock(&self.all_channels);
         let counts = rooms.values().map(|room| (room.video.clone(), room.viewers()));
-        counts.filter(|(video, viewers)| *viewers > 0 && !canary::is(video)).collect()
+        counts.filter(|(video, viewers)| *viewers > 0 && !canary::is_canary(video)).collect()
     }
 
     /// Which count comments are numbered by, as far as is known.
     pub fn numbering(&self) -> Option<CommentEpoch> {
-        lock(&self.numbering).clone()
+        lock(&self.comment_epoch).clone()
     }
 
     /// Notes what the archive says of the numbering, which is what counts.
     pub(crate) fn set_numbering(&self, numbering: &CommentEpoch) {
-        let before = lock(&self.numbering).replace(numbering.clone());
+        let before = lock(&self.comment_epoch).replace(numbering.clone());
         if before.as_ref().is_some_and(|before| before != numbering) {
             tracing::warn!(%numbering, "comments have been numbered anew: every viewer is told of a gap");
         }
@@ -198,33 +199,33 @@ impl Hub {
 
     /// Takes a numbering that the bus names where none is known; returns the one in force.
     pub(crate) fn adopt_numbering(&self, numbering: &CommentEpoch) -> CommentEpoch {
-        lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
+        lock(&self.comment_epoch).get_or_insert_with(|| numbering.clone()).clone()
     }
 
     /// Waits for a newcomer's turn to be let in.
     pub(crate) async fn turn(&self) {
-        self.door.turn(|| self.fanout.is_late()).await;
+        self.admission_throttle.wait_for_turn(|| self.fanout.is_late()).await;
     }
 
     /// Lets a viewer into a video's room; `None` where the reader is full.
-    pub fn enter(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
+    pub fn add_viewer(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
         let before = self.viewers.fetch_add(1, Ordering::Relaxed);
         if before >= self.settings.capacity {
             self.viewers.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         self.metrics.viewers.inc();
-        let mut rooms = lock(&self.rooms);
+        let mut rooms = lock(&self.all_channels);
         let room = self.channel_in(&mut rooms, video);
         // Under the lock, so that the room is not closed in between.
-        room.enter();
+        room.add_viewer();
         drop(rooms);
-        Some(ViewerGuard { hub: Arc::clone(self), room, count_had: None })
+        Some(ViewerGuard { hub: Arc::clone(self), channel: room, seen_count_version: None })
     }
 
     /// The room of a video whose viewers are yet to come; `None` where there are `most` such rooms already.
-    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<Channel>> {
-        let mut rooms = lock(&self.rooms);
+    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<VideoChannel>> {
+        let mut rooms = lock(&self.all_channels);
         let there = rooms.get(video).map(Arc::clone);
         if there.is_none() && rooms.values().filter(|room| room.viewers() == 0).count() >= most {
             return None;
@@ -232,33 +233,37 @@ impl Hub {
         Some(there.unwrap_or_else(|| self.channel_in(&mut rooms, video)))
     }
 
-    fn channel_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
+    fn channel_in(
+        &self,
+        rooms: &mut HashMap<VideoId, Arc<VideoChannel>>,
+        video: &VideoId,
+    ) -> Arc<VideoChannel> {
         let ring = (self.settings.ring_length, self.settings.ring_bytes);
-        let fresh = || Arc::new(Channel::new(video.clone(), ring, Instant::now()));
+        let fresh = || Arc::new(VideoChannel::new(video.clone(), ring, Instant::now()));
         let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
         self.metrics.active_channels.set(rooms.len() as i64);
         room
     }
 
     /// Whether viewers who come to this room find it subscribed, and its ring where the comments stand.
-    pub(crate) fn is_ready(&self, room: &Channel) -> bool {
+    pub(crate) fn is_ready(&self, room: &VideoChannel) -> bool {
         self.is_subscribed(room) && room.is_anchored()
     }
 
     /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
     /// time. The order matters: what comes after the head was read is then sure to be heard.
-    pub async fn open(self: &Arc<Self>, room: &Arc<Channel>) {
-        if room.head().is_some() {
+    pub async fn open_channel(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+        if room.head_position().is_some() {
             if !self.is_subscribed(room) {
                 // The bus is away, or the room was about to be closed: comparing heads brings what is missed meanwhile.
-                self.channels.notify_one();
+                self.subscribe_channels.notify_one();
             }
             return;
         }
         let opened = async {
             self.subscribe(room).await;
             // Another one may have read it meanwhile.
-            if room.head().is_none() {
+            if room.head_position().is_none() {
                 self.read_head(room).await;
             }
         };
@@ -267,26 +272,26 @@ impl Hub {
     }
 
     /// Whether the room is subscribed on the bus connection in force.
-    pub(crate) fn is_subscribed(&self, room: &Channel) -> bool {
-        let number = lock(&self.connection).number;
+    pub(crate) fn is_subscribed(&self, room: &VideoChannel) -> bool {
+        let number = lock(&self.connection).connection_number;
         number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
     }
 
     fn current_connection(&self) -> (u64, Option<Arc<dyn Subscription>>) {
         let connection = lock(&self.connection);
-        (connection.number, connection.subscription.clone())
+        (connection.connection_number, connection.subscription.clone())
     }
 
     /// Replaces the bus connection: rooms are no longer subscribed.
     pub(crate) fn set_connection(&self, subscription: Option<Arc<dyn Subscription>>) {
         let mut connection = lock(&self.connection);
-        connection.number += 1;
+        connection.connection_number += 1;
         connection.subscription = subscription;
     }
 
     /// Subscribes the room's channel if it is not.
-    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<Channel>) {
-        let _one_at_a_time = room.opening.lock().await;
+    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+        let _one_at_a_time = room.opening_lock.lock().await;
         if self.is_subscribed(room) {
             return;
         }
@@ -294,55 +299,56 @@ impl Hub {
         match tokio::time::timeout(STORE_TIMEOUT, subscription.subscribe(&room.video)).await {
             Ok(Ok(())) => {
                 room.subscribed_on.store(number, Ordering::Release);
-                self.health.dependency("comment bus", Ok(()));
+                self.health.note_dependency("comment bus", Ok(()));
             }
-            Ok(Err(error)) => self.health.dependency("comment bus", Err(error.to_string())),
-            Err(_) => self.health.dependency("comment bus", Err("subscribing takes too long".into())),
+            Ok(Err(error)) => self.health.note_dependency("comment bus", Err(error.to_string())),
+            Err(_) => self.health.note_dependency("comment bus", Err("subscribing takes too long".into())),
         }
     }
 
     /// Takes a comment that the bus brought. The caller shows the room afterwards.
     pub(crate) fn push(
         self: &Arc<Self>,
-        room: &Arc<Channel>,
+        room: &Arc<VideoChannel>,
         numbering: &CommentEpoch,
         comment: &Comment,
     ) -> u64 {
         if self.adopt_numbering(numbering) != *numbering {
             // A late word of an old count, or the first of a new one: the archive knows.
-            if !self.doubt.swap(true, Ordering::Relaxed) {
-                self.compare.notify_one();
+            if !self.is_numbering_doubted.swap(true, Ordering::Relaxed) {
+                self.compare_heads.notify_one();
             }
             return 0;
         }
         let Some(pushed) = room.push(numbering, comment) else { return 0 };
-        channel::count(&self.metrics, pushed);
+        channel::count_pushed(&self.metrics, pushed);
         match pushed {
-            Pushed::Appended(count) => {
-                self.metrics.comment_delay.note(comment.timestamp, now_ms());
+            PushOutcome::Appended(count) => {
+                self.metrics.comment_delay.note_delay(comment.timestamp, now_ms());
                 return count;
             }
-            Pushed::Early | Pushed::Refused => self.repair(room),
-            Pushed::Repeat => {}
+            PushOutcome::Early | PushOutcome::Refused => self.repair(room),
+            PushOutcome::Repeat => {}
         }
         0
     }
 
     /// Shows viewers what is new in a room, now or when the pace allows. `events` is how much came.
-    pub(crate) fn show(self: &Arc<Self>, room: &Arc<Channel>, events: u64) {
+    pub(crate) fn show(self: &Arc<Self>, room: &Arc<VideoChannel>, events: u64) {
         let now = Instant::now();
         let viewers = room.viewers();
-        let show = room.show(now, |counted| lock(&self.pace).offer(now, events, viewers, counted));
+        let show =
+            room.show_paced(now, |counted| lock(&self.pace).wait_after_write(now, events, viewers, counted));
         match show {
-            Show::Nothing => {}
-            Show::Now => self.fanout.news(room),
-            Show::At(due) => {
+            ShowDecision::Nothing => {}
+            ShowDecision::Now => self.fanout.notify_threads(room),
+            ShowDecision::At(due) => {
                 let (hub, room) = (Arc::clone(self), Arc::clone(room));
                 // One a room at a time, for as long as a gap.
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due.into()).await;
-                    if room.show_due(Instant::now()) == Show::Now {
-                        hub.fanout.news(&room);
+                    if room.show_due(Instant::now()) == ShowDecision::Now {
+                        hub.fanout.notify_threads(&room);
                     }
                 });
             }
@@ -350,7 +356,7 @@ impl Hub {
     }
 
     /// Sends idle viewers their heartbeats, for ever.
-    pub async fn keep_alive(self: Arc<Self>) {
+    pub async fn send_heartbeats(self: Arc<Self>) {
         /// Coarse: heartbeats are tens of seconds apart.
         const CLOCK_STEP: Duration = Duration::from_secs(1);
         let mut ticks = tokio::time::interval(CLOCK_STEP);
@@ -359,10 +365,10 @@ impl Hub {
             ticks.tick().await;
             let (now, mut held) = (Instant::now(), 0);
             for room in self.rooms() {
-                if room.rest(now, self.settings.idle) {
-                    self.fanout.news(&room);
+                if room.tick_idle(now, self.settings.idle_time) {
+                    self.fanout.notify_threads(&room);
                 }
-                let (bytes, crowded_out) = room.weigh();
+                let (bytes, crowded_out) = room.measure_ring();
                 held += bytes;
                 self.metrics.crowded_out.inc_by(crowded_out);
             }
@@ -371,8 +377,8 @@ impl Hub {
     }
 
     /// Unsubscribes an empty room and forgets it, unless somebody enters meanwhile.
-    pub(crate) async fn close(&self, room: &Arc<Channel>) {
-        let _one_at_a_time = room.opening.lock().await;
+    pub(crate) async fn close(&self, room: &Arc<VideoChannel>) {
+        let _one_at_a_time = room.opening_lock.lock().await;
         if room.viewers() > 0 {
             return;
         }
@@ -384,7 +390,7 @@ impl Hub {
                 let _ = tokio::time::timeout(STORE_TIMEOUT, subscription.unsubscribe(&room.video)).await;
             }
         }
-        let mut rooms = lock(&self.rooms);
+        let mut rooms = lock(&self.all_channels);
         if room.viewers() == 0 {
             rooms.remove(&room.video);
             self.metrics.active_channels.set(rooms.len() as i64);

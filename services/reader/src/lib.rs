@@ -42,22 +42,22 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use liverank_adapters::{Archive, Backends, CommentBus};
 use liverank_core::ReaderId;
-use liverank_core::comment::hex;
-use liverank_core::limits::Buckets;
+use liverank_core::comment::to_hex;
+use liverank_core::limits::TokenBuckets;
 use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
-use liverank_protocol::access::{Caller, Service};
+use liverank_protocol::access::{CalledService, KnownCaller};
 use liverank_runtime::identity::sent::pass_key;
-use liverank_runtime::peer::Replicas;
+use liverank_runtime::peer::ServiceReplicas;
 use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use hub::{Hub, Settings};
-use metrics::Metrics;
-use placement::Placement;
+use hub::{ChannelHub, HubSettings};
+use metrics::ReaderMetrics;
+use placement::PlacementAgent;
 use sliding_counter::SlidingCounter;
 
 /// Channels named in a report.
@@ -125,22 +125,22 @@ impl Config {
     ///
     /// # Errors
     /// The host's name makes no reader id, or `identity` has the key of another process.
-    pub fn identity(&self, port: u16, identity: &Identity) -> anyhow::Result<(ReaderId, Identity)> {
+    pub fn names_of_reader(&self, port: u16, identity: &Identity) -> anyhow::Result<(ReaderId, Identity)> {
         let id = match &self.reader_id {
             Some(id) => id.clone(),
             None => named_after_host(port)?,
         };
-        let identity = identity.acting_as(&Caller::reader(id.clone()))?;
+        let identity = identity.acting_as(&KnownCaller::reader(id.clone()))?;
         Ok((id, identity))
     }
 }
 
 /// A running reader.
-pub struct Reader {
+pub struct RunningReader {
     /// Its rooms.
-    pub hub: Arc<Hub>,
+    pub hub: Arc<ChannelHub>,
     /// Who serves what.
-    pub placement: Placement,
+    pub placement: PlacementAgent,
     public_url: String,
     internal_url: String,
     /// Who it is to the managers.
@@ -159,12 +159,12 @@ pub struct Reader {
     /// Whether the last heartbeat said, or the next one will, that there is no room.
     told_full: AtomicBool,
     /// Bounds how many viewers are sent to other readers because this one is full.
-    redirects: Mutex<Buckets<()>>,
+    redirects: Mutex<TokenBuckets<()>>,
     /// Heartbeats sent.
     beaten: watch::Sender<u64>,
 }
 
-impl Reader {
+impl RunningReader {
     fn new(
         config: &Config,
         archive: Arc<dyn Archive>,
@@ -172,27 +172,27 @@ impl Reader {
         port: u16,
         shell: &ServiceContext,
     ) -> anyhow::Result<Arc<Self>> {
-        let (id, identity) = config.identity(port, &shell.identity)?;
-        let settings = Settings {
+        let (id, identity) = config.names_of_reader(port, &shell.identity)?;
+        let settings = HubSettings {
             id: id.clone(),
             capacity: config.capacity,
             ring_length: config.ring_length as usize,
             ring_bytes: config.ring_kilobytes as usize * 1024,
-            idle: Duration::from_secs(config.viewer_heartbeat),
+            idle_time: Duration::from_secs(config.viewer_heartbeat),
             writes_per_second: config.writes_per_second,
         };
-        let metrics = Metrics::registered(shell);
-        let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
+        let metrics = ReaderMetrics::register(shell);
+        let ticket = Secret::new(to_hex(&rand::random::<[u8; 32]>()));
         metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config
             .public_url
             .as_ref()
-            .map_or_else(|| format!("{}://localhost:{port}", shell.http.scheme()), base);
+            .map_or_else(|| format!("{}://localhost:{port}", shell.http_settings.scheme()), base);
         Ok(Arc::new(Self {
-            hub: Hub::new(settings, archive, bus, metrics, shell.health.clone())
+            hub: ChannelHub::new(settings, archive, bus, metrics, shell.health.clone())
                 .context("the threads that write to viewers cannot be started")?,
-            placement: Placement::new(
+            placement: PlacementAgent::new(
                 id.clone(),
                 manager_replicas(config, &identity, shell),
                 shell.health.clone(),
@@ -208,7 +208,7 @@ impl Reader {
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
             told_full: AtomicBool::new(false),
-            redirects: Mutex::new(Buckets::new(refusal::REDIRECTS, 1)),
+            redirects: Mutex::new(TokenBuckets::new(refusal::REDIRECTS, 1)),
             beaten: watch::Sender::new(0),
         }))
     }
@@ -227,10 +227,11 @@ impl Reader {
     /// the time until it is to be empty.
     fn begin_leaving(&self, grace: Duration) -> Duration {
         self.gone_by.get_or_init(|| Instant::now() + grace);
-        self.hub.health.draining();
+        self.hub.health.note_draining();
         let alone = !self.has_managers;
-        let until_empty =
-            self.placement.with(|holder, now| holder.leave(now, grace, alone).saturating_sub(now));
+        let until_empty = self
+            .placement
+            .with_agent(|holder, now| holder.begin_leaving(now, grace, alone).saturating_sub(now));
         self.beat_now.notify_one();
         until_empty
     }
@@ -245,8 +246,8 @@ impl Reader {
 
     /// Whether one more viewer may be sent to another reader because this one is full.
     fn may_redirect(&self) -> bool {
-        let now = self.placement.with(|_, now| now);
-        self.redirects.lock().unwrap_or_else(PoisonError::into_inner).take((), 1, now).is_ok()
+        let now = self.placement.with_agent(|_, now| now);
+        self.redirects.lock().unwrap_or_else(PoisonError::into_inner).take_tokens((), 1, now).is_ok()
     }
 
     /// Tells the managers how it is now, for at most `limit`.
@@ -258,7 +259,7 @@ impl Reader {
 
     /// Up to `limit` of the channels it listens to, those with most viewers first.
     fn channel_names(&self, limit: usize) -> Vec<String> {
-        let mut audience = self.hub.audience();
+        let mut audience = self.hub.viewers_by_video();
         audience.sort_by(|(a, fewer), (b, more)| more.cmp(fewer).then_with(|| a.cmp(b)));
         audience.into_iter().take(limit).map(|(video, _)| format!("video:{video}")).collect()
     }
@@ -269,14 +270,14 @@ impl Reader {
             active_connections: self.hub.viewers_from_outside(),
             capacity: Some(self.hub.settings.capacity),
             subscribed_topics: self.channel_names(MAX_TOPICS_REPORTED),
-            messages_sent: self.hub.metrics.messages.get(),
+            messages_sent: self.hub.metrics.messages_written.get(),
         }
     }
 }
 
-fn manager_replicas(config: &Config, identity: &Identity, shell: &ServiceContext) -> Option<Replicas> {
-    let peers = shell.peers().showing(identity, Service::Manager);
-    Replicas::new(peers, config.manager_url.clone())
+fn manager_replicas(config: &Config, identity: &Identity, shell: &ServiceContext) -> Option<ServiceReplicas> {
+    let peers = shell.peer_client().with_token_for(identity, CalledService::Manager);
+    ServiceReplicas::new(peers, config.manager_url.clone())
 }
 
 fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
@@ -286,7 +287,7 @@ fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
 }
 
 /// Ends the viewers' streams when it is dropped: however the reader ends, they end with it.
-struct StreamsGuard(Arc<Hub>);
+struct StreamsGuard(Arc<ChannelHub>);
 
 impl Drop for StreamsGuard {
     fn drop(&mut self) {
@@ -313,7 +314,7 @@ pub async fn serve(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let port = listener.local_addr().context("the listening socket has no address")?.port();
-    let reader = Reader::new(&config, archive, bus, port, &shell)?;
+    let reader = RunningReader::new(&config, archive, bus, port, &shell)?;
     let streams = StreamsGuard(Arc::clone(&reader.hub));
     let served = CancellationToken::new();
     let mut tasks = start_background_tasks(&reader, &config, &shell);
@@ -321,37 +322,37 @@ pub async fn serve(
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
     let server_shell = ServiceContext {
         shutdown: served,
-        drain: drain::REQUESTS_TIMEOUT.min(shell.drain / 4),
+        drain_time: drain::REQUESTS_TIMEOUT.min(shell.drain_time / 4),
         ..shell.clone()
     };
-    let router = http::router(reader, Arc::clone(&shell.http.origins));
+    let router = http::router(reader, Arc::clone(&shell.http_settings.origins));
     let serving = async {
         tokio::select! {
-            result = server::serve(Service::Reader, listener, router, &server_shell) => result,
+            result = server::serve_until_shutdown(CalledService::Reader, listener, router, &server_shell) => result,
             () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };
-    tasks.alongside(serving).await
+    tasks.run_alongside(serving).await
 }
 
 /// What runs beside the server until it ends.
-fn start_background_tasks(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> Tasks {
+fn start_background_tasks(reader: &Arc<RunningReader>, config: &Config, shell: &ServiceContext) -> Tasks {
     let mut tasks = Tasks::new(shell);
     let hub = &reader.hub;
     tasks.spawn("dispatch", dispatch::run(Arc::clone(hub), shell.tracer.clone()));
     tasks.spawn("compare_heads", heads::run(Arc::clone(hub)));
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
-    tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
+    tasks.spawn("keep_alive", Arc::clone(hub).send_heartbeats());
     tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
     if let Some(managers) = manager_replicas(config, &reader.identity, shell) {
-        heartbeat::await_name(reader);
+        heartbeat::note_waiting_for_name(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());
-    let statistics = Replicas::new(shell.peers(), config.statistics_url.clone());
+    let statistics = ServiceReplicas::new(shell.peer_client(), config.statistics_url.clone());
     tasks.spawn("report", async move {
-        report::send(statistics, "reader-api-statistics", shell, || reporting.report()).await;
+        report::send_reports(statistics, "reader-api-statistics", shell, || reporting.report()).await;
     });
     tasks
 }

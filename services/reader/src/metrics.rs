@@ -26,7 +26,7 @@ label_values! {
 
 label_values! {
     /// What a reader that leaves waits for.
-    pub enum Wait {
+    pub enum WaitReason {
         /// Viewers who have not left.
         Viewers = "viewers",
         /// A heartbeat that tells the managers how it is now.
@@ -36,11 +36,11 @@ label_values! {
     }
 }
 
-/// A label of [`Wait`].
+/// A label of [`WaitReason`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WaitsFor {
     /// What for.
-    pub what: Wait,
+    pub what: WaitReason,
 }
 
 /// A label of [`CommentSource`].
@@ -52,7 +52,7 @@ pub struct Source {
 
 label_values! {
     /// How a connect was answered.
-    pub enum Outcome {
+    pub enum ConnectOutcome {
         /// With a stream.
         Stream = "stream",
         /// With the address of another reader.
@@ -62,11 +62,11 @@ label_values! {
     }
 }
 
-/// A label of [`Outcome`].
+/// A label of [`ConnectOutcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
     /// The outcome of the connect.
-    pub reason: Outcome,
+    pub reason: ConnectOutcome,
 }
 
 /// How long comments take to get here, by the time that the comment service wrote into them.
@@ -81,14 +81,14 @@ impl Default for CommentDelay {
 
 impl CommentDelay {
     /// Notes a comment that was `posted` then and is here `now`. Another clock may be ahead of ours.
-    pub fn note(&self, posted: Millis, now: Millis) {
+    pub fn note_delay(&self, posted: Millis, now: Millis) {
         self.0.observe(now.saturating_sub(posted).max(0) as f64 / 1000.0);
     }
 }
 
 /// Cheap to clone; all clones count together.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics {
+pub struct ReaderMetrics {
     /// Viewers connected.
     pub viewers: Gauge,
     /// Viewers it takes at most.
@@ -102,48 +102,48 @@ pub struct Metrics {
     /// Comments that left a ring for want of room, before their number was due.
     pub crowded_out: Counter<u64, AtomicU64>,
     /// Answers to connects.
-    pub connects: Family<Answer, Counter>,
+    pub connects_answered: Family<Answer, Counter>,
     /// Comments handed to viewers' sockets.
-    pub messages: Counter<u64, AtomicU64>,
+    pub messages_written: Counter<u64, AtomicU64>,
     /// Bytes handed to viewers' sockets, events and heartbeats.
-    pub bytes: Counter<u64, AtomicU64>,
+    pub bytes_written: Counter<u64, AtomicU64>,
     /// Writes to viewers' sockets: messages by writes is how many comments a write joins.
     pub socket_writes: Counter<u64, AtomicU64>,
     /// Gaps told to viewers.
-    pub gaps: Counter,
+    pub gaps_told: Counter,
     /// Viewers sent to another reader, or away because this one leaves.
     pub handed_over: Counter<u64, AtomicU64>,
     /// 1 for what a reader that leaves waits for.
     pub drain_waits_for: Family<WaitsFor, Gauge>,
     /// Comments that came again and were dropped.
-    pub repeats: Counter,
+    pub repeated_comments: Counter,
     /// Comments that came before one with a lower sequence number.
     pub out_of_order: Counter,
     /// Comments fetched because the bus did not bring them, by where they were found.
-    pub backfilled: Family<Source, Counter>,
+    pub backfilled_comments: Family<Source, Counter>,
     /// Comments that neither the bus nor the archive had in time: viewers were told of a gap.
-    pub lost: Counter,
+    pub lost_comments: Counter,
     /// Viewers that came back, by where what they missed was found.
-    pub resumes: Family<Source, Counter>,
+    pub resumed_viewers: Family<Source, Counter>,
 }
 
-impl Metrics {
+impl ReaderMetrics {
     /// Shows what the reader waits for before it ends; `None` while it does not leave.
-    pub fn waits_for(&self, wait: Option<Wait>) {
-        for what in [Wait::Viewers, Wait::Managers, Wait::Requests] {
+    pub fn set_waits_for(&self, wait: Option<WaitReason>) {
+        for what in [WaitReason::Viewers, WaitReason::Managers, WaitReason::Requests] {
             let is_it = i64::from(wait == Some(what));
             self.drain_waits_for.get_or_create(&WaitsFor { what }).set(is_it);
         }
     }
 
     /// Registered with the shell, under `liverank_reader_…`.
-    pub fn registered(shell: &ServiceContext) -> Self {
+    pub fn register(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
         // A series that is there from the start on can be compared with the time before its first event.
         for source in [CommentSource::Bus, CommentSource::Archive] {
-            metrics.backfilled.get_or_create(&Source { source }).inc_by(0);
+            metrics.backfilled_comments.get_or_create(&Source { source }).inc_by(0);
         }
-        metrics.waits_for(None);
+        metrics.set_waits_for(None);
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
@@ -161,38 +161,38 @@ impl Metrics {
                 "Comments that left a ring because they are long, before it was as long as it may be",
                 m.crowded_out,
             );
-            registry.register("connects", "Answers to connects", m.connects);
-            registry.register("messages", "Comments handed to viewers' sockets", m.messages);
-            registry.register("sent_bytes", "Bytes handed to viewers' sockets", m.bytes);
+            registry.register("connects", "Answers to connects", m.connects_answered);
+            registry.register("messages", "Comments handed to viewers' sockets", m.messages_written);
+            registry.register("sent_bytes", "Bytes handed to viewers' sockets", m.bytes_written);
             registry.register(
                 "socket_writes",
                 "Writes of joined comments to viewers' sockets",
                 m.socket_writes,
             );
-            registry.register("gaps", "Gaps told to viewers", m.gaps);
+            registry.register("gaps", "Gaps told to viewers", m.gaps_told);
             registry.register("handed_over", "Viewers whose streams were ended for a move", m.handed_over);
             let waits = "1 for what a reader that leaves waits for: that viewers leave, that managers hear of it, or requests";
             registry.register("drain_waits_for", waits, m.drain_waits_for);
-            registry.register("repeats", "Comments that came again and were dropped", m.repeats);
+            registry.register("repeats", "Comments that came again and were dropped", m.repeated_comments);
             registry.register(
                 "out_of_order",
                 "Comments that came before a lower sequence number",
                 m.out_of_order,
             );
-            registry.register("backfilled", "Comments fetched that the bus did not bring", m.backfilled);
-            registry.register("lost", "Comments that nobody had in time", m.lost);
-            registry.register("resumes", "Viewers that came back, by where the missed was found", m.resumes);
+            registry.register("backfilled", "Comments fetched that the bus did not bring", m.backfilled_comments);
+            registry.register("lost", "Comments that nobody had in time", m.lost_comments);
+            registry.register("resumes", "Viewers that came back, by where the missed was found", m.resumed_viewers);
         });
         metrics
     }
 
     /// Counts a viewer that came back.
-    pub fn resumed(&self, source: CommentSource) {
-        self.resumes.get_or_create(&Source { source }).inc();
+    pub fn count_resume(&self, source: CommentSource) {
+        self.resumed_viewers.get_or_create(&Source { source }).inc();
     }
 
     /// Counts an answer to a connect.
-    pub fn answered(&self, reason: Outcome) {
-        self.connects.get_or_create(&Answer { reason }).inc();
+    pub fn count_connect(&self, reason: ConnectOutcome) {
+        self.connects_answered.get_or_create(&Answer { reason }).inc();
     }
 }

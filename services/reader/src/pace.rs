@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Writes a second that a thread makes without strain: some half of a core, measured with `examples/fan_out.rs`. The
 /// rest is for taking connections, and for what writes cost on slower machines.
-pub const WRITES_PER_SECOND: u64 = 100_000;
+pub const MAX_WRITES_PER_SECOND: u64 = 100_000;
 /// Below this, waiting would join next to nothing.
 const SHORTEST_GAP: Duration = Duration::from_millis(10);
 /// Above this, people notice.
@@ -20,11 +20,11 @@ const WINDOWS_PER_SECOND: u64 = 4;
 
 /// What a room remembers of the last window it was counted in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counted(u64);
+pub struct WindowCount(u64);
 
 /// Measures a reader's load.
 #[derive(Debug)]
-pub struct Pace {
+pub struct WritePacer {
     /// Writes a second that are to be kept within.
     budget: u64,
     window: u64,
@@ -37,14 +37,20 @@ pub struct Pace {
     gap: Duration,
 }
 
-impl Pace {
+impl WritePacer {
     /// Calm, from `now` on, for a reader that makes `budget` writes a second without strain.
     pub const fn new(now: Instant, budget: u64) -> Self {
         Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
     }
 
     /// Notes `events` for a room of `viewers`, and returns how long after the room's last write the next may be.
-    pub fn offer(&mut self, now: Instant, events: u64, viewers: u64, counted: &mut Counted) -> Duration {
+    pub fn wait_after_write(
+        &mut self,
+        now: Instant,
+        events: u64,
+        viewers: u64,
+        counted: &mut WindowCount,
+    ) -> Duration {
         let age = now.saturating_duration_since(self.began);
         if age >= LOOK_BACK {
             self.gap = if age < 2 * LOOK_BACK { self.gap_for_now() } else { Duration::ZERO };
@@ -77,11 +83,11 @@ mod tests {
     /// The gap after `seconds` of `per_second` events to one room of `viewers`.
     fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
         let start = Instant::now();
-        let (mut pace, mut counted) = (Pace::new(start, WRITES_BUDGET), Counted::default());
+        let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), WindowCount::default());
         let mut gap = Duration::ZERO;
         for event in 0..per_second * seconds {
             let now = start + Duration::from_micros(event * 1_000_000 / per_second);
-            gap = pace.offer(now, 1, viewers, &mut counted);
+            gap = pace.wait_after_write(now, 1, viewers, &mut counted);
         }
         gap
     }
@@ -102,12 +108,12 @@ mod tests {
     #[test]
     fn many_small_channels_share_the_write_budget() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, WRITES_BUDGET);
-        let mut rooms = vec![Counted::default(); 100];
+        let mut pace = WritePacer::new(start, WRITES_BUDGET);
+        let mut rooms = vec![WindowCount::default(); 100];
         let mut last = Duration::ZERO;
         for tick in 0..100 {
             for room in &mut rooms {
-                last = pace.offer(start + Duration::from_millis(tick * 10), 1, 20, room);
+                last = pace.wait_after_write(start + Duration::from_millis(tick * 10), 1, 20, room);
             }
         }
         assert_eq!(last, Duration::from_millis(40));
@@ -116,12 +122,12 @@ mod tests {
     #[test]
     fn a_burst_is_noticed_within_its_window_and_forgotten_after_a_calm() {
         let start = Instant::now();
-        let (mut pace, mut counted) = (Pace::new(start, WRITES_BUDGET), Counted::default());
+        let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), WindowCount::default());
         for _ in 0..20 {
-            pace.offer(start, 1, 5_000, &mut counted);
+            pace.wait_after_write(start, 1, 5_000, &mut counted);
         }
-        assert_eq!(pace.offer(start, 1, 5_000, &mut counted), Duration::from_millis(100));
+        assert_eq!(pace.wait_after_write(start, 1, 5_000, &mut counted), Duration::from_millis(100));
         let later = start + Duration::from_secs(1);
-        assert_eq!(pace.offer(later, 1, 5_000, &mut counted), Duration::ZERO);
+        assert_eq!(pace.wait_after_write(later, 1, 5_000, &mut counted), Duration::ZERO);
     }
 }

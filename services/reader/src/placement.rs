@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use liverank_core::epoch::is_plausible;
-use liverank_core::handover::reader_agent::{Admission, Bounds, ReaderAgent};
+use liverank_core::epoch::is_plausible_epoch;
+use liverank_core::handover::reader_agent::{Admission, AgentLimits, ReaderAgent};
 use liverank_core::handover::{AssignmentNotice, HandOver};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::Route;
-use liverank_runtime::peer::{PeerError, Replicas};
+use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use liverank_runtime::{Health, now_micros};
 use serde_json::json;
 
@@ -33,7 +33,7 @@ const MAX_VIDEOS: usize = 50_000;
 
 /// Where a viewer of a video belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ViewerPlacement {
     /// Here.
     Here,
     /// At the reader with this public address.
@@ -43,9 +43,9 @@ pub enum Verdict {
 }
 
 /// Decides whether a viewer belongs to this reader, by what managers say.
-pub struct Placement {
-    me: ReaderId,
-    managers: Option<Replicas>,
+pub struct PlacementAgent {
+    own_id: ReaderId,
+    managers: Option<ServiceReplicas>,
     health: Health,
     start: Instant,
     holder: Mutex<ReaderAgent>,
@@ -60,29 +60,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What an admission comes to where nobody can be asked (any more).
-fn verdict(admission: Admission) -> Option<Verdict> {
+fn verdict(admission: Admission) -> Option<ViewerPlacement> {
     match admission {
-        Admission::Accept => Some(Verdict::Here),
-        Admission::Redirect(url) if url.is_empty() => Some(Verdict::Nowhere),
-        Admission::Redirect(url) => Some(Verdict::Elsewhere(url)),
-        Admission::Refuse => Some(Verdict::Nowhere),
+        Admission::Accept => Some(ViewerPlacement::Here),
+        Admission::Redirect(url) if url.is_empty() => Some(ViewerPlacement::Nowhere),
+        Admission::Redirect(url) => Some(ViewerPlacement::Elsewhere(url)),
+        Admission::Refuse => Some(ViewerPlacement::Nowhere),
         Admission::Ask { .. } => None,
     }
 }
 
-impl Placement {
+impl PlacementAgent {
     /// Of reader `me`, that keeps a video for `linger` after its last viewer; without managers it serves everything.
-    pub fn new(me: ReaderId, managers: Option<Replicas>, health: Health, linger: Duration) -> Self {
-        let bounds = Bounds {
-            fresh: ANSWER_FRESH_FOR,
-            stale: STALE_ANSWER_USABLE_FOR,
-            warm: WARM_FOR,
-            linger,
-            order: HAND_OVER_VALID_FOR,
-            videos: MAX_VIDEOS,
+    pub fn new(me: ReaderId, managers: Option<ServiceReplicas>, health: Health, linger: Duration) -> Self {
+        let bounds = AgentLimits {
+            answer_fresh_for: ANSWER_FRESH_FOR,
+            answer_usable_for: STALE_ANSWER_USABLE_FOR,
+            keep_warm_for: WARM_FOR,
+            keep_empty_for: linger,
+            hand_over_valid_for: HAND_OVER_VALID_FOR,
+            max_videos: MAX_VIDEOS,
         };
         Self {
-            me,
+            own_id: me,
             managers,
             health,
             start: Instant::now(),
@@ -93,18 +93,22 @@ impl Placement {
     }
 
     /// Acts on the holder, with the time.
-    pub fn with<T>(&self, act: impl FnOnce(&mut ReaderAgent, Duration) -> T) -> T {
+    pub fn with_agent<T>(&self, act: impl FnOnce(&mut ReaderAgent, Duration) -> T) -> T {
         let mut holder = lock(&self.holder);
         // Under the lock, so that time never goes back in there.
         act(&mut holder, self.start.elapsed())
     }
 
     /// Where a viewer of `video` belongs who was sent here under the epoch `sent_under`, where that is known.
-    pub async fn verdict(&self, video: &VideoId, sent_under: Option<u64>) -> Verdict {
+    pub async fn place_viewer(&self, video: &VideoId, sent_under: Option<u64>) -> ViewerPlacement {
         let Some(managers) = &self.managers else {
-            return if self.with(|holder, _| holder.is_leaving()) { Verdict::Nowhere } else { Verdict::Here };
+            return if self.with_agent(|holder, _| holder.is_leaving()) {
+                ViewerPlacement::Nowhere
+            } else {
+                ViewerPlacement::Here
+            };
         };
-        let admit = || self.with(|holder, now| holder.admit(now, video, sent_under));
+        let admit = || self.with_agent(|holder, now| holder.admit_viewer(now, video, sent_under));
         if let Some(verdict) = verdict(admit()) {
             return verdict;
         }
@@ -121,15 +125,20 @@ impl Placement {
         lock(&self.asking).retain(|_, turn| Arc::strong_count(turn) > 1);
         match asked {
             // It refused to place the video: then nobody is better placed than us, unless we are about to leave.
-            Some(Err(PeerError::Refused { .. })) if !self.with(|holder, _| holder.is_leaving()) => {
-                Verdict::Here
+            Some(Err(PeerError::Refused { .. })) if !self.with_agent(|holder, _| holder.is_leaving()) => {
+                ViewerPlacement::Here
             }
-            _ => verdict(self.with(|holder, now| holder.admit_told(now, video, sent_under)))
-                .unwrap_or(Verdict::Nowhere),
+            _ => verdict(self.with_agent(|holder, now| holder.admit_after_answer(now, video, sent_under)))
+                .unwrap_or(ViewerPlacement::Nowhere),
         }
     }
 
-    async fn ask_managers(&self, managers: &Replicas, video: &VideoId, known: u64) -> Result<(), PeerError> {
+    async fn ask_managers(
+        &self,
+        managers: &ServiceReplicas,
+        video: &VideoId,
+        known: u64,
+    ) -> Result<(), PeerError> {
         let question = json!({ "videoid": video, "epoch": known });
         let asked = managers.post(&["route"], &question);
         let answer: Result<Route, PeerError> = tokio::time::timeout(ASK_TIMEOUT, asked)
@@ -142,10 +151,10 @@ impl Placement {
             }
             _ => Ok(()),
         };
-        self.health.dependency("manager", state);
+        self.health.note_dependency("manager", state);
         let answer = answer?;
         // Believed, one that was never minted would keep every later one out.
-        if is_plausible(answer.epoch, now_micros()) {
+        if is_plausible_epoch(answer.epoch, now_micros()) {
             self.learn_route(video, &answer);
         }
         Ok(())
@@ -156,26 +165,26 @@ impl Placement {
     }
 
     fn learn_route(&self, video: &VideoId, route: &Route) {
-        let others = || route.readers.iter().filter(|reader| reader.id != self.me);
+        let others = || route.readers.iter().filter(|reader| reader.id != self.own_id);
         let open = others().find(|reader| reader.takes).or_else(|| others().next());
         let told = AssignmentNotice {
             epoch: route.epoch,
-            here: route.readers.iter().any(|reader| reader.id == self.me),
+            here: route.readers.iter().any(|reader| reader.id == self.own_id),
             elsewhere: open.map(|reader| reader.public_url.clone()),
             elsewhere_takes: open.is_some_and(|reader| reader.takes),
         };
-        self.with(|holder, now| holder.told(now, video, told));
+        self.with_agent(|holder, now| holder.note_assignment(now, video, told));
     }
 
     /// The public address of another reader of the video that takes viewers, where a manager has named one lately.
     pub fn other_that_takes(&self, video: &VideoId) -> Option<String> {
-        self.with(|holder, now| holder.other_that_takes(now, video).map(str::to_owned))
+        self.with_agent(|holder, now| holder.other_that_takes(now, video).map(str::to_owned))
             .filter(|url| !url.is_empty())
     }
 
     /// The videos whose viewers are to be handed over now.
-    pub fn handing_over(&self) -> Vec<HandOver> {
-        self.with(|holder, now| holder.handing_over(now).cloned().collect())
+    pub fn active_hand_overs(&self) -> Vec<HandOver> {
+        self.with_agent(|holder, now| holder.active_hand_overs(now).cloned().collect())
     }
 }
 
@@ -185,15 +194,15 @@ mod tests {
 
     use super::*;
 
-    fn placement() -> Placement {
-        Placement::new(ReaderId::parse("me").unwrap(), None, Health::default(), Duration::ZERO)
+    fn placement() -> PlacementAgent {
+        PlacementAgent::new(ReaderId::parse("me").unwrap(), None, Health::default(), Duration::ZERO)
     }
 
     fn video() -> VideoId {
         VideoId::parse("v").unwrap()
     }
 
-    fn learn_route(placement: &Placement, epoch: u64, readers: &[(&str, bool)]) {
+    fn learn_route(placement: &PlacementAgent, epoch: u64, readers: &[(&str, bool)]) {
         let reader = |(id, takes): &(&str, bool)| RouteReader {
             id: ReaderId::parse(id).unwrap(),
             public_url: format!("http://{id}"),
@@ -207,20 +216,20 @@ mod tests {
         placement.learn_route(&video(), &route);
     }
 
-    fn known_verdict(placement: &Placement) -> Option<Verdict> {
-        verdict(placement.with(|holder, now| holder.admit(now, &video(), None)))
+    fn known_verdict(placement: &PlacementAgent) -> Option<ViewerPlacement> {
+        verdict(placement.with_agent(|holder, now| holder.admit_viewer(now, &video(), None)))
     }
 
     #[test]
     fn a_reader_of_the_video_serves_it_and_redirects_when_leaving() {
         let placement = placement();
         learn_route(&placement, 3, &[("me", true), ("shut", false), ("other", true)]);
-        assert_eq!(known_verdict(&placement), Some(Verdict::Here));
-        placement.with(|holder, now| holder.leave(now, Duration::from_secs(40), false));
-        assert_eq!(known_verdict(&placement), Some(Verdict::Elsewhere("http://other".into())));
+        assert_eq!(known_verdict(&placement), Some(ViewerPlacement::Here));
+        placement.with_agent(|holder, now| holder.begin_leaving(now, Duration::from_secs(40), false));
+        assert_eq!(known_verdict(&placement), Some(ViewerPlacement::Elsewhere("http://other".into())));
         learn_route(&placement, 2, &[("me", true)]);
-        assert_eq!(known_verdict(&placement), Some(Verdict::Elsewhere("http://other".into())));
-        assert_eq!(placement.with(|holder, _| holder.highest_epoch()), 3);
+        assert_eq!(known_verdict(&placement), Some(ViewerPlacement::Elsewhere("http://other".into())));
+        assert_eq!(placement.with_agent(|holder, _| holder.highest_epoch()), 3);
     }
 
     #[test]
@@ -236,8 +245,8 @@ mod tests {
     #[tokio::test]
     async fn without_managers_a_reader_serves_every_video_until_it_leaves() {
         let placement = placement();
-        assert_eq!(placement.verdict(&video(), None).await, Verdict::Here);
-        placement.with(|holder, now| holder.leave(now, Duration::from_secs(4), true));
-        assert_eq!(placement.verdict(&video(), None).await, Verdict::Nowhere);
+        assert_eq!(placement.place_viewer(&video(), None).await, ViewerPlacement::Here);
+        placement.with_agent(|holder, now| holder.begin_leaving(now, Duration::from_secs(4), true));
+        assert_eq!(placement.place_viewer(&video(), None).await, ViewerPlacement::Nowhere);
     }
 }

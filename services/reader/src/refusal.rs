@@ -12,12 +12,12 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use liverank_core::VideoId;
 use liverank_core::handover::leaving::LAST_PACE;
-use liverank_core::limits::Quota;
+use liverank_core::limits::RateQuota;
 use liverank_runtime::Problem;
 use liverank_runtime::streams::{event_stream, reconnect_event};
 
-use crate::Reader;
-use crate::metrics::Outcome;
+use crate::RunningReader;
+use crate::metrics::ConnectOutcome;
 
 /// How long a full or leaving reader asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(2);
@@ -26,10 +26,15 @@ const FULL_RETRY: Duration = Duration::from_secs(2);
 const BROWSER_RETRY_MS: RangeInclusive<u64> = 2_000..=6_000;
 /// Viewers whom a full reader sends to others in a second: as many as one that must end ([`LAST_PACE`]). Of two readers that
 /// became full a moment ago each may take the other for one with room, and a browser follows twenty redirects in a row.
-pub const REDIRECTS: Quota = Quota::new(LAST_PACE, LAST_PACE);
+pub const REDIRECTS: RateQuota = RateQuota::new(LAST_PACE, LAST_PACE);
 
 /// The answer of a reader that has no room.
-pub fn full(reader: &Reader, streams_only: bool, video: &VideoId, uri: &Uri) -> Result<Response, Problem> {
+pub fn full(
+    reader: &RunningReader,
+    streams_only: bool,
+    video: &VideoId,
+    uri: &Uri,
+) -> Result<Response, Problem> {
     reader.note_full();
     let other = || reader.placement.other_that_takes(video).filter(|_| reader.may_redirect());
     match streams_only.then(other).flatten() {
@@ -39,17 +44,22 @@ pub fn full(reader: &Reader, streams_only: bool, video: &VideoId, uri: &Uri) -> 
 }
 
 /// The answer of a reader that leaves and does not know of another one.
-pub fn leaving(reader: &Reader, streams_only: bool) -> Result<Response, Problem> {
+pub fn leaving(reader: &RunningReader, streams_only: bool) -> Result<Response, Problem> {
     refuse(reader, streams_only, "this reader is leaving; resolve the video again")
 }
 
 /// The answer of a reader that another one has the video of.
-pub fn elsewhere(reader: &Reader, streams_only: bool, url: &str, uri: &Uri) -> Result<Response, Problem> {
+pub fn elsewhere(
+    reader: &RunningReader,
+    streams_only: bool,
+    url: &str,
+    uri: &Uri,
+) -> Result<Response, Problem> {
     let path = uri.path_and_query().map_or("/connect", |path| path.as_str());
     let Ok(location) = HeaderValue::try_from(format!("{}{path}", url.trim_end_matches('/'))) else {
         return refuse(reader, streams_only, "the video's reader has an address that cannot be named");
     };
-    reader.hub.metrics.answered(Outcome::Redirected);
+    reader.hub.metrics.count_connect(ConnectOutcome::Redirected);
     let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
     response.headers_mut().insert(header::LOCATION, location);
     // Where a video is served changes at any time.
@@ -57,8 +67,8 @@ pub fn elsewhere(reader: &Reader, streams_only: bool, url: &str, uri: &Uri) -> R
     Ok(response)
 }
 
-fn refuse(reader: &Reader, streams_only: bool, why: &str) -> Result<Response, Problem> {
-    reader.hub.metrics.answered(Outcome::Refused);
+fn refuse(reader: &RunningReader, streams_only: bool, why: &str) -> Result<Response, Problem> {
+    reader.hub.metrics.count_connect(ConnectOutcome::Refused);
     if streams_only {
         return Ok(event_stream(reconnect_event(BROWSER_RETRY_MS)));
     }

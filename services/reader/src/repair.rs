@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::StoreError;
-use liverank_adapters::archive::Page;
-use liverank_core::comment::{Comment, CommentEpoch, Position};
+use liverank_adapters::archive::CommentPage;
+use liverank_core::comment::{Comment, CommentEpoch, StreamPosition};
 use liverank_core::{VideoId, canary};
 
-use crate::channel::{self, Channel};
+use crate::channel::{self, VideoChannel};
 use crate::heads::within_timeout;
-use crate::hub::Hub;
+use crate::hub::ChannelHub;
 use crate::metrics::{CommentSource, Source};
-use crate::ring::{Hole, Pushed};
+use crate::ring::{PushOutcome, RingHole};
 
 /// How long a hole is left to close by itself: comments on their way arrive in a few milliseconds.
 const WAIT_FOR_HOLE: Duration = Duration::from_millis(50);
@@ -30,52 +30,53 @@ const MAX_PAGE_COMMENTS: u64 = 500;
 /// What is fetched for one who comes back begins at a multiple of this, so that the next ones find it.
 const PAGE_STARTS_EVERY: u64 = 50;
 
-impl Hub {
+impl ChannelHub {
     /// Up to `limit` comments of a video after a number, in order and without a hole, and who had them. The bus is
     /// asked first, for the archive is shared with those who write.
     async fn fetch_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
-        hole: Hole,
+        hole: RingHole,
     ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
-        let limit = (hole.upto - hole.after).min(MAX_PAGE_COMMENTS) as usize;
-        let _permit = self.fetches.acquire().await;
-        match within_timeout(self.bus.recent(numbering, video, hole.after, limit)).await {
+        let limit = (hole.last - hole.before_first).min(MAX_PAGE_COMMENTS) as usize;
+        let _permit = self.fetch_permits.acquire().await;
+        match within_timeout(self.bus.recent_comments(numbering, video, hole.before_first, limit)).await {
             Ok(Some(comments)) if !comments.is_empty() => {
-                return Ok((without_holes(comments, hole.after), CommentSource::Bus));
+                return Ok((without_holes(comments, hole.before_first), CommentSource::Bus));
             }
             Ok(_) => {}
-            Err(error) => self.health.dependency("comment bus", Err(error.to_string())),
+            Err(error) => self.health.note_dependency("comment bus", Err(error.to_string())),
         }
-        let comments = within_timeout(self.archive.comments(video, Page::After(hole.after), limit)).await;
+        let comments =
+            within_timeout(self.archive.comments(video, CommentPage::After(hole.before_first), limit)).await;
         self.note_archive(&comments);
-        Ok((without_holes(comments?, hole.after), CommentSource::Archive))
+        Ok((without_holes(comments?, hole.before_first), CommentSource::Archive))
     }
 
     /// Sees to it that the room's holes are filled, soon. One task a room at most.
-    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<Channel>) {
-        if room.repairing.swap(true, Ordering::AcqRel) {
+    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+        if room.is_repairing.swap(true, Ordering::AcqRel) {
             return;
         }
         let (hub, room) = (Arc::clone(self), Arc::clone(room));
         tokio::spawn(async move {
             loop {
                 hub.fill_holes(&room).await;
-                room.repairing.store(false, Ordering::Release);
+                room.is_repairing.store(false, Ordering::Release);
                 // Unless one appeared in between, and nobody else took it on.
-                if room.hole().is_none() || room.repairing.swap(true, Ordering::AcqRel) {
+                if room.first_hole().is_none() || room.is_repairing.swap(true, Ordering::AcqRel) {
                     return;
                 }
             }
         });
     }
 
-    async fn fill_holes(self: &Arc<Self>, room: &Arc<Channel>) {
+    async fn fill_holes(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         tokio::time::sleep(WAIT_FOR_HOLE).await;
         let mut deadline = Instant::now() + HOLE_FILL_TIMEOUT;
         let mut tries = 0;
-        while let Some((numbering, hole)) = room.hole() {
+        while let Some((numbering, hole)) = room.first_hole() {
             let filled = match self.fetch_comments(&numbering, &room.video, hole).await {
                 Ok((comments, from)) => self.insert_fetched(room, &numbering, &comments, from),
                 Err(_) => 0,
@@ -86,10 +87,10 @@ impl Hub {
                 continue;
             }
             if Instant::now() >= deadline {
-                let lost = room.give_up();
+                let lost = room.give_up_hole();
                 // The canary's comments are in no archive: that one is lost is for the canary to tell.
-                if !canary::is(&room.video) {
-                    self.metrics.lost.inc_by(lost);
+                if !canary::is_canary(&room.video) {
+                    self.metrics.lost_comments.inc_by(lost);
                 }
                 self.show(room, 1);
                 return;
@@ -101,7 +102,7 @@ impl Hub {
 
     fn insert_fetched(
         &self,
-        room: &Channel,
+        room: &VideoChannel,
         numbering: &CommentEpoch,
         comments: &[Comment],
         from: CommentSource,
@@ -109,13 +110,13 @@ impl Hub {
         let mut filled = 0;
         for comment in comments {
             match room.push(numbering, comment) {
-                Some(Pushed::Appended(count)) => {
+                Some(PushOutcome::Appended(count)) => {
                     filled += count;
-                    self.metrics.backfilled.get_or_create(&Source { source: from }).inc();
+                    self.metrics.backfilled_comments.get_or_create(&Source { source: from }).inc();
                 }
                 // What came by itself meanwhile is no repeat of the bus's.
-                Some(Pushed::Repeat) | None => {}
-                Some(pushed) => channel::count(&self.metrics, pushed),
+                Some(PushOutcome::Repeat) | None => {}
+                Some(pushed) => channel::count_pushed(&self.metrics, pushed),
             }
         }
         filled
@@ -125,29 +126,30 @@ impl Hub {
     /// counts where that was found. `None`: the position is not one of this video's.
     pub(crate) async fn backfill_for_resume(
         self: &Arc<Self>,
-        room: &Arc<Channel>,
-        position: &Position,
+        room: &Arc<VideoChannel>,
+        position: &StreamPosition,
     ) -> Option<CommentSource> {
         if self.is_ahead(room, position).await {
             return None;
         }
-        if room.head().is_some_and(|head| head.numbering != position.numbering) {
-            self.metrics.resumed(CommentSource::Gap);
+        if room.head_position().is_some_and(|head| head.comment_epoch != position.comment_epoch) {
+            self.metrics.count_resume(CommentSource::Gap);
             return Some(CommentSource::Gap);
         }
         let found = tokio::time::timeout(RESUME_FILL_TIMEOUT, self.fill_back_to(room, position))
             .await
             .unwrap_or(CommentSource::Gap);
-        self.metrics.resumed(found);
+        self.metrics.count_resume(found);
         Some(found)
     }
 
     /// Whether somebody claims to have seen what does not exist. Where that cannot be told it is believed: the ids of
     /// all readers are the same, and another may have been ahead of this one.
-    async fn is_ahead(self: &Arc<Self>, room: &Arc<Channel>, position: &Position) -> bool {
-        let knows = |room: &Channel| {
-            room.known()
-                .is_none_or(|known| known.numbering != position.numbering || known.seq >= position.seq)
+    async fn is_ahead(self: &Arc<Self>, room: &Arc<VideoChannel>, position: &StreamPosition) -> bool {
+        let knows = |room: &VideoChannel| {
+            room.highest_known().is_none_or(|known| {
+                known.comment_epoch != position.comment_epoch || known.seq >= position.seq
+            })
         };
         !knows(room) && self.confirm_head(room).await && !knows(room)
     }
@@ -155,27 +157,34 @@ impl Hub {
     /// Fills the ring back to `position`, as far as the ring reaches. Returns the source that had the comments.
     pub(crate) async fn fill_back_to(
         self: &Arc<Self>,
-        room: &Arc<Channel>,
-        position: &Position,
+        room: &Arc<VideoChannel>,
+        position: &StreamPosition,
     ) -> CommentSource {
         let mut source = CommentSource::Ring;
-        if room.lacks(position).is_none() {
+        if room.missing_since(position).is_none() {
             return source;
         }
         // The others wait, and then find it in the ring.
-        let _one_at_a_time = room.reaching.lock().await;
-        while let Some(lack) = room.lacks(position) {
-            let reach =
-                room.head().map_or(0, |head| head.seq).saturating_sub(self.settings.ring_length as u64);
-            let hole = Hole {
-                after: (lack.after - lack.after % PAGE_STARTS_EVERY).max(reach).min(lack.after),
+        let _one_at_a_time = room.backfill_lock.lock().await;
+        while let Some(lack) = room.missing_since(position) {
+            let reach = room
+                .head_position()
+                .map_or(0, |head| head.seq)
+                .saturating_sub(self.settings.ring_length as u64);
+            let hole = RingHole {
+                before_first: (lack.before_first - lack.before_first % PAGE_STARTS_EVERY)
+                    .max(reach)
+                    .min(lack.before_first),
                 ..lack
             };
-            match self.fetch_hole(&position.numbering, &room.video, hole).await {
+            match self.fetch_hole(&position.comment_epoch, &room.video, hole).await {
                 Ok((comments, from)) => {
-                    room.restore(&position.numbering, &comments);
+                    room.restore_earlier(&position.comment_epoch, &comments);
                     source = from;
-                    if room.lacks(position).is_some_and(|still| still.after <= lack.after) {
+                    if room
+                        .missing_since(position)
+                        .is_some_and(|still| still.before_first <= lack.before_first)
+                    {
                         return CommentSource::Gap;
                     }
                 }
@@ -190,14 +199,14 @@ impl Hub {
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
-        hole: Hole,
+        hole: RingHole,
     ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
         let (mut all, mut source) = (Vec::new(), CommentSource::Bus);
         let mut rest = hole;
-        while rest.after < rest.upto {
+        while rest.before_first < rest.last {
             let (comments, from) = self.fetch_comments(numbering, video, rest).await?;
             let Some(last) = comments.last() else { break };
-            rest.after = last.seq;
+            rest.before_first = last.seq;
             if from == CommentSource::Archive {
                 source = from;
             }

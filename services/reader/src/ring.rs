@@ -1,6 +1,6 @@
 //! The last comments of one video, encoded once and shared by all who watch it, and where each viewer stands in them.
 //!
-//! Pure: no clock, no socket, no lock. A viewer is a [`Cursor`]; whatever writes to its socket asks [`Ring::take`] what
+//! Pure: no clock, no socket, no lock. A viewer is a [`RingCursor`]; whatever writes to its socket asks [`CommentRing::take_comments`] what
 //! comes next and gets a shared slice. Promises, tested below for any order, repeat and loss of what is pushed:
 //! 1. A cursor is given each number once and in order; what it cannot be given is named by a gap, so that events and
 //!    gaps together cover every number between where it began and where it is.
@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use liverank_core::comment::{CommentEpoch, Position};
-use liverank_core::handover::resume::{self, Start};
+use liverank_core::comment::{CommentEpoch, StreamPosition};
+use liverank_core::handover::resume::{self, ResumePoint};
 use liverank_core::stream_events::StreamEvents;
 
 use crate::entry::{EncodedEntry, StreamFilter, UserKey};
@@ -28,12 +28,12 @@ pub const MAX_SLICE_BYTES: usize = 32 * 1024;
 
 /// Where a viewer stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cursor {
+pub enum RingCursor {
     /// Came before it was known where the comments stand: is told of a gap once it is known, where there are comments that may
     /// have come meanwhile, and given all that come from there on.
     New,
     /// Has seen everything up to a position that the ring has yet to judge.
-    Resume(Position),
+    Resume(StreamPosition),
     /// Is to be told of a gap first.
     Missing {
         /// In which of the ring's turns.
@@ -54,9 +54,9 @@ pub enum Cursor {
     },
 }
 
-impl Cursor {
+impl RingCursor {
     /// Goes back over the last `count` events that it was given.
-    pub const fn back(&mut self, count: u64) {
+    pub const fn rewind(&mut self, count: u64) {
         if let Self::At { seen, .. } = self {
             *seen -= count;
         }
@@ -65,7 +65,7 @@ impl Cursor {
 
 /// What a viewer is to be sent next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum TakenEvents {
     /// Nothing for now.
     Nothing,
     /// Whole events, shared with everyone who stands at the same number.
@@ -88,7 +88,7 @@ pub enum Taken {
 
 /// The outcome of pushing a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
+pub enum PushOutcome {
     /// It continued the ring, with this many (itself and those that had come early).
     Appended(u64),
     /// The ring had the comment already.
@@ -101,23 +101,23 @@ pub enum Pushed {
 
 /// Numbers that are known to exist and are not here: those after `after` up to `upto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hole {
+pub struct RingHole {
     /// The last number before them.
-    pub after: u64,
+    pub before_first: u64,
     /// The last of them.
-    pub upto: u64,
+    pub last: u64,
 }
 
 /// The latest comments of one video, in order, with those that came early.
 #[derive(Debug)]
-pub struct Ring {
+pub struct CommentRing {
     /// How far back a resuming viewer may ask.
     reach: usize,
     /// What the events may take together, and again those that came early. The newest one is kept, whatever it takes.
     max_bytes: usize,
-    numbering: Option<CommentEpoch>,
+    comment_epoch: Option<CommentEpoch>,
     /// Grows when comments are numbered anew; 0 while it is unknown where they stand.
-    turn: u32,
+    turn_number: u32,
     /// Where this turn began.
     origin: u64,
     /// The events numbered `head - len + 1 ..= head`; `None` was given up.
@@ -128,11 +128,11 @@ pub struct Ring {
     no_room_upto: u64,
     /// Events that went for want of room, since somebody asked last.
     crowded_out: u64,
-    head: u64,
+    head_seq: u64,
     /// Viewers are given what is up to here: what is behind it waits to be joined with more.
     visible: u64,
     /// The highest number known to exist.
-    known: u64,
+    highest_known: u64,
     early: BTreeMap<u64, EncodedEntry>,
     /// What they take.
     early_bytes: usize,
@@ -147,30 +147,30 @@ pub struct Ring {
 
 #[derive(Debug)]
 struct JoinedSlice {
-    seen: u64,
+    seen_seq: u64,
     visible: u64,
-    asked: StreamFilter,
+    stream_filter: StreamFilter,
     bytes: Bytes,
-    count: u64,
+    event_count: u64,
 }
 
-impl Ring {
+impl CommentRing {
     /// A ring that serves viewers who missed up to `reach` comments, fewer where these take more than `max_bytes`. It holds
-    /// nothing before [`Ring::anchor`].
+    /// nothing before [`CommentRing::begin_turn`].
     pub fn new(reach: usize, max_bytes: usize) -> Self {
         Self {
             reach: reach.max(1),
             max_bytes,
-            numbering: None,
-            turn: 0,
+            comment_epoch: None,
+            turn_number: 0,
             origin: 0,
             events: VecDeque::new(),
             bytes: 0,
             no_room_upto: 0,
             crowded_out: 0,
-            head: 0,
+            head_seq: 0,
             visible: 0,
-            known: 0,
+            highest_known: 0,
             early: BTreeMap::new(),
             early_bytes: 0,
             removed: BTreeSet::new(),
@@ -181,10 +181,10 @@ impl Ring {
     }
 
     /// Begins a turn: comments of `numbering` stand at `head`. Viewers of the turn before are told of a gap.
-    pub fn anchor(&mut self, numbering: CommentEpoch, head: u64) {
-        self.numbering = Some(numbering);
-        self.turn += 1;
-        (self.origin, self.head, self.visible, self.known) = (head, head, head, head);
+    pub fn begin_turn(&mut self, numbering: CommentEpoch, head: u64) {
+        self.comment_epoch = Some(numbering);
+        self.turn_number += 1;
+        (self.origin, self.head_seq, self.visible, self.highest_known) = (head, head, head, head);
         self.events.clear();
         self.early.clear();
         (self.bytes, self.early_bytes, self.no_room_upto) = (0, 0, 0);
@@ -194,58 +194,58 @@ impl Ring {
         self.joined.clear();
     }
 
-    /// Which count it holds; `None` before [`Ring::anchor`].
+    /// Which count it holds; `None` before [`CommentRing::begin_turn`].
     pub const fn numbering(&self) -> Option<&CommentEpoch> {
-        self.numbering.as_ref()
+        self.comment_epoch.as_ref()
     }
 
     /// The last number held.
     pub const fn head(&self) -> u64 {
-        self.head
+        self.head_seq
     }
 
     /// The highest number known to exist.
     pub const fn known(&self) -> u64 {
-        self.known
+        self.highest_known
     }
 
     /// The first number held; one past the head where none is.
     fn first_seq(&self) -> u64 {
-        self.head + 1 - self.events.len() as u64
+        self.head_seq + 1 - self.events.len() as u64
     }
 
     const fn capacity(&self) -> usize {
         self.reach + self.reach / RING_SLACK_DIVISOR + 1
     }
 
-    /// Takes an entry of the channel, in whatever order they come. Nobody is given it before [`Ring::reveal`].
-    pub fn push(&mut self, seq: u64, entry: impl Into<EncodedEntry>) -> Pushed {
+    /// Takes an entry of the channel, in whatever order they come. Nobody is given it before [`CommentRing::reveal_all`].
+    pub fn push(&mut self, seq: u64, entry: impl Into<EncodedEntry>) -> PushOutcome {
         let entry = entry.into();
-        self.known = self.known.max(seq);
-        if let Some(removed) = entry.removes() {
+        self.highest_known = self.highest_known.max(seq);
+        if let Some(removed) = entry.removed_seq() {
             self.remove_comment(removed);
         }
         let entry = self.entry_unless_removed(seq, entry);
-        if seq <= self.head || self.early.contains_key(&seq) {
-            return Pushed::Repeat;
+        if seq <= self.head_seq || self.early.contains_key(&seq) {
+            return PushOutcome::Repeat;
         }
-        if seq > self.head + 1 {
+        if seq > self.head_seq + 1 {
             // A hole is filled from the stores long before as many arrive; what is beyond is fetched with it.
-            let full = self.early_bytes + entry.size() > self.max_bytes && !self.early.is_empty();
+            let full = self.early_bytes + entry.memory_bytes() > self.max_bytes && !self.early.is_empty();
             if full || self.early.len() >= self.reach {
-                return Pushed::Refused;
+                return PushOutcome::Refused;
             }
-            self.early_bytes += entry.size();
+            self.early_bytes += entry.memory_bytes();
             self.early.insert(seq, entry);
-            return Pushed::Early;
+            return PushOutcome::Early;
         }
         self.append_entry(Some(entry));
-        Pushed::Appended(1 + self.append_early())
+        PushOutcome::Appended(1 + self.append_early())
     }
 
     /// Replaces a comment by what is left of it, now or when it comes.
     fn remove_comment(&mut self, seq: u64) {
-        let oldest = self.head.saturating_sub(self.capacity() as u64);
+        let oldest = self.head_seq.saturating_sub(self.capacity() as u64);
         // What is older cannot be restored; what is newer than a deletion is none that it names.
         self.removed = self.removed.split_off(&oldest);
         if seq < oldest {
@@ -259,21 +259,21 @@ impl Ring {
             (None, Some(entry)) => (entry, &mut self.early_bytes),
             (None, None) => return,
         };
-        *bytes -= entry.size();
-        *entry = entry.removed();
-        *bytes += entry.size();
+        *bytes -= entry.memory_bytes();
+        *entry = entry.to_removed();
+        *bytes += entry.memory_bytes();
         self.joined.clear();
     }
 
     fn entry_unless_removed(&self, seq: u64, entry: EncodedEntry) -> EncodedEntry {
-        if self.removed.contains(&seq) { entry.removed() } else { entry }
+        if self.removed.contains(&seq) { entry.to_removed() } else { entry }
     }
 
     fn append_entry(&mut self, entry: Option<EncodedEntry>) {
-        self.head += 1;
+        self.head_seq += 1;
         if let Some(entry) = &entry {
-            self.note_special(self.head, entry);
-            self.bytes += entry.size();
+            self.note_special(self.head_seq, entry);
+            self.bytes += entry.memory_bytes();
         }
         self.events.push_back(entry);
         if self.events.len() > self.capacity() {
@@ -284,7 +284,7 @@ impl Ring {
 
     fn drop_oldest(&mut self) {
         if let Some(Some(entry)) = self.events.pop_front() {
-            self.bytes -= entry.size();
+            self.bytes -= entry.memory_bytes();
         }
     }
 
@@ -298,7 +298,7 @@ impl Ring {
 
     /// How far back it reaches: less than it may be asked for where there was no room.
     fn reach_now(&self) -> u64 {
-        (self.reach as u64).min(self.head.saturating_sub(self.no_room_upto))
+        (self.reach as u64).min(self.head_seq.saturating_sub(self.no_room_upto))
     }
 
     /// What all that is held takes, in bytes; and how many events went for want of room since this was asked last.
@@ -307,39 +307,39 @@ impl Ring {
     }
 
     fn append_early(&mut self) -> u64 {
-        let before = self.head;
-        while let Some(entry) = self.early.remove(&(self.head + 1)) {
-            self.early_bytes -= entry.size();
+        let before = self.head_seq;
+        while let Some(entry) = self.early.remove(&(self.head_seq + 1)) {
+            self.early_bytes -= entry.memory_bytes();
             self.append_entry(Some(entry));
         }
-        self.head - before
+        self.head_seq - before
     }
 
     /// Notes that comments up to `seq` exist.
-    pub fn note_head(&mut self, seq: u64) {
-        self.known = self.known.max(seq);
+    pub fn note_exists(&mut self, seq: u64) {
+        self.highest_known = self.highest_known.max(seq);
     }
 
     /// What is known to exist and is not here, the lowest stretch of it.
-    pub fn hole(&self) -> Option<Hole> {
-        let upto = self.early.first_key_value().map_or(self.known, |(first, _)| first - 1);
-        (upto > self.head).then_some(Hole { after: self.head, upto })
+    pub fn first_hole(&self) -> Option<RingHole> {
+        let upto = self.early.first_key_value().map_or(self.highest_known, |(first, _)| first - 1);
+        (upto > self.head_seq).then_some(RingHole { before_first: self.head_seq, last: upto })
     }
 
     /// Stops waiting for the lowest hole: what waits behind it is let through, and viewers are told of a gap. Where
     /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Returns how many numbers
     /// viewers will be told they miss.
-    pub fn give_up(&mut self) -> u64 {
-        let Some(hole) = self.hole() else { return 0 };
+    pub fn give_up_hole(&mut self) -> u64 {
+        let Some(hole) = self.first_hole() else { return 0 };
         if self.early.is_empty() {
-            self.known = self.head;
+            self.highest_known = self.head_seq;
             return 0;
         }
-        let lost = hole.upto - hole.after;
+        let lost = hole.last - hole.before_first;
         if lost as usize >= self.capacity() {
             self.events.clear();
             self.bytes = 0;
-            self.head = hole.upto;
+            self.head_seq = hole.last;
         } else {
             (0..lost).for_each(|_| self.append_entry(None));
         }
@@ -348,82 +348,85 @@ impl Ring {
     }
 
     /// Lets viewers have all that is held. Returns whether there is anything they did not have before.
-    pub const fn reveal(&mut self) -> bool {
-        let news = self.visible < self.head;
-        self.visible = self.head;
+    pub const fn reveal_all(&mut self) -> bool {
+        let news = self.visible < self.head_seq;
+        self.visible = self.head_seq;
         news
     }
 
     /// Where a viewer begins that wants what comes from now on.
-    pub const fn now(&self) -> Cursor {
-        match self.numbering {
-            Some(_) => Cursor::At { turn: self.turn, seen: self.head },
-            None => Cursor::New,
+    pub const fn cursor_from_now(&self) -> RingCursor {
+        match self.comment_epoch {
+            Some(_) => RingCursor::At { turn: self.turn_number, seen: self.head_seq },
+            None => RingCursor::New,
         }
     }
 
     /// Where a viewer begins that comes back. It is given no more than promised, though the ring may hold more: what a
     /// viewer gets does not depend on luck.
-    pub fn resume(&self, position: Position) -> Cursor {
-        if self.numbering.as_ref() != Some(&position.numbering) {
-            return Cursor::Resume(position);
+    pub fn cursor_from_position(&self, position: StreamPosition) -> RingCursor {
+        if self.comment_epoch.as_ref() != Some(&position.comment_epoch) {
+            return RingCursor::Resume(position);
         }
-        let Start { gap, after } = resume::start(position.seq, self.head, self.reach_now());
+        let ResumePoint { missed_range: gap, send_after: after } =
+            resume::resume_point(position.seq, self.head_seq, self.reach_now());
         match gap {
-            Some((from, to)) => Cursor::Missing { turn: self.turn, from, to },
-            None => Cursor::At { turn: self.turn, seen: after },
+            Some((from, to)) => RingCursor::Missing { turn: self.turn_number, from, to },
+            None => RingCursor::At { turn: self.turn_number, seen: after },
         }
     }
 
     /// The position that a viewer at `cursor` stands at, or will be told it stands at; `None` while that is unknown.
-    pub fn position(&self, cursor: &Cursor) -> Option<Position> {
-        let numbering = self.numbering.clone()?;
+    pub fn position_of(&self, cursor: &RingCursor) -> Option<StreamPosition> {
+        let numbering = self.comment_epoch.clone()?;
         let seq = match cursor {
-            Cursor::New => self.origin,
-            Cursor::Resume(position) if position.numbering == numbering => position.seq,
-            Cursor::At { turn, seen } if *turn == self.turn => *seen,
-            Cursor::Missing { turn, from, .. } if *turn == self.turn => from - 1,
-            Cursor::Resume(_) | Cursor::Lost | Cursor::At { .. } | Cursor::Missing { .. } => self.head,
+            RingCursor::New => self.origin,
+            RingCursor::Resume(position) if position.comment_epoch == numbering => position.seq,
+            RingCursor::At { turn, seen } if *turn == self.turn_number => *seen,
+            RingCursor::Missing { turn, from, .. } if *turn == self.turn_number => from - 1,
+            RingCursor::Resume(_) | RingCursor::Lost | RingCursor::At { .. } | RingCursor::Missing { .. } => {
+                self.head_seq
+            }
         };
-        Some(Position { numbering, seq })
+        Some(StreamPosition { comment_epoch: numbering, seq })
     }
 
     /// What has to be fetched so that a viewer who has seen everything up to `seen` misses no more than it must.
-    pub fn lacks(&self, seen: u64) -> Option<Hole> {
-        let after = resume::start(seen, self.head, self.reach_now()).after;
-        if after >= self.head {
+    pub fn missing_since(&self, seen: u64) -> Option<RingHole> {
+        let after = resume::resume_point(seen, self.head_seq, self.reach_now()).send_after;
+        if after >= self.head_seq {
             return None;
         }
         let floor = self.first_seq();
         let first = after.max(floor - 1) + 1;
-        let given_up = (first..=self.head).rev().find(|seq| self.event_at(*seq).is_none());
+        let given_up = (first..=self.head_seq).rev().find(|seq| self.event_at(*seq).is_none());
         let upto = given_up.unwrap_or(floor - 1);
-        (upto > after).then_some(Hole { after, upto })
+        (upto > after).then_some(RingHole { before_first: after, last: upto })
     }
 
     /// Puts back entries from before the ring's first, or ones that were given up. In ascending order, without holes.
-    pub fn restore<E: Into<EncodedEntry>>(&mut self, entries: Vec<(u64, E)>) {
+    pub fn restore_earlier<E: Into<EncodedEntry>>(&mut self, entries: Vec<(u64, E)>) {
         let entries: Vec<(u64, EncodedEntry)> =
             entries.into_iter().map(|(seq, entry)| (seq, entry.into())).collect();
-        for removed in entries.iter().filter_map(|(_, entry)| entry.removes()) {
+        for removed in entries.iter().filter_map(|(_, entry)| entry.removed_seq()) {
             self.remove_comment(removed);
         }
         for (seq, entry) in entries.into_iter().rev() {
             let event = self.entry_unless_removed(seq, entry);
             self.note_special(seq, &event);
             let floor = self.first_seq();
-            if (floor..=self.head).contains(&seq) {
+            if (floor..=self.head_seq).contains(&seq) {
                 let slot = &mut self.events[(seq - floor) as usize];
                 if slot.is_none() {
-                    self.bytes += event.size();
+                    self.bytes += event.memory_bytes();
                     *slot = Some(event);
                 }
             } else if seq + 1 == floor && seq > 0 && self.events.len() < self.capacity() {
-                if self.bytes + event.size() > self.max_bytes {
+                if self.bytes + event.memory_bytes() > self.max_bytes {
                     self.no_room_upto = self.no_room_upto.max(seq);
                     break;
                 }
-                self.bytes += event.size();
+                self.bytes += event.memory_bytes();
                 self.events.push_front(Some(event));
             }
         }
@@ -433,16 +436,16 @@ impl Ring {
 
     /// Notes an entry that not all viewers are given alike.
     fn note_special(&mut self, seq: u64, entry: &EncodedEntry) {
-        if !entry.is_special() {
+        if !entry.differs_by_viewer() {
             return;
         }
         self.last_special = self.last_special.max(seq);
-        if let Some(author) = entry.author() {
+        if let Some(author) = entry.only_author() {
             let last = self.shadowed.entry(author).or_default();
             *last = seq.max(*last);
             // Of those whose comments have left the ring nothing is to be known.
             if self.shadowed.len() > 2 * self.capacity() {
-                let floor = self.head.saturating_sub(self.capacity() as u64);
+                let floor = self.head_seq.saturating_sub(self.capacity() as u64);
                 self.shadowed.retain(|_, last| *last >= floor);
             }
         }
@@ -453,57 +456,65 @@ impl Ring {
     }
 
     /// What a viewer is to be sent next that asked for nothing beside comments; moves its cursor past it.
-    pub fn take(&mut self, cursor: &mut Cursor) -> Taken {
-        self.take_for(cursor, StreamEvents::default())
+    pub fn take_comments(&mut self, cursor: &mut RingCursor) -> TakenEvents {
+        self.take_for_filter(cursor, StreamEvents::default())
     }
 
     /// What a viewer is to be sent next; moves its cursor past it.
-    pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<StreamFilter>) -> Taken {
+    pub fn take_for_filter(
+        &mut self,
+        cursor: &mut RingCursor,
+        asked: impl Into<StreamFilter>,
+    ) -> TakenEvents {
         if let Some(told) = self.settle_cursor(cursor) {
             return told;
         }
-        let Cursor::At { seen, .. } = cursor else { return Taken::Nothing };
+        let RingCursor::At { seen, .. } = cursor else { return TakenEvents::Nothing };
         if *seen >= self.visible {
-            return Taken::Nothing;
+            return TakenEvents::Nothing;
         }
         let missed = self.missed_after(*seen);
         if missed > *seen {
             let gap = self.gap_between(*seen + 1, missed);
             *seen = missed;
-            return gap.unwrap_or(Taken::Nothing);
+            return gap.unwrap_or(TakenEvents::Nothing);
         }
         let (bytes, count) = self.joined_slice(*seen, asked.into());
         *seen += count;
-        Taken::Events { bytes, count }
+        TakenEvents::Events { bytes, count }
     }
 
     /// Gives a cursor its place in this turn, where there is one, and answers what its viewer is to be told of that: a gap, or
     /// where it stands.
-    fn settle_cursor(&self, cursor: &mut Cursor) -> Option<Taken> {
-        let numbering = self.numbering.as_ref()?;
+    fn settle_cursor(&self, cursor: &mut RingCursor) -> Option<TakenEvents> {
+        let numbering = self.comment_epoch.as_ref()?;
         let (seen, gap) = match cursor {
-            Cursor::At { turn, .. } if *turn == self.turn => return None,
+            RingCursor::At { turn, .. } if *turn == self.turn_number => return None,
             // What came between its greeting and now, nobody can tell.
-            Cursor::New if self.origin > 0 => (self.origin, self.gap_between(0, self.origin)),
+            RingCursor::New if self.origin > 0 => (self.origin, self.gap_between(0, self.origin)),
             // It learns where it stands, or it could not resume if it is lost before the first comment.
-            Cursor::New => (0, self.standing_at(0)),
-            Cursor::Resume(position) if position.numbering == *numbering => (position.seq, None),
-            Cursor::Missing { turn, from, to } if *turn == self.turn => (*to, self.gap_between(*from, *to)),
-            Cursor::Lost | Cursor::Resume(_) => (self.head, self.gap_between(0, self.head)),
+            RingCursor::New => (0, self.standing_at(0)),
+            RingCursor::Resume(position) if position.comment_epoch == *numbering => (position.seq, None),
+            RingCursor::Missing { turn, from, to } if *turn == self.turn_number => {
+                (*to, self.gap_between(*from, *to))
+            }
+            RingCursor::Lost | RingCursor::Resume(_) => (self.head_seq, self.gap_between(0, self.head_seq)),
             // All that came since the new count was known is still to be had.
-            Cursor::At { .. } | Cursor::Missing { .. } => (self.origin, self.gap_between(0, self.origin)),
+            RingCursor::At { .. } | RingCursor::Missing { .. } => {
+                (self.origin, self.gap_between(0, self.origin))
+            }
         };
-        *cursor = Cursor::At { turn: self.turn, seen };
+        *cursor = RingCursor::At { turn: self.turn_number, seen };
         gap
     }
 
-    fn standing_at(&self, seq: u64) -> Option<Taken> {
-        let bytes = sse::id_only(self.numbering.as_ref()?, seq);
-        Some(Taken::Events { bytes, count: 0 })
+    fn standing_at(&self, seq: u64) -> Option<TakenEvents> {
+        let bytes = sse::id_only_event(self.comment_epoch.as_ref()?, seq);
+        Some(TakenEvents::Events { bytes, count: 0 })
     }
 
-    fn gap_between(&self, from: u64, to: u64) -> Option<Taken> {
-        Some(Taken::Gap { numbering: self.numbering.clone()?, from, to })
+    fn gap_between(&self, from: u64, to: u64) -> Option<TakenEvents> {
+        Some(TakenEvents::Gap { numbering: self.comment_epoch.clone()?, from, to })
     }
 
     /// The last number of the stretch that follows `seen` and is not held.
@@ -519,16 +530,19 @@ impl Ring {
     fn joined_slice(&mut self, seen: u64, asked: StreamFilter) -> (Bytes, u64) {
         // Where all are given the same, all share it.
         let asked = if self.last_special > seen {
-            let has_own = self.shadowed.get(&asked.user).is_some_and(|last| *last > seen);
-            StreamFilter { user: if has_own { asked.user } else { UserKey::default() }, ..asked }
+            let has_own = self.shadowed.get(&asked.shadowed_user).is_some_and(|last| *last > seen);
+            StreamFilter {
+                shadowed_user: if has_own { asked.shadowed_user } else { UserKey::default() },
+                ..asked
+            }
         } else {
             StreamFilter::default()
         };
         let known = |joined: &&JoinedSlice| {
-            (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked)
+            (joined.seen_seq, joined.visible, joined.stream_filter) == (seen, self.visible, asked)
         };
         if let Some(joined) = self.joined.iter().find(known) {
-            return (joined.bytes.clone(), joined.count);
+            return (joined.bytes.clone(), joined.event_count);
         }
         let mut size = 0;
         let fits = |event: &&Bytes| {
@@ -536,7 +550,7 @@ impl Ring {
             size == event.len() || size <= MAX_SLICE_BYTES
         };
         let held = (seen + 1..=self.visible).map_while(|seq| self.event_at(seq));
-        let events: Vec<&Bytes> = held.map(|entry| entry.bytes(asked)).take_while(fits).collect();
+        let events: Vec<&Bytes> = held.map(|entry| entry.event_bytes(asked)).take_while(fits).collect();
         let count = events.len() as u64;
         if let [event] = events[..] {
             return (event.clone(), 1);
@@ -550,17 +564,17 @@ impl Ring {
             self.joined.pop_front();
         }
         self.joined.push_back(JoinedSlice {
-            seen,
+            seen_seq: seen,
             visible: self.visible,
-            asked,
+            stream_filter: asked,
             bytes: bytes.clone(),
-            count,
+            event_count: count,
         });
         (bytes, count)
     }
 
     /// Lets go of what only speeds up a busy time.
-    pub fn rest(&mut self) {
+    pub fn shrink_buffers(&mut self) {
         self.joined = VecDeque::new();
     }
 }

@@ -7,7 +7,7 @@ const WINDOW_SECONDS: u64 = 60;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct SecondCount {
-    number: u64,
+    second: u64,
     counts: [u64; 2],
 }
 
@@ -30,23 +30,23 @@ impl SlidingCounter {
     }
 
     /// Counts one, and where `also` one of the other kind.
-    pub fn count(&self, now: Instant, also: bool) {
+    pub fn count_event(&self, now: Instant, also: bool) {
         let number = self.second_number(now);
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let second = &mut seconds[(number % WINDOW_SECONDS) as usize];
-        if second.number != number {
-            *second = SecondCount { number, counts: [0; 2] };
+        if second.second != number {
+            *second = SecondCount { second: number, counts: [0; 2] };
         }
         second.counts[0] += 1;
         second.counts[1] += u64::from(also);
     }
 
     /// How many of each kind.
-    pub fn totals(&self, now: Instant) -> [u64; 2] {
+    pub fn counts_of_window(&self, now: Instant) -> [u64; 2] {
         let number = self.second_number(now);
         let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let recent =
-            seconds.iter().filter(|second| second.number > 0 && second.number + WINDOW_SECONDS > number);
+            seconds.iter().filter(|second| second.second > 0 && second.second + WINDOW_SECONDS > number);
         recent.fold([0; 2], |[one, other], second| [one + second.counts[0], other + second.counts[1]])
     }
 }
@@ -62,10 +62,10 @@ mod tests {
         let start = Instant::now();
         let minute = SlidingCounter::new(start);
         for second in 0..90 {
-            minute.count(start + Duration::from_secs(second), second % 2 == 0);
+            minute.count_event(start + Duration::from_secs(second), second % 2 == 0);
         }
-        assert_eq!(minute.totals(start + Duration::from_secs(89)), [60, 30]);
-        assert_eq!(minute.totals(start + Duration::from_secs(139)), [10, 5]);
-        assert_eq!(minute.totals(start + Duration::from_secs(500)), [0, 0]);
+        assert_eq!(minute.counts_of_window(start + Duration::from_secs(89)), [60, 30]);
+        assert_eq!(minute.counts_of_window(start + Duration::from_secs(139)), [10, 5]);
+        assert_eq!(minute.counts_of_window(start + Duration::from_secs(500)), [0, 0]);
     }
 }

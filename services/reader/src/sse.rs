@@ -3,18 +3,18 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use liverank_core::comment::{Comment, CommentEpoch, Position};
+use liverank_core::comment::{Comment, CommentEpoch, StreamPosition};
 use liverank_core::moderation::ActorRole;
 use liverank_core::{CommentId, UserId, VideoId};
 use liverank_runtime::{comment_json, one_line};
 use serde_json::json;
 
 /// What an idle viewer is sent, so that it and everything between us knows that the stream lives.
-pub const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
+pub const HEARTBEAT_LINE: Bytes = Bytes::from_static(b":\n\n");
 
 /// What a client can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum StreamForm {
     /// Resumes by the last id (`GET`).
     Resuming,
     /// Counts every data line as a comment and cannot resume, as the comments seed's client (`POST`).
@@ -23,11 +23,11 @@ pub enum Form {
 
 /// One comment as an event.
 pub fn comment_event(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
-    format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::event_data(comment)).into()
+    format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::to_event_data(comment)).into()
 }
 
 /// A number of the channel that there is nothing to show of: the viewer is to know that it has had it.
-pub fn id_only(numbering: &CommentEpoch, seq: u64) -> Bytes {
+pub fn id_only_event(numbering: &CommentEpoch, seq: u64) -> Bytes {
     format!("id: {numbering}-{seq}\n\n").into()
 }
 
@@ -39,7 +39,7 @@ pub fn deleted_event(
     of: u64,
     role: ActorRole,
 ) -> Bytes {
-    let data = one_line::to_string(&comment_json::deleted(entry, comment, of, role));
+    let data = one_line::to_json_line(&comment_json::deleted(entry, comment, of, role));
     format!("event: deleted\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
@@ -50,7 +50,7 @@ pub fn pinned_event(
     comment: Option<&CommentId>,
     of: u64,
 ) -> Bytes {
-    let data = one_line::to_string(&comment_json::pinned(entry, comment, of));
+    let data = one_line::to_json_line(&comment_json::pinned(entry, comment, of));
     format!("event: pinned\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
@@ -61,25 +61,25 @@ pub fn connected_event(
     video: &VideoId,
     instance: &str,
     retry_ms: u64,
-    at: Option<&Position>,
+    at: Option<&StreamPosition>,
 ) -> Bytes {
     let mut text = format!("retry: {retry_ms}\n");
     if let Some(at) = at {
         writeln!(text, "id: {at}").expect("writing to a string cannot fail");
     }
     let data = json!({ "type": "connected", "userid": user, "videoid": video, "instance": instance });
-    let data = one_line::to_string(&data);
+    let data = one_line::to_json_line(&data);
     write!(text, "data: {data}\n\n").expect("writing to a string cannot fail");
     text.into()
 }
 
 /// Tells a viewer that it misses the numbers `from` to `to`.
-pub fn gap_event(form: Form, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
+pub fn gap_event(form: StreamForm, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
     match form {
-        Form::Resuming => {
+        StreamForm::Resuming => {
             format!("event: gap\nid: {numbering}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
         }
-        Form::Plain => format!(": gap from={from} to={to}\n\n").into(),
+        StreamForm::Plain => format!(": gap from={from} to={to}\n\n").into(),
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_greeting_is_one_event_with_retry_and_id() {
         let (user, video) = (UserId::parse("a\"b").unwrap(), VideoId::parse("v").unwrap());
-        let at = Position { numbering: comment_epoch(), seq: 4 };
+        let at = StreamPosition { comment_epoch: comment_epoch(), seq: 4 };
         let text = String::from_utf8(connected_event(&user, &video, "r1", 1500, Some(&at)).to_vec()).unwrap();
         let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines[..2], ["retry: 1500", "id: n1-4"]);
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn a_gap_is_an_event_or_for_who_counts_data_lines_a_comment_line() {
-        let resuming = gap_event(Form::Resuming, &comment_epoch(), 3, 9);
+        let resuming = gap_event(StreamForm::Resuming, &comment_epoch(), 3, 9);
         assert_eq!(resuming, "event: gap\nid: n1-9\ndata: {\"from\":3,\"to\":9}\n\n");
-        let plain = gap_event(Form::Plain, &comment_epoch(), 3, 9);
+        let plain = gap_event(StreamForm::Plain, &comment_epoch(), 3, 9);
         assert_eq!(plain, ": gap from=3 to=9\n\n");
     }
 }

@@ -12,19 +12,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use liverank_core::VideoId;
 
-use crate::hub::Hub;
+use crate::hub::ChannelHub;
 
 /// Between two events at least.
 const MIN_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one room's viewers are told.
 #[derive(Default)]
-pub struct RoomCount {
+pub struct ChannelViewerCount {
     /// Viewers who ask.
     askers: AtomicU64,
     /// Grows with every event.
     version: AtomicU32,
-    told: Mutex<ToldCount>,
+    told_count: Mutex<ToldCount>,
 }
 
 #[derive(Default)]
@@ -34,14 +34,14 @@ struct ToldCount {
     event: Bytes,
 }
 
-impl RoomCount {
+impl ChannelViewerCount {
     fn told(&self) -> MutexGuard<'_, ToldCount> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told_count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A viewer who asks comes. Returns the version that it has had: the number that others know is news to it, one from a
     /// time when nobody asked is not to be told.
-    pub fn join(&self) -> u32 {
+    pub fn add_asker(&self) -> u32 {
         let mut told = self.told();
         if self.askers.fetch_add(1, Ordering::Relaxed) == 0 {
             told.viewers = None;
@@ -51,12 +51,12 @@ impl RoomCount {
     }
 
     /// A viewer who asked goes.
-    pub fn leave(&self) {
+    pub fn remove_asker(&self) {
         self.askers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes the number. `true`: it is news for somebody.
-    pub fn note(&self, viewers: u64) -> bool {
+    pub fn set_count(&self, viewers: u64) -> bool {
         let mut told = self.told();
         if self.askers.load(Ordering::Relaxed) == 0 || told.viewers == Some(viewers) {
             return false;
@@ -68,7 +68,7 @@ impl RoomCount {
     }
 
     /// The event for one who has had the version `had`, if there is a later one. Only the last counts.
-    pub fn news(&self, had: &mut u32) -> Option<Bytes> {
+    pub fn count_event_after(&self, had: &mut u32) -> Option<Bytes> {
         if self.version.load(Ordering::Acquire) == *had {
             return None;
         }
@@ -80,11 +80,11 @@ impl RoomCount {
 
 /// Viewers that other readers have of the videos that are watched here, as a manager last said.
 #[derive(Default)]
-pub struct Elsewhere(Mutex<HashMap<VideoId, u64>>);
+pub struct ViewersElsewhere(Mutex<HashMap<VideoId, u64>>);
 
-impl Elsewhere {
+impl ViewersElsewhere {
     /// Notes what a manager says: all of it.
-    pub fn note(&self, viewers: Vec<(VideoId, u64)>) {
+    pub fn set_all(&self, viewers: Vec<(VideoId, u64)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = viewers.into_iter().collect();
     }
 
@@ -94,14 +94,17 @@ impl Elsewhere {
 }
 
 /// Tells viewers who ask, for ever.
-pub async fn run(hub: Arc<Hub>) {
+pub async fn run(hub: Arc<ChannelHub>) {
     let mut ticks = tokio::time::interval(MIN_EVENT_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         for room in hub.rooms() {
-            if room.count.note(room.viewers().saturating_add(hub.elsewhere.viewers_of(&room.video))) {
-                hub.fanout.news(&room);
+            if room
+                .viewer_count
+                .set_count(room.viewers().saturating_add(hub.viewers_elsewhere.viewers_of(&room.video)))
+            {
+                hub.fanout.notify_threads(&room);
             }
         }
     }
@@ -117,31 +120,35 @@ mod tests {
 
     #[test]
     fn an_asker_is_told_only_the_latest_count_and_once() {
-        let count = RoomCount::default();
-        assert!(!count.note(3), "nobody asks");
-        let mut had = count.join();
-        assert_eq!(count.news(&mut had), None);
-        assert!(count.note(3) && !count.note(3));
-        assert!(count.note(4));
+        let count = ChannelViewerCount::default();
+        assert!(!count.set_count(3), "nobody asks");
+        let mut had = count.add_asker();
+        assert_eq!(count.count_event_after(&mut had), None);
+        assert!(count.set_count(3) && !count.set_count(3));
+        assert!(count.set_count(4));
         let event = "event: viewers\ndata: {\"viewers\":4}\n\n";
-        assert_eq!(event_text(count.news(&mut had)).as_deref(), Some(event));
-        assert_eq!(count.news(&mut had), None);
-        let mut late = count.join();
-        assert_eq!(event_text(count.news(&mut late)).as_deref(), Some(event), "it is news to this one");
-        assert_eq!(count.news(&mut late), None);
+        assert_eq!(event_text(count.count_event_after(&mut had)).as_deref(), Some(event));
+        assert_eq!(count.count_event_after(&mut had), None);
+        let mut late = count.add_asker();
+        assert_eq!(
+            event_text(count.count_event_after(&mut late)).as_deref(),
+            Some(event),
+            "it is news to this one"
+        );
+        assert_eq!(count.count_event_after(&mut late), None);
     }
 
     #[test]
     fn a_count_from_before_anybody_asked_is_not_told() {
-        let count = RoomCount::default();
-        let mut had = count.join();
-        assert!(count.note(3));
-        assert!(count.news(&mut had).is_some());
-        count.leave();
-        assert!(!count.note(9));
-        let mut had = count.join();
-        assert_eq!(count.news(&mut had), None);
-        assert!(count.note(3), "also where it is the same as then");
-        assert!(count.news(&mut had).is_some());
+        let count = ChannelViewerCount::default();
+        let mut had = count.add_asker();
+        assert!(count.set_count(3));
+        assert!(count.count_event_after(&mut had).is_some());
+        count.remove_asker();
+        assert!(!count.set_count(9));
+        let mut had = count.add_asker();
+        assert_eq!(count.count_event_after(&mut had), None);
+        assert!(count.set_count(3), "also where it is the same as then");
+        assert!(count.count_event_after(&mut had).is_some());
     }
 }

@@ -6,52 +6,55 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use liverank_core::Invalid;
-use liverank_core::comment::Position;
-use liverank_core::epoch::plausible;
-use liverank_protocol::{Warm, Warmed};
+use liverank_core::comment::StreamPosition;
+use liverank_core::epoch::check_epoch;
+use liverank_protocol::{WarmAnswer, WarmRequest};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::{Problem, now_micros};
 use serde_json::Value;
 
-use crate::Reader;
-use crate::channel::Channel;
-use crate::hub::Hub;
+use crate::RunningReader;
+use crate::channel::VideoChannel;
+use crate::hub::ChannelHub;
 
 /// How long a manager may be kept waiting: it takes another target a second later.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 /// Rooms without viewers, at most: a move warms a few at a time, and a drain of this reader's neighbour some thousands.
-pub const MAX_EMPTY: usize = 10_000;
+pub const MAX_EMPTY_CHANNELS: usize = 10_000;
 
 /// Opens the video's room, fills its ring, and answers when it stands.
 pub async fn warm_video(
-    State(reader): State<Arc<Reader>>,
+    State(reader): State<Arc<RunningReader>>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Warmed>, Problem> {
-    let Warm { videoid, epoch } = serde_json::from_value(Value::Object(body))
+) -> Result<Json<WarmAnswer>, Problem> {
+    let WarmRequest { videoid, epoch } = serde_json::from_value(Value::Object(body))
         .map_err(|error| Invalid::new("body", error.to_string()))?;
-    plausible("epoch", epoch, now_micros())?;
+    check_epoch("epoch", epoch, now_micros())?;
     if reader.is_draining() {
-        return Err(Problem::unavailable("this reader is leaving"));
+        return Err(Problem::part_unavailable("this reader is leaving"));
     }
     if reader.hub.viewers() >= reader.hub.settings.capacity {
-        return Err(Problem::unavailable("this reader is full"));
+        return Err(Problem::part_unavailable("this reader is full"));
     }
-    let Some(room) = reader.hub.room_to_be(&videoid, MAX_EMPTY) else {
-        return Err(Problem::unavailable("this reader holds too many videos ready already"));
+    let Some(room) = reader.hub.room_to_be(&videoid, MAX_EMPTY_CHANNELS) else {
+        return Err(Problem::part_unavailable("this reader holds too many videos ready already"));
     };
-    reader.placement.with(|holder, now| holder.warm(now, &videoid));
+    reader.placement.with_agent(|holder, now| holder.keep_warm(now, &videoid));
     match tokio::time::timeout(WARM_TIMEOUT, wait_until_ready(&reader.hub, &room)).await {
-        Ok(true) => Ok(Json(Warmed { head: room.head().map(|head| head.to_string()), videoid })),
-        _ => Err(Problem::unavailable("the comment bus or the archive does not answer")),
+        Ok(true) => Ok(Json(WarmAnswer { head: room.head_position().map(|head| head.to_string()), videoid })),
+        _ => Err(Problem::part_unavailable("the comment bus or the archive does not answer")),
     }
 }
 
 /// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
-async fn wait_until_ready(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
-    hub.open(room).await;
+async fn wait_until_ready(hub: &Arc<ChannelHub>, room: &Arc<VideoChannel>) -> bool {
+    hub.open_channel(room).await;
     hub.subscribe(room).await;
-    if let Some(Position { numbering, seq }) = room.head() {
-        let oldest = Position { numbering, seq: seq.saturating_sub(hub.settings.ring_length as u64) };
+    if let Some(StreamPosition { comment_epoch: numbering, seq }) = room.head_position() {
+        let oldest = StreamPosition {
+            comment_epoch: numbering,
+            seq: seq.saturating_sub(hub.settings.ring_length as u64),
+        };
         hub.fill_back_to(room, &oldest).await;
     }
     hub.is_ready(room)

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::reports::{Client, Comments, Manager, Reader};
-use crate::roster::{Bounds, Roster};
+use crate::reports::{
+    ReceivedClientReport, ReceivedCommentReport, ReceivedManagerReport, ReceivedReaderReport,
+};
+use crate::roster::{ReportRoster, RosterLimits};
 
 /// Items of each list in the answer, unless all are asked for: a page's worth.
-pub const MAX_LISTED: usize = 100;
+pub const MAX_LISTED_ITEMS: usize = 100;
 
 /// Bytes of reports of one kind: several times what a large system's honest ones take.
 const MAX_REPORT_BYTES_KEPT: usize = 32 * 1024 * 1024;
@@ -18,72 +20,76 @@ const SERVICE_SILENCE: Duration = Duration::from_secs(15);
 /// The seed's clients report every 5 to 10 s.
 const CLIENT_SILENCE: Duration = Duration::from_mins(1);
 
-const fn service_bounds(reporters: usize) -> Bounds {
-    Bounds { reporters, bytes: MAX_REPORT_BYTES_KEPT, silence: SERVICE_SILENCE }
+const fn service_bounds(reporters: usize) -> RosterLimits {
+    RosterLimits {
+        max_reporters: reporters,
+        max_bytes: MAX_REPORT_BYTES_KEPT,
+        silence_timeout: SERVICE_SILENCE,
+    }
 }
 
 /// The last reports of everyone.
 #[derive(Debug)]
-pub struct Board {
-    comments: Roster<Comments>,
-    readers: Roster<Reader>,
-    managers: Roster<Manager>,
-    clients: Roster<Client>,
+pub struct ReportBoard {
+    keep_comment_report: ReportRoster<ReceivedCommentReport>,
+    readers: ReportRoster<ReceivedReaderReport>,
+    managers: ReportRoster<ReceivedManagerReport>,
+    clients: ReportRoster<ReceivedClientReport>,
     /// How many readers listen to each topic, kept up with the reports so that an answer need not count.
     topics: BTreeMap<String, usize>,
 }
 
-impl Default for Board {
+impl Default for ReportBoard {
     fn default() -> Self {
         Self {
-            comments: Roster::new(service_bounds(100)),
-            readers: Roster::new(service_bounds(1_000)),
-            managers: Roster::new(service_bounds(100)),
-            clients: Roster::new(Bounds {
-                reporters: 10_000,
-                bytes: MAX_REPORT_BYTES_KEPT,
-                silence: CLIENT_SILENCE,
+            keep_comment_report: ReportRoster::new(service_bounds(100)),
+            readers: ReportRoster::new(service_bounds(1_000)),
+            managers: ReportRoster::new(service_bounds(100)),
+            clients: ReportRoster::new(RosterLimits {
+                max_reporters: 10_000,
+                max_bytes: MAX_REPORT_BYTES_KEPT,
+                silence_timeout: CLIENT_SILENCE,
             }),
             topics: BTreeMap::new(),
         }
     }
 }
 
-impl Board {
+impl ReportBoard {
     /// Keeps what a comment service reported in `bytes`.
-    pub fn comments(&mut self, now: Instant, report: Comments, bytes: usize) {
-        self.comments.put(now, report.instance.clone(), report, bytes);
+    pub fn comments(&mut self, now: Instant, report: ReceivedCommentReport, bytes: usize) {
+        self.keep_comment_report.keep_report(now, report.instance.clone(), report, bytes);
     }
 
     /// Keeps what a manager reported.
-    pub fn manager(&mut self, now: Instant, report: Manager, bytes: usize) {
-        self.managers.put(now, report.instance.clone(), report, bytes);
+    pub fn keep_manager_report(&mut self, now: Instant, report: ReceivedManagerReport, bytes: usize) {
+        self.managers.keep_report(now, report.instance.clone(), report, bytes);
     }
 
     /// Keeps what a client reported.
-    pub fn client(&mut self, now: Instant, report: Client, bytes: usize) {
-        self.clients.put(now, report.client_id.clone(), report, bytes);
+    pub fn keep_client_report(&mut self, now: Instant, report: ReceivedClientReport, bytes: usize) {
+        self.clients.keep_report(now, report.client_id.clone(), report, bytes);
     }
 
     /// Keeps what a reader reported.
-    pub fn reader(&mut self, now: Instant, report: Reader, bytes: usize) {
+    pub fn keep_reader_report(&mut self, now: Instant, report: ReceivedReaderReport, bytes: usize) {
         for topic in &report.subscribed_topics {
             *self.topics.entry(topic.clone()).or_default() += 1;
         }
-        let gone = self.readers.put(now, report.instance_id.clone(), report, bytes);
+        let gone = self.readers.keep_report(now, report.instance_id.clone(), report, bytes);
         self.forget_topics(&gone);
     }
 
     /// Leaves out those not heard of for too long.
     pub fn expire(&mut self, now: Instant) {
-        self.comments.expire(now);
+        self.keep_comment_report.expire(now);
         self.managers.expire(now);
         self.clients.expire(now);
         let gone = self.readers.expire(now);
         self.forget_topics(&gone);
     }
 
-    fn forget_topics(&mut self, gone: &[Reader]) {
+    fn forget_topics(&mut self, gone: &[ReceivedReaderReport]) {
         for topic in gone.iter().flat_map(|reader| &reader.subscribed_topics) {
             if let Some(readers) = self.topics.get_mut(topic) {
                 *readers -= 1;
@@ -95,8 +101,13 @@ impl Board {
     }
 
     /// The answer, with at most `listed` items in each of its lists.
-    pub fn summary(&self, listed: usize, stored: StoredComments, timestamp: String) -> Summary<'_> {
-        Summary {
+    pub fn to_summary(
+        &self,
+        listed: usize,
+        stored: StoredComments,
+        timestamp: String,
+    ) -> StatisticsSummary<'_> {
+        StatisticsSummary {
             comment_api: self.comment_summary(listed),
             reader_apis: ReaderApis {
                 total_readers: self.readers.len(),
@@ -134,11 +145,11 @@ impl Board {
     }
 
     /// Each comment service counts what came through it: counts add up.
-    fn comment_summary(&self, listed: usize) -> Comments {
-        let mut merged = Comments::default();
+    fn comment_summary(&self, listed: usize) -> ReceivedCommentReport {
+        let mut merged = ReceivedCommentReport::default();
         let mut by_video = BTreeMap::<&str, u64>::new();
         let mut topics = BTreeSet::<&str>::new();
-        for report in self.comments.iter() {
+        for report in self.keep_comment_report.iter() {
             merged.total_comments = merged.total_comments.saturating_add(report.total_comments);
             for (video, count) in &report.comments_by_video {
                 let sum = by_video.entry(video).or_default();
@@ -158,8 +169,11 @@ impl Board {
     }
 
     /// All managers see the same assignments; only the registrations are each one's own.
-    fn reader_api_manager(&self, listed: usize) -> Manager {
-        let mut merged = Manager { service: Manager::SERVICE.into(), ..Manager::default() };
+    fn reader_api_manager(&self, listed: usize) -> ReceivedManagerReport {
+        let mut merged = ReceivedManagerReport {
+            service: ReceivedManagerReport::SERVICE.into(),
+            ..ReceivedManagerReport::default()
+        };
         let mut readers = BTreeSet::<&str>::new();
         for report in self.managers.iter() {
             merged.service.clone_from(&report.service);
@@ -193,7 +207,7 @@ fn cut_map<T>(map: &mut BTreeMap<String, T>, listed: usize) {
     }
 }
 
-fn shown_reader(reader: &Reader, listed: usize) -> ShownReader<'_> {
+fn shown_reader(reader: &ReceivedReaderReport, listed: usize) -> ShownReader<'_> {
     ShownReader {
         instance_id: &reader.instance_id,
         active_connections: reader.active_connections,
@@ -203,7 +217,7 @@ fn shown_reader(reader: &Reader, listed: usize) -> ShownReader<'_> {
     }
 }
 
-fn shown_client(client: &Client, listed: usize) -> ShownClient<'_> {
+fn shown_client(client: &ReceivedClientReport, listed: usize) -> ShownClient<'_> {
     ShownClient {
         client_id: &client.client_id,
         user_id: client.user_id.as_deref(),
@@ -219,7 +233,7 @@ fn first_items(items: &[String], listed: usize) -> &[String] {
     &items[..items.len().min(listed)]
 }
 
-impl Summary<'_> {
+impl StatisticsSummary<'_> {
     /// Takes out who watches what; which videos are watched, and how often, stays.
     pub fn hide_viewers(&mut self) {
         for client in &mut self.clients.clients {
@@ -233,10 +247,10 @@ impl Summary<'_> {
 /// The comments seed's answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary<'a> {
-    comment_api: Comments,
+pub struct StatisticsSummary<'a> {
+    comment_api: ReceivedCommentReport,
     reader_apis: ReaderApis<'a>,
-    reader_api_manager: Manager,
+    reader_api_manager: ReceivedManagerReport,
     clients: ClientList<'a>,
     stored_comments: StoredComments,
     timestamp: String,
@@ -298,12 +312,12 @@ mod tests {
 
     use super::*;
 
-    fn summary_json(board: &Board, listed: usize) -> Value {
-        serde_json::to_value(board.summary(listed, StoredComments::default(), "now".into())).unwrap()
+    fn summary_json(board: &ReportBoard, listed: usize) -> Value {
+        serde_json::to_value(board.to_summary(listed, StoredComments::default(), "now".into())).unwrap()
     }
 
-    fn reader(id: &str, connections: u64, topics: &[&str]) -> Reader {
-        Reader {
+    fn reader(id: &str, connections: u64, topics: &[&str]) -> ReceivedReaderReport {
+        ReceivedReaderReport {
             instance_id: id.into(),
             active_connections: connections,
             capacity: None,
@@ -312,13 +326,13 @@ mod tests {
         }
     }
 
-    fn comments(instance: &str, by_video: &[(&str, u64)]) -> Comments {
-        Comments {
+    fn comments(instance: &str, by_video: &[(&str, u64)]) -> ReceivedCommentReport {
+        ReceivedCommentReport {
             instance: instance.into(),
             total_comments: by_video.iter().map(|(_, count)| count).sum(),
             comments_by_video: by_video.iter().map(|(video, count)| ((*video).into(), *count)).collect(),
             active_topics: by_video.iter().map(|(video, _)| (*video).into()).collect(),
-            ..Comments::default()
+            ..ReceivedCommentReport::default()
         }
     }
 
@@ -334,16 +348,16 @@ mod tests {
             "storedComments": {"totalComments": null},
             "timestamp": "now",
         });
-        assert_eq!(summary_json(&Board::default(), MAX_LISTED), empty);
+        assert_eq!(summary_json(&ReportBoard::default(), MAX_LISTED_ITEMS), empty);
     }
 
     #[test]
     fn readers_add_up_and_share_their_topics() {
-        let (mut board, now) = (Board::default(), Instant::now());
-        board.reader(now, reader("r1", 3, &["video:a", "video:b"]), 1);
-        board.reader(now, reader("r2", 4, &["video:b", "video:c"]), 1);
-        board.reader(now, reader("r1", 5, &["video:b"]), 1);
-        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
+        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        board.keep_reader_report(now, reader("r1", 3, &["video:a", "video:b"]), 1);
+        board.keep_reader_report(now, reader("r2", 4, &["video:b", "video:c"]), 1);
+        board.keep_reader_report(now, reader("r1", 5, &["video:b"]), 1);
+        let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 2);
         assert_eq!(readers["totalActiveConnections"], 9);
         assert_eq!(readers["totalMessagesSent"], 20);
@@ -353,31 +367,39 @@ mod tests {
 
     #[test]
     fn a_reader_that_falls_silent_leaves_sums_and_topics() {
-        let (mut board, now) = (Board::default(), Instant::now());
-        board.reader(now, reader("r1", 3, &["video:a"]), 1);
+        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        board.keep_reader_report(now, reader("r1", 3, &["video:a"]), 1);
         board.expire(now + SERVICE_SILENCE);
-        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
+        let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
         assert_eq!(readers["totalActiveConnections"], 0);
         assert_eq!(readers["allSubscribedTopics"], json!([]));
     }
 
     #[test]
     fn clients_are_kept_longer_than_services() {
-        let (mut board, now) = (Board::default(), Instant::now());
-        board.client(now, Client { client_id: "c".into(), comments_consumed: 2, ..Client::default() }, 1);
+        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        board.keep_client_report(
+            now,
+            ReceivedClientReport {
+                client_id: "c".into(),
+                comments_consumed: 2,
+                ..ReceivedClientReport::default()
+            },
+            1,
+        );
         board.expire(now + SERVICE_SILENCE);
-        assert_eq!(summary_json(&board, MAX_LISTED)["clients"]["totalCommentsConsumed"], 2);
+        assert_eq!(summary_json(&board, MAX_LISTED_ITEMS)["clients"]["totalCommentsConsumed"], 2);
         board.expire(now + CLIENT_SILENCE);
-        assert_eq!(summary_json(&board, MAX_LISTED)["clients"]["totalClients"], 0);
+        assert_eq!(summary_json(&board, MAX_LISTED_ITEMS)["clients"]["totalClients"], 0);
     }
 
     #[test]
     fn comment_services_add_up_and_the_busiest_videos_are_shown() {
-        let (mut board, now) = (Board::default(), Instant::now());
+        let (mut board, now) = (ReportBoard::default(), Instant::now());
         board.comments(now, comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1);
         board.comments(now, comments("two", &[("a", 4)]), 1);
         board.comments(now, comments("", &[("d", 1)]), 1);
-        let all = summary_json(&board, MAX_LISTED)["commentApi"].take();
+        let all = summary_json(&board, MAX_LISTED_ITEMS)["commentApi"].take();
         assert_eq!(all["totalComments"], 17);
         assert_eq!(all["commentsByVideo"], json!({"a": 5, "b": 2, "c": 9, "d": 1}));
         assert_eq!(summary_json(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
@@ -385,9 +407,9 @@ mod tests {
 
     #[test]
     fn managers_agree_on_videos_and_add_up_registrations() {
-        let (mut board, now) = (Board::default(), Instant::now());
+        let (mut board, now) = (ReportBoard::default(), Instant::now());
         for (instance, videos) in [("one", 5), ("two", 6)] {
-            let report = Manager {
+            let report = ReceivedManagerReport {
                 instance: instance.into(),
                 service: "ReaderApiManager".into(),
                 registered_videos: videos,
@@ -395,9 +417,9 @@ mod tests {
                 registration_count: 10,
                 video_mappings: [("v".into(), "http://r1".into())].into(),
             };
-            board.manager(now, report, 1);
+            board.keep_manager_report(now, report, 1);
         }
-        let manager = summary_json(&board, MAX_LISTED)["readerApiManager"].take();
+        let manager = summary_json(&board, MAX_LISTED_ITEMS)["readerApiManager"].take();
         assert_eq!(manager["registeredVideos"], 6);
         assert_eq!(manager["registrationCount"], 20);
         assert_eq!(manager["availableReaderApis"], json!(["http://r1"]));
@@ -405,14 +427,14 @@ mod tests {
 
     #[test]
     fn lists_are_bounded_and_totals_are_not() {
-        let (mut board, now) = (Board::default(), Instant::now());
+        let (mut board, now) = (ReportBoard::default(), Instant::now());
         for number in 0..150 {
-            board.reader(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
+            board.keep_reader_report(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
         }
-        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
+        let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 150);
-        assert_eq!(readers["readers"].as_array().unwrap().len(), MAX_LISTED);
-        assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), MAX_LISTED);
+        assert_eq!(readers["readers"].as_array().unwrap().len(), MAX_LISTED_ITEMS);
+        assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), MAX_LISTED_ITEMS);
         let full = summary_json(&board, usize::MAX)["readerApis"].take();
         assert_eq!(full["readers"].as_array().unwrap().len(), 150);
     }

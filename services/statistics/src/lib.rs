@@ -21,10 +21,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
-use liverank_protocol::access::{Role, Service};
-use liverank_runtime::identity::guard::{Known, Routes};
-use liverank_runtime::origins::Origins;
-use liverank_runtime::params::Params;
+use liverank_protocol::access::{CalledService, CallerRole};
+use liverank_runtime::identity::guard::{CallerIfKnown, GuardedRoutes};
+use liverank_runtime::origins::AllowedOrigins;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Identity, Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -35,7 +35,7 @@ pub mod board;
 pub mod reports;
 pub mod roster;
 
-use board::{Board, MAX_LISTED, StoredComments};
+use board::{MAX_LISTED_ITEMS, ReportBoard, StoredComments};
 
 /// The largest report: a thousand videos with ids of the greatest length, twice, fit.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
@@ -52,14 +52,14 @@ pub struct Config {}
 
 /// Shared by all requests.
 struct Statistics {
-    board: Mutex<Board>,
+    board: Mutex<ReportBoard>,
     stored: Mutex<StoredComments>,
     reading: Semaphore,
     identity: Identity,
 }
 
 impl Statistics {
-    fn board(&self) -> MutexGuard<'_, Board> {
+    fn board(&self) -> MutexGuard<'_, ReportBoard> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,10 +90,12 @@ pub async fn serve(
         reading: Semaphore::new(MAX_REPORTS_AT_ONCE),
         identity: shell.identity.clone(),
     });
-    let router = router(Arc::clone(&statistics), Arc::clone(&shell.http.origins));
+    let router = router(Arc::clone(&statistics), Arc::clone(&shell.http_settings.origins));
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("housekeeping", count_and_expire(statistics, archive, shell.clone()));
-    tasks.alongside(server::serve(Service::Statistics, listener, router, &shell)).await
+    tasks
+        .run_alongside(server::serve_until_shutdown(CalledService::Statistics, listener, router, &shell))
+        .await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
@@ -111,21 +113,21 @@ async fn count_and_expire(statistics: Arc<Statistics>, archive: Arc<dyn Archive>
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("did not count its comments within {} s", COUNT_TIMEOUT.as_secs())),
         };
-        shell.health.dependency("archive", counted);
+        shell.health.note_dependency("archive", counted);
     }
 }
 
-fn router(statistics: Arc<Statistics>, origins: Arc<Origins>) -> Router {
-    let (public, partly) = Routes::of(Service::Statistics)
+fn router(statistics: Arc<Statistics>, origins: Arc<AllowedOrigins>) -> Router {
+    let (public, partly) = GuardedRoutes::of_service(CalledService::Statistics)
         .get("/statistics", get(get_statistics))
         .post("/comment-api-statistics", post(post_comment_report))
         .post("/reader-api-statistics", post(post_reader_report))
         .post("/reader-api-manager-statistics", post(post_manager_report))
         .post("/client-statistics", post(post_client_report))
         .get("/health", get(get_health))
-        .guarded(&statistics.identity, None);
-    let router = server::with_fallbacks(public.merge(partly)).with_state(statistics);
-    router.layer(from_fn_with_state(origins, cors::share))
+        .into_guarded_routers(&statistics.identity, None);
+    let router = server::with_problem_fallbacks(public.merge(partly)).with_state(statistics);
+    router.layer(from_fn_with_state(origins, cors::answer_cross_origin))
 }
 
 async fn get_health() -> Json<Value> {
@@ -136,23 +138,23 @@ async fn get_health() -> Json<Value> {
 /// who look after the system.
 async fn get_statistics(
     State(statistics): State<Arc<Statistics>>,
-    Extension(known): Extension<Known>,
-    params: Params,
+    Extension(known): Extension<CallerIfKnown>,
+    params: QueryParams,
 ) -> Result<Response, Problem> {
-    params.only(&["full"])?;
-    let all = known.is(&[Role::Operator, Role::Cli]);
-    let listed = match params.flag("full")? {
+    params.expect_only(&["full"])?;
+    let all = known.has_role_of(&[CallerRole::Operator, CallerRole::Cli]);
+    let listed = match params.optional_flag("full")? {
         true if all => usize::MAX,
         true => {
             let detail = "full takes a token of the role cli or operator";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer"));
         }
-        false => MAX_LISTED,
+        false => MAX_LISTED_ITEMS,
     };
     let stored = *statistics.stored();
     let mut board = statistics.board();
     board.expire(Instant::now());
-    let mut summary = board.summary(listed, stored, comment_json::time(now_ms()));
+    let mut summary = board.to_summary(listed, stored, comment_json::format_time(now_ms()));
     if !all {
         summary.hide_viewers();
     }
@@ -166,7 +168,8 @@ async fn post_comment_report(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Comments::parse).await?;
+    let (report, bytes) =
+        parse_report(&statistics, &headers, body, reports::ReceivedCommentReport::parse).await?;
     statistics.board().comments(Instant::now(), report, bytes);
     Ok(taken_answer())
 }
@@ -176,8 +179,9 @@ async fn post_reader_report(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Reader::parse).await?;
-    statistics.board().reader(Instant::now(), report, bytes);
+    let (report, bytes) =
+        parse_report(&statistics, &headers, body, reports::ReceivedReaderReport::parse).await?;
+    statistics.board().keep_reader_report(Instant::now(), report, bytes);
     Ok(taken_answer())
 }
 
@@ -186,8 +190,9 @@ async fn post_manager_report(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Manager::parse).await?;
-    statistics.board().manager(Instant::now(), report, bytes);
+    let (report, bytes) =
+        parse_report(&statistics, &headers, body, reports::ReceivedManagerReport::parse).await?;
+    statistics.board().keep_manager_report(Instant::now(), report, bytes);
     Ok(taken_answer())
 }
 
@@ -196,8 +201,9 @@ async fn post_client_report(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Client::parse).await?;
-    statistics.board().client(Instant::now(), report, bytes);
+    let (report, bytes) =
+        parse_report(&statistics, &headers, body, reports::ReceivedClientReport::parse).await?;
+    statistics.board().keep_client_report(Instant::now(), report, bytes);
     Ok(taken_answer())
 }
 
@@ -218,7 +224,7 @@ async fn parse_report<T>(
         let detail = "too many reports are being read: try again";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(Duration::from_secs(1)));
     };
-    match body::parse(&bytes)? {
+    match body::parse_json_body(&bytes)? {
         Value::Object(object) => Ok((parse(&object)?, bytes.len())),
         _ => Err(Invalid::new("body", "must be a JSON object").into()),
     }

@@ -14,7 +14,7 @@ const MAX_NAME_BYTES: usize = 512;
 /// What a comment service reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Comments {
+pub struct ReceivedCommentReport {
     /// Which one; the seed's, which says nothing of it, is the one without a name.
     #[serde(skip)]
     pub instance: String,
@@ -31,7 +31,7 @@ pub struct Comments {
 /// What a reader reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Reader {
+pub struct ReceivedReaderReport {
     /// Which one.
     pub instance_id: String,
     /// Viewers connected.
@@ -47,7 +47,7 @@ pub struct Reader {
 /// What a manager reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manager {
+pub struct ReceivedManagerReport {
     /// Which one; the seed's is the one without a name.
     #[serde(skip)]
     pub instance: String,
@@ -66,7 +66,7 @@ pub struct Manager {
 /// What a client reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Client {
+pub struct ReceivedClientReport {
     /// Which one.
     pub client_id: String,
     /// The user that the client watches as.
@@ -83,7 +83,7 @@ pub struct Client {
     pub connected_reader: Option<String>,
 }
 
-impl Comments {
+impl ReceivedCommentReport {
     /// Reads a report.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
@@ -96,7 +96,7 @@ impl Comments {
     }
 }
 
-impl Reader {
+impl ReceivedReaderReport {
     /// Reads a report. Without a name, readers could not be told apart.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
@@ -111,7 +111,7 @@ impl Reader {
     }
 }
 
-impl Manager {
+impl ReceivedManagerReport {
     /// What the seed's manager calls itself.
     pub const SERVICE: &'static str = "ReaderApiManager";
 
@@ -128,7 +128,7 @@ impl Manager {
     }
 }
 
-impl Client {
+impl ReceivedClientReport {
     /// Reads a report. Without a name, clients could not be told apart.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_the_seed_s_client_reports_is_read() {
-        let report = Client::parse(&as_object(json!({
+        let report = ReceivedClientReport::parse(&as_object(json!({
             "clientId": "client-1", "userId": "u", "videoId": "v", "commentsGenerated": 3, "commentsConsumed": 7.0,
             "subscribedTopics": ["video:v"], "connectedReader": null, "somethingNew": {"deep": []},
         })))
@@ -232,11 +232,14 @@ mod tests {
 
     #[test]
     fn reports_need_few_members() {
-        assert_eq!(Comments::parse(&Map::new()).unwrap(), Comments::default());
-        assert_eq!(Manager::parse(&Map::new()).unwrap().service, "ReaderApiManager");
-        assert_eq!(Reader::parse(&Map::new()).unwrap_err().field, "instanceId");
-        assert_eq!(Client::parse(&as_object(json!({"clientId": ""}))).unwrap_err().field, "clientId");
-        assert_eq!(Client::parse(&as_object(json!({"clientId": 7}))).unwrap().client_id, "7");
+        assert_eq!(ReceivedCommentReport::parse(&Map::new()).unwrap(), ReceivedCommentReport::default());
+        assert_eq!(ReceivedManagerReport::parse(&Map::new()).unwrap().service, "ReaderApiManager");
+        assert_eq!(ReceivedReaderReport::parse(&Map::new()).unwrap_err().field, "instanceId");
+        assert_eq!(
+            ReceivedClientReport::parse(&as_object(json!({"clientId": ""}))).unwrap_err().field,
+            "clientId"
+        );
+        assert_eq!(ReceivedClientReport::parse(&as_object(json!({"clientId": 7}))).unwrap().client_id, "7");
     }
 
     #[test]
@@ -255,10 +258,11 @@ mod tests {
             ("instanceId", json!("x".repeat(513))),
         ];
         for (field, value) in cases {
-            let refused = Comments::parse(&as_object(json!({ field: value }))).unwrap_err();
+            let refused = ReceivedCommentReport::parse(&as_object(json!({ field: value }))).unwrap_err();
             assert_eq!(refused.field, field, "{value}");
         }
-        let refused = Manager::parse(&as_object(json!({"videoMappings": {"v": []}}))).unwrap_err();
+        let refused =
+            ReceivedManagerReport::parse(&as_object(json!({"videoMappings": {"v": []}}))).unwrap_err();
         assert_eq!(refused.field, "videoMappings");
     }
 }

@@ -5,23 +5,23 @@ use std::time::{Duration, Instant};
 
 /// How much a roster keeps.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct RosterLimits {
     /// Reporters; past it the one heard of longest ago goes.
-    pub reporters: usize,
+    pub max_reporters: usize,
     /// Bytes of their reports, as they were sent; past it likewise.
-    pub bytes: usize,
+    pub max_bytes: usize,
     /// How long a reporter that says nothing more is kept.
-    pub silence: Duration,
+    pub silence_timeout: Duration,
 }
 
 /// The last report of each reporter, by its name.
 #[derive(Debug)]
-pub struct Roster<T> {
-    bounds: Bounds,
+pub struct ReportRoster<T> {
+    bounds: RosterLimits,
     reports: BTreeMap<String, RosterEntry<T>>,
     /// Reporters from the one heard of longest ago to the latest.
     order: BTreeMap<u64, String>,
-    turn: u64,
+    last_turn: u64,
     bytes: usize,
 }
 
@@ -29,25 +29,25 @@ pub struct Roster<T> {
 struct RosterEntry<T> {
     report: T,
     bytes: usize,
-    turn: u64,
-    heard: Instant,
+    entry_turn: u64,
+    heard_at: Instant,
 }
 
-impl<T> Roster<T> {
+impl<T> ReportRoster<T> {
     /// An empty one.
-    pub const fn new(bounds: Bounds) -> Self {
-        Self { bounds, reports: BTreeMap::new(), order: BTreeMap::new(), turn: 0, bytes: 0 }
+    pub const fn new(bounds: RosterLimits) -> Self {
+        Self { bounds, reports: BTreeMap::new(), order: BTreeMap::new(), last_turn: 0, bytes: 0 }
     }
 
     /// Keeps a report of `bytes`, in place of the reporter's last one, and answers those that had to go for it.
-    pub fn put(&mut self, now: Instant, name: String, report: T, bytes: usize) -> Vec<T> {
+    pub fn keep_report(&mut self, now: Instant, name: String, report: T, bytes: usize) -> Vec<T> {
         let mut gone: Vec<T> = self.remove(&name).into_iter().collect();
-        self.turn += 1;
-        self.order.insert(self.turn, name.clone());
-        self.reports.insert(name, RosterEntry { report, bytes, turn: self.turn, heard: now });
+        self.last_turn += 1;
+        self.order.insert(self.last_turn, name.clone());
+        self.reports.insert(name, RosterEntry { report, bytes, entry_turn: self.last_turn, heard_at: now });
         self.bytes += bytes;
         while self.reports.len() > 1
-            && (self.reports.len() > self.bounds.reporters || self.bytes > self.bounds.bytes)
+            && (self.reports.len() > self.bounds.max_reporters || self.bytes > self.bounds.max_bytes)
         {
             gone.extend(self.remove_oldest());
         }
@@ -58,8 +58,8 @@ impl<T> Roster<T> {
     pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let mut gone = Vec::new();
         while let Some(name) = self.order.values().next() {
-            let silent = now.saturating_duration_since(self.reports[name].heard);
-            if silent < self.bounds.silence {
+            let silent = now.saturating_duration_since(self.reports[name].heard_at);
+            if silent < self.bounds.silence_timeout {
                 break;
             }
             gone.extend(self.remove_oldest());
@@ -89,7 +89,7 @@ impl<T> Roster<T> {
 
     fn remove(&mut self, name: &str) -> Option<T> {
         let entry = self.reports.remove(name)?;
-        self.order.remove(&entry.turn);
+        self.order.remove(&entry.entry_turn);
         self.bytes -= entry.bytes;
         Some(entry.report)
     }
@@ -99,48 +99,49 @@ impl<T> Roster<T> {
 mod tests {
     use super::*;
 
-    const TEST_BOUNDS: Bounds = Bounds { reporters: 3, bytes: 100, silence: Duration::from_secs(15) };
+    const TEST_BOUNDS: RosterLimits =
+        RosterLimits { max_reporters: 3, max_bytes: 100, silence_timeout: Duration::from_secs(15) };
 
-    fn reporter_names(roster: &Roster<&'static str>) -> Vec<&'static str> {
+    fn reporter_names(roster: &ReportRoster<&'static str>) -> Vec<&'static str> {
         roster.iter().copied().collect()
     }
 
     #[test]
     fn the_last_report_of_a_reporter_counts() {
-        let (mut roster, now) = (Roster::new(TEST_BOUNDS), Instant::now());
-        assert!(roster.put(now, "a".into(), "first", 1).is_empty());
-        assert_eq!(roster.put(now, "a".into(), "second", 1), ["first"]);
+        let (mut roster, now) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
+        assert!(roster.keep_report(now, "a".into(), "first", 1).is_empty());
+        assert_eq!(roster.keep_report(now, "a".into(), "second", 1), ["first"]);
         assert_eq!(reporter_names(&roster), ["second"]);
         assert_eq!(roster.bytes, 1);
     }
 
     #[test]
     fn beyond_the_number_the_oldest_report_is_removed() {
-        let (mut roster, now) = (Roster::new(TEST_BOUNDS), Instant::now());
+        let (mut roster, now) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
         for name in ["a", "b", "c", "a"] {
-            roster.put(now, name.into(), name, 1);
+            roster.keep_report(now, name.into(), name, 1);
         }
-        assert_eq!(roster.put(now, "d".into(), "d", 1), ["b"]);
+        assert_eq!(roster.keep_report(now, "d".into(), "d", 1), ["b"]);
         assert_eq!(reporter_names(&roster), ["a", "c", "d"]);
     }
 
     #[test]
     fn beyond_the_size_the_oldest_reports_are_removed() {
-        let (mut roster, now) = (Roster::new(TEST_BOUNDS), Instant::now());
-        roster.put(now, "a".into(), "a", 50);
-        roster.put(now, "b".into(), "b", 50);
-        assert_eq!(roster.put(now, "c".into(), "c", 1), ["a"]);
-        assert_eq!(roster.put(now, "d".into(), "d", 1_000), ["b", "c"]);
+        let (mut roster, now) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
+        roster.keep_report(now, "a".into(), "a", 50);
+        roster.keep_report(now, "b".into(), "b", 50);
+        assert_eq!(roster.keep_report(now, "c".into(), "c", 1), ["a"]);
+        assert_eq!(roster.keep_report(now, "d".into(), "d", 1_000), ["b", "c"]);
         assert_eq!((reporter_names(&roster), roster.bytes), (vec!["d"], 1_000));
     }
 
     #[test]
     fn silent_reporters_are_removed() {
-        let (mut roster, start) = (Roster::new(TEST_BOUNDS), Instant::now());
+        let (mut roster, start) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        roster.put(start, "a".into(), "a", 1);
-        roster.put(start, "b".into(), "b", 1);
-        roster.put(after(10), "a".into(), "a", 1);
+        roster.keep_report(start, "a".into(), "a", 1);
+        roster.keep_report(start, "b".into(), "b", 1);
+        roster.keep_report(after(10), "a".into(), "a", 1);
         assert!(roster.expire(after(14)).is_empty());
         assert_eq!(roster.expire(after(15)), ["b"]);
         assert_eq!(reporter_names(&roster), ["a"]);

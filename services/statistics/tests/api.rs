@@ -49,13 +49,17 @@ impl TestService {
 }
 
 fn keys() -> KeyRing {
-    KeyRing::of_secret(&[b't'; 32]).unwrap()
+    KeyRing::from_secret(&[b't'; 32]).unwrap()
 }
 
 /// A token of `caller` for the statistics service.
 fn token_for(caller: &str) -> String {
     let seconds = liverank_runtime::now_micros() / 1_000_000;
-    keys().source(&caller.parse().unwrap()).unwrap().sign(access::Service::Statistics, seconds, 60)
+    keys().token_source(&caller.parse().unwrap()).unwrap().sign_token(
+        access::CalledService::Statistics,
+        seconds,
+        60,
+    )
 }
 
 #[tokio::test]

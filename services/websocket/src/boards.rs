@@ -1,7 +1,7 @@
 //! Both boards in memory, at a version of the ranking.
 
-use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
-use liverank_core::ranking::{Ranked, Ranking, begin_around};
+use liverank_adapters::ranking_store::{BoardEntry, BoardsSnapshot, BuiltInBoard};
+use liverank_core::ranking::{RankedVideo, Ranking, first_index_around};
 use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Metadata, Millis, UserId, VideoId, canary};
 
@@ -22,7 +22,7 @@ pub(crate) struct Boards {
 #[derive(Debug, Default)]
 pub(crate) struct BoardPart {
     /// Its lines, best first.
-    pub(crate) lines: Vec<Ranked>,
+    pub(crate) lines: Vec<RankedVideo>,
     /// The rank of the first of them, from 1.
     pub(crate) first_rank: usize,
     /// How many videos are on the board.
@@ -35,16 +35,16 @@ pub(crate) struct BoardPart {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     /// The change was applied.
-    Yes,
+    Applied,
     /// The change had been applied before.
-    Old,
+    AlreadyApplied,
     /// Changes before it are missing: only a snapshot helps.
-    Hole,
+    ChangesMissing,
 }
 
 impl Boards {
     /// The boards of a snapshot.
-    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(snapshot: &BoardsSnapshot) -> Self {
         let mut boards = Self { version: snapshot.version, ..Self::default() };
         for entry in &snapshot.entries {
             boards.set_entry(entry);
@@ -55,30 +55,31 @@ impl Boards {
     /// Applies what changed to reach `version`.
     pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> Applied {
         if version <= self.version {
-            return Applied::Old;
+            return Applied::AlreadyApplied;
         }
         if version != self.version + 1 {
-            return Applied::Hole;
+            return Applied::ChangesMissing;
         }
         self.version = version;
         for entry in entries {
             self.set_entry(entry);
         }
-        Applied::Yes
+        Applied::Applied
     }
 
     fn set_entry(&mut self, entry: &BoardEntry) {
-        if canary::is(&entry.video_id) {
+        if canary::is_canary(&entry.video_id) {
             self.canary = Some(entry.revision);
         }
-        let line = |score| Ranked { video_id: entry.video_id.clone(), score, user_id: entry.owner.clone() };
+        let line =
+            |score| RankedVideo { video_id: entry.video_id.clone(), score, user_id: entry.owner.clone() };
         if entry.removed {
             self.global.remove(&entry.video_id);
         } else {
-            self.global.set(&line(entry.score));
+            self.global.set_score(&line(entry.score));
         }
         match entry.trending.filter(|_| !entry.removed) {
-            Some(trending) => self.trending.set(&line(trending)),
+            Some(trending) => self.trending.set_score(&line(trending)),
             None => self.trending.remove(&entry.video_id),
         };
     }
@@ -98,32 +99,40 @@ impl Boards {
         self.half_life_ms.is_some()
     }
 
-    const fn ranking_of(&self, board: Board) -> &Ranking {
+    const fn ranking_of(&self, board: BuiltInBoard) -> &Ranking {
         match board {
-            Board::Global => &self.global,
-            Board::Trending => &self.trending,
+            BuiltInBoard::Global => &self.global,
+            BuiltInBoard::Trending => &self.trending,
         }
     }
 
     /// The best of a board, with points as they are shown at `now`.
-    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> BoardPart {
+    pub(crate) fn top(&self, board: BuiltInBoard, limit: Option<usize>, now: Millis) -> BoardPart {
         self.part_from(board, 0, limit.unwrap_or(usize::MAX), now)
     }
 
     /// The lines of a board that have this video in their middle, with points as they are shown at `now`; none while the
     /// video is not on it.
-    pub(crate) fn around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> BoardPart {
+    pub(crate) fn around(
+        &self,
+        board: BuiltInBoard,
+        video: &VideoId,
+        limit: usize,
+        now: Millis,
+    ) -> BoardPart {
         let ranking = self.ranking_of(board);
-        match ranking.position(video) {
-            Some(position) => self.part_from(board, begin_around(position, ranking.len(), limit), limit, now),
+        match ranking.position_of(video) {
+            Some(position) => {
+                self.part_from(board, first_index_around(position, ranking.len(), limit), limit, now)
+            }
             None => BoardPart { total: ranking.len(), ..BoardPart::default() },
         }
     }
 
-    fn part_from(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
+    fn part_from(&self, board: BuiltInBoard, skip: usize, limit: usize, now: Millis) -> BoardPart {
         let ranking = self.ranking_of(board);
-        let mut lines = ranking.stretch(skip, limit);
-        if let (Board::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
+        let mut lines = ranking.page(skip, limit);
+        if let (BuiltInBoard::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
             let at = shown_time(now, half_life_ms);
             for line in &mut lines {
                 line.score = shown_points(line.score, at, half_life_ms);
@@ -134,15 +143,15 @@ impl Boards {
 
     /// An owner's videos by score. That of the canary's has its revision in place of a score.
     pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
-        let lines = if owner.as_str() == canary::ID {
-            let line = |revision| Ranked {
+        let lines = if owner.as_str() == canary::CANARY_ID {
+            let line = |revision| RankedVideo {
                 video_id: canary::video(),
                 score: revision as f64,
                 user_id: canary::user(),
             };
             self.canary.map(line).into_iter().collect()
         } else {
-            self.global.of_owner(owner, limit)
+            self.global.videos_of_owner(owner, limit)
         };
         BoardPart { lines, first_rank: 1, total: self.global.len(), metadata: None }
     }
@@ -163,12 +172,12 @@ mod tests {
 
     #[test]
     fn changes_apply_in_turn_and_a_version_gap_is_detected() {
-        let mut boards = Boards::of(&Snapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
-        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::Old);
-        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Yes);
-        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::Hole);
-        assert_eq!(ids_of(&boards.top(Board::Global, None, 0)), ["b", "a"]);
-        assert_eq!(boards.apply(9, &[]), Applied::Yes);
+        let mut boards = Boards::of(&BoardsSnapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
+        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::AlreadyApplied);
+        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Applied);
+        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::ChangesMissing);
+        assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["b", "a"]);
+        assert_eq!(boards.apply(9, &[]), Applied::Applied);
         assert_eq!(boards.len(), 2);
     }
 
@@ -177,9 +186,9 @@ mod tests {
         let (hour, now) = (3_600_000, 1_800_000_000_000);
         let log2 = |points: f64, age: i64| points.log2() + (now - age) as f64 / hour as f64;
         let entries = vec![entry("fresh", 0.0, Some(log2(8.0, 0))), entry("old", 0.0, Some(log2(8.0, hour)))];
-        let mut boards = Boards::of(&Snapshot { version: 1, entries });
+        let mut boards = Boards::of(&BoardsSnapshot { version: 1, entries });
         assert!(boards.decays_by(Some(hour as u64)) && !boards.decays_by(Some(hour as u64)));
-        let shown = |now| boards.top(Board::Trending, None, now);
+        let shown = |now| boards.top(BuiltInBoard::Trending, None, now);
         assert_eq!(ids_of(&shown(now)), ["fresh", "old"]);
         for (line, points) in shown(now).lines.iter().zip([8.0, 4.0]) {
             assert!((line.score / points - 1.0).abs() < 0.012, "{line:?}");
@@ -191,28 +200,28 @@ mod tests {
     #[test]
     fn a_video_trends_from_its_first_event_of_weight_on() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0)), entry("c", 0.0, None)];
-        let boards = Boards::of(&Snapshot { version: 1, entries });
-        assert_eq!(ids_of(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
+        let boards = Boards::of(&BoardsSnapshot { version: 1, entries });
+        assert_eq!(ids_of(&boards.top(BuiltInBoard::Trending, None, 0)), ["b", "a"]);
         assert_eq!(ids_of(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
     }
 
     #[test]
     fn a_removed_or_zero_score_video_leaves_its_boards() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0))];
-        let mut boards = Boards::of(&Snapshot { version: 1, entries });
+        let mut boards = Boards::of(&BoardsSnapshot { version: 1, entries });
         boards.apply(2, &[entry("a", 0.5, None)]);
-        assert_eq!(ids_of(&boards.top(Board::Global, None, 0)), ["b", "a"]);
-        assert_eq!(ids_of(&boards.top(Board::Trending, None, 0)), ["b"]);
+        assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["b", "a"]);
+        assert_eq!(ids_of(&boards.top(BuiltInBoard::Trending, None, 0)), ["b"]);
         boards.apply(3, &[BoardEntry { removed: true, ..entry("b", 0.0, None) }]);
-        assert_eq!(ids_of(&boards.top(Board::Global, None, 0)), ["a"]);
-        assert_eq!(boards.top(Board::Trending, None, 0).total, 0);
+        assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["a"]);
+        assert_eq!(boards.top(BuiltInBoard::Trending, None, 0).total, 0);
     }
 
     #[test]
     fn a_list_around_a_video_says_where_it_begins() {
         let entries = (0..9).map(|at| entry(&format!("v{at}"), f64::from(at), None)).collect();
-        let boards = Boards::of(&Snapshot { version: 1, entries });
-        let around = |id| boards.around(Board::Global, &VideoId::parse(id).unwrap(), 3, 0);
+        let boards = Boards::of(&BoardsSnapshot { version: 1, entries });
+        let around = |id| boards.around(BuiltInBoard::Global, &VideoId::parse(id).unwrap(), 3, 0);
         let middle = around("v4");
         assert_eq!(ids_of(&middle), ["v5", "v4", "v3"]);
         assert_eq!((middle.first_rank, middle.total), (4, 9));

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
-use crate::Limits;
-use crate::frame::{self, ReadError, Reader, Said, status};
+use crate::ClientLimits;
+use crate::frame::{self, ClientMessage, FrameReader, ReadError, status};
 use crate::lists::Feed;
 use crate::metrics::WebsocketMetrics;
 use liverank_runtime::streams::StreamPermit;
@@ -40,14 +40,14 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     socket: S,
     mut feed: Feed,
     mut stay: StreamPermit,
-    limits: Limits,
+    limits: ClientLimits,
     metrics: &WebsocketMetrics,
 ) -> End {
     let (mut read, write) = tokio::io::split(socket);
     let heard = Mutex::new(Instant::now());
     // Of pings that wait for their answer the latest is answered, which stands for all before it (RFC 6455, 5.5.3).
     let (pings, mut asked) = watch::channel(Bytes::new());
-    let mut writer = FrameWriter { to: write, limits, within_frame: false };
+    let mut writer = FrameWriter { sink: write, limits, within_frame: false };
     let end = tokio::select! {
         end = read_client(&mut read, &heard, &pings) => end,
         end = send_lists(&mut writer, &mut feed, &mut asked, &heard, &mut stay, metrics) => end,
@@ -62,14 +62,14 @@ async fn read_client<R: AsyncRead + Unpin>(
     heard: &Mutex<Instant>,
     pings: &watch::Sender<Bytes>,
 ) -> End {
-    let mut reader = Reader::new(from);
+    let mut reader = FrameReader::new(from);
     loop {
-        match reader.next().await {
-            Ok(Said::Something) => {}
-            Ok(Said::Ping(payload)) => {
+        match reader.next_message().await {
+            Ok(ClientMessage::OtherMessage) => {}
+            Ok(ClientMessage::Ping(payload)) => {
                 pings.send_replace(payload);
             }
-            Ok(Said::Close(status)) => return End::Left(status),
+            Ok(ClientMessage::Close(status)) => return End::Left(status),
             Err(ReadError::Wrong(status)) => return End::Wrong(status),
             Err(ReadError::Gone(_)) => return End::Gone,
         }
@@ -88,22 +88,22 @@ async fn send_lists<W: AsyncWrite + Unpin>(
 ) -> End {
     let limits = writer.limits;
     // Of those who came together, not all are pinged together.
-    let first = tokio::time::Instant::now() + limits.ping.mul_f64(rand::random_range(0.5..=1.0));
-    let mut pings = tokio::time::interval_at(first, limits.ping);
+    let first = tokio::time::Instant::now() + limits.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
+    let mut pings = tokio::time::interval_at(first, limits.ping_interval);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let frame = tokio::select! {
             biased;
-            () = stay.leave.as_mut() => return End::Restart,
+            () = stay.leave_signal.as_mut() => return End::Restart,
             Ok(()) = asked.changed() => frame::pong(&asked.borrow_and_update()),
             next = feed.next() => {
                 let Some(frame) = next else { return End::Restart };
-                metrics.messages.inc();
+                metrics.messages_sent.inc();
                 frame
             }
             _ = pings.tick() => {
                 let silent = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-                if silent > limits.silence {
+                if silent > limits.silence_timeout {
                     return End::Silent;
                 }
                 frame::ping()
@@ -131,7 +131,7 @@ async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     if writer.within_frame || writer.write_frame(&frame::close(status)).await.is_err() {
         return;
     }
-    let _ = writer.to.shutdown().await;
+    let _ = writer.sink.shutdown().await;
     // Closing with unread bytes would reset the connection, and the client might never see the close frame.
     let mut bytes = [0; 256];
     while matches!(read.read(&mut bytes).await, Ok(count) if count > 0) {}
@@ -139,8 +139,8 @@ async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
 
 /// Writes whole frames, straight from the memory that all connections share.
 struct FrameWriter<W> {
-    to: W,
-    limits: Limits,
+    sink: W,
+    limits: ClientLimits,
     /// A frame is half out: nothing else can be said.
     within_frame: bool,
 }
@@ -152,15 +152,15 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         let mut rest = &frame[..];
         let all = async {
             while !rest.is_empty() {
-                let count = tokio::time::timeout(self.limits.stall, self.to.write(rest)).await??;
+                let count = tokio::time::timeout(self.limits.stall_timeout, self.sink.write(rest)).await??;
                 if count == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 rest = &rest[count..];
             }
-            tokio::time::timeout(self.limits.stall, self.to.flush()).await?
+            tokio::time::timeout(self.limits.stall_timeout, self.sink.flush()).await?
         };
-        tokio::time::timeout(self.limits.message, all).await??;
+        tokio::time::timeout(self.limits.message_timeout, all).await??;
         self.within_frame = false;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use liverank_adapters::RankingStore;
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use liverank_core::{Metadata, VideoId};
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -52,7 +52,7 @@ impl Descriptions {
     }
 
     /// The metadata of these lines, of which those that are not known are read.
-    pub(crate) async fn of(&self, lines: &[Ranked]) -> LineMetadata {
+    pub(crate) async fn of(&self, lines: &[RankedVideo]) -> LineMetadata {
         let (mut of_lines, unknown, reading) = self.begin_reading(lines);
         if unknown.is_empty() {
             return LineMetadata { of_lines, is_whole: true };
@@ -72,7 +72,7 @@ impl Descriptions {
     }
 
     /// What is known of these lines, the places of those of which nothing is, and the number of the reading that they need.
-    fn begin_reading(&self, lines: &[Ranked]) -> (Vec<Option<Metadata>>, Vec<usize>, u64) {
+    fn begin_reading(&self, lines: &[RankedVideo]) -> (Vec<Option<Metadata>>, Vec<usize>, u64) {
         let mut held = self.held();
         let mut unknown = Vec::new();
         let mut known = Vec::with_capacity(lines.len());
@@ -140,8 +140,12 @@ mod tests {
 
     use super::*;
 
-    fn line(id: &str) -> Ranked {
-        Ranked { video_id: VideoId::parse(id).unwrap(), score: 1.0, user_id: UserId::parse("o").unwrap() }
+    fn line(id: &str) -> RankedVideo {
+        RankedVideo {
+            video_id: VideoId::parse(id).unwrap(),
+            score: 1.0,
+            user_id: UserId::parse("o").unwrap(),
+        }
     }
 
     fn titled(title: &str) -> Option<Metadata> {
@@ -192,7 +196,7 @@ mod tests {
     async fn no_more_are_held_than_the_bound() {
         let descriptions = descriptions(&Arc::new(EmbeddedRanking::new()));
         for list in 0..40 {
-            let lines: Vec<Ranked> = (0..1000).map(|at| line(&format!("v{list}-{at}"))).collect();
+            let lines: Vec<RankedVideo> = (0..1000).map(|at| line(&format!("v{list}-{at}"))).collect();
             descriptions.of(&lines).await;
             assert!(descriptions.gauge.get() <= MAX_HELD as i64);
         }

@@ -26,7 +26,7 @@ pub(crate) mod status {
     /// The client said too much.
     pub(crate) const TOO_BIG: u16 = 1009;
     /// The service restarts: connect again, in a while.
-    pub(crate) const RESTART: u16 = liverank_runtime::websocket::RESTART;
+    pub(crate) const RESTART: u16 = liverank_runtime::websocket::RESTART_STATUS;
 }
 
 /// A whole text message in one frame, its payload written by `write`.
@@ -71,9 +71,9 @@ fn write_frame(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
 
 /// What a client says that matters.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum ClientMessage {
     /// Something without a meaning here, or a pong: it lives.
-    Something,
+    OtherMessage,
     /// It wants this back.
     Ping(Bytes),
     /// It leaves, with this status or [`status::NORMAL`].
@@ -92,20 +92,20 @@ pub enum ReadError {
 }
 
 /// Reads a client's frames. Holds a few bytes only, whatever a client sends.
-pub struct Reader<R> {
-    from: R,
+pub struct FrameReader<R> {
+    source: R,
     /// Bytes of the message under way; `None` between messages.
     message: Option<u64>,
 }
 
-impl<R: AsyncRead + Unpin> Reader<R> {
+impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from here on.
     pub const fn new(from: R) -> Self {
-        Self { from, message: None }
+        Self { source: from, message: None }
     }
 
     /// The next frame. Not to be called again after an error or an unfinished call.
-    pub async fn next(&mut self) -> Result<Said, ReadError> {
+    pub async fn next_message(&mut self) -> Result<ClientMessage, ReadError> {
         let (header, length) = self.header().await?;
         let mask = header.mask.ok_or(ReadError::Wrong(status::PROTOCOL))?;
         if header.rsv1 || header.rsv2 || header.rsv3 {
@@ -118,21 +118,21 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
                 let mut payload = [0; MAX_CONTROL_BYTES];
                 let payload = &mut payload[..length as usize];
-                self.from.read_exact(payload).await?;
+                self.source.read_exact(payload).await?;
                 payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
                 control_message(control, payload)
             }
             OpCode::Data(data) => {
                 self.follow_message(data, header.is_final, length)?;
                 self.skip_payload(length).await?;
-                Ok(Said::Something)
+                Ok(ClientMessage::OtherMessage)
             }
         }
     }
 
     async fn header(&mut self) -> Result<(FrameHeader, u64), ReadError> {
         let mut bytes = [0; MAX_HEADER_BYTES + 4];
-        self.from.read_exact(&mut bytes[..2]).await?;
+        self.source.read_exact(&mut bytes[..2]).await?;
         let extended = match bytes[1] & 0x7f {
             126 => 2,
             127 => 8,
@@ -140,7 +140,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         let masked = if bytes[1] & 0x80 == 0 { 0 } else { 4 };
         let length = 2 + extended + masked;
-        self.from.read_exact(&mut bytes[2..length]).await?;
+        self.source.read_exact(&mut bytes[2..length]).await?;
         match FrameHeader::parse(&mut Cursor::new(&bytes[..length])) {
             Ok(Some(parsed)) => Ok(parsed),
             _ => Err(ReadError::Wrong(status::PROTOCOL)),
@@ -166,31 +166,31 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut bytes = [0; 256];
         while length > 0 {
             let some = length.min(bytes.len() as u64) as usize;
-            self.from.read_exact(&mut bytes[..some]).await?;
+            self.source.read_exact(&mut bytes[..some]).await?;
             length -= some as u64;
         }
         Ok(())
     }
 }
 
-fn control_message(control: Control, payload: &[u8]) -> Result<Said, ReadError> {
+fn control_message(control: Control, payload: &[u8]) -> Result<ClientMessage, ReadError> {
     match control {
-        Control::Ping => Ok(Said::Ping(Bytes::copy_from_slice(payload))),
+        Control::Ping => Ok(ClientMessage::Ping(Bytes::copy_from_slice(payload))),
         Control::Close => match payload {
-            [] => Ok(Said::Close(status::NORMAL)),
+            [] => Ok(ClientMessage::Close(status::NORMAL)),
             [high, low, reason @ ..] => {
                 let status = u16::from_be_bytes([*high, *low]);
                 if !is_close_status(status) {
                     return Err(ReadError::Wrong(status::PROTOCOL));
                 }
                 match str::from_utf8(reason) {
-                    Ok(_) => Ok(Said::Close(status)),
+                    Ok(_) => Ok(ClientMessage::Close(status)),
                     Err(_) => Err(ReadError::Wrong(status::NOT_UTF8)),
                 }
             }
             [_] => Err(ReadError::Wrong(status::PROTOCOL)),
         },
-        Control::Pong | Control::Reserved(_) => Ok(Said::Something),
+        Control::Pong | Control::Reserved(_) => Ok(ClientMessage::OtherMessage),
     }
 }
 
@@ -213,11 +213,11 @@ mod tests {
         frame
     }
 
-    async fn read_frames(bytes: &[u8]) -> Vec<Result<Said, u16>> {
-        let mut reader = Reader::new(bytes);
+    async fn read_frames(bytes: &[u8]) -> Vec<Result<ClientMessage, u16>> {
+        let mut reader = FrameReader::new(bytes);
         let mut said = Vec::new();
         loop {
-            match reader.next().await {
+            match reader.next_message().await {
                 Ok(one) => said.push(Ok(one)),
                 Err(ReadError::Wrong(status)) => said.push(Err(status)),
                 Err(ReadError::Gone(_)) => return said,
@@ -254,12 +254,12 @@ mod tests {
         ]
         .concat();
         let expected = [
-            Said::Something,
-            Said::Ping(Bytes::from_static(b"there?")),
-            Said::Something,
-            Said::Something,
-            Said::Something,
-            Said::Close(1000),
+            ClientMessage::OtherMessage,
+            ClientMessage::Ping(Bytes::from_static(b"there?")),
+            ClientMessage::OtherMessage,
+            ClientMessage::OtherMessage,
+            ClientMessage::OtherMessage,
+            ClientMessage::Close(1000),
         ];
         assert_eq!(read_frames(&bytes).await, expected.map(Ok));
     }

@@ -5,12 +5,15 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
-use liverank_runtime::origins::Origins;
+use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::websocket::{ask_for_websocket, check_handshake};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Checks the handshake; returns the connection to come and the response that makes it come.
-pub(crate) fn accept(request: Request, origins: &Origins) -> Result<(OnUpgrade, Response), Box<Response>> {
+pub(crate) fn accept(
+    request: Request,
+    origins: &AllowedOrigins,
+) -> Result<(OnUpgrade, Response), Box<Response>> {
     let (parts, body) = request.into_parts();
     let key = check_handshake(&parts, origins)?;
     let mut response = Response::new(Body::empty());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liverank_adapters::ranking_store::Board;
+use liverank_adapters::ranking_store::BuiltInBoard;
 use liverank_core::{UserId, VideoId};
 
 use crate::pace::MIN_INTERVAL;
@@ -38,11 +38,11 @@ const DESCRIBED_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     /// The best of a board (`None`: all).
-    Board(Board, Option<usize>, Shape),
+    Board(BuiltInBoard, Option<usize>, Shape),
     /// An owner's best videos.
     Owner(UserId, Option<usize>),
     /// The lines of a board that have a video in their middle.
-    Around(Board, VideoId, usize),
+    Around(BuiltInBoard, VideoId, usize),
     /// One of a board, with the metadata of each video; of at most [`MAX_DESCRIBED`] lines.
     Described(Box<Self>),
 }

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use liverank_adapters::ranking_store::Board;
+use liverank_adapters::ranking_store::BuiltInBoard;
 use liverank_adapters::{Backends, Clock, RankingStore, clock};
 use liverank_core::Millis;
-use liverank_core::boards::{DeclaredBoard, DeclaredBoards, Order};
+use liverank_core::boards::{BoardOrder, DeclaredBoard, DeclaredBoards};
 use liverank_protocol::access;
 use liverank_runtime::boards::BoardsArgs;
-use liverank_runtime::origins::Origins;
+use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use tokio::net::TcpListener;
@@ -60,37 +60,37 @@ pub struct Config {
     pub boards: BoardsArgs,
     /// How long clients may take.
     #[arg(skip)]
-    pub limits: Limits,
+    pub limits: ClientLimits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_websockets: 50_000, boards: BoardsArgs::default(), limits: Limits::default() }
+        Self { max_websockets: 50_000, boards: BoardsArgs::default(), limits: ClientLimits::default() }
     }
 }
 
 /// How long a client may take before it counts as gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ClientLimits {
     /// Between pings.
-    pub ping: Duration,
+    pub ping_interval: Duration,
     /// Without a word from the client, not even a pong.
-    pub silence: Duration,
+    pub silence_timeout: Duration,
     /// Without taking a single byte of a message.
-    pub stall: Duration,
+    pub stall_timeout: Duration,
     /// For one message in all: who takes bytes one by one keeps an old list in memory.
-    pub message: Duration,
+    pub message_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             // Proxies close what is idle for 60 s or less; three pings may get lost.
-            ping: Duration::from_secs(20),
-            silence: Duration::from_secs(65),
-            stall: Duration::from_secs(20),
+            ping_interval: Duration::from_secs(20),
+            silence_timeout: Duration::from_secs(65),
+            stall_timeout: Duration::from_secs(20),
             // A list of 6 MB at 1 Mbit/s.
-            message: Duration::from_mins(1),
+            message_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -110,10 +110,10 @@ impl Followed {
 }
 
 /// In which of the two orders of its store a declared board is shown.
-pub(crate) const fn order_of(board: &DeclaredBoard) -> Board {
+pub(crate) const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
     match board.order() {
-        Order::Points => Board::Global,
-        Order::Trending => Board::Trending,
+        BoardOrder::Points => BuiltInBoard::Global,
+        BoardOrder::Trending => BuiltInBoard::Trending,
     }
 }
 
@@ -127,8 +127,8 @@ pub(crate) struct Service {
     /// The metadata of the videos in lists of all boards.
     descriptions: Arc<Descriptions>,
     streams: Streams,
-    origins: Arc<Origins>,
-    limits: Limits,
+    origins: Arc<AllowedOrigins>,
+    limits: ClientLimits,
     identity: Identity,
     metrics: WebsocketMetrics,
 }
@@ -150,7 +150,7 @@ pub async fn serve(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    serve_by(clock::system(), config, ranking, listener, shell).await
+    serve_by(clock::system_clock(), config, ranking, listener, shell).await
 }
 
 /// [`serve`], with the clock by which windows end.
@@ -162,7 +162,7 @@ async fn serve_by(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = WebsocketMetrics::new(&shell.metrics);
-    let boards = config.boards.read()?;
+    let boards = config.boards.read_declarations()?;
     let held = metrics.described_videos.clone();
     let descriptions = Arc::new(Descriptions::new(Arc::clone(&ranking), held));
     let service = Arc::new(Service {
@@ -170,18 +170,19 @@ async fn serve_by(
         declared: boards.iter().map(|_| Followed::new(&descriptions, &metrics)).collect(),
         boards,
         descriptions,
-        streams: Streams::new(config.max_websockets, &shell, metrics.connections.clone()),
-        origins: Arc::clone(&shell.http.origins),
+        streams: Streams::new(config.max_websockets, &shell, metrics.open_connections.clone()),
+        origins: Arc::clone(&shell.http_settings.origins),
         limits: config.limits,
         identity: shell.identity.clone(),
         metrics: metrics.clone(),
     });
-    shell.health.starting("ranking");
+    shell.health.note_starting("ranking");
     let tasks = Tasks::new(&shell);
-    let followed = tasks.inside("follow_ranking", follow_all(&service, &*ranking, &clock, &shell, &metrics));
+    let followed =
+        tasks.supervise_inside("follow_ranking", follow_all(&service, &*ranking, &clock, &shell, &metrics));
     let router = router::new(Arc::clone(&service), &shell.identity);
-    let served = server::serve(access::Service::Websocket, listener, router, &shell);
-    let drained = service.streams.drained();
+    let served = server::serve_until_shutdown(access::CalledService::Websocket, listener, router, &shell);
+    let drained = service.streams.wait_until_drained();
     // The boards go on moving while clients leave.
     let (followed, served, ()) = tokio::join!(
         async {
@@ -191,7 +192,7 @@ async fn serve_by(
                     shell.shutdown.cancel();
                     followed
                 }
-                () = service.streams.drained() => Ok(()),
+                () = service.streams.wait_until_drained() => Ok(()),
             }
         },
         served,
@@ -214,11 +215,13 @@ async fn follow_all(
         let follow = async |store: Arc<dyn RankingStore>| {
             mirror::follow(followed, &all, None, &*store, shell, metrics).await
         };
-        let Some(windows) = board.windows() else { return follow(ranking.declared(&board.key())).await };
+        let Some(windows) = board.windows() else {
+            return follow(ranking.declared_board(&board.key())).await;
+        };
         loop {
             let window = windows.kind.window_of(clock());
             tokio::select! {
-                followed = follow(ranking.declared(&board.key_of(&window))) => return followed,
+                followed = follow(ranking.declared_board(&board.key_of(&window))) => return followed,
                 () = ended(clock, window.end) => {}
             }
         }

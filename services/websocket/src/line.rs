@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use liverank_core::{Metadata, UserId, VideoId};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -23,8 +23,8 @@ pub(crate) struct LineJson<'a> {
 struct MetadataJson<'a>(Option<&'a RawValue>);
 
 impl<'a> LineJson<'a> {
-    fn new(line: &'a Ranked, metadata: Option<&'a Option<Metadata>>) -> Self {
-        let Ranked { video_id, score, user_id } = line;
+    fn new(line: &'a RankedVideo, metadata: Option<&'a Option<Metadata>>) -> Self {
+        let RankedVideo { video_id, score, user_id } = line;
         let metadata = metadata.map(|it| MetadataJson(it.as_ref().and_then(raw)));
         Self { video_id, score: *score, user_id, metadata }
     }
@@ -38,13 +38,13 @@ fn raw(metadata: &Metadata) -> Option<&RawValue> {
 /// The lines of a list, with their metadata where these are asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Lines<'a> {
-    pub(crate) ranked: &'a [Ranked],
+    pub(crate) ranked: &'a [RankedVideo],
     pub(crate) metadata: Option<&'a [Option<Metadata>]>,
 }
 
 impl<'a> Lines<'a> {
     /// Of each line, its metadata where they are asked for.
-    fn pairs(self) -> impl ExactSizeIterator<Item = (&'a Ranked, Option<&'a Option<Metadata>>)> {
+    fn pairs(self) -> impl ExactSizeIterator<Item = (&'a RankedVideo, Option<&'a Option<Metadata>>)> {
         let metadata = move |at: usize| self.metadata.and_then(|all| all.get(at));
         self.ranked.iter().enumerate().map(move |(at, line)| (line, metadata(at)))
     }
@@ -65,7 +65,7 @@ impl<'a> Lines<'a> {
         let kept: HashSet<&VideoId> = self.ranked.iter().map(|line| &line.video_id).collect();
         let gone = before.ranked.iter().map(|line| &line.video_id).filter(|id| !kept.contains(id));
         let old: HashMap<&VideoId, _> = before.pairs().map(|pair| (&pair.0.video_id, pair)).collect();
-        let changed = |(line, metadata): (&'a Ranked, Option<&'a Option<Metadata>>)| {
+        let changed = |(line, metadata): (&'a RankedVideo, Option<&'a Option<Metadata>>)| {
             let was = old.get(&line.video_id);
             let is_other = was.is_none_or(|(_, was)| *was != metadata);
             let is_changed = is_other || was.is_none_or(|(was, _)| *was != line);
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
 
     /// A list of these videos, each with a score and a title; 0 for none.
-    fn list(of: &[(u8, u8, u8)]) -> (Vec<Ranked>, Vec<Option<Metadata>>) {
-        let line = |&(id, score, _): &(u8, u8, u8)| Ranked {
+    fn list(of: &[(u8, u8, u8)]) -> (Vec<RankedVideo>, Vec<Option<Metadata>>) {
+        let line = |&(id, score, _): &(u8, u8, u8)| RankedVideo {
             video_id: VideoId::parse(&format!("v{id}")).unwrap(),
             score: f64::from(score),
             user_id: UserId::parse("o").unwrap(),
@@ -111,7 +111,7 @@ mod tests {
                 .iter()
                 .map(|lines| list(&lines.iter().map(|(id, (score, title))| (*id, *score, *title)).collect::<Vec<_>>()))
                 .collect();
-            let lines = |(ranked, metadata): &'_ (Vec<Ranked>, Vec<Option<Metadata>>)| {
+            let lines = |(ranked, metadata): &'_ (Vec<RankedVideo>, Vec<Option<Metadata>>)| {
                 (ranked.clone(), metadata.clone())
             };
             let mut held = std::collections::BTreeMap::new();

@@ -114,14 +114,14 @@ impl Lists {
         let (list, fresh) = watched.find_or_add(&key)?;
         let mut receiver = list.sender.subscribe();
         if fresh {
-            self.metrics.lists.inc();
+            self.metrics.watched_lists.inc();
             list.dirty.notify_one();
             tokio::spawn(keep_up_to_date(Arc::clone(self), key, list));
         } else {
             // What there is, is news to this one.
             receiver.mark_changed();
         }
-        Some(Feed { receiver, held: None, cut })
+        Some(Feed { receiver, held_version: None, cut })
     }
 
     /// The boards changed, and with them the lists of these owners.
@@ -154,7 +154,7 @@ impl Lists {
             return false;
         }
         watched.remove_list(key);
-        self.metrics.lists.dec();
+        self.metrics.watched_lists.dec();
         true
     }
 
@@ -207,7 +207,7 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: ListState) -> Option<Publis
         let (lists, key) = (Arc::clone(lists), key.clone());
         move || {
             let stretch = board_part(&lists.mirror, &key);
-            Published::after(before.as_deref(), stretch, key.shape(), &lists.metrics.encodes)
+            Published::after(before.as_deref(), stretch, key.shape(), &lists.metrics.lists_encoded)
         }
     };
     if limit.min(lists.mirror.len()) < LONG_LIST_LINES {
@@ -221,7 +221,7 @@ async fn next_described(lists: &Arc<Lists>, list: &Key, before: ListState) -> (O
     let part = board_part(&lists.mirror, list);
     let LineMetadata { of_lines, is_whole } = lists.descriptions.of(&part.lines).await;
     let (long, shape) = (part.lines.len() > LONG_DESCRIBED_LINES, list.shape());
-    let encodes = lists.metrics.encodes.clone();
+    let encodes = lists.metrics.lists_encoded.clone();
     let part = BoardPart { metadata: Some(of_lines), ..part };
     let work = move || Published::after(before.as_deref(), part, shape, &encodes);
     let next = if long {
@@ -249,7 +249,7 @@ fn board_part(mirror: &Mirror, key: &Key) -> BoardPart {
 pub(crate) struct Feed {
     receiver: watch::Receiver<ListState>,
     /// The version the client holds.
-    held: Option<u64>,
+    held_version: Option<u64>,
     /// To how many lines the list is cut for it.
     cut: Option<usize>,
 }
@@ -261,7 +261,7 @@ impl Feed {
             self.receiver.changed().await.ok()?;
             let latest = self.receiver.borrow_and_update().clone();
             let Some(latest) = latest else { continue };
-            let held = self.held.replace(latest.version);
+            let held = self.held_version.replace(latest.list_version);
             match self.cut {
                 None => return Some(latest.frame_for(held)),
                 Some(lines) if latest.is_news(held, lines) => return Some(latest.cut(lines)),
@@ -273,7 +273,7 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use liverank_adapters::ranking_store::Board;
+    use liverank_adapters::ranking_store::BuiltInBoard;
     use liverank_core::VideoId;
 
     use super::*;
@@ -284,7 +284,7 @@ mod tests {
     use crate::published::Shape;
 
     fn board_list_key(limit: Option<usize>, shape: Shape) -> Key {
-        Key::Board(Board::Global, limit, shape)
+        Key::Board(BuiltInBoard::Global, limit, shape)
     }
 
     #[test]
@@ -316,7 +316,8 @@ mod tests {
     #[test]
     fn lists_around_videos_are_bounded_and_take_no_room_from_others() {
         let mut watched = WatchedLists::default();
-        let around = |at: usize| Key::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 11);
+        let around =
+            |at: usize| Key::Around(BuiltInBoard::Global, VideoId::parse(&format!("v{at}")).unwrap(), 11);
         let taken = (0..MAX_AROUND + 5)
             .filter(|at| watched.find_or_add(&around(*at).shared_key().0).is_some())
             .count();
@@ -341,7 +342,8 @@ mod tests {
         let mut ask = |key: Key| watched.find_or_add(&described(key).shared_key().0).is_some();
         let odd = (501..600).filter(|limit| ask(board_list_key(Some(*limit), Shape::Delta))).count();
         assert_eq!(odd, MAX_ODD_DESCRIBED.1 / 505, "by their lines");
-        let around = |at: usize| Key::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 100);
+        let around =
+            |at: usize| Key::Around(BuiltInBoard::Global, VideoId::parse(&format!("v{at}")).unwrap(), 100);
         assert_eq!((0..99).filter(|at| ask(around(*at))).count(), MAX_AROUND_DESCRIBED.1 / 100);
         // The others have their own room.
         assert!(watched.find_or_add(&around(0).shared_key().0).is_some());

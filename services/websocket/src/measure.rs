@@ -1,7 +1,7 @@
 //! What `bench/instructions` measures of this service: the states of one list, encoded as for its watchers.
 
 use bytes::Bytes;
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::boards::BoardPart;
@@ -22,12 +22,12 @@ impl ListEncoder {
 
     /// Encodes the list's next state. Returns the frames of those who watch it whole and by its changes; none where nothing
     /// changed.
-    pub fn encode(&mut self, lines: Vec<Ranked>) -> Option<[Bytes; 2]> {
+    pub fn encode_next(&mut self, lines: Vec<RankedVideo>) -> Option<[Bytes; 2]> {
         let (encodes, total) = (Counter::default(), lines.len());
         let part = |lines| BoardPart { lines, first_rank: 1, total, metadata: None };
         let whole = Published::after(self.whole.as_ref(), part(lines.clone()), Shape::List, &encodes)?;
         let changes = Published::after(self.changes.as_ref(), part(lines), Shape::Delta, &encodes)?;
-        let frames = [whole.frame_for(None), changes.frame_for(Some(changes.version - 1))];
+        let frames = [whole.frame_for(None), changes.frame_for(Some(changes.list_version - 1))];
         (self.whole, self.changes) = (Some(whole), Some(changes));
         Some(frames)
     }

@@ -29,15 +29,15 @@ struct ReasonLabel {
 #[derive(Clone, Default)]
 pub(crate) struct WebsocketMetrics {
     /// Clients connected.
-    pub(crate) connections: Gauge,
+    pub(crate) open_connections: Gauge,
     /// Lists and deltas sent.
-    pub(crate) messages: Counter,
+    pub(crate) messages_sent: Counter,
     /// Lists and deltas encoded.
-    pub(crate) encodes: Counter,
+    pub(crate) lists_encoded: Counter,
     /// Snapshots of the ranking taken.
-    pub(crate) snapshots: Counter,
+    pub(crate) snapshots_taken: Counter,
     /// Different lists watched.
-    pub(crate) lists: Gauge,
+    pub(crate) watched_lists: Gauge,
     /// Videos of which metadata are held.
     pub(crate) described_videos: Gauge,
     disconnects: Family<ReasonLabel, Counter>,
@@ -47,11 +47,11 @@ impl WebsocketMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
         metrics.register("websocket", |registry| {
-            registry.register("connections", "Clients connected", all.connections.clone());
-            registry.register("messages", "Lists and deltas sent", all.messages.clone());
-            registry.register("encodes", "Lists and deltas encoded", all.encodes.clone());
-            registry.register("snapshots", "Snapshots of the ranking taken", all.snapshots.clone());
-            registry.register("lists", "Different lists watched", all.lists.clone());
+            registry.register("connections", "Clients connected", all.open_connections.clone());
+            registry.register("messages", "Lists and deltas sent", all.messages_sent.clone());
+            registry.register("encodes", "Lists and deltas encoded", all.lists_encoded.clone());
+            registry.register("snapshots", "Snapshots of the ranking taken", all.snapshots_taken.clone());
+            registry.register("lists", "Different lists watched", all.watched_lists.clone());
             let help = "Videos of which metadata are held for lists that ask for them";
             registry.register("described_videos", help, all.described_videos.clone());
             registry.register("disconnects", "Connections that ended, by reason", all.disconnects.clone());

@@ -5,12 +5,12 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use liverank_adapters::ranking_store::Change;
+use liverank_adapters::ranking_store::BoardChange;
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::{UserId, VideoId};
 use liverank_protocol::roles::Role;
 use liverank_runtime::ServiceContext;
-use liverank_runtime::traces::Span;
+use liverank_runtime::traces::RecordedSpan;
 use tokio::sync::mpsc;
 
 use crate::Followed;
@@ -31,18 +31,18 @@ const MAX_CHANGES_AT_ONCE: usize = 64;
 /// Both boards, and whether they have been read at all.
 #[derive(Default)]
 pub(crate) struct Mirror {
-    boards: RwLock<Boards>,
+    lock_boards: RwLock<Boards>,
     loaded: AtomicBool,
 }
 
 impl Mirror {
     /// The boards as they are. Hold it shortly.
     pub(crate) fn boards(&self) -> RwLockReadGuard<'_, Boards> {
-        self.boards.read().unwrap_or_else(PoisonError::into_inner)
+        self.lock_boards.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_boards(&self) -> RwLockWriteGuard<'_, Boards> {
-        self.boards.write().unwrap_or_else(PoisonError::into_inner)
+        self.lock_boards.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of videos.
@@ -68,10 +68,11 @@ pub(crate) async fn follow(
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
     let pace = Pace::new(SNAPSHOT_INTERVAL);
-    let mut session = MirrorSession { followed, all, descriptions, ranking, shell, metrics, pace };
+    let mut session =
+        MirrorSession { followed, followed_boards: all, descriptions, ranking, shell, metrics, pace };
     let mut failures = 0;
     loop {
-        match ranking.changes().await {
+        match ranking.subscribe_changes().await {
             Ok(mut changes) => {
                 failures = 0;
                 session.take_changes(&mut changes).await?;
@@ -85,7 +86,7 @@ pub(crate) async fn follow(
 
 struct MirrorSession<'a> {
     followed: &'a Followed,
-    all: &'a [&'a Followed],
+    followed_boards: &'a [&'a Followed],
     descriptions: Option<&'a Descriptions>,
     ranking: &'a dyn RankingStore,
     shell: &'a ServiceContext,
@@ -94,7 +95,7 @@ struct MirrorSession<'a> {
 }
 
 impl MirrorSession<'_> {
-    async fn take_changes(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
+    async fn take_changes(&mut self, changes: &mut mpsc::Receiver<BoardChange>) -> anyhow::Result<()> {
         let mut some = Vec::with_capacity(MAX_CHANGES_AT_ONCE);
         loop {
             tokio::select! {
@@ -113,40 +114,41 @@ impl MirrorSession<'_> {
 
     /// Tells silence because nothing happens from silence because the store is away, for whoever asks how we are.
     async fn probe_store(&self) {
-        let standing = self.ranking.standing().await;
-        self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
+        let standing = self.ranking.checkpoint().await;
+        self.shell.health.note_dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
         // Boards that an earlier release filled are told of their half-life later, without a change.
         let known = self.followed.mirror.boards().knows_half_life();
         if known {
             return;
         }
-        if let Ok(Some(half_life)) = self.ranking.half_life().await {
+        if let Ok(Some(half_life)) = self.ranking.noted_half_life().await {
             self.followed.mirror.write_boards().decays_by(Some(half_life));
             self.followed.lists.poke_all();
         }
     }
 
     /// Applies changes in turn; returns whether a snapshot is due instead.
-    fn apply_changes(&self, changes: &[Change]) -> bool {
+    fn apply_changes(&self, changes: &[BoardChange]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
         let mut described_now: Vec<VideoId> = Vec::new();
         let mut lost = false;
         // They end when those who are connected are told.
-        let mut spans: Vec<Span> = Vec::new();
+        let mut spans: Vec<RecordedSpan> = Vec::new();
         let mut boards = self.followed.mirror.write_boards();
         for change in changes {
-            let Change::Changed { version, entries, described, traces } = change else {
+            let BoardChange::Changed { version, entries, described, traces } = change else {
                 lost = true;
                 break;
             };
             described_now.extend_from_slice(described);
-            let shown = |trace| self.shell.tracer.goes_on(Role::Websocket.name(), "websocket show", trace);
+            let shown =
+                |trace| self.shell.tracer.continue_trace(Role::Websocket.name(), "websocket show", trace);
             spans.extend(traces.iter().filter_map(shown));
             match boards.apply(*version, entries) {
                 // A video's owner is set once: the list of another one cannot have changed.
-                Applied::Yes => owners.extend(entries.iter().map(|entry| &entry.owner)),
-                Applied::Old => {}
-                Applied::Hole => {
+                Applied::Applied => owners.extend(entries.iter().map(|entry| &entry.owner)),
+                Applied::AlreadyApplied => {}
+                Applied::ChangesMissing => {
                     lost = true;
                     break;
                 }
@@ -164,7 +166,7 @@ impl MirrorSession<'_> {
 
     /// Metadata are shown by lists of all boards.
     fn poke_described(&self) {
-        self.all.iter().for_each(|followed| followed.lists.poke_described());
+        self.followed_boards.iter().for_each(|followed| followed.lists.poke_described());
     }
 
     /// Reads everything anew, however long the store is away.
@@ -179,7 +181,10 @@ impl MirrorSession<'_> {
             self.pace.happened(Instant::now());
             // The half-life first: a generation that begins in between has us read again.
             let read = async {
-                Ok::<_, StoreError>((self.ranking.half_life().await?, self.ranking.snapshot().await?))
+                Ok::<_, StoreError>((
+                    self.ranking.noted_half_life().await?,
+                    self.ranking.boards_snapshot().await?,
+                ))
             };
             match read.await {
                 Ok(read) => break read,
@@ -187,17 +192,17 @@ impl MirrorSession<'_> {
             }
         };
         let (half_life, snapshot) = snapshot;
-        self.metrics.snapshots.inc();
+        self.metrics.snapshots_taken.inc();
         let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
         let mut boards = boards.await.context("building the boards")?;
         boards.decays_by(half_life);
         let old = std::mem::replace(&mut *self.followed.mirror.write_boards(), boards);
         tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
         self.followed.mirror.loaded.store(true, Ordering::Release);
-        if self.all.iter().all(|followed| followed.mirror.is_loaded()) {
-            self.shell.health.started("ranking");
+        if self.followed_boards.iter().all(|followed| followed.mirror.is_loaded()) {
+            self.shell.health.note_started("ranking");
         }
-        self.shell.health.dependency("ranking", Ok(()));
+        self.shell.health.note_dependency("ranking", Ok(()));
         self.followed.lists.poke_all();
         if self.descriptions.is_some() {
             self.poke_described();
@@ -210,8 +215,8 @@ impl MirrorSession<'_> {
         if !error.is_transient() {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));
         }
-        self.shell.health.dependency("ranking", Err(error.to_string()));
-        let most = liverank_core::backoff::wait(*failures, RETRY_RANGE.0, RETRY_RANGE.1);
+        self.shell.health.note_dependency("ranking", Err(error.to_string()));
+        let most = liverank_core::backoff::wait_after_failures(*failures, RETRY_RANGE.0, RETRY_RANGE.1);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(most.mul_f64(rand::random_range(0.5..=1.0))).await;
         Ok(())

@@ -9,17 +9,17 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Pace {
     interval: Duration,
-    last: Option<Instant>,
+    last_sent: Option<Instant>,
 }
 
 impl Pace {
     pub(crate) const fn new(interval: Duration) -> Self {
-        Self { interval, last: None }
+        Self { interval, last_sent: None }
     }
 
     /// How long to wait from `now` on; zero after a calm.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
-        self.last
+        self.last_sent
             .map_or(Duration::ZERO, |last| self.interval.saturating_sub(now.saturating_duration_since(last)))
     }
 
@@ -33,7 +33,7 @@ impl Pace {
 
     /// Notes that a list went out at `now`.
     pub(crate) const fn happened(&mut self, now: Instant) {
-        self.last = Some(now);
+        self.last_sent = Some(now);
     }
 }
 

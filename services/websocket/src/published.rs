@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use liverank_core::{Metadata, VideoId};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -27,9 +27,9 @@ pub(crate) enum Shape {
 
 /// A list at a version of its own: 1, 2, 3, … while somebody watches it.
 pub(crate) struct Published {
-    pub(crate) version: u64,
+    pub(crate) list_version: u64,
     shape: Shape,
-    lines: Vec<Ranked>,
+    lines: Vec<RankedVideo>,
     /// Those of each line, where they are asked for.
     metadata: Option<Vec<Option<Metadata>>>,
     /// The rank of the first line.
@@ -38,7 +38,7 @@ pub(crate) struct Published {
     total: usize,
     whole: OnceLock<WholeFrame>,
     /// How many of its first lines are those of the version before.
-    same: usize,
+    unchanged_lines: usize,
     /// Shorter lists cut from it, with their lengths.
     cuts: Mutex<Vec<(usize, Bytes)>>,
     /// The change from the version before this one.
@@ -49,7 +49,7 @@ pub(crate) struct Published {
 /// A frame, and where in it each line ends.
 struct WholeFrame {
     frame: Bytes,
-    ends: Vec<u32>,
+    line_ends: Vec<u32>,
 }
 
 /// Cut lists kept for others who want the same.
@@ -73,7 +73,7 @@ impl Published {
                 if is_same && before.first_rank == first_rank {
                     return None;
                 }
-                let version = before.version + 1;
+                let version = before.list_version + 1;
                 let delta = (shape == Shape::Delta).then(|| {
                     encodes.inc();
                     encode_delta(version, total, now.changes(before.lines()))
@@ -83,8 +83,19 @@ impl Published {
         };
         let (whole, cuts) = (OnceLock::new(), Mutex::default());
         let encodes = encodes.clone();
-        let next =
-            Self { version, shape, lines, metadata, first_rank, total, whole, same, cuts, delta, encodes };
+        let next = Self {
+            list_version: version,
+            shape,
+            lines,
+            metadata,
+            first_rank,
+            total,
+            whole,
+            unchanged_lines: same,
+            cuts,
+            delta,
+            encodes,
+        };
         if next.delta.is_none() {
             // Everyone gets it: better here than in a connection's task, for it may be long.
             next.whole();
@@ -95,7 +106,7 @@ impl Published {
     /// What a client gets who holds the version `held`, or nothing.
     pub(crate) fn frame_for(&self, held: Option<u64>) -> Bytes {
         match &self.delta {
-            Some(delta) if held == Some(self.version - 1) => delta.clone(),
+            Some(delta) if held == Some(self.list_version - 1) => delta.clone(),
             _ => self.whole().frame.clone(),
         }
     }
@@ -111,16 +122,16 @@ impl Published {
 
     /// Whether the first `lines` differ from those of the version `held`.
     pub(crate) fn is_news(&self, held: Option<u64>, lines: usize) -> bool {
-        held != Some(self.version - 1) || lines > self.same
+        held != Some(self.list_version - 1) || lines > self.unchanged_lines
     }
 
     /// The first `lines` of the list, whose shape is not [`Shape::Delta`]: copied, not encoded anew.
     pub(crate) fn cut(&self, lines: usize) -> Bytes {
         let whole = self.whole();
-        let Some(end) = lines.checked_sub(1).and_then(|last| whole.ends.get(last)) else {
+        let Some(end) = lines.checked_sub(1).and_then(|last| whole.line_ends.get(last)) else {
             return whole.frame.clone();
         };
-        if lines >= whole.ends.len() {
+        if lines >= whole.line_ends.len() {
             return whole.frame.clone();
         }
         let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,15 +155,19 @@ impl Published {
             match self.shape {
                 Shape::List => encode_lines(self.lines().json()),
                 Shape::Delta => {
-                    let (kind, version, videos) = ("snapshot", self.version, self.lines().json().collect());
+                    let (kind, version, videos) =
+                        ("snapshot", self.list_version, self.lines().json().collect());
                     let frame = encode(&SnapshotJson { r#type: kind, version, total: self.total, videos });
-                    WholeFrame { frame, ends: Vec::new() }
+                    WholeFrame { frame, line_ends: Vec::new() }
                 }
                 Shape::Around => {
                     let (first_rank, total) = (self.first_rank, self.total);
                     let videos: Vec<_> = self.lines().json().collect();
                     let first_rank = (!videos.is_empty()).then_some(first_rank);
-                    WholeFrame { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
+                    WholeFrame {
+                        frame: encode(&AroundJson { first_rank, total, videos }),
+                        line_ends: Vec::new(),
+                    }
                 }
                 Shape::Owned => encode_lines(self.lines.iter().map(OwnedJson::of)),
             }
@@ -168,7 +183,7 @@ struct OwnedJson<'a> {
 }
 
 impl<'a> OwnedJson<'a> {
-    const fn of(line: &'a Ranked) -> Self {
+    const fn of(line: &'a RankedVideo) -> Self {
         Self { video_id: &line.video_id, score: line.score }
     }
 }
@@ -220,7 +235,7 @@ fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> WholeF
         }
         frame.push(b']');
     });
-    WholeFrame { frame, ends }
+    WholeFrame { frame, line_ends: ends }
 }
 
 fn encode<T: Serialize>(value: &T) -> Bytes {
@@ -235,12 +250,12 @@ mod tests {
 
     use super::*;
 
-    fn ranked_line(id: &str, score: f64) -> Ranked {
-        Ranked { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse("o").unwrap() }
+    fn ranked_line(id: &str, score: f64) -> RankedVideo {
+        RankedVideo { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse("o").unwrap() }
     }
 
     /// The best of a board of 7 videos.
-    fn best_part(lines: Vec<Ranked>) -> BoardPart {
+    fn best_part(lines: Vec<RankedVideo>) -> BoardPart {
         BoardPart { lines, first_rank: 1, total: 7, metadata: None }
     }
 

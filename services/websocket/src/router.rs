@@ -8,14 +8,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
-use liverank_adapters::ranking_store::Board;
+use liverank_adapters::ranking_store::BuiltInBoard;
 use liverank_core::boards::DeclaredBoards;
 use liverank_core::{Invalid, UserId, VideoId, canary};
-use liverank_protocol::access::{self, Role};
-use liverank_runtime::identity::guard::Routes;
-use liverank_runtime::params::Params;
-use liverank_runtime::process::confined;
-use liverank_runtime::server::Exchange;
+use liverank_protocol::access::{self, CallerRole};
+use liverank_runtime::identity::guard::GuardedRoutes;
+use liverank_runtime::params::QueryParams;
+use liverank_runtime::process::confine_panics;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
@@ -35,25 +35,25 @@ const MAX_AROUND_LIMIT: u64 = 100;
 
 /// Every path of the service.
 pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
-    let (router, _) = Routes::of(access::Service::Websocket)
+    let (router, _) = GuardedRoutes::of_service(access::CalledService::Websocket)
         .get("/ws/videos", get(watch_board))
         .get("/ws/user/{user_id}", get(watch_owner))
         .get("/health", get(get_health))
-        .guarded(identity, None);
-    server::with_fallbacks(router.with_state(service))
+        .into_guarded_routers(identity, None);
+    server::with_problem_fallbacks(router.with_state(service))
 }
 
 async fn get_health(State(service): State<Arc<Service>>) -> Json<Value> {
     Json(json!({
         "status": "healthy",
         "service": "websocket",
-        "connections": service.metrics.connections.get(),
+        "connections": service.metrics.open_connections.get(),
         "videos": service.built_in.mirror.len(),
     }))
 }
 
 /// `GET /ws/videos?board=&limit=&mode=&around=&fields=`.
-async fn watch_board(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
+async fn watch_board(State(service): State<Arc<Service>>, params: QueryParams, request: Request) -> Response {
     match board_key(&params, &service.boards) {
         Ok((key, place)) => {
             let followed = place.map_or(&service.built_in, |place| &service.declared[place]);
@@ -67,7 +67,7 @@ async fn watch_board(State(service): State<Arc<Service>>, params: Params, reques
 async fn watch_owner(
     State(service): State<Arc<Service>>,
     path: Result<Path<String>, PathRejection>,
-    params: Params,
+    params: QueryParams,
     request: Request,
 ) -> Response {
     match owner_key(path, &params).and_then(|key| check_canary_key(&service, key, &request)) {
@@ -77,24 +77,24 @@ async fn watch_owner(
 }
 
 /// The list, and the place of the declared board that it is one of, if it is.
-fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<usize>), Problem> {
-    params.only(&["board", "limit", "mode", "around", "fields"])?;
-    let (board, place) = match params.text("board")? {
-        None | Some("global") => (Board::Global, None),
-        Some("trending") => (Board::Trending, None),
+fn board_key(params: &QueryParams, declared: &DeclaredBoards) -> Result<(Key, Option<usize>), Problem> {
+    params.expect_only(&["board", "limit", "mode", "around", "fields"])?;
+    let (board, place) = match params.optional_text("board")? {
+        None | Some("global") => (BuiltInBoard::Global, None),
+        Some("trending") => (BuiltInBoard::Trending, None),
         Some(name) => {
-            let place = declared.position(name).ok_or_else(|| declared.unknown())?;
-            let board = declared.iter().nth(place).map_or(Board::Global, order_of);
+            let place = declared.position(name).ok_or_else(|| declared.unknown_board_error())?;
+            let board = declared.iter().nth(place).map_or(BuiltInBoard::Global, order_of);
             (board, Some(place))
         }
     };
-    let shape = match params.text("mode")? {
+    let shape = match params.optional_text("mode")? {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
-    let is_described = asks_for_metadata(params.text("fields")?)?;
-    let key = match params.text("around")? {
+    let is_described = asks_for_metadata(params.optional_text("fields")?)?;
+    let key = match params.optional_text("around")? {
         None if is_described => Key::Board(board, Some(parse_described_limit(params)?), shape),
         None => Key::Board(board, parse_limit(params)?, shape),
         Some(_) if shape == Shape::Delta => {
@@ -102,7 +102,8 @@ fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<
             return Err(Invalid::new("around", why).into());
         }
         Some(id) => {
-            let limit = params.number("limit", 1..=MAX_AROUND_LIMIT)?.unwrap_or(DEFAULT_AROUND_LIMIT);
+            let limit =
+                params.optional_number("limit", 1..=MAX_AROUND_LIMIT)?.unwrap_or(DEFAULT_AROUND_LIMIT);
             Key::Around(board, VideoId::parse_field("around", id)?, limit as usize)
         }
     };
@@ -120,8 +121,8 @@ fn asks_for_metadata(fields: Option<&str>) -> Result<bool, Invalid> {
     })
 }
 
-fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
-    params.only(&["limit"])?;
+fn owner_key(path: Result<Path<String>, PathRejection>, params: &QueryParams) -> Result<Key, Problem> {
+    params.expect_only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
     Ok(Key::Owner(UserId::parse(&text)?, parse_limit(params)?))
 }
@@ -129,28 +130,31 @@ fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Resu
 /// The canary's list is for gateways alone, where this process can know them.
 fn check_canary_key(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
     if let Key::Owner(owner, _) = &key
-        && service.identity.knows_callers()
+        && service.identity.has_token_verifier()
     {
-        let caller = || service.identity.caller(request.headers(), access::Service::Websocket);
-        if owner.as_str() == canary::ID && caller()?.is_none_or(|caller| caller.role() != Role::Gateway) {
+        let caller =
+            || service.identity.caller_of_request(request.headers(), access::CalledService::Websocket);
+        if owner.as_str() == canary::CANARY_ID
+            && caller()?.is_none_or(|caller| caller.role() != CallerRole::Gateway)
+        {
             canary::refuse_user("user_id", owner.as_str())?;
         }
     }
     Ok(key)
 }
 
-fn parse_limit(params: &Params) -> Result<Option<usize>, Invalid> {
-    if params.text("limit")? == Some("all") {
+fn parse_limit(params: &QueryParams) -> Result<Option<usize>, Invalid> {
+    if params.optional_text("limit")? == Some("all") {
         return Ok(None);
     }
-    match params.number("limit", 1..=MAX_LIMIT) {
+    match params.optional_number("limit", 1..=MAX_LIMIT) {
         Ok(number) => Ok(Some(number.map_or(DEFAULT_LIMIT, |number| number as usize))),
         Err(_) => Err(Invalid::new("limit", format!("must be all, or a whole number from 1 to {MAX_LIMIT}"))),
     }
 }
 
 /// The limit of a list with metadata, each of which may be 4 KB.
-fn parse_described_limit(params: &Params) -> Result<usize, Invalid> {
+fn parse_described_limit(params: &QueryParams) -> Result<usize, Invalid> {
     let wrong = || format!("must be a whole number from 1 to {MAX_DESCRIBED} where fields asks for metadata");
     match parse_limit(params) {
         Ok(Some(limit)) if limit <= MAX_DESCRIBED => Ok(limit),
@@ -160,24 +164,24 @@ fn parse_described_limit(params: &Params) -> Result<usize, Invalid> {
 
 /// Takes the handshake and serves the list from there on.
 fn open_list(service: &Arc<Service>, followed: &Followed, key: Key, request: Request) -> Response {
-    let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
+    let client = request.extensions().get::<RequestExchange>().cloned().unwrap_or_default().client();
     let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
     if !followed.mirror.is_loaded() {
-        return Problem::unavailable("the ranking has not been read yet: try again").into_response();
+        return Problem::part_unavailable("the ranking has not been read yet: try again").into_response();
     }
-    let Some(stay) = service.streams.enter(client) else {
-        return Problem::unavailable("there is no room for another WebSocket here: try again")
+    let Some(stay) = service.streams.admit_stream(client) else {
+        return Problem::part_unavailable("there is no room for another WebSocket here: try again")
             .into_response();
     };
     let Some(feed) = followed.lists.watch(key) else {
-        return Problem::unavailable("too many different lists are watched here: ask for a usual limit")
+        return Problem::part_unavailable("too many different lists are watched here: ask for a usual limit")
             .into_response();
     };
     let service_of = Arc::clone(service);
-    service.streams.tasks.spawn(confined(async move {
+    service.streams.stream_tasks.spawn(confine_panics(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let end =
             connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
@@ -191,7 +195,7 @@ mod tests {
     use super::*;
 
     fn key(query: &str) -> Result<Key, String> {
-        let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
+        let params = QueryParams::of(&format!("/ws/videos?{query}").parse().unwrap());
         let board = board_key(&params, &DeclaredBoards::default());
         board
             .map(|(key, _)| key)
@@ -200,14 +204,14 @@ mod tests {
 
     #[test]
     fn left_out_parameters_have_defaults() {
-        assert_eq!(key(""), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
+        assert_eq!(key(""), Ok(Key::Board(BuiltInBoard::Global, Some(1000), Shape::List)));
         let all = key("limit=all&board=trending&mode=delta");
-        assert_eq!(all, Ok(Key::Board(Board::Trending, None, Shape::Delta)));
+        assert_eq!(all, Ok(Key::Board(BuiltInBoard::Trending, None, Shape::Delta)));
     }
 
     #[test]
     fn a_list_around_a_video_is_short_and_whole() {
-        let around = |limit| Key::Around(Board::Trending, VideoId::parse("a b").unwrap(), limit);
+        let around = |limit| Key::Around(BuiltInBoard::Trending, VideoId::parse("a b").unwrap(), limit);
         assert_eq!(key("board=trending&around=a%20b"), Ok(around(11)));
         assert_eq!(key("board=trending&around=a+b&limit=100&mode=list"), Ok(around(100)));
         assert_eq!(key("around=v&mode=delta"), Err("around".into()));
@@ -219,12 +223,12 @@ mod tests {
     #[test]
     fn a_list_with_metadata_has_a_thousand_lines_at_most() {
         let described = |key| Ok(Key::Described(Box::new(key)));
-        let list = |limit, shape| described(Key::Board(Board::Global, Some(limit), shape));
+        let list = |limit, shape| described(Key::Board(BuiltInBoard::Global, Some(limit), shape));
         assert_eq!(key("fields=metadata"), list(1000, Shape::List));
         assert_eq!(key("fields=metadata,%20metadata&limit=7&mode=delta"), list(7, Shape::Delta));
-        let around = Key::Around(Board::Trending, VideoId::parse("v").unwrap(), 11);
+        let around = Key::Around(BuiltInBoard::Trending, VideoId::parse("v").unwrap(), 11);
         assert_eq!(key("board=trending&around=v&fields=metadata"), described(around));
-        assert_eq!(key("fields="), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
+        assert_eq!(key("fields="), Ok(Key::Board(BuiltInBoard::Global, Some(1000), Shape::List)));
         for limit in ["1001", "all", "0", "x"] {
             assert_eq!(key(&format!("fields=metadata&limit={limit}")), Err("limit".into()), "{limit}");
         }
@@ -238,13 +242,13 @@ mod tests {
         let declared =
             DeclaredBoards::read(&json!([{"name": "liked"}, {"name": "hot", "order": "trending"}])).unwrap();
         let key = |query: &str| {
-            let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
+            let params = QueryParams::of(&format!("/ws/videos?{query}").parse().unwrap());
             board_key(&params, &declared).map_err(|problem| problem.body()["detail"].to_string())
         };
         let list = |board| Key::Board(board, Some(5), Shape::List);
-        assert_eq!(key("board=liked&limit=5"), Ok((list(Board::Global), Some(0))));
-        assert_eq!(key("board=hot&limit=5"), Ok((list(Board::Trending), Some(1))));
-        assert_eq!(key("board=trending&limit=5"), Ok((list(Board::Trending), None)));
+        assert_eq!(key("board=liked&limit=5"), Ok((list(BuiltInBoard::Global), Some(0))));
+        assert_eq!(key("board=hot&limit=5"), Ok((list(BuiltInBoard::Trending), Some(1))));
+        assert_eq!(key("board=trending&limit=5"), Ok((list(BuiltInBoard::Trending), None)));
         let told = key("board=best").unwrap_err();
         assert!(told.contains("must be global, trending, liked or hot"), "{told}");
     }

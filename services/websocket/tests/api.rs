@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::RankingStore;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
-use liverank_adapters::ranking_store::{Board, BoardEntry, Change, PageStart, Projection};
+use liverank_adapters::ranking_store::{BatchProjection, BoardChange, BoardEntry, BuiltInBoard, PageStart};
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
-use liverank_core::ranking::{Delta, Ranked};
+use liverank_core::ranking::{RankedVideo, RankingDelta};
 use liverank_core::{UserId, VideoId};
 use liverank_runtime::ServiceContext;
 use liverank_runtime::boards::BoardsArgs;
-use liverank_websocket::{Config, Limits};
+use liverank_websocket::{ClientLimits, Config};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -40,7 +40,7 @@ struct TestService {
 impl TestService {
     async fn start() -> Self {
         let embedded = Arc::new(EmbeddedRanking::new());
-        embedded.restore(1, &[]).await.unwrap();
+        embedded.write_snapshot(1, &[]).await.unwrap();
         Self::start_with(embedded, Config::default()).await
     }
 
@@ -49,11 +49,11 @@ impl TestService {
         let address = listener.local_addr().unwrap();
         let shell = ServiceContext::new(Duration::from_secs(2));
         // As the service itself does, which may not have begun to run when this waits for it.
-        shell.health.starting("ranking");
+        shell.health.note_starting("ranking");
         let serving = liverank_websocket::serve(config, Arc::clone(&ranking), listener, shell.clone());
         let task = tokio::spawn(serving);
         let service = Self { address, ranking, shell, task };
-        service.wait_until("the ranking is read", |service| service.shell.health.report().0).await;
+        service.wait_until("the ranking is read", |service| service.shell.health.readiness().0).await;
         service
     }
 
@@ -62,9 +62,13 @@ impl TestService {
     }
 
     async fn change_boards(&self, entries: &[BoardEntry]) {
-        let projection =
-            Projection { generation: 1, spans: vec![], entries: entries.to_vec(), traces: Vec::new() };
-        self.ranking.project(&projection).await.unwrap();
+        let projection = BatchProjection {
+            generation: 1,
+            offset_ranges: vec![],
+            entries: entries.to_vec(),
+            traces: Vec::new(),
+        };
+        self.ranking.project_batch(&projection).await.unwrap();
     }
 
     async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -77,7 +81,7 @@ impl TestService {
 
     /// The value of one of the service's metrics.
     fn metric_value(&self, name: &str) -> i64 {
-        let text = self.shell.metrics.encode();
+        let text = self.shell.metrics.encode_text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("liverank_websocket_{name} ")));
         line.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
     }
@@ -181,7 +185,7 @@ async fn an_owner_sees_own_videos_only_and_hears_of_nothing_else() {
 #[derive(Default)]
 struct ListCopy {
     version: u64,
-    lines: Vec<Ranked>,
+    lines: Vec<RankedVideo>,
     snapshots: u32,
 }
 
@@ -195,7 +199,7 @@ impl ListCopy {
             assert_eq!(message["type"], "delta");
             assert!(message["total"].as_u64() >= Some(1), "how many are ranked");
             assert_eq!(message["base"], json!(self.version), "a delta for another version");
-            let delta: Delta = serde_json::from_value(message.clone()).unwrap();
+            let delta: RankingDelta = serde_json::from_value(message.clone()).unwrap();
             self.lines = delta.applied_to(&self.lines);
         }
         self.version = version;
@@ -212,7 +216,7 @@ async fn deltas_rebuild_the_list_exactly() {
         let id = |n: u32| format!("v{}", (round * 7 + n * 3) % 11);
         let entries = [0, 1, 2].map(|n| entry(&id(n), f64::from(round * 2 + n % 2), "o"));
         service.change_boards(&entries).await;
-        let page = service.ranking.page(Board::Global, &PageStart::Best, 5).await.unwrap();
+        let page = service.ranking.board_page(BuiltInBoard::Global, &PageStart::Best, 5).await.unwrap();
         let expected = page.unwrap().lines;
         while copy.lines != expected {
             copy.take_message(&client.next().await);
@@ -308,18 +312,18 @@ async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
 /// Waits until one connection is left, and checks why the other ended.
 async fn one_is_dropped(service: &TestService, reason: &str) {
     service.wait_until("one is gone", |service| service.metric_value("connections") == 1).await;
-    let ended = service.shell.metrics.encode();
+    let ended = service.shell.metrics.encode_text();
     assert!(ended.contains(&format!("disconnects_total{{reason=\"{reason}\"}} 1")), "{reason}: {ended}");
 }
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_dropped() {
-    let limits = Limits { stall: Duration::from_millis(300), ..Limits::default() };
+    let limits = ClientLimits { stall_timeout: Duration::from_millis(300), ..ClientLimits::default() };
     let ranking = Arc::new(EmbeddedRanking::new());
     // More than the sockets' buffers hold.
     let owner = "somebody".repeat(30);
     let long: Vec<_> = (0..50_000).map(|n| entry(&format!("video-{n}"), 1.0, &owner)).collect();
-    ranking.restore(1, &long).await.unwrap();
+    ranking.write_snapshot(1, &long).await.unwrap();
     let service = TestService::start_with(ranking, Config { limits, ..Config::default() }).await;
     let mut reads = service.connect("/ws/videos?limit=1").await;
     let never_reads = service.connect("/ws/videos?limit=all").await;
@@ -332,7 +336,7 @@ async fn a_client_that_never_reads_is_dropped() {
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_dropped() {
     let ms = Duration::from_millis;
-    let limits = Limits { ping: ms(50), silence: ms(500), ..Limits::default() };
+    let limits = ClientLimits { ping_interval: ms(50), silence_timeout: ms(500), ..ClientLimits::default() };
     let ranking = Arc::new(EmbeddedRanking::new());
     let service = TestService::start_with(ranking, Config { limits, ..Config::default() }).await;
     let mut answers = service.connect("/ws/videos").await;
@@ -377,10 +381,10 @@ async fn a_client_may_ping_talk_nonsense_and_leave_properly() {
 #[tokio::test]
 async fn a_hole_in_the_versions_is_mended_by_a_snapshot() {
     let embedded = Arc::new(EmbeddedRanking::new());
-    embedded.restore(1, &[]).await.unwrap();
+    embedded.write_snapshot(1, &[]).await.unwrap();
     let lossy = Arc::new(Lossy::new(
         embedded,
-        |change| matches!(change, Change::Changed { entries, .. } if entries[0].video_id.as_str() == "lost"),
+        |change| matches!(change, BoardChange::Changed { entries, .. } if entries[0].video_id.as_str() == "lost"),
     ));
     let service = TestService::start_with(lossy, Config::default()).await;
     let mut client = service.connect("/ws/videos").await;
@@ -398,8 +402,8 @@ async fn a_repaired_ranking_replaces_the_list() {
     service.change_boards(&[entry("a", 9.0, "o")]).await;
     let mut client = service.connect("/ws/videos").await;
     assert_eq!(client.ids_until(1).await, ["a"]);
-    service.ranking.restore(2, &[entry("b", 1.0, "o")]).await.unwrap();
-    service.ranking.restored(2, &[]).await.unwrap();
+    service.ranking.write_snapshot(2, &[entry("b", 1.0, "o")]).await.unwrap();
+    service.ranking.commit_snapshot(2, &[]).await.unwrap();
     while client.next().await != json!([list_line("b", 1.0, "o")]) {}
 }
 
@@ -530,21 +534,21 @@ async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_
 #[tokio::test]
 async fn a_declared_board_is_watched_by_its_name() {
     let embedded = Arc::new(EmbeddedRanking::new());
-    embedded.restore(1, &[]).await.unwrap();
+    embedded.write_snapshot(1, &[]).await.unwrap();
     let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending"}]"#;
     let boards = BoardsArgs { boards: Some(declared.into()), boards_file: None };
     let value: Value = serde_json::from_str(declared).unwrap();
     let keys: Vec<String> = DeclaredBoards::read(&value).unwrap().iter().map(DeclaredBoard::key).collect();
     let service = TestService::start_with(embedded, Config { boards, ..Config::default() }).await;
     service.change_boards(&[entry("a", 5.0, "o")]).await;
-    let liked = service.ranking.declared(&keys[0]);
-    liked.restore(1, &[entry("a", 1.0, "o"), entry("b", 2.0, "o")]).await.unwrap();
-    liked.restored(1, &[]).await.unwrap();
+    let liked = service.ranking.declared_board(&keys[0]);
+    liked.write_snapshot(1, &[entry("a", 1.0, "o"), entry("b", 2.0, "o")]).await.unwrap();
+    liked.commit_snapshot(1, &[]).await.unwrap();
     let mut client = service.connect("/ws/videos?board=liked&limit=5").await;
     assert_eq!(client.ids_until(2).await, ["b", "a"]);
     let entries = vec![entry("c", 3.0, "o")];
-    let change = Projection { generation: 1, spans: vec![], entries, traces: Vec::new() };
-    liked.project(&change).await.unwrap();
+    let change = BatchProjection { generation: 1, offset_ranges: vec![], entries, traces: Vec::new() };
+    liked.project_batch(&change).await.unwrap();
     assert_eq!(client.ids_until(3).await, ["c", "b", "a"]);
     assert_eq!(service.connect("/ws/videos?limit=5").await.ids_until(1).await, ["a"]);
     assert_eq!(service.connect("/ws/videos?board=hot").await.next().await, json!([]));

@@ -23,8 +23,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use liverank_runtime::duration::between;
-use liverank_runtime::output::{Format, OutputOrJsonArgs};
+use liverank_runtime::duration::parser_of_range;
+use liverank_runtime::output::{OutputFormat, OutputOrJsonArgs};
 use reqwest::{Client, Url};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,14 +41,14 @@ pub mod verify;
 pub mod viewer;
 pub mod ws;
 
-use plan::Plan;
-use poster::Poster;
-use record::{Record, lock_anyway};
-use report::{Report, Size};
-use targets::Targets;
-use verify::Verifier;
-use viewer::{Audience, Viewer, Way};
-use ws::Watchers;
+use plan::PostingPlan;
+use poster::EventPoster;
+use record::{RunRecord, lock_ignoring_poison};
+use report::{LoadReport, RunSize};
+use targets::TargetAddresses;
+use verify::RunVerifier;
+use viewer::{ConnectWay, LoadAudience, LoadViewer};
+use ws::ListWatchers;
 
 /// For the system to answer at all, and for all viewers to be connected.
 const SET_UP_TIMEOUT: Duration = Duration::from_mins(1);
@@ -134,50 +134,50 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 
 /// Up to a day.
 fn duration(text: &str) -> Result<Duration, String> {
-    between(Duration::ZERO, Duration::from_hours(24))(text)
+    parser_of_range(Duration::ZERO, Duration::from_hours(24))(text)
 }
 
 /// Runs the load, tells how it went, and returns whether all was right. `shutdown` ends the posting early; the
 /// comparison and the report still come.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
-    let report = measure(&args, shutdown).await?;
+    let report = run_load(&args, shutdown).await?;
     let value = serde_json::to_value(&report).context("writing the report")?;
     if let Some(file) = &args.report_file {
         std::fs::write(file, format!("{value:#}\n"))
             .with_context(|| format!("writing {}", file.display()))?;
     }
     let output = args.output.args();
-    if output.output != Format::Table {
+    if output.output != OutputFormat::Table {
         writeln!(std::io::stderr(), "{report}")?;
     }
-    output.print(&value, || format!("{report}\n"))?;
+    output.print_value(&value, || format!("{report}\n"))?;
     Ok(report.good)
 }
 
 /// Runs the load and returns how it went.
-pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result<Report> {
+pub async fn run_load(args: &Args, shutdown: CancellationToken) -> anyhow::Result<LoadReport> {
     let run = LoadRun::new(args)?;
     run.create_videos(&shutdown).await?;
     let tasks = TaskTracker::new();
     run.connect_watchers(args, &tasks, &shutdown).await;
-    run.audiences.iter().for_each(|audience| audience.quiet.store(false, Relaxed));
-    let start = run.record.elapsed();
-    let over = run.audiences[0].over.clone();
+    run.audiences.iter().for_each(|audience| audience.nothing_posted_yet.store(false, Relaxed));
+    let start = run.record.time_since_start();
+    let over = run.audiences[0].run_over.clone();
     let length = args.period.map(|length| length.max(Duration::from_secs(1)));
-    let periods =
-        length.map(|length| tokio::spawn(periods::observe(Arc::clone(&run.record), length, over.clone())));
+    let periods = length
+        .map(|length| tokio::spawn(periods::observe_periods(Arc::clone(&run.record), length, over.clone())));
     run.post_planned(args, &tasks, &shutdown).await;
-    let seconds = run.record.elapsed().saturating_sub(start).as_secs_f64();
+    let seconds = run.record.time_since_start().saturating_sub(start).as_secs_f64();
     run.progress.set_message("waiting for the last acknowledgements");
-    run.poster.finish(args.rest_timeout).await;
-    run.audiences[0].resting.cancel();
+    run.poster.wait_for_posts(args.rest_timeout).await;
+    run.audiences[0].posting_over.cancel();
     run.progress.set_message("comparing");
-    let at_rest = run.verifier().settle(args.rest_timeout).await;
+    let at_rest = run.verifier().wait_until_right(args.rest_timeout).await;
     run.progress.finish_and_clear();
     over.cancel();
     tasks.close();
     tasks.wait().await;
-    let size = Size {
+    let size = RunSize {
         run: run.plan.prefix().to_owned(),
         videos: args.videos,
         viewers: run.viewers.len(),
@@ -186,8 +186,8 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
         ws: args.ws,
         seconds,
     };
-    let skipped = run.viewers.iter().map(|viewer| lock_anyway(&viewer.log).skipped).sum();
-    let mut report = Report::of(&run.record, size, skipped, at_rest);
+    let skipped = run.viewers.iter().map(|viewer| lock_ignoring_poison(&viewer.log).skipped).sum();
+    let mut report = LoadReport::from_record(&run.record, size, skipped, at_rest);
     if let Some(periods) = periods {
         report.periods = periods.await.context("observing the run")?;
     }
@@ -196,16 +196,16 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
 
 /// The state that all tasks of one run share.
 struct LoadRun {
-    plan: Plan,
-    record: Arc<Record>,
+    plan: PostingPlan,
+    record: Arc<RunRecord>,
     client: Client,
-    targets: Targets,
-    poster: Arc<Poster>,
+    targets: TargetAddresses,
+    poster: Arc<EventPoster>,
     /// Most viewers, and those who go through the front door where the others do not.
-    audiences: [Arc<Audience>; 2],
+    audiences: [Arc<LoadAudience>; 2],
     front_door_percent: usize,
-    viewers: Vec<Arc<Viewer>>,
-    watchers: Arc<Watchers>,
+    viewers: Vec<Arc<LoadViewer>>,
+    watchers: Arc<ListWatchers>,
     ws: usize,
     progress: ProgressBar,
 }
@@ -214,34 +214,42 @@ impl LoadRun {
     fn new(args: &Args) -> anyhow::Result<Self> {
         // New names each time, so that counts can be compared for equality on a store that holds other things.
         let prefix = format!("load-{}-{:x}", args.seed, liverank_runtime::now_ms());
-        let plan = Plan::new(prefix, args.videos, args.zipf, args.seed);
-        let comments = plan::count(args.comments, args.duration);
-        let record = Arc::new(Record::new(args.videos + 1, comments));
+        let plan = PostingPlan::new(prefix, args.videos, args.zipf, args.seed);
+        let comments = plan::events_in(args.comments, args.duration);
+        let record = Arc::new(RunRecord::new(args.videos + 1, comments));
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(2))
             .no_proxy()
             .build()?;
-        let targets = Targets::new(&args.target);
+        let targets = TargetAddresses::new(&args.target);
         let way = if args.direct {
-            Way::Direct(client.clone(), Targets::new(&args.manager_url))
+            ConnectWay::Direct(client.clone(), TargetAddresses::new(&args.manager_url))
         } else {
-            Way::FrontDoor(targets.clone())
+            ConnectWay::FrontDoor(targets.clone())
         };
         let (resting, over) = (CancellationToken::new(), CancellationToken::new());
-        let audiences = [way, Way::FrontDoor(targets.clone())].map(|way| {
+        let audiences = [way, ConnectWay::FrontDoor(targets.clone())].map(|way| {
             let (resting, over) = (resting.clone(), over.clone());
             let quiet = AtomicBool::new(true);
-            Arc::new(Audience { way, record: Arc::clone(&record), quiet, resting, over })
+            Arc::new(LoadAudience {
+                way,
+                record: Arc::clone(&record),
+                nothing_posted_yet: quiet,
+                posting_over: resting,
+                run_over: over,
+            })
         });
-        let viewer =
-            |(nth, video)| Viewer::new(nth, plan.prefix(), video, plan.video(video), nth < args.slow_viewers);
+        let viewer = |(nth, video)| {
+            LoadViewer::new(nth, plan.prefix(), video, plan.video(video), nth < args.slow_viewers)
+        };
         let late = std::iter::repeat_n(0, args.viral_viewers);
-        let viewers = plan.watched(args.viewers).into_iter().chain(late).enumerate().map(viewer).collect();
-        let posts = plan::count(args.interactions, args.duration) + comments;
+        let viewers =
+            plan.watched_videos(args.viewers).into_iter().chain(late).enumerate().map(viewer).collect();
+        let posts = plan::events_in(args.interactions, args.duration) + comments;
         Ok(Self {
-            poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
-            watchers: Watchers::new(targets.clone(), Arc::clone(&record), &plan),
+            poster: EventPoster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
+            watchers: ListWatchers::new(targets.clone(), Arc::clone(&record), &plan),
             progress: progress(posts as u64),
             ws: args.ws,
             plan,
@@ -257,10 +265,12 @@ impl LoadRun {
     /// Makes every video exist.
     async fn create_videos(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         self.progress.set_message("opening the videos");
-        let opening =
-            stream::iter(self.plan.opening()).for_each_concurrent(MAX_POSTS_AT_OPENING, |event| async move {
+        let opening = stream::iter(self.plan.opening_views()).for_each_concurrent(
+            MAX_POSTS_AT_OPENING,
+            |event| async move {
                 self.poster.post(&event).await;
-            });
+            },
+        );
         tokio::select! {
             () = opening => Ok(()),
             () = shutdown.cancelled() => anyhow::bail!("asked to end before the load began"),
@@ -274,7 +284,7 @@ impl LoadRun {
     async fn connect_watchers(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("connecting");
         for nth in 0..self.ws {
-            tasks.spawn(Arc::clone(&self.watchers).watch(nth, self.audiences[0].over.clone()));
+            tasks.spawn(Arc::clone(&self.watchers).watch_until_over(nth, self.audiences[0].run_over.clone()));
         }
         self.start_viewers(&self.viewers[..args.viewers], args.arrivals, tasks).await;
         let connected = async {
@@ -283,7 +293,7 @@ impl LoadRun {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             if self.ws > 0 {
-                self.watchers.sees(1.0, SET_UP_TIMEOUT).await;
+                self.watchers.wait_for_probe_score(1.0, SET_UP_TIMEOUT).await;
             }
         };
         tokio::select! {
@@ -298,12 +308,12 @@ impl LoadRun {
     }
 
     /// Sets these viewers watching, `rate` in a second.
-    async fn start_viewers(&self, viewers: &[Arc<Viewer>], rate: usize, tasks: &TaskTracker) {
+    async fn start_viewers(&self, viewers: &[Arc<LoadViewer>], rate: usize, tasks: &TaskTracker) {
         let start = tokio::time::Instant::now();
         for (nth, viewer) in viewers.iter().enumerate() {
-            let through_front_door = viewer.nth % 100 < self.front_door_percent;
+            let through_front_door = viewer.index % 100 < self.front_door_percent;
             let audience = &self.audiences[usize::from(through_front_door)];
-            tasks.spawn(Arc::clone(viewer).watch(Arc::clone(audience)));
+            tasks.spawn(Arc::clone(viewer).watch_until_over(Arc::clone(audience)));
             tokio::time::sleep_until(start + Duration::from_secs_f64(nth as f64 / rate as f64)).await;
         }
     }
@@ -324,10 +334,10 @@ impl LoadRun {
         };
         let posting = async {
             let interactions = self.plan.interaction_events(args.interactions, args.duration);
-            let comments = self.plan.comments(args.comments, args.duration);
+            let comments = self.plan.comment_events(args.comments, args.duration);
             tokio::join!(
-                self.poster.play(interactions, shutdown, &self.progress),
-                self.poster.play(comments, shutdown, &self.progress),
+                self.poster.post_events(interactions, shutdown, &self.progress),
+                self.poster.post_events(comments, shutdown, &self.progress),
                 async {
                     tokio::select! {
                         () = async { tokio::join!(tokio::time::sleep(args.duration), viral); } => {}
@@ -349,8 +359,8 @@ impl LoadRun {
         }
     }
 
-    fn verifier(&self) -> Verifier {
-        Verifier {
+    fn verifier(&self) -> RunVerifier {
+        RunVerifier {
             client: self.client.clone(),
             targets: self.targets.clone(),
             plan: self.plan.clone(),

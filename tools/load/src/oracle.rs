@@ -4,14 +4,14 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use liverank_core::Kind;
-use liverank_core::comment::{CommentEpoch, Position};
+use liverank_core::comment::{CommentEpoch, StreamPosition};
 use liverank_core::score::{Counters, Weights};
 
-use crate::plan::{Action, Event};
+use crate::plan::{PostAction, PostEvent};
 
 /// In which way something is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Wrong {
+pub enum OracleFaultKind {
     /// Acknowledged, and not there.
     Missing,
     /// There more than once.
@@ -26,25 +26,25 @@ pub enum Wrong {
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct FoundFault {
     /// In which way.
-    pub wrong: Wrong,
+    pub kind: OracleFaultKind,
     /// How many events.
-    pub count: u64,
+    pub event_count: u64,
     /// In words.
-    pub what: String,
+    pub description: String,
 }
 
-impl Fault {
+impl FoundFault {
     /// A fault.
-    pub fn new(wrong: Wrong, count: u64, what: impl Into<String>) -> Self {
-        Self { wrong, count, what: what.into() }
+    pub fn new(wrong: OracleFaultKind, count: u64, what: impl Into<String>) -> Self {
+        Self { kind: wrong, event_count: count, description: what.into() }
     }
 }
 
 /// All comments of a run.
 #[derive(Debug, Default)]
-pub struct Comments(Vec<ExpectedComment>);
+pub struct CommentOracle(Vec<ExpectedComment>);
 
 #[derive(Debug, Default)]
 struct ExpectedComment {
@@ -56,28 +56,28 @@ struct ExpectedComment {
     seq: AtomicU64,
 }
 
-impl Comments {
+impl CommentOracle {
     /// Room for `count` comments.
     pub fn new(count: usize) -> Self {
         Self((0..count).map(|_| ExpectedComment::default()).collect())
     }
 
     /// Comment `number` goes out to `video` now, for the first time.
-    pub fn posted(&self, number: usize, video: usize, now_us: u64) {
+    pub fn note_posted(&self, number: usize, video: usize, now_us: u64) {
         let entry = &self.0[number];
         entry.posted_us.store(now_us, Relaxed);
         entry.video.store(video as u64 + 1, Relaxed);
     }
 
     /// The system has it.
-    pub fn acknowledged(&self, number: usize) {
+    pub fn note_acknowledged(&self, number: usize) {
         self.0[number].acknowledged.store(true, Relaxed);
     }
 
     /// Comment `number` (none: a text that is not ours) shows up in `video` as its `seq`-th. Returns when it was
     /// posted.
-    pub fn shows(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, Fault> {
-        let different = |what: String| Err(Fault::new(Wrong::Different, 1, what));
+    pub fn note_shown(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, FoundFault> {
+        let different = |what: String| Err(FoundFault::new(OracleFaultKind::Different, 1, what));
         let Some((number, entry)) = number.and_then(|number| Some((number, self.0.get(number)?))) else {
             return different(format!("video {video} has a comment {seq} that nobody posted"));
         };
@@ -87,28 +87,28 @@ impl Comments {
         match entry.seq.compare_exchange(0, seq, Relaxed, Relaxed) {
             Err(first) if first != seq => {
                 let what = format!("comment {number} of video {video} is there as {first} and as {seq}");
-                Err(Fault::new(Wrong::Repeated, 1, what))
+                Err(FoundFault::new(OracleFaultKind::Repeated, 1, what))
             }
             _ => Ok(entry.posted_us.load(Relaxed)),
         }
     }
 
     /// Compares a video's whole history, as (seq, which comment) in ascending order of seq, with what was posted.
-    pub fn check_history(&self, video: usize, history: &[(u64, Option<usize>)]) -> Vec<Fault> {
+    pub fn check_history(&self, video: usize, history: &[(u64, Option<usize>)]) -> Vec<FoundFault> {
         let mut faults = Vec::new();
         let mut there = std::collections::HashSet::new();
         for (place, (seq, number)) in history.iter().enumerate() {
             let expected = place as u64 + 1;
             if *seq != expected {
                 let what = format!("the history of video {video} has {seq} where {expected} should be");
-                faults.push(Fault::new(Wrong::OutOfOrder, 1, what));
+                faults.push(FoundFault::new(OracleFaultKind::OutOfOrder, 1, what));
             }
-            if let Err(fault) = self.shows(*number, video, *seq) {
+            if let Err(fault) = self.note_shown(*number, video, *seq) {
                 faults.push(fault);
             }
             if !number.is_none_or(|number| there.insert(number)) {
                 let what = format!("the history of video {video} has comment {number:?} twice");
-                faults.push(Fault::new(Wrong::Repeated, 1, what));
+                faults.push(FoundFault::new(OracleFaultKind::Repeated, 1, what));
             }
         }
         for (number, entry) in self.0.iter().enumerate() {
@@ -118,11 +118,11 @@ impl Comments {
             if entry.acknowledged.load(Relaxed) {
                 let what =
                     format!("comment {number} of video {video} was acknowledged and is not in its history");
-                faults.push(Fault::new(Wrong::Missing, 1, what));
+                faults.push(FoundFault::new(OracleFaultKind::Missing, 1, what));
             } else if entry.seq.load(Relaxed) > 0 {
                 let what =
                     format!("comment {number} of video {video} was delivered and is not in its history");
-                faults.push(Fault::new(Wrong::Different, 1, what));
+                faults.push(FoundFault::new(OracleFaultKind::Different, 1, what));
             }
         }
         faults
@@ -137,7 +137,7 @@ pub struct ViewerLog {
     slow: bool,
     numbering: Option<CommentEpoch>,
     /// Where it stands: everything up to here came, was before its time, or is in `holes`.
-    last: Option<u64>,
+    last_seq: Option<u64>,
     /// Numbers jumped over without a word.
     holes: Vec<RangeInclusive<u64>>,
     /// Comments given.
@@ -149,43 +149,43 @@ pub struct ViewerLog {
 impl ViewerLog {
     /// A viewer who has seen nothing yet.
     pub const fn new(name: String, slow: bool) -> Self {
-        Self { name, slow, numbering: None, last: None, holes: Vec::new(), delivered: 0, skipped: 0 }
+        Self { name, slow, numbering: None, last_seq: None, holes: Vec::new(), delivered: 0, skipped: 0 }
     }
 
     /// Notes that it connected, to stand at `at`. Later connections of the same viewer resume where it stood, so only the first
     /// one counts. Without a position a viewer stands at the beginning where its video had no comment yet, or else where its
     /// first comment says.
-    pub fn note_first_connection(&mut self, at: Option<&Position>, video_was_empty: bool) {
-        if self.last.is_some() {
+    pub fn note_first_connection(&mut self, at: Option<&StreamPosition>, video_was_empty: bool) {
+        if self.last_seq.is_some() {
             return;
         }
         match at {
             Some(at) => {
-                self.numbering = Some(at.numbering.clone());
-                self.last = Some(at.seq);
+                self.numbering = Some(at.comment_epoch.clone());
+                self.last_seq = Some(at.seq);
             }
-            None if video_was_empty => self.last = Some(0),
+            None if video_was_empty => self.last_seq = Some(0),
             None => {}
         }
     }
 
     /// Whether it knows where it stands.
-    pub const fn is_placed(&self) -> bool {
-        self.last.is_some()
+    pub const fn has_position(&self) -> bool {
+        self.last_seq.is_some()
     }
 
     /// A comment came.
-    pub fn comment(&mut self, at: &Position) -> Option<Fault> {
+    pub fn note_comment(&mut self, at: &StreamPosition) -> Option<FoundFault> {
         self.delivered += 1;
         if let Some(fault) = self.check_numbering(at) {
             return Some(fault);
         }
-        let last = *self.last.get_or_insert(at.seq.saturating_sub(1));
+        let last = *self.last_seq.get_or_insert(at.seq.saturating_sub(1));
         if at.seq > last {
             if at.seq > last + 1 {
                 self.holes.push(last + 1..=at.seq - 1);
             }
-            self.last = Some(at.seq);
+            self.last_seq = Some(at.seq);
             return None;
         }
         let seq = at.seq;
@@ -193,26 +193,30 @@ impl ViewerLog {
         let name = &self.name;
         if late {
             let what = format!("{name} was given comment {seq} after comment {last}");
-            return Some(Fault::new(Wrong::OutOfOrder, 1, what));
+            return Some(FoundFault::new(OracleFaultKind::OutOfOrder, 1, what));
         }
-        Some(Fault::new(Wrong::Repeated, 1, format!("{name} was given comment {seq} again, after {last}")))
+        Some(FoundFault::new(
+            OracleFaultKind::Repeated,
+            1,
+            format!("{name} was given comment {seq} again, after {last}"),
+        ))
     }
 
     /// The system says that it leaves out `from` to `to`.
-    pub fn gap(&mut self, from: u64, to: u64) -> Option<Fault> {
-        let last = self.last.unwrap_or(from.saturating_sub(1));
+    pub fn note_gap(&mut self, from: u64, to: u64) -> Option<FoundFault> {
+        let last = self.last_seq.unwrap_or(from.saturating_sub(1));
         let count = to.saturating_sub(last);
-        self.last = Some(last.max(to));
+        self.last_seq = Some(last.max(to));
         self.skipped += count;
         let what = format!("{} was told of a gap from {from} to {to}, standing at {last}", self.name);
-        (!self.slow).then(|| Fault::new(Wrong::Gap, count.max(1), what))
+        (!self.slow).then(|| FoundFault::new(OracleFaultKind::Gap, count.max(1), what))
     }
 
-    fn check_numbering(&mut self, at: &Position) -> Option<Fault> {
-        let numbering = self.numbering.get_or_insert_with(|| at.numbering.clone());
-        (*numbering != at.numbering).then(|| {
+    fn check_numbering(&mut self, at: &StreamPosition) -> Option<FoundFault> {
+        let numbering = self.numbering.get_or_insert_with(|| at.comment_epoch.clone());
+        (*numbering != at.comment_epoch).then(|| {
             let what = format!("{} saw the numbering change from {numbering} to {at}", self.name);
-            Fault::new(Wrong::Different, 1, what)
+            FoundFault::new(OracleFaultKind::Different, 1, what)
         })
     }
 
@@ -226,30 +230,30 @@ impl ViewerLog {
 
     /// Whether everything up to `head` was dealt with.
     pub fn has_all(&self, head: u64) -> bool {
-        self.holes.is_empty() && self.last == Some(head)
+        self.holes.is_empty() && self.last_seq == Some(head)
     }
 
     /// What is wrong if the video has `head` comments and nothing more comes.
-    pub fn check(&self, head: u64) -> Vec<Fault> {
-        let Some(last) = self.last else {
+    pub fn check(&self, head: u64) -> Vec<FoundFault> {
+        let Some(last) = self.last_seq else {
             let what = format!("{} never learnt where it stands: it did not get connected", self.name);
-            return vec![Fault::new(Wrong::Different, 1, what)];
+            return vec![FoundFault::new(OracleFaultKind::Different, 1, what)];
         };
-        let mut faults: Vec<Fault> = self
+        let mut faults: Vec<FoundFault> = self
             .holes
             .iter()
             .map(|hole| {
                 let what = format!("{} was never given comments {hole:?}", self.name);
-                Fault::new(Wrong::Missing, hole.end() - hole.start() + 1, what)
+                FoundFault::new(OracleFaultKind::Missing, hole.end() - hole.start() + 1, what)
             })
             .collect();
         if last < head {
             let what = format!("{} was given comments up to {last} of {head}", self.name);
-            faults.push(Fault::new(Wrong::Missing, head - last, what));
+            faults.push(FoundFault::new(OracleFaultKind::Missing, head - last, what));
         }
         if last > head {
             let what = format!("{} was given comments up to {last}, and there are {head}", self.name);
-            faults.push(Fault::new(Wrong::Different, last - head, what));
+            faults.push(FoundFault::new(OracleFaultKind::Different, last - head, what));
         }
         faults
     }
@@ -257,56 +261,61 @@ impl ViewerLog {
 
 /// What a video's counts must be.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tally {
+pub struct CountTally {
     /// Counted for certain.
     acknowledged: Counters,
     /// Posted, and never acknowledged: they may count or not.
-    open: Counters,
+    unacknowledged: Counters,
 }
 
-impl Tally {
+impl CountTally {
     /// An event of the video was acknowledged.
-    pub fn acknowledge(&mut self, event: &Event) {
+    pub fn note_acknowledged(&mut self, event: &PostEvent) {
         add_event(&mut self.acknowledged, event);
     }
 
     /// An event of the video was given up.
-    pub fn leave_open(&mut self, event: &Event) {
-        add_event(&mut self.open, event);
+    pub fn note_unacknowledged(&mut self, event: &PostEvent) {
+        add_event(&mut self.unacknowledged, event);
     }
 
     /// Compares what the system counted with what it acknowledged. `points` is the score it shows.
-    pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<Fault> {
+    pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<FoundFault> {
         let mut faults = Vec::new();
-        for (field, counted, sure, open) in compared_fields(counted, &self.acknowledged, &self.open) {
+        for (field, counted, sure, open) in compared_fields(counted, &self.acknowledged, &self.unacknowledged)
+        {
             let what = || format!("{name} has {field} = {counted}, of {sure} acknowledged (and {open} open)");
             // Milliseconds are not events: a wrong sum is one fault.
             let events = |off: i64| if field == "watch_ms" { 1 } else { off as u64 };
             if counted < sure {
-                faults.push(Fault::new(Wrong::Missing, events(sure - counted), what()));
+                faults.push(FoundFault::new(OracleFaultKind::Missing, events(sure - counted), what()));
             }
             if counted > sure + open {
-                faults.push(Fault::new(Wrong::Repeated, events(counted - sure - open), what()));
+                faults.push(FoundFault::new(
+                    OracleFaultKind::Repeated,
+                    events(counted - sure - open),
+                    what(),
+                ));
             }
         }
         let due = counted.score(&Weights::default()) as f64 / 1000.0;
         if (points - due).abs() > 1e-6 {
             let what = format!("{name} has a score of {points}, and its counts make {due}");
-            faults.push(Fault::new(Wrong::Different, 1, what));
+            faults.push(FoundFault::new(OracleFaultKind::Different, 1, what));
         }
         faults
     }
 }
 
-fn add_event(counters: &mut Counters, event: &Event) {
-    match event.action {
-        Action::Comment | Action::Interact(Kind::Comment, _) => counters.comments += 1,
-        Action::Interact(Kind::View, _) => counters.views += 1,
-        Action::Interact(Kind::Like, _) => counters.likes += 1,
-        Action::Interact(Kind::Share, _) => counters.shares += 1,
+fn add_event(counters: &mut Counters, event: &PostEvent) {
+    match event.post_action {
+        PostAction::Comment | PostAction::Interact(Kind::Comment, _) => counters.comments += 1,
+        PostAction::Interact(Kind::View, _) => counters.views += 1,
+        PostAction::Interact(Kind::Like, _) => counters.likes += 1,
+        PostAction::Interact(Kind::Share, _) => counters.shares += 1,
         // No client sends the first, and the load none of the others.
-        Action::Interact(Kind::Moderation | Kind::Unlike | Kind::Unshare, _) => {}
-        Action::Interact(Kind::WatchTime, ms) => {
+        PostAction::Interact(Kind::Moderation | Kind::Unlike | Kind::Unshare, _) => {}
+        PostAction::Interact(Kind::WatchTime, ms) => {
             counters.watch_ms += ms as i64;
             if ms < Weights::default().watch_threshold_ms {
                 counters.watch_short += 1;

@@ -9,12 +9,12 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::record::{Latencies, Record};
-use crate::report::Times;
+use crate::record::{LatencyHistogram, RunRecord};
+use crate::report::TimeDistribution;
 
 /// A piece of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Period {
+pub struct LoadPeriod {
     /// When it ended, in ms since 1970, so that it can be laid beside what others did.
     pub ended_ms: i64,
     /// Viewers with a stream at its end.
@@ -22,11 +22,11 @@ pub struct Period {
     /// Streams lost and opened again within it.
     pub reconnects: u64,
     /// Comments delivered within it: from their post to a viewer.
-    pub delivery: Times,
+    pub delivery: TimeDistribution,
     /// The times of the comments that were posted while the viewer had its stream.
-    pub live: Times,
+    pub live: TimeDistribution,
     /// Streams opened again within it: since the one before was lost.
-    pub away: Times,
+    pub away: TimeDistribution,
 }
 
 /// What was counted up to now, to tell what comes after it.
@@ -38,30 +38,37 @@ struct PeriodStart {
 }
 
 impl PeriodStart {
-    fn start_now(record: &Record) -> Self {
+    fn start_now(record: &RunRecord) -> Self {
         Self {
-            delivery: record.delivery.sum(),
-            live: record.live.sum(),
-            away: record.away.sum(),
+            delivery: record.delivery_latency.merged_histogram(),
+            live: record.live_delivery_latency.merged_histogram(),
+            away: record.interruption_latency.merged_histogram(),
             reconnects: record.counts.reconnects.load(Relaxed),
         }
     }
 
     /// The piece from here to `end`.
-    fn period_until(&self, end: &Self, viewers: u64, ended_ms: i64) -> Period {
-        Period {
+    fn period_until(&self, end: &Self, viewers: u64, ended_ms: i64) -> LoadPeriod {
+        LoadPeriod {
             ended_ms,
             viewers,
             reconnects: end.reconnects - self.reconnects,
-            delivery: Times::of(&Latencies::since(&end.delivery, &self.delivery)),
-            live: Times::of(&Latencies::since(&end.live, &self.live)),
-            away: Times::of(&Latencies::since(&end.away, &self.away)),
+            delivery: TimeDistribution::from_histogram(&LatencyHistogram::histogram_since(
+                &end.delivery,
+                &self.delivery,
+            )),
+            live: TimeDistribution::from_histogram(&LatencyHistogram::histogram_since(&end.live, &self.live)),
+            away: TimeDistribution::from_histogram(&LatencyHistogram::histogram_since(&end.away, &self.away)),
         }
     }
 }
 
 /// Cuts what `record` says into pieces of `length`, until `over`.
-pub async fn observe(record: Arc<Record>, length: Duration, over: CancellationToken) -> Vec<Period> {
+pub async fn observe_periods(
+    record: Arc<RunRecord>,
+    length: Duration,
+    over: CancellationToken,
+) -> Vec<LoadPeriod> {
     let mut periods = Vec::new();
     let mut since = PeriodStart::start_now(&record);
     let mut ticks = interval(length);
@@ -91,11 +98,11 @@ mod tests {
 
     #[test]
     fn a_period_has_only_what_came_within_it() {
-        let record = Record::new(1, 0);
-        record.delivery.note(0, 9_000_000);
-        record.away.note(1, 1_000);
+        let record = RunRecord::new(1, 0);
+        record.delivery_latency.note_latency(0, 9_000_000);
+        record.interruption_latency.note_latency(1, 1_000);
         let start = PeriodStart::start_now(&record);
-        (1..=100).for_each(|ms| record.delivery.note(ms, ms as u64 * 1_000));
+        (1..=100).for_each(|ms| record.delivery_latency.note_latency(ms, ms as u64 * 1_000));
         record.counts.reconnects.fetch_add(2, Relaxed);
         let period = start.period_until(&PeriodStart::start_now(&record), 7, 5);
         assert_eq!((period.ended_ms, period.viewers, period.reconnects), (5, 7, 2));

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::oracle::{Fault, Wrong};
-use crate::plan::{Event, Plan};
-use crate::record::Record;
-use crate::targets::Targets;
+use crate::oracle::{FoundFault, OracleFaultKind};
+use crate::plan::{PostEvent, PostingPlan};
+use crate::record::RunRecord;
+use crate::targets::TargetAddresses;
 
 /// Posts in flight: past it the plan runs late rather than the memory full.
 const MAX_POSTS_IN_FLIGHT: usize = 2000;
@@ -36,35 +36,40 @@ enum TryOutcome {
 }
 
 /// All posting of a run.
-pub struct Poster {
+pub struct EventPoster {
     client: Client,
-    targets: Targets,
-    plan: Plan,
-    record: Arc<Record>,
-    room: Arc<Semaphore>,
+    targets: TargetAddresses,
+    plan: PostingPlan,
+    record: Arc<RunRecord>,
+    request_permits: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Cancelled when what is not acknowledged by now is given up.
     pub give_up: CancellationToken,
 }
 
-impl Poster {
+impl EventPoster {
     /// A poster to the front doors in `targets`.
-    pub fn new(client: Client, targets: Targets, plan: Plan, record: Arc<Record>) -> Arc<Self> {
+    pub fn new(
+        client: Client,
+        targets: TargetAddresses,
+        plan: PostingPlan,
+        record: Arc<RunRecord>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client,
             targets,
             plan,
             record,
-            room: Arc::new(Semaphore::new(MAX_POSTS_IN_FLIGHT)),
+            request_permits: Arc::new(Semaphore::new(MAX_POSTS_IN_FLIGHT)),
             tasks: TaskTracker::new(),
             give_up: CancellationToken::new(),
         })
     }
 
     /// Posts `events`, each at its time, until `stop`.
-    pub async fn play(
+    pub async fn post_events(
         self: &Arc<Self>,
-        events: impl Iterator<Item = Event> + Send,
+        events: impl Iterator<Item = PostEvent> + Send,
         stop: &CancellationToken,
         progress: &ProgressBar,
     ) {
@@ -73,12 +78,12 @@ impl Poster {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(start + event.at) => {}
+                () = tokio::time::sleep_until(start + event.post_after) => {}
             }
             let room = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                room = Arc::clone(&self.room).acquire_owned() => room,
+                room = Arc::clone(&self.request_permits).acquire_owned() => room,
             };
             let (poster, progress) = (Arc::clone(self), progress.clone());
             self.tasks.spawn(async move {
@@ -90,7 +95,7 @@ impl Poster {
     }
 
     /// Waits for all posts under way, at most for `patience`; then they are given up.
-    pub async fn finish(&self, patience: Duration) {
+    pub async fn wait_for_posts(&self, patience: Duration) {
         self.tasks.close();
         if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
             self.give_up.cancel();
@@ -99,9 +104,9 @@ impl Poster {
     }
 
     /// Posts one event until it is acknowledged, refused or given up. Returns whether it was acknowledged.
-    pub async fn post(&self, event: &Event) -> bool {
-        let (path, body) = self.plan.request(event);
-        let sent = self.record.sent(event);
+    pub async fn post(&self, event: &PostEvent) -> bool {
+        let (path, body) = self.plan.request_of(event);
+        let sent = self.record.note_sent(event);
         let mut wait = RETRY_PAUSES.0;
         for attempt in 0.. {
             if attempt > 0 {
@@ -113,13 +118,13 @@ impl Poster {
             };
             let asked = match tried {
                 TryOutcome::Acknowledged => {
-                    self.record.acknowledged(event, sent);
+                    self.record.note_acknowledged(event, sent);
                     return true;
                 }
                 TryOutcome::Refused(what) => {
                     self.record.counts.refused.fetch_add(1, Relaxed);
-                    self.record.fault(Fault::new(
-                        Wrong::Different,
+                    self.record.note_fault(FoundFault::new(
+                        OracleFaultKind::Different,
                         1,
                         format!("{} was refused: {what}", event.id),
                     ));
@@ -133,15 +138,15 @@ impl Poster {
             }
             wait = wait.saturating_mul(2).min(RETRY_PAUSES.1);
         }
-        self.record.given_up(event);
+        self.record.note_given_up(event);
         false
     }
 
     async fn try_post(&self, path: &str, body: &Value) -> TryOutcome {
-        let target = self.targets.next();
+        let target = self.targets.next_target();
         let sent = self.client.post(target.url(path)).timeout(ANSWER_TIMEOUT).json(body).send().await;
         let Ok(answer) = sent else {
-            self.targets.avoid(&target);
+            self.targets.note_failed(&target);
             return TryOutcome::Again(None);
         };
         let status = answer.status();
@@ -154,7 +159,7 @@ impl Poster {
             return TryOutcome::Refused(format!("{status} {}", answer.text().await.unwrap_or_default()));
         }
         if status.is_server_error() {
-            self.targets.avoid(&target);
+            self.targets.note_failed(&target);
         }
         let header = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         TryOutcome::Again(header.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER)))

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::oracle::{Comments, Fault, Tally, Wrong};
-use crate::plan::{Action, Event};
+use crate::oracle::{CommentOracle, CountTally, FoundFault, OracleFaultKind};
+use crate::plan::{PostAction, PostEvent};
 
 /// Faults kept in words; all are counted.
 const MAX_FAULTS_IN_WORDS: usize = 20;
@@ -17,9 +17,9 @@ const LATENCY_RANGE_US: (u64, u64) = (1, 600_000_000);
 const LATENCY_SHARDS: usize = 8;
 
 /// A histogram of latencies in µs that many may write.
-pub struct Latencies(Vec<Mutex<Histogram<u64>>>);
+pub struct LatencyHistogram(Vec<Mutex<Histogram<u64>>>);
 
-impl Default for Latencies {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         let one = || {
             Histogram::new_with_bounds(LATENCY_RANGE_US.0, LATENCY_RANGE_US.1, 3)
@@ -29,23 +29,23 @@ impl Default for Latencies {
     }
 }
 
-impl Latencies {
+impl LatencyHistogram {
     /// Notes one; `who` spreads the writers.
-    pub fn note(&self, who: usize, latency_us: u64) {
-        lock_anyway(&self.0[who % LATENCY_SHARDS]).saturating_record(latency_us);
+    pub fn note_latency(&self, who: usize, latency_us: u64) {
+        lock_ignoring_poison(&self.0[who % LATENCY_SHARDS]).saturating_record(latency_us);
     }
 
     /// The latencies of all shards, as one histogram.
-    pub fn sum(&self) -> Histogram<u64> {
-        let mut sum = lock_anyway(&self.0[0]).clone();
+    pub fn merged_histogram(&self) -> Histogram<u64> {
+        let mut sum = lock_ignoring_poison(&self.0[0]).clone();
         for shard in &self.0[1..] {
-            sum.add(&*lock_anyway(shard)).expect("all shards have the same bounds");
+            sum.add(&*lock_ignoring_poison(shard)).expect("all shards have the same bounds");
         }
         sum
     }
 
     /// What a sum has that an earlier one had not.
-    pub fn since(sum: &Histogram<u64>, earlier: &Histogram<u64>) -> Histogram<u64> {
+    pub fn histogram_since(sum: &Histogram<u64>, earlier: &Histogram<u64>) -> Histogram<u64> {
         let mut rest = sum.clone();
         rest.subtract(earlier).expect("counts only grow");
         rest
@@ -54,7 +54,7 @@ impl Latencies {
 
 /// Numbers of a run, of events and not of requests unless they say so.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct RunCounts {
     /// Posted at least once.
     pub sent: AtomicU64,
     /// Acknowledged.
@@ -78,46 +78,46 @@ pub struct Counts {
 }
 
 /// The record of a run: what was sent, acknowledged and seen.
-pub struct Record {
+pub struct RunRecord {
     start: Instant,
     /// Numbers.
-    pub counts: Counts,
+    pub counts: RunCounts,
     /// Comments.
-    pub comments: Comments,
-    tallies: Mutex<Vec<Tally>>,
+    pub comments: CommentOracle,
+    tallies: Mutex<Vec<CountTally>>,
     faults: Mutex<RecordedFaults>,
     /// From the first post of an event to its acknowledgement.
-    pub ack: Latencies,
+    pub acknowledgement_latency: LatencyHistogram,
     /// From the first post of a comment to a viewer.
-    pub delivery: Latencies,
+    pub delivery_latency: LatencyHistogram,
     /// The same, of comments that were posted while the viewer had its stream.
-    pub live: Latencies,
+    pub live_delivery_latency: LatencyHistogram,
     /// From the post of an interaction to a list with its score.
-    pub ws: Latencies,
+    pub list_latency: LatencyHistogram,
     /// From the loss of a viewer's stream to its next one.
-    pub away: Latencies,
+    pub interruption_latency: LatencyHistogram,
 }
 
 #[derive(Default)]
 struct RecordedFaults {
     counts: [u64; 5],
-    words: Vec<String>,
+    descriptions: Vec<String>,
 }
 
-impl Record {
+impl RunRecord {
     /// For a run with these numbers of videos (the probe's included) and comments.
     pub fn new(videos: usize, comments: usize) -> Self {
         Self {
             start: Instant::now(),
-            counts: Counts::default(),
-            comments: Comments::new(comments),
-            tallies: Mutex::new(vec![Tally::default(); videos]),
+            counts: RunCounts::default(),
+            comments: CommentOracle::new(comments),
+            tallies: Mutex::new(vec![CountTally::default(); videos]),
             faults: Mutex::default(),
-            ack: Latencies::default(),
-            delivery: Latencies::default(),
-            live: Latencies::default(),
-            ws: Latencies::default(),
-            away: Latencies::default(),
+            acknowledgement_latency: LatencyHistogram::default(),
+            delivery_latency: LatencyHistogram::default(),
+            live_delivery_latency: LatencyHistogram::default(),
+            list_latency: LatencyHistogram::default(),
+            interruption_latency: LatencyHistogram::default(),
         }
     }
 
@@ -127,62 +127,62 @@ impl Record {
     }
 
     /// Notes that an event is sent for the first time. Returns the time, in microseconds since the start.
-    pub fn sent(&self, event: &Event) -> u64 {
+    pub fn note_sent(&self, event: &PostEvent) -> u64 {
         let now = self.now_us();
         self.counts.sent.fetch_add(1, Relaxed);
-        if event.action == Action::Comment {
-            self.comments.posted(event.number, event.video, now);
+        if event.post_action == PostAction::Comment {
+            self.comments.note_posted(event.comment_index, event.video, now);
         }
         now
     }
 
     /// Notes that an event was acknowledged.
-    pub fn acknowledged(&self, event: &Event, sent_us: u64) {
-        self.ack.note(event.number, self.now_us() - sent_us);
+    pub fn note_acknowledged(&self, event: &PostEvent, sent_us: u64) {
+        self.acknowledgement_latency.note_latency(event.comment_index, self.now_us() - sent_us);
         self.counts.acknowledged.fetch_add(1, Relaxed);
-        lock_anyway(&self.tallies)[event.video].acknowledge(event);
-        if event.action == Action::Comment {
-            self.comments.acknowledged(event.number);
+        lock_ignoring_poison(&self.tallies)[event.video].note_acknowledged(event);
+        if event.post_action == PostAction::Comment {
+            self.comments.note_acknowledged(event.comment_index);
         }
     }
 
     /// Notes that an event was given up: it may count or not.
-    pub fn given_up(&self, event: &Event) {
+    pub fn note_given_up(&self, event: &PostEvent) {
         self.counts.unacknowledged.fetch_add(1, Relaxed);
-        lock_anyway(&self.tallies)[event.video].leave_open(event);
+        lock_ignoring_poison(&self.tallies)[event.video].note_unacknowledged(event);
     }
 
     /// What a video's counts must be.
-    pub fn tally(&self, video: usize) -> Tally {
-        lock_anyway(&self.tallies)[video]
+    pub fn tally_of_video(&self, video: usize) -> CountTally {
+        lock_ignoring_poison(&self.tallies)[video]
     }
 
     /// Notes a fault.
-    pub fn fault(&self, fault: Fault) {
-        let mut faults = lock_anyway(&self.faults);
-        faults.counts[fault.wrong as usize] += fault.count;
-        if faults.words.len() < MAX_FAULTS_IN_WORDS {
-            faults.words.push(fault.what);
+    pub fn note_fault(&self, fault: FoundFault) {
+        let mut faults = lock_ignoring_poison(&self.faults);
+        faults.counts[fault.kind as usize] += fault.event_count;
+        if faults.descriptions.len() < MAX_FAULTS_IN_WORDS {
+            faults.descriptions.push(fault.description);
         }
     }
 
     /// How many events are wrong in this way.
-    pub fn wrong(&self, wrong: Wrong) -> u64 {
-        lock_anyway(&self.faults).counts[wrong as usize]
+    pub fn faulty_events(&self, wrong: OracleFaultKind) -> u64 {
+        lock_ignoring_poison(&self.faults).counts[wrong as usize]
     }
 
     /// The first faults in words.
-    pub fn words(&self) -> Vec<String> {
-        lock_anyway(&self.faults).words.clone()
+    pub fn first_faults(&self) -> Vec<String> {
+        lock_ignoring_poison(&self.faults).descriptions.clone()
     }
 
     /// Time since the start.
-    pub fn elapsed(&self) -> Duration {
+    pub fn time_since_start(&self) -> Duration {
         self.start.elapsed()
     }
 }
 
 /// A lock that outlives a panic of its holder: numbers stay numbers.
-pub fn lock_anyway<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::oracle::Wrong;
-use crate::periods::Period;
-use crate::record::Record;
+use crate::oracle::OracleFaultKind;
+use crate::periods::LoadPeriod;
+use crate::record::RunRecord;
 
 /// A distribution of times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Times {
+pub struct TimeDistribution {
     /// How many.
     pub count: u64,
     /// Half took no longer.
@@ -23,9 +23,9 @@ pub struct Times {
     pub max_ms: f64,
 }
 
-impl Times {
+impl TimeDistribution {
     /// Of a histogram in µs.
-    pub fn of(histogram: &Histogram<u64>) -> Self {
+    pub fn from_histogram(histogram: &Histogram<u64>) -> Self {
         let ms = |us: u64| us as f64 / 1000.0;
         Self {
             count: histogram.len(),
@@ -38,7 +38,7 @@ impl Times {
 
 /// How big a run was.
 #[derive(Debug, Clone, Serialize)]
-pub struct Size {
+pub struct RunSize {
     /// What all its names begin with.
     pub run: String,
     /// Videos, without the probe's.
@@ -57,9 +57,9 @@ pub struct Size {
 
 /// The outcome of a run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// How big it was.
-    pub size: Size,
+    pub size: RunSize,
     /// Whether the run found no fault: nothing acknowledged is missing, repeated or out of order.
     pub good: bool,
     /// Everything was equal before the time was up.
@@ -95,30 +95,35 @@ pub struct Report {
     /// Lists and deltas that came.
     pub lists: u64,
     /// From a post to its acknowledgement, retries included.
-    pub ack: Times,
+    pub ack: TimeDistribution,
     /// From a comment's post to a viewer.
-    pub delivery: Times,
+    pub delivery: TimeDistribution,
     /// The same, of comments that were posted while the viewer had its stream.
-    pub live: Times,
+    pub live: TimeDistribution,
     /// From an interaction's post to a list that shows it.
-    pub ws: Times,
+    pub ws: TimeDistribution,
     /// From the loss of a viewer's stream to its next one.
-    pub away: Times,
+    pub away: TimeDistribution,
     /// The same in pieces, where that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub periods: Vec<Period>,
+    pub periods: Vec<LoadPeriod>,
     /// The first faults in words.
     pub faults: Vec<String>,
 }
 
-impl Report {
+impl LoadReport {
     /// What a record says.
-    pub fn of(record: &Record, size: Size, skipped: u64, at_rest: bool) -> Self {
+    pub fn from_record(record: &RunRecord, size: RunSize, skipped: u64, at_rest: bool) -> Self {
         let number = |number: &AtomicU64| number.load(Relaxed);
         let counts = &record.counts;
-        let [missing, repeated, out_of_order, gaps, different] =
-            [Wrong::Missing, Wrong::Repeated, Wrong::OutOfOrder, Wrong::Gap, Wrong::Different]
-                .map(|wrong| record.wrong(wrong));
+        let [missing, repeated, out_of_order, gaps, different] = [
+            OracleFaultKind::Missing,
+            OracleFaultKind::Repeated,
+            OracleFaultKind::OutOfOrder,
+            OracleFaultKind::Gap,
+            OracleFaultKind::Different,
+        ]
+        .map(|wrong| record.faulty_events(wrong));
         Self {
             size,
             good: at_rest && missing + repeated + out_of_order + gaps + different == 0,
@@ -138,18 +143,18 @@ impl Report {
             reconnects: number(&counts.reconnects),
             ws_reconnects: number(&counts.ws_reconnects),
             lists: number(&counts.lists),
-            ack: Times::of(&record.ack.sum()),
-            delivery: Times::of(&record.delivery.sum()),
-            live: Times::of(&record.live.sum()),
-            ws: Times::of(&record.ws.sum()),
-            away: Times::of(&record.away.sum()),
+            ack: TimeDistribution::from_histogram(&record.acknowledgement_latency.merged_histogram()),
+            delivery: TimeDistribution::from_histogram(&record.delivery_latency.merged_histogram()),
+            live: TimeDistribution::from_histogram(&record.live_delivery_latency.merged_histogram()),
+            ws: TimeDistribution::from_histogram(&record.list_latency.merged_histogram()),
+            away: TimeDistribution::from_histogram(&record.interruption_latency.merged_histogram()),
             periods: Vec::new(),
-            faults: record.words(),
+            faults: record.first_faults(),
         }
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = &self.size;
         writeln!(
@@ -186,7 +191,7 @@ impl fmt::Display for Report {
             ("without stream", &self.away),
         ];
         for (name, times) in latencies {
-            let Times { count, p50_ms, p99_ms, max_ms } = times;
+            let TimeDistribution { count, p50_ms, p99_ms, max_ms } = times;
             writeln!(f, "  {name:<16}{p50_ms:>12.1}{p99_ms:>12.1}{max_ms:>12.1}{count:>12}")?;
         }
         for fault in &self.faults {
@@ -204,10 +209,10 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::Fault;
+    use crate::oracle::FoundFault;
 
-    fn report(record: &Record, at_rest: bool) -> Report {
-        let size = Size {
+    fn report(record: &RunRecord, at_rest: bool) -> LoadReport {
+        let size = RunSize {
             run: "r".into(),
             videos: 1,
             viewers: 1,
@@ -216,16 +221,22 @@ mod tests {
             ws: 1,
             seconds: 1.0,
         };
-        Report::of(record, size, 0, at_rest)
+        LoadReport::from_record(record, size, 0, at_rest)
     }
 
     #[test]
     fn any_fault_or_unrest_makes_the_report_bad() {
-        assert!(report(&Record::new(1, 0), true).good);
-        assert!(!report(&Record::new(1, 0), false).good);
-        for wrong in [Wrong::Missing, Wrong::Repeated, Wrong::OutOfOrder, Wrong::Gap, Wrong::Different] {
-            let record = Record::new(1, 0);
-            record.fault(Fault::new(wrong, 3, "that"));
+        assert!(report(&RunRecord::new(1, 0), true).good);
+        assert!(!report(&RunRecord::new(1, 0), false).good);
+        for wrong in [
+            OracleFaultKind::Missing,
+            OracleFaultKind::Repeated,
+            OracleFaultKind::OutOfOrder,
+            OracleFaultKind::Gap,
+            OracleFaultKind::Different,
+        ] {
+            let record = RunRecord::new(1, 0);
+            record.note_fault(FoundFault::new(wrong, 3, "that"));
             let report = report(&record, true);
             assert!(!report.good, "{wrong:?}");
             let text = report.to_string();
@@ -235,8 +246,8 @@ mod tests {
 
     #[test]
     fn times_are_in_milliseconds() {
-        let record = Record::new(1, 0);
-        (1..=100).for_each(|n| record.ack.note(n, n as u64 * 1000));
+        let record = RunRecord::new(1, 0);
+        (1..=100).for_each(|n| record.acknowledgement_latency.note_latency(n, n as u64 * 1000));
         let times = report(&record, true).ack;
         assert_eq!(times.count, 100);
         assert!((times.p50_ms - 50.0).abs() < 0.1 && (times.max_ms - 100.0).abs() < 0.1, "{times:?}");

@@ -5,13 +5,13 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// What came is no stream of server-sent events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Garbled(pub &'static str);
+pub struct GarbledStream(pub &'static str);
 
 /// One event, or a comment line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Event {
+pub struct ServerSentEvent {
     /// Its type; empty for a message.
-    pub event: String,
+    pub event_type: String,
     /// The last id so far, where this event sets one.
     pub id: Option<String>,
     /// Its data.
@@ -19,7 +19,7 @@ pub struct Event {
     /// How long to wait before coming back, in ms.
     pub retry: Option<u64>,
     /// The text of a comment line, which is an event by itself here: our readers tell POST clients of gaps in them.
-    pub remark: Option<String>,
+    pub comment_line: Option<String>,
 }
 
 /// How a body is cut.
@@ -41,20 +41,20 @@ enum BodyFraming {
 
 /// A response with its stream.
 #[derive(Debug)]
-pub struct Stream {
+pub struct EventStream {
     body: BodyFraming,
     chunked: bool,
     status: u16,
     /// A line of the head, a size, or an event under way.
     line: Vec<u8>,
     event_line: Vec<u8>,
-    event: Event,
+    event: ServerSentEvent,
     has_data: bool,
     /// The header that says where else to go.
     pub location: Option<String>,
 }
 
-impl Default for Stream {
+impl Default for EventStream {
     fn default() -> Self {
         Self {
             body: BodyFraming::Head,
@@ -62,14 +62,14 @@ impl Default for Stream {
             status: 0,
             line: Vec::new(),
             event_line: Vec::new(),
-            event: Event::default(),
+            event: ServerSentEvent::default(),
             has_data: false,
             location: None,
         }
     }
 }
 
-impl Stream {
+impl EventStream {
     /// The response's status; `None` before its head is in.
     pub fn status(&self) -> Option<u16> {
         (self.body != BodyFraming::Head).then_some(self.status)
@@ -81,7 +81,11 @@ impl Stream {
     }
 
     /// Takes what came, and gives each whole event to `each`.
-    pub fn feed(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
+    pub fn take_bytes(
+        &mut self,
+        mut bytes: &[u8],
+        each: &mut impl FnMut(ServerSentEvent),
+    ) -> Result<(), GarbledStream> {
         while !bytes.is_empty() {
             match self.body {
                 BodyFraming::Head | BodyFraming::Size | BodyFraming::ChunkEnd => {
@@ -108,12 +112,13 @@ impl Stream {
     }
 
     /// A line of the head, or between chunks.
-    fn frame_line(&mut self, line: &str) -> Result<(), Garbled> {
+    fn frame_line(&mut self, line: &str) -> Result<(), GarbledStream> {
         match self.body {
             BodyFraming::Head => self.head_line(line),
             BodyFraming::Size => {
                 let size = line.split(';').next().unwrap_or_default().trim();
-                let size = u64::from_str_radix(size, 16).map_err(|_| Garbled("a chunk without a size"))?;
+                let size =
+                    u64::from_str_radix(size, 16).map_err(|_| GarbledStream("a chunk without a size"))?;
                 self.body = if size == 0 { BodyFraming::Over } else { BodyFraming::Chunk(size) };
                 Ok(())
             }
@@ -121,14 +126,15 @@ impl Stream {
                 self.body = BodyFraming::Size;
                 Ok(())
             }
-            _ => Err(Garbled("a chunk longer than its size")),
+            _ => Err(GarbledStream("a chunk longer than its size")),
         }
     }
 
-    fn head_line(&mut self, line: &str) -> Result<(), Garbled> {
+    fn head_line(&mut self, line: &str) -> Result<(), GarbledStream> {
         if self.status == 0 {
             let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
-            self.status = status.and_then(|text| text.parse().ok()).ok_or(Garbled("no HTTP/1 response"))?;
+            self.status =
+                status.and_then(|text| text.parse().ok()).ok_or(GarbledStream("no HTTP/1 response"))?;
         } else if line.is_empty() {
             self.body = if self.chunked { BodyFraming::Size } else { BodyFraming::Plain };
         } else if let Some((name, value)) = line.split_once(':') {
@@ -141,7 +147,11 @@ impl Stream {
         Ok(())
     }
 
-    fn feed_event_bytes(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
+    fn feed_event_bytes(
+        &mut self,
+        mut bytes: &[u8],
+        each: &mut impl FnMut(ServerSentEvent),
+    ) -> Result<(), GarbledStream> {
         while let Some(rest) = take_line(&mut self.event_line, bytes)? {
             bytes = rest;
             let line = std::mem::take(&mut self.event_line);
@@ -150,7 +160,7 @@ impl Stream {
         Ok(())
     }
 
-    fn event_line_done(&mut self, line: &str, each: &mut impl FnMut(Event)) {
+    fn event_line_done(&mut self, line: &str, each: &mut impl FnMut(ServerSentEvent)) {
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
             // Without data there is no event; an id or a waiting time alone still counts.
@@ -162,7 +172,9 @@ impl Stream {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "" => each(Event { remark: Some(value.to_owned()), ..Event::default() }),
+            "" => {
+                each(ServerSentEvent { comment_line: Some(value.to_owned()), ..ServerSentEvent::default() })
+            }
             "data" => {
                 if std::mem::replace(&mut self.has_data, true) {
                     self.event.data.push('\n');
@@ -170,7 +182,7 @@ impl Stream {
                 self.event.data.push_str(value);
             }
             "id" => self.event.id = Some(value.to_owned()),
-            "event" => value.clone_into(&mut self.event.event),
+            "event" => value.clone_into(&mut self.event.event_type),
             "retry" => self.event.retry = value.parse().ok(),
             _ => {}
         }
@@ -179,10 +191,10 @@ impl Stream {
 
 /// Adds to `line` up to its end; returns what comes after it, or `None` where the line is not whole yet. The line is
 /// then without its end.
-fn take_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Garbled> {
+fn take_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, GarbledStream> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         line.extend_from_slice(bytes);
-        return if line.len() > MAX_LINE { Err(Garbled("a line without an end")) } else { Ok(None) };
+        return if line.len() > MAX_LINE { Err(GarbledStream("a line without an end")) } else { Ok(None) };
     };
     line.extend_from_slice(&bytes[..end]);
     if line.last() == Some(&b'\r') {
@@ -212,27 +224,33 @@ mod tests {
         bytes
     }
 
-    fn read_in_pieces(bytes: &[u8], pieces: usize) -> (Stream, Vec<Event>) {
-        let (mut stream, mut events) = (Stream::default(), Vec::new());
+    fn read_in_pieces(bytes: &[u8], pieces: usize) -> (EventStream, Vec<ServerSentEvent>) {
+        let (mut stream, mut events) = (EventStream::default(), Vec::new());
         for piece in bytes.chunks(pieces) {
-            stream.feed(piece, &mut |event| events.push(event)).unwrap();
+            stream.take_bytes(piece, &mut |event| events.push(event)).unwrap();
         }
         (stream, events)
     }
 
-    fn expected_events() -> Vec<Event> {
+    fn expected_events() -> Vec<ServerSentEvent> {
         let id = |id: &str| Some(id.to_owned());
-        let remark = |text: &str| Event { remark: Some(text.into()), ..Event::default() };
+        let remark =
+            |text: &str| ServerSentEvent { comment_line: Some(text.into()), ..ServerSentEvent::default() };
         vec![
-            Event {
+            ServerSentEvent {
                 id: id("n-0"),
                 data: "{\"type\":\"connected\"}".into(),
                 retry: Some(1500),
-                ..Event::default()
+                ..ServerSentEvent::default()
             },
             remark(""),
-            Event { id: id("n-1"), data: "{\"a\":\n\"ü\"}".into(), ..Event::default() },
-            Event { event: "gap".into(), id: id("n-9"), data: "{}".into(), ..Event::default() },
+            ServerSentEvent { id: id("n-1"), data: "{\"a\":\n\"ü\"}".into(), ..ServerSentEvent::default() },
+            ServerSentEvent {
+                event_type: "gap".into(),
+                id: id("n-9"),
+                data: "{}".into(),
+                ..ServerSentEvent::default()
+            },
             remark("gap from=3 to=9"),
         ]
     }
@@ -247,9 +265,9 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut stream = Stream::default();
-            let _ = stream.feed(EXAMPLE_HEAD.as_bytes(), &mut |_| ());
-            let _ = stream.feed(&bytes, &mut |_| ());
+            let mut stream = EventStream::default();
+            let _ = stream.take_bytes(EXAMPLE_HEAD.as_bytes(), &mut |_| ());
+            let _ = stream.take_bytes(&bytes, &mut |_| ());
         }
     }
 
@@ -270,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_garbled_stream_is_an_error() {
-        let feed = |bytes: &[u8]| Stream::default().feed(bytes, &mut |_| ());
+        let feed = |bytes: &[u8]| EventStream::default().take_bytes(bytes, &mut |_| ());
         assert!(feed(b"SSH-2.0\r\n").is_err());
         assert!(feed(&[EXAMPLE_HEAD.as_bytes(), b"zz\r\n"].concat()).is_err());
         assert!(feed(&[EXAMPLE_HEAD.as_bytes(), b"1\r\nabc\r\n"].concat()).is_err());

@@ -12,21 +12,21 @@ const AVOID_FOR: Duration = Duration::from_secs(1);
 
 /// One address.
 #[derive(Debug)]
-pub struct Target {
-    base: Url,
+pub struct TargetAddress {
+    base_url: Url,
     /// When it may be used again, in ms since the start.
     avoided_until: AtomicU64,
 }
 
-impl Target {
+impl TargetAddress {
     /// A path at this address, percent-encoded as it stands.
     pub fn url(&self, path: &str) -> Url {
-        url_at(&self.base, path)
+        url_at(&self.base_url, path)
     }
 
     /// The address without a path.
     pub const fn base(&self) -> &Url {
-        &self.base
+        &self.base_url
     }
 }
 
@@ -41,30 +41,36 @@ pub fn url_at(base: &Url, path: &str) -> Url {
 
 /// Some addresses, at least one. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Targets {
-    all: Arc<[Arc<Target>]>,
-    turn: Arc<AtomicUsize>,
+pub struct TargetAddresses {
+    all_targets: Arc<[Arc<TargetAddress>]>,
+    next_index: Arc<AtomicUsize>,
     start: Instant,
 }
 
-impl Targets {
+impl TargetAddresses {
     /// These addresses.
     pub fn new(urls: &[Url]) -> Self {
-        let target = |url: &Url| Arc::new(Target { base: url.clone(), avoided_until: AtomicU64::new(0) });
-        Self { all: urls.iter().map(target).collect(), turn: Arc::default(), start: Instant::now() }
+        let target =
+            |url: &Url| Arc::new(TargetAddress { base_url: url.clone(), avoided_until: AtomicU64::new(0) });
+        Self {
+            all_targets: urls.iter().map(target).collect(),
+            next_index: Arc::default(),
+            start: Instant::now(),
+        }
     }
 
     /// The next one in turn that did not fail a moment ago, or else the next one.
-    pub fn next(&self) -> Arc<Target> {
-        let turn = self.turn.fetch_add(1, Relaxed);
+    pub fn next_target(&self) -> Arc<TargetAddress> {
+        let turn = self.next_index.fetch_add(1, Relaxed);
         let now = self.now_ms();
-        let in_turn = (0..self.all.len()).map(|n| &self.all[(turn + n) % self.all.len()]);
+        let in_turn =
+            (0..self.all_targets.len()).map(|n| &self.all_targets[(turn + n) % self.all_targets.len()]);
         let usable = in_turn.clone().find(|target| target.avoided_until.load(Relaxed) <= now);
-        Arc::clone(usable.unwrap_or(&self.all[turn % self.all.len()]))
+        Arc::clone(usable.unwrap_or(&self.all_targets[turn % self.all_targets.len()]))
     }
 
     /// Notes that a target failed: others are chosen first for [`AVOID_FOR`].
-    pub fn avoid(&self, target: &Target) {
+    pub fn note_failed(&self, target: &TargetAddress) {
         target.avoided_until.store(self.now_ms() + AVOID_FOR.as_millis() as u64, Relaxed);
     }
 
@@ -85,7 +91,11 @@ fn source_address(nth: usize) -> std::net::Ipv4Addr {
 }
 
 /// Connects to the host of `url` as the `nth` of many. Where that is this machine, many come from several addresses.
-pub async fn connect(url: &Url, nth: usize, buffer: Option<u32>) -> std::io::Result<tokio::net::TcpStream> {
+pub async fn connect_to(
+    url: &Url,
+    nth: usize,
+    buffer: Option<u32>,
+) -> std::io::Result<tokio::net::TcpStream> {
     let host = url.host_str().unwrap_or("localhost").trim_matches(['[', ']']);
     let mut last = None;
     for address in tokio::net::lookup_host((host, url.port_or_known_default().unwrap_or(80))).await? {
@@ -116,20 +126,20 @@ pub async fn connect(url: &Url, nth: usize, buffer: Option<u32>) -> std::io::Res
 mod tests {
     use super::*;
 
-    fn targets(urls: &[&str]) -> Targets {
-        Targets::new(&urls.iter().map(|url| url.parse().unwrap()).collect::<Vec<_>>())
+    fn targets(urls: &[&str]) -> TargetAddresses {
+        TargetAddresses::new(&urls.iter().map(|url| url.parse().unwrap()).collect::<Vec<_>>())
     }
 
     #[test]
     fn targets_take_turns_and_a_failed_one_is_avoided() {
         let targets = targets(&["http://a", "http://b"]);
         let hosts = |count| -> Vec<String> {
-            (0..count).map(|_| targets.next().base().host_str().unwrap().to_owned()).collect()
+            (0..count).map(|_| targets.next_target().base().host_str().unwrap().to_owned()).collect()
         };
         assert_eq!(hosts(4), ["a", "b", "a", "b"]);
-        targets.avoid(&targets.all[0]);
+        targets.note_failed(&targets.all_targets[0]);
         assert_eq!(hosts(3), ["b", "b", "b"]);
-        targets.avoid(&targets.all[1]);
+        targets.note_failed(&targets.all_targets[1]);
         assert_eq!(hosts(2).len(), 2, "with none left, any will do");
     }
 

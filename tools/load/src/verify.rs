@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::oracle::{Fault, Wrong};
-use crate::plan::{Plan, comment_number};
-use crate::record::{Record, lock_anyway};
-use crate::targets::Targets;
-use crate::viewer::Viewer;
-use crate::ws::{Line, Watchers, in_order};
+use crate::oracle::{FoundFault, OracleFaultKind};
+use crate::plan::{PostingPlan, comment_number};
+use crate::record::{RunRecord, lock_ignoring_poison};
+use crate::targets::TargetAddresses;
+use crate::viewer::LoadViewer;
+use crate::ws::{ListLine, ListWatchers, is_best_first};
 
 /// Between looks at what is not right yet.
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -71,30 +71,30 @@ struct HistoryComment {
 
 #[derive(Deserialize)]
 struct RankingPage {
-    videos: Vec<Line>,
+    videos: Vec<ListLine>,
     next: Option<String>,
 }
 
 /// Compares.
-pub struct Verifier {
+pub struct RunVerifier {
     /// For all questions.
     pub client: Client,
     /// The front doors.
-    pub targets: Targets,
+    pub targets: TargetAddresses,
     /// The plan of the run.
-    pub plan: Plan,
+    pub plan: PostingPlan,
     /// What did.
-    pub record: Arc<Record>,
+    pub record: Arc<RunRecord>,
     /// All viewers.
-    pub viewers: Vec<Arc<Viewer>>,
+    pub viewers: Vec<Arc<LoadViewer>>,
     /// The last list; none where nobody watched.
-    pub watchers: Option<Arc<Watchers>>,
+    pub watchers: Option<Arc<ListWatchers>>,
 }
 
-impl Verifier {
+impl RunVerifier {
     /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Returns whether
     /// the system came to rest in time.
-    pub async fn settle(&self, patience: Duration) -> bool {
+    pub async fn wait_until_right(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let (scores, counted) = self.verify_counts(deadline).await;
         let (heads, remembered) = self.verify_histories(deadline).await;
@@ -132,19 +132,19 @@ impl Verifier {
         }
     }
 
-    async fn verify_video_counts(&self, video: usize) -> (usize, Option<f64>, Vec<Fault>) {
+    async fn verify_video_counts(&self, video: usize) -> (usize, Option<f64>, Vec<FoundFault>) {
         let id = self.plan.video(video);
         let found = match self.get_json::<VideoAnswer>(&format!("/videos/{id}")).await {
             Ok(found) => found,
             Err(error) => {
                 let what = format!("{id} cannot be read: {error:#}");
-                return (video, None, vec![Fault::new(Wrong::Missing, 1, what)]);
+                return (video, None, vec![FoundFault::new(OracleFaultKind::Missing, 1, what)]);
             }
         };
-        let mut faults = self.record.tally(video).check(&id, &found.counters(), found.score);
-        if found.user_id != self.plan.owner(video) {
-            let what = format!("{id} belongs to {} instead of {}", found.user_id, self.plan.owner(video));
-            faults.push(Fault::new(Wrong::Different, 1, what));
+        let mut faults = self.record.tally_of_video(video).check(&id, &found.counters(), found.score);
+        if found.user_id != self.plan.owner_of(video) {
+            let what = format!("{id} belongs to {} instead of {}", found.user_id, self.plan.owner_of(video));
+            faults.push(FoundFault::new(OracleFaultKind::Different, 1, what));
         }
         (video, Some(found.score), faults)
     }
@@ -176,7 +176,7 @@ impl Verifier {
         }
     }
 
-    async fn verify_history(&self, video: usize) -> (usize, u64, Vec<Fault>) {
+    async fn verify_history(&self, video: usize) -> (usize, u64, Vec<FoundFault>) {
         match self.read_history(video).await {
             Ok(history) => {
                 let faults = self.record.comments.check_history(video, &history);
@@ -184,7 +184,7 @@ impl Verifier {
             }
             Err(error) => {
                 let what = format!("the comments of video {video} cannot be read: {error:#}");
-                (video, 0, vec![Fault::new(Wrong::Missing, 1, what)])
+                (video, 0, vec![FoundFault::new(OracleFaultKind::Missing, 1, what)])
             }
         }
     }
@@ -209,12 +209,13 @@ impl Verifier {
     }
 
     async fn viewers_have_all(&self, heads: &BTreeMap<usize, u64>, deadline: Instant) -> bool {
-        let head = |viewer: &Viewer| heads.get(&viewer.video).copied().unwrap_or(0);
+        let head = |viewer: &LoadViewer| heads.get(&viewer.video).copied().unwrap_or(0);
         loop {
-            let all = self.viewers.iter().all(|viewer| lock_anyway(&viewer.log).has_all(head(viewer)));
+            let all =
+                self.viewers.iter().all(|viewer| lock_ignoring_poison(&viewer.log).has_all(head(viewer)));
             if all || Instant::now() >= deadline {
                 for viewer in &self.viewers {
-                    let faults = lock_anyway(&viewer.log).check(head(viewer));
+                    let faults = lock_ignoring_poison(&viewer.log).check(head(viewer));
                     self.note_faults(faults);
                 }
                 return all;
@@ -225,7 +226,7 @@ impl Verifier {
 
     fn expected_list(&self, scores: &BTreeMap<usize, f64>) -> BTreeMap<String, (f64, String)> {
         let line =
-            |(video, score): (&usize, &f64)| (self.plan.video(*video), (*score, self.plan.owner(*video)));
+            |(video, score): (&usize, &f64)| (self.plan.video(*video), (*score, self.plan.owner_of(*video)));
         scores.iter().map(line).collect()
     }
 
@@ -234,7 +235,11 @@ impl Verifier {
             let faults = match self.walk_ranking().await {
                 Ok(lines) => compare_list("the ranking", &lines, expected),
                 Err(error) => {
-                    vec![Fault::new(Wrong::Missing, 1, format!("the ranking cannot be read: {error:#}"))]
+                    vec![FoundFault::new(
+                        OracleFaultKind::Missing,
+                        1,
+                        format!("the ranking cannot be read: {error:#}"),
+                    )]
                 }
             };
             if let Some(right) = self.is_right(faults, deadline).await {
@@ -253,14 +258,14 @@ impl Verifier {
         }
     }
 
-    fn note_faults(&self, faults: impl IntoIterator<Item = Fault>) {
+    fn note_faults(&self, faults: impl IntoIterator<Item = FoundFault>) {
         for fault in faults {
-            self.record.fault(fault);
+            self.record.note_fault(fault);
         }
     }
 
     /// `None`: look again. Otherwise whether it is right; what is not is noted.
-    async fn is_right(&self, faults: Vec<Fault>, deadline: Instant) -> Option<bool> {
+    async fn is_right(&self, faults: Vec<FoundFault>, deadline: Instant) -> Option<bool> {
         if faults.is_empty() {
             return Some(true);
         }
@@ -273,7 +278,7 @@ impl Verifier {
     }
 
     /// This run's lines of the whole ranking, in its order.
-    async fn walk_ranking(&self) -> anyhow::Result<Vec<Line>> {
+    async fn walk_ranking(&self) -> anyhow::Result<Vec<ListLine>> {
         let prefix = format!("{}-v", self.plan.prefix());
         let mut ours = Vec::new();
         let mut cursor = String::new();
@@ -290,9 +295,9 @@ impl Verifier {
     }
 
     async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let target = self.targets.next();
+        let target = self.targets.next_target();
         let answer = self.client.get(target.url(path)).timeout(ANSWER_TIMEOUT).send().await;
-        let answer = answer.inspect_err(|_| self.targets.avoid(&target))?;
+        let answer = answer.inspect_err(|_| self.targets.note_failed(&target))?;
         let status = answer.status();
         let body = answer.bytes().await?;
         anyhow::ensure!(status.is_success(), "{status} {}", String::from_utf8_lossy(&body));
@@ -301,10 +306,14 @@ impl Verifier {
 }
 
 /// Compares a list with what it must be: the same videos, scores and owners, in order.
-fn compare_list(name: &str, lines: &[Line], expected: &BTreeMap<String, (f64, String)>) -> Vec<Fault> {
+fn compare_list(
+    name: &str,
+    lines: &[ListLine],
+    expected: &BTreeMap<String, (f64, String)>,
+) -> Vec<FoundFault> {
     let mut faults = Vec::new();
-    if !in_order(lines) {
-        faults.push(Fault::new(Wrong::OutOfOrder, 1, format!("{name} is not in order")));
+    if !is_best_first(lines) {
+        faults.push(FoundFault::new(OracleFaultKind::OutOfOrder, 1, format!("{name} is not in order")));
     }
     let mut missing = expected.clone();
     for line in lines {
@@ -312,15 +321,17 @@ fn compare_list(name: &str, lines: &[Line], expected: &BTreeMap<String, (f64, St
             Some((score, owner)) if (score - line.score).abs() < 1e-6 && owner == line.user_id => {}
             Some((score, owner)) => {
                 let what = format!("{name} has {line:?} instead of {score} of {owner}");
-                faults.push(Fault::new(Wrong::Different, 1, what));
+                faults.push(FoundFault::new(OracleFaultKind::Different, 1, what));
             }
             None => {
                 let what = format!("{name} has {} and should not, or not again", line.video_id);
-                faults.push(Fault::new(Wrong::Repeated, 1, what));
+                faults.push(FoundFault::new(OracleFaultKind::Repeated, 1, what));
             }
         }
     }
-    faults.extend(missing.keys().map(|id| Fault::new(Wrong::Missing, 1, format!("{name} lacks {id}"))));
+    faults.extend(
+        missing.keys().map(|id| FoundFault::new(OracleFaultKind::Missing, 1, format!("{name} lacks {id}"))),
+    );
     faults
 }
 
@@ -328,23 +339,23 @@ fn compare_list(name: &str, lines: &[Line], expected: &BTreeMap<String, (f64, St
 mod tests {
     use super::*;
 
-    fn wrongs(lines: &[(&str, f64)]) -> Vec<Wrong> {
+    fn wrongs(lines: &[(&str, f64)]) -> Vec<OracleFaultKind> {
         let expected = [("a", 3.0), ("b", 2.0), ("c", 2.0)];
         let expected = expected.map(|(id, score)| (id.to_owned(), (score, "o".to_owned()))).into();
-        let lines: Vec<Line> = lines
+        let lines: Vec<ListLine> = lines
             .iter()
-            .map(|(id, score)| Line { video_id: (*id).into(), score: *score, user_id: "o".into() })
+            .map(|(id, score)| ListLine { video_id: (*id).into(), score: *score, user_id: "o".into() })
             .collect();
-        compare_list("it", &lines, &expected).into_iter().map(|fault| fault.wrong).collect()
+        compare_list("it", &lines, &expected).into_iter().map(|fault| fault.kind).collect()
     }
 
     #[test]
     fn a_list_that_differs_is_a_fault() {
         assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0), ("b", 2.0)]), []);
-        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0)]), [Wrong::Missing]);
-        assert_eq!(wrongs(&[("a", 3.0), ("b", 2.0), ("c", 2.0)]), [Wrong::OutOfOrder]);
-        assert_eq!(wrongs(&[("a", 4.0), ("c", 2.0), ("b", 2.0)]), [Wrong::Different]);
-        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0), ("b", 2.0), ("d", 1.0)]), [Wrong::Repeated]);
-        assert_eq!(wrongs(&[]), [Wrong::Missing; 3]);
+        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0)]), [OracleFaultKind::Missing]);
+        assert_eq!(wrongs(&[("a", 3.0), ("b", 2.0), ("c", 2.0)]), [OracleFaultKind::OutOfOrder]);
+        assert_eq!(wrongs(&[("a", 4.0), ("c", 2.0), ("b", 2.0)]), [OracleFaultKind::Different]);
+        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0), ("b", 2.0), ("d", 1.0)]), [OracleFaultKind::Repeated]);
+        assert_eq!(wrongs(&[]), [OracleFaultKind::Missing; 3]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use liverank_core::Position;
+use liverank_core::StreamPosition;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::json;
@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::oracle::{Fault, ViewerLog, Wrong};
+use crate::oracle::{FoundFault, OracleFaultKind, ViewerLog};
 use crate::plan::comment_number;
-use crate::record::{Record, lock_anyway};
-use crate::sse::{Event, Stream};
-use crate::targets::{Targets, connect, url_at};
+use crate::record::{RunRecord, lock_ignoring_poison};
+use crate::sse::{EventStream, ServerSentEvent};
+use crate::targets::{TargetAddresses, connect_to, url_at};
 
 /// How long a server may take to accept and to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,31 +34,31 @@ const READ_BYTES: usize = 2048;
 const SLOW_WINDOW: u32 = 4096;
 
 /// Where viewers connect.
-pub enum Way {
+pub enum ConnectWay {
     /// To a front door, which finds the reader.
-    FrontDoor(Targets),
+    FrontDoor(TargetAddresses),
     /// As the comments seed's client: ask a manager, then connect to the reader itself.
-    Direct(Client, Targets),
+    Direct(Client, TargetAddresses),
 }
 
 /// What all viewers share.
-pub struct Audience {
+pub struct LoadAudience {
     /// The address that the viewers connect to.
-    pub way: Way,
+    pub way: ConnectWay,
     /// The record that the viewers write their observations to.
-    pub record: Arc<Record>,
+    pub record: Arc<RunRecord>,
     /// Nothing was posted yet: who connects now stands at the beginning.
-    pub quiet: AtomicBool,
+    pub nothing_posted_yet: AtomicBool,
     /// Posting is over: slow viewers read again.
-    pub resting: CancellationToken,
+    pub posting_over: CancellationToken,
     /// The run is over.
-    pub over: CancellationToken,
+    pub run_over: CancellationToken,
 }
 
 /// One viewer.
-pub struct Viewer {
+pub struct LoadViewer {
     /// Which one of all.
-    pub nth: usize,
+    pub index: usize,
     /// Its user id.
     pub user: String,
     /// The number of the video in the plan.
@@ -66,7 +66,7 @@ pub struct Viewer {
     /// The video's id.
     pub video_id: String,
     /// Does not read while others post.
-    pub slow: bool,
+    pub reads_slowly: bool,
     /// The comments that the viewer was sent.
     pub log: Mutex<ViewerLog>,
     /// Waits the server asked for, in ms.
@@ -94,16 +94,24 @@ struct RegisterAnswer {
     reader_url: String,
 }
 
-impl Viewer {
+impl LoadViewer {
     /// A viewer who has not connected yet.
     pub fn new(nth: usize, prefix: &str, video: usize, video_id: String, slow: bool) -> Arc<Self> {
         let user = format!("{prefix}-w{nth}");
         let log = Mutex::new(ViewerLog::new(format!("viewer {nth} of {video_id}"), slow));
-        Arc::new(Self { nth, user, video, video_id, slow, log, retry_ms: AtomicU64::new(0) })
+        Arc::new(Self {
+            index: nth,
+            user,
+            video,
+            video_id,
+            reads_slowly: slow,
+            log,
+            retry_ms: AtomicU64::new(0),
+        })
     }
 
     /// Watches until the run is over.
-    pub async fn watch(self: Arc<Self>, audience: Arc<Audience>) {
+    pub async fn watch_until_over(self: Arc<Self>, audience: Arc<LoadAudience>) {
         let mut last_id: Option<String> = None;
         let mut times = 0u64;
         let mut lost_us = None;
@@ -118,7 +126,7 @@ impl Viewer {
             tokio::select! {
                 // Whatever ended it, it begins again.
                 _ = session.read_stream() => {}
-                () = audience.over.cancelled() => return,
+                () = audience.run_over.cancelled() => return,
             }
             let greeted = session.greeted_us.is_some();
             drop(session);
@@ -133,7 +141,7 @@ impl Viewer {
             let wait = if greeted && times == 1 { RETRY_PAUSES.0 } else { asked };
             tokio::select! {
                 () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))) => {}
-                () = audience.over.cancelled() => return,
+                () = audience.run_over.cancelled() => return,
             }
         }
     }
@@ -141,8 +149,8 @@ impl Viewer {
 
 /// One connection of a viewer.
 struct ViewerConnection<'a> {
-    viewer: &'a Viewer,
-    audience: &'a Audience,
+    viewer: &'a LoadViewer,
+    audience: &'a LoadAudience,
     last_id: &'a mut Option<String>,
     /// When its stream began.
     greeted_us: Option<u64>,
@@ -161,50 +169,51 @@ impl Drop for ViewerConnection<'_> {
 impl ViewerConnection<'_> {
     async fn read_stream(&mut self) -> anyhow::Result<()> {
         let mut socket = tokio::time::timeout(ANSWER_TIMEOUT, self.open_stream()).await??;
-        let mut stream = Stream::default();
+        let mut stream = EventStream::default();
         let mut bytes = [0; READ_BYTES];
         let mut events = Vec::new();
         let mut redirects = 0;
         loop {
             let count = tokio::time::timeout(SILENCE_TIMEOUT, socket.read(&mut bytes)).await??;
             anyhow::ensure!(count > 0, "the stream ended");
-            let fed = stream.feed(&bytes[..count], &mut |event| events.push(event));
+            let fed = stream.take_bytes(&bytes[..count], &mut |event| events.push(event));
             match (stream.status(), &stream.location) {
                 (None | Some(200), _) => {}
                 // As browsers and the comments seed's client do it: at once, with the same request.
                 (Some(307), Some(location)) if redirects < MAX_REDIRECTS => {
                     redirects += 1;
                     let url: Url = location.parse()?;
-                    let method = if matches!(self.audience.way, Way::Direct(..)) { "POST" } else { "GET" };
+                    let method =
+                        if matches!(self.audience.way, ConnectWay::Direct(..)) { "POST" } else { "GET" };
                     socket = tokio::time::timeout(ANSWER_TIMEOUT, self.connect_and_request(method, &url))
                         .await??;
-                    stream = Stream::default();
+                    stream = EventStream::default();
                     continue;
                 }
                 (Some(status), _) => anyhow::bail!("status {status}"),
             }
             events.drain(..).for_each(|event| self.take_event(&event));
             anyhow::ensure!(fed.is_ok() && !stream.is_over(), "the stream ended");
-            if self.viewer.slow && self.greeted_us.is_some() {
-                self.audience.resting.cancelled().await;
+            if self.viewer.reads_slowly && self.greeted_us.is_some() {
+                self.audience.posting_over.cancelled().await;
             }
         }
     }
 
     async fn open_stream(&self) -> anyhow::Result<TcpStream> {
         match &self.audience.way {
-            Way::FrontDoor(targets) => {
-                let target = targets.next();
+            ConnectWay::FrontDoor(targets) => {
+                let target = targets.next_target();
                 let (user, video) = (&self.viewer.user, &self.viewer.video_id);
                 let url = target.url(&format!("/connect?userid={user}&videoid={video}"));
-                self.connect_and_request("GET", &url).await.inspect_err(|_| targets.avoid(&target))
+                self.connect_and_request("GET", &url).await.inspect_err(|_| targets.note_failed(&target))
             }
-            Way::Direct(client, managers) => {
-                let manager = managers.next();
+            ConnectWay::Direct(client, managers) => {
+                let manager = managers.next_target();
                 let body = json!({"videoid": self.viewer.video_id});
                 let asked = client.post(manager.url("/register")).json(&body);
                 let answer = asked.send().await.and_then(reqwest::Response::error_for_status);
-                let answer = answer.inspect_err(|_| managers.avoid(&manager))?;
+                let answer = answer.inspect_err(|_| managers.note_failed(&manager))?;
                 let url = url_at(&answer.json::<RegisterAnswer>().await?.reader_url.parse()?, "/connect");
                 self.connect_and_request("POST", &url).await
             }
@@ -222,22 +231,22 @@ impl ViewerConnection<'_> {
             (String::new(), String::new())
         };
         let head = request_head(method, url, &format!("{resume}{headers}"));
-        let mut socket = connect(url, viewer.nth, viewer.slow.then_some(SLOW_WINDOW)).await?;
+        let mut socket = connect_to(url, viewer.index, viewer.reads_slowly.then_some(SLOW_WINDOW)).await?;
         socket.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
         Ok(socket)
     }
 
-    fn take_event(&mut self, event: &Event) {
+    fn take_event(&mut self, event: &ServerSentEvent) {
         if let Some(retry) = event.retry {
             self.viewer.retry_ms.store(retry, Relaxed);
         }
-        if let Some(remark) = &event.remark {
+        if let Some(remark) = &event.comment_line {
             if let Some((from, to)) = parse_gap_remark(remark) {
                 self.take_gap(from, to);
             }
             return;
         }
-        if event.event == "gap" {
+        if event.event_type == "gap" {
             match serde_json::from_str::<GapData>(&event.data) {
                 Ok(gap) => self.take_gap(gap.from, gap.to),
                 Err(_) => self.note_format_fault(&format!("a gap that cannot be read: {}", event.data)),
@@ -250,20 +259,22 @@ impl ViewerConnection<'_> {
         }
     }
 
-    fn take_message(&mut self, event: &Event) {
+    fn take_message(&mut self, event: &ServerSentEvent) {
         let Ok(data) = serde_json::from_str::<EventData>(&event.data) else {
             return self.note_format_fault(&format!("data that cannot be read: {}", event.data));
         };
-        let at = event.id.as_deref().and_then(|id| Position::parse(id).ok());
+        let at = event.id.as_deref().and_then(|id| StreamPosition::parse(id).ok());
         if data.r#type.as_deref() == Some("connected") {
-            let fresh = self.audience.quiet.load(Relaxed);
-            lock_anyway(&self.viewer.log).note_first_connection(at.as_ref(), fresh);
+            let fresh = self.audience.nothing_posted_yet.load(Relaxed);
+            lock_ignoring_poison(&self.viewer.log).note_first_connection(at.as_ref(), fresh);
             let record = &self.audience.record;
             let now_us = record.now_us();
             if self.greeted_us.replace(now_us).is_none() {
                 record.counts.connected.fetch_add(1, Relaxed);
                 if let Some(lost_us) = self.lost_us {
-                    record.away.note(self.viewer.nth, now_us.saturating_sub(lost_us));
+                    record
+                        .interruption_latency
+                        .note_latency(self.viewer.index, now_us.saturating_sub(lost_us));
                 }
             }
             return;
@@ -279,38 +290,38 @@ impl ViewerConnection<'_> {
         }
     }
 
-    fn take_comment(&self, at: &Position, text: &str) {
+    fn take_comment(&self, at: &StreamPosition, text: &str) {
         let record = &self.audience.record;
         record.counts.delivered.fetch_add(1, Relaxed);
-        match record.comments.shows(comment_number(text), self.viewer.video, at.seq) {
+        match record.comments.note_shown(comment_number(text), self.viewer.video, at.seq) {
             // How long a slow viewer waited is its own doing.
-            Ok(posted_us) if !self.viewer.slow => {
+            Ok(posted_us) if !self.viewer.reads_slowly => {
                 let latency_us = record.now_us().saturating_sub(posted_us);
-                record.delivery.note(self.viewer.nth, latency_us);
+                record.delivery_latency.note_latency(self.viewer.index, latency_us);
                 // What was posted while it had no stream waited for the stream.
                 if self.greeted_us.is_some_and(|greeted_us| greeted_us <= posted_us) {
-                    record.live.note(self.viewer.nth, latency_us);
+                    record.live_delivery_latency.note_latency(self.viewer.index, latency_us);
                 }
             }
             Ok(_) => {}
-            Err(fault) => record.fault(fault),
+            Err(fault) => record.note_fault(fault),
         }
-        let fault = lock_anyway(&self.viewer.log).comment(at);
+        let fault = lock_ignoring_poison(&self.viewer.log).note_comment(at);
         if let Some(fault) = fault {
-            record.fault(fault);
+            record.note_fault(fault);
         }
     }
 
     fn take_gap(&self, from: u64, to: u64) {
-        let fault = lock_anyway(&self.viewer.log).gap(from, to);
+        let fault = lock_ignoring_poison(&self.viewer.log).note_gap(from, to);
         if let Some(fault) = fault {
-            self.audience.record.fault(fault);
+            self.audience.record.note_fault(fault);
         }
     }
 
     fn note_format_fault(&self, what: &str) {
-        let what = format!("viewer {} was given {what}", self.viewer.nth);
-        self.audience.record.fault(Fault::new(Wrong::Different, 1, what));
+        let what = format!("viewer {} was given {what}", self.viewer.index);
+        self.audience.record.note_fault(FoundFault::new(OracleFaultKind::Different, 1, what));
     }
 }
 

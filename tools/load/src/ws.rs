@@ -14,11 +14,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::oracle::{Fault, Wrong};
-use crate::plan::Plan;
-use crate::poster::Poster;
-use crate::record::{Record, lock_anyway};
-use crate::targets::Targets;
+use crate::oracle::{FoundFault, OracleFaultKind};
+use crate::plan::PostingPlan;
+use crate::poster::EventPoster;
+use crate::record::{RunRecord, lock_ignoring_poison};
+use crate::targets::TargetAddresses;
 
 /// How long a server may take to accept.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A line of a list.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Line {
+pub struct ListLine {
     /// The video.
     pub video_id: String,
     /// Its score.
@@ -50,21 +50,21 @@ pub struct Line {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum ListUpdate {
-    Snapshot { version: u64, videos: Vec<Line> },
-    Delta { base: u64, version: u64, remove: Vec<String>, set: Vec<Line> },
+    Snapshot { version: u64, videos: Vec<ListLine> },
+    Delta { base: u64, version: u64, remove: Vec<String>, set: Vec<ListLine> },
 }
 
 /// A list kept by deltas: the videos of this run.
 #[derive(Debug, Default)]
 struct DeltaList {
     version: Option<u64>,
-    lines: HashMap<String, Line>,
+    lines: HashMap<String, ListLine>,
 }
 
 impl DeltaList {
-    fn apply_update(&mut self, update: ListUpdate, prefix: &str) -> Option<Fault> {
-        let ours = |line: &Line| line.video_id.starts_with(prefix);
-        let keep = |line: Line| (line.video_id.clone(), line);
+    fn apply_update(&mut self, update: ListUpdate, prefix: &str) -> Option<FoundFault> {
+        let ours = |line: &ListLine| line.video_id.starts_with(prefix);
+        let keep = |line: ListLine| (line.video_id.clone(), line);
         match update {
             ListUpdate::Snapshot { version, videos } => {
                 self.version = Some(version);
@@ -79,7 +79,7 @@ impl DeltaList {
                 self.lines.extend(set.into_iter().filter(ours).map(keep));
                 (held != Some(base)).then(|| {
                     let what = format!("a delta from version {base} came to who holds {held:?}");
-                    Fault::new(Wrong::Different, 1, what)
+                    FoundFault::new(OracleFaultKind::Different, 1, what)
                 })
             }
         }
@@ -87,7 +87,7 @@ impl DeltaList {
 }
 
 /// Best first; equal ones in descending byte order of the id.
-pub fn in_order(lines: &[Line]) -> bool {
+pub fn is_best_first(lines: &[ListLine]) -> bool {
     lines.windows(2).all(|pair| {
         let (a, b) = (&pair[0], &pair[1]);
         a.score > b.score
@@ -96,32 +96,33 @@ pub fn in_order(lines: &[Line]) -> bool {
 }
 
 /// What all clients share.
-pub struct Watchers {
-    targets: Targets,
-    record: Arc<Record>,
+pub struct ListWatchers {
+    targets: TargetAddresses,
+    record: Arc<RunRecord>,
     prefix: String,
     probe_id: String,
-    kept: Mutex<DeltaList>,
+    kept_list: Mutex<DeltaList>,
     /// The probe's score, as last seen.
     probe: watch::Sender<f64>,
 }
 
-impl Watchers {
+impl ListWatchers {
     /// Clients of the front doors in `targets`.
-    pub fn new(targets: Targets, record: Arc<Record>, plan: &Plan) -> Arc<Self> {
+    pub fn new(targets: TargetAddresses, record: Arc<RunRecord>, plan: &PostingPlan) -> Arc<Self> {
         Arc::new(Self {
             targets,
             record,
             prefix: format!("{}-v", plan.prefix()),
-            probe_id: plan.video(plan.probe()),
-            kept: Mutex::default(),
+            probe_id: plan.video(plan.probe_video()),
+            kept_list: Mutex::default(),
             probe: watch::Sender::new(0.0),
         })
     }
 
     /// The last list: this run's videos, best first.
-    pub fn last_list(&self) -> Vec<Line> {
-        let mut lines: Vec<Line> = lock_anyway(&self.kept).lines.values().cloned().collect();
+    pub fn last_list(&self) -> Vec<ListLine> {
+        let mut lines: Vec<ListLine> =
+            lock_ignoring_poison(&self.kept_list).lines.values().cloned().collect();
         lines.sort_by(|a, b| {
             b.score.total_cmp(&a.score).then_with(|| b.video_id.as_bytes().cmp(a.video_id.as_bytes()))
         });
@@ -129,14 +130,14 @@ impl Watchers {
     }
 
     /// Waits until the probe's video shows on a list with at least this score.
-    pub async fn sees(&self, score: f64, patience: Duration) -> bool {
+    pub async fn wait_for_probe_score(&self, score: f64, patience: Duration) -> bool {
         let mut seen = self.probe.subscribe();
         tokio::time::timeout(patience, seen.wait_for(|seen| *seen >= score)).await.is_ok()
     }
 
     /// Watches as the `nth` client until the run is over: the first one keeps the whole list by deltas, the others take
     /// turns between lists and deltas of the top.
-    pub async fn watch(self: Arc<Self>, nth: usize, over: CancellationToken) {
+    pub async fn watch_until_over(self: Arc<Self>, nth: usize, over: CancellationToken) {
         let path = match nth {
             0 => "/ws/videos?mode=delta&limit=all",
             nth if nth % 2 == 1 => "/ws/videos",
@@ -158,14 +159,14 @@ impl Watchers {
     }
 
     async fn run_session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
-        let target = self.targets.next();
+        let target = self.targets.next_target();
         let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(0);
         let url = websocket_url(&target.url(path));
         let connecting = connect_async_with_config(url, Some(config), true);
         let connected = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let (mut socket, _) =
             connected.map_err(anyhow::Error::from).and_then(|done| Ok(done?)).inspect_err(|_| {
-                self.targets.avoid(&target);
+                self.targets.note_failed(&target);
             })?;
         loop {
             let message = tokio::time::timeout(SILENCE_TIMEOUT, socket.next()).await?;
@@ -189,22 +190,24 @@ impl Watchers {
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else if nth % 2 == 1 {
-            match serde_json::from_str::<Vec<Line>>(text) {
-                Ok(lines) if in_order(&lines) => None,
-                Ok(_) => Some(Fault::new(Wrong::OutOfOrder, 1, "a ranked list is not in order")),
+            match serde_json::from_str::<Vec<ListLine>>(text) {
+                Ok(lines) if is_best_first(&lines) => None,
+                Ok(_) => {
+                    Some(FoundFault::new(OracleFaultKind::OutOfOrder, 1, "a ranked list is not in order"))
+                }
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else {
             serde_json::from_str::<ListUpdate>(text).err().as_ref().map(unreadable_fault)
         };
         if let Some(fault) = fault {
-            self.record.fault(fault);
+            self.record.note_fault(fault);
         }
     }
 
-    fn keep_deltas(&self, update: ListUpdate) -> Option<Fault> {
+    fn keep_deltas(&self, update: ListUpdate) -> Option<FoundFault> {
         let (fault, score) = {
-            let mut kept = lock_anyway(&self.kept);
+            let mut kept = lock_ignoring_poison(&self.kept_list);
             let fault = kept.apply_update(update, &self.prefix);
             (fault, kept.lines.get(&self.probe_id).map(|line| line.score))
         };
@@ -215,8 +218,8 @@ impl Watchers {
     }
 }
 
-fn unreadable_fault(error: &serde_json::Error) -> Fault {
-    Fault::new(Wrong::Different, 1, format!("a list that cannot be read: {error}"))
+fn unreadable_fault(error: &serde_json::Error) -> FoundFault {
+    FoundFault::new(OracleFaultKind::Different, 1, format!("a list that cannot be read: {error}"))
 }
 
 fn websocket_url(url: &Url) -> String {
@@ -226,10 +229,10 @@ fn websocket_url(url: &Url) -> String {
 
 /// Views the probe's video again and again, and takes the time until a list shows it.
 pub async fn probe_lists(
-    poster: &Poster,
-    plan: &Plan,
-    watchers: &Watchers,
-    record: &Record,
+    poster: &EventPoster,
+    plan: &PostingPlan,
+    watchers: &ListWatchers,
+    record: &RunRecord,
     stop: &CancellationToken,
 ) {
     for number in 0.. {
@@ -238,12 +241,12 @@ pub async fn probe_lists(
             () = tokio::time::sleep(PROBE_EVERY.mul_f64(rand::random_range(0.7..=1.3))) => {}
         }
         let posted_us = record.now_us();
-        let event = plan.probing(number);
+        let event = plan.probe_event(number);
         // One view opened the video; each one since then is a point more.
         let score = number as f64 + 2.0;
         let seen = async {
-            if watchers.sees(score, PROBE_TIMEOUT).await {
-                record.ws.note(0, record.now_us() - posted_us);
+            if watchers.wait_for_probe_score(score, PROBE_TIMEOUT).await {
+                record.list_latency.note_latency(0, record.now_us() - posted_us);
             }
         };
         let (acknowledged, ()) = tokio::join!(poster.post(&event), seen);
@@ -257,8 +260,8 @@ pub async fn probe_lists(
 mod tests {
     use super::*;
 
-    fn line(id: &str, score: f64) -> Line {
-        Line { video_id: id.into(), score, user_id: "o".into() }
+    fn line(id: &str, score: f64) -> ListLine {
+        ListLine { video_id: id.into(), score, user_id: "o".into() }
     }
 
     fn update(text: &str) -> ListUpdate {
@@ -267,11 +270,11 @@ mod tests {
 
     #[test]
     fn order_is_by_score_and_then_by_id_downwards() {
-        assert!(in_order(&[line("a", 2.0), line("c", 1.0), line("b", 1.0)]));
-        assert!(!in_order(&[line("a", 1.0), line("b", 2.0)]));
-        assert!(!in_order(&[line("b", 1.0), line("c", 1.0)]));
-        assert!(!in_order(&[line("b", 1.0), line("b", 1.0)]), "a video is there once");
-        assert!(in_order(&[]));
+        assert!(is_best_first(&[line("a", 2.0), line("c", 1.0), line("b", 1.0)]));
+        assert!(!is_best_first(&[line("a", 1.0), line("b", 2.0)]));
+        assert!(!is_best_first(&[line("b", 1.0), line("c", 1.0)]));
+        assert!(!is_best_first(&[line("b", 1.0), line("b", 1.0)]), "a video is there once");
+        assert!(is_best_first(&[]));
     }
 
     #[test]
@@ -285,6 +288,6 @@ mod tests {
         assert!(kept.apply_update(update(delta), "p-").is_none());
         assert_eq!(kept.lines.keys().collect::<Vec<_>>(), ["p-2"]);
         let skipped = r#"{"type":"delta","base":6,"version":7,"remove":[],"set":[]}"#;
-        assert_eq!(kept.apply_update(update(skipped), "p-").unwrap().wrong, Wrong::Different);
+        assert_eq!(kept.apply_update(update(skipped), "p-").unwrap().kind, OracleFaultKind::Different);
     }
 }

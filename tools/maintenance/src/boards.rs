@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
-use liverank_adapters::archive::{Archive, Position};
+use liverank_adapters::archive::{Archive, ArchivePosition};
 use liverank_adapters::ranking_store::{BoardEntry, ProjectionCheckpoint};
 use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::VideoId;
 use liverank_core::boards::{BoardWindows, DeclaredBoard};
-use liverank_core::counting::{Rules, VideoState};
+use liverank_core::counting::{CountingRules, VideoState};
 use liverank_core::windows::{Window, WindowKey};
 use tokio::time::Instant;
 
-use crate::compare::{Difference, OnBoards, with_boards};
-use crate::progress::Progress;
+use crate::compare::{StoreDifference, VideoOnBoards, compare_with_boards};
+use crate::progress::CommandProgress;
 use crate::report::BoardsReport;
 
 /// How long the boards may take to reach an offset: a repair of a large archive included.
@@ -43,7 +43,7 @@ const MAX_ATTEMPTS: usize = 3;
 type StatesByVideo = HashMap<VideoId, VideoState>;
 
 /// What is compared with the archive: the boards that there always are, a declared one, or a window of one.
-pub struct Compared<'a> {
+pub struct ComparedBoards<'a> {
     archive: &'a dyn Archive,
     ranking: Arc<dyn RankingStore>,
     board: Option<&'a DeclaredBoard>,
@@ -51,7 +51,7 @@ pub struct Compared<'a> {
     window: Option<(WindowKey, String)>,
 }
 
-impl<'a> Compared<'a> {
+impl<'a> ComparedBoards<'a> {
     /// The boards that there always are.
     pub fn built_in(backends: &'a Backends) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl<'a> Compared<'a> {
     /// A declared board: of one with windows, the one that runs and those that are kept.
     pub fn declared(backends: &'a Backends, board: &'a DeclaredBoard) -> Vec<Self> {
         let of = |key: &str, window| {
-            let ranking = backends.ranking.declared(key);
+            let ranking = backends.ranking.declared_board(key);
             Self { archive: &*backends.archive, ranking, board: Some(board), window }
         };
         let Some(BoardWindows { kind, keep }) = board.windows() else { return vec![of(&board.key(), None)] };
@@ -88,19 +88,24 @@ impl<'a> Compared<'a> {
 
 /// Compares every video of `cut`, with the generation in which it was read when the archive stood at `positions`, and every one
 /// on the boards. Without a cut the archive is read now.
-pub async fn compare(
-    compared: &Compared<'_>,
+pub async fn compare_boards(
+    compared: &ComparedBoards<'_>,
     cut: Option<(u64, StatesByVideo)>,
-    positions: &BTreeMap<u32, Position>,
-    progress: &Progress,
-) -> anyhow::Result<(BoardsReport, Vec<Difference>)> {
+    positions: &BTreeMap<u32, ArchivePosition>,
+    progress: &CommandProgress,
+) -> anyhow::Result<(BoardsReport, Vec<StoreDifference>)> {
     let mut start = cut.map(|(generation, cut)| (generation, cut, positions.clone()));
     for _ in 0..MAX_ATTEMPTS {
-        let meta = compared.archive.meta().await.context("reading the archive")?;
+        let meta = compared.archive.archive_meta().await.context("reading the archive")?;
         let meta = meta.context("the archive was removed")?;
-        let rules = compared.board.map_or(meta.rules, |board| board.rules(&meta.rules));
-        let comparison =
-            BoardsComparison { compared, meta_rules: meta.rules, rules, generation: meta.generation };
+        let rules =
+            compared.board.map_or(meta.counting_rules, |board| board.rules_of_board(&meta.counting_rules));
+        let comparison = BoardsComparison {
+            compared,
+            meta_rules: meta.counting_rules,
+            rules,
+            generation: meta.generation,
+        };
         let (states, positions) = match start.take().filter(|(read_in, ..)| meta.generation == *read_in) {
             Some((_, states, positions)) => (states, positions),
             // The cut belongs to an earlier generation by now: all is read again.
@@ -124,7 +129,7 @@ pub async fn compare(
 }
 
 enum ComparisonOutcome {
-    Done(BoardsReport, Vec<Difference>),
+    Done(BoardsReport, Vec<StoreDifference>),
     /// The boards do not get where the archive is.
     Late(String),
     /// Another generation has begun.
@@ -132,11 +137,11 @@ enum ComparisonOutcome {
 }
 
 struct BoardsComparison<'a> {
-    compared: &'a Compared<'a>,
+    compared: &'a ComparedBoards<'a>,
     /// By which the archive counts.
-    meta_rules: Rules,
+    meta_rules: CountingRules,
     /// By which these boards are made.
-    rules: Rules,
+    rules: CountingRules,
     generation: u64,
 }
 
@@ -144,15 +149,15 @@ impl BoardsComparison<'_> {
     async fn run_comparison(
         &self,
         mut before: StatesByVideo,
-        mut positions: BTreeMap<u32, Position>,
-        progress: &Progress,
+        mut positions: BTreeMap<u32, ArchivePosition>,
+        progress: &CommandProgress,
     ) -> anyhow::Result<ComparisonOutcome> {
         let mut report = BoardsReport::default();
         // All of them in the first round, then those that were not right.
-        let mut open: Option<HashMap<VideoId, Option<Vec<Difference>>>> = None;
+        let mut open: Option<HashMap<VideoId, Option<Vec<StoreDifference>>>> = None;
         let mut wrong = Vec::new();
         for round in 0..MAX_ROUNDS {
-            progress.at("comparing the boards", round as u64, MAX_ROUNDS as u64);
+            progress.show_progress("comparing the boards", round as u64, MAX_ROUNDS as u64);
             match self.wait_until_caught_up(&positions).await? {
                 CatchUpOutcome::Yes => {}
                 CatchUpOutcome::Anew => return Ok(ComparisonOutcome::Anew),
@@ -171,18 +176,18 @@ impl BoardsComparison<'_> {
             // What stood still since before needs no second look.
             let stood = |id: &VideoId| {
                 let state = before.get(id);
-                with_boards(state, boards.get(id), state, &self.rules) == OnBoards::Right
+                compare_with_boards(state, boards.get(id), state, &self.rules) == VideoOnBoards::Right
             };
             let doubtful: Vec<VideoId> = ids.into_iter().filter(|id| !stood(id)).collect();
             let after = self.states(&doubtful).await?;
             let mut next = HashMap::new();
             for id in doubtful {
-                match with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.rules) {
-                    OnBoards::Right => {}
-                    OnBoards::Moving => {
+                match compare_with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.rules) {
+                    VideoOnBoards::Right => {}
+                    VideoOnBoards::Moving => {
                         next.insert(id, None);
                     }
-                    OnBoards::Wrong(differences) => {
+                    VideoOnBoards::Wrong(differences) => {
                         let again = open.as_ref().and_then(|open| open.get(&id)).is_some_and(Option::is_some);
                         if again {
                             wrong.extend(differences);
@@ -207,21 +212,21 @@ impl BoardsComparison<'_> {
     /// Waits until the boards have what was committed up to `positions`.
     async fn wait_until_caught_up(
         &self,
-        positions: &BTreeMap<u32, Position>,
+        positions: &BTreeMap<u32, ArchivePosition>,
     ) -> anyhow::Result<CatchUpOutcome> {
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
-            let standing = self.compared.ranking.standing().await.context("reading the boards")?;
+            let standing = self.compared.ranking.checkpoint().await.context("reading the boards")?;
             let lacking = lagging_partitions(&standing, positions);
             if standing.generation == Some(self.generation) && lacking.is_empty() {
                 return Ok(CatchUpOutcome::Yes);
             }
-            let meta = self.compared.archive.meta().await.context("reading the archive")?;
+            let meta = self.compared.archive.archive_meta().await.context("reading the archive")?;
             if meta.is_some_and(|meta| meta.generation != self.generation) {
                 return Ok(CatchUpOutcome::Anew);
             }
             // An archive of nothing needs no boards.
-            if standing.generation.is_none() && positions.values().all(|position| position.next == 0) {
+            if standing.generation.is_none() && positions.values().all(|position| position.next_offset == 0) {
                 return Ok(CatchUpOutcome::Yes);
             }
             if Instant::now() > deadline {
@@ -250,22 +255,26 @@ impl BoardsComparison<'_> {
     }
 
     async fn read_boards(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
-        let snapshot = self.compared.ranking.snapshot().await.context("reading the boards")?;
+        let snapshot = self.compared.ranking.boards_snapshot().await.context("reading the boards")?;
         Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
     }
 
     /// A video of the archive as it should be on these boards.
     fn shown(&self, state: VideoState) -> (VideoId, VideoState) {
         let state = match self.compared.board {
-            Some(board) => board.shown(state, &self.meta_rules),
+            Some(board) => board.state_on_board(state, &self.meta_rules),
             None => state,
         };
         (state.video_id.clone(), state)
     }
 
-    async fn positions(&self, known: &BTreeMap<u32, Position>) -> anyhow::Result<BTreeMap<u32, Position>> {
+    async fn positions(
+        &self,
+        known: &BTreeMap<u32, ArchivePosition>,
+    ) -> anyhow::Result<BTreeMap<u32, ArchivePosition>> {
         let partitions: Vec<u32> = known.keys().copied().collect();
-        let positions = self.compared.archive.offsets(&partitions).await.context("reading the archive")?;
+        let positions =
+            self.compared.archive.partition_positions(&partitions).await.context("reading the archive")?;
         Ok(partitions.into_iter().zip(positions).collect())
     }
 
@@ -305,8 +314,8 @@ impl BoardsComparison<'_> {
 /// then (`None`) are counted.
 fn settle_open_videos(
     mut report: BoardsReport,
-    mut wrong: Vec<Difference>,
-    open: HashMap<VideoId, Option<Vec<Difference>>>,
+    mut wrong: Vec<StoreDifference>,
+    open: HashMap<VideoId, Option<Vec<StoreDifference>>>,
 ) -> ComparisonOutcome {
     for (_, last) in open {
         match last {
@@ -320,12 +329,12 @@ fn settle_open_videos(
 /// Partition, offset and wanted offset of each that the boards are behind in.
 fn lagging_partitions(
     standing: &ProjectionCheckpoint,
-    positions: &BTreeMap<u32, Position>,
+    positions: &BTreeMap<u32, ArchivePosition>,
 ) -> Vec<(u32, u64, u64)> {
     let stands: HashMap<u32, u64> = standing.offsets.iter().copied().collect();
-    let lacks = |(&partition, position): (&u32, &Position)| {
+    let lacks = |(&partition, position): (&u32, &ArchivePosition)| {
         let stand = stands.get(&partition).copied().unwrap_or(0);
-        (stand < position.next).then_some((partition, stand, position.next))
+        (stand < position.next_offset).then_some((partition, stand, position.next_offset))
     };
     positions.iter().filter_map(lacks).collect()
 }

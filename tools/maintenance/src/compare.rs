@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_adapters::ranking_store::BoardEntry;
-use liverank_core::counting::{Rules, VideoState};
+use liverank_core::counting::{CountingRules, VideoState};
 use liverank_core::decays::CountedDecays;
-use liverank_core::score::{Counters, points};
+use liverank_core::score::{Counters, points_of_thousandths};
 use liverank_core::windows::{CountedKind, CountedWindows};
 use liverank_core::{Millis, UserId, VideoId, canary};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::tally::{Told, WindowCounts};
+use crate::tally::{VideoByLog, WindowCounts};
 
 /// How far two logarithms of the same decayed sum may be apart: sums of floats depend on the order of partitions.
 pub const TRENDING_TOLERANCE: f64 = 1e-6;
 
 /// One thing that should be the same in two places and is not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Difference {
+pub struct StoreDifference {
     /// The video.
     pub video_id: VideoId,
     /// What of it.
@@ -41,7 +41,7 @@ pub struct Difference {
 
 /// A video as the archive holds it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Kept {
+pub struct ArchivedVideo {
     /// What counting goes on from.
     pub state: VideoState,
     /// The score written beside the counters, in points.
@@ -55,20 +55,20 @@ pub struct Kept {
 /// Collects the differences of one video.
 struct DifferenceCollector<'a> {
     video_id: &'a VideoId,
-    by: &'static str,
-    at: &'static str,
-    found: Vec<Difference>,
+    right_source: &'static str,
+    other_store: &'static str,
+    found: Vec<StoreDifference>,
 }
 
 impl<'a> DifferenceCollector<'a> {
     const fn new(video_id: &'a VideoId, by: &'static str, at: &'static str) -> Self {
-        Self { video_id, by, at, found: Vec::new() }
+        Self { video_id, right_source: by, other_store: at, found: Vec::new() }
     }
 
     fn add_difference(&mut self, field: &'static str, expected: Value, found: Value) {
-        let (by, at) = (self.by, self.at);
+        let (by, at) = (self.right_source, self.other_store);
         let (video_id, board, window) = (self.video_id.clone(), None, None);
-        self.found.push(Difference { video_id, field, by, expected, at, board, window, found });
+        self.found.push(StoreDifference { video_id, field, by, expected, at, board, window, found });
     }
 
     fn check_equal<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
@@ -114,12 +114,12 @@ fn trending_tolerance(counters: &Counters, log2: f64) -> f64 {
 }
 
 /// What a video of the archive contradicts itself in: its score and its comments, by its own counters.
-pub fn within_archive(kept: &Kept, rules: &Rules) -> Vec<Difference> {
-    let Kept { state, score, comments, highest_seq } = kept;
+pub fn archive_contradictions(kept: &ArchivedVideo, rules: &CountingRules) -> Vec<StoreDifference> {
+    let ArchivedVideo { state, score, comments, highest_seq } = kept;
     let mut differences = DifferenceCollector::new(&state.video_id, "counters", "archive");
-    differences.check_equal("score", points(state.counters.score(&rules.weights)), *score);
+    differences.check_equal("score", points_of_thousandths(state.counters.score(&rules.weights)), *score);
     // The canary's comments are numbered, and not archived.
-    if !canary::is(&state.video_id) {
+    if !canary::is_canary(&state.video_id) {
         differences.check_equal("stored comments", state.last_seq, *comments);
         differences.check_equal("highest comment number", state.last_seq, *highest_seq);
     }
@@ -143,34 +143,39 @@ impl Follows {
 }
 
 /// What of a video differs between the log and the archive.
-pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, follows: &Follows) -> Vec<Difference> {
+pub fn differences_with_log(
+    told: Option<&VideoByLog>,
+    kept: Option<&ArchivedVideo>,
+    follows: &Follows,
+) -> Vec<StoreDifference> {
     let (told, kept) = match (told, kept) {
         (Some(told), Some(kept)) => (told, &kept.state),
         (None, None) => return Vec::new(),
-        (Some(told), None) => return absent_difference(&told.state, "log", "archive", true),
+        (Some(told), None) => return absent_difference(&told.counted_state, "log", "archive", true),
         (None, Some(kept)) => return absent_difference(&kept.state, "log", "archive", false),
     };
     if told.ambiguous {
         return Vec::new();
     }
     let mut differences = DifferenceCollector::new(&kept.video_id, "log", "archive");
-    differences.check_counters(&told.state.counters, &kept.counters);
-    differences.check_equal("last_seq", told.state.last_seq, kept.last_seq);
-    differences.check_equal("owner_given", told.state.owner_given, kept.owner_given);
+    differences.check_counters(&told.counted_state.counters, &kept.counters);
+    differences.check_equal("last_seq", told.counted_state.last_seq, kept.last_seq);
+    differences.check_equal("owner_given", told.counted_state.owner_given, kept.owner_given);
     let metadata = |state: &VideoState| state.metadata.as_ref().map(|it| it.as_str().to_owned());
-    let (told_metadata, kept_metadata) = (metadata(&told.state), metadata(kept));
+    let (told_metadata, kept_metadata) = (metadata(&told.counted_state), metadata(kept));
     differences.check_equal("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
-    differences.check_equal("removed", told.state.removed, kept.removed);
+    differences.check_equal("removed", told.counted_state.removed_by, kept.removed_by);
     if !told.other_owners.contains(&kept.owner) {
-        differences.check_owner(&told.state.owner, &kept.owner);
+        differences.check_owner(&told.counted_state.owner, &kept.owner);
     }
     if follows.trending && !told.ambiguous_times {
-        let tolerance = trending_tolerance(&told.state.counters, told.state.trending);
-        differences.check_decayed("trending", told.state.trending, kept.trending, tolerance);
+        let tolerance = trending_tolerance(&told.counted_state.counters, told.counted_state.trending);
+        differences.check_decayed("trending", told.counted_state.trending, kept.trending, tolerance);
     }
     for counted in follows.decays.iter().filter(|_| !told.ambiguous_times) {
-        let [expected, found] = [&told.state, kept].map(|state| state.decayed.log2_of(&counted.decay));
-        let tolerance = trending_tolerance(&told.state.counters, expected);
+        let [expected, found] =
+            [&told.counted_state, kept].map(|state| state.decayed.log2_of(&counted.decay));
+        let tolerance = trending_tolerance(&told.counted_state.counters, expected);
         differences.check_decayed("score by a half-life", expected, found, tolerance);
     }
     differences.found
@@ -181,7 +186,7 @@ fn absent_difference(
     by: &'static str,
     at: &'static str,
     expected: bool,
-) -> Vec<Difference> {
+) -> Vec<StoreDifference> {
     let mut differences = DifferenceCollector::new(&state.video_id, by, at);
     differences.check_equal("there", expected, !expected);
     differences.found
@@ -189,48 +194,48 @@ fn absent_difference(
 
 /// What a look at a video on the boards says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum OnBoards {
+pub enum VideoOnBoards {
     /// The two agree.
     Right,
     /// It changed while it was looked at, and the boards are somewhere between before and after, as they should be.
     Moving,
     /// These are wrong.
-    Wrong(Vec<Difference>),
+    Wrong(Vec<StoreDifference>),
 }
 
 /// Compares a video on the boards with the archive's states `before` and `after` the boards were read. All that was
 /// committed before the first is to be on the boards already.
-pub fn with_boards(
+pub fn compare_with_boards(
     before: Option<&VideoState>,
     board: Option<&BoardEntry>,
     after: Option<&VideoState>,
-    rules: &Rules,
-) -> OnBoards {
+    rules: &CountingRules,
+) -> VideoOnBoards {
     let taken_off = after.is_some_and(VideoState::is_off_boards);
     let is_on = |state: &&VideoState| !state.is_off_boards();
     let (before, after) = match (before.filter(is_on), after.filter(is_on), board) {
-        (None, None, None) => return OnBoards::Right,
+        (None, None, None) => return VideoOnBoards::Right,
         (None, None, Some(board)) => return stranger_on_boards(board),
-        (None, Some(_), None) => return OnBoards::Moving,
-        (Some(_), None, None) if taken_off => return OnBoards::Moving,
+        (None, Some(_), None) => return VideoOnBoards::Moving,
+        (Some(_), None, None) if taken_off => return VideoOnBoards::Moving,
         (Some(state), _, None) => {
-            return OnBoards::Wrong(absent_difference(state, "archive", "boards", true));
+            return VideoOnBoards::Wrong(absent_difference(state, "archive", "boards", true));
         }
         (before, after, Some(_)) => (before, after.or(before)),
     };
-    let (Some(board), Some(after)) = (board, after) else { return OnBoards::Right };
+    let (Some(board), Some(after)) = (board, after) else { return VideoOnBoards::Right };
     let exact = check_board(after, board, rules);
     if exact.is_empty() {
-        return OnBoards::Right;
+        return VideoOnBoards::Right;
     }
     // The latest state there is, and not as it is.
     if board.revision != 0 && board.revision == after.revision() {
-        return OnBoards::Wrong(exact);
+        return VideoOnBoards::Wrong(exact);
     }
     let revisions = before.map_or(0, VideoState::revision)..=after.revision();
     // Where nothing was taken back, a state between the two lies between them in every number.
     let grew = before.is_none_or(|before| before.corrections == after.corrections);
-    let score = |state: &VideoState| points(state.counters.score(&rules.weights));
+    let score = |state: &VideoState| points_of_thousandths(state.counters.score(&rules.weights));
     let least = before.map_or(0.0, score);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
     let least_trending = before.map_or(f64::NEG_INFINITY, |before| before.trending);
@@ -241,18 +246,22 @@ pub fn with_boards(
         && (in_range || !grew)
         && (board.revision == 0 || revisions.contains(&board.revision))
         && (board.owner == after.owner || before.is_none_or(|before| board.owner == before.owner));
-    if between { OnBoards::Moving } else { OnBoards::Wrong(exact) }
+    if between { VideoOnBoards::Moving } else { VideoOnBoards::Wrong(exact) }
 }
 
-fn stranger_on_boards(board: &BoardEntry) -> OnBoards {
+fn stranger_on_boards(board: &BoardEntry) -> VideoOnBoards {
     let mut differences = DifferenceCollector::new(&board.video_id, "archive", "boards");
     differences.check_equal("there", false, true);
-    OnBoards::Wrong(differences.found)
+    VideoOnBoards::Wrong(differences.found)
 }
 
-fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Difference> {
+fn check_board(state: &VideoState, board: &BoardEntry, rules: &CountingRules) -> Vec<StoreDifference> {
     let mut differences = DifferenceCollector::new(&state.video_id, "archive", "boards");
-    differences.check_equal("score", points(state.counters.score(&rules.weights)), board.score);
+    differences.check_equal(
+        "score",
+        points_of_thousandths(state.counters.score(&rules.weights)),
+        board.score,
+    );
     differences.check_owner(&state.owner, &board.owner);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
     differences.check_decayed("trending", state.trending, trending, TRENDING_TOLERANCE);
@@ -260,25 +269,25 @@ fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Dif
 }
 
 /// All that differs between the log and the archive, by video.
-pub fn log_and_archive(
-    told: &BTreeMap<VideoId, Told>,
-    kept: &BTreeMap<VideoId, Kept>,
+pub fn compare_log_and_archive(
+    told: &BTreeMap<VideoId, VideoByLog>,
+    kept: &BTreeMap<VideoId, ArchivedVideo>,
     follows: &Follows,
-) -> Vec<Difference> {
+) -> Vec<StoreDifference> {
     let mut ids: Vec<&VideoId> =
         told.keys().chain(kept.keys().filter(|id| !told.contains_key(*id))).collect();
     ids.sort_unstable();
-    ids.into_iter().flat_map(|id| with_log(told.get(id), kept.get(id), follows)).collect()
+    ids.into_iter().flat_map(|id| differences_with_log(told.get(id), kept.get(id), follows)).collect()
 }
 
 /// All that differs between the log and the archive in windows. Those that lack something by what the archive itself says, and those
 /// before the oldest that it still has, are not compared.
 pub fn windows_of_log(
-    told: &BTreeMap<VideoId, Told>,
+    told: &BTreeMap<VideoId, VideoByLog>,
     counted: &WindowCounts,
     kept: &WindowCounts,
     windows: &CountedWindows,
-) -> Vec<Difference> {
+) -> Vec<StoreDifference> {
     let mut differences = Vec::new();
     for CountedKind { kind, whole_after } in windows {
         let name = kind.to_string();
@@ -298,7 +307,7 @@ pub fn windows_of_log(
             let mut found = DifferenceCollector::new(video, "log", "archive");
             found.check_counters(&of(counted), &of(kept));
             let window = kind.name_of(&kind.window_of(*start));
-            let named = |it| Difference { window: Some(format!("{window} ({name})")), ..it };
+            let named = |it| StoreDifference { window: Some(format!("{window} ({name})")), ..it };
             differences.extend(found.found.into_iter().map(named));
         }
     }

@@ -6,12 +6,12 @@ use std::io::Write;
 use anyhow::{Context, bail};
 use liverank_adapters::event_log::{AppendError, EventLog, RecordPosition, StoredDeadLetter};
 use liverank_core::Interaction;
-use liverank_runtime::output::{Items, OutputArgs};
+use liverank_runtime::output::{ItemWriter, OutputArgs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::progress::Progress;
-use crate::{Verdict, time_text};
+use crate::progress::CommandProgress;
+use crate::{CommandVerdict, time_text};
 
 /// Letters read at once: a megabyte each at most, and some kilobytes as a rule.
 const PAGE_LETTERS: usize = 100;
@@ -74,11 +74,11 @@ impl ShownLetter {
             begins.push('…');
         }
         Self {
-            partition: letter.place.partition,
-            offset: letter.place.offset,
+            partition: letter.letter_position.partition,
+            offset: letter.letter_position.offset,
             dead_lettered: time_text(letter.dead_lettered_at),
             origin: letter.origin.as_ref().map(|origin| {
-                let RecordPosition { partition, offset } = origin.place;
+                let RecordPosition { partition, offset } = origin.log_position;
                 (format!("{partition}/{offset}"), time_text(origin.broker_time))
             }),
             bytes: letter.truncated_from.unwrap_or(letter.value.len() as u64),
@@ -103,11 +103,15 @@ impl ShownLetter {
 }
 
 /// Shows every letter.
-pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> anyhow::Result<Verdict> {
-    let mut letters = log.dead_letters(None).await.context("reading the dead letters")?;
-    let mut shown = Items::new(options.output.output);
+pub async fn list_dead_letters(
+    options: &List,
+    log: &dyn EventLog,
+    out: &mut impl Write,
+) -> anyhow::Result<CommandVerdict> {
+    let mut letters = log.read_dead_letters(None).await.context("reading the dead letters")?;
+    let mut shown = ItemWriter::new(options.output.output);
     loop {
-        let page = letters.next(PAGE_LETTERS).await.context("reading the dead letters")?;
+        let page = letters.next_letters(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
@@ -115,14 +119,14 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
             if options.json {
                 writeln!(out, "{}", serde_json::to_string(&letter)?)?;
             } else {
-                shown.next(out, &letter, || letter.as_line())?;
+                shown.write_item(out, &letter, || letter.as_line())?;
             }
         }
     }
     if !options.json {
-        shown.end(out, |count| format!("{count} dead letters"))?;
+        shown.end_list(out, |count| format!("{count} dead letters"))?;
     }
-    Ok(Verdict::Good)
+    Ok(CommandVerdict::AllGood)
 }
 
 /// What can be done with a letter.
@@ -163,8 +167,8 @@ fn prepare_letter(letter: &StoredDeadLetter) -> PreparedLetter {
 /// The same for every letter of the same record: one that became a dead letter again after a crash is no second event.
 fn letter_identity(letter: &StoredDeadLetter) -> String {
     match &letter.origin {
-        Some(origin) => format!("dlq-{}-{}", origin.place.partition, origin.place.offset),
-        None => format!("dlq-letter-{}-{}", letter.place.partition, letter.place.offset),
+        Some(origin) => format!("dlq-{}-{}", origin.log_position.partition, origin.log_position.offset),
+        None => format!("dlq-letter-{}-{}", letter.letter_position.partition, letter.letter_position.offset),
     }
 }
 
@@ -177,27 +181,26 @@ struct ReplayResult {
 }
 
 /// Appends letters to the log again.
-pub async fn replay(
+pub async fn replay_dead_letters(
     options: &Replay,
     log: &dyn EventLog,
-    progress: &Progress,
+    progress: &CommandProgress,
     out: &mut impl Write,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<CommandVerdict> {
     log.open().await.context("opening the log")?;
-    let mut letters = log.dead_letters(options.only_position()).await.context("reading the dead letters")?;
+    let mut letters =
+        log.read_dead_letters(options.only_position()).await.context("reading the dead letters")?;
     let mut origins = HashSet::new();
     let mut count = ReplayResult::default();
     loop {
-        let page = letters.next(PAGE_LETTERS).await.context("reading the dead letters")?;
+        let page = letters.next_letters(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
         for letter in &page {
-            if letter
-                .origin
-                .as_ref()
-                .is_some_and(|origin| !origins.insert((origin.place.partition, origin.place.offset)))
-            {
+            if letter.origin.as_ref().is_some_and(|origin| {
+                !origins.insert((origin.log_position.partition, origin.log_position.offset))
+            }) {
                 count.repeated += 1;
                 continue;
             }
@@ -209,9 +212,9 @@ pub async fn replay(
                 }
             }
         }
-        progress.at("replaying dead letters", count.appended + count.stayed + count.repeated, 0);
+        progress.show_progress("replaying dead letters", count.appended + count.stayed + count.repeated, 0);
     }
-    progress.finished();
+    progress.remove_bar();
     let ReplayResult { appended, stayed, repeated } = count;
     if let (0, 0, Some(RecordPosition { partition, offset })) = (appended, stayed, options.only_position()) {
         bail!(
@@ -222,7 +225,7 @@ pub async fn replay(
         out,
         "{appended} replayed, {stayed} stay, {repeated} became dead letters more than once and are one"
     )?;
-    Ok(if stayed == 0 { Verdict::Good } else { Verdict::Bad })
+    Ok(if stayed == 0 { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
 /// Appends one letter; or says why it stays.

@@ -18,16 +18,16 @@ use std::io::Write;
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use liverank_adapters::Backends;
-use liverank_adapters::archive::{AuditPlace, EntryPlace, ReportPlace, ReportQueue};
-use liverank_core::comment::NOBODY;
+use liverank_adapters::archive::{AuditPosition, EntryPosition, ReportPosition, ReportQueue};
+use liverank_core::comment::NOBODY_ID;
 use liverank_core::counting::{MarkKey, UniqueKinds, mark_keys};
-use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, check_reason};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, NameDigest, check_reason};
 use liverank_core::{CommentId, Interaction, Millis, UserId, VideoId, event};
 use liverank_runtime::output::OutputArgs;
 use serde::Serialize;
 
-use crate::Verdict;
-use crate::progress::Progress;
+use crate::CommandVerdict;
+use crate::progress::CommandProgress;
 
 mod catch_up;
 mod left;
@@ -95,21 +95,21 @@ impl ErasureResult {
 pub async fn user(
     options: &Options,
     backends: &Backends,
-    progress: &Progress,
+    progress: &CommandProgress,
     now: Millis,
     out: &mut impl Write,
-) -> anyhow::Result<Verdict> {
-    if options.user.as_str() == NOBODY {
-        bail!("{NOBODY} is nobody: it stands for those who are erased already");
+) -> anyhow::Result<CommandVerdict> {
+    if options.user.as_str() == NOBODY_ID {
+        bail!("{NOBODY_ID} is nobody: it stands for those who are erased already");
     }
     options.reason.as_deref().map(check_reason).transpose()?;
     backends.log.open().await.context("opening the log")?;
     let done = UserErasure { options, backends, progress, now }.run_erasure().await;
-    progress.finished();
+    progress.remove_bar();
     let done = done.context("what was erased stays erased: run it again, and it goes on")?;
     let value = serde_json::to_value(&done)?;
-    options.output.write(out, &value, || result_text(options, &done))?;
-    Ok(if done.dead_letters_refused.is_none() { Verdict::Good } else { Verdict::Bad })
+    options.output.write_value(out, &value, || result_text(options, &done))?;
+    Ok(if done.dead_letters_refused.is_none() { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
 /// What was done, for a person.
@@ -131,7 +131,7 @@ fn result_text(options: &Options, done: &ErasureResult) -> String {
 struct UserErasure<'a> {
     options: &'a Options,
     backends: &'a Backends,
-    progress: &'a Progress,
+    progress: &'a CommandProgress,
     now: Millis,
 }
 
@@ -140,21 +140,23 @@ impl UserErasure<'_> {
         &self.options.user
     }
 
-    fn digest(&self) -> Digest {
-        Digest::of_user(self.user())
+    fn digest(&self) -> NameDigest {
+        NameDigest::of_user(self.user())
     }
 
     async fn run_erasure(&self) -> anyhow::Result<ErasureResult> {
-        let Some(meta) = self.backends.archive.meta().await.context("reading the archive")? else {
+        let Some(meta) = self.backends.archive.archive_meta().await.context("reading the archive")? else {
             bail!("there is no archive yet: a consumer makes it");
         };
-        self.append_records(vec![self.moderation_record(None, Action::EraseUser { user: self.digest() })])
-            .await?;
+        self.append_records(vec![
+            self.moderation_record(None, ModerationAction::EraseUser { user: self.digest() }),
+        ])
+        .await?;
         let mut done = ErasureResult::default();
         for search in 0.. {
             catch_up::wait_until_counted(self.backends, self.options.embedded, self.progress).await?;
             let before = done.found_total();
-            self.search_all(meta.rules.unique, &mut done).await?;
+            self.search_all(meta.counting_rules.unique, &mut done).await?;
             if done.found_total() == before {
                 break;
             }
@@ -169,7 +171,7 @@ impl UserErasure<'_> {
         match self
             .backends
             .log
-            .remove_letters(&|letter| letters::letter_names_user(letter, self.user()))
+            .remove_dead_letters(&|letter| letters::letter_names_user(letter, self.user()))
             .await
         {
             Ok(removed) => done.dead_letters = removed,
@@ -182,7 +184,7 @@ impl UserErasure<'_> {
 
     /// Looks through everything once, and writes what is to go.
     async fn search_all(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
-        let moderation = self.backends.archive.moderation();
+        let moderation = self.backends.archive.moderation_archive();
         let total = self.backends.archive.comment_count().await.context("counting comments")?;
         let (mut from, mut looked_at) = (None, 0);
         loop {
@@ -192,11 +194,11 @@ impl UserErasure<'_> {
             let records = part
                 .entries
                 .into_iter()
-                .map(|EntryPlace { video, seq, id }| self.erase_action(video, id, Some(seq)));
+                .map(|EntryPosition { video, seq, id }| self.erase_action(video, id, Some(seq)));
             self.append_records(records.collect()).await?;
-            looked_at += liverank_adapters::archive::ENTRIES_LOOKED_AT as u64;
-            self.progress.at("looking for comments", looked_at.min(total), total);
-            from = part.next;
+            looked_at += liverank_adapters::archive::ENTRIES_READ_PER_CALL as u64;
+            self.progress.show_progress("looking for comments", looked_at.min(total), total);
+            from = part.next_part;
             if from.is_none() {
                 break;
             }
@@ -211,7 +213,7 @@ impl UserErasure<'_> {
     async fn search_held(&self, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let page = self.backends.archive.moderation().held(after, ITEMS_A_PAGE).await;
+            let page = self.backends.archive.moderation_archive().held_comments(after, ITEMS_A_PAGE).await;
             let page = page.context("looking for comments that wait")?;
             let own = page.iter().filter(|held| held.user == *self.user());
             let records = own.map(|held| self.erase_action(held.video.clone(), held.id.clone(), None));
@@ -219,7 +221,7 @@ impl UserErasure<'_> {
             done.held += records.len() as u64;
             self.append_records(records).await?;
             let Some(last) = page.last().filter(|_| page.len() == ITEMS_A_PAGE) else { return Ok(()) };
-            after = Some(AuditPlace::of_held(last));
+            after = Some(AuditPosition::of_held(last));
         }
     }
 
@@ -227,18 +229,20 @@ impl UserErasure<'_> {
     async fn search_reports(&self, queue: ReportQueue, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let page = self.backends.archive.moderation().reports(queue, after, ITEMS_A_PAGE).await;
+            let page =
+                self.backends.archive.moderation_archive().report_queue(queue, after, ITEMS_A_PAGE).await;
             let page = page.context("looking for the user's reports")?;
             let own = page.iter().filter(|reported| reported.is_reported_by(self.user()));
             let records = own.map(|reported| {
-                let action = Action::EraseReport { comment_id: reported.id.clone(), user: self.digest() };
+                let action =
+                    ModerationAction::EraseReport { comment_id: reported.id.clone(), user: self.digest() };
                 self.moderation_record(Some(reported.video.clone()), action)
             });
             let records: Vec<_> = records.collect();
             done.reports += records.len() as u64;
             self.append_records(records).await?;
             let Some(last) = page.last().filter(|_| page.len() == ITEMS_A_PAGE) else { return Ok(()) };
-            after = Some(ReportPlace::of(last));
+            after = Some(ReportPosition::of(last));
         }
     }
 
@@ -253,24 +257,25 @@ impl UserErasure<'_> {
             let asked = keys.concat();
             let mut set = HashSet::new();
             if !asked.is_empty() {
-                let marks = self.backends.archive.rebuilding().marks(None, &asked).await;
+                let marks = self.backends.archive.rebuild_archive().set_marks(None, &asked).await;
                 set.extend(marks.context("looking for the user's marks")?.into_iter().map(|(key, _)| key));
             }
             let is_set = |key: &MarkKey| set.contains(key);
             let mut records = Vec::new();
             for (video, keys) in page.iter().zip(keys) {
-                let marks: Vec<Digest> = keys.into_iter().filter(is_set).map(Digest::of_mark).collect();
+                let marks: Vec<NameDigest> =
+                    keys.into_iter().filter(is_set).map(NameDigest::of_mark).collect();
                 let owned = video.owner == *self.user();
                 if owned || !marks.is_empty() {
                     done.owned += u64::from(owned);
                     done.marks += marks.len() as u64;
-                    let action = Action::Forget { user: self.digest(), marks };
+                    let action = ModerationAction::Forget { user: self.digest(), marks };
                     records.push(self.moderation_record(Some(video.video_id.clone()), action));
                 }
             }
             self.append_records(records).await?;
             looked_at += page.len() as u64;
-            self.progress.at("looking for videos", looked_at, 0);
+            self.progress.show_progress("looking for videos", looked_at, 0);
             let full = page.len() == ITEMS_A_PAGE;
             after = page.into_iter().next_back().map(|video| video.video_id);
             if !full {
@@ -280,12 +285,13 @@ impl UserErasure<'_> {
     }
 
     fn erase_action(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> Interaction {
-        self.moderation_record(Some(video), Action::Erase { comment_id, seq, user: self.digest() })
+        self.moderation_record(Some(video), ModerationAction::Erase { comment_id, seq, user: self.digest() })
     }
 
-    fn moderation_record(&self, video: Option<VideoId>, action: Action) -> Interaction {
+    fn moderation_record(&self, video: Option<VideoId>, action: ModerationAction) -> Interaction {
         // Why is said once, with the user's erasure.
-        let reason = self.options.reason.clone().filter(|_| matches!(action, Action::EraseUser { .. }));
+        let reason =
+            self.options.reason.clone().filter(|_| matches!(action, ModerationAction::EraseUser { .. }));
         let moderation = Moderation { action, role: ActorRole::Service, reason };
         let id = event::random_id(rand::random());
         moderation.into_record(self.options.by.clone(), video, id, self.now)

@@ -33,9 +33,9 @@ fn time_text(millis: Millis) -> String {
 
 /// How a command ended that could do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CommandVerdict {
     /// All is as it should be: exit code 0.
-    Good,
+    AllGood,
     /// Something differs, or was refused, and the output says what: exit code 1.
-    Bad,
+    FoundFault,
 }

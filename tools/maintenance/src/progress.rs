@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells on standard error how far a command is, so that standard output is for its result.
-pub struct Progress {
+pub struct CommandProgress {
     shown: Mutex<ProgressDisplay>,
 }
 
@@ -19,7 +19,7 @@ enum ProgressDisplay {
     Lines { stage: &'static str, last: Instant },
 }
 
-impl Progress {
+impl CommandProgress {
     /// A bar where standard error is a terminal, else lines.
     pub fn new() -> Self {
         let shown = if std::io::stderr().is_terminal() {
@@ -36,7 +36,7 @@ impl Progress {
     }
 
     /// `done` of `total` of a stage are done; a total of 0 is not known.
-    pub fn at(&self, stage: &'static str, done: u64, total: u64) {
+    pub fn show_progress(&self, stage: &'static str, done: u64, total: u64) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *shown {
             ProgressDisplay::Bar(bar) => {
@@ -60,14 +60,14 @@ impl Progress {
     }
 
     /// Takes the bar away, so that the result has the screen.
-    pub fn finished(&self) {
+    pub fn remove_bar(&self) {
         if let ProgressDisplay::Bar(bar) = &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
             bar.finish_and_clear();
         }
     }
 }
 
-impl Default for Progress {
+impl Default for CommandProgress {
     fn default() -> Self {
         Self::new()
     }

@@ -14,16 +14,18 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use liverank_adapters::archive::{Archive, CommitError, Finished, Meta, Position, RebuildError, Replay};
+use liverank_adapters::archive::{
+    Archive, ArchiveMeta, ArchivePosition, ArchiveReplay, CommitError, RebuildError, ReplayFinish,
+};
 use liverank_adapters::event_log::{RawRecord, ReadRange};
 use liverank_adapters::{Backends, StoreError};
 use liverank_consumer::RuleArgs;
-use liverank_consumer::batches::{Sorted, Waiting, batch_of};
-use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair_boards};
-use liverank_core::counting::{Batch, OffsetRange, Rules};
+use liverank_consumer::batches::{SortedRecords, WaitingPartition, sort_records};
+use liverank_consumer::repair::{RepairError, RepairResult, no_archive_error, repair_boards};
+use liverank_core::counting::{Batch, CountingRules, OffsetRange};
 
-use crate::Verdict;
-use crate::progress::Progress;
+use crate::CommandVerdict;
+use crate::progress::CommandProgress;
 
 /// Events in one transaction of a replay: nobody waits for one of them, so more than a consumer takes.
 const BATCH_EVENTS: usize = 10_000;
@@ -66,21 +68,21 @@ pub struct Mongodb {
 }
 
 /// What a rebuild works on.
-pub struct Work<'a, W: Write> {
+pub struct RebuildWork<'a, W: Write> {
     /// The stores.
     pub backends: &'a Backends,
     /// Shows the progress of the rebuild.
-    pub progress: &'a Progress,
+    pub progress: &'a CommandProgress,
     /// The output that the rebuild describes its steps to.
-    pub out: W,
+    pub output: W,
 }
 
-impl<W: Write + Send> Work<'_, W> {
+impl<W: Write + Send> RebuildWork<'_, W> {
     /// Rebuilds the boards from the archive.
-    pub async fn redis(&mut self) -> anyhow::Result<Verdict> {
+    pub async fn rebuild_redis(&mut self) -> anyhow::Result<CommandVerdict> {
         self.meta().await?;
         let boards = self.boards_generation().await?;
-        let rebuilding = self.backends.archive.rebuilding();
+        let rebuilding = self.backends.archive.rebuild_archive();
         loop {
             let meta = retry_step(|| rebuilding.bump_generation(), meta_error).await;
             let meta = meta.context("beginning a generation")?;
@@ -92,25 +94,26 @@ impl<W: Write + Send> Work<'_, W> {
     }
 
     /// Brings other weights or another half-life into force.
-    pub async fn scores(&mut self, options: &Scores) -> anyhow::Result<Verdict> {
-        let (wanted, meta) = (options.rules.rules(), self.meta().await?);
-        if meta.rules == wanted {
-            writeln!(self.out, "these weights are in force already")?;
+    pub async fn rebuild_scores(&mut self, options: &Scores) -> anyhow::Result<CommandVerdict> {
+        let (wanted, meta) = (options.rules.counting_rules(), self.meta().await?);
+        if meta.counting_rules == wanted {
+            writeln!(self.output, "these weights are in force already")?;
             if self.boards_generation().await? == Some(meta.generation) {
-                return Ok(Verdict::Good);
+                return Ok(CommandVerdict::AllGood);
             }
             return self.fill_boards(meta.generation).await;
         }
         writeln!(
-            self.out,
+            self.output,
             "in force so far: {}\nfrom now on:     {}",
-            describe_rules(&meta.rules),
+            describe_rules(&meta.counting_rules),
             describe_rules(&wanted)
         )?;
-        let rebuilding = self.backends.archive.rebuilding();
-        let progress = |done, of| self.progress.at("scoring the videos", done, of);
+        let rebuilding = self.backends.archive.rebuild_archive();
+        let progress = |done, of| self.progress.show_progress("scoring the videos", done, of);
         let rescored =
-            retry_step(|| rebuilding.rescore(&wanted, &progress), RebuildFailure::from_rebuild_error).await;
+            retry_step(|| rebuilding.rescore_videos(&wanted, &progress), RebuildFailure::from_rebuild_error)
+                .await;
         match rescored {
             Ok(meta) => self.fill_boards(meta.generation).await,
             Err(RebuildFailure::Refused(reason)) => self.tell_refused(&reason),
@@ -119,26 +122,26 @@ impl<W: Write + Send> Work<'_, W> {
     }
 
     /// Rebuilds the archive by counting the log again.
-    pub async fn mongodb(&mut self, options: &Mongodb) -> anyhow::Result<Verdict> {
+    pub async fn rebuild_mongodb(&mut self, options: &Mongodb) -> anyhow::Result<CommandVerdict> {
         let meta = self.meta().await?;
-        let rules = if options.new_weights { options.rules.rules() } else { meta.rules };
-        if rules != meta.rules {
+        let rules = if options.new_weights { options.rules.counting_rules() } else { meta.counting_rules };
+        if rules != meta.counting_rules {
             writeln!(
-                self.out,
+                self.output,
                 "in force so far: {}\nfrom now on:     {}",
-                describe_rules(&meta.rules),
+                describe_rules(&meta.counting_rules),
                 describe_rules(&rules)
             )?;
         }
-        let beginnings = self.backends.log.beginnings().await.context("asking the log where it begins")?;
+        let beginnings = self.backends.log.first_offsets().await.context("asking the log where it begins")?;
         if options.snapshot.is_none()
             && let Some(reason) = late_start_refusal(&beginnings, &BTreeMap::new(), options.log_as_it_is)
         {
             return self.tell_refused(&reason);
         }
-        let progress = |done, of| self.progress.at("copying the snapshot", done, of);
-        let rebuilding = self.backends.archive.rebuilding();
-        let replay = match rebuilding.replay(&rules, options.snapshot.as_deref(), &progress).await {
+        let progress = |done, of| self.progress.show_progress("copying the snapshot", done, of);
+        let rebuilding = self.backends.archive.rebuild_archive();
+        let replay = match rebuilding.begin_replay(&rules, options.snapshot.as_deref(), &progress).await {
             Ok(replay) => replay,
             Err(RebuildError::Refused(reason)) => return self.tell_refused(&reason),
             Err(RebuildError::Store(error)) => return Err(anyhow!(error).context("beginning the replay")),
@@ -147,42 +150,43 @@ impl<W: Write + Send> Work<'_, W> {
         let (meta, renumbered) = match replayed {
             Ok(LogReplayOutcome::Done { meta, renumbered }) => (meta, renumbered),
             Ok(LogReplayOutcome::Refused(reason)) => {
-                replay.abandon().await.context("throwing away what was counted")?;
+                replay.discard_replay().await.context("throwing away what was counted")?;
                 return self.tell_refused(&reason);
             }
             Err(error) => {
                 // What is left of it goes with the next rebuild.
-                let _ = replay.abandon().await;
+                let _ = replay.discard_replay().await;
                 return Err(error);
             }
         };
         if renumbered {
-            writeln!(self.out, "comments are numbered anew: viewers who come back are told of a gap")?;
+            writeln!(self.output, "comments are numbered anew: viewers who come back are told of a gap")?;
         }
         self.fill_boards(meta.generation).await
     }
 
-    async fn meta(&self) -> anyhow::Result<Meta> {
-        let meta = self.backends.archive.meta().await.context("reading the archive")?;
-        Ok(meta.ok_or_else(no_archive)?)
+    async fn meta(&self) -> anyhow::Result<ArchiveMeta> {
+        let meta = self.backends.archive.archive_meta().await.context("reading the archive")?;
+        Ok(meta.ok_or_else(no_archive_error)?)
     }
 
     async fn boards_generation(&self) -> anyhow::Result<Option<u64>> {
-        Ok(self.backends.ranking.standing().await.context("reading the boards")?.generation)
+        Ok(self.backends.ranking.checkpoint().await.context("reading the boards")?.generation)
     }
 
-    fn tell_refused(&mut self, reason: &str) -> anyhow::Result<Verdict> {
-        self.progress.finished();
-        writeln!(self.out, "refused: {reason}")?;
-        Ok(Verdict::Bad)
+    fn tell_refused(&mut self, reason: &str) -> anyhow::Result<CommandVerdict> {
+        self.progress.remove_bar();
+        writeln!(self.output, "refused: {reason}")?;
+        Ok(CommandVerdict::FoundFault)
     }
 
     /// Fills the boards with the generation that is in force, `generation` or a later one.
-    async fn fill_boards(&mut self, generation: u64) -> anyhow::Result<Verdict> {
-        let boards = self.backends.ranking.snapshot().await.map_or(0, |boards| boards.entries.len() as u64);
+    async fn fill_boards(&mut self, generation: u64) -> anyhow::Result<CommandVerdict> {
+        let boards =
+            self.backends.ranking.boards_snapshot().await.map_or(0, |boards| boards.entries.len() as u64);
         let partitions =
             self.backends.log.end_offsets().await.context("asking the log for its partitions")?;
-        let progress = |done| self.progress.at("filling the boards", done as u64, boards);
+        let progress = |done| self.progress.show_progress("filling the boards", done as u64, boards);
         let filled = retry_step(
             || repair_boards(self.backends, &[], partitions.len() as u32, &progress),
             |error| match error {
@@ -190,37 +194,42 @@ impl<W: Write + Send> Work<'_, W> {
                 other => Ok(other),
             },
         );
-        let Repaired { meta, videos, .. } = filled.await.with_context(|| {
+        let RepairResult { archive_meta: meta, videos, .. } = filled.await.with_context(|| {
             format!(
                 "the archive is of generation {generation}; the consumers fill the boards as soon as they can"
             )
         })?;
-        self.progress.finished();
-        writeln!(self.out, "{videos} videos, generation {}", meta.generation)?;
-        Ok(Verdict::Good)
+        self.progress.remove_bar();
+        writeln!(self.output, "{videos} videos, generation {}", meta.generation)?;
+        Ok(CommandVerdict::AllGood)
     }
 
     async fn replay_log(
         &self,
-        replay: &dyn Replay,
+        replay: &dyn ArchiveReplay,
         beginnings: &[u64],
         options: &Mongodb,
     ) -> anyhow::Result<LogReplayOutcome> {
         let partitions: Vec<u32> = (0..beginnings.len() as u32).collect();
-        let positions = replay.archive().take_up(&partitions).await.context("beginning the replay")?;
-        let positions: BTreeMap<u32, Position> = partitions.into_iter().zip(positions).collect();
+        let positions =
+            replay.archive().claim_partitions(&partitions).await.context("beginning the replay")?;
+        let positions: BTreeMap<u32, ArchivePosition> = partitions.into_iter().zip(positions).collect();
         if let Some(reason) = late_start_refusal(beginnings, &positions, options.log_as_it_is) {
             return Ok(LogReplayOutcome::Refused(reason));
         }
         let partitions: Vec<u32> = positions.keys().copied().collect();
-        let counted = self.backends.archive.offsets(&partitions).await.context("reading the archive")?;
+        let counted =
+            self.backends.archive.partition_positions(&partitions).await.context("reading the archive")?;
         let mut recount = LogRecount {
-            counted: partitions.into_iter().zip(counted.iter().map(|position| position.next)).collect(),
+            counted: partitions
+                .into_iter()
+                .zip(counted.iter().map(|position| position.next_offset))
+                .collect(),
             backends: self.backends,
             archive: replay.archive(),
             progress: self.progress,
             positions,
-            done: 0,
+            records_counted: 0,
             beginnings,
         };
         for _ in 0..MAX_CHASES {
@@ -231,14 +240,14 @@ impl<W: Write + Send> Work<'_, W> {
             }
             recount.count_to(&ends).await?;
         }
-        let progress = |done, of| self.progress.at("putting the new archive in place", done, of);
+        let progress = |done, of| self.progress.show_progress("putting the new archive in place", done, of);
         for _ in 0..MAX_FINISHES {
-            let finished = retry_step(|| replay.finish(options.log_as_it_is, &progress), meta_error);
+            let finished = retry_step(|| replay.put_in_place(options.log_as_it_is, &progress), meta_error);
             match finished.await.context("putting the new archive in place")? {
-                Finished::Done { meta, renumbered } => {
+                ReplayFinish::Done { meta, renumbered } => {
                     return Ok(LogReplayOutcome::Done { meta, renumbered });
                 }
-                Finished::Behind(to) => {
+                ReplayFinish::Behind(to) => {
                     let ends =
                         self.backends.log.end_offsets().await.context("asking the log where it ends")?;
                     let end = |partition: u32| ends.get(partition as usize).copied().unwrap_or(0);
@@ -261,14 +270,18 @@ impl<W: Write + Send> Work<'_, W> {
 }
 
 enum LogReplayOutcome {
-    Done { meta: Meta, renumbered: bool },
+    Done { meta: ArchiveMeta, renumbered: bool },
     Refused(String),
 }
 
 /// Says why the log cannot be counted from these positions on (0 where there is none).
-fn late_start_refusal(beginnings: &[u64], from: &BTreeMap<u32, Position>, as_it_is: bool) -> Option<String> {
+fn late_start_refusal(
+    beginnings: &[u64],
+    from: &BTreeMap<u32, ArchivePosition>,
+    as_it_is: bool,
+) -> Option<String> {
     let late = (0..).zip(beginnings).find_map(|(partition, beginning)| {
-        let next = from.get(&partition).map_or(0, |position| position.next);
+        let next = from.get(&partition).map_or(0, |position| position.next_offset);
         (*beginning > next).then_some((partition, *beginning, next))
     });
     let (partition, beginning, next) = late.filter(|_| !as_it_is)?;
@@ -283,17 +296,17 @@ fn late_start_refusal(beginnings: &[u64], from: &BTreeMap<u32, Position>, as_it_
 struct LogRecount<'a> {
     backends: &'a Backends,
     archive: &'a dyn Archive,
-    progress: &'a Progress,
-    positions: BTreeMap<u32, Position>,
+    progress: &'a CommandProgress,
+    positions: BTreeMap<u32, ArchivePosition>,
     /// Where the archive stood that is replaced. Records of later releases before that became dead letters.
     counted: BTreeMap<u32, u64>,
-    done: u64,
+    records_counted: u64,
     beginnings: &'a [u64],
 }
 
 impl LogRecount<'_> {
     fn next_offset(&self, partition: u32) -> u64 {
-        self.positions.get(&partition).map_or(0, |position| position.next)
+        self.positions.get(&partition).map_or(0, |position| position.next_offset)
     }
 
     fn records_to_go(&self, ends: &[(u32, u64)]) -> u64 {
@@ -302,7 +315,7 @@ impl LogRecount<'_> {
 
     /// Counts each partition up to its offset.
     async fn count_to(&mut self, ends: &[(u32, u64)]) -> anyhow::Result<()> {
-        let total = self.done + self.records_to_go(ends);
+        let total = self.records_counted + self.records_to_go(ends);
         let mut failures = 0;
         while let Err(error) = self.count_once(ends, total).await {
             failures += 1;
@@ -313,7 +326,7 @@ impl LogRecount<'_> {
             tokio::time::sleep(FIRST_RETRY_PAUSE * (1 << failures)).await;
             // The last batch may be in.
             let partitions: Vec<u32> = self.positions.keys().copied().collect();
-            let positions = self.archive.offsets(&partitions).await?;
+            let positions = self.archive.partition_positions(&partitions).await?;
             self.positions = partitions.into_iter().zip(positions).collect();
         }
         Ok(())
@@ -324,14 +337,22 @@ impl LogRecount<'_> {
             let position = self.positions.get(partition).copied().unwrap_or_default();
             // What is gone from the log is stepped over; whether it may be gone was asked before.
             let beginning = self.beginnings.get(*partition as usize).copied().unwrap_or(0);
-            let (from, after) =
-                if beginning > position.next { (beginning, None) } else { (position.next, position.last) };
-            (from < *to).then_some(ReadRange { partition: *partition, from, to: *to, after })
+            let (from, after) = if beginning > position.next_offset {
+                (beginning, None)
+            } else {
+                (position.next_offset, position.last_record)
+            };
+            (from < *to).then_some(ReadRange {
+                partition: *partition,
+                first: from,
+                end: *to,
+                previous_record: after,
+            })
         };
         let stretches: Vec<ReadRange> = ends.iter().filter_map(stretch).collect();
-        let mut reader = self.backends.log.read(&stretches).await?;
+        let mut reader = self.backends.log.read_ranges(&stretches).await?;
         loop {
-            let records = reader.next(BATCH_EVENTS).await?;
+            let records = reader.next_records(BATCH_EVENTS).await?;
             if records.is_empty() {
                 break;
             }
@@ -339,42 +360,51 @@ impl LogRecount<'_> {
             let waits = |record: &RawRecord| {
                 self.counted.get(&record.partition).is_none_or(|counted| record.offset >= *counted)
             };
-            let Sorted { batch, waiting, .. } = batch_of(&records, &self.positions, waits);
-            if let Some(Waiting { partition, offset, format }) = waiting.first() {
+            let SortedRecords { batch, waiting_partitions: waiting, .. } =
+                sort_records(&records, &self.positions, waits);
+            if let Some(WaitingPartition { partition, offset, format }) = waiting.first() {
                 bail!(
                     "offset {offset} of partition {partition} is of format {format}, which a later release of liverank \
                      wrote: rebuild with that release"
                 );
             }
-            if !batch.spans.is_empty() {
+            if !batch.offset_ranges.is_empty() {
                 self.commit_with_retry(batch).await?;
-                self.progress.at("counting the log", self.done, total);
+                self.progress.show_progress("counting the log", self.records_counted, total);
             }
         }
         // A partition may end with holes, which are stepped over.
         let rest = |(partition, to): &(u32, u64)| {
             let from = self.next_offset(*partition);
-            (from < *to).then_some(OffsetRange { partition: *partition, from, next: *to, last: None })
+            (from < *to).then_some(OffsetRange {
+                partition: *partition,
+                first: from,
+                next: *to,
+                last_record: None,
+            })
         };
         let spans: Vec<OffsetRange> = ends.iter().filter_map(rest).collect();
         if spans.is_empty() {
             Ok(())
         } else {
-            self.commit_with_retry(Batch { spans, records: Vec::new() }).await
+            self.commit_with_retry(Batch { offset_ranges: spans, records: Vec::new() }).await
         }
     }
 
     async fn commit_with_retry(&mut self, batch: Batch) -> anyhow::Result<()> {
-        match self.archive.commit(&batch).await {
+        match self.archive.commit_batch(&batch).await {
             Ok(_) => {
-                for span in &batch.spans {
-                    self.done += span.next - span.from;
-                    self.positions.insert(span.partition, Position { next: span.next, last: span.last });
+                for span in &batch.offset_ranges {
+                    self.records_counted += span.next - span.first;
+                    self.positions.insert(
+                        span.partition,
+                        ArchivePosition { next_offset: span.next, last_record: span.last_record },
+                    );
                 }
                 Ok(())
             }
             Err(CommitError::Store(error)) => Err(error.into()),
-            Err(error @ (CommitError::Fenced { .. } | CommitError::TakenOver { .. })) => {
+            Err(error @ (CommitError::PositionMismatch { .. } | CommitError::TakenOver { .. })) => {
                 Err(anyhow!(error).context("another rebuild is under way"))
             }
         }
@@ -432,19 +462,19 @@ async fn retry_step<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, 
 }
 
 /// Describes rules in words.
-fn describe_rules(rules: &Rules) -> String {
-    use liverank_core::score::{Weights, points};
+fn describe_rules(rules: &CountingRules) -> String {
+    use liverank_core::score::{Weights, points_of_thousandths};
 
     // By name, so that the compiler finds a weight that is not told.
     let Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms } = rules.weights;
     format!(
         "view {}, like {}, comment {}, share {}, watch {} and {} from {} ms, half-life {} min",
-        points(view),
-        points(like),
-        points(comment),
-        points(share),
-        points(watch_short),
-        points(watch_long),
+        points_of_thousandths(view),
+        points_of_thousandths(like),
+        points_of_thousandths(comment),
+        points_of_thousandths(share),
+        points_of_thousandths(watch_short),
+        points_of_thousandths(watch_long),
         watch_threshold_ms,
         rules.half_life_ms / 60_000
     )
@@ -456,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_log_that_begins_late_is_refused_unless_asked_for() {
-        let at = |next| Position { next, last: None };
+        let at = |next| ArchivePosition { next_offset: next, last_record: None };
         assert_eq!(late_start_refusal(&[0, 0], &BTreeMap::new(), false), None);
         let late = late_start_refusal(&[0, 7], &BTreeMap::new(), false).unwrap();
         assert!(late.contains("partition 1") && late.contains("begins at 7"), "{late}");

@@ -6,14 +6,14 @@ use std::fmt;
 use liverank_core::VideoId;
 use serde::Serialize;
 
-use crate::compare::Difference;
+use crate::compare::StoreDifference;
 
 /// Differences that are told in all, unless all are asked for: a screen or two.
 const MAX_DIFFERENCES_SHOWN: usize = 50;
 
 /// The result of a comparison of the stores.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
+pub struct ComparisonReport {
     /// Whether everything agrees that was to be compared.
     pub good: bool,
     /// The offsets (exclusive) up to which the log and the archive were compared, by partition.
@@ -32,7 +32,7 @@ pub struct Report {
     /// How many videos differ somewhere.
     pub differing: usize,
     /// What differs, the first ones of it.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<StoreDifference>,
     /// Differences beyond those.
     pub more: usize,
 }
@@ -81,9 +81,9 @@ impl fmt::Display for BoardsReport {
     }
 }
 
-impl Report {
+impl ComparisonReport {
     /// Takes the differences in, all of them or the first ones.
-    pub fn differ(&mut self, mut differences: Vec<Difference>, full: bool) {
+    pub fn add_differences(&mut self, mut differences: Vec<StoreDifference>, full: bool) {
         differences.sort_by(|a, b| a.video_id.cmp(&b.video_id));
         let mut ids: Vec<&VideoId> = differences.iter().map(|difference| &difference.video_id).collect();
         ids.dedup();
@@ -95,7 +95,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ComparisonReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let events: u64 = self.cut.values().sum();
         let (videos, generation) = (self.videos, self.generation);
@@ -106,7 +106,7 @@ impl fmt::Display for Report {
         for (name, board) in &self.declared {
             writeln!(f, "board {name}: {board}")?;
         }
-        for Difference { video_id, field, by, expected, at, board, window, found } in &self.differences {
+        for StoreDifference { video_id, field, by, expected, at, board, window, found } in &self.differences {
             let video = video_id.as_str().escape_debug();
             write!(f, "  video \"{video}\"  {field}: {expected} by the {by}, {found} in the {at}")?;
             match board.as_ref().or(window.as_ref()) {
@@ -126,7 +126,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl ComparisonReport {
     fn write_log_part(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogReport { events, repeats, unreadable, ambiguous, trending, problem, counted } = &self.log;
         match problem {

@@ -1,6 +1,6 @@
 //! The log counted again, in memory.
 //!
-//! Events are counted by [`liverank_core::counting::apply`], as the archive counts them. What two partitions say of the
+//! Events are counted by [`liverank_core::counting::apply_batch`], as the archive counts them. What two partitions say of the
 //! same video has no order among itself, so where the order would decide (who was first and is the owner; which of two
 //! different events of the same identity counts) this counting says so instead of guessing.
 
@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use liverank_core::counting::{
-    InForce, LogRecord, MarkKey, Moderated, REPEAT_WINDOW_MS, Rules, UniqueMark, VideoState, apply_with,
-    identities, identity, mark_key,
+    CountingRules, InForce, LogRecord, MarkKey, REPEAT_WINDOW_MS, StoredModeration, UniqueMark, VideoState,
+    apply_moderated_batch, event_identities, identity_of_event, mark_key,
 };
 use liverank_core::decays::CountedDecays;
 use liverank_core::score::Counters;
@@ -21,9 +21,9 @@ const PRUNE_EVERY: u64 = 100_000;
 
 /// A video as the log tells it.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct VideoByLog {
     /// What counting says.
-    pub state: VideoState,
+    pub counted_state: VideoState,
     /// Who else may be the owner, for the video's events lie on several partitions.
     pub other_owners: HashSet<UserId>,
     /// Identities of its events were used for different events on several partitions: which of them counted depends
@@ -40,14 +40,14 @@ pub type WindowCounts = BTreeMap<(String, Millis, VideoId), Counters>;
 struct OwnerClaim {
     partition: u32,
     first_user: UserId,
-    given: Option<UserId>,
+    given_owner: Option<UserId>,
 }
 
 /// The first sighting of an identity.
 struct FirstSighting {
     time: Millis,
     /// What was seen; unknown where it was before the counting began.
-    what: Option<SeenIdentity>,
+    seen_identity: Option<SeenIdentity>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -59,15 +59,15 @@ struct SeenIdentity {
 }
 
 /// Counts records, which come in the order of their offsets within each partition, and in any order otherwise.
-pub struct Tally {
-    rules: Rules,
+pub struct LogTally {
+    rules: CountingRules,
     /// Where each partition ends, and the log's time up to which it was counted; only those not at their end.
-    open: BTreeMap<u32, (u64, Millis)>,
+    partition_ends: BTreeMap<u32, (u64, Millis)>,
     videos: HashMap<VideoId, VideoState>,
     claims: HashMap<VideoId, Vec<OwnerClaim>>,
     sightings: HashMap<String, FirstSighting>,
     /// Marks that are set, and what they say.
-    marks: HashMap<MarkKey, UniqueMark>,
+    set_marks: HashMap<MarkKey, UniqueMark>,
     /// The windows that are counted.
     windows: CountedWindows,
     window_counts: WindowCounts,
@@ -84,16 +84,19 @@ pub struct Tally {
     pruned_at: u64,
 }
 
-impl Tally {
+impl LogTally {
     /// Nothing counted yet; to be counted by these rules, each partition up to its offset (exclusive).
-    pub fn new(rules: Rules, ends: impl IntoIterator<Item = (u32, u64)>) -> Self {
+    pub fn new(rules: CountingRules, ends: impl IntoIterator<Item = (u32, u64)>) -> Self {
         Self {
             rules,
-            open: ends.into_iter().map(|(partition, end)| (partition, (end, Millis::MIN))).collect(),
+            partition_ends: ends
+                .into_iter()
+                .map(|(partition, end)| (partition, (end, Millis::MIN)))
+                .collect(),
             videos: HashMap::new(),
             claims: HashMap::new(),
             sightings: HashMap::new(),
-            marks: HashMap::new(),
+            set_marks: HashMap::new(),
             windows: CountedWindows::default(),
             window_counts: WindowCounts::new(),
             decays: CountedDecays::default(),
@@ -108,7 +111,7 @@ impl Tally {
     }
 
     /// Counts on from these videos, as a snapshot holds them.
-    pub fn begin_with(&mut self, videos: impl IntoIterator<Item = VideoState>) {
+    pub fn begin_with_videos(&mut self, videos: impl IntoIterator<Item = VideoState>) {
         self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
     }
 
@@ -135,12 +138,12 @@ impl Tally {
     }
 
     /// The rules that it counts by.
-    pub const fn rules(&self) -> &Rules {
+    pub const fn rules(&self) -> &CountingRules {
         &self.rules
     }
 
     /// Events that counted, and repeats of such.
-    pub const fn events(&self) -> (u64, u64) {
+    pub const fn event_counts(&self) -> (u64, u64) {
         (self.counted, self.repeated)
     }
 
@@ -149,34 +152,35 @@ impl Tally {
     pub fn begin_with_marks(&mut self, earlier: Vec<(MarkKey, UniqueMark)>) {
         for (key, mark) in earlier {
             if !self.marked_on.contains_key(&key) {
-                self.marks.insert(key, mark);
+                self.set_marks.insert(key, mark);
             }
         }
     }
 
     /// Counts records. `earlier` are sightings of their identities from before the counting began.
-    pub fn count(&mut self, records: &[LogRecord], earlier: Vec<(String, Millis)>) {
+    pub fn count_records(&mut self, records: &[LogRecord], earlier: Vec<(String, Millis)>) {
         for (identity, time) in earlier {
-            self.sightings.entry(identity).or_insert(FirstSighting { time, what: None });
+            self.sightings.entry(identity).or_insert(FirstSighting { time, seen_identity: None });
         }
         let ids: HashSet<&VideoId> = records.iter().map(|record| &record.event.video_id).collect();
         // What does not change is not among the effects: it stays here, too.
         let known: Vec<VideoState> = ids.into_iter().filter_map(|id| self.videos.get(id).cloned()).collect();
         let sightings: Vec<(String, Millis)> = records
             .iter()
-            .flat_map(|record| identities(&record.event))
+            .flat_map(|record| event_identities(&record.event))
             .filter_map(|identity| self.sightings.get(&identity).map(|first| (identity, first.time)))
             .collect();
         let keys: HashSet<MarkKey> =
             records.iter().filter_map(|record| mark_key(&record.event, self.rules.unique)).collect();
         let marks: Vec<_> =
-            keys.iter().filter_map(|key| Some((*key, self.marks.get(key)?.clone()))).collect();
+            keys.iter().filter_map(|key| Some((*key, self.set_marks.get(key)?.clone()))).collect();
         let in_force = InForce { rules: &self.rules, windows: &self.windows, decays: &self.decays };
-        let effects = apply_with(records, known, sightings, Moderated::default(), marks, in_force);
-        for change in effects.marks {
-            match change.now {
-                Some(mark) => self.marks.insert(change.key, mark),
-                None => self.marks.remove(&change.key),
+        let effects =
+            apply_moderated_batch(records, known, sightings, StoredModeration::default(), marks, in_force);
+        for change in effects.mark_changes {
+            match change.new_value {
+                Some(mark) => self.set_marks.insert(change.key, mark),
+                None => self.set_marks.remove(&change.key),
             };
         }
         for change in effects.windows.into_iter().filter(|change| change.window.start >= self.windows_from) {
@@ -186,8 +190,8 @@ impl Tally {
         for record in records {
             self.note_record(record);
         }
-        self.counted += effects.counted;
-        self.repeated += effects.repeated;
+        self.counted += effects.counted_events;
+        self.repeated += effects.repeated_events;
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.forget_old_identities();
     }
@@ -197,12 +201,12 @@ impl Tally {
         let claims = self.claims.entry(event.video_id.clone()).or_default();
         let claim = claims.iter_mut().find(|claim| claim.partition == record.partition);
         match claim {
-            Some(claim) if claim.given.is_none() => claim.given.clone_from(&event.owner_id),
+            Some(claim) if claim.given_owner.is_none() => claim.given_owner.clone_from(&event.owner_id),
             Some(_) => {}
             None => claims.push(OwnerClaim {
                 partition: record.partition,
                 first_user: event.user_id.clone(),
-                given: event.owner_id.clone(),
+                given_owner: event.owner_id.clone(),
             }),
         }
     }
@@ -213,22 +217,22 @@ impl Tally {
         if event.kind != Kind::Moderation {
             self.note_owner_claim(record);
         }
-        if let Some((end, time)) = self.open.get_mut(&record.partition) {
+        if let Some((end, time)) = self.partition_ends.get_mut(&record.partition) {
             *time = record.broker_time.max(*time);
             if record.offset + 1 >= *end {
-                self.open.remove(&record.partition);
+                self.partition_ends.remove(&record.partition);
             }
         }
         self.note_mark(record);
-        let Some(identity) = identity(event) else { return };
+        let Some(identity) = identity_of_event(event) else { return };
         let seen = SeenIdentity {
             partition: record.partition,
             video: event.video_id.clone(),
             content: content_hash(event),
             event_time: event.timestamp,
         };
-        let first = identities(event).find_map(|name| self.sightings.get(&name));
-        if let Some(FirstSighting { time, what: Some(first) }) = first
+        let first = event_identities(event).find_map(|name| self.sightings.get(&name));
+        if let Some(FirstSighting { time, seen_identity: Some(first) }) = first
             && first.partition != seen.partition
         {
             // Two partitions have no order, so either may have been the first; and a window after either may decide.
@@ -240,7 +244,8 @@ impl Tally {
             }
         }
         if first.is_none_or(|first| record.broker_time - first.time >= REPEAT_WINDOW_MS) {
-            self.sightings.insert(identity, FirstSighting { time: record.broker_time, what: Some(seen) });
+            self.sightings
+                .insert(identity, FirstSighting { time: record.broker_time, seen_identity: Some(seen) });
         }
     }
 
@@ -263,7 +268,7 @@ impl Tally {
     /// Forgets identities that can have no repeat any more: whatever is still to be read is younger by a window.
     fn forget_old_identities(&mut self) {
         let seen = self.counted + self.repeated;
-        let read_to = self.open.values().map(|(_, time)| *time).min();
+        let read_to = self.partition_ends.values().map(|(_, time)| *time).min();
         if let (Some(read_to), true) = (read_to, seen - self.pruned_at >= PRUNE_EVERY) {
             self.pruned_at = seen;
             let oldest = read_to.saturating_sub(REPEAT_WINDOW_MS);
@@ -272,15 +277,15 @@ impl Tally {
     }
 
     /// What the log says of each video.
-    pub fn finish(mut self) -> BTreeMap<VideoId, Told> {
+    pub fn into_videos(mut self) -> BTreeMap<VideoId, VideoByLog> {
         let told = |state: VideoState| {
             let claims = self.claims.remove(&state.video_id).unwrap_or_default();
             let id = state.video_id.clone();
-            let told = Told {
+            let told = VideoByLog {
                 other_owners: other_owners(&claims),
                 ambiguous: self.ambiguous.contains(&id),
                 ambiguous_times: self.ambiguous_times.contains(&id),
-                state,
+                counted_state: state,
             };
             (id, told)
         };
@@ -293,7 +298,7 @@ fn other_owners(claims: &[OwnerClaim]) -> HashSet<UserId> {
     if claims.len() < 2 {
         return HashSet::new();
     }
-    let given: HashSet<UserId> = claims.iter().filter_map(|claim| claim.given.clone()).collect();
+    let given: HashSet<UserId> = claims.iter().filter_map(|claim| claim.given_owner.clone()).collect();
     if given.is_empty() { claims.iter().map(|claim| claim.first_user.clone()).collect() } else { given }
 }
 

@@ -7,22 +7,24 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail};
 use liverank_adapters::Backends;
-use liverank_adapters::archive::{Archive, Cut, Position, WindowCount};
+use liverank_adapters::archive::{Archive, ArchiveCut, ArchivePosition, WindowCount};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
-use liverank_consumer::batches::read;
-use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
+use liverank_consumer::batches::read_log_record;
+use liverank_core::counting::{CountingRules, LogRecord, MarkKey, event_identities, mark_key};
 use liverank_core::decays::CountedDecays;
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId, canary};
 use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::output::OutputOrJsonArgs;
 
-use crate::boards::Compared;
-use crate::compare::{Difference, Follows, Kept, log_and_archive, windows_of_log, within_archive};
-use crate::progress::Progress;
-use crate::report::{LogReport, Report};
-use crate::tally::{Tally, Told, WindowCounts};
-use crate::{Verdict, boards};
+use crate::boards::ComparedBoards;
+use crate::compare::{
+    ArchivedVideo, Follows, StoreDifference, archive_contradictions, compare_log_and_archive, windows_of_log,
+};
+use crate::progress::CommandProgress;
+use crate::report::{ComparisonReport, LogReport};
+use crate::tally::{LogTally, VideoByLog, WindowCounts};
+use crate::{CommandVerdict, boards};
 
 /// Records counted at once.
 const BATCH_RECORDS: usize = 5000;
@@ -59,40 +61,44 @@ pub struct Options {
 pub async fn run(
     options: &Options,
     backends: &Backends,
-    progress: &Progress,
+    progress: &CommandProgress,
     out: &mut impl std::io::Write,
-) -> anyhow::Result<Verdict> {
-    let report = verify(options, backends, progress).await;
-    progress.finished();
+) -> anyhow::Result<CommandVerdict> {
+    let report = compare_stores(options, backends, progress).await;
+    progress.remove_bar();
     let report = report?;
     let value = serde_json::to_value(&report)?;
-    options.output.args().write(out, &value, || format!("{report}\n"))?;
-    Ok(if report.good { Verdict::Good } else { Verdict::Bad })
+    options.output.args().write_value(out, &value, || format!("{report}\n"))?;
+    Ok(if report.good { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
 /// Compares.
-pub async fn verify(options: &Options, backends: &Backends, progress: &Progress) -> anyhow::Result<Report> {
-    let declared = options.boards.read()?;
-    if backends.archive.meta().await.context("reading the archive")?.is_none() {
-        return Err(liverank_consumer::repair::no_archive().into());
+pub async fn compare_stores(
+    options: &Options,
+    backends: &Backends,
+    progress: &CommandProgress,
+) -> anyhow::Result<ComparisonReport> {
+    let declared = options.boards.read_declarations()?;
+    if backends.archive.archive_meta().await.context("reading the archive")?.is_none() {
+        return Err(liverank_consumer::repair::no_archive_error().into());
     }
-    progress.at("reading the archive", 0, 0);
-    let cut = backends.archive.rebuilding().cut(None).await.context("reading the archive")?;
+    progress.show_progress("reading the archive", 0, 0);
+    let cut = backends.archive.rebuild_archive().read_cut(None).await.context("reading the archive")?;
     let trending = follows_from_log(&cut);
-    let (rules, generation) = (cut.meta.rules, cut.meta.generation);
-    let positions: BTreeMap<u32, Position> = cut.positions.iter().copied().collect();
+    let (rules, generation) = (cut.meta.counting_rules, cut.meta.generation);
+    let positions: BTreeMap<u32, ArchivePosition> = cut.positions.iter().copied().collect();
     let decays = whole(&cut.meta.decays);
     let (windows, window_counts) = (cut.meta.windows.clone(), by_window(&cut.windows));
     let windows_from = window_counts.keys().map(|(_, start, _)| *start).min().unwrap_or(Millis::MAX);
     let kept = states_by_video(cut);
-    let mut report = Report {
-        cut: positions.iter().map(|(partition, position)| (*partition, position.next)).collect(),
+    let mut report = ComparisonReport {
+        cut: positions.iter().map(|(partition, position)| (*partition, position.next_offset)).collect(),
         generation,
-        videos: kept.keys().filter(|video| !canary::is(video)).count(),
-        ..Report::default()
+        videos: kept.keys().filter(|video| !canary::is_canary(video)).count(),
+        ..ComparisonReport::default()
     };
-    let mut differences: Vec<Difference> =
-        kept.values().flat_map(|kept| within_archive(kept, &rules)).collect();
+    let mut differences: Vec<StoreDifference> =
+        kept.values().flat_map(|kept| archive_contradictions(kept, &rules)).collect();
     if !options.without_log {
         match begin_reading(
             backends,
@@ -111,7 +117,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
                 (told, counted, report.log) = counting.run(&positions, trending, progress).await?;
                 differences.extend(windows_of_log(&told, &counted, &window_counts, &windows));
                 let follows = Follows::of(report.log.trending, decays);
-                differences.extend(log_and_archive(&told, &kept, &follows));
+                differences.extend(compare_log_and_archive(&told, &kept, &follows));
             }
         }
     }
@@ -123,28 +129,28 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         report.boards.problem = Some(why.into());
     } else {
         let states = kept.into_values().map(|kept| (kept.state.video_id.clone(), kept.state)).collect();
-        let built_in = Compared::built_in(backends);
+        let built_in = ComparedBoards::built_in(backends);
         let (boards, wrong) =
-            boards::compare(&built_in, Some((generation, states)), &positions, progress).await?;
+            boards::compare_boards(&built_in, Some((generation, states)), &positions, progress).await?;
         boards_agree = boards.problem.is_none();
         report.boards = boards;
         differences.extend(wrong);
-        let compared = declared.iter().flat_map(|board| Compared::declared(backends, board));
+        let compared = declared.iter().flat_map(|board| ComparedBoards::declared(backends, board));
         for compared in compared {
-            let (found, wrong) = boards::compare(&compared, None, &positions, progress).await?;
+            let (found, wrong) = boards::compare_boards(&compared, None, &positions, progress).await?;
             boards_agree &= found.problem.is_none();
             report.declared.insert(compared.name(), found);
             differences.extend(wrong);
         }
     }
     report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
-    report.differ(differences, options.full);
+    report.add_differences(differences, options.full);
     Ok(report)
 }
 
 /// Whether its decayed scores surely follow from the log: one set of rules has been in force all the time. A later
 /// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
-fn follows_from_log(cut: &Cut) -> bool {
+fn follows_from_log(cut: &ArchiveCut) -> bool {
     cut.meta.generation == 1
 }
 
@@ -161,13 +167,16 @@ fn by_window(counts: &[WindowCount]) -> WindowCounts {
     counts.iter().map(of).collect()
 }
 
-fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
-    let comments: HashMap<VideoId, (u64, u64)> =
-        cut.comments.into_iter().map(|tally| (tally.video_id, (tally.count, tally.last))).collect();
+fn states_by_video(cut: ArchiveCut) -> BTreeMap<VideoId, ArchivedVideo> {
+    let comments: HashMap<VideoId, (u64, u64)> = cut
+        .comments
+        .into_iter()
+        .map(|tally| (tally.video_id, (tally.comment_count, tally.highest_seq)))
+        .collect();
     let of = |stored: liverank_adapters::archive::StoredVideo| {
         let id = stored.state.video_id.clone();
         let (comments, highest_seq) = comments.get(&id).copied().unwrap_or_default();
-        (id, Kept { state: stored.state, score: stored.score, comments, highest_seq })
+        (id, ArchivedVideo { state: stored.state, score: stored.score, comments, highest_seq })
     };
     cut.videos.into_iter().map(of).collect()
 }
@@ -176,104 +185,111 @@ fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
 struct LogCounting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
-    tally: Tally,
+    tally: LogTally,
     /// The archive's snapshot to begin from, with the identities of earlier events.
     snapshot: Option<&'a str>,
     /// Whether decayed scores of the snapshot follow from its log.
     trending: bool,
-    records: u64,
+    records_read: u64,
 }
 
 /// Begins to read the log up to `positions`, or says why it cannot be counted.
 async fn begin_reading<'a>(
     backends: &'a Backends,
     snapshot: Option<&'a str>,
-    positions: &BTreeMap<u32, Position>,
-    rules: Rules,
+    positions: &BTreeMap<u32, ArchivePosition>,
+    rules: CountingRules,
     (windows, windows_from): (&CountedWindows, Millis),
     decays: &CountedDecays,
 ) -> anyhow::Result<Result<LogCounting<'a>, String>> {
     let archive = &*backends.archive;
-    let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
+    let mut tally =
+        LogTally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next_offset)));
     tally.begin_with_windows(windows.clone(), WindowCounts::new(), windows_from);
     tally.begin_with_decays(decays.clone());
     let (mut from, mut trending) = (BTreeMap::new(), true);
     if let Some(snapshot) = snapshot {
-        let cut = archive.rebuilding().cut(Some(snapshot)).await.context("reading the snapshot")?;
-        if let Err(why) = cut.meta.rules.rescored_by(&rules) {
+        let cut = archive.rebuild_archive().read_cut(Some(snapshot)).await.context("reading the snapshot")?;
+        if let Err(why) = cut.meta.counting_rules.check_rescore(&rules) {
             bail!("the snapshot {snapshot} cannot be counted from: {why}");
         }
-        trending = follows_from_log(&cut) && cut.meta.rules == rules;
+        trending = follows_from_log(&cut) && cut.meta.counting_rules == rules;
         from = cut.positions.into_iter().collect();
         // Those that the snapshot has, too, from the begin on.
         let both = whole(&cut.meta.decays);
         tally.begin_with_decays(decays.iter().filter(|it| both.of(&it.decay) == Some(it)).copied().collect());
         tally.begin_with_windows(windows.clone(), by_window(&cut.windows), windows_from);
-        tally.begin_with(cut.videos.into_iter().map(|video| video.state));
+        tally.begin_with_videos(cut.videos.into_iter().map(|video| video.state));
     }
-    let beginnings = backends.log.beginnings().await.context("asking the log where it begins")?;
+    let beginnings = backends.log.first_offsets().await.context("asking the log where it begins")?;
     let mut stretches = Vec::new();
     for (&partition, end) in positions {
-        let start: Position = from.get(&partition).copied().unwrap_or_default();
+        let start: ArchivePosition = from.get(&partition).copied().unwrap_or_default();
         let Some(&beginning) = beginnings.get(partition as usize) else {
             return Ok(Err(format!("the log has no partition {partition}, which the archive has counted")));
         };
-        if start.next > end.next {
+        if start.next_offset > end.next_offset {
             bail!(
                 "the snapshot stands further than the archive in partition {partition}: it is none of this archive"
             );
         }
-        if beginning > start.next && start.next < end.next {
+        if beginning > start.next_offset && start.next_offset < end.next_offset {
             return Ok(Err(format!(
                 "the log no longer reaches back to offset {} of partition {partition}: it begins at {beginning}. Give \
                  an older state of the archive with --snapshot, or compare --without-log",
-                start.next
+                start.next_offset
             )));
         }
-        stretches.push(ReadRange { partition, from: start.next, to: end.next, after: start.last });
+        stretches.push(ReadRange {
+            partition,
+            first: start.next_offset,
+            end: end.next_offset,
+            previous_record: start.last_record,
+        });
     }
-    stretches.retain(|stretch| stretch.from < stretch.to);
-    let records = stretches.iter().map(|stretch| stretch.to - stretch.from).sum();
-    let reader = backends.log.read(&stretches).await.context("reading the log")?;
-    Ok(Ok(LogCounting { archive, reader, tally, snapshot, trending, records }))
+    stretches.retain(|stretch| stretch.first < stretch.end);
+    let records = stretches.iter().map(|stretch| stretch.end - stretch.first).sum();
+    let reader = backends.log.read_ranges(&stretches).await.context("reading the log")?;
+    Ok(Ok(LogCounting { archive, reader, tally, snapshot, trending, records_read: records }))
 }
 
 impl LogCounting<'_> {
     async fn run(
         mut self,
-        positions: &BTreeMap<u32, Position>,
+        positions: &BTreeMap<u32, ArchivePosition>,
         trending: bool,
-        progress: &Progress,
-    ) -> anyhow::Result<(BTreeMap<VideoId, Told>, WindowCounts, LogReport)> {
+        progress: &CommandProgress,
+    ) -> anyhow::Result<(BTreeMap<VideoId, VideoByLog>, WindowCounts, LogReport)> {
         let mut read_records = 0;
         let mut unreadable = 0;
         loop {
-            let page = self.reader.next(BATCH_RECORDS).await.context("reading the log")?;
+            let page = self.reader.next_records(BATCH_RECORDS).await.context("reading the log")?;
             if page.is_empty() {
                 break;
             }
             check_marks(&page, positions)?;
-            let records: Vec<LogRecord> = page.iter().filter_map(|record| read(record).ok()).collect();
+            let records: Vec<LogRecord> =
+                page.iter().filter_map(|record| read_log_record(record).ok()).collect();
             unreadable += (page.len() - records.len()) as u64;
             let mut earlier = Vec::new();
             if self.snapshot.is_some() {
                 let identities: Vec<String> =
-                    records.iter().flat_map(|record| identities(&record.event)).collect();
-                let sightings = self.archive.rebuilding().sightings(self.snapshot, &identities);
+                    records.iter().flat_map(|record| event_identities(&record.event)).collect();
+                let sightings = self.archive.rebuild_archive().known_identities(self.snapshot, &identities);
                 earlier = sightings.await.context("reading the snapshot")?;
                 let unique = self.tally.rules().unique;
                 let keys: Vec<MarkKey> =
                     records.iter().filter_map(|record| mark_key(&record.event, unique)).collect();
-                let marks = self.archive.rebuilding().marks(self.snapshot, &keys).await;
+                let marks = self.archive.rebuild_archive().set_marks(self.snapshot, &keys).await;
                 self.tally.begin_with_marks(marks.context("reading the snapshot")?);
             }
-            self.tally.count(&records, earlier);
+            self.tally.count_records(&records, earlier);
             read_records += page.len() as u64;
-            progress.at("counting the log", read_records, self.records);
+            progress.show_progress("counting the log", read_records, self.records_read);
         }
-        let (events, repeats) = self.tally.events();
+        let (events, repeats) = self.tally.event_counts();
         let counted = self.tally.take_window_counts();
-        let told = self.tally.finish();
+        let told = self.tally.into_videos();
         let ambiguous = told.values().filter(|told| told.ambiguous).count();
         let trending = trending && self.trending;
         Ok((
@@ -285,12 +301,12 @@ impl LogCounting<'_> {
 }
 
 /// The last record that the archive counted must be the one that the log has there.
-fn check_marks(page: &[RawRecord], positions: &BTreeMap<u32, Position>) -> anyhow::Result<()> {
+fn check_marks(page: &[RawRecord], positions: &BTreeMap<u32, ArchivePosition>) -> anyhow::Result<()> {
     for record in page {
         let position = positions.get(&record.partition);
-        if let Some(Position { next, last: Some(mark) }) = position
+        if let Some(ArchivePosition { next_offset: next, last_record: Some(mark) }) = position
             && record.offset + 1 == *next
-            && record.mark() != *mark
+            && record.fingerprint() != *mark
         {
             let (partition, offset) = (record.partition, record.offset);
             bail!(

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use liverank_runtime::duration::between;
+use liverank_runtime::duration::parser_of_range;
 use liverank_runtime::output::OutputOrJsonArgs;
 
 pub mod experiment;
@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub replay: Option<PathBuf>,
     /// Between two recorded load reports, where they carry no time (`at`, in milliseconds)
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = between(Duration::from_secs(1), Duration::from_hours(1)),
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(1)),
           requires = "replay")]
     pub interval: Duration,
     /// Readers [default: as many as the scenario has, or the recording had at first]
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',')]
     pub policies: Vec<PolicyName>,
     /// How long the traffic goes on, in its own time
-    #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = between(Duration::from_mins(1), Duration::from_hours(24)),
+    #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = parser_of_range(Duration::from_mins(1), Duration::from_hours(24)),
           conflicts_with = "replay")]
     pub duration: Duration,
     /// The same, in minutes
@@ -100,7 +100,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         }
     }
     let value = report::json(&scenario, &outcomes);
-    args.output.args().write(out, &value, || report::table(&scenario, &outcomes))
+    args.output.args().write_value(out, &value, || report::table(&scenario, &outcomes))
 }
 
 fn scenario(args: &Args) -> anyhow::Result<Scenario> {

@@ -1,7 +1,7 @@
 //! The ways of giving videos to readers. All but the planner give a video to one reader; all of them see the same facts.
 
 use liverank_core::Millis;
-use liverank_core::placement::{Budget, Limits, plan};
+use liverank_core::placement::{PlanLimits, ViewerMoveBudget, make_plan};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -163,7 +163,8 @@ impl Policy for ConsistentHashing {
         if self.ring.is_empty() {
             return 0;
         }
-        let viewers: u64 = world.now.videos.iter().map(liverank_core::placement::Video::viewers).sum();
+        let viewers: u64 =
+            world.now.videos.iter().map(liverank_core::placement::PlacementVideo::viewers).sum();
         let cap = self.cap.map(|cap| (viewers as f64 / world.now.readers.len() as f64 * cap).ceil() as u64);
         let mut loads = vec![0; world.now.readers.len()];
         let mut moved = 0;
@@ -186,20 +187,20 @@ impl Policy for ConsistentHashing {
 
 /// liverank's own, with its budget as a bucket that fills with time.
 struct LiverankPlanner {
-    limits: Limits,
+    limits: PlanLimits,
     bucket: i64,
     last: Millis,
 }
 
 impl LiverankPlanner {
     fn new(scenario: &Scenario) -> Self {
-        let limits = Limits {
+        let limits = PlanLimits {
             hot_video_viewers: scenario.hot_video_viewers,
             tolerance: scenario.tolerance,
             // As the managers' autopilot has it.
             rest_ms: 10_000,
-            budget: Budget::full(scenario.budget),
-            ..Limits::default()
+            budget: ViewerMoveBudget::full_bucket(scenario.budget),
+            ..PlanLimits::default()
         };
         Self { limits, bucket: scenario.budget as i64, last: 0 }
     }
@@ -213,8 +214,8 @@ impl Policy for LiverankPlanner {
         self.bucket = (self.bucket + filled as i64).min(full as i64);
         self.limits.budget.available = self.bucket.max(0) as u64;
         world.now.now = now;
-        let plan = plan(&world.now, &self.limits);
-        world.now.carry_out(&plan, now);
+        let plan = make_plan(&world.now, &self.limits);
+        world.now.apply_plan(&plan, now);
         self.bucket -= plan.moved as i64;
         plan.moved
     }

@@ -1,6 +1,8 @@
 //! Where the viewers are: the planner's own [`Situation`], kept for every policy alike.
 
-use liverank_core::placement::{Part, Reader, ReaderAvailability, Situation, Video, WHOLE};
+use liverank_core::placement::{
+    PlacementReader, PlacementVideo, ReaderAvailability, Situation, VideoPart, WHOLE_SHARE,
+};
 use liverank_core::{Millis, ReaderId, VideoId};
 
 use crate::scenario::Scenario;
@@ -19,7 +21,7 @@ impl World {
     pub fn new(scenario: &Scenario) -> Self {
         let readers = (0..scenario.readers).map(|number| reader_id(number, scenario.capacity)).collect();
         let videos = (0..scenario.videos.len())
-            .map(|number| Video {
+            .map(|number| PlacementVideo {
                 id: VideoId::parse(&scenario.video_name(number)).expect("a scenario's names are ids"),
                 epoch: 0,
                 changed: Millis::MIN / 2,
@@ -45,7 +47,7 @@ impl World {
         let video = &mut self.now.videos[video];
         let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
         let moved = video.viewers() - video.waiting - stay;
-        video.parts = vec![Part { reader: to, viewers: video.viewers(), share: WHOLE }];
+        video.parts = vec![VideoPart { reader: to, viewers: video.viewers(), share: WHOLE_SHARE }];
         video.waiting = 0;
         moved
     }
@@ -116,11 +118,11 @@ impl World {
     }
 }
 
-fn add_viewers(video: &mut Video, come: u64, room: &mut [u64]) {
+fn add_viewers(video: &mut PlacementVideo, come: u64, room: &mut [u64]) {
     let shares: u128 = video.parts.iter().map(|part| u128::from(part.share)).sum();
     let all = u128::from(video.viewers() + come);
     let mut left = come;
-    let mut enter = |part: &mut Part, wanted: u64| {
+    let mut enter = |part: &mut VideoPart, wanted: u64| {
         let more = wanted.min(left).min(room[part.reader]);
         part.viewers += more;
         room[part.reader] -= more;
@@ -142,8 +144,8 @@ fn reader_name(number: usize) -> ReaderId {
     ReaderId::parse(&format!("reader-{number:03}")).expect("it is short and plain")
 }
 
-fn reader_id(number: usize, capacity: u64) -> Reader {
-    Reader { id: reader_name(number), capacity, standing: ReaderAvailability::Open }
+fn reader_id(number: usize, capacity: u64) -> PlacementReader {
+    PlacementReader { id: reader_name(number), capacity, standing: ReaderAvailability::Open }
 }
 
 #[cfg(test)]
@@ -184,7 +186,7 @@ mod tests {
         fn viewers_are_neither_lost_nor_created(viewers in proptest::collection::vec(0u64..500, 1..5), waiting in 0u64..9, come in 0u64..900, leave in 0u64..900) {
             let mut world = world();
             let video = &mut world.now.videos[0];
-            video.parts = viewers.iter().enumerate().map(|(reader, viewers)| Part { reader, viewers: *viewers, share: WHOLE / viewers.max(&1).ilog2().max(1) }).collect();
+            video.parts = viewers.iter().enumerate().map(|(reader, viewers)| VideoPart { reader, viewers: *viewers, share: WHOLE_SHARE / viewers.max(&1).ilog2().max(1) }).collect();
             video.waiting = waiting;
             let before = video.viewers();
             let leave = leave.min(before);

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
-use liverank_core::counting::{Batch, Effects, Moderated, NumberedComment};
-use liverank_core::moderation::{Changed, HeldComment, ReportedComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::counting::{Batch, BatchEffects, NumberedComment, StoredModeration};
+use liverank_core::moderation::{
+    ChangedRule, HeldComment, ReportedComment, RuleChange, RuleScope, ScopeRules, UserRestriction,
+};
 use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
-    UserEntries,
+    AuditLine, AuditPosition, ENTRIES_READ_PER_CALL, EntryPosition, ModerationArchive, ReportPosition,
+    ReportQueue, UserEntries,
 };
 use super::tables::{Tables, decode_comment, encode_comment};
 use super::{EmbeddedArchive, reports};
@@ -21,7 +23,7 @@ use crate::StoreError;
 use crate::redb_file::Failure;
 
 /// Where an audit entry is: time, partition, offset.
-pub type Place = (Millis, u32, u64);
+pub type LogKey = (Millis, u32, u64);
 
 #[derive(Serialize, Deserialize)]
 struct StoredRule {
@@ -31,10 +33,10 @@ struct StoredRule {
     userid: Option<UserId>,
     /// The restriction; absent where it was lifted.
     #[serde(default)]
-    rule: Option<Rule>,
+    rule: Option<UserRestriction>,
     /// The place that has rules of comments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    scope: Option<Scope>,
+    scope: Option<RuleScope>,
     /// These; absent where they were taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     comments: Option<Arc<ScopeRules>>,
@@ -43,11 +45,11 @@ struct StoredRule {
 impl StoredRule {
     fn from_change(change: &RuleChange) -> Self {
         let key = change.key.clone();
-        match change.what.clone() {
-            Changed::Restriction { userid, rule } => {
+        match change.changed_rule.clone() {
+            ChangedRule::Restriction { userid, rule } => {
                 Self { key, userid: Some(userid), rule, scope: None, comments: None }
             }
-            Changed::Comments { scope, rules } => {
+            ChangedRule::CommentRules { scope, rules } => {
                 Self { key, userid: None, rule: None, scope: Some(scope), comments: rules }
             }
         }
@@ -60,11 +62,11 @@ impl StoredRule {
     fn decode_rule(revision: u64, bytes: &[u8]) -> Result<RuleChange, Failure> {
         let stored: Self = serde_json::from_slice(bytes).map_err(|error| damaged("a restriction", error))?;
         let what = match (stored.scope, stored.userid) {
-            (Some(scope), _) => Changed::Comments { scope, rules: stored.comments },
-            (None, Some(userid)) => Changed::Restriction { userid, rule: stored.rule },
+            (Some(scope), _) => ChangedRule::CommentRules { scope, rules: stored.comments },
+            (None, Some(userid)) => ChangedRule::Restriction { userid, rule: stored.rule },
             (None, None) => return Err(damaged("a restriction", "it is nobody's")),
         };
-        Ok(RuleChange { key: stored.key, revision, what })
+        Ok(RuleChange { key: stored.key, revision, changed_rule: what })
     }
 }
 
@@ -73,45 +75,49 @@ pub(super) fn damaged(what: &str, error: impl std::fmt::Display) -> Failure {
 }
 
 /// What a batch's moderation records are about.
-pub fn moderated(
+pub fn read_moderation(
     transaction: &WriteTransaction,
     tables: &Tables,
     batch: &Batch,
-) -> Result<Moderated, Failure> {
-    let reports = reports::known(transaction, tables, &batch.reported())?;
-    let mut moderated = Moderated { reports, ..Moderated::default() };
-    let targets = batch.targets();
+) -> Result<StoredModeration, Failure> {
+    let reports = reports::known(transaction, tables, &batch.reported_comments())?;
+    let mut moderated = StoredModeration { stored_reports: reports, ..StoredModeration::default() };
+    let targets = batch.moderation_targets();
     if !targets.is_empty() {
-        let names = transaction.open_table(tables.names)?;
+        let names = transaction.open_table(tables.newest_by_id)?;
         let comments = transaction.open_table(tables.comments)?;
-        let mut places = batch.numbered_targets();
+        let mut places = batch.targets_by_seq();
         for (video, id) in targets {
             places.extend(names.get((video.as_str(), id.as_str()))?.map(|seq| (video, seq.value())));
         }
         for (video, seq) in places {
             if let Some(bytes) = comments.get((video.as_str(), seq))? {
-                moderated.targets.push(decode_comment(video.as_str(), seq, bytes.value())?);
+                moderated.target_entries.push(decode_comment(video.as_str(), seq, bytes.value())?);
             }
         }
     }
     if batch.changes_rules() {
-        let rules = transaction.open_table(tables.rules)?;
-        moderated.revision = rules.last()?.map_or(0, |(revision, _)| revision.value());
+        let rules = transaction.open_table(tables.restrictions)?;
+        moderated.rules_revision = rules.last()?.map_or(0, |(revision, _)| revision.value());
     }
     Ok(moderated)
 }
 
 /// Writes what a batch's moderation records did.
-pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), Failure> {
-    if !effects.removed.is_empty() {
+pub fn write_moderation(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    effects: &BatchEffects,
+) -> Result<(), Failure> {
+    if !effects.removals.is_empty() {
         let mut comments = transaction.open_table(tables.comments)?;
-        for removal in &effects.removed {
+        for removal in &effects.removals {
             let key = (removal.video.as_str(), removal.seq);
             let comment = match comments.get(key)? {
                 Some(bytes) => decode_comment(key.0, key.1, bytes.value())?,
                 None => continue,
             };
-            comments.insert(key, encode_comment(&removal.of(comment)).as_slice())?;
+            comments.insert(key, encode_comment(&removal.apply_to(comment)).as_slice())?;
         }
     }
     let is_pin = |comment: &&NumberedComment| matches!(comment.comment.entry, EntryKind::Pinned { .. });
@@ -122,10 +128,10 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             pins.insert(comment.video_id.as_str(), comment.seq)?;
         }
     }
-    if !effects.rules.is_empty() {
-        let mut rules = transaction.open_table(tables.rules)?;
+    if !effects.rule_changes.is_empty() {
+        let mut rules = transaction.open_table(tables.restrictions)?;
         let mut revisions = transaction.open_table(tables.rule_revisions)?;
-        for change in &effects.rules {
+        for change in &effects.rule_changes {
             let before = revisions.insert(change.key.as_str(), change.revision)?.map(|before| before.value());
             if let Some(before) = before {
                 rules.remove(before)?;
@@ -133,10 +139,10 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             rules.insert(change.revision, StoredRule::from_change(change).encode().as_slice())?;
         }
     }
-    if !effects.held.is_empty() {
-        let mut held = transaction.open_table(tables.held)?;
+    if !effects.held_changes.is_empty() {
+        let mut held = transaction.open_table(tables.held_comments)?;
         let mut places = transaction.open_table(tables.held_places)?;
-        for change in &effects.held {
+        for change in &effects.held_changes {
             let key = (change.video.as_str(), change.id.as_str());
             let before = places.remove(key)?.map(|place| place.value());
             if let Some(before) = before {
@@ -148,11 +154,11 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             }
         }
     }
-    reports::put(transaction, tables, &effects.reports)?;
-    if !effects.audit.is_empty() {
+    reports::put(transaction, tables, &effects.changed_reports)?;
+    if !effects.audit_entries.is_empty() {
         let mut audit = transaction.open_table(tables.audit)?;
-        for entry in &effects.audit {
-            let place: Place = (entry.time, entry.partition, entry.offset);
+        for entry in &effects.audit_entries {
+            let place: LogKey = (entry.time, entry.partition, entry.offset);
             audit.insert(place, entry.record.to_json().as_slice())?;
         }
     }
@@ -167,14 +173,16 @@ fn rules_since(
     limit: usize,
     of_comments: bool,
 ) -> Result<Vec<RuleChange>, Failure> {
-    let table = database.begin_read()?.open_table(tables.rules)?;
+    let table = database.begin_read()?.open_table(tables.restrictions)?;
     let since = (Bound::Excluded(revision), Bound::Unbounded);
     let changes = table.range::<u64>(since)?.map(|entry| {
         let (revision, bytes) = entry?;
         StoredRule::decode_rule(revision.value(), bytes.value())
     });
     let is_asked = |change: &Result<RuleChange, Failure>| match change {
-        Ok(change) => !of_comments || matches!(change.what, Changed::Comments { rules: Some(_), .. }),
+        Ok(change) => {
+            !of_comments || matches!(change.changed_rule, ChangedRule::CommentRules { rules: Some(_), .. })
+        }
         Err(_) => true,
     };
     changes.filter(is_asked).take(limit).collect()
@@ -191,13 +199,13 @@ fn decode_held(bytes: &[u8]) -> Result<HeldComment, Failure> {
 fn held(
     database: &Database,
     tables: &Tables,
-    after: Option<AuditPlace>,
+    after: Option<AuditPosition>,
     limit: usize,
 ) -> Result<Vec<HeldComment>, Failure> {
-    let table = database.begin_read()?.open_table(tables.held)?;
+    let table = database.begin_read()?.open_table(tables.held_comments)?;
     let after =
         after.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
-    let found = table.range::<Place>((after, Bound::Unbounded))?.take(limit);
+    let found = table.range::<LogKey>((after, Bound::Unbounded))?.take(limit);
     found.map(|entry| decode_held(entry?.1.value())).collect()
 }
 
@@ -212,7 +220,7 @@ fn held_comment(
     let Some(place) = places.get((video.as_str(), id.as_str()))?.map(|place| place.value()) else {
         return Ok(None);
     };
-    let table = transaction.open_table(tables.held)?;
+    let table = transaction.open_table(tables.held_comments)?;
     let bytes = table.get(place)?;
     bytes.map(|bytes| decode_held(bytes.value())).transpose()
 }
@@ -226,7 +234,7 @@ fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Opt
     bytes.map(|bytes| decode_comment(video.as_str(), seq, bytes.value())).transpose()
 }
 
-/// A user's entries among [`ENTRIES_LOOKED_AT`] from after a place on, which is a video and a number.
+/// A user's entries among [`ENTRIES_READ_PER_CALL`] from after a place on, which is a video and a number.
 fn entries_of(
     database: &Database,
     tables: &Tables,
@@ -241,49 +249,49 @@ fn entries_of(
     let table = database.begin_read()?.open_table(tables.comments)?;
     let from = after.transpose()?.map_or(Bound::Unbounded, Bound::Excluded);
     let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
-    for entry in table.range::<(&str, u64)>((from, Bound::Unbounded))?.take(ENTRIES_LOOKED_AT) {
+    for entry in table.range::<(&str, u64)>((from, Bound::Unbounded))?.take(ENTRIES_READ_PER_CALL) {
         let (key, bytes) = entry?;
         let (video, seq) = key.value();
         looked_at += 1;
         last = Some(format!("{video}\n{seq}"));
         let Comment { video_id, user_id, id, .. } = decode_comment(video, seq, bytes.value())?;
         if user_id == *user {
-            found.push(EntryPlace { video: video_id, seq, id });
+            found.push(EntryPosition { video: video_id, seq, id });
         }
     }
-    Ok(UserEntries { entries: found, next: last.filter(|_| looked_at == ENTRIES_LOOKED_AT) })
+    Ok(UserEntries { entries: found, next_part: last.filter(|_| looked_at == ENTRIES_READ_PER_CALL) })
 }
 
 fn audit(
     database: &Database,
     tables: &Tables,
-    before: Option<AuditPlace>,
+    before: Option<AuditPosition>,
     limit: usize,
 ) -> Result<Vec<AuditLine>, Failure> {
     let table = database.begin_read()?.open_table(tables.audit)?;
     let before =
         before.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
-    let entries = table.range::<Place>((Bound::Unbounded, before))?.rev().take(limit).map(|entry| {
+    let entries = table.range::<LogKey>((Bound::Unbounded, before))?.rev().take(limit).map(|entry| {
         let (place, bytes) = entry?;
         let (time, partition, offset) = place.value();
-        Ok(AuditLine::read(AuditPlace { time, partition, offset }, bytes.value()))
+        Ok(AuditLine::read(AuditPosition { time, partition, offset }, bytes.value()))
     });
     entries.collect()
 }
 
 /// What a table has of a partition from an offset on. It is in the order of time, and has no other one: only tests ask.
 fn from_offset<T>(
-    table: &impl ReadableTable<Place, &'static [u8]>,
+    table: &impl ReadableTable<LogKey, &'static [u8]>,
     (partition, offset): (u32, u64),
     limit: usize,
-    read: impl Fn(AuditPlace, &[u8]) -> Result<T, Failure>,
+    read: impl Fn(AuditPosition, &[u8]) -> Result<T, Failure>,
 ) -> Result<Vec<T>, Failure> {
     let mut found = Vec::new();
-    for entry in table.range::<Place>(..)? {
+    for entry in table.range::<LogKey>(..)? {
         let (place, bytes) = entry?;
         let (time, of, at) = place.value();
         if of == partition && at >= offset {
-            found.push((at, read(AuditPlace { time, partition, offset: at }, bytes.value())?));
+            found.push((at, read(AuditPosition { time, partition, offset: at }, bytes.value())?));
         }
     }
     found.sort_by_key(|(at, _)| *at);
@@ -301,13 +309,17 @@ impl ModerationArchive for EmbeddedArchive {
         self.read_blocking(move |database, tables| rules_since(database, tables, revision, limit, true)).await
     }
 
-    async fn comment_rules_count(&self) -> Result<u64, StoreError> {
+    async fn count_comment_rules(&self) -> Result<u64, StoreError> {
         let all =
             self.read_blocking(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
         Ok(all.len() as u64)
     }
 
-    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
+    async fn held_comments(
+        &self,
+        after: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<HeldComment>, StoreError> {
         self.read_blocking(move |database, tables| held(database, tables, after, limit)).await
     }
 
@@ -316,27 +328,33 @@ impl ModerationArchive for EmbeddedArchive {
         self.read_blocking(move |database, tables| held_comment(database, tables, &video, &id)).await
     }
 
-    async fn held_count(&self) -> Result<u64, StoreError> {
-        self.read_blocking(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?))
-            .await
+    async fn count_held(&self) -> Result<u64, StoreError> {
+        self.read_blocking(|database, tables| {
+            Ok(database.begin_read()?.open_table(tables.held_comments)?.len()?)
+        })
+        .await
     }
 
-    async fn reports(
+    async fn report_queue(
         &self,
         queue: ReportQueue,
-        after: Option<ReportPlace>,
+        after: Option<ReportPosition>,
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError> {
         self.read_blocking(move |database, tables| reports::of_queue(database, tables, queue, after, limit))
             .await
     }
 
-    async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
+    async fn reports_of_comment(
+        &self,
+        video: &VideoId,
+        id: &CommentId,
+    ) -> Result<Option<ReportedComment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
         self.read_blocking(move |database, tables| reports::of_comment(database, tables, &video, &id)).await
     }
 
-    async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
+    async fn count_open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
         let video = video.cloned();
         self.read_blocking(move |database, tables| reports::count(database, tables, video.as_ref(), most))
             .await
@@ -352,7 +370,11 @@ impl ModerationArchive for EmbeddedArchive {
         self.read_blocking(move |database, tables| entries_of(database, tables, &user, from.as_deref())).await
     }
 
-    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
+    async fn audit_log(
+        &self,
+        before: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<AuditLine>, StoreError> {
         self.read_blocking(move |database, tables| audit(database, tables, before, limit)).await
     }
 
@@ -376,7 +398,7 @@ impl ModerationArchive for EmbeddedArchive {
         limit: usize,
     ) -> Result<Vec<HeldComment>, StoreError> {
         self.read_blocking(move |database, tables| {
-            let table = database.begin_read()?.open_table(tables.held)?;
+            let table = database.begin_read()?.open_table(tables.held_comments)?;
             from_offset(&table, (partition, offset), limit, |_, bytes| decode_held(bytes))
         })
         .await
@@ -386,28 +408,36 @@ impl ModerationArchive for EmbeddedArchive {
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check, comment_rules, held, json, muted};
+    use crate::fixtures::{check_json_fixture, comment_rules, fixture_held, fixture_mute, json};
 
     #[test]
     fn stored_restrictions_and_comment_rules_have_fixtures() {
-        for (name, today) in [("embedded-rule", muted()), ("embedded-comment-rules", comment_rules())] {
+        for (name, today) in [("embedded-rule", fixture_mute()), ("embedded-comment-rules", comment_rules())]
+        {
             let write = |change: &RuleChange| json(&StoredRule::from_change(change).encode());
-            check(name, &today, write, |value| StoredRule::decode_rule(8, value.to_string().as_bytes()));
+            check_json_fixture(name, &today, write, |value| {
+                StoredRule::decode_rule(8, value.to_string().as_bytes())
+            });
         }
     }
 
     #[test]
     fn stored_held_comments_have_fixtures() {
         let write = |held: &HeldComment| json(&encode_held(held));
-        check("embedded-held", &held(), write, |value| decode_held(value.to_string().as_bytes()));
+        check_json_fixture("embedded-held", &fixture_held(), write, |value| {
+            decode_held(value.to_string().as_bytes())
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Archive, Page, UnknownRecord};
+    use super::super::super::{Archive, CommentPage, UnknownRecord};
     use super::*;
-    use crate::fixtures::{LATER_RECORD, comment, deleted_by_a_moderator, held, json, later};
+    use crate::fixtures::{
+        LATER_RELEASE_RECORD, deleted_by_a_moderator, fixture_comment, fixture_held, json,
+        with_unknown_member,
+    };
 
     fn json_bytes(value: &serde_json::Value) -> Vec<u8> {
         value.to_string().into_bytes()
@@ -418,17 +448,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let archive = EmbeddedArchive::open(directory.path()).unwrap();
         let known = deleted_by_a_moderator().record;
-        let (record, waits) = (known.to_json(), encode_held(&held()));
-        let told = encode_comment(&comment());
+        let (record, waits) = (known.to_json(), encode_held(&fixture_held()));
+        let told = encode_comment(&fixture_comment());
         let written = archive.write_blocking(move |database, tables| {
             let transaction = database.begin_write()?;
             let mut audit = transaction.open_table(tables.audit)?;
-            let mut held = transaction.open_table(tables.held)?;
+            let mut held = transaction.open_table(tables.held_comments)?;
             let mut comments = transaction.open_table(tables.comments)?;
             let later = [
-                LATER_RECORD.as_bytes().to_vec(),
-                json_bytes(&later("rule", &json(&waits))),
-                json_bytes(&later("entry", &json(&told))),
+                LATER_RELEASE_RECORD.as_bytes().to_vec(),
+                json_bytes(&with_unknown_member("rule", &json(&waits))),
+                json_bytes(&with_unknown_member("entry", &json(&told))),
             ];
             for (at, [record, waits, told]) in
                 [(1, [&record, &waits, &told]), (2, later.each_ref()), (3, [&record, &waits, &told])]
@@ -443,11 +473,12 @@ mod tests {
         });
         written.await.unwrap();
         let records: Vec<_> =
-            archive.audit(None, 9).await.unwrap().into_iter().map(|line| line.record).collect();
+            archive.audit_log(None, 9).await.unwrap().into_iter().map(|line| line.record).collect();
         assert_eq!(records, [Ok(known.clone()), Err(UnknownRecord { version: Some(9) }), Ok(known)]);
-        let rules = archive.held(None, 9).await.unwrap().into_iter().map(|held| held.rule.to_string());
+        let rules =
+            archive.held_comments(None, 9).await.unwrap().into_iter().map(|held| held.rule.to_string());
         assert_eq!(rules.collect::<Vec<_>>(), ["words", "of_a_later_release", "words"]);
-        let told = archive.comments(&comment().video_id, Page::After(0), 9).await.unwrap();
+        let told = archive.comments(&fixture_comment().video_id, CommentPage::After(0), 9).await.unwrap();
         let kinds: Vec<_> = told.into_iter().map(|told| told.entry).collect();
         assert_eq!(kinds, [EntryKind::Comment, EntryKind::Unknown, EntryKind::Comment]);
     }

@@ -6,11 +6,11 @@ use liverank_core::counting::{NumberedComment, VideoState};
 use liverank_core::{Comment, CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::super::{Meta, Page, Position};
-use super::tables::{Tables, decode_comment, decode_video, positions, read_meta as meta_in};
+use super::super::{ArchiveMeta, ArchivePosition, CommentPage};
+use super::tables::{Tables, decode_comment, decode_video, read_meta as meta_in, read_positions};
 use crate::redb_file::Failure;
 
-pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, Failure> {
+pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<ArchiveMeta>, Failure> {
     meta_in(&database.begin_read()?.open_table(tables.meta)?)
 }
 
@@ -18,8 +18,8 @@ pub fn read_offsets(
     database: &Database,
     tables: &Tables,
     partitions: &[u32],
-) -> Result<Vec<Position>, Failure> {
-    positions(&database.begin_read()?.open_table(tables.offsets)?, partitions)
+) -> Result<Vec<ArchivePosition>, Failure> {
+    read_positions(&database.begin_read()?.open_table(tables.offsets)?, partitions)
 }
 
 pub fn read_videos(
@@ -54,17 +54,17 @@ pub fn read_comments(
     database: &Database,
     tables: &Tables,
     video: &VideoId,
-    page: Page,
+    page: CommentPage,
     limit: usize,
 ) -> Result<Vec<Comment>, Failure> {
     let table = database.begin_read()?.open_table(tables.comments)?;
     let id = video.as_str();
     match page {
-        Page::Before(seq) => {
+        CommentPage::Before(seq) => {
             let range = table.range((id, 0)..(id, seq))?;
             range.rev().take(limit).map(|entry| decode_comment_row(&entry?)).collect()
         }
-        Page::After(seq) => {
+        CommentPage::After(seq) => {
             let bounds = (Bound::Excluded((id, seq)), Bound::Included((id, u64::MAX)));
             // An exclusive bound at the very end would be above the inclusive one.
             if seq == u64::MAX {
@@ -101,8 +101,10 @@ pub fn read_comment(
     id: &CommentId,
 ) -> Result<Option<Comment>, Failure> {
     let transaction = database.begin_read()?;
-    let seq =
-        transaction.open_table(tables.names)?.get((video.as_str(), id.as_str()))?.map(|seq| seq.value());
+    let seq = transaction
+        .open_table(tables.newest_by_id)?
+        .get((video.as_str(), id.as_str()))?
+        .map(|seq| seq.value());
     let table = transaction.open_table(tables.comments)?;
     seq.map(|seq| find_pointed_comment(&table, video.as_str(), seq)).transpose()
 }
@@ -116,7 +118,7 @@ pub fn comments_from(
 ) -> Result<Vec<NumberedComment>, Failure> {
     let transaction = database.begin_read()?;
     let table = transaction.open_table(tables.comments)?;
-    let places = transaction.open_table(tables.places)?;
+    let places = transaction.open_table(tables.comment_places)?;
     let comments = places.range((partition, offset)..=(partition, u64::MAX))?.take(limit).map(|entry| {
         let (place, target) = entry?;
         let ((partition, offset), (video, seq)) = (place.value(), target.value());
@@ -126,5 +128,5 @@ pub fn comments_from(
 }
 
 pub fn comment_count(database: &Database, tables: &Tables) -> Result<u64, Failure> {
-    Ok(database.begin_read()?.open_table(tables.count)?.get(())?.map_or(0, |count| count.value()))
+    Ok(database.begin_read()?.open_table(tables.comment_count)?.get(())?.map_or(0, |count| count.value()))
 }

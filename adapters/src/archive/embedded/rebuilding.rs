@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{MarkKey, Rules, UniqueMark, VideoState};
-use liverank_core::score::points;
+use liverank_core::counting::{CountingRules, MarkKey, UniqueMark, VideoState};
+use liverank_core::score::points_of_thousandths;
 use liverank_core::{Millis, VideoId};
 use redb::{
     Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value, WriteTransaction,
@@ -14,40 +14,48 @@ use redb::{
 use tokio::sync::Mutex;
 
 use super::super::{
-    Archive, CommentTally, Cut, Finished, Meta, Position, Progress, Rebuild, RebuildError, Replay,
-    StoredVideo, numbering,
+    Archive, ArchiveCut, ArchiveMeta, ArchivePosition, ArchiveRebuild, ArchiveReplay, CommentTally, Progress,
+    RebuildError, ReplayFinish, StoredVideo, numbering,
 };
 use super::tables::{
-    LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, position, read_meta,
+    LIVE, NEXT, StoredPosition, Tables, decode_position, decode_video, encode_meta, encode_video, read_meta,
 };
-use super::writing::marks;
-use super::{EmbeddedArchive, FILE, PART_NAME, windows};
+use super::writing::read_marks;
+use super::{ARCHIVE_FILE_NAME, EmbeddedArchive, PART_NAME, windows};
 use crate::StoreError;
 use crate::redb_file::{Failure, begin_durable};
 
 #[async_trait]
-impl Rebuild for EmbeddedArchive {
-    async fn bump_generation(&self) -> Result<Meta, StoreError> {
+impl ArchiveRebuild for EmbeddedArchive {
+    async fn bump_generation(&self) -> Result<ArchiveMeta, StoreError> {
         self.write_blocking(|database, tables| {
             change_meta(database, tables, |_, before| {
-                Ok(Meta { generation: before.generation + 1, ..before.clone() })
+                Ok(ArchiveMeta { generation: before.generation + 1, ..before.clone() })
             })
         })
         .await
     }
 
-    async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
-        let before = self.meta().await?.ok_or_else(never_opened_error)?;
-        before.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
+    async fn rescore_videos(
+        &self,
+        rules: &CountingRules,
+        progress: Progress<'_>,
+    ) -> Result<ArchiveMeta, RebuildError> {
+        let before = self.archive_meta().await?.ok_or_else(never_opened_error)?;
+        before.counting_rules.check_rescore(rules).map_err(RebuildError::Refused)?;
         let rules = *rules;
         let after = self
             .write_blocking(move |database, tables| {
                 change_meta(database, tables, |transaction, before| {
                     // Scores are not stored here: they follow from counts and rules.
-                    if before.rules.half_life_ms != rules.half_life_ms {
+                    if before.counting_rules.half_life_ms != rules.half_life_ms {
                         forget_trending(transaction, tables)?;
                     }
-                    Ok(Meta { generation: before.generation + 1, rules, ..before.clone() })
+                    Ok(ArchiveMeta {
+                        generation: before.generation + 1,
+                        counting_rules: rules,
+                        ..before.clone()
+                    })
                 })
             })
             .await?;
@@ -55,12 +63,12 @@ impl Rebuild for EmbeddedArchive {
         Ok(after)
     }
 
-    async fn replay(
+    async fn begin_replay(
         &self,
-        rules: &Rules,
+        rules: &CountingRules,
         from: Option<&str>,
         progress: Progress<'_>,
-    ) -> Result<Box<dyn Replay>, RebuildError> {
+    ) -> Result<Box<dyn ArchiveReplay>, RebuildError> {
         let source = match from {
             Some(path) => Some(SourceArchive::open_source(path, rules).await?),
             None => None,
@@ -69,8 +77,8 @@ impl Rebuild for EmbeddedArchive {
         self.write_blocking(move |database, tables| {
             let transaction = begin_durable(database)?;
             let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
-            NEXT.delete(&transaction)?;
-            NEXT.create(&transaction)?;
+            NEXT.drop_all(&transaction)?;
+            NEXT.create_absent(&transaction)?;
             // A copy was counted without these windows and decays, up to where it stands.
             let counted = source.as_ref().map(SourceArchive::last_counted).transpose()?.flatten();
             let kinds: Vec<_> = before.windows.iter().map(|counted| counted.kind.clone()).collect();
@@ -79,11 +87,17 @@ impl Rebuild for EmbeddedArchive {
             let wanted: Vec<_> = before.decays.iter().map(|counted| counted.decay).collect();
             let of_source = source.as_ref().map(|source| source.meta.decays.clone()).unwrap_or_default();
             let decays = of_source.changed_to(&wanted, counted, rand::random);
-            let next = Meta { generation: before.generation + 1, rules, windows, decays, ..before };
+            let next = ArchiveMeta {
+                generation: before.generation + 1,
+                counting_rules: rules,
+                windows,
+                decays,
+                ..before
+            };
             transaction.open_table(NEXT.meta)?.insert((), encode_meta(&next).as_str())?;
             if let Some(source) = source {
                 source.copy_into(&transaction)?;
-                if source.meta.rules.half_life_ms != rules.half_life_ms {
+                if source.meta.counting_rules.half_life_ms != rules.half_life_ms {
                     forget_trending(&transaction, &NEXT)?;
                 }
             }
@@ -92,18 +106,19 @@ impl Rebuild for EmbeddedArchive {
         })
         .await?;
         progress(1, 1);
-        let (live, next) = (self.as_owner(self.me, self.tables), self.as_owner(rand::random(), &NEXT));
-        Ok(Box::new(EmbeddedReplay { live, next, checked: Mutex::default() }))
+        let (live, next) =
+            (self.as_owner(self.claimant_id, self.tables), self.as_owner(rand::random(), &NEXT));
+        Ok(Box::new(EmbeddedReplay { live, replayed_archive: next, checked: Mutex::default() }))
     }
 
-    async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
+    async fn read_cut(&self, of: Option<&str>) -> Result<ArchiveCut, StoreError> {
         match of {
             Some(path) => open_other(path)?.read_blocking(cut).await,
             None => self.read_blocking(cut).await,
         }
     }
 
-    async fn sightings(
+    async fn known_identities(
         &self,
         of: Option<&str>,
         identities: &[String],
@@ -123,7 +138,7 @@ impl Rebuild for EmbeddedArchive {
         }
     }
 
-    async fn marks(
+    async fn set_marks(
         &self,
         of: Option<&str>,
         keys: &[MarkKey],
@@ -133,7 +148,7 @@ impl Rebuild for EmbeddedArchive {
             let transaction = database.begin_read()?;
             let times = transaction.open_table(tables.mark_times)?;
             let parts = transaction.open_table(tables.mark_parts)?;
-            marks(&transaction.open_table(tables.marks)?, &times, &parts, keys)
+            read_marks(&transaction.open_table(tables.marks)?, &times, &parts, keys)
         };
         match of {
             Some(path) => open_other(path)?.read_blocking(look).await,
@@ -145,14 +160,14 @@ impl Rebuild for EmbeddedArchive {
 /// Another archive, which nobody writes to.
 struct SourceArchive {
     transaction: ReadTransaction,
-    meta: Meta,
+    meta: ArchiveMeta,
     /// What is read is this one's, as long as it lives.
     _archive: EmbeddedArchive,
 }
 
 fn open_other(directory: &str) -> Result<EmbeddedArchive, StoreError> {
     let directory = Path::new(directory);
-    let file: PathBuf = directory.join(FILE);
+    let file: PathBuf = directory.join(ARCHIVE_FILE_NAME);
     if !file.is_file() {
         return Err(StoreError::unusable(
             PART_NAME,
@@ -163,10 +178,10 @@ fn open_other(directory: &str) -> Result<EmbeddedArchive, StoreError> {
 }
 
 impl SourceArchive {
-    async fn open_source(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
+    async fn open_source(directory: &str, rules: &CountingRules) -> Result<Self, RebuildError> {
         let archive = open_other(directory)?;
-        let meta = archive.meta().await?.ok_or_else(never_opened_error)?;
-        meta.rules.rescored_by(rules).map_err(|why| {
+        let meta = archive.archive_meta().await?.ok_or_else(never_opened_error)?;
+        meta.counting_rules.check_rescore(rules).map_err(|why| {
             RebuildError::Refused(format!("the archive in {directory} cannot be begun with: {why}"))
         })?;
         let transaction = archive.read_blocking(|database, _| Ok(database.begin_read()?)).await?;
@@ -180,13 +195,13 @@ impl SourceArchive {
         copy_table(from, LIVE.identities, to, NEXT.identities)?;
         copy_table(from, LIVE.sightings, to, NEXT.sightings)?;
         copy_table(from, LIVE.comments, to, NEXT.comments)?;
-        copy_table(from, LIVE.places, to, NEXT.places)?;
-        copy_table(from, LIVE.names, to, NEXT.names)?;
-        copy_table(from, LIVE.count, to, NEXT.count)?;
-        copy_table(from, LIVE.rules, to, NEXT.rules)?;
+        copy_table(from, LIVE.comment_places, to, NEXT.comment_places)?;
+        copy_table(from, LIVE.newest_by_id, to, NEXT.newest_by_id)?;
+        copy_table(from, LIVE.comment_count, to, NEXT.comment_count)?;
+        copy_table(from, LIVE.restrictions, to, NEXT.restrictions)?;
         copy_table(from, LIVE.rule_revisions, to, NEXT.rule_revisions)?;
         copy_table(from, LIVE.pins, to, NEXT.pins)?;
-        copy_table(from, LIVE.held, to, NEXT.held)?;
+        copy_table(from, LIVE.held_comments, to, NEXT.held_comments)?;
         copy_table(from, LIVE.held_places, to, NEXT.held_places)?;
         copy_table(from, LIVE.reports, to, NEXT.reports)?;
         copy_table(from, LIVE.report_queues, to, NEXT.report_queues)?;
@@ -201,7 +216,7 @@ impl SourceArchive {
     /// When the log took the last record that it has counted.
     fn last_counted(&self) -> Result<Option<Millis>, Failure> {
         let positions = partition_positions(&self.transaction.open_table(LIVE.offsets)?)?;
-        Ok(positions.iter().filter_map(|(_, position)| Some(position.last?.broker_time)).max())
+        Ok(positions.iter().filter_map(|(_, position)| Some(position.last_record?.broker_time)).max())
     }
 }
 
@@ -230,8 +245,8 @@ fn never_opened_error() -> StoreError {
 pub(super) fn change_meta(
     database: &Database,
     tables: &Tables,
-    change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, Failure>,
-) -> Result<Meta, Failure> {
+    change: impl FnOnce(&WriteTransaction, &ArchiveMeta) -> Result<ArchiveMeta, Failure>,
+) -> Result<ArchiveMeta, Failure> {
     let transaction = begin_durable(database)?;
     let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
     let after = change(&transaction, &before)?;
@@ -259,12 +274,12 @@ fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec
     decoded.collect()
 }
 
-fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
+fn cut(database: &Database, tables: &Tables) -> Result<ArchiveCut, Failure> {
     let transaction = database.begin_read()?;
     let meta = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
     let positions = partition_positions(&transaction.open_table(tables.offsets)?)?;
     let scored = |state: VideoState| {
-        let score = points(state.counters.score(&meta.rules.weights));
+        let score = points_of_thousandths(state.counters.score(&meta.counting_rules.weights));
         StoredVideo { state, score }
     };
     let videos = states(&transaction.open_table(tables.videos)?)?.into_iter().map(scored).collect();
@@ -274,45 +289,45 @@ fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
         let (id, seq) = key.value();
         match comments.last_mut() {
             Some(tally) if tally.video_id.as_str() == id => {
-                tally.count += 1;
-                tally.last = seq;
+                tally.comment_count += 1;
+                tally.highest_seq = seq;
             }
             _ => {
                 let video_id = VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))?;
-                comments.push(CommentTally { video_id, count: 1, last: seq });
+                comments.push(CommentTally { video_id, comment_count: 1, highest_seq: seq });
             }
         }
     }
     let windows = windows::all(&transaction.open_table(tables.windows)?)?;
-    Ok(Cut { meta, positions, videos, comments, windows })
+    Ok(ArchiveCut { meta, positions, videos, comments, windows })
 }
 
 /// A replay under way, in tables beside those that serve.
 struct EmbeddedReplay {
     live: EmbeddedArchive,
-    next: EmbeddedArchive,
+    replayed_archive: EmbeddedArchive,
     checked: Mutex<numbering::Checked>,
 }
 
 #[async_trait]
-impl Replay for EmbeddedReplay {
+impl ArchiveReplay for EmbeddedReplay {
     fn archive(&self) -> &dyn Archive {
-        &self.next
+        &self.replayed_archive
     }
 
-    async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError> {
+    async fn put_in_place(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError> {
         loop {
             let live = self.live.read_blocking(partition_offsets).await?;
             let next: HashMap<u32, u64> =
-                self.next.read_blocking(partition_offsets).await?.into_iter().collect();
+                self.replayed_archive.read_blocking(partition_offsets).await?.into_iter().collect();
             let stand = |partition| next.get(&partition).copied().unwrap_or(0);
             let behind: Vec<(u32, u64)> =
                 live.iter().copied().filter(|(partition, offset)| stand(*partition) < *offset).collect();
             if !behind.is_empty() && !anyway {
-                return Ok(Finished::Behind(behind));
+                return Ok(ReplayFinish::Behind(behind));
             }
             let mut checked = self.checked.lock().await;
-            checked.go_on(&self.live, &self.next, &live, progress).await?;
+            checked.go_on(&self.live, &self.replayed_archive, &live, progress).await?;
             let renumbered = checked.differ();
             drop(checked);
             let minted = renumbered.then(|| CommentEpoch::from_bits(rand::random()));
@@ -320,16 +335,16 @@ impl Replay for EmbeddedReplay {
                 swap_in_next(database, tables, &live, minted.as_ref())
             });
             if let Some(meta) = swapped.await? {
-                return Ok(Finished::Done { meta, renumbered });
+                return Ok(ReplayFinish::Done { meta, renumbered });
             }
         }
     }
 
-    async fn abandon(&self) -> Result<(), StoreError> {
-        self.next
+    async fn discard_replay(&self) -> Result<(), StoreError> {
+        self.replayed_archive
             .write_blocking(|database, tables| {
                 let transaction = begin_durable(database)?;
-                tables.delete(&transaction)?;
+                tables.drop_all(&transaction)?;
                 transaction.commit()?;
                 Ok(())
             })
@@ -339,14 +354,16 @@ impl Replay for EmbeddedReplay {
 
 fn partition_offsets(database: &Database, tables: &Tables) -> Result<Vec<(u32, u64)>, Failure> {
     let found = partition_positions(&database.begin_read()?.open_table(tables.offsets)?)?;
-    Ok(found.into_iter().map(|(partition, position)| (partition, position.next)).collect())
+    Ok(found.into_iter().map(|(partition, position)| (partition, position.next_offset)).collect())
 }
 
 /// Where all partitions stand that there are.
-fn partition_positions(table: &impl ReadableTable<u32, Offset>) -> Result<Vec<(u32, Position)>, Failure> {
+fn partition_positions(
+    table: &impl ReadableTable<u32, StoredPosition>,
+) -> Result<Vec<(u32, ArchivePosition)>, Failure> {
     let found = table.iter()?.map(|entry| {
         let (partition, found) = entry?;
-        Ok((partition.value(), position(found.value())))
+        Ok((partition.value(), decode_position(found.value())))
     });
     found.collect()
 }
@@ -357,23 +374,33 @@ fn swap_in_next(
     tables: &Tables,
     checked: &[(u32, u64)],
     minted: Option<&CommentEpoch>,
-) -> Result<Option<Meta>, Failure> {
+) -> Result<Option<ArchiveMeta>, Failure> {
     let transaction = begin_durable(database)?;
     let live = partition_positions(&transaction.open_table(tables.offsets)?)?;
-    if !live.iter().map(|(partition, position)| (*partition, position.next)).eq(checked.iter().copied()) {
+    if !live
+        .iter()
+        .map(|(partition, position)| (*partition, position.next_offset))
+        .eq(checked.iter().copied())
+    {
         return Ok(None);
     }
     let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
     let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened_failure)?;
-    let numbering = minted.cloned().unwrap_or(before.numbering);
-    let Meta { rules, windows, decays, .. } = counted;
-    let after = Meta { numbering, generation: before.generation + 1, rules, windows, decays };
+    let numbering = minted.cloned().unwrap_or(before.comment_epoch);
+    let ArchiveMeta { counting_rules: rules, windows, decays, .. } = counted;
+    let after = ArchiveMeta {
+        comment_epoch: numbering,
+        generation: before.generation + 1,
+        counting_rules: rules,
+        windows,
+        decays,
+    };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;
     // Partitions stay with those who have them.
     transaction.delete_table(NEXT.owners)?;
     transaction.rename_table(tables.owners, NEXT.owners)?;
-    tables.delete(&transaction)?;
-    NEXT.rename(&transaction, tables)?;
+    tables.drop_all(&transaction)?;
+    NEXT.put_in_place_of(&transaction, tables)?;
     transaction.commit()?;
     Ok(Some(after))
 }

@@ -6,7 +6,7 @@ use liverank_core::moderation::ReportedComment;
 use liverank_core::{CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
-use super::super::{ReportPlace, ReportQueue};
+use super::super::{ReportPosition, ReportQueue};
 use super::moderation::damaged;
 use super::tables::Tables;
 use crate::redb_file::Failure;
@@ -83,7 +83,7 @@ pub(super) fn of_queue(
     database: &Database,
     tables: &Tables,
     queue: ReportQueue,
-    after: Option<ReportPlace>,
+    after: Option<ReportPosition>,
     limit: usize,
 ) -> Result<Vec<ReportedComment>, Failure> {
     let transaction = database.begin_read()?;
@@ -123,11 +123,13 @@ pub(super) fn count(
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check, json, reported};
+    use crate::fixtures::{check_json_fixture, fixture_reported, json};
 
     #[test]
     fn stored_reports_have_fixtures() {
         let write = |comment: &ReportedComment| json(&encode_reported(comment));
-        check("embedded-reports", &reported(), write, |value| decode_reported(value.to_string().as_bytes()));
+        check_json_fixture("embedded-reports", &fixture_reported(), write, |value| {
+            decode_reported(value.to_string().as_bytes())
+        });
     }
 }

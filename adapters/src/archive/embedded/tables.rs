@@ -1,7 +1,7 @@
 //! How the archive lies in its file.
 
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{MarkKey, RecordFingerprint, Rules, UniqueKinds, VideoState};
+use liverank_core::counting::{CountingRules, MarkKey, RecordFingerprint, UniqueKinds, VideoState};
 use liverank_core::decays::{CountedDecay, Decay, DecayedScore, DecayedScores, RunPart};
 use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights};
@@ -10,20 +10,20 @@ use liverank_core::{Comment, Metadata, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Meta, Position};
+use super::super::{ArchiveMeta, ArchivePosition};
 use super::PART_NAME;
-use super::moderation::Place;
+use super::moderation::LogKey;
 use crate::redb_file::{Failure, Purpose};
 
 /// Where a partition stands, as stored: the next offset, and time and digest of the record before it.
-pub type Offset = (u64, Option<(Millis, u64)>);
+pub type StoredPosition = (u64, Option<(Millis, u64)>);
 
 /// The tables of an archive.
 pub struct Tables {
     /// What is fixed, as JSON, under the one key.
     pub meta: TableDefinition<'static, (), &'static str>,
     /// Where each partition stands.
-    pub offsets: TableDefinition<'static, u32, Offset>,
+    pub offsets: TableDefinition<'static, u32, StoredPosition>,
     /// Who took a partition up.
     pub owners: TableDefinition<'static, u32, u64>,
     /// States by video.
@@ -35,27 +35,27 @@ pub struct Tables {
     /// Comments by video and number.
     pub comments: TableDefinition<'static, (&'static str, u64), &'static [u8]>,
     /// Video and number by partition and offset.
-    pub places: TableDefinition<'static, (u32, u64), (&'static str, u64)>,
+    pub comment_places: TableDefinition<'static, (u32, u64), (&'static str, u64)>,
     /// The number of the newest comment by video and comment id.
-    pub names: TableDefinition<'static, (&'static str, &'static str), u64>,
+    pub newest_by_id: TableDefinition<'static, (&'static str, &'static str), u64>,
     /// How many comments there are, under the one key.
-    pub count: TableDefinition<'static, (), u64>,
+    pub comment_count: TableDefinition<'static, (), u64>,
     /// Restrictions by the revision of their last change.
-    pub rules: TableDefinition<'static, u64, &'static [u8]>,
+    pub restrictions: TableDefinition<'static, u64, &'static [u8]>,
     /// The revision of each restriction, by its key.
     pub rule_revisions: TableDefinition<'static, &'static str, u64>,
     /// The number of the last entry that says what is pinned, by video.
     pub pins: TableDefinition<'static, &'static str, u64>,
     /// Comments that wait for a moderator, by when and where the log has them.
-    pub held: TableDefinition<'static, Place, &'static [u8]>,
+    pub held_comments: TableDefinition<'static, LogKey, &'static [u8]>,
     /// Where each of them is, by video and comment.
-    pub held_places: TableDefinition<'static, (&'static str, &'static str), Place>,
+    pub held_places: TableDefinition<'static, (&'static str, &'static str), LogKey>,
     /// Reports of comments, by video and comment.
     pub reports: TableDefinition<'static, (&'static str, &'static str), &'static [u8]>,
     /// Video and comment of each of them, by queue and place in it.
     pub report_queues: TableDefinition<'static, (&'static str, &'static str), (&'static str, &'static str)>,
     /// What moderators did, by when and where the log has it.
-    pub audit: TableDefinition<'static, Place, &'static [u8]>,
+    pub audit: TableDefinition<'static, LogKey, &'static [u8]>,
     /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
     pub marks: TableDefinition<'static, MarkKey, u64>,
     /// When it counts as having happened, where windows are counted.
@@ -77,13 +77,13 @@ pub static LIVE: Tables = Tables {
     identities: TableDefinition::new("identities"),
     sightings: TableDefinition::new("sightings"),
     comments: TableDefinition::new("comments"),
-    places: TableDefinition::new("comment_places"),
-    names: TableDefinition::new("comment_names"),
-    count: TableDefinition::new("comment_count"),
-    rules: TableDefinition::new("rules"),
+    comment_places: TableDefinition::new("comment_places"),
+    newest_by_id: TableDefinition::new("comment_names"),
+    comment_count: TableDefinition::new("comment_count"),
+    restrictions: TableDefinition::new("rules"),
     rule_revisions: TableDefinition::new("rule_revisions"),
     pins: TableDefinition::new("pins"),
-    held: TableDefinition::new("held"),
+    held_comments: TableDefinition::new("held"),
     held_places: TableDefinition::new("held_places"),
     reports: TableDefinition::new("reports"),
     report_queues: TableDefinition::new("report_queues"),
@@ -104,13 +104,13 @@ pub static NEXT: Tables = Tables {
     identities: TableDefinition::new("next_identities"),
     sightings: TableDefinition::new("next_sightings"),
     comments: TableDefinition::new("next_comments"),
-    places: TableDefinition::new("next_comment_places"),
-    names: TableDefinition::new("next_comment_names"),
-    count: TableDefinition::new("next_comment_count"),
-    rules: TableDefinition::new("next_rules"),
+    comment_places: TableDefinition::new("next_comment_places"),
+    newest_by_id: TableDefinition::new("next_comment_names"),
+    comment_count: TableDefinition::new("next_comment_count"),
+    restrictions: TableDefinition::new("next_rules"),
     rule_revisions: TableDefinition::new("next_rule_revisions"),
     pins: TableDefinition::new("next_pins"),
-    held: TableDefinition::new("next_held"),
+    held_comments: TableDefinition::new("next_held"),
     held_places: TableDefinition::new("next_held_places"),
     reports: TableDefinition::new("next_reports"),
     report_queues: TableDefinition::new("next_report_queues"),
@@ -122,12 +122,15 @@ pub static NEXT: Tables = Tables {
     window_offsets: TableDefinition::new("next_window_offsets"),
 };
 
-pub const PURPOSE: Purpose =
-    Purpose { part: PART_NAME, version: 1, tables: |transaction| LIVE.create(transaction) };
+pub const ARCHIVE_PURPOSE: Purpose = Purpose {
+    store_name: PART_NAME,
+    version: 1,
+    create_tables: |transaction| LIVE.create_absent(transaction),
+};
 
 impl Tables {
     /// Creates what is absent.
-    pub fn create(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
+    pub fn create_absent(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
         transaction.open_table(self.meta)?;
         transaction.open_table(self.offsets)?;
         transaction.open_table(self.owners)?;
@@ -135,13 +138,13 @@ impl Tables {
         transaction.open_table(self.identities)?;
         transaction.open_table(self.sightings)?;
         transaction.open_table(self.comments)?;
-        transaction.open_table(self.places)?;
-        transaction.open_table(self.names)?;
-        transaction.open_table(self.count)?;
-        transaction.open_table(self.rules)?;
+        transaction.open_table(self.comment_places)?;
+        transaction.open_table(self.newest_by_id)?;
+        transaction.open_table(self.comment_count)?;
+        transaction.open_table(self.restrictions)?;
         transaction.open_table(self.rule_revisions)?;
         transaction.open_table(self.pins)?;
-        transaction.open_table(self.held)?;
+        transaction.open_table(self.held_comments)?;
         transaction.open_table(self.held_places)?;
         transaction.open_table(self.reports)?;
         transaction.open_table(self.report_queues)?;
@@ -155,7 +158,7 @@ impl Tables {
     }
 
     /// Drops all of them.
-    pub fn delete(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
+    pub fn drop_all(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
         transaction.delete_table(self.meta)?;
         transaction.delete_table(self.offsets)?;
         transaction.delete_table(self.owners)?;
@@ -163,13 +166,13 @@ impl Tables {
         transaction.delete_table(self.identities)?;
         transaction.delete_table(self.sightings)?;
         transaction.delete_table(self.comments)?;
-        transaction.delete_table(self.places)?;
-        transaction.delete_table(self.names)?;
-        transaction.delete_table(self.count)?;
-        transaction.delete_table(self.rules)?;
+        transaction.delete_table(self.comment_places)?;
+        transaction.delete_table(self.newest_by_id)?;
+        transaction.delete_table(self.comment_count)?;
+        transaction.delete_table(self.restrictions)?;
         transaction.delete_table(self.rule_revisions)?;
         transaction.delete_table(self.pins)?;
-        transaction.delete_table(self.held)?;
+        transaction.delete_table(self.held_comments)?;
         transaction.delete_table(self.held_places)?;
         transaction.delete_table(self.reports)?;
         transaction.delete_table(self.report_queues)?;
@@ -183,7 +186,7 @@ impl Tables {
     }
 
     /// Puts these in the place of `others`, which are not there.
-    pub fn rename(&self, transaction: &WriteTransaction, others: &Self) -> Result<(), Failure> {
+    pub fn put_in_place_of(&self, transaction: &WriteTransaction, others: &Self) -> Result<(), Failure> {
         transaction.rename_table(self.meta, others.meta)?;
         transaction.rename_table(self.offsets, others.offsets)?;
         transaction.rename_table(self.owners, others.owners)?;
@@ -191,13 +194,13 @@ impl Tables {
         transaction.rename_table(self.identities, others.identities)?;
         transaction.rename_table(self.sightings, others.sightings)?;
         transaction.rename_table(self.comments, others.comments)?;
-        transaction.rename_table(self.places, others.places)?;
-        transaction.rename_table(self.names, others.names)?;
-        transaction.rename_table(self.count, others.count)?;
-        transaction.rename_table(self.rules, others.rules)?;
+        transaction.rename_table(self.comment_places, others.comment_places)?;
+        transaction.rename_table(self.newest_by_id, others.newest_by_id)?;
+        transaction.rename_table(self.comment_count, others.comment_count)?;
+        transaction.rename_table(self.restrictions, others.restrictions)?;
         transaction.rename_table(self.rule_revisions, others.rule_revisions)?;
         transaction.rename_table(self.pins, others.pins)?;
-        transaction.rename_table(self.held, others.held)?;
+        transaction.rename_table(self.held_comments, others.held_comments)?;
         transaction.rename_table(self.held_places, others.held_places)?;
         transaction.rename_table(self.reports, others.reports)?;
         transaction.rename_table(self.report_queues, others.report_queues)?;
@@ -212,17 +215,22 @@ impl Tables {
 }
 
 /// Where the partitions stand.
-pub fn positions(
-    table: &impl ReadableTable<u32, Offset>,
+pub fn read_positions(
+    table: &impl ReadableTable<u32, StoredPosition>,
     partitions: &[u32],
-) -> Result<Vec<Position>, Failure> {
+) -> Result<Vec<ArchivePosition>, Failure> {
     let stored = partitions.iter().map(|partition| table.get(partition));
-    stored.map(|found| Ok(found?.map_or_else(Position::default, |found| position(found.value())))).collect()
+    stored
+        .map(|found| Ok(found?.map_or_else(ArchivePosition::default, |found| decode_position(found.value()))))
+        .collect()
 }
 
 /// A position as stored.
-pub fn position((next, last): Offset) -> Position {
-    Position { next, last: last.map(|(broker_time, digest)| RecordFingerprint { broker_time, digest }) }
+pub fn decode_position((next, last): StoredPosition) -> ArchivePosition {
+    ArchivePosition {
+        next_offset: next,
+        last_record: last.map(|(broker_time, digest)| RecordFingerprint { broker_time, digest }),
+    }
 }
 
 fn damaged_row(what: &str, error: &serde_json::Error) -> Failure {
@@ -276,14 +284,14 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 /// What is fixed, if it is yet.
-pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
+pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<ArchiveMeta>, Failure> {
     table.get(())?.map(|text| decode_meta(text.value())).transpose()
 }
 
-fn decode_meta(text: &str) -> Result<Meta, Failure> {
+fn decode_meta(text: &str) -> Result<ArchiveMeta, Failure> {
     let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged_row("meta", &error))?;
     let StoredMeta { weights, half_life_ms, unique, windows, decays, .. } = stored;
-    let rules = Rules { weights, half_life_ms, unique };
+    let rules = CountingRules { weights, half_life_ms, unique };
     let counted = |StoredWindows { kind, whole_after }: StoredWindows| {
         let kind = WindowKind::parse(&kind).map_err(|error| Failure::Damaged(error.to_string()))?;
         Ok(CountedKind { kind, whole_after })
@@ -293,16 +301,23 @@ fn decode_meta(text: &str) -> Result<Meta, Failure> {
         Ok(CountedDecay { decay: parse_decay(&decay)?, run, whole_after })
     };
     let decays = decays.into_iter().map(counted).collect::<Result<_, Failure>>()?;
-    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules, windows, decays })
+    Ok(ArchiveMeta {
+        comment_epoch: stored.numbering,
+        generation: stored.generation,
+        counting_rules: rules,
+        windows,
+        decays,
+    })
 }
 
 fn parse_decay(text: &str) -> Result<Decay, Failure> {
     Decay::parse(text).map_err(|error| Failure::Damaged(error.to_string()))
 }
 
-pub fn encode_meta(meta: &Meta) -> String {
-    let Meta { numbering, generation, rules, windows, decays } = meta.clone();
-    let Rules { weights, half_life_ms, unique } = rules;
+pub fn encode_meta(meta: &ArchiveMeta) -> String {
+    let ArchiveMeta { comment_epoch: numbering, generation, counting_rules: rules, windows, decays } =
+        meta.clone();
+    let CountingRules { weights, half_life_ms, unique } = rules;
     let stored = |counted: &CountedKind| StoredWindows {
         kind: counted.kind.to_string(),
         whole_after: counted.whole_after,
@@ -394,7 +409,7 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
         decayed: stored_scores(&state.decayed),
         corrections: state.corrections,
         metadata: state.metadata.clone(),
-        removed: state.removed,
+        removed: state.removed_by,
     };
     serde_json::to_vec(&stored).expect("text and numbers always serialise")
 }
@@ -412,7 +427,7 @@ pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
         decayed: scores(stored.decayed)?,
         corrections: stored.corrections,
         metadata: stored.metadata,
-        removed: stored.removed,
+        removed_by: stored.removed,
     })
 }
 
@@ -427,34 +442,47 @@ pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Fa
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{WEIGHTS, check, comment, decays, deletion, json, pin, shadowed, video, windows};
+    use crate::fixtures::{
+        DISTINCT_WEIGHTS, check_json_fixture, decays, fixture_comment, fixture_deletion, fixture_pin,
+        fixture_shadowed, json, video, windows,
+    };
 
     #[test]
     fn stored_videos_have_fixtures() {
         let write = |state: &VideoState| json(&encode_video(state));
-        check("embedded-video", &video(), write, |value| decode_video("cats", value.to_string().as_bytes()));
+        check_json_fixture("embedded-video", &video(), write, |value| {
+            decode_video("cats", value.to_string().as_bytes())
+        });
     }
 
     #[test]
     fn stored_comments_have_fixtures() {
         for (name, today) in [
-            ("embedded-comment", comment()),
-            ("embedded-deletion", deletion()),
-            ("embedded-pin", pin()),
-            ("embedded-shadowed", shadowed()),
+            ("embedded-comment", fixture_comment()),
+            ("embedded-deletion", fixture_deletion()),
+            ("embedded-pin", fixture_pin()),
+            ("embedded-shadowed", fixture_shadowed()),
         ] {
             let write = |comment: &Comment| json(&encode_comment(comment));
-            check(name, &today, write, |value| decode_comment("cats", 12, value.to_string().as_bytes()));
+            check_json_fixture(name, &today, write, |value| {
+                decode_comment("cats", 12, value.to_string().as_bytes())
+            });
         }
     }
 
     #[test]
     fn stored_meta_has_fixtures() {
         let unique = "like,share".parse().expect("types");
-        let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
+        let rules = CountingRules { weights: DISTINCT_WEIGHTS, half_life_ms: 60_000, unique };
         let (windows, decays) = (windows(), decays());
-        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules, windows, decays };
-        let write = |meta: &Meta| json(encode_meta(meta).as_bytes());
-        check("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));
+        let today = ArchiveMeta {
+            comment_epoch: CommentEpoch::from_bits(7),
+            generation: 5,
+            counting_rules: rules,
+            windows,
+            decays,
+        };
+        let write = |meta: &ArchiveMeta| json(encode_meta(meta).as_bytes());
+        check_json_fixture("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));
     }
 }

@@ -9,27 +9,27 @@ use liverank_core::windows::{WindowChange, WindowKey, WindowKind};
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
-use super::super::{Meta, WindowCount};
+use super::super::{ArchiveMeta, WindowCount};
 use super::rebuilding::change_meta;
-use super::tables::{Offset, Tables, decode_video, encode_meta, position};
+use super::tables::{StoredPosition, Tables, decode_position, decode_video, encode_meta};
 use crate::redb_file::{Failure, begin_durable};
 
 /// By kind and start of a window and by video.
 type Key = (&'static str, Millis, &'static str);
 
 /// Counts these kinds from now on.
-pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Result<Meta, Failure> {
+pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Result<ArchiveMeta, Failure> {
     change_meta(database, tables, |transaction, before| {
         let last = begin_here(transaction, tables, before)?;
-        Ok(Meta { windows: before.windows.changed_to(kinds, last), ..before.clone() })
+        Ok(ArchiveMeta { windows: before.windows.changed_to(kinds, last), ..before.clone() })
     })
 }
 
 /// Counts these decays from now on.
-pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> Result<Meta, Failure> {
+pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> Result<ArchiveMeta, Failure> {
     change_meta(database, tables, |transaction, before| {
         let last = begin_here(transaction, tables, before)?;
-        Ok(Meta { decays: before.decays.changed_to(decays, last, rand::random), ..before.clone() })
+        Ok(ArchiveMeta { decays: before.decays.changed_to(decays, last, rand::random), ..before.clone() })
     })
 }
 
@@ -38,17 +38,17 @@ pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> R
 fn begin_here(
     transaction: &WriteTransaction,
     tables: &Tables,
-    before: &Meta,
+    before: &ArchiveMeta,
 ) -> Result<Option<Millis>, Failure> {
     let offsets = transaction.open_table(tables.offsets)?;
     let mut counted_to = transaction.open_table(tables.window_offsets)?;
     let mut last: Option<Millis> = None;
     for entry in offsets.iter()? {
         let (partition, found) = entry?;
-        let stands = position(found.value());
-        last = last.max(stands.last.map(|record| record.broker_time));
+        let stands = decode_position(found.value());
+        last = last.max(stands.last_record.map(|record| record.broker_time));
         if before.windows.is_empty() && before.decays.is_empty() {
-            counted_to.insert(partition.value(), stands.next)?;
+            counted_to.insert(partition.value(), stands.next_offset)?;
         }
     }
     Ok(last)
@@ -58,7 +58,7 @@ fn begin_here(
 pub fn advance(
     transaction: &WriteTransaction,
     tables: &Tables,
-    meta: &mut Meta,
+    meta: &mut ArchiveMeta,
     spans: &[OffsetRange],
 ) -> Result<(), Failure> {
     if meta.windows.is_empty() && meta.decays.is_empty() {
@@ -69,9 +69,9 @@ pub fn advance(
     let (mut windows, mut decays) = (meta.windows.clone(), meta.decays.clone());
     for span in spans {
         let before = counted_to.insert(span.partition, span.next)?.map_or(0, |next| next.value());
-        if before != span.from {
-            let found: Option<Offset> = offsets.get(span.partition)?.map(|found| found.value());
-            let last = found.and_then(|found| position(found).last);
+        if before != span.first {
+            let found: Option<StoredPosition> = offsets.get(span.partition)?.map(|found| found.value());
+            let last = found.and_then(|found| decode_position(found).last_record);
             let until = last.map(|record| record.broker_time);
             windows = windows.with_gap(until);
             decays = decays.with_gap(until, rand::random);
@@ -195,7 +195,7 @@ pub fn forget(
 
 #[cfg(test)]
 mod tests {
-    use liverank_core::counting::{Batch, LogRecord, RecordFingerprint, Rules};
+    use liverank_core::counting::{Batch, CountingRules, LogRecord, RecordFingerprint};
     use liverank_core::{Interaction, Kind, UserId};
     use redb::backends::InMemoryBackend;
 
@@ -220,10 +220,10 @@ mod tests {
             moderation: None,
         };
         let last = RecordFingerprint { broker_time: BEGIN + offset as Millis, digest: 1 };
-        let span = OffsetRange { partition: 0, from: offset, next: offset + 1, last: Some(last) };
+        let span = OffsetRange { partition: 0, first: offset, next: offset + 1, last_record: Some(last) };
         let record = LogRecord { partition: 0, offset, broker_time: last.broker_time, event };
-        let batch = Batch { spans: vec![span], records: vec![record] };
-        writing::commit(database, &LIVE, &batch, 7).unwrap().unwrap();
+        let batch = Batch { offset_ranges: vec![span], records: vec![record] };
+        writing::commit_batch(database, &LIVE, &batch, 7).unwrap().unwrap();
     }
 
     fn events_in_score(database: &Database) -> u64 {
@@ -236,10 +236,10 @@ mod tests {
     fn what_a_release_without_windows_and_half_lives_counted_in_between_is_noted() {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let transaction = begin_durable(&database).unwrap();
-        LIVE.create(&transaction).unwrap();
+        LIVE.create_absent(&transaction).unwrap();
         transaction.commit().unwrap();
-        let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
-        writing::found(&database, &LIVE, &rules, 7).unwrap();
+        let rules = CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() };
+        writing::create_meta(&database, &LIVE, &rules, 7).unwrap();
         count(&database, &LIVE, &[WindowKind::parse("day of UTC").unwrap()]).unwrap();
         let before = count_decays(&database, &LIVE, &[Decay::new(60, None).unwrap()]).unwrap();
         commit(&database, 0, "ana", Kind::Like);
@@ -269,11 +269,13 @@ mod tests {
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check, json, video};
+    use crate::fixtures::{check_json_fixture, json, video};
 
     #[test]
     fn stored_counts_of_windows_have_fixtures() {
         let write = |counters: &Counters| json(&encode(counters));
-        check("embedded-window", &video().counters, write, |value| decode(value.to_string().as_bytes()));
+        check_json_fixture("embedded-window", &video().counters, write, |value| {
+            decode(value.to_string().as_bytes())
+        });
     }
 }

@@ -4,23 +4,29 @@ use std::collections::HashSet;
 
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{
-    Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, UniqueMark, VideoState, apply_with,
+    Batch, BatchEffects, CountingRules, MarkChange, MarkKey, NumberedComment, UniqueMark, VideoState,
+    apply_moderated_batch,
 };
 use liverank_core::decays::CountedDecays;
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
-use super::super::{CommitError, Committed, Meta, Position};
+use super::super::{ArchiveMeta, ArchivePosition, CommitError, CommitResult};
 use super::tables::{
-    Tables, decode_parts, decode_video, encode_comment, encode_meta, encode_parts, encode_video, position,
-    positions, read_meta as meta_in,
+    Tables, decode_parts, decode_position, decode_video, encode_comment, encode_meta, encode_parts,
+    encode_video, read_meta as meta_in, read_positions,
 };
 use super::{moderation, windows};
 use crate::redb_file::{Failure, begin_durable};
 
 /// Fixes what is fixed, unless it is already; `bits` make the numbering.
-pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) -> Result<Meta, Failure> {
+pub fn create_meta(
+    database: &Database,
+    tables: &Tables,
+    wanted: &CountingRules,
+    bits: u64,
+) -> Result<ArchiveMeta, Failure> {
     let transaction = begin_durable(database)?;
     let meta = {
         let mut table = transaction.open_table(tables.meta)?;
@@ -30,7 +36,8 @@ pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) ->
         }
         let (windows, decays) = (CountedWindows::default(), CountedDecays::default());
         let numbering = CommentEpoch::from_bits(bits);
-        let meta = Meta { numbering, generation: 1, rules: *wanted, windows, decays };
+        let meta =
+            ArchiveMeta { comment_epoch: numbering, generation: 1, counting_rules: *wanted, windows, decays };
         table.insert((), encode_meta(&meta).as_str())?;
         meta
     };
@@ -39,52 +46,52 @@ pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) ->
 }
 
 /// Applies a batch if the archive stands where it begins. Every early return leaves everything as it was.
-pub fn commit(
+pub fn commit_batch(
     database: &Database,
     tables: &Tables,
     batch: &Batch,
     me: u64,
-) -> Result<Result<Committed, CommitError>, Failure> {
+) -> Result<Result<CommitResult, CommitError>, Failure> {
     let transaction = begin_durable(database)?;
     let mut meta = meta_in(&transaction.open_table(tables.meta)?)?
         .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
-    if batch.spans.is_empty() && batch.records.is_empty() {
-        return Ok(Ok(Committed { effects: Effects::default(), meta }));
+    if batch.offset_ranges.is_empty() && batch.records.is_empty() {
+        return Ok(Ok(CommitResult { batch_effects: BatchEffects::default(), meta_in_force: meta }));
     }
     // Before the offsets move: where they stand tells what was counted without windows and decays.
-    windows::advance(&transaction, tables, &mut meta, &batch.spans)?;
+    windows::advance(&transaction, tables, &mut meta, &batch.offset_ranges)?;
     if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
     }
     let videos = known_videos(&transaction, tables, &batch.videos())?;
-    let sightings = known_sightings(&transaction, tables, &batch.identities())?;
-    let moderated = moderation::moderated(&transaction, tables, batch)?;
-    let marks = known_marks(&transaction, tables, batch.marks(meta.rules.unique))?;
-    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, meta.in_force());
+    let sightings = known_sightings(&transaction, tables, &batch.event_identities())?;
+    let moderated = moderation::read_moderation(&transaction, tables, batch)?;
+    let marks = known_marks(&transaction, tables, batch.affected_marks(meta.counting_rules.unique))?;
+    let effects = apply_moderated_batch(&batch.records, videos, sightings, moderated, marks, meta.in_force());
     put_videos(&transaction, tables, &effects.videos)?;
-    put_identities(&transaction, tables, &effects.identities)?;
+    put_identities(&transaction, tables, &effects.new_identities)?;
     put_comments(&transaction, tables, &effects)?;
-    moderation::put(&transaction, tables, &effects)?;
-    put_marks(&transaction, tables, &effects.marks)?;
+    moderation::write_moderation(&transaction, tables, &effects)?;
+    put_marks(&transaction, tables, &effects.mark_changes)?;
     windows::put(&transaction, tables, &effects.windows)?;
     transaction.commit()?;
-    Ok(Ok(Committed { effects, meta }))
+    Ok(Ok(CommitResult { batch_effects: effects, meta_in_force: meta }))
 }
 
 /// Makes `me` the owner of the partitions, and says where they stand.
-pub fn take_up(
+pub fn claim_partitions(
     database: &Database,
     tables: &Tables,
     partitions: &[u32],
     me: u64,
-) -> Result<Vec<Position>, Failure> {
+) -> Result<Vec<ArchivePosition>, Failure> {
     let transaction = begin_durable(database)?;
     let positions = {
         let mut owners = transaction.open_table(tables.owners)?;
         for partition in partitions {
             owners.insert(partition, me)?;
         }
-        positions(&transaction.open_table(tables.offsets)?, partitions)?
+        read_positions(&transaction.open_table(tables.offsets)?, partitions)?
     };
     transaction.commit()?;
     Ok(positions)
@@ -99,18 +106,19 @@ fn advance_offsets(
 ) -> Result<Option<CommitError>, Failure> {
     let mut table = transaction.open_table(tables.offsets)?;
     let owners = transaction.open_table(tables.owners)?;
-    for span in &batch.spans {
+    for span in &batch.offset_ranges {
         let partition = span.partition;
         if owners.get(partition)?.is_some_and(|owner| owner.value() != me) {
             return Ok(Some(CommitError::TakenOver { partition }));
         }
         let before = table.get(partition)?.map(|before| before.value());
-        let Position { next: actual, last } = before.map_or_else(Position::default, position);
+        let ArchivePosition { next_offset: actual, last_record: last } =
+            before.map_or_else(ArchivePosition::default, decode_position);
         // Where nothing was read, what was read before it stays the last.
-        let last = if span.next == span.from { last } else { span.last };
+        let last = if span.next == span.first { last } else { span.last_record };
         table.insert(partition, (span.next, last.map(|mark| (mark.broker_time, mark.digest))))?;
-        if actual != span.from {
-            return Ok(Some(CommitError::Fenced { partition, expected: span.from, actual }));
+        if actual != span.first {
+            return Ok(Some(CommitError::PositionMismatch { partition, expected: span.first, actual }));
         }
     }
     Ok(None)
@@ -155,11 +163,11 @@ fn known_marks(
     }
     let values = transaction.open_table(tables.marks)?;
     let beside = (transaction.open_table(tables.mark_times)?, transaction.open_table(tables.mark_parts)?);
-    marks(&values, &beside.0, &beside.1, keys)
+    read_marks(&values, &beside.0, &beside.1, keys)
 }
 
 /// The marks among `keys` that are set, and what they say.
-pub fn marks(
+pub fn read_marks(
     values: &impl ReadableTable<MarkKey, u64>,
     times: &impl ReadableTable<MarkKey, Millis>,
     parts: &impl ReadableTable<MarkKey, &'static [u8]>,
@@ -185,7 +193,7 @@ fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkCha
     let mut values = transaction.open_table(tables.marks)?;
     let mut times = transaction.open_table(tables.mark_times)?;
     let mut parts = transaction.open_table(tables.mark_parts)?;
-    for MarkChange { key, now, .. } in changes {
+    for MarkChange { key, new_value: now, .. } in changes {
         match now {
             Some(mark) => values.insert(key, mark.log2.to_bits())?,
             None => values.remove(key)?,
@@ -230,13 +238,17 @@ fn put_identities(
     Ok(())
 }
 
-fn put_comments(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), Failure> {
+fn put_comments(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    effects: &BatchEffects,
+) -> Result<(), Failure> {
     if effects.archived_comments().next().is_none() {
         return Ok(());
     }
     let mut table = transaction.open_table(tables.comments)?;
-    let mut places = transaction.open_table(tables.places)?;
-    let mut names = transaction.open_table(tables.names)?;
+    let mut places = transaction.open_table(tables.comment_places)?;
+    let mut names = transaction.open_table(tables.newest_by_id)?;
     let mut added = 0;
     for NumberedComment { comment, partition, offset } in effects.archived_comments() {
         let (video, seq) = (comment.video_id.as_str(), comment.seq);
@@ -245,14 +257,19 @@ fn put_comments(transaction: &WriteTransaction, tables: &Tables, effects: &Effec
         names.insert((video, comment.id.as_str()), seq)?;
         added += 1;
     }
-    let mut count = transaction.open_table(tables.count)?;
+    let mut count = transaction.open_table(tables.comment_count)?;
     let before = count.get(())?.map_or(0, |count| count.value());
     count.insert((), before + added)?;
     Ok(())
 }
 
 /// Forgets up to `limit` of the identities first seen before `watermark`, the oldest first.
-pub fn forget(database: &Database, tables: &Tables, watermark: Millis, limit: usize) -> Result<u64, Failure> {
+pub fn forget_identities(
+    database: &Database,
+    tables: &Tables,
+    watermark: Millis,
+    limit: usize,
+) -> Result<u64, Failure> {
     let transaction = begin_durable(database)?;
     let mut forgotten = 0;
     {
@@ -283,7 +300,7 @@ mod fixtures {
 
     use super::super::tables::LIVE;
     use super::*;
-    use crate::fixtures::{check, run_parts};
+    use crate::fixtures::{check_json_fixture, run_parts};
 
     fn memory_database() -> Database {
         Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
@@ -324,14 +341,14 @@ mod fixtures {
         if row["parts"].is_array() {
             parts.insert(key, row["parts"].to_string().as_bytes())?;
         }
-        let (key, mark) = marks(&table, &times, &parts, [key])?.pop().expect("it is set");
-        Ok(MarkChange { key, stored: true, now: Some(mark) })
+        let (key, mark) = read_marks(&table, &times, &parts, [key])?.pop().expect("it is set");
+        Ok(MarkChange { key, is_stored: true, new_value: Some(mark) })
     }
 
     #[test]
     fn stored_unique_marks_have_fixtures() {
         let says = UniqueMark { log2: 81_234.5, at: Some(1_700_000_000_250), decayed: run_parts() };
-        let today = MarkChange { key: [9; 16], stored: true, now: Some(says) };
-        check("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
+        let today = MarkChange { key: [9; 16], is_stored: true, new_value: Some(says) };
+        check_json_fixture("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
     }
 }

@@ -30,9 +30,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// The changes to the meta document that a barrier makes.
 pub(super) struct Change {
     /// The update of the meta document.
-    pub meta: Document,
+    pub meta_update: Document,
     /// Statements on other collections, to take effect with it.
-    pub others: Vec<(String, Vec<Document>)>,
+    pub other_updates: Vec<(String, Vec<Document>)>,
 }
 
 /// Says, from the meta document and the offsets of all partitions, what to change: `None` for nothing.
@@ -82,7 +82,7 @@ pub(super) async fn change_meta_while_yielding(
         let attempt = tokio::time::timeout(left, try_change(archive, &mut session, decide)).await;
         match attempt {
             Ok(Ok(changed)) => return Ok(changed),
-            Ok(Err(Stop::Never(CommitError::Store(error)))) => {
+            Ok(Err(Stop::GiveUp(CommitError::Store(error)))) => {
                 abort(&mut session).await;
                 return Err(error);
             }
@@ -116,17 +116,17 @@ async fn try_change(
         abort(transaction.session).await;
         return Ok(false);
     };
-    let unset = change.meta.entry("$unset".to_owned()).or_insert(doc! {}.into());
+    let unset = change.meta_update.entry("$unset".to_owned()).or_insert(doc! {}.into());
     if let Some(unset) = unset.as_document_mut() {
         unset.insert("make_way", "");
     }
     transaction
-        .update("meta", to_raw_documents([doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }])?)
+        .update("meta", to_raw_documents([doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta_update }])?)
         .await?;
     let touch =
         |found: &OffsetDoc| doc! { "q": { "_id": found.partition }, "u": { "$inc": { "barrier": 1_i64 } } };
     transaction.update("offsets", to_raw_documents(offsets.iter().map(touch))?).await?;
-    for (collection, statements) in change.others {
+    for (collection, statements) in change.other_updates {
         transaction.update(&collection, to_raw_documents(statements)?).await?;
     }
     transaction.commit().await?;

@@ -11,15 +11,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use liverank_core::counting::{
-    Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, UniqueMark, VideoState, apply_with,
-    identity_digest,
+    Batch, BatchEffects, CountingRules, MarkChange, MarkKey, OffsetRange, UniqueMark, VideoState,
+    apply_moderated_batch, identity_digest,
 };
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio::time::Instant;
 
-use super::super::{Archive, CommitError, Committed};
+use super::super::{Archive, CommitError, CommitResult};
 use super::documents::{
     CommentDoc, MarkedDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document,
     video_change, video_document, video_update,
@@ -38,10 +38,10 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// some ten milliseconds, and the other one has to come to its end.
 const MAX_PAUSE: Duration = Duration::from_millis(160);
 
-pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
-    if batch.spans.is_empty() && batch.records.is_empty() {
-        let meta = archive.meta().await?.ok_or_else(never_opened)?;
-        return Ok(Committed { effects: Effects::default(), meta });
+pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<CommitResult, CommitError> {
+    if batch.offset_ranges.is_empty() && batch.records.is_empty() {
+        let meta = archive.archive_meta().await?.ok_or_else(never_opened)?;
+        return Ok(CommitResult { batch_effects: BatchEffects::default(), meta_in_force: meta });
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
     let committed = tokio::time::timeout_at(deadline, retry_until_committed(archive, batch)).await;
@@ -52,7 +52,7 @@ pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Comm
     })
 }
 
-async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
+async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<CommitResult, CommitError> {
     let mut owner = archive.owner.lock().await;
     let mut pause = MAX_PAUSE / 32;
     loop {
@@ -68,13 +68,13 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
             owner.keep_session(session);
         }
         match stop {
-            Stop::Never(error) => return Err(error),
-            Stop::Swap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
+            Stop::GiveUp(error) => return Err(error),
+            Stop::FinishSwap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
             Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             Stop::Gap => decays::note_gap(archive).await?,
-            Stop::Again(error) => {
+            Stop::Retry(error) => {
                 tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
-                owner.states.stop_guessing();
+                owner.state_cache.stop_guessing();
                 // Jittered, or two that met once would meet again.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                 pause = MAX_PAUSE.min(pause * 2);
@@ -88,7 +88,7 @@ async fn try_commit(
     session: &mut ClientSession,
     batch: &Batch,
     owner: &mut Owner,
-) -> Result<Committed, Stop> {
+) -> Result<CommitResult, Stop> {
     let me = id_of(session);
     let mut watch = Stopwatch::default();
     let transaction = Transaction::begin(archive, session).await?;
@@ -101,45 +101,52 @@ async fn try_commit(
     let lost_decays = meta_doc.lost_decays();
     let meta = meta_doc.into_meta()?;
     let offsets = OffsetDocs::from_docs(commit.transaction.find("offsets", doc! {}).await?);
-    let new_offsets = offsets.check_fence(&batch.spans, &me)?;
+    let new_offsets = offsets.check_fence(&batch.offset_ranges, &me)?;
     let counts_more = !meta.windows.is_empty() || !meta.decays.is_empty();
-    if lost_decays || (counts_more && offsets.has_gap(&batch.spans)) {
+    if lost_decays || (counts_more && offsets.has_gap(&batch.offset_ranges)) {
         return Err(Stop::Gap);
     }
     let may_keep = !offsets.has_older_release();
     if !may_keep {
-        owner.states.clear();
+        owner.state_cache.clear();
     }
-    owner.states.invalidate_unless_at(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
+    owner
+        .state_cache
+        .invalidate_unless_at(meta.generation, &batch.offset_ranges, |home| offsets.outside_writes(home));
     let sightings = commit.read_sightings(batch).await?;
-    let videos = commit.videos(batch, &mut owner.states).await?;
+    let videos = commit.videos(batch, &mut owner.state_cache).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
-    let marks = commit.marks(batch, &meta.rules).await?;
+    let marks = commit.marks(batch, &meta.counting_rules).await?;
     watch.lap("reading");
     let known_videos = videos.by_id.values().filter_map(|known| known.state.clone());
-    let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, meta.in_force());
+    let effects =
+        apply_moderated_batch(&batch.records, known_videos, sightings, moderated, marks, meta.in_force());
     watch.lap("applying");
-    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left, counts_more).await?;
-    commit.write_effects(&effects, &meta.rules, &videos).await?;
+    commit
+        .advance_offsets(&batch.offset_ranges, &new_offsets, &videos.losing_partitions, counts_more)
+        .await?;
+    commit.write_effects(&effects, &meta.counting_rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
-        commit.write_next_generation(&effects.videos, &rebuild, &meta.rules).await?;
+        commit.write_next_generation(&effects.videos, &rebuild, &meta.counting_rules).await?;
     }
     watch.lap("writing videos and comments");
-    commit.remember_identities(&effects.identities, &known).await?;
-    commit.write_marks(&effects.marks).await?;
+    commit.remember_identities(&effects.new_identities, &known).await?;
+    commit.write_marks(&effects.mark_changes).await?;
     commit.transaction.add_to_windows(&effects.windows).await?;
     watch.lap("writing identities and marks");
     commit.transaction.commit().await?;
     watch.lap("making it durable");
     if may_keep {
-        owner.states.insert_written(&batch.spans, &effects.videos, |id| Some(videos.by_id.get(id)?.home));
+        owner
+            .state_cache
+            .insert_written(&batch.offset_ranges, &effects.videos, |id| Some(videos.by_id.get(id)?.home));
     }
     watch.lap("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
     tracing::debug!(part = PART_NAME, events, videos = changed, ms = %watch, "a batch was committed");
-    Ok(Committed { effects, meta })
+    Ok(CommitResult { batch_effects: effects, meta_in_force: meta })
 }
 
 /// The offset documents, all of them: also those of partitions that are others'.
@@ -154,14 +161,18 @@ impl OffsetDocs {
     /// offset yet.
     fn check_fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
-        for &OffsetRange { partition, from, .. } in spans {
+        for &OffsetRange { partition, first: from, .. } in spans {
             let found = self.0.get(&i64::from(partition));
             if found.and_then(|found| found.session.as_ref()).is_some_and(|owner| owner != me) {
-                return Err(Stop::Never(CommitError::TakenOver { partition }));
+                return Err(Stop::GiveUp(CommitError::TakenOver { partition }));
             }
             let actual = found.map_or(0, |found| found.next as u64);
             if actual != from {
-                return Err(Stop::Never(CommitError::Fenced { partition, expected: from, actual }));
+                return Err(Stop::GiveUp(CommitError::PositionMismatch {
+                    partition,
+                    expected: from,
+                    actual,
+                }));
             }
             if found.is_none() {
                 absent.insert(partition);
@@ -201,7 +212,7 @@ struct KnownVideo {
 struct KnownVideos {
     by_id: HashMap<VideoId, KnownVideo>,
     /// Partitions that are not the batch's, and lose a video to it.
-    left: BTreeSet<u32>,
+    losing_partitions: BTreeSet<u32>,
 }
 
 struct CommitAttempt<'a> {
@@ -210,8 +221,11 @@ struct CommitAttempt<'a> {
 
 impl CommitAttempt<'_> {
     async fn read_sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, Stop> {
-        let mut names: HashMap<[u8; 16], String> =
-            batch.identities().into_iter().map(|identity| (identity_digest(&identity), identity)).collect();
+        let mut names: HashMap<[u8; 16], String> = batch
+            .event_identities()
+            .into_iter()
+            .map(|identity| (identity_digest(&identity), identity))
+            .collect();
         // In the order of the index: neighbours share pages, random ones do not.
         let mut digests: Vec<[u8; 16]> = names.keys().copied().collect();
         digests.sort_unstable();
@@ -220,8 +234,12 @@ impl CommitAttempt<'_> {
         Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
     }
 
-    async fn marks(&mut self, batch: &Batch, rules: &Rules) -> Result<Vec<(MarkKey, UniqueMark)>, Stop> {
-        let mut keys: Vec<MarkKey> = batch.marks(rules.unique).into_iter().collect();
+    async fn marks(
+        &mut self,
+        batch: &Batch,
+        rules: &CountingRules,
+    ) -> Result<Vec<(MarkKey, UniqueMark)>, Stop> {
+        let mut keys: Vec<MarkKey> = batch.affected_marks(rules.unique).into_iter().collect();
         keys.sort_unstable();
         let ids = keys.iter().map(digest_bson).collect();
         let found: Vec<MarkedDoc> = self.transaction.find_each("marks", "_id", ids).await?;
@@ -230,7 +248,7 @@ impl CommitAttempt<'_> {
 
     async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<KnownVideos, Stop> {
         // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
-        let moved = batch.spans.iter().filter(|span| span.next != span.from);
+        let moved = batch.offset_ranges.iter().filter(|span| span.next != span.first);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
         let first_records: Vec<_> = batch.first_records().collect();
@@ -261,7 +279,7 @@ impl CommitAttempt<'_> {
             match home {
                 Some(home) if covered(home) => known.home = home,
                 Some(home) => {
-                    videos.left.insert(home);
+                    videos.losing_partitions.insert(home);
                 }
                 None => {}
             }
@@ -279,7 +297,7 @@ impl CommitAttempt<'_> {
         left: &BTreeSet<u32>,
         counts_more: bool,
     ) -> Result<(), Stop> {
-        let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
+        let moved = spans.iter().filter(|span| span.next != span.first || absent.contains(&span.partition));
         // A video that is written has a record, and its partition moves.
         let mut left: Document =
             left.iter().map(|home| (OffsetDoc::outside_writes_member(*home), 1_i64.into())).collect();
@@ -288,26 +306,26 @@ impl CommitAttempt<'_> {
             .map(|span| {
                 let id = i64::from(span.partition);
                 let mut next = doc! { "next": span.next as i64 };
-                if span.next != span.from {
-                    next.insert("last", span.last.map(mark_document));
+                if span.next != span.first {
+                    next.insert("last", span.last_record.map(mark_document));
                 }
                 if counts_more {
                     next.insert("windowed", span.next as i64);
                 }
                 let mut change = doc! { "$set": next };
-                if span.next != span.from && !left.is_empty() {
+                if span.next != span.first && !left.is_empty() {
                     change.insert("$inc", std::mem::take(&mut left));
                 }
                 if absent.contains(&span.partition) {
                     doc! { "q": { "_id": id }, "u": change, "upsert": true }
                 } else {
-                    doc! { "q": { "_id": id, "next": span.from as i64 }, "u": change }
+                    doc! { "q": { "_id": id, "next": span.first as i64 }, "u": change }
                 }
             })
             .collect();
         self.transaction.update("offsets", to_raw_documents(statements)?).await?;
         // A barrier that is under way knows nothing of a partition that is new.
-        if moved.clone().any(|span| span.from == 0) {
+        if moved.clone().any(|span| span.first == 0) {
             let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
             self.transaction.update("meta", to_raw_documents([touch])?).await?;
         }
@@ -316,8 +334,8 @@ impl CommitAttempt<'_> {
 
     async fn write_effects(
         &mut self,
-        effects: &Effects,
-        rules: &Rules,
+        effects: &BatchEffects,
+        rules: &CountingRules,
         known: &KnownVideos,
     ) -> Result<(), Stop> {
         let (mut fresh, mut updates, mut misnamed) = (Vec::new(), Vec::new(), Vec::new());
@@ -351,7 +369,7 @@ impl CommitAttempt<'_> {
         &mut self,
         states: &[VideoState],
         rebuild: &RebuildDoc,
-        rules: &Rules,
+        rules: &CountingRules,
     ) -> Result<(), Stop> {
         let next = rebuild.rules();
         let statements = states.iter().map(|state| {
@@ -390,7 +408,7 @@ impl CommitAttempt<'_> {
     /// changes that.
     async fn write_marks(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        for MarkChange { key, stored, now } in changes {
+        for MarkChange { key, is_stored: stored, new_value: now } in changes {
             match now {
                 Some(mark) if *stored => again.push(MarkedDoc::of(key, mark).update()?),
                 Some(mark) => fresh.push(MarkedDoc::of(key, mark)),

@@ -12,7 +12,7 @@ use mongodb::{ClientSession, Collection, SessionCursor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::{CommentTally, Cut, StoredVideo};
+use super::super::{ArchiveCut, CommentTally, StoredVideo};
 use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
 use super::transaction::never_opened;
 use super::windows::WindowDoc;
@@ -31,7 +31,7 @@ struct CommentTallyDoc {
 }
 
 /// Reads the archive. Takes as long as it takes, up to the five minutes that a server keeps a snapshot.
-pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
+pub(super) async fn read_cut(archive: &MongoArchive) -> Result<ArchiveCut, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
     let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
     let meta = as_of_snapshot::<MetaDoc>(archive, "meta");
@@ -56,9 +56,9 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
     });
     let comments = tallies.into_iter().map(|tally| {
         let video_id = VideoId::parse(&tally.video_id).map_err(|error| damaged("comments", &error))?;
-        Ok(CommentTally { video_id, count: tally.count as u64, last: tally.last as u64 })
+        Ok(CommentTally { video_id, comment_count: tally.count as u64, highest_seq: tally.last as u64 })
     });
-    Ok(Cut {
+    Ok(ArchiveCut {
         meta,
         positions: offsets.iter().map(|found| (found.partition as u32, found.position())).collect(),
         videos: videos.collect::<Result<_, StoreError>>()?,

@@ -10,7 +10,7 @@ use liverank_core::windows::CountedWindows;
 use mongodb::bson::{self, Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 
-use super::super::Meta;
+use super::super::ArchiveMeta;
 use super::barrier::{self, Change};
 use super::documents::{MetaDoc, OffsetDoc, damaged};
 use super::transaction::never_opened;
@@ -97,7 +97,7 @@ impl RunPartDoc {
 }
 
 /// Counts these decays from now on: no commit overlaps the change.
-pub(super) async fn count(archive: &MongoArchive, wanted: &[Decay]) -> Result<Meta, StoreError> {
+pub(super) async fn count(archive: &MongoArchive, wanted: &[Decay]) -> Result<ArchiveMeta, StoreError> {
     let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
         if meta.is_swapping() {
             return Ok(None);
@@ -110,7 +110,10 @@ pub(super) async fn count(archive: &MongoArchive, wanted: &[Decay]) -> Result<Me
             before.decays.clone()
         };
         let change = change_of(meta, &known.changed_to(wanted, last, rand::random))?;
-        Ok(Some(Change { meta: change, others: vec![("offsets".to_owned(), begin_here(&before, offsets))] }))
+        Ok(Some(Change {
+            meta_update: change,
+            other_updates: vec![("offsets".to_owned(), begin_here(&before, offsets))],
+        }))
     };
     while !barrier::change_meta(archive, &decide).await? {
         swapping::finish_any(archive).await?;
@@ -148,7 +151,7 @@ pub(super) async fn note_gap(archive: &MongoArchive) -> Result<(), StoreError> {
             change.get_document_mut("$set").expect("it is there").insert("windows", windows);
         }
         let here = gaps.iter().map(|found| found.counted_to_here()).collect();
-        Ok(Some(Change { meta: change, others: vec![("offsets".to_owned(), here)] }))
+        Ok(Some(Change { meta_update: change, other_updates: vec![("offsets".to_owned(), here)] }))
     };
     // Where there is none any more somebody else has noted it.
     barrier::change_meta(archive, &decide).await.map(drop)

@@ -7,18 +7,18 @@ use std::collections::HashMap;
 
 use liverank_core::comment::{CommentEpoch, EntryKind};
 use liverank_core::counting::{
-    MarkKey, NumberedComment, RecordFingerprint, Rules, UniqueKinds, UniqueMark, VideoState, digest,
+    CountingRules, MarkKey, NumberedComment, RecordFingerprint, UniqueKinds, UniqueMark, VideoState, sha256,
 };
 use liverank_core::decays::{CountedDecays, DecayedScores};
 use liverank_core::moderation::ActorRole;
-use liverank_core::score::{Counters, Weights, points};
+use liverank_core::score::{Counters, Weights, points_of_thousandths};
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Comment, CommentId, Invalid, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Meta, Position};
+use super::super::{ArchiveMeta, ArchivePosition};
 use super::PART_NAME;
 use super::decays::{CountedDecayDoc, DecayedDoc, RunPartDoc, stored_scores};
 use super::transaction::Stop;
@@ -31,7 +31,7 @@ pub(super) const FORMAT: i64 = 2;
 /// the types that count once per user.
 const FORMAT_WITHOUT_MARKS: i64 = 1;
 
-const fn format_for_rules(rules: &Rules) -> i64 {
+const fn format_for_rules(rules: &CountingRules) -> i64 {
     if rules.unique.is_empty() { FORMAT_WITHOUT_MARKS } else { FORMAT }
 }
 
@@ -44,7 +44,7 @@ fn video_key(video_id: &str) -> RawBson {
     if video_id.len() <= MAX_PLAIN_KEY_BYTES {
         return RawBson::String(video_id.to_owned());
     }
-    RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: digest(video_id).to_vec() })
+    RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: sha256(video_id).to_vec() })
 }
 
 /// A video, as far as it is read.
@@ -112,7 +112,7 @@ impl VideoDoc {
             decayed: DecayedDoc::read(self.decayed.as_deref().unwrap_or_default())?,
             corrections: self.corrections as u64,
             metadata: self.metadata.as_deref().map(metadata).transpose()?,
-            removed: self.removed,
+            removed_by: self.removed,
         })
     }
 }
@@ -221,13 +221,13 @@ fn changing_members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static 
     [
         ("user_id", Text(state.owner.as_str())),
         ("owner_given", Flag(state.owner_given)),
-        ("score", Real(points(counters.score(weights)))),
+        ("score", Real(points_of_thousandths(counters.score(weights)))),
         ("views", Whole(views)),
         ("likes", Whole(likes)),
         ("comments", Whole(comments)),
         ("shares", Whole(shares)),
         ("watch_time_total", Real(watch_ms as f64 / 1000.0)),
-        ("watch_time_score", Real(points(counters.watch_score(weights)))),
+        ("watch_time_score", Real(points_of_thousandths(counters.watch_score(weights)))),
         ("watch_ms", Whole(watch_ms)),
         ("watch_short", Whole(watch_short)),
         ("watch_long", Whole(watch_long)),
@@ -235,7 +235,7 @@ fn changing_members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static 
         ("trending", trending.map_or(Absent, Real)),
         ("corrections", Whole(state.corrections as i64)),
         ("metadata", state.metadata.as_ref().map_or(Absent, |metadata| Text(metadata.as_str()))),
-        ("removed", state.removed.map_or(Absent, |by| Text(by.name()))),
+        ("removed", state.removed_by.map_or(Absent, |by| Text(by.name()))),
     ]
 }
 
@@ -365,9 +365,9 @@ impl OffsetDoc {
         doc! { "q": { "_id": self.partition }, "u": { "$set": { "windowed": self.next } } }
     }
 
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> ArchivePosition {
         let last = self.last.as_ref().map(|mark| mark.fingerprint());
-        Position { next: self.next as u64, last }
+        ArchivePosition { next_offset: self.next as u64, last_record: last }
     }
 }
 
@@ -513,14 +513,14 @@ impl RebuildDoc {
     /// The new collections are whole; nothing is committed until they are in place.
     pub(super) const SWAPPING: &str = "swapping";
 
-    pub(super) fn new(token: &str, meta: &Meta, phase: &str, collections: &[&str]) -> Self {
+    pub(super) fn new(token: &str, meta: &ArchiveMeta, phase: &str, collections: &[&str]) -> Self {
         Self {
             token: token.to_owned(),
             generation: meta.generation as i64,
-            numbering: meta.numbering.as_str().to_owned(),
-            weights: WeightsDoc::of(&meta.rules.weights),
-            half_life_ms: meta.rules.half_life_ms as i64,
-            unique: meta.rules.unique,
+            numbering: meta.comment_epoch.as_str().to_owned(),
+            weights: WeightsDoc::of(&meta.counting_rules.weights),
+            half_life_ms: meta.counting_rules.half_life_ms as i64,
+            unique: meta.counting_rules.unique,
             phase: phase.to_owned(),
             collections: collections.iter().map(|&name| name.to_owned()).collect(),
             windows: None,
@@ -557,9 +557,9 @@ impl RebuildDoc {
         format!("{collection}{}", suffix(&self.token))
     }
 
-    pub(super) fn rules(&self) -> Rules {
+    pub(super) fn rules(&self) -> CountingRules {
         let half_life_ms = self.half_life_ms as u64;
-        Rules { weights: self.weights.weights(), half_life_ms, unique: self.unique }
+        CountingRules { weights: self.weights.weights(), half_life_ms, unique: self.unique }
     }
 }
 
@@ -640,15 +640,15 @@ impl WeightsDoc {
 impl MetaDoc {
     pub(super) const ID: &str = "archive";
 
-    pub(super) fn of(meta: &Meta) -> Self {
+    pub(super) fn of(meta: &ArchiveMeta) -> Self {
         Self {
             id: Self::ID.to_owned(),
-            format: format_for_rules(&meta.rules),
-            numbering: meta.numbering.as_str().to_owned(),
+            format: format_for_rules(&meta.counting_rules),
+            numbering: meta.comment_epoch.as_str().to_owned(),
             generation: meta.generation as i64,
-            weights: WeightsDoc::of(&meta.rules.weights),
-            half_life_ms: meta.rules.half_life_ms as i64,
-            unique: meta.rules.unique,
+            weights: WeightsDoc::of(&meta.counting_rules.weights),
+            half_life_ms: meta.counting_rules.half_life_ms as i64,
+            unique: meta.counting_rules.unique,
             windows: CountedDoc::all(&meta.windows),
             decays: CountedDecayDoc::all(&meta.decays),
             decays_of: (!meta.decays.is_empty()).then_some(meta.generation as i64),
@@ -657,9 +657,15 @@ impl MetaDoc {
         }
     }
 
-    pub(super) fn fresh(numbering: &CommentEpoch, rules: &Rules) -> Self {
+    pub(super) fn fresh(numbering: &CommentEpoch, rules: &CountingRules) -> Self {
         let (windows, decays) = (CountedWindows::default(), CountedDecays::default());
-        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules, windows, decays })
+        Self::of(&ArchiveMeta {
+            comment_epoch: numbering.clone(),
+            generation: 1,
+            counting_rules: *rules,
+            windows,
+            decays,
+        })
     }
 
     /// Whether a release that knows no decays has begun this generation: its videos may lack their scores.
@@ -674,12 +680,12 @@ impl MetaDoc {
     /// The rebuild that is being filled, if any; one that is about to be put in place is for the caller to finish.
     pub(super) fn rebuilding(&self) -> Result<Option<RebuildDoc>, Stop> {
         match &self.rebuild {
-            Some(rebuild) if self.is_swapping() => Err(Stop::Swap(Box::new(rebuild.clone()))),
+            Some(rebuild) if self.is_swapping() => Err(Stop::FinishSwap(Box::new(rebuild.clone()))),
             other => Ok(other.clone()),
         }
     }
 
-    pub(super) fn into_meta(self) -> Result<Meta, StoreError> {
+    pub(super) fn into_meta(self) -> Result<ArchiveMeta, StoreError> {
         if !(FORMAT_WITHOUT_MARKS..=FORMAT).contains(&self.format) {
             let what = format!(
                 "the archive has format {}, and this release reads up to {FORMAT}: run a release that reads it, or \
@@ -688,10 +694,10 @@ impl MetaDoc {
             );
             return Err(StoreError::unusable(PART_NAME, what));
         }
-        Ok(Meta {
-            numbering: CommentEpoch::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
+        Ok(ArchiveMeta {
+            comment_epoch: CommentEpoch::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
             generation: self.generation as u64,
-            rules: Rules {
+            counting_rules: CountingRules {
                 weights: self.weights.weights(),
                 half_life_ms: self.half_life_ms as u64,
                 unique: self.unique,
@@ -724,7 +730,7 @@ pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
 mod fixtures;
 #[cfg(test)]
 mod tests {
-    use liverank_core::counting::Rules;
+    use liverank_core::counting::CountingRules;
 
     use super::*;
 
@@ -740,7 +746,7 @@ mod tests {
             decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
-            removed: None,
+            removed_by: None,
         }
     }
 
@@ -750,7 +756,7 @@ mod tests {
             let corrections = if trending > 0.0 { 2 } else { 0 };
             let metadata = (corrections > 0).then(|| metadata(r#"{"title":"Cats"}"#).unwrap());
             let removed = metadata.as_ref().map(|_| ActorRole::Service);
-            let state = VideoState { corrections, metadata, removed, ..state(trending) };
+            let state = VideoState { corrections, metadata, removed_by: removed, ..state(trending) };
             let stored = video_document(&state, &Weights::default(), 3).to_document().unwrap();
             let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
             assert_eq!(read.into_state().unwrap(), state);
@@ -778,10 +784,10 @@ mod tests {
 
     #[test]
     fn a_meta_document_of_another_format_is_refused() {
-        let rules = Rules::default();
+        let rules = CountingRules::default();
         let numbering = CommentEpoch::from_bits(7);
         let meta = MetaDoc::fresh(&numbering, &rules).into_meta().unwrap();
-        assert_eq!((meta.numbering, meta.generation, meta.rules), (numbering.clone(), 1, rules));
+        assert_eq!((meta.comment_epoch, meta.generation, meta.counting_rules), (numbering.clone(), 1, rules));
         let newer = MetaDoc { format: FORMAT + 1, ..MetaDoc::fresh(&numbering, &rules) };
         let error = newer.into_meta().unwrap_err();
         assert!(!error.is_transient() && error.to_string().contains("format 3"), "{error}");
@@ -791,9 +797,9 @@ mod tests {
     fn only_an_archive_with_marks_has_the_format_that_former_releases_refuse() {
         let numbering = CommentEpoch::from_bits(7);
         let of = |unique: &str| {
-            let rules = Rules { unique: unique.parse().unwrap(), ..Rules::default() };
+            let rules = CountingRules { unique: unique.parse().unwrap(), ..CountingRules::default() };
             let document = MetaDoc::fresh(&numbering, &rules);
-            assert_eq!(document.clone().into_meta().unwrap().rules, rules);
+            assert_eq!(document.clone().into_meta().unwrap().counting_rules, rules);
             document.format
         };
         assert_eq!((of(""), of("like")), (1, 2));

@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use liverank_core::comment::NOBODY;
-use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, Removal};
-use liverank_core::moderation::{Changed, HeldComment, ReportedComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::comment::NOBODY_ID;
+use liverank_core::counting::{AuditEntry, Batch, BatchEffects, EntryRemoval, StoredModeration};
+use liverank_core::moderation::{
+    ChangedRule, HeldComment, ReportedComment, RuleChange, RuleScope, ScopeRules, UserRestriction,
+};
 use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
 use mongodb::IndexModel;
 use mongodb::bson::oid::{self, ObjectId};
@@ -17,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
-    UserEntries,
+    AuditLine, AuditPosition, ENTRIES_READ_PER_CALL, EntryPosition, ModerationArchive, ReportPosition,
+    ReportQueue, UserEntries,
 };
 use super::documents::{CommentDoc, damaged};
 use super::transaction::{Stop, Transaction, to_raw_documents};
@@ -60,28 +62,28 @@ impl RuleDoc {
     fn into_change(self) -> Result<RuleChange, StoreError> {
         let what = if let Some(scope) = self.scope {
             let rules = self.comments.map(|rules| json::<ScopeRules>(&rules)).transpose()?;
-            Changed::Comments { scope: json::<Scope>(&scope)?, rules: rules.map(Arc::new) }
+            ChangedRule::CommentRules { scope: json::<RuleScope>(&scope)?, rules: rules.map(Arc::new) }
         } else {
             let userid = UserId::parse(&self.userid.unwrap_or_default());
-            Changed::Restriction {
+            ChangedRule::Restriction {
                 userid: userid.map_err(|error| damaged("rules", &error))?,
-                rule: self.rule.map(|rule| json::<Rule>(&rule)).transpose()?,
+                rule: self.rule.map(|rule| json::<UserRestriction>(&rule)).transpose()?,
             }
         };
-        Ok(RuleChange { key: self.key, revision: self.revision as u64, what })
+        Ok(RuleChange { key: self.key, revision: self.revision as u64, changed_rule: what })
     }
 
     fn update(change: &RuleChange) -> Document {
         let revision = change.revision as i64;
-        let fields = match &change.what {
-            Changed::Restriction { userid, rule } => {
+        let fields = match &change.changed_rule {
+            ChangedRule::Restriction { userid, rule } => {
                 let rule = rule.as_ref().map_or(Bson::Null, |rule| text(rule).into());
                 doc! { "$set": { "userid": userid.as_str(), "revision": revision, "rule": rule } }
             }
-            Changed::Comments { scope, rules: Some(rules) } => doc! { "$set": {
+            ChangedRule::CommentRules { scope, rules: Some(rules) } => doc! { "$set": {
                 "scope": text(scope), "revision": revision, "comments": text(rules), IN_FORCE_MEMBER: revision,
             } },
-            Changed::Comments { scope, rules: None } => doc! {
+            ChangedRule::CommentRules { scope, rules: None } => doc! {
                 "$set": { "scope": text(scope), "revision": revision, "comments": Bson::Null },
                 "$unset": { IN_FORCE_MEMBER: "" },
             },
@@ -126,7 +128,7 @@ struct HeldDoc {
     /// Video and comment: no id has a line break in it.
     #[serde(rename = "_id")]
     key: String,
-    /// An [`AuditPlace`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
+    /// An [`AuditPosition`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
     place: String,
     /// The comment as JSON.
     held: String,
@@ -138,7 +140,7 @@ impl HeldDoc {
     }
 
     fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
-        let place = AuditPlace::of_held(held);
+        let place = AuditPosition::of_held(held);
         let mut fields = doc! { "place": place.to_string(), "held": text(held) };
         fields.extend(in_log_order(place));
         doc! { "q": { "_id": Self::held_key(video, id) }, "u": { "$set": fields }, "upsert": true }
@@ -151,7 +153,7 @@ pub(super) fn held_index() -> IndexModel {
 }
 
 /// The members by which documents are read in the order of a partition. They have an index; former releases wrote none.
-fn in_log_order(place: AuditPlace) -> Document {
+fn in_log_order(place: AuditPosition) -> Document {
     doc! { "partition": i64::from(place.partition), "offset": place.offset as i64 }
 }
 
@@ -169,7 +171,7 @@ fn from_offset(partition: u32, offset: u64) -> Document {
 /// One thing that a moderator did.
 #[derive(Debug, Serialize, Deserialize)]
 struct AuditDoc {
-    /// An [`AuditPlace`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
+    /// An [`AuditPosition`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
     #[serde(rename = "_id")]
     place: String,
     /// The record, as the log has it.
@@ -179,28 +181,28 @@ struct AuditDoc {
 impl AuditDoc {
     fn audit_doc_of(entry: &AuditEntry) -> Self {
         let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
-        Self { place: AuditPlace::of(entry).to_string(), record }
+        Self { place: AuditPosition::of(entry).to_string(), record }
     }
 
     fn update(entry: &AuditEntry) -> Document {
         let Self { place, record } = Self::audit_doc_of(entry);
         let mut fields = doc! { "record": record };
-        fields.extend(in_log_order(AuditPlace::of(entry)));
+        fields.extend(in_log_order(AuditPosition::of(entry)));
         doc! { "q": { "_id": place }, "u": { "$set": fields }, "upsert": true }
     }
 
     fn into_line(self) -> Result<AuditLine, StoreError> {
-        let place = AuditPlace::parse(&self.place).map_err(|error| damaged("moderation", &error))?;
+        let place = AuditPosition::parse(&self.place).map_err(|error| damaged("moderation", &error))?;
         Ok(AuditLine::read(place, self.record.as_bytes()))
     }
 }
 
 impl Transaction<'_> {
     /// What a batch's moderation records are about.
-    pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<Moderated, Stop> {
-        let reports = self.reported(&batch.reported()).await?;
-        let mut moderated = Moderated { reports, ..Moderated::default() };
-        let targets: HashSet<(&VideoId, &CommentId)> = batch.targets();
+    pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<StoredModeration, Stop> {
+        let reports = self.reported(&batch.reported_comments()).await?;
+        let mut moderated = StoredModeration { stored_reports: reports, ..StoredModeration::default() };
+        let targets: HashSet<(&VideoId, &CommentId)> = batch.moderation_targets();
         if !targets.is_empty() {
             // Those that are asked for by their numbers are among them: each has its id, too.
             let ids = targets.iter().map(|(_, id)| id.as_str().into()).collect();
@@ -208,36 +210,38 @@ impl Transaction<'_> {
             for found in found {
                 let comment = found.into_numbered()?.comment;
                 if targets.contains(&(&comment.video_id, &comment.id)) {
-                    moderated.targets.push(comment);
+                    moderated.target_entries.push(comment);
                 }
             }
         }
         if batch.changes_rules() {
             let latest = doc! { "revision": { "$gt": 0_i64 } };
             let newest = self.newest::<RuleDoc>("rules", latest, doc! { "revision": -1 }).await?;
-            moderated.revision = newest.map_or(0, |newest| newest.revision as u64);
+            moderated.rules_revision = newest.map_or(0, |newest| newest.revision as u64);
         }
         Ok(moderated)
     }
 
     /// Writes what a batch's moderation records did.
-    pub(super) async fn moderate(&mut self, effects: &Effects) -> Result<(), Stop> {
-        let removed = effects.removed.iter().map(|Removal { video, seq, text, author }| {
-            let mut gone = Document::new();
-            if *text {
-                gone.extend(doc! { "comment": "", "entry": { "kind": "removed" } });
-            }
-            if *author {
-                gone.insert("user_id", NOBODY);
-            }
-            doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
-        });
+    pub(super) async fn moderate(&mut self, effects: &BatchEffects) -> Result<(), Stop> {
+        let removed = effects.removals.iter().map(
+            |EntryRemoval { video, seq, removes_text: text, removes_author: author }| {
+                let mut gone = Document::new();
+                if *text {
+                    gone.extend(doc! { "comment": "", "entry": { "kind": "removed" } });
+                }
+                if *author {
+                    gone.insert("user_id", NOBODY_ID);
+                }
+                doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
+            },
+        );
         self.update("comments", to_raw_documents(removed)?).await?;
-        let changed = effects.rules.iter().map(RuleDoc::update);
+        let changed = effects.rule_changes.iter().map(RuleDoc::update);
         self.update("rules", to_raw_documents(changed)?).await?;
         // Of each comment the last that happened to it: one may wait and be released in one batch.
         let last: HashMap<_, _> =
-            effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
+            effects.held_changes.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
         let waiting =
             last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
         self.update("held", to_raw_documents(waiting)?).await?;
@@ -248,8 +252,8 @@ impl Transaction<'_> {
             let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
             self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
         }
-        self.report(&effects.reports).await?;
-        let done = effects.audit.iter().map(AuditDoc::update);
+        self.report(&effects.changed_reports).await?;
+        let done = effects.audit_entries.iter().map(AuditDoc::update);
         self.update("moderation", to_raw_documents(done)?).await
     }
 }
@@ -269,7 +273,7 @@ impl ModerationArchive for MongoArchive {
         found.into_iter().map(RuleDoc::into_change).collect()
     }
 
-    async fn comment_rules_count(&self) -> Result<u64, StoreError> {
+    async fn count_comment_rules(&self) -> Result<u64, StoreError> {
         with_timeout(QUERY_TIMEOUT, "counting rules of comments", async {
             let in_force = doc! { IN_FORCE_MEMBER: { "$gt": 0_i64 } };
             self.collection::<Document>("rules").count_documents(in_force).await
@@ -277,7 +281,11 @@ impl ModerationArchive for MongoArchive {
         .await
     }
 
-    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
+    async fn held_comments(
+        &self,
+        after: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<HeldComment>, StoreError> {
         let filter = after.map_or_else(Document::new, |place| doc! { "place": { "$gt": place.to_string() } });
         let found: Vec<HeldDoc> = self.find_documents("held", filter, doc! { "place": 1 }, limit).await?;
         found.iter().map(|found| json(&found.held)).collect()
@@ -289,27 +297,31 @@ impl ModerationArchive for MongoArchive {
         found.first().map(|found| json(&found.held)).transpose()
     }
 
-    async fn held_count(&self) -> Result<u64, StoreError> {
+    async fn count_held(&self) -> Result<u64, StoreError> {
         with_timeout(QUERY_TIMEOUT, "counting held comments", async {
             self.collection::<Document>("held").estimated_document_count().await
         })
         .await
     }
 
-    async fn reports(
+    async fn report_queue(
         &self,
         queue: ReportQueue,
-        after: Option<ReportPlace>,
+        after: Option<ReportPosition>,
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError> {
         reports::of_queue(self, queue, after, limit).await
     }
 
-    async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
+    async fn reports_of_comment(
+        &self,
+        video: &VideoId,
+        id: &CommentId,
+    ) -> Result<Option<ReportedComment>, StoreError> {
         reports::of_comment(self, video, id).await
     }
 
-    async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
+    async fn count_open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
         reports::count(self, video, most).await
     }
 
@@ -335,7 +347,7 @@ impl ModerationArchive for MongoArchive {
         let last: Option<PlaceDoc> = with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
             let comments = self.collection::<PlaceDoc>("comments");
             let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
-            found.skip(ENTRIES_LOOKED_AT as u64 - 1).projection(doc! { "_id": 1 }).await
+            found.skip(ENTRIES_READ_PER_CALL as u64 - 1).projection(doc! { "_id": 1 }).await
         })
         .await?;
         if let Some(last) = &last {
@@ -344,16 +356,20 @@ impl ModerationArchive for MongoArchive {
         let mut own = of_part(&part);
         own.insert("user_id", user.as_str());
         let found: Vec<CommentDoc> =
-            self.find_documents("comments", own, doc! { "_id": 1 }, ENTRIES_LOOKED_AT).await?;
+            self.find_documents("comments", own, doc! { "_id": 1 }, ENTRIES_READ_PER_CALL).await?;
         let places = found.into_iter().map(|found| {
             let Comment { video_id: video, seq, id, .. } = found.into_numbered()?.comment;
-            Ok(EntryPlace { video, seq, id })
+            Ok(EntryPosition { video, seq, id })
         });
         let entries = places.collect::<Result<_, StoreError>>()?;
-        Ok(UserEntries { entries, next: last.map(|last| last.id.to_hex()) })
+        Ok(UserEntries { entries, next_part: last.map(|last| last.id.to_hex()) })
     }
 
-    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
+    async fn audit_log(
+        &self,
+        before: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<AuditLine>, StoreError> {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
         let found: Vec<AuditDoc> =
             self.find_documents("moderation", filter, doc! { "_id": -1 }, limit).await?;
@@ -394,7 +410,8 @@ mod fixtures {
     use super::super::super::UnknownRecord;
     use super::*;
     use crate::fixtures::{
-        LATER_RECORD, check, comment, comment_rules, deleted_by_a_moderator, held, later, muted,
+        LATER_RELEASE_RECORD, check_json_fixture, comment_rules, deleted_by_a_moderator, fixture_comment,
+        fixture_held, fixture_mute, with_unknown_member,
     };
 
     fn check_document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
@@ -412,12 +429,12 @@ mod fixtures {
 
     #[test]
     fn rule_documents_have_fixtures() {
-        for (name, today) in [("mongodb-rule", muted()), ("mongodb-comment-rules", comment_rules())] {
+        for (name, today) in [("mongodb-rule", fixture_mute()), ("mongodb-comment-rules", comment_rules())] {
             let write = |change: &RuleChange| document_made_by(&RuleDoc::update(change));
             let read = |json: &Value| {
                 check_document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string())
             };
-            check(name, &today, write, read);
+            check_json_fixture(name, &today, write, read);
         }
     }
 
@@ -427,35 +444,41 @@ mod fixtures {
         let read = |value: &Value| {
             let HeldDoc { key, place, held } = check_document(value)?;
             let held: HeldComment = json(&held).map_err(|error| error.to_string())?;
-            let expected = (HeldDoc::held_key(&held.video, &held.id), AuditPlace::of_held(&held).to_string());
+            let expected =
+                (HeldDoc::held_key(&held.video, &held.id), AuditPosition::of_held(&held).to_string());
             if (key, place) == expected { Ok(held) } else { Err("is somewhere else".to_owned()) }
         };
-        check("mongodb-held", &held(), write, read);
+        check_json_fixture("mongodb-held", &fixture_held(), write, read);
     }
 
     #[test]
     fn audit_documents_have_fixtures() {
         let entry = deleted_by_a_moderator();
-        let today = AuditLine { place: AuditPlace::of(&entry), record: Ok(entry.record.clone()) };
+        let today = AuditLine { place: AuditPosition::of(&entry), record: Ok(entry.record.clone()) };
         let write = |_: &AuditLine| document_made_by(&AuditDoc::update(&entry));
         let read =
             |json: &Value| check_document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
-        check("mongodb-moderation", &today, write, read);
+        check_json_fixture("mongodb-moderation", &today, write, read);
     }
 
     #[test]
     fn an_audit_record_of_a_later_release_is_read_as_unknown() {
-        let told = NumberedComment { comment: comment(), partition: 4, offset: 99 };
+        let told = NumberedComment { comment: fixture_comment(), partition: 4, offset: 99 };
         let told = to_bson(&CommentDoc::of(&told)).expect("a document serialises").into_canonical_extjson();
-        let told: CommentDoc = check_document(&later("entry", &told)).expect("a document");
+        let told: CommentDoc = check_document(&with_unknown_member("entry", &told)).expect("a document");
         assert_eq!(told.into_numbered().expect("an entry").comment.entry, EntryKind::Unknown);
-        let waits = document_made_by(&HeldDoc::update(&held().video, &held().id, &held()));
         let waits =
-            later("rule", &serde_json::from_str(waits["held"].as_str().expect("text")).expect("JSON"));
+            document_made_by(&HeldDoc::update(&fixture_held().video, &fixture_held().id, &fixture_held()));
+        let waits = with_unknown_member(
+            "rule",
+            &serde_json::from_str(waits["held"].as_str().expect("text")).expect("JSON"),
+        );
         let waits: HeldComment = json(&waits.to_string()).expect("one that waits");
         assert_eq!(waits.rule.to_string(), "of_a_later_release");
-        let done =
-            AuditDoc { record: LATER_RECORD.to_owned(), ..AuditDoc::audit_doc_of(&deleted_by_a_moderator()) };
+        let done = AuditDoc {
+            record: LATER_RELEASE_RECORD.to_owned(),
+            ..AuditDoc::audit_doc_of(&deleted_by_a_moderator())
+        };
         assert_eq!(done.into_line().expect("a line").record, Err(UnknownRecord { version: Some(9) }));
     }
 }

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use mongodb::IndexModel;
 use mongodb::bson::{self, Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::IndexOptions;
 
-use super::super::{Archive, Meta};
+use super::super::{Archive, ArchiveMeta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
 use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, with_timeout};
 use crate::StoreError;
@@ -20,7 +20,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// The wire protocol of MongoDB 6.0.
 const MIN_WIRE_VERSION: i32 = 17;
 
-pub(super) async fn open(archive: &MongoArchive, wanted: &Rules) -> Result<Meta, StoreError> {
+pub(super) async fn open(archive: &MongoArchive, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
     let hello = with_timeout(OPEN_TIMEOUT, "connecting", async {
         archive.client.database("admin").run_command(doc! { "hello": 1 }).await
     });
@@ -28,7 +28,7 @@ pub(super) async fn open(archive: &MongoArchive, wanted: &Rules) -> Result<Meta,
     with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
     let fresh = MetaDoc::fresh(&CommentEpoch::from_bits(rand::random()), wanted);
     with_timeout(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
-    archive.meta().await?.ok_or_else(|| {
+    archive.archive_meta().await?.ok_or_else(|| {
         StoreError::unavailable(PART_NAME, "the meta document was removed while it was created")
     })
 }

@@ -11,7 +11,7 @@ use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
-use super::super::Position;
+use super::super::ArchivePosition;
 use super::documents::{OffsetDoc, WayDoc};
 use super::opening::{DUPLICATE_KEY, code};
 use super::states::VideoStateCache;
@@ -34,9 +34,9 @@ pub(super) struct Owner {
     /// The id that stands beside the partitions taken up.
     noted: Option<Bson>,
     /// The cached states of videos.
-    pub states: VideoStateCache,
+    pub state_cache: VideoStateCache,
     /// The token of the rebuild that this consumer yields to, and since when it does.
-    way: Option<(String, Instant)>,
+    yielding_to: Option<(String, Instant)>,
 }
 
 /// A session's id, as others name it.
@@ -76,17 +76,20 @@ impl Owner {
 
     /// Whether to hold back for `way`: for as long as it asks, and not for ever, for who asked may have died.
     pub(super) fn makes_way(&mut self, way: &WayDoc) -> bool {
-        let since = match &self.way {
+        let since = match &self.yielding_to {
             Some((token, since)) if *token == way.token => *since,
             _ => Instant::now(),
         };
-        self.way = Some((way.token.clone(), since));
+        self.yielding_to = Some((way.token.clone(), since));
         since.elapsed() < Duration::from_millis(way.ms.max(0) as u64)
     }
 }
 
 /// Makes `archive` the owner of the partitions.
-pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+pub(super) async fn take_up(
+    archive: &MongoArchive,
+    partitions: &[u32],
+) -> Result<Vec<ArchivePosition>, StoreError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }

@@ -5,11 +5,13 @@
 
 use async_trait::async_trait;
 use liverank_core::Millis;
-use liverank_core::counting::{MarkKey, Rules, UniqueMark};
+use liverank_core::counting::{CountingRules, MarkKey, UniqueMark};
 use mongodb::bson::{Document, doc};
 use mongodb::{ClientSession, IndexModel, options::IndexOptions};
 
-use super::super::{CommitError, Cut, Meta, Progress, Rebuild, RebuildError, Replay};
+use super::super::{
+    ArchiveCut, ArchiveMeta, ArchiveRebuild, ArchiveReplay, CommitError, Progress, RebuildError,
+};
 use super::barrier::{self, Change};
 use super::documents::{MetaDoc, RebuildDoc, VideoDoc, video_update};
 use super::transaction::{Stop, Transaction, abort, never_opened};
@@ -28,8 +30,8 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(5);
 const PAGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 #[async_trait]
-impl Rebuild for MongoArchive {
-    async fn bump_generation(&self) -> Result<Meta, StoreError> {
+impl ArchiveRebuild for MongoArchive {
+    async fn bump_generation(&self) -> Result<ArchiveMeta, StoreError> {
         swapping::finish_any(self).await?;
         let bump = |meta: &MetaDoc, _: &[_]| {
             let mut more = doc! { "generation": 1_i64 };
@@ -43,7 +45,7 @@ impl Rebuild for MongoArchive {
             if !meta.decays.is_empty() {
                 more.insert("decays_of", 1_i64);
             }
-            Ok(Some(Change { meta: doc! { "$inc": more }, others: Vec::new() }))
+            Ok(Some(Change { meta_update: doc! { "$inc": more }, other_updates: Vec::new() }))
         };
         while !barrier::change_meta(self, &bump).await? {
             swapping::finish_any(self).await?;
@@ -51,10 +53,14 @@ impl Rebuild for MongoArchive {
         Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
     }
 
-    async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
+    async fn rescore_videos(
+        &self,
+        rules: &CountingRules,
+        progress: Progress<'_>,
+    ) -> Result<ArchiveMeta, RebuildError> {
         swapping::finish_any(self).await?;
         let meta = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
-        meta.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
+        meta.counting_rules.check_rescore(rules).map_err(RebuildError::Refused)?;
         let rebuild = self.begin_filling(rules).await?;
         let filled = self.fill_next_collection(&rebuild.token, rules, progress).await;
         if let Err(error) = filled {
@@ -67,23 +73,23 @@ impl Rebuild for MongoArchive {
         Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
     }
 
-    async fn replay(
+    async fn begin_replay(
         &self,
-        rules: &Rules,
+        rules: &CountingRules,
         from: Option<&str>,
         progress: Progress<'_>,
-    ) -> Result<Box<dyn Replay>, RebuildError> {
+    ) -> Result<Box<dyn ArchiveReplay>, RebuildError> {
         replay::begin(self, rules, from, progress).await
     }
 
-    async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
+    async fn read_cut(&self, of: Option<&str>) -> Result<ArchiveCut, StoreError> {
         match of {
             Some(database) => cut::read_cut(&self.beside_database(database, String::new())).await,
             None => cut::read_cut(self).await,
         }
     }
 
-    async fn sightings(
+    async fn known_identities(
         &self,
         of: Option<&str>,
         identities: &[String],
@@ -96,7 +102,7 @@ impl Rebuild for MongoArchive {
         }
     }
 
-    async fn marks(
+    async fn set_marks(
         &self,
         of: Option<&str>,
         keys: &[MarkKey],
@@ -115,9 +121,13 @@ fn overtaken_error() -> StoreError {
 
 impl MongoArchive {
     /// An empty collection to fill, and a barrier from which on commits write it as well.
-    async fn begin_filling(&self, rules: &Rules) -> Result<RebuildDoc, StoreError> {
+    async fn begin_filling(&self, rules: &CountingRules) -> Result<RebuildDoc, StoreError> {
         let found = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
-        let next = |meta: &Meta| Meta { generation: meta.generation + 1, rules: *rules, ..meta.clone() };
+        let next = |meta: &ArchiveMeta| ArchiveMeta {
+            generation: meta.generation + 1,
+            counting_rules: *rules,
+            ..meta.clone()
+        };
         let token = swapping::unique_rebuild_name(found.generation + 1);
         let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
         let name = rebuild.source("videos");
@@ -136,7 +146,7 @@ impl MongoArchive {
             let meta = meta.clone().into_meta()?;
             let rebuild = RebuildDoc::new(&token, &next(&meta), RebuildDoc::FILLING, &["videos"]);
             let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
-            Ok(Some(Change { meta: change, others: Vec::new() }))
+            Ok(Some(Change { meta_update: change, other_updates: Vec::new() }))
         };
         if !barrier::change_meta(self, &begin).await? {
             return Err(overtaken_error());
@@ -149,7 +159,7 @@ impl MongoArchive {
     async fn fill_next_collection(
         &self,
         token: &str,
-        rules: &Rules,
+        rules: &CountingRules,
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
         let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
@@ -176,7 +186,7 @@ impl MongoArchive {
     async fn rescore_page(
         &self,
         token: &str,
-        rules: &Rules,
+        rules: &CountingRules,
         after: Option<&str>,
     ) -> Result<(u64, Option<String>), StoreError> {
         loop {
@@ -187,8 +197,8 @@ impl MongoArchive {
                 Err(stop) => {
                     abort(&mut session).await;
                     match stop {
-                        Stop::Never(CommitError::Store(error)) => return Err(error),
-                        Stop::Swap(_) => return Err(overtaken_error()),
+                        Stop::GiveUp(CommitError::Store(error)) => return Err(error),
+                        Stop::FinishSwap(_) => return Err(overtaken_error()),
                         _ => tokio::time::sleep(RETRY_AFTER).await,
                     }
                 }
@@ -200,14 +210,14 @@ impl MongoArchive {
         &self,
         session: &mut ClientSession,
         token: &str,
-        rules: &Rules,
+        rules: &CountingRules,
         after: Option<&str>,
     ) -> Result<(u64, Option<String>), Stop> {
         let mut transaction = Transaction::begin(self, session).await?;
         let meta = transaction.meta().await?;
         let rebuild =
             meta.rebuilding()?.filter(|rebuild| rebuild.token == token).ok_or_else(overtaken_error)?;
-        let now = meta.into_meta()?.rules;
+        let now = meta.into_meta()?.counting_rules;
         let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id } });
         let videos = self.collection::<VideoDoc>("videos");
         let find = videos
@@ -237,7 +247,8 @@ impl MongoArchive {
         let begin = |meta: &MetaDoc, _: &[_]| {
             let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
             let change = doc! { "$set": { "rebuild.phase": RebuildDoc::SWAPPING } };
-            Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
+            Ok((ours && !meta.is_swapping())
+                .then(|| Change { meta_update: change, other_updates: Vec::new() }))
         };
         if barrier::change_meta(self, &begin).await? { Ok(()) } else { Err(overtaken_error()) }
     }
@@ -246,7 +257,8 @@ impl MongoArchive {
         let stop = |meta: &MetaDoc, _: &[_]| {
             let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
             let change = doc! { "$unset": { "rebuild": "" } };
-            Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
+            Ok((ours && !meta.is_swapping())
+                .then(|| Change { meta_update: change, other_updates: Vec::new() }))
         };
         barrier::change_meta(self, &stop).await?;
         with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use mongodb::bson::{Document, RawArrayBuf, doc, rawdoc};
 use tokio::sync::Mutex;
 
-use super::super::{Archive, Finished, Meta, Progress, RebuildError, Replay, numbering};
+use super::super::{Archive, ArchiveMeta, ArchiveReplay, Progress, RebuildError, ReplayFinish, numbering};
 use super::barrier::{self, Change};
 use super::decays::{self, CountedDecayDoc};
 use super::documents::{MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, suffix, video_update};
@@ -36,7 +36,7 @@ const REPLAYED_COLLECTIONS: [&str; 9] =
 /// A replay under way.
 struct MongoReplay {
     live: MongoArchive,
-    next: MongoArchive,
+    replayed_archive: MongoArchive,
     token: String,
     checked: Mutex<numbering::Checked>,
 }
@@ -44,10 +44,10 @@ struct MongoReplay {
 /// Begins one, empty or as a copy of another database.
 pub(super) async fn begin(
     live: &MongoArchive,
-    rules: &Rules,
+    rules: &CountingRules,
     from: Option<&str>,
     progress: Progress<'_>,
-) -> Result<Box<dyn Replay>, RebuildError> {
+) -> Result<Box<dyn ArchiveReplay>, RebuildError> {
     swapping::finish_any(live).await?;
     let meta = live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
     let token = swapping::unique_rebuild_name(meta.generation + 1);
@@ -56,8 +56,13 @@ pub(super) async fn begin(
     let windows = windows::of_replay(&meta.windows, source.as_ref()).await?;
     let decays = decays::of_replay(&meta.decays, source.as_ref()).await?;
     let has_windows = !windows.is_empty();
-    let start =
-        MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, windows, decays, ..meta });
+    let start = MetaDoc::of(&ArchiveMeta {
+        generation: meta.generation + 1,
+        counting_rules: *rules,
+        windows,
+        decays,
+        ..meta
+    });
     with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
         swapping::clear(live, None).await?;
         opening::create(&next).await?;
@@ -70,13 +75,13 @@ pub(super) async fn begin(
     if let Some(source) = &source {
         copy_archive(source, &next, rules, progress).await?;
     }
-    Ok(Box::new(MongoReplay { live: live.clone(), next, token, checked: Mutex::default() }))
+    Ok(Box::new(MongoReplay { live: live.clone(), replayed_archive: next, token, checked: Mutex::default() }))
 }
 
 async fn copy_archive(
     from: &MongoArchive,
     to: &MongoArchive,
-    rules: &Rules,
+    rules: &CountingRules,
     progress: Progress<'_>,
 ) -> Result<(), RebuildError> {
     let name = from.db.name();
@@ -84,7 +89,7 @@ async fn copy_archive(
     let meta =
         meta.ok_or_else(|| RebuildError::Refused(format!("there is no archive in database {name}")))?;
     let meta = meta.into_meta()?;
-    meta.rules.rescored_by(rules).map_err(|why| {
+    meta.counting_rules.check_rescore(rules).map_err(|why| {
         RebuildError::Refused(format!("the archive in database {name} cannot be begun with: {why}"))
     })?;
     let mut collections = vec!["comments", "rules", "moderation", "held", "reports", "seen", "marks"];
@@ -116,15 +121,15 @@ async fn copy_archive(
         })
         .await?;
     }
-    copy_videos(from, to, &meta.rules, rules, progress).await?;
+    copy_videos(from, to, &meta.counting_rules, rules, progress).await?;
     Ok(())
 }
 
 async fn copy_videos(
     from: &MongoArchive,
     to: &MongoArchive,
-    before: &Rules,
-    rules: &Rules,
+    before: &CountingRules,
+    rules: &CountingRules,
     progress: Progress<'_>,
 ) -> Result<(), StoreError> {
     let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
@@ -157,20 +162,20 @@ async fn copy_videos(
 }
 
 #[async_trait]
-impl Replay for MongoReplay {
+impl ArchiveReplay for MongoReplay {
     fn archive(&self) -> &dyn Archive {
-        &self.next
+        &self.replayed_archive
     }
 
-    async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError> {
+    async fn put_in_place(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError> {
         // Most of the comments are compared before anybody has to wait.
         let live = offsets(&self.live).await?;
-        let next = offsets(&self.next).await?;
+        let next = offsets(&self.replayed_archive).await?;
         let common: Vec<(u32, u64)> = partition_offsets(&live)
             .map(|(partition, offset)| (partition, offset.min(offset_of_partition(&next, partition))))
             .collect();
         let mut checked = self.checked.lock().await;
-        checked.go_on(&self.live, &self.next, &common, progress).await?;
+        checked.go_on(&self.live, &self.replayed_archive, &common, progress).await?;
         let way = barrier::ask_for_way(&self.live, YIELD_AT_END).await?;
         for _ in 0..MAX_FINISH_ROUNDS {
             let live = offsets(&self.live).await?;
@@ -178,29 +183,29 @@ impl Replay for MongoReplay {
                 .filter(|(partition, offset)| offset_of_partition(&next, *partition) < *offset)
                 .collect();
             if !behind.is_empty() && !anyway {
-                return Ok(Finished::Behind(behind));
+                return Ok(ReplayFinish::Behind(behind));
             }
             let all: Vec<(u32, u64)> = partition_offsets(&live).collect();
-            checked.go_on(&self.live, &self.next, &all, progress).await?;
+            checked.go_on(&self.live, &self.replayed_archive, &all, progress).await?;
             let renumbered = checked.differ();
             if self.note_swap(&all, renumbered).await? {
                 swapping::finish_any(&self.live).await?;
                 let meta = self.live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
-                return Ok(Finished::Done { meta, renumbered });
+                return Ok(ReplayFinish::Done { meta, renumbered });
             }
         }
         barrier::give_way_back(&self.live, &way).await?;
         Err(StoreError::unavailable(PART_NAME, "consumers went on committing; finish the replay again"))
     }
 
-    async fn abandon(&self) -> Result<(), StoreError> {
+    async fn discard_replay(&self) -> Result<(), StoreError> {
         with_timeout(QUERY_TIMEOUT, "dropping a replay", swapping::clear(&self.live, None)).await
     }
 }
 
 impl MongoReplay {
     /// What is to be put in place, as of `meta`.
-    fn swap_of(&self, meta: &Meta) -> RebuildDoc {
+    fn swap_of(&self, meta: &ArchiveMeta) -> RebuildDoc {
         let mut collections = REPLAYED_COLLECTIONS.to_vec();
         if !meta.windows.is_empty() {
             collections.push("windows");
@@ -213,9 +218,9 @@ impl MongoReplay {
 
     /// Notes that the new collections are to be put in place, unless the live archive has moved on from `checked`.
     async fn note_swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
-        let counted = self.next.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let counted = self.replayed_archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let minted = CommentEpoch::from_bits(rand::random());
-        let next = offsets(&self.next).await?;
+        let next = offsets(&self.replayed_archive).await?;
         let decide = |meta: &MetaDoc, live: &[OffsetDoc]| {
             let mut now: Vec<(u32, u64)> = partition_offsets(live).collect();
             now.sort_unstable();
@@ -225,8 +230,9 @@ impl MongoReplay {
                 return Ok(None);
             }
             let meta = meta.clone().into_meta()?;
-            let numbering = if renumber { minted.clone() } else { meta.numbering };
-            let meta = Meta { numbering, generation: meta.generation + 1, ..counted.clone() };
+            let numbering = if renumber { minted.clone() } else { meta.comment_epoch };
+            let meta =
+                ArchiveMeta { comment_epoch: numbering, generation: meta.generation + 1, ..counted.clone() };
             let rebuild = self.swap_of(&meta);
             // Partitions stay with those who have them.
             let owner = |found: &OffsetDoc| {
@@ -246,7 +252,7 @@ impl MongoReplay {
             };
             let owners = (rebuild.source("offsets"), next.iter().map(owner).collect());
             let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
-            Ok(Some(Change { meta: change, others: vec![owners] }))
+            Ok(Some(Change { meta_update: change, other_updates: vec![owners] }))
         };
         barrier::change_meta_while_yielding(&self.live, &decide).await
     }

@@ -8,7 +8,7 @@ use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
 use serde::Deserialize;
 
-use super::super::{ReportPlace, ReportQueue};
+use super::super::{ReportPosition, ReportQueue};
 use super::moderation::{comment_key, json, text};
 use super::transaction::{Stop, Transaction, to_raw_documents};
 use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
@@ -79,7 +79,7 @@ impl Transaction<'_> {
 pub(super) async fn of_queue(
     archive: &MongoArchive,
     queue: ReportQueue,
-    after: Option<ReportPlace>,
+    after: Option<ReportPosition>,
     limit: usize,
 ) -> Result<Vec<ReportedComment>, StoreError> {
     let name = queue.name();
@@ -122,7 +122,7 @@ mod fixtures {
     use serde_json::Value;
 
     use super::*;
-    use crate::fixtures::{check, reported};
+    use crate::fixtures::{check_json_fixture, fixture_reported};
 
     #[test]
     fn report_documents_have_fixtures() {
@@ -139,6 +139,6 @@ mod fixtures {
             let document: ReportsDoc = from_bson(bson).map_err(|error| error.to_string())?;
             document.into_comment().map_err(|error| error.to_string())
         };
-        check("mongodb-reports", &reported(), write, read);
+        check_json_fixture("mongodb-reports", &fixture_reported(), write, read);
     }
 }

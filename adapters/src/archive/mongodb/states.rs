@@ -41,7 +41,7 @@ struct CachedState {
 /// What the offset documents said of a partition when this archive wrote it last.
 #[derive(Debug, Clone, Copy)]
 struct CachedPosition {
-    next: u64,
+    next_offset: u64,
     outside_writes: i64,
     /// Counts how often another was here: what was kept in an earlier run is void.
     run: u64,
@@ -72,7 +72,7 @@ pub(super) struct VideoStateCache {
     young: HashMap<VideoId, CachedState>,
     young_bytes: usize,
     /// Not used since. Forgotten when `young` is full.
-    old: HashMap<VideoId, CachedState>,
+    old_states: HashMap<VideoId, CachedState>,
 }
 
 impl Default for VideoStateCache {
@@ -90,7 +90,7 @@ impl VideoStateCache {
             runs: 0,
             young: HashMap::new(),
             young_bytes: 0,
-            old: HashMap::new(),
+            old_states: HashMap::new(),
         }
     }
 
@@ -112,12 +112,12 @@ impl VideoStateCache {
             self.generation = generation;
         }
         for span in spans {
-            let (next, outside_writes) = (span.from, outside_writes(span.partition));
-            let same = |was: &CachedPosition| was.next == next && was.outside_writes == outside_writes;
+            let (next, outside_writes) = (span.first, outside_writes(span.partition));
+            let same = |was: &CachedPosition| was.next_offset == next && was.outside_writes == outside_writes;
             if !self.partitions.get(&span.partition).is_some_and(same) {
                 self.runs += 1;
                 let (run, is_complete) = (self.runs, next == 0);
-                let position = CachedPosition { next, outside_writes, run, is_complete };
+                let position = CachedPosition { next_offset: next, outside_writes, run, is_complete };
                 self.partitions.insert(span.partition, position);
             }
         }
@@ -133,7 +133,7 @@ impl VideoStateCache {
         if let Some(kept) = self.young.get(id) {
             return self.usable(kept, covered);
         }
-        if let Some((id, kept)) = self.old.remove_entry(id) {
+        if let Some((id, kept)) = self.old_states.remove_entry(id) {
             let found = self.usable(&kept, covered);
             self.insert(id, kept);
             return found;
@@ -167,7 +167,7 @@ impl VideoStateCache {
     ) {
         for span in spans {
             if let Some(standing) = self.partitions.get_mut(&span.partition) {
-                standing.next = span.next;
+                standing.next_offset = span.next;
             }
         }
         for state in states {
@@ -186,10 +186,10 @@ impl VideoStateCache {
                 self.young_bytes -= self::state_bytes(&before.state);
             }
             Entry::Vacant(vacant) => {
-                self.old.remove(vacant.key());
+                self.old_states.remove(vacant.key());
                 vacant.insert(kept);
                 if self.young_bytes + bytes > self.half {
-                    let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+                    let forgotten = std::mem::replace(&mut self.old_states, std::mem::take(&mut self.young));
                     self.young_bytes = 0;
                     if !forgotten.is_empty() {
                         self.stop_guessing();
@@ -230,12 +230,12 @@ mod tests {
             decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
-            removed: None,
+            removed_by: None,
         }
     }
 
     fn offset_range(partition: u32, from: u64) -> OffsetRange {
-        OffsetRange { partition, from, next: from + 1, last: None }
+        OffsetRange { partition, first: from, next: from + 1, last_record: None }
     }
 
     fn cached_views(states: &mut VideoStateCache, id: &str, covered: &[u32]) -> Option<i64> {
@@ -302,7 +302,7 @@ mod tests {
         for at in 0..1000 {
             states.insert_written(&[], &[state(&format!("{:03}", at % 500), 2)], |_| Some(1));
             assert_eq!(cached_views(&mut states, "hot", &[1]), Some(1));
-            let kept = states.young.values().chain(states.old.values());
+            let kept = states.young.values().chain(states.old_states.values());
             let taken: usize = kept.map(|kept| state_bytes(&kept.state)).sum();
             assert!(taken <= 21 * (STATE_OVERHEAD_BYTES + 4), "{taken}");
         }

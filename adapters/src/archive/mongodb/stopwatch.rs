@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 /// How long each step of a commit took.
 pub(super) struct Stopwatch {
-    last: Instant,
+    last_step_end: Instant,
     laps: Vec<(&'static str, Duration)>,
 }
 
 impl Default for Stopwatch {
     fn default() -> Self {
-        Self { last: Instant::now(), laps: Vec::new() }
+        Self { last_step_end: Instant::now(), laps: Vec::new() }
     }
 }
 
@@ -19,8 +19,8 @@ impl Stopwatch {
     /// Ends a step.
     pub(super) fn lap(&mut self, step: &'static str) {
         let now = Instant::now();
-        self.laps.push((step, now - self.last));
-        self.last = now;
+        self.laps.push((step, now - self.last_step_end));
+        self.last_step_end = now;
     }
 }
 

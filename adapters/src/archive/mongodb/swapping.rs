@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use liverank_core::counting::{Rules, VideoState};
+use liverank_core::counting::{CountingRules, VideoState};
 use mongodb::bson::doc;
 use mongodb::bson::{self, Document};
 use mongodb::error::Error;
@@ -22,7 +22,7 @@ const SWAP_TIMEOUT: Duration = Duration::from_secs(20);
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
 /// What a video carries over into a generation with other rules: trending only under the same half-life.
-pub(super) fn carried_over(mut state: VideoState, now: &Rules, next: &Rules) -> VideoState {
+pub(super) fn carried_over(mut state: VideoState, now: &CountingRules, next: &CountingRules) -> VideoState {
     if now.half_life_ms != next.half_life_ms {
         state.trending = f64::NEG_INFINITY;
     }

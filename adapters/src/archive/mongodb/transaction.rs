@@ -34,15 +34,15 @@ const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 /// The reason why an attempt at a transaction ended.
 pub(super) enum Stop {
     /// Nothing of it took effect, and it may if tried again.
-    Again(Error),
+    Retry(Error),
     /// A rebuild asks for a moment without commits.
     YieldToRebuild,
     /// Something was counted without windows and decays before the batch, and that is to be noted first.
     Gap,
     /// A rebuild is about to put its collections in place, and whoever meets that helps.
-    Swap(Box<RebuildDoc>),
+    FinishSwap(Box<RebuildDoc>),
     /// The batch must not be applied.
-    Never(CommitError),
+    GiveUp(CommitError),
 }
 
 impl From<Error> for Stop {
@@ -52,16 +52,16 @@ impl From<Error> for Stop {
         let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
         let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
         if conflict && !gone {
-            Self::Again(error)
+            Self::Retry(error)
         } else {
-            Self::Never(store_error("committing", &error).into())
+            Self::GiveUp(store_error("committing", &error).into())
         }
     }
 }
 
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
-        Self::Never(error.into())
+        Self::GiveUp(error.into())
     }
 }
 
@@ -70,9 +70,9 @@ impl Stop {
     /// not known to have ended, it may still hold what it wrote.
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
-            Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
-            Self::YieldToRebuild | Self::Gap | Self::Swap(_) => true,
-            Self::Never(error) => !matches!(error, CommitError::Store(_)),
+            Self::Retry(error) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
+            Self::YieldToRebuild | Self::Gap | Self::FinishSwap(_) => true,
+            Self::GiveUp(error) => !matches!(error, CommitError::Store(_)),
         }
     }
 }
@@ -243,9 +243,9 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
         let conflict = codes.iter().all(|code| matches!(*code, WRITE_CONFLICT | DUPLICATE_KEY));
         let what = format!("{command} of {collection}: {errors:?}");
         return Err(if conflict {
-            Stop::Again(Error::custom(what))
+            Stop::Retry(Error::custom(what))
         } else {
-            Stop::Never(StoreError::unavailable(PART_NAME, what).into())
+            Stop::GiveUp(StoreError::unavailable(PART_NAME, what).into())
         });
     }
     let touched = reply.get_i32("n").unwrap_or_default();
@@ -254,6 +254,6 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
     } else {
         // Within a snapshot this cannot be: what was read is there.
         let what = format!("{command} of {collection}: {touched} of {count} statements took effect");
-        Err(Stop::Never(StoreError::unavailable(PART_NAME, what).into()))
+        Err(Stop::GiveUp(StoreError::unavailable(PART_NAME, what).into()))
     }
 }

@@ -8,7 +8,7 @@ use mongodb::bson::{self, Bson, Document, doc};
 use mongodb::error::Error;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Archive, Meta, WindowCount};
+use super::super::{Archive, ArchiveMeta, WindowCount};
 use super::barrier::{self, Change};
 use super::documents::{IdDoc, MetaDoc, OffsetDoc, VideoDoc, damaged};
 use super::opening::{NAMESPACE_EXISTS, code};
@@ -113,7 +113,7 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
 }
 
 /// Counts these kinds from now on: no commit overlaps the change.
-pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
     if !kinds.is_empty() {
         with_timeout(OPEN_TIMEOUT, "creating a collection", create(archive)).await?;
     }
@@ -125,7 +125,10 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
         let last = last_counted(offsets);
         let windows = CountedDoc::to_bson(&CountedDoc::all(&before.windows.changed_to(kinds, last)))?;
         let meta = doc! { "$set": { "windows": windows } };
-        Ok(Some(Change { meta, others: vec![("offsets".to_owned(), begin_here(&before, offsets))] }))
+        Ok(Some(Change {
+            meta_update: meta,
+            other_updates: vec![("offsets".to_owned(), begin_here(&before, offsets))],
+        }))
     };
     while !barrier::change_meta(archive, &decide).await? {
         swapping::finish_any(archive).await?;
@@ -134,7 +137,7 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
 }
 
 /// The statements that say that windows and decays are counted from here on, where neither was counted `before`.
-pub(super) fn begin_here(before: &Meta, offsets: &[OffsetDoc]) -> Vec<Document> {
+pub(super) fn begin_here(before: &ArchiveMeta, offsets: &[OffsetDoc]) -> Vec<Document> {
     if !before.windows.is_empty() || !before.decays.is_empty() {
         return Vec::new();
     }
@@ -143,7 +146,7 @@ pub(super) fn begin_here(before: &Meta, offsets: &[OffsetDoc]) -> Vec<Document> 
 
 /// When the log took the last record that is counted.
 pub(super) fn last_counted<'a>(offsets: impl IntoIterator<Item = &'a OffsetDoc>) -> Option<Millis> {
-    offsets.into_iter().filter_map(|found| Some(found.position().last?.broker_time)).max()
+    offsets.into_iter().filter_map(|found| Some(found.position().last_record?.broker_time)).max()
 }
 
 /// The windows that a replay counts where an archive counts these: a copy that it begins with was counted without those that
@@ -154,7 +157,7 @@ pub(super) async fn of_replay(
 ) -> Result<CountedWindows, StoreError> {
     let kinds: Vec<WindowKind> = windows.iter().map(|counted| counted.kind.clone()).collect();
     let Some(source) = source else { return Ok(CountedWindows::default().changed_to(&kinds, None)) };
-    let known = source.meta().await?.map(|meta| meta.windows).unwrap_or_default();
+    let known = source.archive_meta().await?.map(|meta| meta.windows).unwrap_or_default();
     let offsets: Vec<OffsetDoc> = source.find_documents("offsets", doc! {}, doc! {}, usize::MAX).await?;
     let last = last_counted(&offsets);
     Ok(known.changed_to(&kinds, last))
@@ -221,7 +224,7 @@ pub(super) async fn forget(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{check, video};
+    use crate::fixtures::{check_json_fixture, video};
 
     #[test]
     fn counts_of_windows_have_fixtures() {
@@ -240,7 +243,7 @@ mod tests {
             made.extend(part(&update, "$inc"));
             Bson::Document(made).into_canonical_extjson()
         };
-        check("mongodb-window", &today, write, |json| {
+        check_json_fixture("mongodb-window", &today, write, |json| {
             let bson = Bson::try_from(json.clone()).map_err(|error| error.to_string())?;
             let read: WindowDoc = bson::from_bson(bson).map_err(|error| error.to_string())?;
             let WindowCount { window, video, counters } =

@@ -10,7 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::{DeadLetter, RecordPosition};
 use super::SharedLog;
-use super::records::{Heads, LETTER_PARTITION, LETTERS, NOTES, RECORDS, encode, encode_letter};
+use super::records::{
+    LETTER_NOTES_TABLE, LETTER_PARTITION, LETTERS_TABLE, LogHeads, RECORDS_TABLE, encode_letter,
+    encode_record,
+};
 use crate::StoreError;
 use crate::clock::Clock;
 use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
@@ -22,7 +25,7 @@ const MAX_GROUP: usize = 4096;
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
 /// What is to be written.
-pub enum Entry {
+pub enum AppendedEntry {
     Record {
         partition: u32,
         key: Option<Bytes>,
@@ -33,8 +36,8 @@ pub enum Entry {
     Letter(DeadLetter, Option<u64>),
 }
 
-impl Entry {
-    pub fn bytes(&self) -> usize {
+impl AppendedEntry {
+    pub fn size_bytes(&self) -> usize {
         match self {
             Self::Record { key, value, .. } => key.as_ref().map_or(0, Bytes::len) + value.len(),
             Self::Letter(letter, _) => {
@@ -47,34 +50,34 @@ impl Entry {
 }
 
 /// An append that waits.
-pub struct Request {
-    pub entry: Entry,
+pub struct AppendRequest {
+    pub entry: AppendedEntry,
     /// Told once it is durable, or failed; whoever asked may be gone by then.
-    pub answer: oneshot::Sender<Result<RecordPosition, StoreError>>,
+    pub answer_sender: oneshot::Sender<Result<RecordPosition, StoreError>>,
     /// Its part of the bytes that may wait.
-    pub _permit: OwnedSemaphorePermit,
+    pub _waiting_bytes: OwnedSemaphorePermit,
 }
 
-pub struct Committer {
+pub struct AppendCommitter {
     shared: Arc<SharedLog>,
     clock: Clock,
-    heads: Heads,
+    heads: LogHeads,
     /// Of which opening of the file the heads are.
     generation: u64,
 }
 
-impl Committer {
+impl AppendCommitter {
     pub fn new(shared: Arc<SharedLog>, clock: Clock) -> Result<Self, StoreError> {
-        let mut committer = Self { shared, clock, heads: Heads::default(), generation: 0 };
+        let mut committer = Self { shared, clock, heads: LogHeads::default(), generation: 0 };
         committer.reread_if_reopened()?;
         Ok(committer)
     }
 
     /// Writes until nobody can append any more.
-    pub fn run(&mut self, waiting: &Receiver<Request>) {
+    pub fn run(&mut self, waiting: &Receiver<AppendRequest>) {
         loop {
             // While the file is broken, somebody has to try it again even when nobody appends.
-            let first = if self.shared.file.health().is_ok() {
+            let first = if self.shared.file.file_health().is_ok() {
                 waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 waiting.recv_timeout(RETRY_PACE)
@@ -91,13 +94,13 @@ impl Committer {
     /// Reads where the log stands, if the file was opened again since.
     fn reread_if_reopened(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        shared.file.with(|database, generation| self.read_heads(database, generation))
+        shared.file.with_database(|database, generation| self.read_heads(database, generation))
     }
 
     fn read_heads(&mut self, database: &Database, generation: u64) -> Result<(), Failure> {
         if generation != self.generation {
             // A commit that failed may be in the file all the same.
-            self.heads = Heads::load(database)?;
+            self.heads = LogHeads::load_heads(database)?;
             self.generation = generation;
             self.publish_heads();
         }
@@ -105,30 +108,30 @@ impl Committer {
     }
 
     fn publish_heads(&self) {
-        self.shared.signal.send_modify(|signal| signal.ends = self.heads.next);
+        self.shared.signal.send_modify(|signal| signal.durable_ends = self.heads.next_offsets);
     }
 
-    fn write_group(&mut self, group: Vec<Request>) {
+    fn write_group(&mut self, group: Vec<AppendRequest>) {
         let shared = Arc::clone(&self.shared);
-        let result = shared.file.with(|database, generation| {
+        let result = shared.file.with_database(|database, generation| {
             self.read_heads(database, generation)?;
             self.commit_group(database, &group)
         });
         match result {
             Ok(places) => {
                 // Before anybody can read them.
-                shared.traces.note(group.iter().zip(&places).filter_map(|(request, place)| {
-                    let Entry::Record { trace, .. } = &request.entry else { return None };
+                shared.traces.keep_traces(group.iter().zip(&places).filter_map(|(request, place)| {
+                    let AppendedEntry::Record { trace, .. } = &request.entry else { return None };
                     Some((*place, (*trace)?))
                 }));
                 self.publish_heads();
                 for (request, place) in group.into_iter().zip(places) {
-                    let _gone = request.answer.send(Ok(place));
+                    let _gone = request.answer_sender.send(Ok(place));
                 }
             }
             Err(error) => {
                 for request in group {
-                    let _gone = request.answer.send(Err(error.clone()));
+                    let _gone = request.answer_sender.send(Err(error.clone()));
                 }
             }
         }
@@ -137,32 +140,33 @@ impl Committer {
     fn commit_group(
         &mut self,
         database: &Database,
-        group: &[Request],
+        group: &[AppendRequest],
     ) -> Result<Vec<RecordPosition>, Failure> {
         let mut heads = self.heads.clone();
         let mut places = Vec::with_capacity(group.len());
         let now = (self.clock)();
         let transaction = begin_durable(database)?;
         {
-            let mut records = transaction.open_table(RECORDS)?;
-            let mut letters = transaction.open_table(LETTERS)?;
-            let mut notes = transaction.open_table(NOTES)?;
+            let mut records = transaction.open_table(RECORDS_TABLE)?;
+            let mut letters = transaction.open_table(LETTERS_TABLE)?;
+            let mut notes = transaction.open_table(LETTER_NOTES_TABLE)?;
             for request in group {
                 match &request.entry {
-                    Entry::Record { partition, key, value, trace: _ } => {
+                    AppendedEntry::Record { partition, key, value, trace: _ } => {
                         let at = *partition as usize;
-                        let (partition, offset) = (*partition, heads.next[at]);
-                        heads.time[at] = heads.time[at].max(now);
-                        heads.next[at] += 1;
-                        let bytes = encode(heads.time[at], key.as_deref(), value);
+                        let (partition, offset) = (*partition, heads.next_offsets[at]);
+                        heads.last_times[at] = heads.last_times[at].max(now);
+                        heads.next_offsets[at] += 1;
+                        let bytes = encode_record(heads.last_times[at], key.as_deref(), value);
                         records.insert((partition, offset), bytes.as_slice())?;
                         places.push(RecordPosition { partition, offset });
                     }
-                    Entry::Letter(letter, cut) => {
-                        letters.insert(heads.letter, encode_letter(letter).as_slice())?;
-                        notes.insert(heads.letter, (now, *cut))?;
-                        places.push(RecordPosition { partition: LETTER_PARTITION, offset: heads.letter });
-                        heads.letter += 1;
+                    AppendedEntry::Letter(letter, cut) => {
+                        letters.insert(heads.next_letter, encode_letter(letter).as_slice())?;
+                        notes.insert(heads.next_letter, (now, *cut))?;
+                        places
+                            .push(RecordPosition { partition: LETTER_PARTITION, offset: heads.next_letter });
+                        heads.next_letter += 1;
                     }
                 }
             }
@@ -174,12 +178,12 @@ impl Committer {
 }
 
 /// What waits already, up to a bound: nobody waits for others to come.
-fn gather_waiting(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
-    let mut bytes = first.entry.bytes();
+fn gather_waiting(first: AppendRequest, waiting: &Receiver<AppendRequest>) -> Vec<AppendRequest> {
+    let mut bytes = first.entry.size_bytes();
     let mut group = vec![first];
     while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {
         let Ok(next) = waiting.try_recv() else { break };
-        bytes += next.entry.bytes();
+        bytes += next.entry.size_bytes();
         group.push(next);
     }
     group

@@ -8,55 +8,55 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::{ConsumerEvent, LogConsumer, RawRecord, Start};
-use super::reading::check;
-use super::records::{Extent, read};
+use super::super::{ConsumerEvent, LogConsumer, RawRecord, ReadStart};
+use super::reading::check_starts;
+use super::records::{StoredRange, read_records};
 use super::{ConsumerSignal, SharedLog, run_blocking};
 use crate::StoreError;
 
 /// A member; leaves when it is dropped.
-pub struct Member {
+pub struct EmbeddedConsumer {
     shared: Arc<SharedLog>,
     id: u64,
     /// The next offset of each partition that is held and was started.
     positions: BTreeMap<u32, u64>,
     signal: watch::Receiver<ConsumerSignal>,
     /// The partition whose turn it is to be read first, so that a long one does not starve the others.
-    turn: u32,
+    first_partition: u32,
 }
 
-impl Member {
+impl EmbeddedConsumer {
     pub fn join(shared: Arc<SharedLog>) -> Self {
         let signal = shared.signal.subscribe();
-        let id = shared.group.join();
+        let id = shared.group.add_member();
         shared.signal_consumers();
-        Self { shared, id, positions: BTreeMap::new(), signal, turn: 0 }
+        Self { shared, id, positions: BTreeMap::new(), signal, first_partition: 0 }
     }
 
     /// What may have been revoked or assigned since.
     fn pending_rebalance(&mut self) -> Option<ConsumerEvent> {
-        let gone = self.shared.group.let_go(self.id);
+        let gone = self.shared.group.release_surplus(self.id);
         if !gone.is_empty() {
             self.positions.retain(|partition, _| !gone.contains(partition));
             self.shared.signal_consumers();
             return Some(ConsumerEvent::Revoked(gone));
         }
-        let taken = self.shared.group.take(self.id);
+        let taken = self.shared.group.take_due(self.id);
         (!taken.is_empty()).then_some(ConsumerEvent::Assigned(taken))
     }
 
     /// What can be read, the partition whose turn it is first.
-    fn readable_extents(&self, signal: &ConsumerSignal) -> Vec<Extent> {
-        let later = self.positions.range(self.turn..);
-        let earlier = self.positions.range(..self.turn);
+    fn readable_extents(&self, signal: &ConsumerSignal) -> Vec<StoredRange> {
+        let later = self.positions.range(self.first_partition..);
+        let earlier = self.positions.range(..self.first_partition);
         later
             .chain(earlier)
-            .map(|(partition, from)| Extent {
+            .map(|(partition, from)| StoredRange {
                 partition: *partition,
-                from: *from,
-                end: signal.ends[*partition as usize],
+                first: *from,
+                end: signal.durable_ends[*partition as usize],
             })
-            .filter(|extent| extent.from < extent.end)
+            .filter(|extent| extent.first < extent.end)
             .collect()
     }
 
@@ -64,14 +64,18 @@ impl Member {
         for record in records {
             self.positions.insert(record.partition, record.offset + 1);
         }
-        self.turn = records.last().map_or(0, |record| record.partition + 1);
+        self.first_partition = records.last().map_or(0, |record| record.partition + 1);
     }
 }
 
 #[async_trait]
-impl LogConsumer for Member {
+impl LogConsumer for EmbeddedConsumer {
     /// May be dropped at any time: positions move only when the records are returned.
-    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError> {
+    async fn next_event(
+        &mut self,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<ConsumerEvent, StoreError> {
         let deadline = Instant::now() + max_wait;
         loop {
             let signal = *self.signal.borrow_and_update();
@@ -82,9 +86,10 @@ impl LogConsumer for Member {
             if !extents.is_empty() {
                 let shared = Arc::clone(&self.shared);
                 let limit = max_records.max(1);
-                let reading = move || shared.file.with(|database, _| read(database, &extents, limit));
+                let reading =
+                    move || shared.file.with_database(|database, _| read_records(database, &extents, limit));
                 let mut records = run_blocking(reading).await?;
-                self.shared.traces.add_to(&mut records);
+                self.shared.traces.attach_to(&mut records);
                 self.advance_positions(&records);
                 return Ok(ConsumerEvent::Records(records));
             }
@@ -94,23 +99,23 @@ impl LogConsumer for Member {
         }
     }
 
-    async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
-        let owned = starts.iter().filter(|start| self.shared.group.holds(self.id, start.partition));
-        let owned: Vec<Start> = owned.copied().collect();
+    async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
+        let owned = starts.iter().filter(|start| self.shared.group.holds_partition(self.id, start.partition));
+        let owned: Vec<ReadStart> = owned.copied().collect();
         // Until it is known what stands there, nothing is read of it.
         self.positions.retain(|partition, _| owned.iter().all(|start| start.partition != *partition));
-        check(&self.shared, owned.clone()).await?;
+        check_starts(&self.shared, owned.clone()).await?;
         self.positions.extend(owned.iter().map(|start| (start.partition, start.offset)));
         Ok(())
     }
 
     /// Nobody but this process could ask how far the group is, and it knows.
-    async fn report(&mut self, _offsets: &[(u32, u64)]) {}
+    async fn report_offsets(&mut self, _offsets: &[(u32, u64)]) {}
 }
 
-impl Drop for Member {
+impl Drop for EmbeddedConsumer {
     fn drop(&mut self) {
-        self.shared.group.leave(self.id);
+        self.shared.group.remove_member(self.id);
         self.shared.signal_consumers();
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::super::PARTITIONS;
+use super::super::CREATED_PARTITIONS;
 
 /// The members and their partitions.
 #[derive(Default)]
-pub struct Group(Mutex<MembershipTable>);
+pub struct ConsumerGroup(Mutex<MembershipTable>);
 
 #[derive(Default)]
 struct MembershipTable {
@@ -21,13 +21,13 @@ struct MembershipTable {
     target: BTreeMap<u32, u64>,
 }
 
-impl Group {
+impl ConsumerGroup {
     fn table(&self) -> MutexGuard<'_, MembershipTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new member, and a new plan.
-    pub fn join(&self) -> u64 {
+    pub fn add_member(&self) -> u64 {
         let mut table = self.table();
         let member = table.next_member;
         table.next_member += 1;
@@ -37,7 +37,7 @@ impl Group {
     }
 
     /// The member lets go of everything.
-    pub fn leave(&self, member: u64) {
+    pub fn remove_member(&self, member: u64) {
         let mut table = self.table();
         table.members.retain(|other| *other != member);
         table.holder.retain(|_, holder| *holder != member);
@@ -45,7 +45,7 @@ impl Group {
     }
 
     /// What the member holds and should no longer: it holds it no longer.
-    pub fn let_go(&self, member: u64) -> Vec<u32> {
+    pub fn release_surplus(&self, member: u64) -> Vec<u32> {
         let mut table = self.table();
         let MembershipTable { holder, target, .. } = &mut *table;
         let gone = |at: &u32, holder: &u64| *holder == member && target.get(at) != Some(&member);
@@ -55,7 +55,7 @@ impl Group {
     }
 
     /// What the member should hold and nobody does: it holds it from now on.
-    pub fn take(&self, member: u64) -> Vec<u32> {
+    pub fn take_due(&self, member: u64) -> Vec<u32> {
         let mut table = self.table();
         let MembershipTable { holder, target, .. } = &mut *table;
         let free = |at: &u32, target: &u64| *target == member && !holder.contains_key(at);
@@ -65,7 +65,7 @@ impl Group {
     }
 
     /// Whether the member holds the partition.
-    pub fn holds(&self, member: u64, partition: u32) -> bool {
+    pub fn holds_partition(&self, member: u64, partition: u32) -> bool {
         self.table().holder.get(&partition) == Some(&member)
     }
 }
@@ -75,7 +75,7 @@ impl MembershipTable {
     fn plan_partitions(&mut self) {
         let old = std::mem::take(&mut self.target);
         let Some(members) = std::num::NonZeroUsize::new(self.members.len()) else { return };
-        let (share, extra) = (PARTITIONS as usize / members, PARTITIONS as usize % members);
+        let (share, extra) = (CREATED_PARTITIONS as usize / members, CREATED_PARTITIONS as usize % members);
         let mut held: BTreeMap<u64, Vec<u32>> =
             self.members.iter().map(|member| (*member, Vec::new())).collect();
         for (partition, member) in old {
@@ -91,7 +91,8 @@ impl MembershipTable {
             let kept = held[member].iter().take(quota(rank));
             self.target.extend(kept.map(|partition| (*partition, *member)));
         }
-        let mut orphans: Vec<u32> = (0..PARTITIONS).filter(|at| !self.target.contains_key(at)).collect();
+        let mut orphans: Vec<u32> =
+            (0..CREATED_PARTITIONS).filter(|at| !self.target.contains_key(at)).collect();
         for (rank, member) in order.iter().enumerate() {
             let missing = quota(rank) - held[member].len().min(quota(rank));
             let given = orphans.split_off(orphans.len().saturating_sub(missing));
@@ -105,29 +106,30 @@ mod tests {
     use super::*;
 
     /// Lets everybody poll until nothing moves; returns how many partitions changed hands.
-    fn poll_until_settled(group: &Group, members: &[u64]) -> usize {
+    fn poll_until_settled(group: &ConsumerGroup, members: &[u64]) -> usize {
         let mut moved = 0;
         for _ in 0..3 {
             for member in members {
-                group.let_go(*member);
-                moved += group.take(*member).len();
+                group.release_surplus(*member);
+                moved += group.take_due(*member).len();
             }
         }
         moved
     }
 
-    fn partitions_of_each(group: &Group, members: &[u64]) -> Vec<usize> {
-        let held = |member: &u64| (0..PARTITIONS).filter(|at| group.holds(*member, *at)).count();
+    fn partitions_of_each(group: &ConsumerGroup, members: &[u64]) -> Vec<usize> {
+        let held =
+            |member: &u64| (0..CREATED_PARTITIONS).filter(|at| group.holds_partition(*member, *at)).count();
         members.iter().map(held).collect()
     }
 
     #[test]
     fn a_rebalance_is_even_and_moves_few_partitions() {
-        let group = Group::default();
-        let mut members = vec![group.join()];
+        let group = ConsumerGroup::default();
+        let mut members = vec![group.add_member()];
         assert_eq!(poll_until_settled(&group, &members), 12);
         for (count, moved) in [(2, 6), (3, 4), (4, 3), (5, 2)] {
-            members.push(group.join());
+            members.push(group.add_member());
             assert_eq!(poll_until_settled(&group, &members), moved, "the {count}th joins");
         }
         let mut even = partitions_of_each(&group, &members);
@@ -135,27 +137,27 @@ mod tests {
         assert_eq!(even, [2, 2, 2, 3, 3]);
         let left = members.remove(2);
         let freed = partitions_of_each(&group, &[left])[0];
-        group.leave(left);
+        group.remove_member(left);
         assert_eq!(poll_until_settled(&group, &members), freed, "only what was freed moves");
         assert_eq!(partitions_of_each(&group, &members), [3, 3, 3, 3]);
     }
 
     #[test]
     fn a_partition_has_one_holder_even_while_it_moves() {
-        let group = Group::default();
-        let first = group.join();
-        group.take(first);
-        let second = group.join();
-        assert_eq!(group.take(second), Vec::<u32>::new(), "the first has not let go yet");
-        assert_eq!(group.let_go(first).len(), 6);
-        assert_eq!(group.take(second).len(), 6);
+        let group = ConsumerGroup::default();
+        let first = group.add_member();
+        group.take_due(first);
+        let second = group.add_member();
+        assert_eq!(group.take_due(second), Vec::<u32>::new(), "the first has not let go yet");
+        assert_eq!(group.release_surplus(first).len(), 6);
+        assert_eq!(group.take_due(second).len(), 6);
         assert_eq!(partitions_of_each(&group, &[first, second]), [6, 6]);
     }
 
     #[test]
     fn more_members_than_partitions_leave_some_idle() {
-        let group = Group::default();
-        let members: Vec<u64> = (0..15).map(|_| group.join()).collect();
+        let group = ConsumerGroup::default();
+        let members: Vec<u64> = (0..15).map(|_| group.add_member()).collect();
         poll_until_settled(&group, &members);
         let sizes = partitions_of_each(&group, &members);
         assert_eq!((sizes.iter().sum::<usize>(), sizes.iter().max()), (12, Some(&1)));

@@ -7,19 +7,22 @@ use bytes::Bytes;
 use liverank_core::Millis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::super::{DeadLetter, Origin, PARTITIONS, RawRecord, RecordPosition, StoredDeadLetter};
+use super::super::{
+    CREATED_PARTITIONS, DeadLetter, LetterOrigin, RawRecord, RecordPosition, StoredDeadLetter,
+};
 use super::{MAX_RECORD_BYTES, PART_NAME};
 use crate::redb_file::{Failure, Purpose, begin_durable};
 
 /// Records by partition and offset.
-pub const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
+pub const RECORDS_TABLE: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 /// Dead letters by number, from 0.
-pub const LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+pub const LETTERS_TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 /// When a dead letter became a dead letter, and its whole value's bytes where it was cut. A table of its own, so that releases
 /// which do not know it read the letters all the same.
-pub const NOTES: TableDefinition<u64, (Millis, Option<u64>)> = TableDefinition::new("dead_letter_notes");
+pub const LETTER_NOTES_TABLE: TableDefinition<u64, (Millis, Option<u64>)> =
+    TableDefinition::new("dead_letter_notes");
 
-pub const PURPOSE: Purpose = Purpose { part: PART_NAME, version: 1, tables: create_tables };
+pub const LOG_PURPOSE: Purpose = Purpose { store_name: PART_NAME, version: 1, create_tables };
 
 /// All dead letters are in one partition of theirs.
 pub const LETTER_PARTITION: u32 = 0;
@@ -31,9 +34,9 @@ const NO_KEY_LENGTH: u32 = u32::MAX;
 const MAX_READ_BYTES: usize = 16 << 20;
 
 fn create_tables(transaction: &WriteTransaction) -> Result<(), Failure> {
-    transaction.open_table(RECORDS)?;
-    transaction.open_table(LETTERS)?;
-    transaction.open_table(NOTES)?;
+    transaction.open_table(RECORDS_TABLE)?;
+    transaction.open_table(LETTERS_TABLE)?;
+    transaction.open_table(LETTER_NOTES_TABLE)?;
     Ok(())
 }
 
@@ -43,10 +46,10 @@ pub fn partition_of(key: &[u8]) -> u32 {
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ((hash ^ (hash >> 32)) % u64::from(PARTITIONS)) as u32
+    ((hash ^ (hash >> 32)) % u64::from(CREATED_PARTITIONS)) as u32
 }
 
-pub fn encode(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
+pub fn encode_record(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(13 + key.map_or(0, <[u8]>::len) + value.len());
     bytes.push(RECORD_VERSION);
     bytes.extend_from_slice(&time.to_le_bytes());
@@ -83,19 +86,23 @@ fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failur
 
 /// A part of a partition: from an offset up to, but without, an end.
 #[derive(Debug, Clone, Copy)]
-pub struct Extent {
+pub struct StoredRange {
     pub partition: u32,
-    pub from: u64,
+    pub first: u64,
     pub end: u64,
 }
 
 /// Up to `limit` records of these extents, in their order. All of them are there, for they were durable when the
 /// extents were made: one that is not is an error.
-pub fn read(database: &Database, extents: &[Extent], limit: usize) -> Result<Vec<RawRecord>, Failure> {
-    let table = database.begin_read()?.open_table(RECORDS)?;
+pub fn read_records(
+    database: &Database,
+    extents: &[StoredRange],
+    limit: usize,
+) -> Result<Vec<RawRecord>, Failure> {
+    let table = database.begin_read()?.open_table(RECORDS_TABLE)?;
     let mut records = Vec::new();
     let mut bytes = 0;
-    for Extent { partition, from, end } in extents.iter().copied() {
+    for StoredRange { partition, first: from, end } in extents.iter().copied() {
         let mut expected = from;
         for entry in table.range((partition, from)..(partition, end))? {
             if records.len() >= limit || bytes >= MAX_READ_BYTES {
@@ -123,36 +130,37 @@ fn missing_record(partition: u32, offset: u64) -> Failure {
 
 /// Where the log stands.
 #[derive(Debug, Clone, Default)]
-pub struct Heads {
+pub struct LogHeads {
     /// The next offset of each partition.
-    pub next: [u64; PARTITIONS as usize],
+    pub next_offsets: [u64; CREATED_PARTITIONS as usize],
     /// The time of the last record of each partition.
-    pub time: [Millis; PARTITIONS as usize],
+    pub last_times: [Millis; CREATED_PARTITIONS as usize],
     /// The number of the next dead letter.
-    pub letter: u64,
+    pub next_letter: u64,
 }
 
-impl Heads {
-    pub fn load(database: &Database) -> Result<Self, Failure> {
+impl LogHeads {
+    pub fn load_heads(database: &Database) -> Result<Self, Failure> {
         let transaction = database.begin_read()?;
-        let table = transaction.open_table(RECORDS)?;
+        let table = transaction.open_table(RECORDS_TABLE)?;
         let mut heads = Self::default();
-        for partition in 0..PARTITIONS {
+        for partition in 0..CREATED_PARTITIONS {
             if let Some(entry) = table.range((partition, 0)..=(partition, u64::MAX))?.next_back() {
                 let (key, value) = entry?;
                 let offset = key.value().1;
-                heads.next[partition as usize] = offset + 1;
-                heads.time[partition as usize] = record(partition, offset, value.value())?.broker_time;
+                heads.next_offsets[partition as usize] = offset + 1;
+                heads.last_times[partition as usize] = record(partition, offset, value.value())?.broker_time;
             }
         }
-        heads.letter = transaction.open_table(LETTERS)?.last()?.map_or(0, |(key, _)| key.value() + 1);
+        heads.next_letter =
+            transaction.open_table(LETTERS_TABLE)?.last()?.map_or(0, |(key, _)| key.value() + 1);
         Ok(heads)
     }
 }
 
 /// The letter as it is kept: value, then reason, cut so that it stays below the log's limit; and the whole value's bytes
 /// where it or the key was cut.
-pub fn truncated(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
+pub fn truncate_letter(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
     const MAX_REASON_BYTES: usize = 4096;
     let sizes = |letter: &DeadLetter| (letter.record.key.as_ref().map(Bytes::len), letter.record.value.len());
     let whole = sizes(letter);
@@ -174,7 +182,7 @@ pub fn encode_letter(letter: &DeadLetter) -> Vec<u8> {
     bytes.extend_from_slice(&record.offset.to_le_bytes());
     bytes.extend_from_slice(&(letter.reason.len() as u32).to_le_bytes());
     bytes.extend_from_slice(letter.reason.as_bytes());
-    bytes.extend_from_slice(&encode(record.broker_time, record.key.as_deref(), &record.value));
+    bytes.extend_from_slice(&encode_record(record.broker_time, record.key.as_deref(), &record.value));
     bytes
 }
 
@@ -195,8 +203,8 @@ pub fn read_letters(
     limit: usize,
 ) -> Result<Vec<StoredDeadLetter>, Failure> {
     let transaction = database.begin_read()?;
-    let letters = transaction.open_table(LETTERS)?;
-    let notes = transaction.open_table(NOTES)?;
+    let letters = transaction.open_table(LETTERS_TABLE)?;
+    let notes = transaction.open_table(LETTER_NOTES_TABLE)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     for entry in letters.range(from..to)? {
@@ -214,9 +222,9 @@ pub fn read_letters(
         let (dead_lettered_at, truncated_from) = note.unwrap_or((record.broker_time, None));
         let origin = RecordPosition { partition: record.partition, offset: record.offset };
         found.push(StoredDeadLetter {
-            place: RecordPosition { partition: LETTER_PARTITION, offset: number },
+            letter_position: RecordPosition { partition: LETTER_PARTITION, offset: number },
             dead_lettered_at,
-            origin: Some(Origin { place: origin, broker_time: record.broker_time }),
+            origin: Some(LetterOrigin { log_position: origin, broker_time: record.broker_time }),
             reason,
             key: record.key,
             value: record.value,
@@ -230,8 +238,8 @@ pub fn read_letters(
 pub fn remove_letters(database: &Database, numbers: &[u64]) -> Result<(), Failure> {
     let transaction = begin_durable(database)?;
     {
-        let mut letters = transaction.open_table(LETTERS)?;
-        let mut notes = transaction.open_table(NOTES)?;
+        let mut letters = transaction.open_table(LETTERS_TABLE)?;
+        let mut notes = transaction.open_table(LETTER_NOTES_TABLE)?;
         for number in numbers {
             letters.remove(number)?;
             notes.remove(number)?;
@@ -249,11 +257,11 @@ mod tests {
     fn records_survive_their_encoding() {
         for key in [None, Some(&b""[..]), Some(b"key")] {
             for value in [&b""[..], b"value", &[0xFF; 300]] {
-                let bytes = encode(-5, key, value);
+                let bytes = encode_record(-5, key, value);
                 assert_eq!(decode_parts(&bytes), Some((-5, key, value)));
             }
         }
-        let mut cut = encode(1, Some(b"key"), b"");
+        let mut cut = encode_record(1, Some(b"key"), b"");
         cut.pop();
         assert_eq!(decode_parts(&cut), None, "a cut record is not one");
         assert_eq!(decode_parts(&[2; 40]), None, "a record of another version is not one");
@@ -278,7 +286,7 @@ mod tests {
             value: Bytes::from(vec![b'v'; 3 << 20]),
             trace: None,
         };
-        let (letter, cut) = truncated(&DeadLetter { record, reason: "ü".repeat(5000) });
+        let (letter, cut) = truncate_letter(&DeadLetter { record, reason: "ü".repeat(5000) });
         assert_eq!(cut, Some(3 << 20));
         let bytes = encode_letter(&letter);
         assert!(bytes.len() <= MAX_RECORD_BYTES + 64, "{}", bytes.len());
@@ -299,9 +307,9 @@ mod tests {
         let [with_key, without, letter] = lines.map(bytes).collect::<Vec<_>>().try_into().unwrap();
         let time = 1_700_000_000_250;
         assert_eq!(decode_parts(&with_key), Some((time, Some(&b"cats"[..]), &b"{}"[..])));
-        assert_eq!(encode(time, Some(b"cats"), b"{}"), with_key);
+        assert_eq!(encode_record(time, Some(b"cats"), b"{}"), with_key);
         assert_eq!(decode_parts(&without), Some((time, None, &b"{}"[..])));
-        assert_eq!(encode(time, None, b"{}"), without);
+        assert_eq!(encode_record(time, None, b"{}"), without);
         let (key, value) = (Some(Bytes::from_static(b"cats")), Bytes::from_static(b"{"));
         let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value, trace: None };
         let expected = DeadLetter { record, reason: "body: no JSON".to_owned() };

@@ -13,7 +13,7 @@ const MAX_KEPT_TRACES: usize = 4_096;
 
 /// See the module.
 #[derive(Default)]
-pub struct Traces(Mutex<KeptTraces>);
+pub struct RecordTraces(Mutex<KeptTraces>);
 
 #[derive(Default)]
 struct KeptTraces {
@@ -21,13 +21,13 @@ struct KeptTraces {
     in_order: VecDeque<(u32, u64)>,
 }
 
-impl Traces {
+impl RecordTraces {
     fn kept(&self) -> MutexGuard<'_, KeptTraces> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the traces of records that are in the log now.
-    pub fn note(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
+    pub fn keep_traces(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
         let mut kept = None;
         for (place, trace) in records {
             let KeptTraces { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
@@ -43,7 +43,7 @@ impl Traces {
     }
 
     /// Gives records the traces that are kept of them. They stay: a record may be read again.
-    pub fn add_to(&self, records: &mut [RawRecord]) {
+    pub fn attach_to(&self, records: &mut [RawRecord]) {
         let kept = self.kept();
         if kept.by_place.is_empty() {
             return;
@@ -67,14 +67,15 @@ mod tests {
 
     #[test]
     fn only_the_latest_traces_are_kept() {
-        let traces = Traces::default();
-        let trace = |offset: u64| TraceContext { trace: [1; 16], span: offset.to_be_bytes(), sampled: true };
+        let traces = RecordTraces::default();
+        let trace =
+            |offset: u64| TraceContext { trace_id: [1; 16], span_id: offset.to_be_bytes(), sampled: true };
         let more = MAX_KEPT_TRACES as u64 + 5;
         for offset in 1..=more {
-            traces.note([(RecordPosition { partition: 1, offset }, trace(offset))].into_iter());
+            traces.keep_traces([(RecordPosition { partition: 1, offset }, trace(offset))].into_iter());
         }
         let mut records = [record(5), record(6), record(more), record(more + 1)];
-        traces.add_to(&mut records);
+        traces.attach_to(&mut records);
         let found = records.map(|record| record.trace.map(|trace| *trace));
         assert_eq!(found, [None, Some(trace(6)), Some(trace(more)), None]);
         assert_eq!(traces.kept().in_order.len(), MAX_KEPT_TRACES);

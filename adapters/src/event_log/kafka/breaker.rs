@@ -37,11 +37,11 @@ pub(super) enum ProbeAction {
 #[derive(Default)]
 struct BreakerState {
     suspect: bool,
-    open: Option<String>,
+    open_reason: Option<String>,
     renew: bool,
-    ended: bool,
+    is_ended: bool,
     /// The last error of a connection that the library reported.
-    heard: Option<StoreError>,
+    last_error: Option<StoreError>,
     /// The earliest time of the next probe.
     not_before: Option<Instant>,
 }
@@ -49,7 +49,7 @@ struct BreakerState {
 /// Shared by those who append, the library's callbacks, and the thread that probes.
 pub(super) struct Breaker {
     /// Mirrors `state.open`: an append looks here and takes no lock.
-    open: AtomicBool,
+    is_open: AtomicBool,
     /// When something was last delivered, in milliseconds after `epoch`.
     delivered: AtomicU64,
     epoch: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Breaker {
 impl Breaker {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
-            open: AtomicBool::new(false),
+            is_open: AtomicBool::new(false),
             delivered: AtomicU64::new(0),
             epoch: Instant::now(),
             patience,
@@ -77,11 +77,11 @@ impl Breaker {
 
     /// Whether an append may be tried.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        if !self.open.load(Ordering::Acquire) {
+        if !self.is_open.load(Ordering::Acquire) {
             return Ok(());
         }
         let state = self.lock();
-        match (&state.open, &state.heard) {
+        match (&state.open_reason, &state.last_error) {
             (None, _) => Ok(()),
             (Some(reason), None) => Err(StoreError::unavailable(PART_NAME, reason)),
             (
@@ -109,18 +109,18 @@ impl Breaker {
 
     /// Notes why a connection failed, as the library reports it.
     pub(super) fn note_connection_error(&self, error: StoreError) {
-        self.lock().heard = Some(error);
+        self.lock().last_error = Some(error);
     }
 
     /// What the library last said of a connection since there was one that worked.
     pub(super) fn last_connection_error(&self) -> Option<StoreError> {
-        self.lock().heard.clone()
+        self.lock().last_error.clone()
     }
 
     /// The library has no connection left.
     pub(super) fn all_down(&self, reason: &str) {
         let mut state = self.lock();
-        if state.open.is_none() && !state.suspect {
+        if state.open_reason.is_none() && !state.suspect {
             tracing::debug!(reason, "no connection to any broker: probing");
             state.suspect = true;
             self.duty.notify_all();
@@ -135,17 +135,17 @@ impl Breaker {
     }
 
     fn open_breaker(&self, state: &mut BreakerState, reason: &str) {
-        if state.open.is_none() {
+        if state.open_reason.is_none() {
             tracing::warn!(part = PART_NAME, reason, "the log is away: appends are refused");
-            state.open = Some(reason.to_owned());
-            self.open.store(true, Ordering::Release);
+            state.open_reason = Some(reason.to_owned());
+            self.is_open.store(true, Ordering::Release);
         }
         self.duty.notify_all();
     }
 
     /// Ends the thread that probes, by [`ProbeAction::End`].
     pub(super) fn end(&self) {
-        self.lock().ended = true;
+        self.lock().is_ended = true;
         self.duty.notify_all();
     }
 
@@ -154,7 +154,7 @@ impl Breaker {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if state.ended {
+            if state.is_ended {
                 return ProbeAction::End;
             }
             match state.not_before.filter(|at| *at > now) {
@@ -165,7 +165,7 @@ impl Breaker {
                     state.renew = false;
                     return ProbeAction::Renew;
                 }
-                None if state.open.is_some() => return ProbeAction::Probe(PROBE_TIMEOUT),
+                None if state.open_reason.is_some() => return ProbeAction::Probe(PROBE_TIMEOUT),
                 None if state.suspect => return ProbeAction::Probe(FIRST_PROBE_TIMEOUT),
                 None => state = self.duty.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
@@ -179,12 +179,12 @@ impl Breaker {
         match outcome {
             Ok(()) => {
                 state.suspect = false;
-                state.heard = None;
+                state.last_error = None;
                 // A producer broken for good delivers nothing, whatever the brokers say.
-                if !state.renew && state.open.take().is_some() {
+                if !state.renew && state.open_reason.take().is_some() {
                     tracing::info!(part = PART_NAME, "the log is back");
                     self.note_delivery();
-                    self.open.store(false, Ordering::Release);
+                    self.is_open.store(false, Ordering::Release);
                 }
             }
             Err(reason) => self.open_breaker(&mut state, &reason),

@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
-use super::super::{DEAD_LETTER_SUFFIX, TOPIC};
+use super::super::{DEAD_LETTER_SUFFIX, DEFAULT_TOPIC};
 
 /// The session timeout where none is given: the least that brokers allow by default.
 pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -79,7 +79,7 @@ impl KafkaConfig {
     pub fn new(brokers: impl Into<String>) -> Self {
         Self {
             brokers: brokers.into(),
-            topic: TOPIC.to_owned(),
+            topic: DEFAULT_TOPIC.to_owned(),
             group: "liverank".to_owned(),
             session_timeout: DEFAULT_SESSION_TIMEOUT,
             tls: false,
@@ -91,7 +91,7 @@ impl KafkaConfig {
     }
 
     /// The topic of what cannot be read.
-    pub fn dead_letters(&self) -> String {
+    pub fn dead_letter_topic(&self) -> String {
         format!("{}{DEAD_LETTER_SUFFIX}", self.topic)
     }
 

@@ -27,7 +27,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, Start, another_log_error};
+use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, ReadStart, another_log_error};
 use super::config::KafkaConfig;
 use super::inbox::{Command, Inbox};
 use super::rebalance::{Member, RebalanceContext};
@@ -82,7 +82,11 @@ impl KafkaConsumer {
 
 #[async_trait]
 impl LogConsumer for KafkaConsumer {
-    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError> {
+    async fn next_event(
+        &mut self,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<ConsumerEvent, StoreError> {
         let deadline = Instant::now() + max_wait;
         loop {
             if let Some(polled) = self.inbox.take(max_records)? {
@@ -94,7 +98,7 @@ impl LogConsumer for KafkaConsumer {
         }
     }
 
-    async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
+    async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
         self.inbox.command(Command::Start(starts.to_vec(), tell));
         tokio::time::timeout(COMMAND_TIMEOUT, told)
@@ -105,7 +109,7 @@ impl LogConsumer for KafkaConsumer {
             .unwrap_or_else(|_| Err(StoreError::unavailable(PART_NAME, "the consumer has ended")))
     }
 
-    async fn report(&mut self, offsets: &[(u32, u64)]) {
+    async fn report_offsets(&mut self, offsets: &[(u32, u64)]) {
         self.inbox.command(Command::Report(offsets.to_vec()));
     }
 }
@@ -234,7 +238,7 @@ impl ConsumerThread {
         }
     }
 
-    fn start(&self, member: &Member, starts: Vec<Start>) -> Result<(), StoreError> {
+    fn start(&self, member: &Member, starts: Vec<ReadStart>) -> Result<(), StoreError> {
         let failed = |error: KafkaError| store_error("starting to read", &error);
         let (fresh, again) = self.inbox.starting(starts);
         if !fresh.is_empty() {

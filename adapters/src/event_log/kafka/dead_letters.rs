@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
-use super::super::{DeadLetter, Origin, RawRecord, RecordPosition, StoredDeadLetter};
+use super::super::{DeadLetter, LetterOrigin, RawRecord, RecordPosition, StoredDeadLetter};
 use super::record_buffer::record;
 
 const REASON_HEADER: &str = "reason";
@@ -47,8 +47,8 @@ pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
         }
     };
     insert(REASON_HEADER, Some(letter.reason.clone()).filter(|reason| !reason.is_empty()));
-    insert(PARTITION_HEADER, letter.origin.map(|origin| origin.place.partition.to_string()));
-    insert(OFFSET_HEADER, letter.origin.map(|origin| origin.place.offset.to_string()));
+    insert(PARTITION_HEADER, letter.origin.map(|origin| origin.log_position.partition.to_string()));
+    insert(OFFSET_HEADER, letter.origin.map(|origin| origin.log_position.offset.to_string()));
     insert(BROKER_TIME_HEADER, letter.origin.map(|origin| origin.broker_time.to_string()));
     insert(TRUNCATED_FROM_HEADER, letter.truncated_from.map(|bytes| bytes.to_string()));
     headers
@@ -68,10 +68,13 @@ fn letter(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter
     let origin = || {
         let partition = u32::try_from(number(PARTITION_HEADER)?).ok()?;
         let broker_time = text(BROKER_TIME_HEADER)?.parse().ok()?;
-        Some(Origin { place: RecordPosition { partition, offset: number(OFFSET_HEADER)? }, broker_time })
+        Some(LetterOrigin {
+            log_position: RecordPosition { partition, offset: number(OFFSET_HEADER)? },
+            broker_time,
+        })
     };
     StoredDeadLetter {
-        place: RecordPosition { partition: record.partition, offset: record.offset },
+        letter_position: RecordPosition { partition: record.partition, offset: record.offset },
         dead_lettered_at: record.broker_time,
         origin: origin(),
         reason: text(REASON_HEADER).unwrap_or_default(),
@@ -86,7 +89,7 @@ mod fixtures {
     use serde_json::{Map, Value};
 
     use super::*;
-    use crate::fixtures::check;
+    use crate::fixtures::check_json_fixture;
 
     fn dead_record(key: &'static [u8], value: &'static [u8]) -> RawRecord {
         let (key, value) = (Some(Bytes::from_static(key)), Bytes::from_static(value));
@@ -125,6 +128,6 @@ mod fixtures {
         };
         let read =
             |json: &Value| Ok::<_, String>(letter(dead_record(b"cat", b"{{{"), Some(&headers_of(json))));
-        check("kafka-dead-letter", &today, written, read);
+        check_json_fixture("kafka-dead-letter", &today, written, read);
     }
 }

@@ -43,7 +43,7 @@ impl KafkaConfig {
 #[async_trait]
 impl ExportTopics for KafkaLog {
     async fn prepare(&self, topic: &str) -> Result<(), StoreError> {
-        if [self.config.topic.clone(), self.config.dead_letters()].contains(&topic.to_owned()) {
+        if [self.config.topic.clone(), self.config.dead_letter_topic()].contains(&topic.to_owned()) {
             let what = format!("{topic} is the log's own topic: what is exported needs one of its own");
             return Err(StoreError::unusable(PART_NAME, what));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use liverank_core::counting::RecordFingerprint;
 use tokio::sync::{Notify, oneshot};
 
-use super::super::{ConsumerEvent, RawRecord, Start};
+use super::super::{ConsumerEvent, RawRecord, ReadStart};
 use super::PART_NAME;
 use crate::StoreError;
 
@@ -22,7 +22,7 @@ pub(super) type Offsets = Vec<(u32, u64)>;
 /// What the owner wants of the thread.
 pub(super) enum Command {
     /// Read these partitions from there on.
-    Start(Vec<Start>, oneshot::Sender<Result<(), StoreError>>),
+    Start(Vec<ReadStart>, oneshot::Sender<Result<(), StoreError>>),
     /// Tell the log how far the group is.
     Report(Offsets),
 }
@@ -31,7 +31,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone, Copy)]
 struct PartitionReading {
     /// The next offset expected of the library.
-    next: u64,
+    next_offset: u64,
     expects: ExpectedRecord,
     /// Whether it was logged that the library passed over offsets: once, for a producer with transactions does so all the time.
     told_of_hole: bool,
@@ -39,15 +39,15 @@ struct PartitionReading {
 
 impl PartitionReading {
     const fn at(next: u64, expects: ExpectedRecord) -> Self {
-        Self { next, expects, told_of_hole: false }
+        Self { next_offset: next, expects, told_of_hole: false }
     }
 
     /// Logs the first hole in the offsets that the library gives of this partition.
     fn note_hole_before(&mut self, record: &RawRecord) {
-        if record.offset == self.next || std::mem::replace(&mut self.told_of_hole, true) {
+        if record.offset == self.next_offset || std::mem::replace(&mut self.told_of_hole, true) {
             return;
         }
-        let (partition, from, to) = (record.partition, self.next, record.offset);
+        let (partition, from, to) = (record.partition, self.next_offset, record.offset);
         tracing::info!(
             part = PART_NAME,
             partition,
@@ -72,7 +72,7 @@ enum ExpectedRecord {
 #[derive(Default)]
 struct InboxState {
     /// Assignments and revocations, in their order.
-    turns: VecDeque<ConsumerEvent>,
+    rebalance_events: VecDeque<ConsumerEvent>,
     owned: HashSet<u32>,
     reading: BTreeMap<u32, PartitionReading>,
     /// The log may be another one than the one that was started: every start has to be looked at again.
@@ -84,7 +84,7 @@ struct InboxState {
     /// Something went wrong that may pass: told once.
     stumble: Option<StoreError>,
     commands: VecDeque<Command>,
-    left: bool,
+    owner_left: bool,
 }
 
 /// Shared by a member's owner and its thread.
@@ -94,7 +94,7 @@ pub(super) struct Inbox {
     /// Wakes the owner.
     arrived: Notify,
     /// Wakes a thread that waits for room.
-    room: Condvar,
+    room_condition: Condvar,
 }
 
 impl Inbox {
@@ -112,7 +112,7 @@ impl Inbox {
     /// The next thing to tell, if there is any.
     pub(super) fn take(&self, max_records: usize) -> Result<Option<ConsumerEvent>, StoreError> {
         let mut state = self.lock();
-        if let Some(turn) = state.turns.pop_front() {
+        if let Some(turn) = state.rebalance_events.pop_front() {
             return Ok(Some(turn));
         }
         if let Some(error) = state.stumble.take() {
@@ -122,7 +122,7 @@ impl Inbox {
             let count = state.records.len().min(max_records.max(1));
             let records: Vec<_> = state.records.drain(..count).collect();
             state.bytes -= records.iter().map(record_bytes).sum::<usize>();
-            self.room.notify_all();
+            self.room_condition.notify_all();
             return Ok(Some(ConsumerEvent::Records(records)));
         }
         // After the records that were read before it broke.
@@ -132,20 +132,20 @@ impl Inbox {
     /// Asks the thread for something.
     pub(super) fn command(&self, command: Command) {
         self.lock().commands.push_back(command);
-        self.room.notify_all();
+        self.room_condition.notify_all();
     }
 
     /// Tells the thread to leave the group.
     pub(super) fn leave(&self) {
-        self.lock().left = true;
-        self.room.notify_all();
+        self.lock().owner_left = true;
+        self.room_condition.notify_all();
     }
 
     // The thread's side.
 
     /// Whether the owner is gone.
     pub(super) fn left(&self) -> bool {
-        self.lock().left
+        self.lock().owner_left
     }
 
     pub(super) fn next_command(&self) -> Option<Command> {
@@ -156,8 +156,9 @@ impl Inbox {
     pub(super) fn has_room(&self, patience: Duration) -> bool {
         let full = |state: &InboxState| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
         let mut state = self.lock();
-        if full(&state) && state.commands.is_empty() && !state.left {
-            state = self.room.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+        if full(&state) && state.commands.is_empty() && !state.owner_left {
+            state =
+                self.room_condition.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
         !full(&state)
     }
@@ -191,7 +192,7 @@ impl Inbox {
             return None;
         }
         reading.expects = ExpectedRecord::Nothing;
-        Some(reading.next + 1)
+        Some(reading.next_offset + 1)
     }
 
     /// The group gave us these.
@@ -199,7 +200,7 @@ impl Inbox {
         if !partitions.is_empty() {
             let mut state = self.lock();
             state.owned.extend(&partitions);
-            state.turns.push_back(ConsumerEvent::Assigned(partitions));
+            state.rebalance_events.push_back(ConsumerEvent::Assigned(partitions));
             drop(state);
             self.arrived.notify_one();
         }
@@ -212,7 +213,7 @@ impl Inbox {
         state.forget_records(&partitions);
         let read = partitions.iter().copied().filter(|at| state.reading.remove(at).is_some()).collect();
         if !partitions.is_empty() {
-            state.turns.push_back(ConsumerEvent::Revoked(partitions));
+            state.rebalance_events.push_back(ConsumerEvent::Revoked(partitions));
             drop(state);
             self.arrived.notify_one();
         }
@@ -227,19 +228,19 @@ impl Inbox {
 
     /// Reading starts over there. Returns from where the library has to read those which are owned: the ones that were
     /// not being read yet, and the ones that were.
-    pub(super) fn starting(&self, mut starts: Vec<Start>) -> (Offsets, Offsets) {
+    pub(super) fn starting(&self, mut starts: Vec<ReadStart>) -> (Offsets, Offsets) {
         let mut state = self.lock();
         starts.retain(|start| state.owned.contains(&start.partition));
         let partitions: Vec<_> = starts.iter().map(|start| start.partition).collect();
         state.forget_records(&partitions);
         let (mut fresh, mut again) = (Offsets::new(), Offsets::new());
-        for Start { partition, offset, after } in starts {
+        for ReadStart { partition, offset, previous_record: after } in starts {
             let reading = match (after, offset.checked_sub(1)) {
                 (Some(mark), Some(before)) => PartitionReading::at(before, ExpectedRecord::Marked(mark)),
                 _ => PartitionReading::at(offset, ExpectedRecord::Records),
             };
             let known = state.reading.insert(partition, reading).is_some();
-            if known { &mut again } else { &mut fresh }.push((partition, reading.next));
+            if known { &mut again } else { &mut fresh }.push((partition, reading.next_offset));
         }
         (fresh, again)
     }
@@ -248,8 +249,8 @@ impl Inbox {
     pub(super) fn reading(&self) -> Vec<(u32, u64, u64)> {
         let state = self.lock();
         let both = |reading: &PartitionReading| match reading.expects {
-            ExpectedRecord::Marked(_) => (reading.next, reading.next + 1),
-            ExpectedRecord::Records | ExpectedRecord::Nothing => (reading.next, reading.next),
+            ExpectedRecord::Marked(_) => (reading.next_offset, reading.next_offset + 1),
+            ExpectedRecord::Records | ExpectedRecord::Nothing => (reading.next_offset, reading.next_offset),
         };
         state
             .reading
@@ -264,7 +265,7 @@ impl Inbox {
         if let Some(reading) =
             state.reading.get_mut(&partition).filter(|it| matches!(it.expects, ExpectedRecord::Marked(_)))
         {
-            *reading = PartitionReading::at(reading.next + 1, ExpectedRecord::Records);
+            *reading = PartitionReading::at(reading.next_offset + 1, ExpectedRecord::Records);
         }
     }
 
@@ -300,12 +301,12 @@ impl InboxState {
     /// the record before it is another one than was read there.
     fn push(&mut self, record: RawRecord) -> Option<u64> {
         let reading = self.reading.get_mut(&record.partition)?;
-        if record.offset < reading.next || reading.expects == ExpectedRecord::Nothing {
+        if record.offset < reading.next_offset || reading.expects == ExpectedRecord::Nothing {
             return None;
         }
         if let ExpectedRecord::Marked(mark) = reading.expects {
-            let offset = reading.next + 1;
-            if record.offset != reading.next || record.mark() != mark {
+            let offset = reading.next_offset + 1;
+            if record.offset != reading.next_offset || record.fingerprint() != mark {
                 reading.expects = ExpectedRecord::Nothing;
                 return Some(offset);
             }
@@ -313,7 +314,7 @@ impl InboxState {
             return None;
         }
         reading.note_hole_before(&record);
-        reading.next = record.offset + 1;
+        reading.next_offset = record.offset + 1;
         self.bytes += record_bytes(&record);
         self.records.push_back(record);
         None
@@ -367,7 +368,7 @@ mod tests {
         let inbox = Inbox::default();
         inbox.assigned(partitions.to_vec());
         assert_eq!(inbox.take(1).unwrap(), Some(ConsumerEvent::Assigned(partitions.to_vec())));
-        inbox.starting(partitions.iter().map(|at| Start::unmarked(*at, 0)).collect());
+        inbox.starting(partitions.iter().map(|at| ReadStart::without_previous(*at, 0)).collect());
         inbox
     }
 
@@ -392,7 +393,7 @@ mod tests {
             push(&inbox, record(1, at));
         }
         assert_eq!(
-            inbox.starting(vec![Start::unmarked(1, 3), Start::unmarked(9, 0)]),
+            inbox.starting(vec![ReadStart::without_previous(1, 3), ReadStart::without_previous(9, 0)]),
             (vec![], vec![(1, 3)])
         );
         push(&inbox, record(1, 2));
@@ -407,13 +408,13 @@ mod tests {
         push(&inbox, record(1, 0));
         inbox.take(1).unwrap();
         assert_eq!(inbox.take(1).unwrap(), None);
-        assert_eq!(inbox.starting(vec![Start::unmarked(1, 0)]), (vec![(1, 0)], vec![]));
+        assert_eq!(inbox.starting(vec![ReadStart::without_previous(1, 0)]), (vec![(1, 0)], vec![]));
     }
 
     #[test]
     fn the_record_before_the_start_is_checked_and_not_returned() {
-        let after = Some(record(1, 4).mark());
-        let marked = |offset| Start { partition: 1, offset, after };
+        let after = Some(record(1, 4).fingerprint());
+        let marked = |offset| ReadStart { partition: 1, offset, previous_record: after };
         let inbox = reading(&[1]);
         assert_eq!(inbox.starting(vec![marked(5)]), (vec![], vec![(1, 4)]));
         assert_eq!(inbox.reading(), [(1, 4, 5)]);
@@ -448,7 +449,7 @@ mod tests {
         assert!(inbox.doubted() && !inbox.doubted());
         push(&inbox, record(1, 1));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
-        inbox.starting(vec![Start::unmarked(1, 1)]);
+        inbox.starting(vec![ReadStart::without_previous(1, 1)]);
         push(&inbox, record(1, 1));
         push(&inbox, record(2, 0));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 1)]);
@@ -461,7 +462,7 @@ mod tests {
         inbox.break_off(Some(1), StoreError::unusable("kafka", "gone"));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)]);
         assert!(inbox.take(10).is_err() && inbox.take(10).is_err());
-        inbox.starting(vec![Start::unmarked(1, 5)]);
+        inbox.starting(vec![ReadStart::without_previous(1, 5)]);
         assert_eq!(inbox.take(10).unwrap(), None);
     }
 

@@ -6,7 +6,7 @@ use super::config::TracingContext;
 use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 use crate::event_log::EventLog;
-use crate::inspect::{Inspection, Remark};
+use crate::inspect::{Inspection, SettingRemark};
 
 /// What the topic is made with where we make it, and why it should be so.
 const WANTED_TOPIC_SETTINGS: [(&str, &str, &str); 4] = [
@@ -21,7 +21,7 @@ impl KafkaLog {
     ///
     /// # Errors
     /// They are away, refuse who asks, or have no such topic.
-    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+    pub async fn inspect_brokers(&self) -> Result<Inspection, StoreError> {
         let ends = self.end_offsets().await?;
         let topic = self.config.topic.clone();
         let found =
@@ -47,25 +47,25 @@ impl KafkaLog {
                 remarks(&topic, |name| resource.get(name).and_then(|entry| entry.value.clone()))
             }
             // Reading it takes a permission of its own, which is not needed for anything else.
-            _ => vec![Remark::new(
+            _ => vec![SettingRemark::new(
                 "the topic's settings may not be read",
                 format!(
                     "kafka-acls --add --allow-principal User:liverank --operation DescribeConfigs --topic {topic}"
                 ),
             )],
         };
-        Ok(Inspection { found, remarks, ..Inspection::default() })
+        Ok(Inspection { description: found, remarks, ..Inspection::default() })
     }
 }
 
-fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<Remark> {
+fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<SettingRemark> {
     let differs = |(name, wanted, _): &&(&str, &str, &str)| value(name).as_deref() != Some(*wanted);
     let remark = |(name, wanted, why): &(&str, &str, &str)| {
         let is = value(name).unwrap_or_else(|| "not known".to_owned());
         let mend = format!(
             "kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {name}={wanted}"
         );
-        Remark::new(format!("{name} is {is}: {why}"), mend)
+        SettingRemark::new(format!("{name} is {is}: {why}"), mend)
     };
     WANTED_TOPIC_SETTINGS.iter().filter(differs).map(remark).collect()
 }
@@ -87,7 +87,7 @@ mod tests {
             |name: &str| if name == "retention.ms" { Some("604800000".to_owned()) } else { made_by_us(name) };
         let found = remarks("t", week);
         assert_eq!(found.len(), 1);
-        assert!(found[0].wrong.starts_with("retention.ms is 604800000"), "{found:?}");
-        assert!(found[0].mend.ends_with("--topic t --add-config retention.ms=-1"), "{found:?}");
+        assert!(found[0].problem.starts_with("retention.ms is 604800000"), "{found:?}");
+        assert!(found[0].remedy.ends_with("--topic t --add-config retention.ms=-1"), "{found:?}");
     }
 }

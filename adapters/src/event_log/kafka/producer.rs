@@ -42,8 +42,8 @@ const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// What a partition holds: offsets from `low` (inclusive) to `high` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
-    pub(super) low: u64,
-    pub(super) high: u64,
+    pub(super) first_offset: u64,
+    pub(super) end_offset: u64,
 }
 
 type KafkaSender = ThreadedProducer<DeliveryContext>;
@@ -56,7 +56,7 @@ pub(super) struct Producer {
     breaker: Arc<Breaker>,
     current: RwLock<Arc<KafkaSender>>,
     /// The largest record that the producer in use takes.
-    limit: AtomicUsize,
+    max_record_bytes: AtomicUsize,
 }
 
 impl Producer {
@@ -66,9 +66,9 @@ impl Producer {
         let producer = Arc::new(Self {
             current: RwLock::new(Arc::new(sender(config, MAX_RECORD, &breaker)?)),
             config: config.clone(),
-            dead_letters: config.dead_letters(),
+            dead_letters: config.dead_letter_topic(),
             breaker: Arc::clone(&breaker),
-            limit: AtomicUsize::new(MAX_RECORD),
+            max_record_bytes: AtomicUsize::new(MAX_RECORD),
         });
         let watched = Arc::downgrade(&producer);
         std::thread::Builder::new()
@@ -82,19 +82,20 @@ impl Producer {
     /// however small its records are.
     pub(super) async fn set_batch_limit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
         let limit = topic_limit.saturating_sub(BATCH_OVERHEAD_BYTES).clamp(LETTER_HEADERS, MAX_RECORD);
-        if limit == self.limit.load(Ordering::Relaxed) {
+        if limit == self.max_record_bytes.load(Ordering::Relaxed) {
             return Ok(());
         }
         let this = Arc::clone(self);
         run_blocking(move || {
-            this.limit.store(limit, Ordering::Relaxed);
+            this.max_record_bytes.store(limit, Ordering::Relaxed);
             this.replace_sender()
         })
         .await
     }
 
     fn replace_sender(&self) -> Result<(), StoreError> {
-        let fresh = Arc::new(sender(&self.config, self.limit.load(Ordering::Relaxed), &self.breaker)?);
+        let fresh =
+            Arc::new(sender(&self.config, self.max_record_bytes.load(Ordering::Relaxed), &self.breaker)?);
         let old =
             std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), fresh);
         // Ends what is in flight in the old one with an error each.
@@ -129,7 +130,8 @@ impl Producer {
     }
 
     pub(super) async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let (key, value, headers) = dead_letters::write(letter, self.limit.load(Ordering::Relaxed));
+        let (key, value, headers) =
+            dead_letters::write(letter, self.max_record_bytes.load(Ordering::Relaxed));
         match self.send_record(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
@@ -233,7 +235,9 @@ fn held_offsets_of(
 ) -> Result<Held, StoreError> {
     loop {
         let error = match sender.client().fetch_watermarks(topic, partition as i32, QUERY_TIMEOUT) {
-            Ok((low, high)) => return Ok(Held { low: low.max(0) as u64, high: high.max(0) as u64 }),
+            Ok((low, high)) => {
+                return Ok(Held { first_offset: low.max(0) as u64, end_offset: high.max(0) as u64 });
+            }
             Err(error) => error,
         };
         let settling = matches!(

@@ -30,17 +30,17 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// What is still to be read of a partition.
 struct PendingRange {
-    next: u64,
-    to: u64,
+    next_offset: u64,
+    end_offset: u64,
     /// The mark of the record at `next`, which is not to be told.
-    before: Option<RecordFingerprint>,
+    previous_record: Option<RecordFingerprint>,
 }
 
 /// A walk along stretches of a topic.
 pub(super) struct RangeReader {
     topic: String,
     member: BaseConsumer<TracingContext>,
-    parts: BTreeMap<u32, PendingRange>,
+    pending_ranges: BTreeMap<u32, PendingRange>,
 }
 
 impl RangeReader {
@@ -56,7 +56,7 @@ impl RangeReader {
         let mut list = TopicPartitionList::new();
         for stretch in stretches {
             let Some(part) = pending_range(topic, stretch, held)? else { continue };
-            let offset = Offset::Offset(part.next as i64);
+            let offset = Offset::Offset(part.next_offset as i64);
             list.add_partition_offset(topic, stretch.partition as i32, offset).map_err(failed)?;
             parts.insert(stretch.partition, part);
         }
@@ -78,7 +78,7 @@ impl RangeReader {
         if !parts.is_empty() {
             member.assign(&list).map_err(failed)?;
         }
-        Ok(Self { topic: topic.to_owned(), member, parts })
+        Ok(Self { topic: topic.to_owned(), member, pending_ranges: parts })
     }
 
     /// Up to `limit` records; none at the end.
@@ -86,9 +86,9 @@ impl RangeReader {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let deadline = Instant::now() + STALL_TIMEOUT;
         let mut trouble = None;
-        while !self.parts.is_empty() && taken.len() < limit && bytes < MAX_BYTES {
+        while !self.pending_ranges.is_empty() && taken.len() < limit && bytes < MAX_BYTES {
             match self.member.poll(POLL_TIMEOUT) {
-                Some(Ok(message)) if advance_past(&self.topic, &mut self.parts, &message)? => {
+                Some(Ok(message)) if advance_past(&self.topic, &mut self.pending_ranges, &message)? => {
                     bytes += message.payload_len() + message.key_len();
                     taken.push(read(&message));
                 }
@@ -111,22 +111,22 @@ impl RangeReader {
 
     /// A partition has ended: after what cannot be read (a transaction's end, say), or because it is another one.
     fn note_partition_end(&mut self, partition: u32) -> Result<(), StoreError> {
-        let Some(part) = self.parts.get(&partition) else { return Ok(()) };
+        let Some(part) = self.pending_ranges.get(&partition) else { return Ok(()) };
         let (_, high) = self
             .member
             .fetch_watermarks(&self.topic, partition as i32, QUERY_TIMEOUT)
             .map_err(|error| store_error("looking where the log ends", &error))?;
-        if part.before.is_some() || (high.max(0) as u64) < part.to {
+        if part.previous_record.is_some() || (high.max(0) as u64) < part.end_offset {
             let seen = format!("the log ends at {high}");
             return Err(another_log_error(
                 PART_NAME,
                 &format!("topic {}", self.topic),
                 partition,
-                part.next,
+                part.next_offset,
                 &seen,
             ));
         }
-        self.parts.remove(&partition);
+        self.pending_ranges.remove(&partition);
         Ok(())
     }
 
@@ -151,9 +151,9 @@ fn pending_range(
     stretch: &ReadRange,
     held: &[Held],
 ) -> Result<Option<PendingRange>, StoreError> {
-    let ReadRange { partition, from, to, after } = *stretch;
+    let ReadRange { partition, first: from, end: to, previous_record: after } = *stretch;
     let log = format!("topic {topic}");
-    let Some(Held { low, high }) = held.get(partition as usize).copied() else {
+    let Some(Held { first_offset: low, end_offset: high }) = held.get(partition as usize).copied() else {
         let reason = format!("{log} has no partition {partition}, only {} of them, from 0 on", held.len());
         return Err(StoreError::unusable(PART_NAME, reason));
     };
@@ -164,10 +164,12 @@ fn pending_range(
         }
     }
     let part = match (after, from.checked_sub(1)) {
-        (Some(mark), Some(before)) if before >= low => PendingRange { next: before, to, before: Some(mark) },
-        _ => PendingRange { next: from, to, before: None },
+        (Some(mark), Some(before)) if before >= low => {
+            PendingRange { next_offset: before, end_offset: to, previous_record: Some(mark) }
+        }
+        _ => PendingRange { next_offset: from, end_offset: to, previous_record: None },
     };
-    Ok((part.next < part.to).then_some(part))
+    Ok((part.next_offset < part.end_offset).then_some(part))
 }
 
 /// Whether the message is one to be told.
@@ -177,20 +179,22 @@ fn advance_past(
     message: &BorrowedMessage<'_>,
 ) -> Result<bool, StoreError> {
     let (partition, offset) = (message.partition() as u32, message.offset() as u64);
-    let Some(part) = parts.get_mut(&partition).filter(|part| offset >= part.next) else { return Ok(false) };
-    let before = part.before.take();
-    if before.is_some_and(|mark| offset != part.next || record(message).mark() != mark) {
+    let Some(part) = parts.get_mut(&partition).filter(|part| offset >= part.next_offset) else {
+        return Ok(false);
+    };
+    let before = part.previous_record.take();
+    if before.is_some_and(|mark| offset != part.next_offset || record(message).fingerprint() != mark) {
         return Err(another_log_error(
             PART_NAME,
             &format!("topic {topic}"),
             partition,
-            part.next + 1,
+            part.next_offset + 1,
             OTHER_RECORD_SEEN,
         ));
     }
-    let told = before.is_none() && offset < part.to;
-    part.next = offset + 1;
-    if part.next >= part.to {
+    let told = before.is_none() && offset < part.end_offset;
+    part.next_offset = offset + 1;
+    if part.next_offset >= part.end_offset {
         parts.remove(&partition);
     }
     Ok(told)
@@ -217,14 +221,14 @@ impl Walker {
 
 #[async_trait]
 impl LogReader for Walker {
-    async fn next(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError> {
+    async fn next_records(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError> {
         Self::next(self, max_records, record).await
     }
 }
 
 #[async_trait]
 impl LetterReader for Walker {
-    async fn next(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
+    async fn next_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
         Self::next(self, max_letters, dead_letters::read).await
     }
 }

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::super::{EventLog, LetterFilter, Retention};
+use super::super::{EventLog, LetterFilter, RecordRetention};
 use super::config::{KafkaConfig, TracingContext};
 use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
@@ -19,36 +19,36 @@ use crate::StoreError;
 /// Letters read, and written again, at once.
 const LETTERS_A_PAGE: usize = 100;
 
-/// See [`EventLog::remove_letters`].
+/// See [`EventLog::remove_dead_letters`].
 pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
     // The offset after the last letter that has to go, by partition.
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     let mut removed = 0;
-    let mut letters = log.dead_letters(None).await?;
+    let mut letters = log.read_dead_letters(None).await?;
     loop {
-        let page = letters.next(LETTERS_A_PAGE).await?;
+        let page = letters.next_letters(LETTERS_A_PAGE).await?;
         if page.is_empty() {
             break;
         }
         for letter in page {
             if is_meant(&letter) {
                 removed += 1;
-                ends.insert(letter.place.partition, letter.place.offset + 1);
+                ends.insert(letter.letter_position.partition, letter.letter_position.offset + 1);
             }
         }
     }
     if removed == 0 {
         return Ok(0);
     }
-    let mut letters = log.dead_letters(None).await?;
+    let mut letters = log.read_dead_letters(None).await?;
     loop {
-        let mut page = letters.next(LETTERS_A_PAGE).await?;
+        let mut page = letters.next_letters(LETTERS_A_PAGE).await?;
         if page.is_empty() {
             break;
         }
         page.retain(|letter| {
-            let end = ends.get(&letter.place.partition).copied().unwrap_or(0);
-            letter.place.offset < end && !is_meant(letter)
+            let end = ends.get(&letter.letter_position.partition).copied().unwrap_or(0);
+            letter.letter_position.offset < end && !is_meant(letter)
         });
         try_join_all(page.into_iter().map(|letter| log.producer.append_dead_letter_again(letter))).await?;
     }
@@ -76,7 +76,7 @@ async fn drop_admin_client(admin: AdminClient<TracingContext>) -> Result<(), Sto
 }
 
 async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
-    let topic = log.config.dead_letters();
+    let topic = log.config.dead_letter_topic();
     let mut list = TopicPartitionList::new();
     for (partition, end) in ends {
         let offset = Offset::Offset(*end as i64);
@@ -101,29 +101,29 @@ async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), 
     Ok(())
 }
 
-/// See [`EventLog::retention`].
-pub(super) async fn retention(config: &KafkaConfig) -> Result<Retention, StoreError> {
+/// See [`EventLog::record_retention`].
+pub(super) async fn retention(config: &KafkaConfig) -> Result<RecordRetention, StoreError> {
     let admin = admin(config).await?;
     let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin.describe_configs(&[ResourceSpecifier::Topic(&config.topic)], &options).await;
     let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
     drop_admin_client(admin).await?;
-    let Some(Ok(resource)) = described?.into_iter().next() else { return Ok(Retention::Unknown) };
+    let Some(Ok(resource)) = described?.into_iter().next() else { return Ok(RecordRetention::Unknown) };
     let number = |name: &str| resource.get(name)?.value.as_deref()?.parse::<i64>().ok();
     Ok(retention_from_settings(number("retention.ms"), number("retention.bytes"), number("segment.ms")))
 }
 
 /// Kafka removes whole segments of a partition, once their last record is old enough; a segment takes records for at most
 /// `segment`. So a record may stay for so long beside the retention.
-fn retention_from_settings(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> Retention {
+fn retention_from_settings(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> RecordRetention {
     match (time, bytes) {
         (Some(time @ 0..), _) => {
             let most = time.saturating_add(segment.unwrap_or(0).max(0));
-            Retention::For(Duration::from_millis(most as u64))
+            RecordRetention::For(Duration::from_millis(most as u64))
         }
-        (Some(_), Some(0..)) => Retention::UntilFull,
-        (Some(_), Some(_)) => Retention::ForGood,
-        (None, _) | (_, None) => Retention::Unknown,
+        (Some(_), Some(0..)) => RecordRetention::UntilFull,
+        (Some(_), Some(_)) => RecordRetention::ForGood,
+        (None, _) | (_, None) => RecordRetention::Unknown,
     }
 }
 
@@ -136,11 +136,11 @@ mod tests {
         let hour = Duration::from_hours(1);
         assert_eq!(
             retention_from_settings(Some(3_600_000), Some(-1), Some(3_600_000)),
-            Retention::For(2 * hour)
+            RecordRetention::For(2 * hour)
         );
-        assert_eq!(retention_from_settings(Some(3_600_000), None, None), Retention::For(hour));
-        assert_eq!(retention_from_settings(Some(-1), Some(1 << 30), Some(1)), Retention::UntilFull);
-        assert_eq!(retention_from_settings(Some(-1), Some(-1), Some(1)), Retention::ForGood);
-        assert_eq!(retention_from_settings(None, Some(-1), Some(1)), Retention::Unknown);
+        assert_eq!(retention_from_settings(Some(3_600_000), None, None), RecordRetention::For(hour));
+        assert_eq!(retention_from_settings(Some(-1), Some(1 << 30), Some(1)), RecordRetention::UntilFull);
+        assert_eq!(retention_from_settings(Some(-1), Some(-1), Some(1)), RecordRetention::ForGood);
+        assert_eq!(retention_from_settings(None, Some(-1), Some(1)), RecordRetention::Unknown);
     }
 }

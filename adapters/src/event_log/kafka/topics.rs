@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::super::PARTITIONS;
+use super::super::CREATED_PARTITIONS;
 use super::config::{KafkaConfig, TracingContext};
 use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
@@ -89,7 +89,7 @@ async fn check_export_topic(admin: &AdminClient<TracingContext>, topic: &str) ->
 /// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
 pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
     let admin = admin_client(config).await?;
-    let (log, letters) = (config.topic.clone(), config.dead_letters());
+    let (log, letters) = (config.topic.clone(), config.dead_letter_topic());
     let topics = [log.as_str(), letters.as_str()];
     let found = describe_topics(&admin, &topics).await?;
     if found.absent.is_empty() {
@@ -161,7 +161,8 @@ async fn create_topics(
         .absent
         .iter()
         .map(|name| {
-            let topic = NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(replicas as i32));
+            let topic =
+                NewTopic::new(name, CREATED_PARTITIONS as i32, TopicReplication::Fixed(replicas as i32));
             let topic = topic.set("min.insync.replicas", in_sync);
             settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
         })

@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn a_trace_header_round_trips_and_a_malformed_one_is_ignored() {
-        let trace = TraceContext { trace: [7; 16], span: [9; 8], sampled: true };
+        let trace = TraceContext { trace_id: [7; 16], span_id: [9; 8], sampled: true };
         assert_eq!(read(write(Some(trace)).as_ref()), Some(Box::new(trace)));
         assert!(write(None).is_none() && read(None::<&OwnedHeaders>).is_none());
         let with =

@@ -4,7 +4,7 @@ use liverank_core::trace::{TraceContext, lenient};
 use liverank_core::{Invalid, UserId, VideoId};
 use serde::Deserialize;
 
-use super::super::{BoardEntry, Change};
+use super::super::{BoardChange, BoardEntry};
 use super::{FORMAT, PART};
 use crate::StoreError;
 
@@ -43,19 +43,19 @@ struct ChangeMessage {
     #[serde(default)]
     described: Vec<VideoId>,
     /// The spans that brought them. Releases before there were traces pass them over.
-    #[serde(default, deserialize_with = "lenient::some")]
+    #[serde(default, deserialize_with = "lenient::read_some")]
     traces: Vec<TraceContext>,
     #[serde(default)]
     reset: bool,
 }
 
-pub(super) fn decode(payload: &[u8]) -> Option<Change> {
+pub(super) fn decode(payload: &[u8]) -> Option<BoardChange> {
     let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
     if told.format != FORMAT {
         return None;
     }
     if told.reset {
-        return Some(Change::Reset);
+        return Some(BoardChange::Reset);
     }
     let revisions = told.revisions.into_iter().chain(std::iter::repeat(0));
     let entries = told
@@ -71,7 +71,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<Change> {
         })
         .collect::<Option<Vec<_>>>()?;
     let ChangeMessage { version, described, traces, .. } = told;
-    Some(Change::Changed { version, entries, described, traces })
+    Some(BoardChange::Changed { version, entries, described, traces })
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
         let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
-        let Some(Change::Changed { version: 7, entries, described, traces }) = decode(payload) else {
+        let Some(BoardChange::Changed { version: 7, entries, described, traces }) = decode(payload) else {
             panic!("is a change")
         };
         assert_eq!((described, traces), (vec![], vec![]));
@@ -93,16 +93,18 @@ mod tests {
         assert_eq!((entries[1].revision, entries[1].removed), (0, false));
         let payload =
             br#"{"format":1,"version":8,"entries":[["v","u","",""],["w","u","1","2"]],"revisions":[7,9]}"#;
-        let Some(Change::Changed { version: 8, entries, .. }) = decode(payload) else {
+        let Some(BoardChange::Changed { version: 8, entries, .. }) = decode(payload) else {
             panic!("is a change")
         };
         assert_eq!((entries[0].revision, entries[0].removed), (7, true));
         assert_eq!((entries[1].revision, entries[1].removed), (9, false));
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let payload = format!(r#"{{"format":1,"version":9,"entries":[],"traces":["{trace}","nonsense",7]}}"#);
-        let Some(Change::Changed { traces, .. }) = decode(payload.as_bytes()) else { panic!("is a change") };
+        let Some(BoardChange::Changed { traces, .. }) = decode(payload.as_bytes()) else {
+            panic!("is a change")
+        };
         assert_eq!(traces.iter().map(ToString::to_string).collect::<Vec<_>>(), [trace]);
-        assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
+        assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(BoardChange::Reset));
         for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
             assert_eq!(decode(other), None);
         }

@@ -30,20 +30,25 @@ use branch::{Branch, Job, Signals, State};
 /// A channel that somebody wants to hear.
 struct WantedChannel {
     slot: Slot,
-    place: SubscriptionSite,
+    subscription_site: SubscriptionSite,
     /// Whether its owner was told that it is heard: then it is taken up again whatever happens.
-    kept: bool,
+    is_confirmed: bool,
     waiting: Vec<SubscriptionAnswer>,
 }
 
 impl WantedChannel {
     fn new(name: &str, kept: bool) -> Self {
-        Self { slot: Slot::for_key(name), place: SubscriptionSite::Nowhere, kept, waiting: Vec::new() }
+        Self {
+            slot: Slot::for_key(name),
+            subscription_site: SubscriptionSite::Nowhere,
+            is_confirmed: kept,
+            waiting: Vec::new(),
+        }
     }
 
     /// Whether somebody wants it; who waits no longer was told that it failed.
     fn is_wanted(&self) -> bool {
-        self.kept || self.waiting.iter().any(|answer| !answer.is_closed())
+        self.is_confirmed || self.waiting.iter().any(|answer| !answer.is_closed())
     }
 }
 
@@ -149,13 +154,16 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    fn take_request(&mut self, SubscriptionRequest { wish, channel: name, answer }: SubscriptionRequest) {
+    fn take_request(
+        &mut self,
+        SubscriptionRequest { wish, channel: name, answer_sender: answer }: SubscriptionRequest,
+    ) {
         match wish {
             SubscriptionOp::Subscribe => {
                 let channel =
                     self.channels.entry(name.clone()).or_insert_with(|| WantedChannel::new(&name, false));
-                match channel.place {
-                    SubscriptionSite::At(_) => channel.kept |= answer.send(Ok(())).is_ok(),
+                match channel.subscription_site {
+                    SubscriptionSite::At(_) => channel.is_confirmed |= answer.send(Ok(())).is_ok(),
                     SubscriptionSite::Asked(_) => channel.waiting.push(answer),
                     SubscriptionSite::Nowhere => {
                         channel.waiting.push(answer);
@@ -165,7 +173,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
             }
             SubscriptionOp::Unsubscribe => {
                 self.homeless.remove(&name);
-                match self.channels.remove(&name).map(|channel| channel.place) {
+                match self.channels.remove(&name).map(|channel| channel.subscription_site) {
                     Some(SubscriptionSite::At(address) | SubscriptionSite::Asked(address)) => {
                         self.give_up_channel(&address, name, Some(answer));
                     }
@@ -178,7 +186,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
 
     fn give_up_channel(&mut self, address: &Address, name: String, answer: Option<SubscriptionAnswer>) {
         match self.branches.get_mut(address) {
-            Some(branch) => branch.unwanted.entry(name).or_default().extend(answer),
+            Some(branch) => branch.channels_to_leave.entry(name).or_default().extend(answer),
             None => answer.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
         }
     }
@@ -187,9 +195,9 @@ impl<T: Clone + Send + 'static> Shards<T> {
     fn handle_signals(&mut self) {
         for (address, name) in self.signals.left() {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
-            if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if *at == address)
+            if matches!(&channel.subscription_site, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if *at == address)
             {
-                channel.place = SubscriptionSite::Nowhere;
+                channel.subscription_site = SubscriptionSite::Nowhere;
                 self.homeless.insert(name);
                 self.stale = true;
             }
@@ -205,9 +213,9 @@ impl<T: Clone + Send + 'static> Shards<T> {
     /// Gives up a connection: its channels are nowhere.
     fn lose_connection(&mut self, address: &Address, error: &RedisError) {
         for (name, channel) in &mut self.channels {
-            if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if at == address)
+            if matches!(&channel.subscription_site, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if at == address)
             {
-                channel.place = SubscriptionSite::Nowhere;
+                channel.subscription_site = SubscriptionSite::Nowhere;
                 self.homeless.insert(name.clone());
             }
         }
@@ -216,7 +224,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         branch.failures += 1;
         branch.state = State::Resting(Instant::now() + backoff(branch.failures));
         // Nothing is heard from there any more.
-        for answer in std::mem::take(&mut branch.unwanted).into_values().flatten() {
+        for answer in std::mem::take(&mut branch.channels_to_leave).into_values().flatten() {
             let _ = answer.send(Ok(()));
         }
         if branch.failures == 1 {
@@ -243,14 +251,14 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let free: Vec<Address> = free.map(|(address, _)| address.clone()).collect();
         for address in free {
             // What is given up and wanted again goes in this order, or its end would pass for a slot's move.
-            let unwanted: Vec<String> = self.branches[&address].unwanted.keys().cloned().collect();
+            let unwanted: Vec<String> = self.branches[&address].channels_to_leave.keys().cloned().collect();
             if !unwanted.is_empty() {
                 self.start_job(&address, Job::Unsubscribe(unwanted));
             } else if let Some(names) = wanted.remove(&address) {
                 for name in &names {
                     self.homeless.remove(name);
                     if let Some(channel) = self.channels.get_mut(name) {
-                        channel.place = SubscriptionSite::Asked(address.clone());
+                        channel.subscription_site = SubscriptionSite::Asked(address.clone());
                     }
                 }
                 self.start_job(&address, Job::Subscribe(names));
@@ -346,7 +354,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 match job {
                     Job::Ping => {}
                     Job::Unsubscribe(names) => {
-                        let answers = names.iter().filter_map(|name| branch.unwanted.remove(name));
+                        let answers = names.iter().filter_map(|name| branch.channels_to_leave.remove(name));
                         answers.flatten().for_each(|answer| drop(answer.send(Ok(()))));
                     }
                     Job::Subscribe(names) => self.handle_subscribed(&address, names, values),
@@ -361,11 +369,11 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let (mut lost, mut refused) = (false, None);
         for (name, value) in names.into_iter().zip(values) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
-            if channel.place != SubscriptionSite::Asked(address.clone()) {
+            if channel.subscription_site != SubscriptionSite::Asked(address.clone()) {
                 continue;
             }
             if let Err(error) = value.extract_error() {
-                channel.place = SubscriptionSite::Nowhere;
+                channel.subscription_site = SubscriptionSite::Nowhere;
                 self.homeless.insert(name.clone());
                 self.stale = true;
                 if error.redirect_node().is_none() {
@@ -374,12 +382,12 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 }
                 continue;
             }
-            channel.place = SubscriptionSite::At(address.clone());
-            lost |= channel.kept;
+            channel.subscription_site = SubscriptionSite::At(address.clone());
+            lost |= channel.is_confirmed;
             for answer in channel.waiting.drain(..) {
-                channel.kept |= answer.send(Ok(())).is_ok();
+                channel.is_confirmed |= answer.send(Ok(())).is_ok();
             }
-            if !channel.kept {
+            if !channel.is_confirmed {
                 self.channels.remove(&name);
                 self.give_up_channel(address, name, None);
             }
@@ -421,11 +429,12 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let slots = self.cluster.slots();
         let mut moved = Vec::new();
         for (name, channel) in &mut self.channels {
-            if let (SubscriptionSite::At(at), Some(owner)) = (&channel.place, slots.owner(channel.slot))
+            if let (SubscriptionSite::At(at), Some(owner)) =
+                (&channel.subscription_site, slots.owner(channel.slot))
                 && at != owner
             {
                 moved.push((at.clone(), name.clone()));
-                channel.place = SubscriptionSite::Nowhere;
+                channel.subscription_site = SubscriptionSite::Nowhere;
                 self.homeless.insert(name.clone());
             }
         }

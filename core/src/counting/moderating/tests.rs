@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Batch, InForce, Rules, UniqueMark, apply, apply_with};
+use super::super::{Batch, CountingRules, InForce, UniqueMark, apply_batch, apply_moderated_batch};
 use super::*;
 use crate::Metadata;
 use crate::decays::CountedDecays;
-use crate::moderation::{Moderation, Outcome, Restriction, RuleBook, Scope};
+use crate::moderation::{Moderation, Restriction, ReviewOutcome, RuleBook, RuleScope};
 use crate::windows::CountedWindows;
 
 mod reports;
@@ -30,14 +30,26 @@ fn comment_record(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     record_at(offset, Interaction::parse(&value, 1).unwrap())
 }
 
-fn moderation_record(offset: u64, on: Option<&str>, by: &str, role: ActorRole, action: Action) -> LogRecord {
+fn moderation_record(
+    offset: u64,
+    on: Option<&str>,
+    by: &str,
+    role: ActorRole,
+    action: ModerationAction,
+) -> LogRecord {
     let id = format!("m{offset}").parse().unwrap();
     let moderation = Moderation { action, role, reason: Some("why".into()) };
     record_at(offset, moderation.into_record(user(by), on.map(video), id, 1))
 }
 
 fn delete_record(offset: u64, on: &str, id: &str, by: &str, role: ActorRole) -> LogRecord {
-    moderation_record(offset, Some(on), by, role, Action::Delete { comment_id: id.parse().unwrap() })
+    moderation_record(
+        offset,
+        Some(on),
+        by,
+        role,
+        ModerationAction::Delete { comment_id: id.parse().unwrap() },
+    )
 }
 
 /// What an archive holds after these records, committed in these pieces.
@@ -62,41 +74,45 @@ impl ModelArchive {
         let by_number = |(on, seq): (&VideoId, u64)| self.comments.get(&(on.clone(), seq)).cloned();
         let found =
             targets(records).filter_map(newest).chain(numbered_targets(records).filter_map(by_number));
-        let batch = Batch { spans: vec![], records: records.to_vec() };
-        let reported = batch.reported().into_iter();
+        let batch = Batch { offset_ranges: vec![], records: records.to_vec() };
+        let reported = batch.reported_comments().into_iter();
         let reported = reported.filter_map(|(on, id)| self.reports.get(&(on.clone(), id.clone())).cloned());
         let reports = reported.collect();
-        let moderated = Moderated { targets: found.collect(), revision: self.revision, reports };
+        let moderated = StoredModeration {
+            target_entries: found.collect(),
+            rules_revision: self.revision,
+            stored_reports: reports,
+        };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
         let in_force = InForce {
-            rules: &Rules::default(),
+            rules: &CountingRules::default(),
             windows: &CountedWindows::default(),
             decays: &CountedDecays::default(),
         };
-        let effects = apply_with(records, known, seen, moderated, [], in_force);
+        let effects = apply_moderated_batch(records, known, seen, moderated, [], in_force);
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
-        self.sightings.extend(effects.identities);
+        self.sightings.extend(effects.new_identities);
         for NumberedComment { comment, .. } in effects.comments {
             self.comments.insert((comment.video_id.clone(), comment.seq), comment);
         }
-        for removal in effects.removed {
+        for removal in effects.removals {
             let place = (removal.video.clone(), removal.seq);
             let comment = self.comments.remove(&place).unwrap();
-            self.comments.insert(place, removal.of(comment));
+            self.comments.insert(place, removal.apply_to(comment));
         }
-        for change in effects.rules {
+        for change in effects.rule_changes {
             self.revision = change.revision;
             self.rules.insert(change.key.clone(), change);
         }
-        for HeldChange { video, id, held } in effects.held {
+        for HeldChange { video, id, held } in effects.held_changes {
             match held {
                 Some(held) => self.held.insert((video, id), held),
                 None => self.held.remove(&(video, id)),
             };
         }
-        let reported = effects.reports.into_iter();
+        let reported = effects.changed_reports.into_iter();
         self.reports.extend(reported.map(|it| ((it.video.clone(), it.id.clone()), it)));
-        self.audit.extend(effects.audit);
+        self.audit.extend(effects.audit_entries);
     }
 
     fn from_one_batch(records: &[LogRecord]) -> Self {
@@ -140,7 +156,7 @@ fn an_author_deletes_its_own_comment_and_no_other() {
     let texts: Vec<&str> = archive.archived_texts().iter().map(|(_, text, _)| *text).collect();
     assert_eq!(texts, ["", "words", "", "", ""]);
     assert_eq!(
-        [3, 4, 5].map(|seq| archive.comments[&(video("v"), seq)].entry.removes()),
+        [3, 4, 5].map(|seq| archive.comments[&(video("v"), seq)].entry.removed_seq()),
         [Some(1), None, None]
     );
 }
@@ -155,7 +171,7 @@ fn deleting_an_unknown_comment_changes_nothing() {
         delete_record(4, "v", "a", "mod", ActorRole::Moderator),
     ]);
     assert!(!archive.videos.contains_key(&video("nobody")), "nothing has happened to that video");
-    let removes: Vec<_> = archive.comments.values().map(|comment| comment.entry.removes()).collect();
+    let removes: Vec<_> = archive.comments.values().map(|comment| comment.entry.removed_seq()).collect();
     assert_eq!(removes, [None, None, Some(1), Some(1)]);
     assert_eq!(archive.audit.len(), 4, "all of it was done");
 }
@@ -167,7 +183,7 @@ fn shadowed_comment(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
         Some(on),
         by,
         ActorRole::Author,
-        Action::Shadow { comment_id, text, reply_to: None },
+        ModerationAction::Shadow { comment_id, text, reply_to: None },
     )
 }
 
@@ -185,17 +201,17 @@ fn a_shadowed_comment_is_archived_also_as_a_video_s_first_event() {
 
 fn pin_record(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
     let comment_id = id.map(|id| id.parse().unwrap());
-    moderation_record(offset, Some(on), "mod", ActorRole::Moderator, Action::Pin { comment_id })
+    moderation_record(offset, Some(on), "mod", ActorRole::Moderator, ModerationAction::Pin { comment_id })
 }
 
 fn held_record(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     let (comment_id, text) = (id.parse().unwrap(), "held".to_owned());
-    let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
+    let action = ModerationAction::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
     moderation_record(offset, Some(on), by, ActorRole::Author, action)
 }
 
 fn release_record(offset: u64, on: &str, id: &str) -> LogRecord {
-    let action = Action::Review { comment_id: id.parse().unwrap(), outcome: Outcome::Reject };
+    let action = ModerationAction::Review { comment_id: id.parse().unwrap(), outcome: ReviewOutcome::Reject };
     moderation_record(offset, Some(on), "mod", ActorRole::Moderator, action)
 }
 
@@ -241,7 +257,7 @@ fn a_held_comment_takes_no_number_in_the_channel() {
         archive.held.values().map(|held| (held.id.as_str(), held.text.as_str(), held.place)).collect();
     assert_eq!(held, [("h", "held", (1_700_000_000_001, 0, 1))]);
     assert_eq!(archive.audit.len(), 1);
-    let released = archive.held.into_values().next().unwrap().released(7);
+    let released = archive.held.into_values().next().unwrap().release_record(7);
     let event = Interaction::from_log(&released.to_json(), 0).unwrap();
     assert_eq!((event.kind, event.user_id, event.timestamp), (Kind::Comment, user("ann"), 7));
     assert_eq!(event.comment.unwrap().text, "held");
@@ -305,12 +321,14 @@ fn record(offset: u64, step: &RandomStep) -> LogRecord {
         RandomStep::Restrict(who, ban) => {
             let kind = if *ban { Restriction::Ban } else { Restriction::Mute };
             let userid = user(&format!("u{who}"));
-            let action = Action::Restrict { userid, kind, scope: Scope::Everywhere, until: None };
+            let action =
+                ModerationAction::Restrict { userid, kind, scope: RuleScope::Everywhere, until: None };
             moderation_record(offset, None, "mod", ActorRole::Moderator, action)
         }
         RandomStep::Lift(who) => {
             let userid = user(&format!("u{who}"));
-            let action = Action::Lift { userid, kind: Restriction::Ban, scope: Scope::Everywhere };
+            let action =
+                ModerationAction::Lift { userid, kind: Restriction::Ban, scope: RuleScope::Everywhere };
             moderation_record(offset, None, "mod", ActorRole::Moderator, action)
         }
     }
@@ -334,15 +352,15 @@ proptest! {
         }
         prop_assert_eq!(&pieces, &whole);
         // Numbers do not depend on what is stored: a tally that holds no comment has the same.
-        let tally = super::super::apply(&log, [], Vec::new(), &Rules::default());
+        let tally = super::super::apply_batch(&log, [], Vec::new(), &CountingRules::default());
         prop_assert_eq!(tally.videos, whole.videos.values().cloned().collect::<Vec<_>>());
         for comment in whole.comments.values().filter(|comment| comment.entry.is_comment()) {
             let gone = whole.comments.values().any(|other| other.video_id == comment.video_id
-                && other.entry.removes() == Some(comment.seq));
+                && other.entry.removed_seq() == Some(comment.seq));
             prop_assert!(!gone && !comment.text.is_empty());
         }
         let mut book = RuleBook::default();
-        whole.rules.into_values().for_each(|change| book.take(change));
+        whole.rules.into_values().for_each(|change| book.take_over_change(change));
         prop_assert_eq!(book.revision(), whole.revision);
     }
 }
@@ -350,7 +368,7 @@ proptest! {
 fn put_record(offset: u64, by: &str, role: ActorRole, title: &str, owner: Option<&str>) -> LogRecord {
     let metadata = Metadata::read(&json!({ "title": title })).unwrap();
     let owner_id = owner.map(|owner| UserId::parse(owner).unwrap());
-    moderation_record(offset, Some("v"), by, role, Action::PutVideo { metadata, owner_id })
+    moderation_record(offset, Some("v"), by, role, ModerationAction::PutVideo { metadata, owner_id })
 }
 
 #[test]
@@ -362,8 +380,8 @@ fn a_video_is_described_removed_and_described_again() {
     let mut known: Vec<VideoState> = Vec::new();
     let mut revision = 0;
     let mut then = |record: LogRecord| {
-        let rules = Rules::default();
-        let effects = apply(&[record], known.clone(), Vec::new(), &rules);
+        let rules = CountingRules::default();
+        let effects = apply_batch(&[record], known.clone(), Vec::new(), &rules);
         if let Some(state) = effects.videos.first() {
             assert!(state.revision() >= revision);
             revision = state.revision();
@@ -374,14 +392,16 @@ fn a_video_is_described_removed_and_described_again() {
             state.metadata.as_ref().map(|metadata| metadata.to_value()["title"].as_str().unwrap().to_owned());
         Some((
             title.unwrap_or_default(),
-            state.removed.is_some(),
+            state.removed_by.is_some(),
             state.owner.to_string(),
             state.counters.views,
         ))
     };
     let is =
         |title: &str, removed, owner: &str, views| Some((title.to_owned(), removed, owner.to_owned(), views));
-    let remove = |offset, by: &str, role| moderation_record(offset, Some("v"), by, role, Action::RemoveVideo);
+    let remove = |offset, by: &str, role| {
+        moderation_record(offset, Some("v"), by, role, ModerationAction::RemoveVideo)
+    };
     assert_eq!(then(remove(0, "app", ActorRole::Service)), None, "there is nothing to remove");
     assert_eq!(
         then(put_record(1, "eve", ActorRole::Owner, "x", None)),
@@ -411,8 +431,8 @@ fn a_video_is_described_removed_and_described_again() {
 }
 
 fn erase_record(offset: u64, on: &str, id: &str, seq: Option<u64>, whom: &str) -> LogRecord {
-    let user = Digest::of_user(&user(whom));
-    let action = Action::Erase { comment_id: id.parse().unwrap(), seq, user };
+    let user = NameDigest::of_user(&user(whom));
+    let action = ModerationAction::Erase { comment_id: id.parse().unwrap(), seq, user };
     moderation_record(offset, Some(on), "ops", ActorRole::Service, action)
 }
 
@@ -440,7 +460,7 @@ fn an_erased_comment_leaves_its_number_and_no_name() {
         ]
     );
     let named: Vec<&str> = archive.comments.values().map(|entry| entry.user_id.as_str()).collect();
-    assert_eq!(named, [NOBODY, "ben", NOBODY, NOBODY, NOBODY, NOBODY]);
+    assert_eq!(named, [NOBODY_ID, "ben", NOBODY_ID, NOBODY_ID, NOBODY_ID, NOBODY_ID]);
     assert_eq!(archive.audit.len(), 1, "the erasure of a user is audited as one");
     assert!(
         !format!("{:?}", erase_record(4, "v", "a", Some(1), "ann")).contains("ann"),
@@ -466,13 +486,14 @@ fn an_erasure_takes_one_entry_of_its_user_by_number_or_else_by_id() {
 
 #[test]
 fn an_erasure_removes_held_comments_and_the_owner_s_name() {
-    let hold = Action::Hold {
+    let hold = ModerationAction::Hold {
         comment_id: "h".parse().unwrap(),
         text: "waits".into(),
         reply_to: None,
         rule: RuleName::HoldAll,
     };
-    let forget = |whom: &str| Action::Forget { user: Digest::of_user(&user(whom)), marks: vec![] };
+    let forget =
+        |whom: &str| ModerationAction::Forget { user: NameDigest::of_user(&user(whom)), marks: vec![] };
     let mut archive = ModelArchive::from_one_batch(&[
         comment_record(0, "v", "a", "ann"),
         moderation_record(1, Some("v"), "ann", ActorRole::Author, hold),
@@ -485,16 +506,22 @@ fn an_erasure_removes_held_comments_and_the_owner_s_name() {
         moderation_record(4, Some("v"), "ops", ActorRole::Service, forget("ann")),
     ]);
     let state = &archive.videos[&video("v")];
-    assert_eq!((archive.held.len(), state.owner.as_str()), (0, NOBODY));
+    assert_eq!((archive.held.len(), state.owner.as_str()), (0, NOBODY_ID));
     assert!(state.revision() > before);
     // Who bears the name that nobody has owns nothing by it.
-    archive.commit(&[moderation_record(5, Some("v"), NOBODY, ActorRole::Owner, Action::RemoveVideo)]);
-    assert_eq!(archive.videos[&video("v")].removed, None);
+    archive.commit(&[moderation_record(
+        5,
+        Some("v"),
+        NOBODY_ID,
+        ActorRole::Owner,
+        ModerationAction::RemoveVideo,
+    )]);
+    assert_eq!(archive.videos[&video("v")].removed_by, None);
 }
 
 #[test]
 fn an_erasure_removes_unique_marks() {
-    let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
+    let rules = CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() };
     let like = |offset| {
         record_at(
             offset,
@@ -502,16 +529,24 @@ fn an_erasure_removes_unique_marks() {
         )
     };
     let key = super::super::mark_key(&like(0).event, rules.unique).unwrap();
-    let forget = Action::Forget { user: Digest::of_user(&user("ann")), marks: vec![Digest::of_mark(key)] };
+    let forget = ModerationAction::Forget {
+        user: NameDigest::of_user(&user("ann")),
+        marks: vec![NameDigest::of_mark(key)],
+    };
     let forget = moderation_record(1, Some("v"), "ops", ActorRole::Service, forget);
-    let batch = super::super::Batch { spans: vec![], records: vec![forget.clone()] };
-    assert_eq!(batch.marks(rules.unique).into_iter().collect::<Vec<_>>(), [key], "it asks for the mark");
+    let batch = super::super::Batch { offset_ranges: vec![], records: vec![forget.clone()] };
+    assert_eq!(
+        batch.affected_marks(rules.unique).into_iter().collect::<Vec<_>>(),
+        [key],
+        "it asks for the mark"
+    );
     let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
     let mark = UniqueMark { log2: 0.0, at: None, decayed: Vec::new() };
     let in_force = InForce { rules: &rules, windows, decays };
-    let effects = apply_with(&[forget], [], [], Moderated::default(), [(key, mark)], in_force);
-    assert_eq!(effects.marks.len(), 1);
-    assert_eq!((effects.marks[0].key, &effects.marks[0].now), (key, &None));
+    let effects =
+        apply_moderated_batch(&[forget], [], [], StoredModeration::default(), [(key, mark)], in_force);
+    assert_eq!(effects.mark_changes.len(), 1);
+    assert_eq!((effects.mark_changes[0].key, &effects.mark_changes[0].new_value), (key, &None));
 }
 
 proptest! {

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Effects, InForce, LogRecord, Moderated, Rules, VideoState, apply_with};
+use super::super::{
+    BatchEffects, CountingRules, InForce, LogRecord, StoredModeration, VideoState, apply_moderated_batch,
+};
 use super::*;
 use crate::decays::CountedDecays;
 use crate::score::{Counters, Weights};
@@ -11,8 +13,8 @@ use crate::windows::CountedWindows;
 
 const BEGIN_TIME: Millis = 1_700_000_000_000;
 
-fn rules() -> Rules {
-    Rules { unique: "like,share".parse().unwrap(), ..Rules::default() }
+fn rules() -> CountingRules {
+    CountingRules { unique: "like,share".parse().unwrap(), ..CountingRules::default() }
 }
 
 fn record(offset: u64, video: &str, user: &str, kind: &str) -> LogRecord {
@@ -29,7 +31,7 @@ struct ModelArchive {
 }
 
 impl ModelArchive {
-    fn commit(&mut self, records: &[LogRecord], rules: &Rules) -> Effects {
+    fn commit(&mut self, records: &[LogRecord], rules: &CountingRules) -> BatchEffects {
         let keys: Vec<_> =
             records.iter().filter_map(|record| mark_key(&record.event, rules.unique)).collect();
         let marks: BTreeMap<_, _> =
@@ -37,13 +39,14 @@ impl ModelArchive {
         let known: Vec<_> = self.videos.values().cloned().collect();
         let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
         let in_force = InForce { rules, windows, decays };
-        let effects = apply_with(records, known, Vec::new(), Moderated::default(), marks, in_force);
+        let effects =
+            apply_moderated_batch(records, known, Vec::new(), StoredModeration::default(), marks, in_force);
         for state in &effects.videos {
             self.videos.insert(state.video_id.to_string(), state.clone());
         }
-        for change in &effects.marks {
-            assert_eq!(self.marks.contains_key(&change.key), change.stored);
-            match change.now.clone() {
+        for change in &effects.mark_changes {
+            assert_eq!(self.marks.contains_key(&change.key), change.is_stored);
+            match change.new_value.clone() {
                 Some(value) => self.marks.insert(change.key, value),
                 None => self.marks.remove(&change.key),
             };
@@ -72,7 +75,7 @@ fn a_user_likes_a_video_once_and_takes_it_back_once() {
     assert_eq!((store.counters("v").views, store.marks.len()), (2, 1));
     let mut at_once = ModelArchive::default();
     let effects = at_once.commit(&log, &rules());
-    assert_eq!((effects.counted, effects.repeated), (5, 2));
+    assert_eq!((effects.counted_events, effects.repeated_events), (5, 2));
     assert_eq!((&at_once.videos, &at_once.marks), (&store.videos, &store.marks));
 }
 
@@ -96,9 +99,9 @@ fn unique_marks_are_separate_by_user_video_and_type() {
 fn an_unlike_is_ignored_where_likes_count_each_time() {
     let mut store = ModelArchive::default();
     let log = [record(0, "v", "ana", "like"), record(1, "v", "ana", "like"), record(2, "v", "ana", "unlike")];
-    let effects = store.commit(&log, &Rules::default());
-    assert_eq!((store.counters("v").likes, effects.counted, effects.repeated), (2, 2, 1));
-    assert!(effects.marks.is_empty());
+    let effects = store.commit(&log, &CountingRules::default());
+    assert_eq!((store.counters("v").likes, effects.counted_events, effects.repeated_events), (2, 2, 1));
+    assert!(effects.mark_changes.is_empty());
     let nothing = store.commit(&[record(3, "new", "ana", "unlike")], &rules());
     assert!(nothing.videos.is_empty(), "an unlike makes no video");
 }
@@ -120,8 +123,8 @@ fn unique_kind_names_round_trip() {
         assert_eq!(wrong.parse::<UniqueKinds>().unwrap_err().field, "unique", "{wrong}");
     }
     let of = |text: &str| text.parse::<UniqueKinds>().unwrap();
-    assert!(of("like,share").includes(of("like")) && !of("like").includes(of("like,share")));
-    assert!(of("").includes(of("")) && of("").is_empty() && !of("view").is_empty());
+    assert!(of("like,share").includes_all(of("like")) && !of("like").includes_all(of("like,share")));
+    assert!(of("").includes_all(of("")) && of("").is_empty() && !of("view").is_empty());
 }
 
 /// What the log says by the definition: the last of a user's likes and unlikes decides.
@@ -139,8 +142,8 @@ fn count_by_definition(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
             counters.entry(video.clone()).or_default();
             marks.entry((video, user, event.kind)).or_insert(event.timestamp);
         } else {
-            counters.entry(video.clone()).or_default().add(event, &weights);
-            *worth.entry(video).or_default() += crate::score::worth(event, &weights) as f64;
+            counters.entry(video.clone()).or_default().count_event(event, &weights);
+            *worth.entry(video).or_default() += crate::score::thousandths_added(event, &weights) as f64;
         }
     }
     for (video, _, kind) in marks.into_keys() {

@@ -4,9 +4,9 @@ use super::*;
 
 #[derive(Default)]
 struct FakeCluster {
-    assigned: BTreeMap<VideoId, Assigned>,
+    assigned: BTreeMap<VideoId, AssignedReaders>,
     standing: BTreeMap<ReaderId, ReaderStatus>,
-    held: BTreeMap<(ReaderId, VideoId), Held>,
+    held: BTreeMap<(ReaderId, VideoId), HeldVideo>,
     usage: BTreeMap<ReaderId, u64>,
     room: BTreeMap<ReaderId, u64>,
     closed: BTreeSet<ReaderId>,
@@ -14,27 +14,27 @@ struct FakeCluster {
 }
 
 impl ClusterView for FakeCluster {
-    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+    fn assigned_readers(&self, video: &VideoId) -> Option<&AssignedReaders> {
         self.assigned.get(video)
     }
-    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+    fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.standing.get(reader).copied()
     }
-    fn address(&self, reader: &ReaderId) -> Option<String> {
+    fn viewer_url(&self, reader: &ReaderId) -> Option<String> {
         Some(format!("http://{reader}"))
     }
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+    fn held_video(&self, reader: &ReaderId, video: &VideoId) -> Option<&HeldVideo> {
         self.held.get(&(reader.clone(), video.clone()))
     }
-    fn usage(&self, reader: &ReaderId) -> u64 {
+    fn usage_thousandths(&self, reader: &ReaderId) -> u64 {
         self.usage.get(reader).copied().unwrap_or(0)
     }
     fn room(&self, reader: &ReaderId) -> u64 {
-        let room = if self.usage(reader) >= FULL { 0 } else { u64::MAX };
+        let room = if self.usage_thousandths(reader) >= FULL_USAGE_THOUSANDTHS { 0 } else { u64::MAX };
         self.room.get(reader).copied().unwrap_or(room)
     }
     fn is_open(&self, reader: &ReaderId) -> bool {
-        !self.closed.contains(reader) && self.standing(reader) == Some(ReaderStatus::Alive)
+        !self.closed.contains(reader) && self.reader_status(reader) == Some(ReaderStatus::Alive)
     }
     fn viewers(&self, video: &VideoId) -> u64 {
         let held = self.held.values().filter(|held| held.video == *video);
@@ -42,7 +42,8 @@ impl ClusterView for FakeCluster {
     }
 }
 
-const PACE: Pace = Pace { within: Duration::from_secs(10), least: 5, most: 1_000 };
+const PACE: HandOverPace =
+    HandOverPace { target_duration: Duration::from_secs(10), min_per_second: 5, max_per_second: 1_000 };
 
 fn video() -> VideoId {
     VideoId::parse("v").unwrap()
@@ -52,12 +53,12 @@ fn reader(name: &str) -> ReaderId {
     ReaderId::parse(name).unwrap()
 }
 
-fn shares(names: &[(&str, u32)]) -> Vec<Share> {
-    names.iter().map(|(name, weight)| Share { reader: reader(name), weight: *weight }).collect()
+fn shares(names: &[(&str, u32)]) -> Vec<ReaderShare> {
+    names.iter().map(|(name, weight)| ReaderShare { reader: reader(name), weight: *weight }).collect()
 }
 
-fn held(viewers: u64, epoch: u64) -> Held {
-    Held { video: video(), viewers, epoch, ready: true, shedding: false }
+fn held(viewers: u64, epoch: u64) -> HeldVideo {
+    HeldVideo { video: video(), viewers, epoch, ready: true, shedding: false }
 }
 
 impl FakeCluster {
@@ -66,11 +67,11 @@ impl FakeCluster {
         for name in ["a", "b", "c"] {
             seen.standing.insert(reader(name), ReaderStatus::Alive);
         }
-        seen.assigned.insert(video(), Assigned { epoch, readers: shares(names) });
+        seen.assigned.insert(video(), AssignedReaders { epoch, readers: shares(names) });
         seen
     }
 
-    fn with_held(mut self, name: &str, held: Held) -> Self {
+    fn with_held(mut self, name: &str, held: HeldVideo) -> Self {
         self.held.insert((reader(name), video()), held);
         self
     }
@@ -80,40 +81,40 @@ impl FakeCluster {
         self
     }
 
-    fn answer(&self, name: &str) -> Answer {
+    fn answer(&self, name: &str) -> HeartbeatOutcome {
         let held = self.held.get(&(reader(name), video())).cloned();
-        answer(self, &reader(name), held.as_slice(), &PACE)
+        answer_heartbeat(self, &reader(name), held.as_slice(), &PACE)
     }
 }
 
-fn order(expected: u64, names: &[(&str, u32)]) -> Order {
-    Order { video: video(), expected, readers: shares(names) }
+fn order(expected: u64, names: &[(&str, u32)]) -> AssignmentOrder {
+    AssignmentOrder { video: video(), expected_epoch: expected, readers: shares(names) }
 }
 
-fn at_second(seconds: u64) -> Time {
+fn at_second(seconds: u64) -> ElapsedTime {
     Duration::from_secs(seconds)
 }
 
 #[test]
 fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
     let seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1)]);
-    assert_eq!(decide(&seen, &video(), 5, |_| None, |_| None), Decision::Serve);
-    let again = Decision::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
-    assert_eq!(decide(&seen, &video(), 9, |_| None, |_| None), again);
-    let lost = Decision::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
-    assert_eq!(decide(&FakeCluster::default(), &video(), 9, |_| Some(reader("c")), |_| None), lost);
-    assert_eq!(decide(&FakeCluster::default(), &video(), 9, |_| None, |_| None), Decision::NoReader);
+    assert_eq!(decide_need(&seen, &video(), 5, |_| None, |_| None), VideoNeed::Serve);
+    let again = VideoNeed::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
+    assert_eq!(decide_need(&seen, &video(), 9, |_| None, |_| None), again);
+    let lost = VideoNeed::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
+    assert_eq!(decide_need(&FakeCluster::default(), &video(), 9, |_| Some(reader("c")), |_| None), lost);
+    assert_eq!(decide_need(&FakeCluster::default(), &video(), 9, |_| None, |_| None), VideoNeed::NoReader);
 }
 
 #[test]
 fn gone_readers_are_removed_and_replaced_when_none_is_left() {
     let seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 2)]).with_status("a", ReaderStatus::Gone);
-    let rest = Decision::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), rest);
+    let rest = VideoNeed::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
+    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), rest);
     let seen = seen.with_status("b", ReaderStatus::Gone);
-    assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), Decision::Serve);
-    let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, |_| Some(reader("c")), |_| None), other);
+    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
+    let other = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
+    assert_eq!(decide_need(&seen, &video(), 0, |_| Some(reader("c")), |_| None), other);
 }
 
 #[test]
@@ -122,22 +123,22 @@ fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
         .with_held("a", held(100, 5))
         .with_held("b", held(200, 5));
     let decided = |seen: &FakeCluster, relief: Option<&str>| {
-        decide(seen, &video(), 5, |_| None, |_| relief.map(reader))
+        decide_need(seen, &video(), 5, |_| None, |_| relief.map(reader))
     };
     seen.usage = [(reader("a"), 1_000), (reader("b"), 999)].into();
-    assert_eq!(decided(&seen, Some("c")), Decision::Serve);
+    assert_eq!(decided(&seen, Some("c")), VideoNeed::Serve);
     seen.usage.insert(reader("b"), 1_000);
-    assert_eq!(decided(&seen, None), Decision::Serve);
+    assert_eq!(decided(&seen, None), VideoNeed::Serve);
     let readers = shares(&[("a", 300_000), ("b", 600_000), ("c", 100_000)]);
-    let more = Decision::Assign { expected: Some(5), readers: readers.clone(), seen: 5 };
+    let more = VideoNeed::Assign { expected: Some(5), readers: readers.clone(), seen: 5 };
     assert_eq!(decided(&seen, Some("c")), more);
     // Those who come go to the new one, also beyond its part, and nobody is sent to the full ones.
-    seen.assigned.insert(video(), Assigned { epoch: 6, readers });
+    seen.assigned.insert(video(), AssignedReaders { epoch: 6, readers });
     let seen = seen.with_held("c", held(90, 6));
     let assigned = seen.assigned[&video()].clone();
-    assert_eq!(route(&seen, &video(), &assigned, [0, 0])[0], reader("c"));
+    assert_eq!(readers_for_new_viewer(&seen, &video(), &assigned, [0, 0])[0], reader("c"));
     for name in ["a", "b", "c"] {
-        assert!(seen.answer(name).hand_over.is_empty(), "{name}");
+        assert!(seen.answer(name).hand_overs.is_empty(), "{name}");
     }
 }
 
@@ -149,7 +150,10 @@ fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
         .with_status("c", ReaderStatus::Suspect);
     let assigned = seen.assigned[&video()].clone();
     for lots in [[0, 0], [1, 2], [7, 3]] {
-        assert_eq!(route(&seen, &video(), &assigned, lots), [reader("b"), reader("a"), reader("c")]);
+        assert_eq!(
+            readers_for_new_viewer(&seen, &video(), &assigned, lots),
+            [reader("b"), reader("a"), reader("c")]
+        );
     }
 }
 
@@ -158,7 +162,7 @@ fn of_two_drawn_readers_the_less_used_is_chosen() {
     let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)]);
     seen.usage = [(reader("a"), 300), (reader("b"), 200), (reader("c"), 100)].into();
     let assigned = seen.assigned[&video()].clone();
-    let best = |lots| route(&seen, &video(), &assigned, lots)[0].clone();
+    let best = |lots| readers_for_new_viewer(&seen, &video(), &assigned, lots)[0].clone();
     // In the order of their usage: c, b, a.
     assert_eq!([best([2, 1]), best([0, 2]), best([2, 2])], [reader("b"), reader("c"), reader("a")]);
 }
@@ -167,14 +171,14 @@ fn of_two_drawn_readers_the_less_used_is_chosen() {
 fn viewers_are_handed_over_once_the_target_is_ready() {
     let seen = FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(1_000, 5));
     let answer = seen.answer("a");
-    assert_eq!((answer.hand_over, answer.warm), (vec![], vec![(reader("b"), video())]));
-    let seen = seen.with_held("b", Held { ready: false, ..held(0, 6) });
-    assert!(seen.answer("a").hand_over.is_empty());
+    assert_eq!((answer.hand_overs, answer.to_warm), (vec![], vec![(reader("b"), video())]));
+    let seen = seen.with_held("b", HeldVideo { ready: false, ..held(0, 6) });
+    assert!(seen.answer("a").hand_overs.is_empty());
     let seen = seen.with_held("b", held(0, 6));
     let to = "http://b".to_owned();
     let expected = HandOver { video: video(), epoch: 6, to, here: false, keep: 0, pace: 100 };
-    assert_eq!(seen.answer("a").hand_over, [expected]);
-    assert!(seen.with_status("b", ReaderStatus::Suspect).answer("a").hand_over.is_empty());
+    assert_eq!(seen.answer("a").hand_overs, [expected]);
+    assert!(seen.with_status("b", ReaderStatus::Suspect).answer("a").hand_overs.is_empty());
 }
 
 #[test]
@@ -184,15 +188,15 @@ fn a_reader_a_fifth_over_its_share_sheds_down_to_a_tenth_over() {
             .with_held("a", held(viewers, 6))
             .with_held("b", held(1_000 - viewers, 6))
     };
-    assert!(at(300).answer("a").hand_over.is_empty());
-    assert_eq!(at(301).answer("a").hand_over[0].keep, 275);
-    let begun = |viewers| at(viewers).with_held("a", Held { shedding: true, ..held(viewers, 6) });
-    assert_eq!(begun(276).answer("a").hand_over[0].keep, 275);
-    assert!(begun(275).answer("a").hand_over.is_empty());
-    let order = &at(600).answer("a").hand_over[0];
+    assert!(at(300).answer("a").hand_overs.is_empty());
+    assert_eq!(at(301).answer("a").hand_overs[0].keep, 275);
+    let begun = |viewers| at(viewers).with_held("a", HeldVideo { shedding: true, ..held(viewers, 6) });
+    assert_eq!(begun(276).answer("a").hand_overs[0].keep, 275);
+    assert!(begun(275).answer("a").hand_overs.is_empty());
+    let order = &at(600).answer("a").hand_overs[0];
     assert_eq!((order.keep, order.here, order.pace), (275, true, 32));
     // Whoever takes the place of one that leaves is waited for.
-    assert!(at(600).with_status("a", ReaderStatus::Draining).answer("a").hand_over.is_empty());
+    assert!(at(600).with_status("a", ReaderStatus::Draining).answer("a").hand_overs.is_empty());
 }
 
 #[test]
@@ -201,13 +205,13 @@ fn viewers_on_their_way_and_at_draining_readers_are_counted() {
     let mut seen = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
         .with_held("a", held(0, 6))
         .with_held("b", held(100, 6));
-    assert_eq!(seen.answer("b").hand_over[0].keep, 60);
+    assert_eq!(seen.answer("b").hand_overs[0].keep, 60);
     seen.on_their_way = 100;
-    assert!(seen.answer("b").hand_over.is_empty());
+    assert!(seen.answer("b").hand_overs.is_empty());
     seen.on_their_way = 0;
     let seen = seen.with_held("c", held(100, 5));
-    assert!(seen.answer("b").hand_over.is_empty());
-    assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
+    assert!(seen.answer("b").hand_overs.is_empty());
+    assert_eq!(seen.answer("c").hand_overs[0].to, "http://a");
 }
 
 #[test]
@@ -218,18 +222,18 @@ fn viewers_are_sent_to_a_closed_reader_only_where_there_is_no_other() {
     seen.closed.insert(reader("b"));
     let seen = seen.with_held("c", held(100, 5));
     let assigned = seen.assigned[&video()].clone();
-    assert_eq!(route(&seen, &video(), &assigned, [0, 0]), [reader("a"), reader("b")]);
-    assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
+    assert_eq!(readers_for_new_viewer(&seen, &video(), &assigned, [0, 0]), [reader("a"), reader("b")]);
+    assert_eq!(seen.answer("c").hand_overs[0].to, "http://a");
     let mut alone =
         FakeCluster::with_assignment(6, &[("b", 1)]).with_held("b", held(0, 6)).with_held("c", held(100, 5));
     alone.closed.insert(reader("b"));
-    assert_eq!(alone.answer("c").hand_over[0].to, "http://b");
+    assert_eq!(alone.answer("c").hand_overs[0].to, "http://b");
     // It is not filled up, either.
     let mut uneven = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
         .with_held("a", held(900, 6))
         .with_held("b", held(100, 6));
     uneven.closed.insert(reader("b"));
-    assert!(uneven.answer("a").hand_over.is_empty());
+    assert!(uneven.answer("a").hand_overs.is_empty());
 }
 
 #[test]
@@ -237,22 +241,22 @@ fn a_reader_that_knows_a_later_epoch_gets_no_hand_over_order() {
     let seen =
         FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(10, 7)).with_held("b", held(0, 6));
     let answer = seen.answer("a");
-    assert_eq!((answer.behind, answer.hand_over), (vec![(video(), 7)], vec![]));
+    assert_eq!((answer.outdated_videos, answer.hand_overs), (vec![(video(), 7)], vec![]));
 }
 
 #[test]
 fn an_order_warms_then_swaps() {
     let (seen, mut coordinator) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let split = order(5, &[("a", 1), ("b", 1)]);
-    coordinator.order(at_second(0), Some(1), split.clone(), &seen).unwrap();
-    let warm = [Step::Warm { reader: reader("b"), video: video() }];
-    assert_eq!(coordinator.steps(at_second(0), &seen), warm);
-    assert_eq!(coordinator.steps(Duration::from_millis(999), &seen), []);
-    assert_eq!(coordinator.steps(at_second(1), &seen), warm);
-    coordinator.warmed(&video(), &reader("b"));
-    assert_eq!(coordinator.steps(at_second(1), &seen), [Step::Swap(split.clone())]);
-    assert_eq!(coordinator.steps(at_second(1), &seen), []);
-    coordinator.swapped(&split);
+    coordinator.accept_order(at_second(0), Some(1), split.clone(), &seen).unwrap();
+    let warm = [OrderStep::Warm { reader: reader("b"), video: video() }];
+    assert_eq!(coordinator.next_steps(at_second(0), &seen), warm);
+    assert_eq!(coordinator.next_steps(Duration::from_millis(999), &seen), []);
+    assert_eq!(coordinator.next_steps(at_second(1), &seen), warm);
+    coordinator.note_warmed(&video(), &reader("b"));
+    assert_eq!(coordinator.next_steps(at_second(1), &seen), [OrderStep::Swap(split.clone())]);
+    assert_eq!(coordinator.next_steps(at_second(1), &seen), []);
+    coordinator.note_swap_done(&split);
     assert!(!coordinator.is_moving(&video()));
 }
 
@@ -260,11 +264,11 @@ fn an_order_warms_then_swaps() {
 fn an_order_is_given_up_when_it_takes_too_long_or_something_else_is_in_force() {
     let (mut seen, mut coordinator) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let moved = order(5, &[("b", 1)]);
-    coordinator.order(at_second(0), None, moved.clone(), &seen).unwrap();
-    assert_eq!(coordinator.steps(WARM_WITHIN, &seen), [Step::Dropped(moved.clone())]);
-    coordinator.order(at_second(9), None, moved.clone(), &seen).unwrap();
-    seen.assigned.insert(video(), Assigned { epoch: 6, readers: shares(&[("c", 1)]) });
-    assert_eq!(coordinator.steps(at_second(9), &seen), [Step::Dropped(moved)]);
+    coordinator.accept_order(at_second(0), None, moved.clone(), &seen).unwrap();
+    assert_eq!(coordinator.next_steps(WARM_UP_TIMEOUT, &seen), [OrderStep::Dropped(moved.clone())]);
+    coordinator.accept_order(at_second(9), None, moved.clone(), &seen).unwrap();
+    seen.assigned.insert(video(), AssignedReaders { epoch: 6, readers: shares(&[("c", 1)]) });
+    assert_eq!(coordinator.next_steps(at_second(9), &seen), [OrderStep::Dropped(moved)]);
 }
 
 #[test]
@@ -273,54 +277,56 @@ fn orders_that_do_not_fit_are_refused() {
         FakeCluster::with_assignment(5, &[("a", 1)]).with_status("c", ReaderStatus::Draining),
         Coordinator::default(),
     );
-    coordinator.heard_of_term(3);
-    let mut refused = |term, order| coordinator.order(at_second(0), Some(term), order, &seen).err();
-    assert_eq!(refused(2, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 3 }));
-    assert_eq!(refused(3, order(4, &[("b", 1)])), Some(Refused::OldEpoch { current: Some(5) }));
+    coordinator.note_term(3);
+    let mut refused = |term, order| coordinator.accept_order(at_second(0), Some(term), order, &seen).err();
+    assert_eq!(refused(2, order(5, &[("b", 1)])), Some(OrderRefusal::OldTerm { highest: 3 }));
+    assert_eq!(refused(3, order(4, &[("b", 1)])), Some(OrderRefusal::OldEpoch { current: Some(5) }));
     for bad in [&[][..], &[("c", 1)], &[("b", 0)], &[("b", 1), ("b", 1)], &[("nobody", 1)]] {
-        assert_eq!(refused(3, order(5, bad)), Some(Refused::BadReaders), "{bad:?}");
+        assert_eq!(refused(3, order(5, bad)), Some(OrderRefusal::BadReaders), "{bad:?}");
     }
     assert_eq!(refused(4, order(5, &[("b", 1)])), None);
-    assert_eq!(refused(4, order(5, &[("b", 1)])), Some(Refused::Busy));
-    assert_eq!(refused(3, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 4 }));
+    assert_eq!(refused(4, order(5, &[("b", 1)])), Some(OrderRefusal::VideoBusy));
+    assert_eq!(refused(3, order(5, &[("b", 1)])), Some(OrderRefusal::OldTerm { highest: 4 }));
 }
 
 #[test]
 fn viewers_are_not_sent_to_a_leaving_reader_when_another_can_serve() {
     let seen = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Leaving);
-    let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
-    let choose = |_: &[Share]| Some(reader("c"));
-    assert_eq!(decide(&seen, &video(), 0, choose, |_| None), other);
+    let other = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
+    let choose = |_: &[ReaderShare]| Some(reader("c"));
+    assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), other);
     // It is the only one there is.
-    assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), Decision::Serve);
+    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
     // Others of the video's readers take those who come; a move takes the video from it.
     let two = FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
-    assert_eq!(decide(&two, &video(), 0, choose, |_| None), Decision::Serve);
-    assert_eq!(route(&two, &video(), &two.assigned[&video()], [0, 0])[0], reader("b"));
+    assert_eq!(decide_need(&two, &video(), 0, choose, |_| None), VideoNeed::Serve);
+    assert_eq!(readers_for_new_viewer(&two, &video(), &two.assigned[&video()], [0, 0])[0], reader("b"));
     // Of several that leave each is replaced.
     let both = two.with_status("b", ReaderStatus::Leaving);
-    let others = |besides: &[Share]| besides.is_empty().then(|| reader("c"));
-    let one = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
-    assert_eq!(decide(&both, &video(), 0, others, |_| None), one);
+    let others = |besides: &[ReaderShare]| besides.is_empty().then(|| reader("c"));
+    let one = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
+    assert_eq!(decide_need(&both, &video(), 0, others, |_| None), one);
     // One that is silent takes nobody, and keeps its place.
     let silent =
         FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
     let silent = silent.with_status("b", ReaderStatus::Suspect);
-    let besides_b = |besides: &[Share]| (besides == shares(&[("b", 1)])).then(|| reader("c"));
-    let with_it = Decision::Assign { expected: Some(5), readers: shares(&[("b", 1), ("c", 3)]), seen: 5 };
-    assert_eq!(decide(&silent, &video(), 0, besides_b, |_| None), with_it);
-    assert_eq!(decide(&silent, &video(), 0, |_| None, |_| None), Decision::Serve);
+    let besides_b = |besides: &[ReaderShare]| (besides == shares(&[("b", 1)])).then(|| reader("c"));
+    let with_it = VideoNeed::Assign { expected: Some(5), readers: shares(&[("b", 1), ("c", 3)]), seen: 5 };
+    assert_eq!(decide_need(&silent, &video(), 0, besides_b, |_| None), with_it);
+    assert_eq!(decide_need(&silent, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
     // Where nobody leaves, one that is silent is waited for.
     let quiet = FakeCluster::with_assignment(5, &[("b", 1)]).with_status("b", ReaderStatus::Suspect);
-    assert_eq!(decide(&quiet, &video(), 0, choose, |_| None), Decision::Serve);
+    assert_eq!(decide_need(&quiet, &video(), 0, choose, |_| None), VideoNeed::Serve);
     // One that a planner wants emptied goes on serving until its videos are elsewhere.
     let drained = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Draining);
-    assert_eq!(decide(&drained, &video(), 0, choose, |_| None), Decision::Serve);
+    assert_eq!(decide_need(&drained, &video(), 0, choose, |_| None), VideoNeed::Serve);
 }
 
 #[test]
 fn draining_one_reader_moves_no_viewers_of_the_others() {
-    let without = |seen: &FakeCluster| without(seen, &video(), |_| Some(reader("d"))).unwrap().readers;
+    let without = |seen: &FakeCluster| {
+        order_off_emptied_readers(seen, &video(), |_| Some(reader("d"))).unwrap().readers
+    };
     let uneven = |a: u64, b: u64, c: u64| {
         FakeCluster::with_assignment(6, &[("a", 1), ("b", 1), ("c", 1)])
             .with_held("a", held(a, 6))
@@ -332,8 +338,10 @@ fn draining_one_reader_moves_no_viewers_of_the_others() {
     // The parts follow the viewers; who lacks some keeps its part, for they may be on their way.
     assert_eq!(without(&uneven(150, 50, 100)), shares(&[("a", 150), ("b", 100), ("d", 100)]));
     assert!(
-        super::without(&FakeCluster::with_assignment(6, &[("a", 1)]), &video(), |_| Some(reader("d")))
-            .is_none()
+        super::order_off_emptied_readers(&FakeCluster::with_assignment(6, &[("a", 1)]), &video(), |_| Some(
+            reader("d")
+        ))
+        .is_none()
     );
 }
 
@@ -345,50 +353,50 @@ fn no_rebalancing_while_a_reader_of_the_video_is_closed_or_leaving() {
             .with_held("b", held(0, 6))
             .with_held("c", held(0, 6))
     };
-    assert_eq!(uneven().answer("a").hand_over.len(), 1);
+    assert_eq!(uneven().answer("a").hand_overs.len(), 1);
     for standing in [ReaderStatus::Draining, ReaderStatus::Leaving, ReaderStatus::Suspect] {
-        assert!(uneven().with_status("c", standing).answer("a").hand_over.is_empty(), "{standing:?}");
+        assert!(uneven().with_status("c", standing).answer("a").hand_overs.is_empty(), "{standing:?}");
     }
     let mut closed = uneven();
     closed.closed.insert(reader("c"));
-    assert!(closed.answer("a").hand_over.is_empty());
+    assert!(closed.answer("a").hand_overs.is_empty());
 }
 
 #[test]
 fn viewers_stay_where_they_are_while_the_videos_readers_have_no_room() {
     let mut seen =
         FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(100, 5)).with_held("b", held(0, 6));
-    seen.usage.insert(reader("b"), FULL);
+    seen.usage.insert(reader("b"), FULL_USAGE_THOUSANDTHS);
     let answer = seen.answer("a");
-    assert_eq!((answer.hand_over, answer.no_room), (vec![], vec![(video(), 100)]));
+    assert_eq!((answer.hand_overs, answer.no_room), (vec![], vec![(video(), 100)]));
     seen.usage.clear();
     seen.room.insert(reader("b"), 30);
     let answer = seen.answer("a");
-    assert_eq!((answer.hand_over[0].keep, answer.no_room), (70, vec![(video(), 70)]));
+    assert_eq!((answer.hand_overs[0].keep, answer.no_room), (70, vec![(video(), 70)]));
     // Of two videos that go to one reader, both together.
     let other = VideoId::parse("w").unwrap();
     let assigned = seen.assigned[&video()].clone();
     seen.assigned.insert(other.clone(), assigned);
-    seen.held.insert((reader("b"), other.clone()), Held { video: other.clone(), ..held(0, 6) });
-    let reports = [held(100, 5), Held { video: other.clone(), ..held(9, 5) }];
+    seen.held.insert((reader("b"), other.clone()), HeldVideo { video: other.clone(), ..held(0, 6) });
+    let reports = [held(100, 5), HeldVideo { video: other.clone(), ..held(9, 5) }];
     let answer = answer_to(&seen, &reports);
-    let kept: Vec<u64> = answer.hand_over.iter().map(|order| order.keep).collect();
+    let kept: Vec<u64> = answer.hand_overs.iter().map(|order| order.keep).collect();
     assert_eq!((kept, answer.no_room), (vec![70], vec![(video(), 70), (other, 9)]));
 }
 
-fn answer_to(seen: &FakeCluster, reports: &[Held]) -> Answer {
-    answer(seen, &reader("a"), reports, &PACE)
+fn answer_to(seen: &FakeCluster, reports: &[HeldVideo]) -> HeartbeatOutcome {
+    answer_heartbeat(seen, &reader("a"), reports, &PACE)
 }
 
 #[test]
 fn a_full_reader_takes_nobodys_place_that_still_serves() {
     let mut seen = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Leaving);
-    seen.usage.insert(reader("c"), FULL);
-    let choose = |_: &[Share]| Some(reader("c"));
-    assert_eq!(decide(&seen, &video(), 0, choose, |_| None), Decision::Serve);
-    assert_eq!(without(&seen, &video(), choose), None);
+    seen.usage.insert(reader("c"), FULL_USAGE_THOUSANDTHS);
+    let choose = |_: &[ReaderShare]| Some(reader("c"));
+    assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), VideoNeed::Serve);
+    assert_eq!(order_off_emptied_readers(&seen, &video(), choose), None);
     // Where nobody serves the video any more, a full one is better than none.
     let seen = seen.with_status("a", ReaderStatus::Gone);
-    let full = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, choose, |_| None), full);
+    let full = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
+    assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), full);
 }

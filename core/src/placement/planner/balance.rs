@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use super::model::{Model, PlacementSlot};
 use super::size_index::{Item, SizeIndex};
-use crate::placement::plan::{Bound, Kind, Why};
+use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
 
 /// How many readers are tried for an exchange of videos: those that can take, or give, the most.
 pub(super) const MAX_PARTNERS: usize = 8;
@@ -19,25 +19,25 @@ pub(super) struct Balancer<'m, 'a> {
     unindexed: Vec<Vec<(u64, u32)>>,
     pub(super) size_indexes: Vec<Option<SizeIndex>>,
     /// Videos on several readers, each reader's.
-    pub(super) several: Vec<Vec<u32>>,
+    pub(super) spread_videos: Vec<Vec<u32>>,
     /// Viewers of resting videos, each reader's.
     resting: Vec<u64>,
 }
 
 /// Evens out the readers whose load is outside the tolerance.
 pub(super) fn balance(model: &mut Model) {
-    let mut over: Vec<u32> = model.open().filter(|&reader| is_overloaded(model, reader)).collect();
-    let mut under: Vec<u32> = model.open().filter(|&reader| is_underloaded(model, reader)).collect();
+    let mut over: Vec<u32> = model.open_readers().filter(|&reader| is_overloaded(model, reader)).collect();
+    let mut under: Vec<u32> = model.open_readers().filter(|&reader| is_underloaded(model, reader)).collect();
     if over.is_empty() && under.is_empty() {
         return;
     }
     over.sort_by_key(|&reader| {
-        let seat = &model.seats[reader as usize];
-        (Reverse(seat.load - seat.fair), reader)
+        let seat = &model.readers[reader as usize];
+        (Reverse(seat.viewers_planned - seat.fair_share), reader)
     });
     under.sort_by_key(|&reader| {
-        let seat = &model.seats[reader as usize];
-        (Reverse(seat.fair - seat.load), reader)
+        let seat = &model.readers[reader as usize];
+        (Reverse(seat.fair_share - seat.viewers_planned), reader)
     });
     let mut balancer = Balancer::new(model);
     balancer.relieve_overloaded(&over);
@@ -45,22 +45,22 @@ pub(super) fn balance(model: &mut Model) {
 }
 
 fn is_overloaded(model: &Model, reader: u32) -> bool {
-    let seat = &model.seats[reader as usize];
-    seat.load > seat.most
+    let seat = &model.readers[reader as usize];
+    seat.viewers_planned > seat.gives_above
 }
 
 fn is_underloaded(model: &Model, reader: u32) -> bool {
-    let seat = &model.seats[reader as usize];
-    seat.load < seat.least
+    let seat = &model.readers[reader as usize];
+    seat.viewers_planned < seat.takes_below
 }
 
 impl<'m, 'a> Balancer<'m, 'a> {
     fn new(model: &'m mut Model<'a>) -> Self {
-        let readers = model.seats.len();
+        let readers = model.readers.len();
         let mut unindexed: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
         let mut several = vec![Vec::new(); readers];
         let mut resting = vec![0; readers];
-        for (reader, seat) in model.seats.iter().enumerate().filter(|(_, seat)| seat.is_open()) {
+        for (reader, seat) in model.readers.iter().enumerate().filter(|(_, seat)| seat.is_open()) {
             unindexed[reader].reserve_exact(seat.videos as usize);
         }
         for (at, planned) in model.videos.iter().enumerate() {
@@ -85,21 +85,26 @@ impl<'m, 'a> Balancer<'m, 'a> {
             }
         }
         let size_indexes = (0..readers).map(|_| None).collect();
-        Self { model, unindexed, size_indexes, several, resting }
+        Self { model, unindexed, size_indexes, spread_videos: several, resting }
     }
 
     /// Moves excess viewers off the overloaded readers.
     fn relieve_overloaded(&mut self, over: &[u32]) {
         let room = |model: &Model, reader: u32| {
-            let seat = &model.seats[reader as usize];
-            seat.room(seat.top)
+            let seat = &model.readers[reader as usize];
+            seat.room_up_to(seat.filled_up_to)
         };
-        let open: Vec<u32> = self.model.open().collect();
+        let open: Vec<u32> = self.model.open_readers().collect();
         let mut takers: BinaryHeap<(u64, Reverse<u32>)> =
             open.iter().map(|&reader| (room(self.model, reader), Reverse(reader))).collect();
         for &giver in over {
-            let seat = &self.model.seats[giver as usize];
-            let why = Why::Over { reader: giver as usize, load: seat.load, fair: seat.fair, most: seat.most };
+            let seat = &self.model.readers[giver as usize];
+            let why = OrderReason::Over {
+                reader: giver as usize,
+                load: seat.viewers_planned,
+                fair: seat.fair_share,
+                most: seat.gives_above,
+            };
             self.shift_shared_viewers(giver, true, &why);
             while self.viewers_outside_tolerance(giver) > 0 {
                 let Some(taker) = top_reader(&mut takers, |reader| room(self.model, reader)) else { break };
@@ -123,21 +128,25 @@ impl<'m, 'a> Balancer<'m, 'a> {
     /// Moves viewers to the underloaded readers.
     fn fill_underloaded(&mut self, under: &[u32]) {
         let spare = |model: &Model, reader: u32| {
-            let seat = &model.seats[reader as usize];
-            seat.load.saturating_sub(seat.bottom)
+            let seat = &model.readers[reader as usize];
+            seat.viewers_planned.saturating_sub(seat.emptied_down_to)
         };
-        let open: Vec<u32> = self.model.open().collect();
+        let open: Vec<u32> = self.model.open_readers().collect();
         let mut givers: BinaryHeap<(u64, Reverse<u32>)> =
             open.iter().map(|&reader| (spare(self.model, reader), Reverse(reader))).collect();
         let mut aside = Vec::new();
         for &taker in under {
-            let seat = &self.model.seats[taker as usize];
+            let seat = &self.model.readers[taker as usize];
             // What was taken off others may have gone to it, and may be more than it is to have.
-            if seat.load >= seat.bottom {
+            if seat.viewers_planned >= seat.emptied_down_to {
                 continue;
             }
-            let why =
-                Why::Under { reader: taker as usize, load: seat.load, fair: seat.fair, least: seat.least };
+            let why = OrderReason::Under {
+                reader: taker as usize,
+                load: seat.viewers_planned,
+                fair: seat.fair_share,
+                least: seat.takes_below,
+            };
             self.shift_shared_viewers(taker, false, &why);
             while self.viewers_outside_tolerance(taker) > 0 {
                 let Some(giver) = top_reader(&mut givers, |reader| spare(self.model, reader)) else { break };
@@ -157,37 +166,45 @@ impl<'m, 'a> Balancer<'m, 'a> {
 
     /// Returns the number of viewers by which a reader is still outside half the tolerance.
     pub(super) fn viewers_outside_tolerance(&self, reader: u32) -> u64 {
-        let seat = &self.model.seats[reader as usize];
-        seat.load.saturating_sub(seat.top).max(seat.bottom.saturating_sub(seat.load))
+        let seat = &self.model.readers[reader as usize];
+        seat.viewers_planned
+            .saturating_sub(seat.filled_up_to)
+            .max(seat.emptied_down_to.saturating_sub(seat.viewers_planned))
     }
 
     /// The least and the most that may go from one reader to another for the sake of `needy`, one of the two: neither
     /// goes past the other half of its tolerance.
     fn viewers_reader_may_give(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
-        let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
-        (self.viewers_outside_tolerance(needy), from.load.saturating_sub(from.bottom).min(to.room(to.top)))
+        let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[taker as usize]);
+        (
+            self.viewers_outside_tolerance(needy),
+            from.viewers_planned.saturating_sub(from.emptied_down_to).min(to.room_up_to(to.filled_up_to)),
+        )
     }
 
     /// Moves one video: the smallest that is enough, or the largest that fits.
-    fn move_one_video(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+    fn move_one_video(&mut self, giver: u32, taker: u32, needy: u32, why: &OrderReason) -> bool {
         if giver == taker {
             return false;
         }
         let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
-        let most = most.min(self.model.seats[taker as usize].part_limit);
+        let most = most.min(self.model.readers[taker as usize].video_viewers_limit);
         let left = self.model.budget_left();
         let videos = self.size_index(giver);
-        let found = videos.smallest(need.max(1), most).or_else(|| videos.largest(1, most.min(need)));
+        let found =
+            videos.smallest_between(need.max(1), most).or_else(|| videos.largest_between(1, most.min(need)));
         let found = match found {
-            Some(item) if item.viewers > left => videos.largest(1, most.min(need).min(left)).or(found),
+            Some(item) if item.viewers > left => {
+                videos.largest_between(1, most.min(need).min(left)).or(found)
+            }
             found => found,
         };
-        let Some(Item { slot, viewers, video }) = found else { return false };
-        if !self.model.admit(viewers) {
+        let Some(Item { index_slot: slot, viewers, video }) = found else { return false };
+        if !self.model.take_from_budget(viewers) {
             return false;
         }
-        self.size_index(giver).take(slot);
-        self.model.shift(video, Some(giver), taker, viewers, why.clone());
+        self.size_index(giver).take_video(slot);
+        self.model.move_viewers(video, Some(giver), taker, viewers, why.clone());
         true
     }
 
@@ -198,25 +215,29 @@ impl<'m, 'a> Balancer<'m, 'a> {
     }
 
     /// Shifts viewers of videos that are on several readers anyway: exact, and nobody has to be warmed.
-    fn shift_shared_viewers(&mut self, needy: u32, relieves: bool, why: &Why) {
-        for video in self.several[needy as usize].clone() {
-            for (other, _) in self.model.parts(video) {
+    fn shift_shared_viewers(&mut self, needy: u32, relieves: bool, why: &OrderReason) {
+        for video in self.spread_videos[needy as usize].clone() {
+            for (other, _) in self.model.viewers_by_reader(video) {
                 let need = self.viewers_outside_tolerance(needy);
                 if need == 0 {
                     return;
                 }
-                if other == needy || !self.model.seats[other as usize].is_open() {
+                if other == needy || !self.model.readers[other as usize].is_open() {
                     continue;
                 }
                 let (giver, taker) = if relieves { (needy, other) } else { (other, needy) };
-                let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
+                let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[taker as usize]);
                 // Up to fair shares only: who is within its tolerance is not drawn to its edge for another's sake.
-                let most = if relieves { to.room(to.fair) } else { from.load.saturating_sub(from.fair) };
-                let limit = to.part_limit.saturating_sub(self.model.part(video, taker));
-                let part = self.model.part(video, giver);
+                let most = if relieves {
+                    to.room_up_to(to.fair_share)
+                } else {
+                    from.viewers_planned.saturating_sub(from.fair_share)
+                };
+                let limit = to.video_viewers_limit.saturating_sub(self.model.viewers_on(video, taker));
+                let part = self.model.viewers_on(video, giver);
                 let amount = need.min(most).min(limit).min(part).min(self.model.budget_left());
-                if amount > 0 && self.model.admit(amount) {
-                    self.model.shift(video, Some(giver), taker, amount, why.clone());
+                if amount > 0 && self.model.take_from_budget(amount) {
+                    self.model.move_viewers(video, Some(giver), taker, amount, why.clone());
                 }
             }
         }
@@ -225,9 +246,9 @@ impl<'m, 'a> Balancer<'m, 'a> {
     /// Exchanges a video of an overloaded reader for a smaller one (or the other way round for an underloaded one),
     /// with the readers that have most to take or to give. Of all pairs that do, about the one with the fewest viewers.
     fn exchange_videos(&mut self, needy: u32, relieves: bool) -> bool {
-        let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != needy).collect();
+        let mut partners: Vec<u32> = self.model.open_readers().filter(|&reader| reader != needy).collect();
         partners.sort_by_key(|&reader| {
-            let seat = &self.model.seats[reader as usize];
+            let seat = &self.model.readers[reader as usize];
             let above = seat.viewers_above_fair();
             (if relieves { above } else { -above }, reader)
         });
@@ -242,26 +263,30 @@ impl<'m, 'a> Balancer<'m, 'a> {
         let (giver, taker) = if relieves { (needy, partner) } else { (partner, needy) };
         let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
         // What comes back must not come to a reader that is full even so.
-        let seat = &self.model.seats[giver as usize];
-        let need = need.div_ceil(part).max(seat.load.saturating_sub(seat.capacity)).max(1);
+        let seat = &self.model.readers[giver as usize];
+        let need = need.div_ceil(part).max(seat.viewers_planned.saturating_sub(seat.capacity)).max(1);
         if need > most {
             return false;
         }
-        let limit = self.model.seats[taker as usize].part_limit;
-        let back_limit = self.model.seats[giver as usize].part_limit;
+        let limit = self.model.readers[taker as usize].video_viewers_limit;
+        let back_limit = self.model.readers[giver as usize].video_viewers_limit;
         let (mut large, mut small) = (self.take_size_index(giver), self.take_size_index(taker));
         let pair = cheapest_pair(&mut large, &mut small, need, most, limit, back_limit);
         let done = pair.is_some_and(|(there, back)| {
-            let admitted = self.model.admit(there.viewers.saturating_add(back.viewers));
+            let admitted = self.model.take_from_budget(there.viewers.saturating_add(back.viewers));
             if admitted {
-                let seat = &self.model.seats[needy as usize];
-                let (load, fair) = (seat.load, seat.fair);
-                let why =
-                    |with: u32| Why::Exchange { with: with as usize, reader: needy as usize, load, fair };
-                large.take(there.slot);
-                small.take(back.slot);
-                self.model.shift(back.video, Some(taker), giver, back.viewers, why(there.video));
-                self.model.shift(there.video, Some(giver), taker, there.viewers, why(back.video));
+                let seat = &self.model.readers[needy as usize];
+                let (load, fair) = (seat.viewers_planned, seat.fair_share);
+                let why = |with: u32| OrderReason::Exchange {
+                    with: with as usize,
+                    reader: needy as usize,
+                    load,
+                    fair,
+                };
+                large.take_video(there.index_slot);
+                small.take_video(back.index_slot);
+                self.model.move_viewers(back.video, Some(taker), giver, back.viewers, why(there.video));
+                self.model.move_viewers(there.video, Some(giver), taker, there.viewers, why(back.video));
             }
             admitted
         });
@@ -276,18 +301,18 @@ impl<'m, 'a> Balancer<'m, 'a> {
     }
 
     /// Puts a part of a hot video that a reader holds onto one more reader.
-    fn spread_hot_to(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+    fn spread_hot_to(&mut self, giver: u32, taker: u32, needy: u32, why: &OrderReason) -> bool {
         let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
         let hot = self.hottest_video(giver, taker);
         let Some((part, video)) = hot else { return false };
-        let limit = self.model.seats[taker as usize].part_limit;
+        let limit = self.model.readers[taker as usize].video_viewers_limit;
         let amount = need.min(most).min(part).min(limit).min(self.model.budget_left());
-        if amount == 0 || !self.model.admit(amount) {
+        if amount == 0 || !self.model.take_from_budget(amount) {
             return false;
         }
-        self.model.shift(video, Some(giver), taker, amount, why.clone());
-        if !self.several[giver as usize].contains(&video) {
-            self.several[giver as usize].push(video);
+        self.model.move_viewers(video, Some(giver), taker, amount, why.clone());
+        if !self.spread_videos[giver as usize].contains(&video) {
+            self.spread_videos[giver as usize].push(video);
             // It is not to be moved as a whole any more.
             self.size_index(giver).remove(part, video);
         }
@@ -297,23 +322,24 @@ impl<'m, 'a> Balancer<'m, 'a> {
     /// The video with the most viewers on `giver` that may be on one reader more and is not on `taker`.
     fn hottest_video(&mut self, giver: u32, taker: u32) -> Option<(u64, u32)> {
         let model = &*self.model;
-        let fits = |video: u32| model.may_spread(video) && !model.has(video, taker);
-        let several = self.several[giver as usize].iter().copied().filter(|&video| fits(video));
-        let several = several.map(|video| (model.part(video, giver), video)).filter(|hot| hot.0 > 0);
+        let fits = |video: u32| model.may_spread(video) && !model.is_on(video, taker);
+        let several = self.spread_videos[giver as usize].iter().copied().filter(|&video| fits(video));
+        let several = several.map(|video| (model.viewers_on(video, giver), video)).filter(|hot| hot.0 > 0);
         let several = several.max_by_key(|&(part, video)| (part, Reverse(video)));
-        let single = self.size_index(giver).largest(1, u64::MAX).map(|item| (item.viewers, item.video));
+        let single =
+            self.size_index(giver).largest_between(1, u64::MAX).map(|item| (item.viewers, item.video));
         let single = single.filter(|&(_, video)| {
             self.model.may_spread(video)
                 && self.model.reader_count(video) == 1
-                && self.model.has(video, giver)
+                && self.model.is_on(video, giver)
         });
         several.max(single)
     }
 
-    fn supply_from_hot_videos(&mut self, taker: u32, why: &Why) -> bool {
-        let mut givers: Vec<u32> = self.model.open().filter(|&reader| reader != taker).collect();
+    fn supply_from_hot_videos(&mut self, taker: u32, why: &OrderReason) -> bool {
+        let mut givers: Vec<u32> = self.model.open_readers().filter(|&reader| reader != taker).collect();
         givers.sort_by_key(|&reader| {
-            let seat = &self.model.seats[reader as usize];
+            let seat = &self.model.readers[reader as usize];
             (Reverse(seat.viewers_above_fair()), reader)
         });
         givers.into_iter().any(|giver| self.spread_hot_to(giver, taker, taker, why))
@@ -322,13 +348,13 @@ impl<'m, 'a> Balancer<'m, 'a> {
     fn give_up_reader(&mut self, reader: u32) {
         let off = self.viewers_outside_tolerance(reader);
         let because = match () {
-            () if self.model.budget_left() == 0 || self.model.bounds.contains(&Bound::Budget) => {
-                Bound::Budget
+            () if self.model.budget_left() == 0 || self.model.limits_met.contains(&MetLimit::Budget) => {
+                MetLimit::Budget
             }
-            () if self.resting.iter().any(|&viewers| viewers > 0) => Bound::Rest,
-            () => Bound::Granularity,
+            () if self.resting.iter().any(|&viewers| viewers > 0) => MetLimit::Rest,
+            () => MetLimit::Granularity,
         };
-        self.model.note_rejected(Kind::Move, None, Some(reader), off, because);
+        self.model.note_rejected(ChangeKind::Move, None, Some(reader), off, because);
     }
 }
 
@@ -356,10 +382,10 @@ fn cheapest_pair(
     back_limit: u64,
 ) -> Option<(Item, Item)> {
     let mut from = need + 1;
-    while let Some(there) = large.smallest(from, limit) {
+    while let Some(there) = large.smallest_between(from, limit) {
         let (least, upper) =
             (there.viewers.saturating_sub(most).max(1), (there.viewers - need).min(back_limit));
-        if let Some(back) = small.largest(least, upper) {
+        if let Some(back) = small.largest_between(least, upper) {
             return Some((there, back));
         }
         // The next one of another size; of the same size none has a partner either.

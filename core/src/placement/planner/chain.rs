@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 
 use super::balance::{Balancer, MAX_PARTNERS};
 use super::size_index::{Item, SizeIndex};
-use crate::placement::plan::Why;
+use crate::placement::plan::OrderReason;
 
 /// Videos that go, with where they go.
 type VideoRoutes = Vec<(Item, u32)>;
@@ -27,15 +27,16 @@ struct VideoExchange {
 
 impl Balancer<'_, '_> {
     /// Takes an overloaded reader's excess off it through another, or a part of it; returns whether that worked.
-    pub(super) fn pass_on(&mut self, giver: u32, why: &Why) -> bool {
+    pub(super) fn pass_on(&mut self, giver: u32, why: &OrderReason) -> bool {
         self.pass_hot_viewers(giver, why) || [1, 4].iter().any(|part| self.pass_exchange(giver, *part, why))
     }
 
     /// Viewers of a video that is on both, or may be.
-    fn pass_hot_viewers(&mut self, giver: u32, why: &Why) -> bool {
+    fn pass_hot_viewers(&mut self, giver: u32, why: &OrderReason) -> bool {
         let fine = self.readers_with_most_videos(giver);
-        for video in self.several[giver as usize].clone() {
-            let mut partners: Vec<u32> = self.model.parts(video).into_iter().map(|part| part.0).collect();
+        for video in self.spread_videos[giver as usize].clone() {
+            let mut partners: Vec<u32> =
+                self.model.viewers_by_reader(video).into_iter().map(|part| part.0).collect();
             if self.model.may_spread(video) {
                 partners.extend(&fine);
             }
@@ -48,13 +49,14 @@ impl Balancer<'_, '_> {
         false
     }
 
-    fn pass_hot_through(&mut self, partner: u32, giver: u32, video: u32, why: &Why) -> bool {
-        let seat = &self.model.seats[partner as usize];
-        let (open, room) = (seat.is_open(), seat.room(seat.most));
-        let limit = seat.part_limit.saturating_sub(self.model.part(video, partner));
-        let excess = self.viewers_outside_tolerance(giver).min(limit).min(self.model.part(video, giver));
+    fn pass_hot_through(&mut self, partner: u32, giver: u32, video: u32, why: &OrderReason) -> bool {
+        let seat = &self.model.readers[partner as usize];
+        let (open, room) = (seat.is_open(), seat.room_up_to(seat.gives_above));
+        let limit = seat.video_viewers_limit.saturating_sub(self.model.viewers_on(video, partner));
+        let excess =
+            self.viewers_outside_tolerance(giver).min(limit).min(self.model.viewers_on(video, giver));
         // One that is overloaded itself is no help.
-        if !open || excess == 0 || seat.load > seat.usable_capacity() {
+        if !open || excess == 0 || seat.viewers_planned > seat.usable_capacity() {
             return false;
         }
         let routes = self.find_routes(partner, giver, excess.saturating_sub(room), &[]);
@@ -67,28 +69,28 @@ impl Balancer<'_, '_> {
             return false;
         }
         self.carry_out_routes(partner, &routes, why);
-        self.model.shift(video, Some(giver), partner, amount, why.clone());
+        self.model.move_viewers(video, Some(giver), partner, amount, why.clone());
         true
     }
 
     /// The readers with the most videos, which are the small ones.
     fn readers_with_most_videos(&self, giver: u32) -> Vec<u32> {
-        let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != giver).collect();
-        partners.sort_by_key(|&reader| (Reverse(self.model.seats[reader as usize].videos), reader));
+        let mut partners: Vec<u32> = self.model.open_readers().filter(|&reader| reader != giver).collect();
+        partners.sort_by_key(|&reader| (Reverse(self.model.readers[reader as usize].videos), reader));
         partners.truncate(MAX_PARTNERS);
         partners
     }
 
     /// A large video for several smaller ones, so that at least one `part`-th of the excess goes.
-    fn pass_exchange(&mut self, giver: u32, part: u64, why: &Why) -> bool {
+    fn pass_exchange(&mut self, giver: u32, part: u64, why: &OrderReason) -> bool {
         for partner in self.readers_with_most_videos(giver) {
-            let seat = &self.model.seats[giver as usize];
+            let seat = &self.model.readers[giver as usize];
             // What comes back must not come to a reader that is full even so.
             let least = self
                 .viewers_outside_tolerance(giver)
                 .div_ceil(part)
-                .max(seat.load.saturating_sub(seat.capacity));
-            let most = seat.load - seat.bottom;
+                .max(seat.viewers_planned.saturating_sub(seat.capacity));
+            let most = seat.viewers_planned - seat.emptied_down_to;
             let mut large = self.large_videos(giver, partner);
             large.retain(|large| large.0 >= least);
             let tried = find_exchanges(&large, self.size_index(partner), least, most);
@@ -102,21 +104,25 @@ impl Balancer<'_, '_> {
     /// What a reader has, as a whole, that another could have instead: the smallest first.
     fn large_videos(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
         let mut large: Vec<(u64, u32)> =
-            self.size_index(giver).falling().map(|item| (item.viewers, item.video)).collect();
-        let several = self.several[giver as usize].iter().copied();
-        let several = several.filter(|&video| !self.model.has(video, partner));
-        large.extend(several.map(|video| (self.model.part(video, giver), video)).filter(|large| large.0 > 0));
+            self.size_index(giver).largest_first().map(|item| (item.viewers, item.video)).collect();
+        let several = self.spread_videos[giver as usize].iter().copied();
+        let several = several.filter(|&video| !self.model.is_on(video, partner));
+        large.extend(
+            several.map(|video| (self.model.viewers_on(video, giver), video)).filter(|large| large.0 > 0),
+        );
         large.sort_unstable();
         large
     }
 
-    fn try_exchange(&mut self, giver: u32, partner: u32, change: &VideoExchange, why: &Why) -> bool {
+    fn try_exchange(&mut self, giver: u32, partner: u32, change: &VideoExchange, why: &OrderReason) -> bool {
         let back: u64 = change.small.iter().map(|item| item.viewers).sum();
-        let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[partner as usize]);
-        if change.large.0 > to.part_limit || change.small.iter().any(|item| item.viewers > from.part_limit) {
+        let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[partner as usize]);
+        if change.large.0 > to.video_viewers_limit
+            || change.small.iter().any(|item| item.viewers > from.video_viewers_limit)
+        {
             return false;
         }
-        let over = (to.load + change.large.0).saturating_sub(to.usable_capacity() + back);
+        let over = (to.viewers_planned + change.large.0).saturating_sub(to.usable_capacity() + back);
         let routes = self.find_routes(partner, giver, over, &change.small);
         if routes.iter().map(|route| route.0.viewers).sum::<u64>() < over {
             return false;
@@ -129,31 +135,31 @@ impl Balancer<'_, '_> {
         self.carry_out_routes(partner, &small, why);
         let (viewers, video) = change.large;
         self.size_index(giver).remove(viewers, video);
-        self.model.shift(video, Some(giver), partner, viewers, why.clone());
+        self.model.move_viewers(video, Some(giver), partner, viewers, why.clone());
         true
     }
 
     fn admit_with_routes(&mut self, viewers: u64, routes: &[(Item, u32)]) -> bool {
         let sum = routes.iter().fold(viewers, |sum, (item, _)| sum.saturating_add(item.viewers));
-        self.model.admit(sum)
+        self.model.take_from_budget(sum)
     }
 
     /// Finds places within their tolerance for about `over` viewers in videos of `from`, leaving out `giver` and the
     /// videos `kept`: a little more where videos come in no smaller pieces, less where that is all.
     fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> VideoRoutes {
-        let seat = &self.model.seats[from as usize];
+        let seat = &self.model.readers[from as usize];
         // No further down than to its own half of the tolerance.
-        let most = over + (seat.top - seat.bottom);
-        let others = self.model.open().filter(|&reader| reader != from && reader != giver);
+        let most = over + (seat.filled_up_to - seat.emptied_down_to);
+        let others = self.model.open_readers().filter(|&reader| reader != from && reader != giver);
         let room = |reader: u32| {
-            let seat = &self.model.seats[reader as usize];
-            seat.room(seat.most)
+            let seat = &self.model.readers[reader as usize];
+            seat.room_up_to(seat.gives_above)
         };
         let mut rooms: BinaryHeap<(u64, Reverse<u32>)> =
             others.map(|reader| (room(reader), Reverse(reader))).filter(|room| room.0 > 0).collect();
         let mut routes = Vec::new();
         let mut out = 0;
-        for item in self.size_index(from).falling() {
+        for item in self.size_index(from).largest_first() {
             if out >= over {
                 break;
             }
@@ -168,10 +174,10 @@ impl Balancer<'_, '_> {
         routes
     }
 
-    fn carry_out_routes(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
+    fn carry_out_routes(&mut self, from: u32, routes: &[(Item, u32)], why: &OrderReason) {
         for &(item, to) in routes {
-            self.size_index(from).take(item.slot);
-            self.model.shift(item.video, Some(from), to, item.viewers, why.clone());
+            self.size_index(from).take_video(item.index_slot);
+            self.model.move_viewers(item.video, Some(from), to, item.viewers, why.clone());
         }
     }
 }
@@ -183,7 +189,7 @@ fn find_exchanges(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64
         let upper = viewers - least;
         let mut sum = 0;
         let mut back = Vec::new();
-        for candidate in small.falling() {
+        for candidate in small.largest_first() {
             if sum + most >= viewers {
                 break;
             }

@@ -3,24 +3,24 @@
 use std::cmp::Reverse;
 
 use super::model::{Model, PlacementSlot, ReaderLoad};
-use crate::placement::plan::{Bound, Kind, Why};
+use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
 
 /// How far a reader may be filled by what is spread onto it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// First up to their fair share, then up to their capacity: balance evens out what that leaves.
-    Capacity,
+    FairShareFirst,
     /// Up to their capacity, with as many viewers of one video as it takes.
-    Anything,
+    WholeCapacity,
 }
 
 /// Viewers of the video that the open readers have room for, within the number of readers it may have.
 pub(super) fn room_for(model: &Model, video: u32) -> u64 {
     let mut rooms: Vec<u64> = Vec::new();
     let mut beside = 0_u64;
-    for reader in model.open() {
-        let room = model.seats[reader as usize].room(u64::MAX);
-        if model.has(video, reader) {
+    for reader in model.open_readers() {
+        let room = model.readers[reader as usize].room_up_to(u64::MAX);
+        if model.is_on(video, reader) {
             beside += room;
         } else {
             rooms.push(room);
@@ -38,25 +38,29 @@ pub(super) fn spread_viewers(
     video: u32,
     from: Option<u32>,
     amount: u64,
-    why: &Why,
+    why: &OrderReason,
     reach: Reach,
 ) -> u64 {
     let mut left = amount;
-    if reach == Reach::Capacity {
+    if reach == Reach::FairShareFirst {
         left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
-            let seat = &model.seats[reader as usize];
-            let room = seat.room(seat.top).min(seat.spread_to().saturating_sub(model.part(video, reader)));
+            let seat = &model.readers[reader as usize];
+            let room = seat
+                .room_up_to(seat.filled_up_to)
+                .min(seat.spread_target().saturating_sub(model.viewers_on(video, reader)));
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
         left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
-            let seat = &model.seats[reader as usize];
-            let room = seat.room(u64::MAX).min(seat.part_limit.saturating_sub(model.part(video, reader)));
+            let seat = &model.readers[reader as usize];
+            let room = seat
+                .room_up_to(u64::MAX)
+                .min(seat.video_viewers_limit.saturating_sub(model.viewers_on(video, reader)));
             // On full readers, balance would make room for crumbs again and again.
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
     } else {
         left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
-            model.seats[reader as usize].room(u64::MAX)
+            model.readers[reader as usize].room_up_to(u64::MAX)
         });
     }
     left
@@ -65,7 +69,7 @@ pub(super) fn spread_viewers(
 /// So few viewers are not worth warming a reader, nor another round of balance: a twentieth of what it may have, and ten
 /// where that is next to nothing.
 fn min_useful_viewers(seat: &ReaderLoad) -> u64 {
-    (seat.part_limit / 20).max(10)
+    (seat.video_viewers_limit / 20).max(10)
 }
 
 fn fill_readers_with(
@@ -73,32 +77,32 @@ fn fill_readers_with(
     video: u32,
     from: Option<u32>,
     amount: u64,
-    why: &Why,
+    why: &OrderReason,
     reach: Reach,
     room: &dyn Fn(&Model, u32) -> u64,
 ) -> u64 {
     if amount == 0 {
         return 0;
     }
-    let mut takers: Vec<u32> = model.open().filter(|&reader| Some(reader) != from).collect();
+    let mut takers: Vec<u32> = model.open_readers().filter(|&reader| Some(reader) != from).collect();
     takers.sort_by_cached_key(|&reader| {
-        let seat = &model.seats[reader as usize];
+        let seat = &model.readers[reader as usize];
         let above = seat.viewers_above_fair();
-        let key = if reach == Reach::Anything { -i128::from(seat.room(u64::MAX)) } else { above };
-        (!model.has(video, reader), key, reader)
+        let key = if reach == Reach::WholeCapacity { -i128::from(seat.room_up_to(u64::MAX)) } else { above };
+        (!model.is_on(video, reader), key, reader)
     });
     let mut left = amount;
     for at in 0..takers.len() {
         let nearest = at + next_taker(model, video, &takers[at..], &|reader| room(model, reader).min(left));
         takers[at..=nearest].rotate_right(1);
         let reader = takers[at];
-        let may =
-            model.has(video, reader) || model.reader_count(video) < model.limits.max_readers_per_video.max(1);
+        let may = model.is_on(video, reader)
+            || model.reader_count(video) < model.limits.max_readers_per_video.max(1);
         let give = room(model, reader).min(left);
         if give == 0 || !may {
             continue;
         }
-        model.shift(video, from, reader, give, why.clone());
+        model.move_viewers(video, from, reader, give, why.clone());
         left -= give;
         if left == 0 {
             break;
@@ -111,14 +115,14 @@ fn fill_readers_with(
 /// much, in a zone where the video has fewer readers.
 fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u64) -> usize {
     let first = line[0];
-    if model.zones.is_empty() || model.has(video, first) {
+    if model.zones.is_empty() || model.is_on(video, first) {
         return 0;
     }
     let wanted = takes(first);
-    let seat = &model.seats[first as usize];
-    let most = seat.viewers_above_fair() + i128::from(seat.top.saturating_sub(seat.fair));
+    let seat = &model.readers[first as usize];
+    let most = seat.viewers_above_fair() + i128::from(seat.filled_up_to.saturating_sub(seat.fair_share));
     let is_as_good = |reader: u32| {
-        let above = model.seats[reader as usize].viewers_above_fair();
+        let above = model.readers[reader as usize].viewers_above_fair();
         reader == first || (above <= most && takes(reader) >= wanted)
     };
     let choice = line.iter().enumerate().filter(|(_, reader)| is_as_good(**reader));
@@ -128,7 +132,11 @@ fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u6
 
 /// Spreads videos with too many viewers on one reader, the hottest first: what is too much leaves, the rest stays.
 pub(super) fn split_hot_videos(model: &mut Model) {
-    let limit = model.open().map(|reader| model.seats[reader as usize].part_limit).min().unwrap_or(u64::MAX);
+    let limit = model
+        .open_readers()
+        .map(|reader| model.readers[reader as usize].video_viewers_limit)
+        .min()
+        .unwrap_or(u64::MAX);
     let mut hot: Vec<u32> = (0..model.videos.len() as u32)
         .filter(|&video| {
             model.videos[video as usize].viewers > limit
@@ -137,9 +145,9 @@ pub(super) fn split_hot_videos(model: &mut Model) {
         .collect();
     hot.sort_unstable_by_key(|&video| (Reverse(model.videos[video as usize].viewers), video));
     for video in hot {
-        for (reader, viewers) in model.parts(video) {
-            let seat = &model.seats[reader as usize];
-            if seat.is_open() && viewers > seat.part_limit {
+        for (reader, viewers) in model.viewers_by_reader(video) {
+            let seat = &model.readers[reader as usize];
+            if seat.is_open() && viewers > seat.video_viewers_limit {
                 relieve_reader(model, video, reader, viewers);
             }
         }
@@ -147,29 +155,30 @@ pub(super) fn split_hot_videos(model: &mut Model) {
 }
 
 fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
-    let seat = &model.seats[reader as usize];
-    let limit = seat.part_limit;
-    let excess = viewers - seat.spread_to();
+    let seat = &model.readers[reader as usize];
+    let limit = seat.video_viewers_limit;
+    let excess = viewers - seat.spread_target();
     if model.is_resting(video) {
-        model.note_rejected(Kind::Split, Some(video), Some(reader), excess, Bound::Rest);
+        model.note_rejected(ChangeKind::Split, Some(video), Some(reader), excess, MetLimit::Rest);
         return;
     }
     let by_share = limit < model.limits.hot_video_viewers;
-    let why = Why::Hot { reader: reader as usize, viewers, limit, by_share };
+    let why = OrderReason::Hot { reader: reader as usize, viewers, limit, by_share };
     // Those who wait are on no reader: sending them elsewhere moves nobody.
-    let waiting = model.waiting(video);
+    let waiting = model.waiting_viewers(video);
     let amount = excess.min(model.budget_left().saturating_add(waiting));
     if amount < excess {
-        model.note_rejected(Kind::Split, Some(video), Some(reader), excess - amount, Bound::Budget);
+        model.note_rejected(ChangeKind::Split, Some(video), Some(reader), excess - amount, MetLimit::Budget);
     }
-    let left = spread_viewers(model, video, Some(reader), amount, &why, Reach::Capacity);
+    let left = spread_viewers(model, video, Some(reader), amount, &why, Reach::FairShareFirst);
     // Moved already, and within what is left.
-    model.admit((amount - left).saturating_sub(waiting));
-    model.use_waiting(video, amount - left);
+    model.take_from_budget((amount - left).saturating_sub(waiting));
+    model.take_waiting_viewers(video, amount - left);
     if left > 0 && viewers - (amount - left) > limit {
         let most = model.limits.max_readers_per_video;
-        let because = if model.reader_count(video) >= most { Bound::MaxReaders } else { Bound::Capacity };
-        model.note_rejected(Kind::Split, Some(video), Some(reader), left, because);
+        let because =
+            if model.reader_count(video) >= most { MetLimit::MaxReaders } else { MetLimit::Capacity };
+        model.note_rejected(ChangeKind::Split, Some(video), Some(reader), left, because);
     }
 }
 
@@ -177,8 +186,8 @@ fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
 pub(super) fn join_cooled_videos(model: &mut Model) {
     for video in 0..model.videos.len() as u32 {
         while let PlacementSlot::Several(parts) = &model.videos[video as usize].placement {
-            let all_open = parts.iter().all(|part| model.seats[part.0 as usize].is_open());
-            let below = model.joins_at(parts.len());
+            let all_open = parts.iter().all(|part| model.readers[part.0 as usize].is_open());
+            let below = model.join_threshold(parts.len());
             let viewers = model.videos[video as usize].viewers;
             if viewers > below || !all_open {
                 break;
@@ -186,7 +195,7 @@ pub(super) fn join_cooled_videos(model: &mut Model) {
             let &(reader, part) =
                 parts.iter().min_by_key(|part| (part.1, part.0)).expect("several is not none");
             if model.is_resting(video) {
-                model.note_rejected(Kind::Join, Some(video), Some(reader), part, Bound::Rest);
+                model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, MetLimit::Rest);
                 break;
             }
             if !move_cooled_part(model, video, reader, part, below) {
@@ -202,33 +211,33 @@ fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below
     // Cooled to half of where it could be joined: others make room for it. Until then it waits for room.
     let pressing = viewers <= below / 2;
     let mut rooms: Vec<(u64, u32)> = model
-        .parts(video)
+        .viewers_by_reader(video)
         .into_iter()
         .filter(|&(at, _)| at != reader)
         .map(|(at, has)| {
-            let seat = &model.seats[at as usize];
-            let mark = if pressing { u64::MAX } else { seat.most };
-            (seat.room(mark).min(seat.part_limit.saturating_sub(has)), at)
+            let seat = &model.readers[at as usize];
+            let mark = if pressing { u64::MAX } else { seat.gives_above };
+            (seat.room_up_to(mark).min(seat.video_viewers_limit.saturating_sub(has)), at)
         })
         .collect();
     rooms.sort_by_key(|&(room, at)| (Reverse(room), at));
     let room = rooms.iter().fold(0_u64, |sum, room| sum.saturating_add(room.0));
     if room < part {
-        model.note_rejected(Kind::Join, Some(video), Some(reader), part, Bound::Capacity);
+        model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, MetLimit::Capacity);
         return false;
     }
-    if !model.admit(part) {
-        model.note_rejected(Kind::Join, Some(video), Some(reader), part, Bound::Budget);
+    if !model.take_from_budget(part) {
+        model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, MetLimit::Budget);
         return false;
     }
-    let why = Why::Cooled { viewers, below };
+    let why = OrderReason::Cooled { viewers, below };
     let mut left = part;
     for (room, at) in rooms {
         let give = room.min(left);
         left -= give;
         // With nobody to hand over it is dropped all the same.
         if give > 0 || part == 0 {
-            model.shift(video, Some(reader), at, give, why.clone());
+            model.move_viewers(video, Some(reader), at, give, why.clone());
         }
         if left == 0 {
             break;

@@ -3,55 +3,55 @@
 use std::collections::HashMap;
 
 use super::shares::{counted_viewers, parts_of};
-use crate::placement::plan::{Balance, Bound, Kind, Rejected, Why};
-use crate::placement::situation::{Limits, ReaderAvailability, Situation, Video};
+use crate::placement::plan::{ChangeKind, MetLimit, OrderReason, RejectedChange, ViewerBalance};
+use crate::placement::situation::{PlacementVideo, PlanLimits, ReaderAvailability, Situation};
 
 /// A reader, its load and the marks that load is measured against, all in viewers.
 #[derive(Debug, Clone)]
 pub(super) struct ReaderLoad {
-    pub standing: ReaderAvailability,
+    pub availability: ReaderAvailability,
     pub capacity: u64,
-    pub load: u64,
+    pub viewers_planned: u64,
     /// Videos, for evenness where there are no viewers to count.
     pub videos: u32,
     /// The reader's part of all viewers, in proportion to its capacity.
-    pub fair: u64,
+    pub fair_share: u64,
     /// Above this it has to give.
-    pub most: u64,
+    pub gives_above: u64,
     /// Below this it has to get.
-    pub least: u64,
+    pub takes_below: u64,
     /// A giver gives down to this, a taker takes up to it: half the tolerance above the fair share, and no more than it holds.
-    pub top: u64,
+    pub filled_up_to: u64,
     /// A taker takes up to at least this, a giver does not go below it: half the tolerance under the fair share.
-    pub bottom: u64,
+    pub emptied_down_to: u64,
     /// Viewers of one video it may have.
-    pub part_limit: u64,
+    pub video_viewers_limit: u64,
 }
 
 impl ReaderLoad {
     pub fn is_open(&self) -> bool {
-        self.standing == ReaderAvailability::Open
+        self.availability == ReaderAvailability::Open
     }
 
     /// Returns the viewers that the reader can take without exceeding `mark` or its capacity.
-    pub fn room(&self, mark: u64) -> u64 {
-        mark.min(self.capacity).saturating_sub(self.load)
+    pub fn room_up_to(&self, mark: u64) -> u64 {
+        mark.min(self.capacity).saturating_sub(self.viewers_planned)
     }
 
     /// Returns the viewers above the reader's fair share; negative: below it.
     pub fn viewers_above_fair(&self) -> i128 {
-        i128::from(self.load) - i128::from(self.fair)
+        i128::from(self.viewers_planned) - i128::from(self.fair_share)
     }
 
     /// The viewers that the reader may have and can hold.
     pub fn usable_capacity(&self) -> u64 {
-        self.most.min(self.capacity)
+        self.gives_above.min(self.capacity)
     }
 
     /// The part of one video it gets when the video is spread: a fifth below the limit, so that the next few viewers
     /// do not spread it again.
-    pub fn spread_to(&self) -> u64 {
-        self.part_limit - self.part_limit / 5
+    pub fn spread_target(&self) -> u64 {
+        self.video_viewers_limit - self.video_viewers_limit / 5
     }
 }
 
@@ -70,8 +70,8 @@ pub(super) struct PlannedVideo {
     pub placement: PlacementSlot,
     pub viewers: u64,
     pub epoch: u64,
-    /// Its position in [`Model::touched`] plus one, or 0.
-    mark: u32,
+    /// Its position in [`Model::changed_videos`] plus one, or 0.
+    changed_position: u32,
 }
 
 /// A video that was changed: what it was like before, and the first reason for changing it; `None` where no reader
@@ -79,58 +79,58 @@ pub(super) struct PlannedVideo {
 #[derive(Debug)]
 pub(super) struct Touched {
     pub video: u32,
-    pub before: PlacementSlot,
-    pub why: Option<Box<Why>>,
+    pub placement_before: PlacementSlot,
+    pub first_reason: Option<Box<OrderReason>>,
 }
 
 pub(super) struct Model<'a> {
     pub situation: &'a Situation,
-    pub limits: &'a Limits,
-    pub seats: Vec<ReaderLoad>,
+    pub limits: &'a PlanLimits,
+    pub readers: Vec<ReaderLoad>,
     pub videos: Vec<PlannedVideo>,
     /// The zone of each reader; empty where there is nothing to choose.
     pub zones: Vec<Option<u32>>,
     /// In the order in which they were first changed.
-    pub touched: Vec<Touched>,
+    pub changed_videos: Vec<Touched>,
     /// Viewers of a video that one reader of average size may have.
     pub mean_limit: u64,
     /// Viewers moved step by step: at least what the plan moves in the end.
     spent: u64,
     /// Viewers of a video without a reader who were sent to one: they cost nothing once.
-    sent: HashMap<u32, u64>,
+    viewers_placed: HashMap<u32, u64>,
     /// Shifts so far.
-    pub changes: u64,
-    pub bounds: Vec<Bound>,
-    pub rejected: Vec<Rejected>,
+    pub shift_count: u64,
+    pub limits_met: Vec<MetLimit>,
+    pub rejected: Vec<RejectedChange>,
 }
 
 impl<'a> Model<'a> {
-    pub fn new(situation: &'a Situation, limits: &'a Limits) -> Self {
+    pub fn new(situation: &'a Situation, limits: &'a PlanLimits) -> Self {
         let videos = situation.videos.len();
         let seats = situation.readers.iter().map(|reader| ReaderLoad {
-            standing: reader.standing,
+            availability: reader.standing,
             capacity: reader.capacity.max(1),
-            load: 0,
+            viewers_planned: 0,
             videos: 0,
-            fair: 0,
-            most: 0,
-            least: 0,
-            top: 0,
-            bottom: 0,
-            part_limit: 1,
+            fair_share: 0,
+            gives_above: 0,
+            takes_below: 0,
+            filled_up_to: 0,
+            emptied_down_to: 0,
+            video_viewers_limit: 1,
         });
         let mut model = Self {
             situation,
             limits,
-            seats: seats.collect(),
+            readers: seats.collect(),
             videos: Vec::with_capacity(videos),
             zones: Vec::new(),
-            touched: Vec::new(),
+            changed_videos: Vec::new(),
             mean_limit: 1,
             spent: 0,
-            sent: HashMap::new(),
-            changes: 0,
-            bounds: Vec::new(),
+            viewers_placed: HashMap::new(),
+            shift_count: 0,
+            limits_met: Vec::new(),
             rejected: Vec::new(),
         };
         let mut homeless = 0_u64;
@@ -142,9 +142,9 @@ impl<'a> Model<'a> {
     }
 
     /// Adds a video; answers its viewers where no reader serves it.
-    fn add_video(&mut self, video: &Video) -> u64 {
+    fn add_video(&mut self, video: &PlacementVideo) -> u64 {
         let viewers = video.viewers();
-        let readers = self.seats.len();
+        let readers = self.readers.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
         let placement = match (assigned.next(), assigned.next()) {
             (None, _) => PlacementSlot::Nowhere,
@@ -153,23 +153,23 @@ impl<'a> Model<'a> {
         };
         match &placement {
             PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => self.seats[*reader as usize].add_viewers(viewers),
+            PlacementSlot::One(reader) => self.readers[*reader as usize].add_viewers(viewers),
             PlacementSlot::Several(parts) => {
                 for &(reader, part) in parts {
-                    self.seats[reader as usize].add_viewers(part);
+                    self.readers[reader as usize].add_viewers(part);
                 }
             }
         }
         let homeless = if placement == PlacementSlot::Nowhere { viewers } else { 0 };
-        self.videos.push(PlannedVideo { placement, viewers, epoch: video.epoch, mark: 0 });
+        self.videos.push(PlannedVideo { placement, viewers, epoch: video.epoch, changed_position: 0 });
         homeless
     }
 
     /// Fair shares and tolerances. What closed readers hold is out of reach, so it counts on neither side.
     fn set_marks(&mut self, homeless: u64) {
-        let in_play = self.seats.iter().filter(|seat| seat.standing != ReaderAvailability::Closed);
-        let total = in_play.fold(homeless, |sum, seat| sum.saturating_add(seat.load));
-        let open = self.seats.iter().filter(|seat| seat.is_open());
+        let in_play = self.readers.iter().filter(|seat| seat.availability != ReaderAvailability::Closed);
+        let total = in_play.fold(homeless, |sum, seat| sum.saturating_add(seat.viewers_planned));
+        let open = self.readers.iter().filter(|seat| seat.is_open());
         let (count, capacity) =
             open.fold((0_u64, 0_u128), |(count, sum), seat| (count + 1, sum + u128::from(seat.capacity)));
         let limits = self.limits;
@@ -177,22 +177,22 @@ impl<'a> Model<'a> {
             let part = u128::from(fair) * u128::from(limits.tolerance) / 1000;
             (part as u64).max(limits.floor_viewers)
         };
-        for seat in self.seats.iter_mut().filter(|seat| seat.is_open()) {
+        for seat in self.readers.iter_mut().filter(|seat| seat.is_open()) {
             let fair = (u128::from(total) * u128::from(seat.capacity) / capacity.max(1)) as u64;
             let slack = slack_of(fair);
-            seat.fair = fair;
-            seat.most = fair.saturating_add(slack).min(seat.capacity.max(fair));
-            seat.least = fair.saturating_sub(slack).min(seat.capacity);
-            seat.top = fair.saturating_add(slack / 2).min(seat.capacity);
-            seat.bottom = fair.saturating_sub(slack / 2).min(seat.capacity);
-            seat.part_limit = limits.hot_video_viewers.min(fair.saturating_add(slack)).max(1);
+            seat.fair_share = fair;
+            seat.gives_above = fair.saturating_add(slack).min(seat.capacity.max(fair));
+            seat.takes_below = fair.saturating_sub(slack).min(seat.capacity);
+            seat.filled_up_to = fair.saturating_add(slack / 2).min(seat.capacity);
+            seat.emptied_down_to = fair.saturating_sub(slack / 2).min(seat.capacity);
+            seat.video_viewers_limit = limits.hot_video_viewers.min(fair.saturating_add(slack)).max(1);
         }
         let mean = total / count.max(1);
         self.mean_limit = limits.hot_video_viewers.min(mean.saturating_add(slack_of(mean))).max(1);
     }
 
-    pub fn open(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.seats.len() as u32).filter(|&reader| self.seats[reader as usize].is_open())
+    pub fn open_readers(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.readers.len() as u32).filter(|&reader| self.readers[reader as usize].is_open())
     }
 
     /// Whether the video rests: it changed a short time ago or is being moved, and may be changed for safety only.
@@ -203,7 +203,7 @@ impl<'a> Model<'a> {
     }
 
     /// Returns the viewers of the video on one reader.
-    pub fn part(&self, video: u32, reader: u32) -> u64 {
+    pub fn viewers_on(&self, video: u32, reader: u32) -> u64 {
         match &self.videos[video as usize].placement {
             PlacementSlot::One(at) if *at == reader => self.videos[video as usize].viewers,
             PlacementSlot::Several(parts) => {
@@ -213,7 +213,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    pub fn has(&self, video: u32, reader: u32) -> bool {
+    pub fn is_on(&self, video: u32, reader: u32) -> bool {
         match &self.videos[video as usize].placement {
             PlacementSlot::Nowhere => false,
             PlacementSlot::One(at) => *at == reader,
@@ -221,7 +221,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    pub fn parts(&self, video: u32) -> Vec<(u32, u64)> {
+    pub fn viewers_by_reader(&self, video: u32) -> Vec<(u32, u64)> {
         parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
     }
 
@@ -230,8 +230,8 @@ impl<'a> Model<'a> {
     pub fn readers_in_zone_of(&self, video: u32, reader: u32) -> usize {
         let zone_of = |reader: u32| self.zones.get(reader as usize).copied().flatten();
         let Some(zone) = zone_of(reader) else { return usize::MAX };
-        let parts = self.parts(video);
-        let open = parts.iter().filter(|part| self.seats[part.0 as usize].is_open());
+        let parts = self.viewers_by_reader(video);
+        let open = parts.iter().filter(|part| self.readers[part.0 as usize].is_open());
         open.filter(|part| zone_of(part.0) == Some(zone)).count()
     }
 
@@ -246,7 +246,7 @@ impl<'a> Model<'a> {
 
     /// A video on `readers` of them is drawn together at or below this many viewers. The same line decides whether
     /// balance may spread it onto that many, so that the two never undo each other.
-    pub fn joins_at(&self, readers: usize) -> u64 {
+    pub fn join_threshold(&self, readers: usize) -> u64 {
         let most = u128::from(self.mean_limit) * readers.saturating_sub(1) as u128;
         (most * u128::from(self.limits.join_below.min(1000)) / 1000) as u64
     }
@@ -255,7 +255,7 @@ impl<'a> Model<'a> {
     pub fn may_spread(&self, video: u32) -> bool {
         let on = self.reader_count(video);
         let viewers = self.videos[video as usize].viewers;
-        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.joins_at(on + 1) };
+        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.join_threshold(on + 1) };
         hot && on < self.limits.max_readers_per_video
     }
 
@@ -265,75 +265,75 @@ impl<'a> Model<'a> {
     }
 
     /// Takes `viewers` out of the budget. Returns whether the budget had so many.
-    pub fn admit(&mut self, viewers: u64) -> bool {
+    pub fn take_from_budget(&mut self, viewers: u64) -> bool {
         let budget = self.limits.budget;
         let oversize = self.spent == 0 && budget.available >= budget.full && viewers > budget.full;
         let admitted = viewers == 0 || viewers <= self.budget_left() || (oversize && budget.full > 0);
         if admitted {
             self.spent = self.spent.saturating_add(viewers);
         } else {
-            self.note_bound(Bound::Budget);
+            self.note_limit_met(MetLimit::Budget);
         }
         admitted
     }
 
     /// Viewers of the video that have no reader yet, and were not sent anywhere by this plan.
-    pub fn waiting(&self, video: u32) -> u64 {
-        let sent = self.sent.get(&video).copied().unwrap_or(0);
+    pub fn waiting_viewers(&self, video: u32) -> u64 {
+        let sent = self.viewers_placed.get(&video).copied().unwrap_or(0);
         self.situation.videos[video as usize].waiting.saturating_sub(sent)
     }
 
-    pub fn use_waiting(&mut self, video: u32, viewers: u64) {
-        *self.sent.entry(video).or_default() += viewers;
+    pub fn take_waiting_viewers(&mut self, video: u32, viewers: u64) {
+        *self.viewers_placed.entry(video).or_default() += viewers;
     }
 
-    pub fn note_bound(&mut self, bound: Bound) {
-        if !self.bounds.contains(&bound) {
-            self.bounds.push(bound);
+    pub fn note_limit_met(&mut self, bound: MetLimit) {
+        if !self.limits_met.contains(&bound) {
+            self.limits_met.push(bound);
         }
     }
 
     pub fn note_rejected(
         &mut self,
-        kind: Kind,
+        kind: ChangeKind,
         video: Option<u32>,
         reader: Option<u32>,
         viewers: u64,
-        because: Bound,
+        because: MetLimit,
     ) {
-        self.note_bound(because);
+        self.note_limit_met(because);
         let (video, reader) = (video.map(|at| at as usize), reader.map(|at| at as usize));
-        self.rejected.push(Rejected { kind, video, reader, viewers, because });
+        self.rejected.push(RejectedChange { kind, video, reader, viewers, because });
     }
 
     /// Moves `amount` of a video's viewers; a reader left with none of them does not serve it any more. The only way
     /// in which anything changes.
-    pub fn shift(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
-        self.changes += 1;
+    pub fn move_viewers(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: OrderReason) {
+        self.shift_count += 1;
         let at = video as usize;
-        if self.videos[at].mark == 0 {
+        if self.videos[at].changed_position == 0 {
             let before = self.videos[at].placement.clone();
             let why = (before != PlacementSlot::Nowhere).then(|| Box::new(why));
-            self.touched.push(Touched { video, before, why });
-            self.videos[at].mark = self.touched.len() as u32;
+            self.changed_videos.push(Touched { video, placement_before: before, first_reason: why });
+            self.videos[at].changed_position = self.changed_videos.len() as u32;
         }
         if self.shift_whole_video(at, from, to, amount) {
             return;
         }
-        let mut parts = self.parts(video);
+        let mut parts = self.viewers_by_reader(video);
         if let Some(from) = from {
             let part =
                 parts.iter_mut().find(|part| part.0 == from).expect("viewers leave a reader that has them");
             part.1 -= amount;
-            let seat = &mut self.seats[from as usize];
-            seat.load -= amount;
+            let seat = &mut self.readers[from as usize];
+            seat.viewers_planned -= amount;
             if part.1 == 0 {
                 seat.videos -= 1;
                 parts.retain(|part| part.0 != from);
             }
         }
-        let seat = &mut self.seats[to as usize];
-        seat.load += amount;
+        let seat = &mut self.readers[to as usize];
+        seat.viewers_planned += amount;
         match parts.binary_search_by_key(&to, |part| part.0) {
             Ok(found) => parts[found].1 += amount,
             Err(place) => {
@@ -355,48 +355,52 @@ impl<'a> Model<'a> {
         match (&self.videos[at].placement, from) {
             (PlacementSlot::Nowhere, None) => {}
             (PlacementSlot::One(reader), Some(from)) if *reader == from => {
-                let seat = &mut self.seats[from as usize];
-                seat.load -= amount;
+                let seat = &mut self.readers[from as usize];
+                seat.viewers_planned -= amount;
                 seat.videos -= 1;
             }
             _ => return false,
         }
-        self.seats[to as usize].add_viewers(amount);
+        self.readers[to as usize].add_viewers(amount);
         self.videos[at].placement = PlacementSlot::One(to);
         true
     }
 
     /// Takes a video that was without a reader off those it was given, as if nothing had been decided about it.
-    pub fn take_back(&mut self, video: u32) {
-        for (reader, viewers) in self.parts(video) {
-            let seat = &mut self.seats[reader as usize];
-            seat.load -= viewers;
+    pub fn undo_placement(&mut self, video: u32) {
+        for (reader, viewers) in self.viewers_by_reader(video) {
+            let seat = &mut self.readers[reader as usize];
+            seat.viewers_planned -= viewers;
             seat.videos -= 1;
         }
         self.videos[video as usize].placement = PlacementSlot::Nowhere;
     }
 
-    pub fn balance(&self) -> Balance {
-        let mut balance = Balance::default();
-        for seat in &self.seats {
-            balance.viewers = balance.viewers.saturating_add(seat.load);
-            if seat.standing == ReaderAvailability::Draining {
-                balance.on_draining += seat.load;
+    pub fn viewer_balance(&self) -> ViewerBalance {
+        let mut balance = ViewerBalance::default();
+        for seat in &self.readers {
+            balance.viewers = balance.viewers.saturating_add(seat.viewers_planned);
+            if seat.availability == ReaderAvailability::Draining {
+                balance.on_draining += seat.viewers_planned;
             }
         }
         let nowhere = self.videos.iter().filter(|planned| planned.placement == PlacementSlot::Nowhere);
         balance.waiting = nowhere.fold(0, |sum, planned| planned.viewers.saturating_add(sum));
         balance.viewers = balance.viewers.saturating_add(balance.waiting);
-        let open: Vec<&ReaderLoad> = self.seats.iter().filter(|seat| seat.is_open()).collect();
-        let ratio =
-            |seat: &&ReaderLoad| (u128::from(seat.load) * 1_000_000 / u128::from(seat.fair.max(1))) as u64;
+        let open: Vec<&ReaderLoad> = self.readers.iter().filter(|seat| seat.is_open()).collect();
+        let ratio = |seat: &&ReaderLoad| {
+            (u128::from(seat.viewers_planned) * 1_000_000 / u128::from(seat.fair_share.max(1))) as u64
+        };
         balance.readers = open.len();
-        balance.outside = open.iter().filter(|seat| seat.load > seat.most || seat.load < seat.least).count();
+        balance.outside = open
+            .iter()
+            .filter(|seat| seat.viewers_planned > seat.gives_above || seat.viewers_planned < seat.takes_below)
+            .count();
         balance.max_over_mean = open.iter().map(ratio).max().unwrap_or(0);
         balance.min_over_mean = open.iter().map(ratio).min().unwrap_or(0);
-        balance.excess = open.iter().map(|seat| seat.load.saturating_sub(seat.fair)).sum();
+        balance.excess = open.iter().map(|seat| seat.viewers_planned.saturating_sub(seat.fair_share)).sum();
         let utilisation =
-            |seat: &&ReaderLoad| (u128::from(seat.load) * 1000 / u128::from(seat.capacity)) as u64;
+            |seat: &&ReaderLoad| (u128::from(seat.viewers_planned) * 1000 / u128::from(seat.capacity)) as u64;
         balance.max_utilisation = open.iter().map(utilisation).max().unwrap_or(0);
         balance
     }
@@ -404,7 +408,7 @@ impl<'a> Model<'a> {
 
 impl ReaderLoad {
     fn add_viewers(&mut self, viewers: u64) {
-        self.load = self.load.saturating_add(viewers);
+        self.viewers_planned = self.viewers_planned.saturating_add(viewers);
         self.videos += 1;
     }
 }

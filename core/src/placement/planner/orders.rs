@@ -4,33 +4,35 @@ use std::collections::HashSet;
 
 use super::model::{Model, Touched};
 use super::shares::{parts_of, parts_with_shares};
-use crate::placement::plan::{Kind, Order, Why};
+use crate::placement::plan::{ChangeKind, OrderReason, PlannedOrder};
 
 /// One order for every video that ended up elsewhere, in the order of carrying them out.
-pub(super) fn orders_of(model: &Model) -> Vec<Order> {
+pub(super) fn orders_of(model: &Model) -> Vec<PlannedOrder> {
     let changed: Vec<&Touched> = model
-        .touched
+        .changed_videos
         .iter()
         .filter(|touched| {
-            touched.why.is_none() || touched.before != model.videos[touched.video as usize].placement
+            touched.first_reason.is_none()
+                || touched.placement_before != model.videos[touched.video as usize].placement
         })
         .collect();
-    let mut orders: Vec<Order> = changed.iter().map(|touched| order_for_video(model, touched)).collect();
+    let mut orders: Vec<PlannedOrder> =
+        changed.iter().map(|touched| order_for_video(model, touched)).collect();
     unpair_lost_exchanges(&mut orders, model);
-    orders.sort_by_key(|order| order.kind.min(Kind::Move));
+    orders.sort_by_key(|order| order.kind.min(ChangeKind::Move));
     orders
 }
 
-fn order_for_video(model: &Model, touched: &Touched) -> Order {
+fn order_for_video(model: &Model, touched: &Touched) -> PlannedOrder {
     let video = touched.video as usize;
     let planned = &model.videos[video];
     let epoch = planned.epoch;
-    let Some(why) = &touched.why else {
+    let Some(why) = &touched.first_reason else {
         let to = parts_with_shares(&planned.placement, planned.viewers);
-        let why = Why::Unserved { waiting: planned.viewers };
-        return Order { video, epoch, kind: Kind::Place, from: Vec::new(), to, moved: 0, why };
+        let why = OrderReason::Unserved { waiting: planned.viewers };
+        return PlannedOrder { video, epoch, kind: ChangeKind::Place, from: Vec::new(), to, moved: 0, why };
     };
-    let from = parts_of(&touched.before, planned.viewers);
+    let from = parts_of(&touched.placement_before, planned.viewers);
     let to = parts_of(&planned.placement, planned.viewers);
     let stays = |reader: u32, viewers: u64| {
         to.iter().find(|part| part.0 == reader).map_or(0, |part| part.1).min(viewers)
@@ -40,37 +42,37 @@ fn order_for_video(model: &Model, touched: &Touched) -> Order {
     let moved = moved.saturating_sub(model.situation.videos[video].waiting);
     let same = from.len() == to.len() && from.iter().zip(&to).all(|(from, to)| from.0 == to.0);
     let kind = match **why {
-        Why::Emptying { .. } => Kind::Drain,
-        _ if same => Kind::Reshare,
-        _ if to.len() > from.len() => Kind::Split,
-        _ if to.len() < from.len() => Kind::Join,
-        Why::Exchange { .. } => Kind::Swap,
-        _ => Kind::Move,
+        OrderReason::Emptying { .. } => ChangeKind::Drain,
+        _ if same => ChangeKind::Reshare,
+        _ if to.len() > from.len() => ChangeKind::Split,
+        _ if to.len() < from.len() => ChangeKind::Join,
+        OrderReason::Exchange { .. } => ChangeKind::Swap,
+        _ => ChangeKind::Move,
     };
     let (from, to) = (
-        parts_with_shares(&touched.before, planned.viewers),
+        parts_with_shares(&touched.placement_before, planned.viewers),
         parts_with_shares(&planned.placement, planned.viewers),
     );
-    Order { video, epoch, kind, from, to, moved, why: (**why).clone() }
+    PlannedOrder { video, epoch, kind, from, to, moved, why: (**why).clone() }
 }
 
 /// An exchange whose other half came to nothing, by what was decided after it, is a plain move.
-fn unpair_lost_exchanges(orders: &mut [Order], model: &Model) {
-    if !orders.iter().any(|order| matches!(order.why, Why::Exchange { .. })) {
+fn unpair_lost_exchanges(orders: &mut [PlannedOrder], model: &Model) {
+    if !orders.iter().any(|order| matches!(order.why, OrderReason::Exchange { .. })) {
         return;
     }
     let ordered: HashSet<usize> = orders.iter().map(|order| order.video).collect();
     for order in orders {
-        let Why::Exchange { with, reader, load, fair } = order.why else { continue };
+        let OrderReason::Exchange { with, reader, load, fair } = order.why else { continue };
         if ordered.contains(&with) {
             continue;
         }
-        let seat = &model.seats[reader];
+        let seat = &model.readers[reader];
         order.why = if load > fair {
-            Why::Over { reader, load, fair, most: seat.most }
+            OrderReason::Over { reader, load, fair, most: seat.gives_above }
         } else {
-            Why::Under { reader, load, fair, least: seat.least }
+            OrderReason::Under { reader, load, fair, least: seat.takes_below }
         };
-        order.kind = if order.kind == Kind::Swap { Kind::Move } else { order.kind };
+        order.kind = if order.kind == ChangeKind::Swap { ChangeKind::Move } else { order.kind };
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::heat;
 use super::model::{Model, PlacementSlot};
-use crate::placement::plan::{Bound, Kind, Why};
+use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
 use crate::placement::situation::ReaderAvailability;
 
 /// Open readers by what part of their capacity is in use, then by videos, then by position: the emptiest first.
@@ -13,23 +13,23 @@ struct EmptiestReaders(BinaryHeap<Reverse<(u64, u32, u32)>>);
 
 impl EmptiestReaders {
     fn new(model: &Model) -> Self {
-        Self(model.open().map(|reader| Reverse(Self::emptiness_key(model, reader))).collect())
+        Self(model.open_readers().map(|reader| Reverse(Self::emptiness_key(model, reader))).collect())
     }
 
     fn emptiness_key(model: &Model, reader: u32) -> (u64, u32, u32) {
-        let seat = &model.seats[reader as usize];
+        let seat = &model.readers[reader as usize];
         // Bits of numbers that are not negative are in the numbers' order.
-        ((seat.load as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
+        ((seat.viewers_planned as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
     }
 
     /// The reader for this many viewers of a video: the emptiest by capacity, or, where they do not fit there, the one
     /// with the most room.
     fn find_reader(&mut self, model: &Model, video: u32, viewers: u64) -> Option<u32> {
         let fits = |reader: u32| {
-            let seat = &model.seats[reader as usize];
-            seat.load < seat.capacity
-                && viewers <= seat.room(u64::MAX).min(seat.part_limit)
-                && !model.has(video, reader)
+            let seat = &model.readers[reader as usize];
+            seat.viewers_planned < seat.capacity
+                && viewers <= seat.room_up_to(u64::MAX).min(seat.video_viewers_limit)
+                && !model.is_on(video, reader)
         };
         while let Some(mut top) = self.0.peek_mut() {
             let reader = top.0.2;
@@ -42,8 +42,8 @@ impl EmptiestReaders {
         }
         let emptiest = self.0.peek().map(|top| top.0.2).filter(|&reader| fits(reader));
         emptiest.or_else(|| {
-            let roomy = model.open().filter(|&reader| fits(reader));
-            roomy.max_by_key(|&reader| (model.seats[reader as usize].room(u64::MAX), Reverse(reader)))
+            let roomy = model.open_readers().filter(|&reader| fits(reader));
+            roomy.max_by_key(|&reader| (model.readers[reader as usize].room_up_to(u64::MAX), Reverse(reader)))
         })
     }
 }
@@ -59,42 +59,48 @@ pub(super) fn place_unserved(model: &mut Model) {
         return;
     }
     unserved.sort_unstable();
-    model.touched.reserve(unserved.len());
+    model.changed_videos.reserve(unserved.len());
     let mut emptiest = EmptiestReaders::new(model);
     for (Reverse(waiting), video) in unserved {
-        let why = Why::Unserved { waiting };
+        let why = OrderReason::Unserved { waiting };
         if let Some(reader) = emptiest.find_reader(model, video, waiting) {
-            model.shift(video, None, reader, waiting, why);
-        } else if heat::room_for(model, video) < waiting || model.open().all(|reader| is_full(model, reader))
+            model.move_viewers(video, None, reader, waiting, why);
+        } else if heat::room_for(model, video) < waiting
+            || model.open_readers().all(|reader| is_full(model, reader))
         {
-            let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
-            model.note_rejected(Kind::Place, Some(video), None, waiting, because);
+            let because = if model.open_readers().next().is_none() {
+                MetLimit::NoOpenReader
+            } else {
+                MetLimit::Capacity
+            };
+            model.note_rejected(ChangeKind::Place, Some(video), None, waiting, because);
         } else {
-            let left = heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::Capacity);
+            let left = heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::FairShareFirst);
             if left > 0 {
                 // Whoever has most room takes it, whatever one reader should have of one video.
-                model.take_back(video);
-                heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::Anything);
+                model.undo_placement(video);
+                heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::WholeCapacity);
             }
         }
     }
 }
 
 fn is_full(model: &Model, reader: u32) -> bool {
-    model.seats[reader as usize].room(u64::MAX) == 0
+    model.readers[reader as usize].room_up_to(u64::MAX) == 0
 }
 
 /// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
 /// Returns whether the budget covered all of it.
 pub(super) fn drain_readers(model: &mut Model) -> bool {
-    let draining = |reader: &u32| model.seats[*reader as usize].standing == ReaderAvailability::Draining;
-    let mut leaving: Vec<u32> = (0..model.seats.len() as u32).filter(draining).collect();
-    leaving.retain(|&reader| model.seats[reader as usize].videos > 0);
+    let draining =
+        |reader: &u32| model.readers[*reader as usize].availability == ReaderAvailability::Draining;
+    let mut leaving: Vec<u32> = (0..model.readers.len() as u32).filter(draining).collect();
+    leaving.retain(|&reader| model.readers[reader as usize].videos > 0);
     if leaving.is_empty() {
         return true;
     }
-    leaving.sort_by_key(|&reader| (model.seats[reader as usize].load, reader));
-    let mut held = vec![Vec::new(); model.seats.len()];
+    leaving.sort_by_key(|&reader| (model.readers[reader as usize].viewers_planned, reader));
+    let mut held = vec![Vec::new(); model.readers.len()];
     for (video, planned) in model.videos.iter().enumerate() {
         let mut note = |reader: u32, viewers: u64| {
             if draining(&reader) {
@@ -116,8 +122,8 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
     for reader in leaving {
         let mut videos = std::mem::take(&mut held[reader as usize]);
         videos.sort_unstable_by_key(|&(viewers, video)| (Reverse(viewers), video));
-        let load = model.seats[reader as usize].load;
-        let why = Why::Emptying { reader: reader as usize, load };
+        let load = model.readers[reader as usize].viewers_planned;
+        let why = OrderReason::Emptying { reader: reader as usize, load };
         for (viewers, video) in videos {
             covered &= move_video_off(model, &mut emptiest, reader, video, viewers, &why);
         }
@@ -132,37 +138,40 @@ fn move_video_off(
     from: u32,
     video: u32,
     viewers: u64,
-    why: &Why,
+    why: &OrderReason,
 ) -> bool {
-    let beside = model.parts(video).into_iter().map(|part| part.0);
+    let beside = model.viewers_by_reader(video).into_iter().map(|part| part.0);
     // Its other readers need no warming, if they stay within their tolerance.
     let beside = beside.filter(|&reader| {
-        let seat = &model.seats[reader as usize];
-        let part = model.part(video, reader).saturating_add(viewers);
+        let seat = &model.readers[reader as usize];
+        let part = model.viewers_on(video, reader).saturating_add(viewers);
         seat.is_open()
-            && viewers <= seat.room(seat.most)
-            && seat.load < seat.capacity
-            && part <= seat.part_limit
+            && viewers <= seat.room_up_to(seat.gives_above)
+            && seat.viewers_planned < seat.capacity
+            && part <= seat.video_viewers_limit
     });
-    let beside = beside.max_by_key(|&reader| (model.seats[reader as usize].room(u64::MAX), Reverse(reader)));
+    let beside =
+        beside.max_by_key(|&reader| (model.readers[reader as usize].room_up_to(u64::MAX), Reverse(reader)));
     let to = beside.or_else(|| emptiest.find_reader(model, video, viewers));
     if to.is_none() && (viewers == 0 || heat::room_for(model, video) < viewers) {
-        let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
-        model.note_rejected(Kind::Drain, Some(video), Some(from), viewers, because);
+        let because =
+            if model.open_readers().next().is_none() { MetLimit::NoOpenReader } else { MetLimit::Capacity };
+        model.note_rejected(ChangeKind::Drain, Some(video), Some(from), viewers, because);
         return true;
     }
-    if !model.admit(viewers) {
-        model.note_rejected(Kind::Drain, Some(video), Some(from), viewers, Bound::Budget);
+    if !model.take_from_budget(viewers) {
+        model.note_rejected(ChangeKind::Drain, Some(video), Some(from), viewers, MetLimit::Budget);
         return false;
     }
     if let Some(to) = to {
-        model.shift(video, Some(from), to, viewers, why.clone());
+        model.move_viewers(video, Some(from), to, viewers, why.clone());
     } else {
         // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
-        let scarce = model.reader_count(video) + model.open().count() > model.limits.max_readers_per_video;
-        let reach = if scarce { heat::Reach::Anything } else { heat::Reach::Capacity };
+        let scarce =
+            model.reader_count(video) + model.open_readers().count() > model.limits.max_readers_per_video;
+        let reach = if scarce { heat::Reach::WholeCapacity } else { heat::Reach::FairShareFirst };
         let left = heat::spread_viewers(model, video, Some(from), viewers, why, reach);
-        heat::spread_viewers(model, video, Some(from), left, why, heat::Reach::Anything);
+        heat::spread_viewers(model, video, Some(from), left, why, heat::Reach::WholeCapacity);
     }
     true
 }

@@ -1,7 +1,7 @@
 //! Between viewers and shares.
 
 use super::model::PlacementSlot;
-use crate::placement::situation::{Part, Video, WHOLE};
+use crate::placement::situation::{PlacementVideo, VideoPart, WHOLE_SHARE};
 
 /// The readers of a placement with their viewers, in the order of readers.
 pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
@@ -14,8 +14,8 @@ pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64
 
 /// Where the viewers of a video on several readers count: where they are, and those that wait or are still to leave a
 /// reader that is not assigned any more, by the shares; all of them by the shares while a hand-over is under way.
-pub(super) fn counted_viewers(video: &Video, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
-    let mut assigned: Vec<Part> = video.parts.clone();
+pub(super) fn counted_viewers(video: &PlacementVideo, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
+    let mut assigned: Vec<VideoPart> = video.parts.clone();
     assigned.retain(|part| part.share > 0 && part.reader < readers);
     assigned.sort_by_key(|part| part.reader);
     let there: u64 = if video.moving { 0 } else { assigned.iter().map(|part| part.viewers).sum() };
@@ -43,17 +43,19 @@ fn apportion_by_weights(total: u64, weights: &[u64]) -> Vec<u64> {
 }
 
 /// The parts with their shares: in proportion to the viewers, each at least a millionth, summing to the whole.
-pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<Part> {
+pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<VideoPart> {
     let parts = match placement {
         PlacementSlot::Nowhere => return Vec::new(),
-        PlacementSlot::One(reader) => return vec![Part { reader: *reader as usize, viewers, share: WHOLE }],
+        PlacementSlot::One(reader) => {
+            return vec![VideoPart { reader: *reader as usize, viewers, share: WHOLE_SHARE }];
+        }
         PlacementSlot::Several(parts) => parts,
     };
     let none = parts.iter().all(|part| part.1 == 0);
     let weights: Vec<u64> = parts.iter().map(|part| if none { 1 } else { part.1 }).collect();
     // One millionth each is set aside first, so that none is without.
-    let each = apportion_by_weights(u64::from(WHOLE) - parts.len() as u64, &weights);
-    let part = |(&(reader, viewers), share): (&(u32, u64), u64)| Part {
+    let each = apportion_by_weights(u64::from(WHOLE_SHARE) - parts.len() as u64, &weights);
+    let part = |(&(reader, viewers), share): (&(u32, u64), u64)| VideoPart {
         reader: reader as usize,
         viewers,
         share: share as u32 + 1,

@@ -6,15 +6,15 @@
 pub(super) struct SizeIndex {
     videos: Vec<(u64, u32)>,
     /// The first slot at or after this one that is not taken; one past the end for none.
-    right: Vec<u32>,
+    next_free_right: Vec<u32>,
     /// One past the last slot before this one that is not taken; 0 for none.
-    left: Vec<u32>,
+    next_free_left: Vec<u32>,
 }
 
 /// A video in a size index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Item {
-    pub slot: usize,
+    pub index_slot: usize,
     pub viewers: u64,
     pub video: u32,
 }
@@ -23,43 +23,47 @@ impl SizeIndex {
     pub fn new(mut videos: Vec<(u64, u32)>) -> Self {
         videos.sort_unstable();
         let slots = 0..=videos.len() as u32;
-        Self { right: slots.clone().collect(), left: slots.collect(), videos }
+        Self { next_free_right: slots.clone().collect(), next_free_left: slots.collect(), videos }
     }
 
     /// The smallest video with at least `from` and at most `to` viewers.
-    pub fn smallest(&mut self, from: u64, to: u64) -> Option<Item> {
+    pub fn smallest_between(&mut self, from: u64, to: u64) -> Option<Item> {
         let slot = self.videos.partition_point(|video| video.0 < from);
-        let slot = follow_links(&mut self.right, slot);
+        let slot = follow_links(&mut self.next_free_right, slot);
         let &(viewers, video) = self.videos.get(slot)?;
-        (viewers <= to).then_some(Item { slot, viewers, video })
+        (viewers <= to).then_some(Item { index_slot: slot, viewers, video })
     }
 
     /// The largest video with at most `to` viewers and at least `from`.
-    pub fn largest(&mut self, from: u64, to: u64) -> Option<Item> {
+    pub fn largest_between(&mut self, from: u64, to: u64) -> Option<Item> {
         let end = self.videos.partition_point(|video| video.0 <= to);
-        let slot = follow_links(&mut self.left, end).checked_sub(1)?;
+        let slot = follow_links(&mut self.next_free_left, end).checked_sub(1)?;
         let (viewers, video) = self.videos[slot];
-        (viewers >= from).then_some(Item { slot, viewers, video })
+        (viewers >= from).then_some(Item { index_slot: slot, viewers, video })
     }
 
     /// All that are left, the largest first.
-    pub fn falling(&self) -> impl Iterator<Item = Item> + '_ {
-        let left =
-            self.videos.iter().enumerate().rev().filter(|(slot, _)| self.right[*slot] as usize == *slot);
-        left.map(|(slot, &(viewers, video))| Item { slot, viewers, video })
+    pub fn largest_first(&self) -> impl Iterator<Item = Item> + '_ {
+        let left = self
+            .videos
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(slot, _)| self.next_free_right[*slot] as usize == *slot);
+        left.map(|(slot, &(viewers, video))| Item { index_slot: slot, viewers, video })
     }
 
     /// Takes this video out of the index, where it is in it.
     pub fn remove(&mut self, viewers: u64, video: u32) {
         if let Ok(slot) = self.videos.binary_search(&(viewers, video)) {
-            self.take(slot);
+            self.take_video(slot);
         }
     }
 
     /// Takes the video in a slot out of the index.
-    pub fn take(&mut self, slot: usize) {
-        self.right[slot] = slot as u32 + 1;
-        self.left[slot + 1] = slot as u32;
+    pub fn take_video(&mut self, slot: usize) {
+        self.next_free_right[slot] = slot as u32 + 1;
+        self.next_free_left[slot + 1] = slot as u32;
     }
 }
 
@@ -91,16 +95,16 @@ mod tests {
             for (from, to, small) in asks {
                 let fits = |video: &&(u64, u32)| video.0 >= from && video.0 <= to;
                 let (expected, found) = if small {
-                    (plain.iter().find(fits).copied(), shelf.smallest(from, to))
+                    (plain.iter().find(fits).copied(), shelf.smallest_between(from, to))
                 } else {
-                    (plain.iter().rev().find(fits).copied(), shelf.largest(from, to))
+                    (plain.iter().rev().find(fits).copied(), shelf.largest_between(from, to))
                 };
                 prop_assert_eq!(found.map(|item| (item.viewers, item.video)), expected);
                 if let (Some(item), Some(gone)) = (found, expected) {
-                    shelf.take(item.slot);
+                    shelf.take_video(item.index_slot);
                     plain.retain(|video| *video != gone);
                 }
-                prop_assert!(shelf.falling().map(|item| (item.viewers, item.video)).eq(plain.iter().rev().copied()));
+                prop_assert!(shelf.largest_first().map(|item| (item.viewers, item.video)).eq(plain.iter().rev().copied()));
             }
         }
     }

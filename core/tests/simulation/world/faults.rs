@@ -196,7 +196,8 @@ impl World {
     /// Notes for which videos another reader has to be found.
     fn note_death(&mut self, reader: usize) {
         let (id, now) = (&self.net.readers[reader], self.net.now);
-        let assigned = self.store.assignments().iter().filter(|(_, assigned)| assigned.share(id).is_some());
+        let assigned =
+            self.store.assignments().iter().filter(|(_, assigned)| assigned.share_of(id).is_some());
         self.net.checks.last_death.extend(assigned.map(|(video, _)| (*video, now)));
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use futures::StreamExt;
 use liverank_runtime::PeerTls;
-use liverank_runtime::client::{Client, Connections};
+use liverank_runtime::client::{Client, ConnectionSettings};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -34,7 +34,7 @@ pub struct TlsAnswer {
 impl TlsRequest {
     /// A client without a connection: each shakes hands anew, so that what it sees is in force.
     fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&PeerTls::trusting(&self.authority, None)?, Connections::default()))
+        Ok(Client::new(&PeerTls::trusting_authorities(&self.authority, None)?, ConnectionSettings::default()))
     }
 
     /// Asks once.

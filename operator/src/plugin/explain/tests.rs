@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use liverank_protocol::Load;
+use liverank_protocol::ClusterLoad;
 use serde_json::{Value, json};
 
 use super::{DeployedReader, render_explanation};
@@ -48,7 +48,7 @@ fn example_status() -> Value {
     })
 }
 
-fn load() -> Load {
+fn load() -> ClusterLoad {
     let reader = |id: &str, viewers: u64| {
         json!({
             "id": id, "public_url": "", "internal_url": "", "state": "alive", "silent_ms": 400, "fresh": true,
@@ -100,7 +100,7 @@ fn an_outdated_load_and_a_pause_are_stated() {
     cluster.metadata.generation = Some(5);
     cluster.spec.paused = true;
     cluster.spec.comment.enabled = false;
-    let text = render_explanation(&cluster, &[], &Ok(Load::default()), now());
+    let text = render_explanation(&cluster, &[], &Ok(ClusterLoad::default()), now());
     assert!(
         text.contains("all this is of generation 4: the operator has not seen generation 5 yet\n"),
         "{text}"

@@ -1,4 +1,4 @@
-use liverank_protocol::Load;
+use liverank_protocol::ClusterLoad;
 use serde_json::{Value, json};
 
 use super::{ask_planner, render_answer};
@@ -12,7 +12,7 @@ fn cluster() -> RankingCluster {
 }
 
 /// Two readers with nine videos of 2,000 viewers each.
-fn load() -> Load {
+fn load() -> ClusterLoad {
     let name = |at: usize| format!("live-reader-{}", at % 2);
     let video = |at: usize| json!([format!("video-{at}"), 2000]);
     let readers: Vec<Value> = (0..2)

@@ -6,7 +6,7 @@ use super::scene::{
 use crate::readers::{
     DrainWhy, ReaderSelfReport, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput, decide_round,
 };
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
 
 #[test]
@@ -73,10 +73,10 @@ fn the_managers_are_told_once_the_annotation_is_seen() {
     seen.readers[1].drain = *drain;
     let second = decide_round(&seen, &mut memory);
     assert_eq!(
-        (steps_in_words(&second), &second.ask),
+        (steps_in_words(&second), &second.readers_to_ask),
         (vec!["cordon x-reader-1: draining".to_owned()], &vec![reader_name(1)])
     );
-    seen.set_cordon(1, Closing::Draining);
+    seen.set_cordon(1, CordonLevel::Draining);
     assert!(decide_round(&seen, &mut memory).steps.is_empty());
     // A new leader finds the same.
     assert!(decide_round(&seen, &mut super::scene::memory()).steps.is_empty());
@@ -96,7 +96,7 @@ fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
     // Every manager has to know before it goes, and then it stays so.
     let told = |seen: &mut RoundInput, manager: usize| {
         let cordon = &mut seen.managers[manager].load.cordons[0].cordon;
-        *cordon = Some(Closing::Removed.into());
+        *cordon = Some(CordonLevel::Removed.into());
     };
     assert_eq!(emptied(&|seen| told(seen, 0)), gone);
     let both = |seen: &mut RoundInput| (0..2).for_each(|manager| told(seen, manager));
@@ -226,7 +226,7 @@ fn a_drain_by_hand_is_carried_out_and_replaced() {
     seen.set_empty(1);
     assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "cordon x-reader-1: removed"]);
     seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
-    seen.set_cordon(1, Closing::Removed);
+    seen.set_cordon(1, CordonLevel::Removed);
     assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "remove x-reader-1"]);
     for why in [DrainWhy::ScaleDown, DrainWhy::Upgrade, DrainWhy::ByHand] {
         assert_eq!(DrainWhy::parse(why.as_str()), why);
@@ -244,7 +244,7 @@ fn a_reader_without_a_deployment_is_removed_as_long_as_anything_is_left_of_it() 
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     seen.orphans.insert(reader_name(2), false);
     assert_eq!(steps_in_words(&seen.first_round()), removed);
-    seen.set_cordon(2, Closing::Removed);
+    seen.set_cordon(2, CordonLevel::Removed);
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     // Somebody edited its labels: it is brought back.
     seen.orphans.insert(reader_name(2), true);

@@ -8,7 +8,7 @@ use crate::readers::{
     ReaderMemory, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput, ScalingSetting, answer_what_if,
     decide_round, explain, round_to_two_digits,
 };
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
 
 #[test]
@@ -17,7 +17,7 @@ fn new_readers_get_the_lowest_free_names() {
     seen.readers.remove(1);
     // The managers remember one, and one is closed still.
     seen.change_state(1, |state| state.state = ReaderStatus::Gone.into());
-    seen.set_cordon(3, Closing::Closed);
+    seen.set_cordon(3, CordonLevel::Closed);
     let outcome = seen.first_round();
     assert_eq!(
         steps_in_words(&outcome),
@@ -162,7 +162,7 @@ fn status_numbers_are_rounded_to_two_digits() {
 #[test]
 fn unserved_viewers_degrade_the_status() {
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90]);
-    let unserved = |since_ms| liverank_protocol::Unserved { requests: 40, since_ms, video: None };
+    let unserved = |since_ms| liverank_protocol::UnservedRequests { requests: 40, since_ms, video: None };
     let degraded = |seen: &RoundInput| {
         seen.first_round()
             .facts

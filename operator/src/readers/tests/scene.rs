@@ -1,9 +1,9 @@
 //! Small scenes: readers that serve, two managers of one mind.
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{Closing, Share};
+use liverank_core::handover::{CordonLevel, ReaderShare};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{CordonRequest, Load, ReaderState, VideoState};
+use liverank_protocol::{ClusterLoad, CordonRequest, ReaderState, VideoState};
 
 use crate::readers::{
     Decision, DrainWhy, ManagerReport, ObservedReader, ReaderDrain, ReaderMemory, ReaderPod,
@@ -75,16 +75,16 @@ pub fn input_with_viewers(settings: ReaderSettings, viewers: &[u64]) -> RoundInp
     let assigned = viewers.iter().enumerate().map(|(at, viewers)| VideoState {
         videoid: VideoId::parse(&format!("v{at}")).unwrap(),
         epoch: 7,
-        readers: vec![Share { reader: ReaderId::parse(&reader_name(at)).unwrap(), weight: 1 }],
+        readers: vec![ReaderShare { reader: ReaderId::parse(&reader_name(at)).unwrap(), weight: 1 }],
         viewers: *viewers,
         changed_ms: 100_000,
         moving: false,
     });
-    let load = Load {
+    let load = ClusterLoad {
         readers: viewers.iter().enumerate().map(|(at, viewers)| state(at, *viewers)).collect(),
         assignments: Some(assigned.collect()),
         fresh: true,
-        ..Load::default()
+        ..ClusterLoad::default()
     };
     let heard =
         |manager: &str| ManagerReport { manager: manager.to_owned(), at: NOW - 100, load: load.clone() };
@@ -117,10 +117,10 @@ impl RoundInput {
     /// A reader is being emptied since so long, and the managers know.
     pub(super) fn set_drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
         self.readers[at].drain = Some(ReaderDrain { why, since: Some(NOW - ago) });
-        self.set_cordon(at, Closing::Draining);
+        self.set_cordon(at, CordonLevel::Draining);
     }
 
-    pub(super) fn set_cordon(&mut self, at: usize, closing: Closing) {
+    pub(super) fn set_cordon(&mut self, at: usize, closing: CordonLevel) {
         let reader = ReaderId::parse(&reader_name(at)).unwrap();
         for heard in &mut self.managers {
             let cordon = Some(closing.into());
@@ -133,7 +133,7 @@ impl RoundInput {
         for heard in &mut self.managers {
             heard.load.cordons.retain(|cordon| cordon.reader.as_str() != reader_name(at));
         }
-        self.set_cordon(at, Closing::Removed);
+        self.set_cordon(at, CordonLevel::Removed);
     }
 
     /// Nobody is at a reader, by the managers and by itself.

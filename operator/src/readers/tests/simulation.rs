@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::world::{ManagerAnswers, START_TIME, SimulatedCluster};
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 
 use crate::readers::{
     Action, Decision, DrainWhy, FallbackSetting, ReaderMemory, ReaderSettings, ReaderStep, RoundInput,
@@ -142,7 +142,7 @@ impl SimulationRun {
                 }
                 let drain = reader.drain.unwrap_or_else(|| panic!("{name} goes without having been emptied"));
                 let cordon = world.cordons.get(name);
-                assert_eq!(cordon, Some(&Closing::Removed), "{name} goes, and the managers do not know");
+                assert_eq!(cordon, Some(&CordonLevel::Removed), "{name} goes, and the managers do not know");
                 let viewers = world.viewers.iter().filter(|viewer| viewer.at.as_ref() == Some(name)).count();
                 let late = world.now - drain.since.unwrap() > settings.drain_timeout_ms;
                 assert!(

@@ -4,7 +4,7 @@ use super::scene::{
     NOW, decided_actions, fixed_replicas, input_with_viewers, reader, settings, steps_in_words,
 };
 use crate::readers::{DrainWhy, ReaderMemory, ReaderSettings, RoundInput, ScalingSetting, decide_round};
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonLevel;
 
 #[test]
 fn an_upgrade_surges_cordons_drains_and_halts() {
@@ -31,7 +31,7 @@ fn an_upgrade_surges_cordons_drains_and_halts() {
         ),
         [""; 0]
     );
-    (0..3).for_each(|at| seen.set_cordon(at, Closing::Closed));
+    (0..3).for_each(|at| seen.set_cordon(at, CordonLevel::Closed));
     // The new one is there and ready, but no manager has heard it.
     let mut new = reader(3);
     new.template = "t2".to_owned();
@@ -122,7 +122,7 @@ fn returning_to_the_old_template_calls_the_upgrade_off() {
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 0]);
     seen.readers[3].template = "t2".to_owned();
     seen.set_drain(0, DrainWhy::Upgrade, 60_000);
-    seen.set_cordon(1, Closing::Closed);
+    seen.set_cordon(1, CordonLevel::Closed);
     let outcome = seen.first_round();
     // The surplus reader has the template that nobody wants now.
     let steps = [

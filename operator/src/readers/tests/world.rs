@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{Closing, Share};
+use liverank_core::handover::{CordonLevel, ReaderShare};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{ClusterLoad, CordonRequest, MoveRequest, ReaderState, VideoState};
 
 use crate::readers::{
     ManagerReport, ObservedReader, ReaderDrain, ReaderPod, ReaderSelfReport, ReaderSettings, ReaderStep,
@@ -70,7 +70,7 @@ pub struct SimulatedCluster {
     counts: HashMap<(usize, String), u64>,
     pub videos: usize,
     pub assignments: BTreeMap<usize, SimulatedAssignment>,
-    pub cordons: BTreeMap<String, Closing>,
+    pub cordons: BTreeMap<String, CordonLevel>,
     /// When the last pods of readers whose Deployments are gone end.
     pub ending: BTreeMap<String, Millis>,
     /// When readers that are gone fell silent.
@@ -185,7 +185,7 @@ impl SimulatedCluster {
         (viewer.at, viewer.arrives) = (to, arrives);
     }
 
-    fn cordon_of(&self, name: &str) -> Option<Closing> {
+    fn cordon_of(&self, name: &str) -> Option<CordonLevel> {
         self.cordons.get(name).copied()
     }
 
@@ -226,7 +226,7 @@ impl SimulatedCluster {
             self.gone.insert(name, now);
         }
         // One that was removed is forgotten soon.
-        let removed = |name: &str| self.cordons.get(name) == Some(&Closing::Removed);
+        let removed = |name: &str| self.cordons.get(name) == Some(&CordonLevel::Removed);
         let remembered = |name: &str| if removed(name) { 5_000 } else { 60_000 };
         self.gone = std::mem::take(&mut self.gone)
             .into_iter()
@@ -250,7 +250,7 @@ impl SimulatedCluster {
         for video in videos {
             let current = self.assignments[&video].clone();
             let leaves = |name: &String| {
-                self.is_lost(name) || self.cordon_of(name).is_some_and(|cordon| cordon != Closing::Closed)
+                self.is_lost(name) || self.cordon_of(name).is_some_and(|cordon| cordon != CordonLevel::Closed)
             };
             let mut readers: Vec<(String, u32)> =
                 current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
@@ -274,7 +274,7 @@ impl SimulatedCluster {
     fn route_viewer(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
         let takes = |name: &String| {
-            self.is_serving(name) && self.cordon_of(name).is_none_or(|cordon| cordon == Closing::Closed)
+            self.is_serving(name) && self.cordon_of(name).is_none_or(|cordon| cordon == CordonLevel::Closed)
         };
         let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
         readers
@@ -385,7 +385,7 @@ impl SimulatedCluster {
     }
 
     fn manager_reports(&self) -> Vec<ManagerReport> {
-        let heard = |manager: &str, load: Load| ManagerReport {
+        let heard = |manager: &str, load: ClusterLoad| ManagerReport {
             manager: manager.to_owned(),
             at: self.now - 200,
             load,
@@ -396,7 +396,7 @@ impl SimulatedCluster {
             ManagerAnswers::Silent => {
                 return vec![ManagerReport { at: self.now - 60_000, ..heard("a", load) }];
             }
-            ManagerAnswers::Blind => return vec![heard("a", Load { fresh: false, ..load })],
+            ManagerAnswers::Blind => return vec![heard("a", ClusterLoad { fresh: false, ..load })],
             ManagerAnswers::Holding => other.hold = Some("2 of 3 readers seem gone".to_owned()),
             ManagerAnswers::Contradicting => {
                 other.readers.iter_mut().for_each(|reader| reader.viewers = reader.viewers * 3 + 50);
@@ -406,7 +406,7 @@ impl SimulatedCluster {
         vec![heard("a", load), heard("b", other)]
     }
 
-    pub fn load(&self) -> Load {
+    pub fn load(&self) -> ClusterLoad {
         let mut here: BTreeMap<&str, BTreeMap<usize, u64>> = BTreeMap::new();
         let (mut all, mut moving) = (vec![0; self.videos], vec![false; self.videos]);
         for viewer in &self.viewers {
@@ -418,7 +418,7 @@ impl SimulatedCluster {
         }
         let known = self.readers.keys().chain(self.orphans.keys()).filter(|name| self.is_serving(name));
         let known = known.chain(self.gone.keys());
-        let cordon = |(name, cordon): (&String, &Closing)| CordonRequest {
+        let cordon = |(name, cordon): (&String, &CordonLevel)| CordonRequest {
             reader: ReaderId::parse(name).unwrap(),
             cordon: Some((*cordon).into()),
             why: String::new(),
@@ -429,20 +429,20 @@ impl SimulatedCluster {
             readers: it
                 .readers
                 .iter()
-                .map(|(name, weight)| Share { reader: ReaderId::parse(name).unwrap(), weight: *weight })
+                .map(|(name, weight)| ReaderShare { reader: ReaderId::parse(name).unwrap(), weight: *weight })
                 .collect(),
             viewers: all[*at],
             changed_ms: (self.now - it.changed) as u64,
             moving: moving[*at],
         });
-        Load {
+        ClusterLoad {
             readers: known.map(|name| self.state(name, &here)).collect(),
             videos: self.assignments.len() as u64,
             assignments: Some(assigned.collect()),
             fresh: true,
             viewers_per_minute: self.settings.viewers_per_minute,
             cordons: self.cordons.iter().map(cordon).collect(),
-            ..Load::default()
+            ..ClusterLoad::default()
         }
     }
 

@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use liverank_protocol::{Load, TermState};
+use liverank_protocol::{ClusterLoad, TermState};
 use liverank_runtime::Metrics;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -125,7 +125,7 @@ async fn managers(log: Shared) -> String {
         if is_sick(&namespace) {
             pending::<()>().await;
         }
-        axum::Json(Load { fresh: true, ..Load::default() })
+        axum::Json(ClusterLoad { fresh: true, ..ClusterLoad::default() })
     };
     let term = async move |Path((namespace, _)): Path<(String, String)>| {
         locked(&log).terms.entry(namespace).or_default().push(Instant::now());
@@ -194,7 +194,7 @@ async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
     let lease = ("system", "operator");
     let candidate = Candidate::for_shards(&client, lease, 1, "test", &metrics).0.remove(0);
     let office = Leadership {
-        held: Held { uid: "l".into(), transitions: 1 },
+        held_lease: Held { uid: "l".into(), transitions: 1 },
         identity: "test".into(),
         shard: Shard::WHOLE,
         candidate,

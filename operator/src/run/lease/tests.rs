@@ -295,7 +295,7 @@ async fn a_change_of_the_number_of_shards_never_lets_two_work_on_one_cluster() {
             for namespace in NAMESPACES {
                 let (replica, shard, at) = &worked[namespace];
                 assert!(*at > since, "{seed}: {replica}, {shard} was the last on {namespace}");
-                assert_eq!(shard.of, shards, "{seed}: {namespace}");
+                assert_eq!(shard.shard_count, shards, "{seed}: {namespace}");
                 assert!(shard.has(namespace), "{seed}: {namespace} in {shard}");
             }
             let busy: std::collections::BTreeSet<_> = worked.values().map(|(replica, ..)| replica).collect();

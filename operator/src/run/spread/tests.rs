@@ -83,14 +83,14 @@ impl World {
             let mine = now.holder == Some(replica);
             let seen = if mine { now } else { then };
             Seat {
-                own: if mine { OwnState::Holds } else { OwnState::Waits },
+                own_state: if mine { OwnState::Holds } else { OwnState::Waits },
                 holder: seen.holder.map(|holder| Self::name(holder, shards)),
                 free_from: seen.free_from,
-                asked: seen.asked.clone(),
+                asked_by: seen.asked.clone(),
             }
         };
         View {
-            me: Self::name(replica, shards),
+            replica_name: Self::name(replica, shards),
             ready: Some(self.replicas[replica].1),
             seats: now.iter().zip(then).map(seat).collect(),
         }
@@ -244,8 +244,8 @@ fn what_a_dead_replica_held_is_led_within_the_leases_time_and_only_that_moves() 
 #[test]
 fn one_shard_is_taken_at_once_and_nobody_asks_for_it() {
     let now = Instant::now();
-    let free = Seat { own: OwnState::Waits, holder: None, free_from: now, asked: None };
-    let view = |seat: Seat| View { me: "me".into(), ready: Some(now), seats: vec![seat] };
+    let free = Seat { own_state: OwnState::Waits, holder: None, free_from: now, asked_by: None };
+    let view = |seat: Seat| View { replica_name: "me".into(), ready: Some(now), seats: vec![seat] };
     assert_eq!(view(free.clone()).next_step(0, now), Step::Take);
     let later = now + Duration::from_hours(1);
     let held = Seat { holder: Some("other".into()), free_from: later, ..free };
@@ -257,12 +257,12 @@ fn one_shard_is_taken_at_once_and_nobody_asks_for_it() {
 fn who_goes_by_another_number_of_shards_is_asked_for_nothing_and_given_nothing() {
     let now = Instant::now();
     let seat = |own, holder: &str, asked: Option<&str>| Seat {
-        own,
+        own_state: own,
         holder: Some(holder.into()),
         free_from: now + Duration::from_hours(1),
-        asked: asked.map(|name| (name.to_owned(), now)),
+        asked_by: asked.map(|name| (name.to_owned(), now)),
     };
-    let view = |seats| View { me: "me/2".into(), ready: Some(now - ASK_AFTER), seats };
+    let view = |seats| View { replica_name: "me/2".into(), ready: Some(now - ASK_AFTER), seats };
     let asks =
         |holder: &str| view(vec![seat(OwnState::Waits, holder, None), seat(OwnState::Waits, holder, None)]);
     assert_eq!(asks("other/2").next_step(0, now), Step::Ask);

@@ -4,7 +4,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::super::seconds;
+use super::super::now_seconds;
 use super::*;
 
 /// What an API server signs with.
@@ -46,7 +46,7 @@ impl TestIssuer {
 }
 
 fn claims_for(namespace: &str, account: &str) -> Value {
-    let now = seconds();
+    let now = now_seconds();
     json!({
         "iss": "https://kubernetes.default.svc", "aud": ["liverank.dev/tv/live"],
         "sub": format!("system:serviceaccount:{namespace}:{account}"),
@@ -68,8 +68,8 @@ fn verifier(file: &std::path::Path) -> KubernetesVerifier {
     KubernetesVerifier::new(file.to_owned(), "liverank.dev/tv/live".parse().unwrap(), Some(operator))
 }
 
-fn verify_token(verifier: &KubernetesVerifier, token: &str) -> Result<String, Rejected> {
-    verifier.verify(token, Service::Manager, seconds()).map(|verified| verified.caller.to_string())
+fn verify_token(verifier: &KubernetesVerifier, token: &str) -> Result<String, TokenRejection> {
+    verifier.verify(token, CalledService::Manager, now_seconds()).map(|verified| verified.caller.to_string())
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_token_for_another_audience_is_rejected() {
         verify_token(&verifier, &other.token_for("tv", "live-manager")).is_err(),
         "another cluster's key"
     );
-    let now = seconds();
+    let now = now_seconds();
     for (member, value) in [
         ("aud", json!(["https://kubernetes.default.svc"])),
         ("aud", json!(["liverank.dev/tv/other"])),
@@ -130,7 +130,7 @@ fn a_token_for_another_audience_is_rejected() {
         let mut wrong = claims_for("tv", "live-manager");
         wrong[member] = value.clone();
         assert!(
-            matches!(verify_token(&verifier, &issuer.sign_claims(&wrong)), Err(Rejected::Invalid(_))),
+            matches!(verify_token(&verifier, &issuer.sign_claims(&wrong)), Err(TokenRejection::Invalid(_))),
             "{member}: {value}"
         );
     }
@@ -147,9 +147,9 @@ fn issuer_keys_may_come_late_and_change() {
         (tempfile::tempdir().unwrap(), TestIssuer::new("k1"), TestIssuer::new("k2"));
     let file = directory.path().join("keys.json");
     let verifier = verifier(&file);
-    let back_then = || verifier.known.lock().unwrap().read = None;
+    let back_then = || verifier.known_keys.lock().unwrap().read = None;
     let token = first.token_for("tv", "live-manager");
-    assert!(matches!(verify_token(&verifier, &token), Err(Rejected::NotReady(_))));
+    assert!(matches!(verify_token(&verifier, &token), Err(TokenRejection::NotReady(_))));
     write_keys_file(&file, &[&first]);
     back_then();
     assert!(verify_token(&verifier, &token).is_ok());
@@ -169,26 +169,26 @@ fn a_token_file_is_read_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     let file = TokenFile::new(path.clone());
-    assert!(file.token(Service::Manager).is_err());
+    assert!(file.token(CalledService::Manager).is_err());
     std::fs::write(&path, "one\n").unwrap();
-    assert_eq!(file.token(Service::Manager).unwrap(), "one");
+    assert_eq!(file.token(CalledService::Manager).unwrap(), "one");
     std::fs::write(&path, "two").unwrap();
-    assert_eq!(file.token(Service::Manager).unwrap(), "one");
+    assert_eq!(file.token(CalledService::Manager).unwrap(), "one");
     if let Some((_, at)) = &mut *file.read.lock().unwrap() {
         *at -= REREAD_INTERVAL;
     }
-    assert_eq!(file.token(Service::Manager).unwrap(), "two");
+    assert_eq!(file.token(CalledService::Manager).unwrap(), "two");
 }
 
 #[test]
 fn audiences_and_account_names_are_parsed() {
-    let audience: Audience = "liverank.dev/tv/live".parse().unwrap();
+    let audience: ClusterAudience = "liverank.dev/tv/live".parse().unwrap();
     assert_eq!(audience.to_string(), "liverank.dev/tv/live");
     for wrong in
         ["", "tv/live", "liverank.dev/tv", "liverank.dev/tv/", "liverank.dev//live", "liverank.dev/a/b/c"]
     {
-        assert!(wrong.parse::<Audience>().is_err(), "{wrong}");
+        assert!(wrong.parse::<ClusterAudience>().is_err(), "{wrong}");
     }
-    assert!("a".parse::<Account>().is_err() && "/a".parse::<Account>().is_err());
-    assert_eq!("a/b".parse::<Account>().unwrap().to_string(), "a/b");
+    assert!("a".parse::<ServiceAccountName>().is_err() && "/a".parse::<ServiceAccountName>().is_err());
+    assert_eq!("a/b".parse::<ServiceAccountName>().unwrap().to_string(), "a/b");
 }

@@ -5,16 +5,16 @@ use super::*;
 #[path = "../../../../core/tests/support/fixtures.rs"]
 mod fixtures;
 
-fn caller(text: &str) -> Caller {
+fn caller(text: &str) -> KnownCaller {
     text.parse().unwrap()
 }
 
 fn ring() -> KeyRing {
-    KeyRing::of_secret(&[b's'; 32]).unwrap()
+    KeyRing::from_secret(&[b's'; 32]).unwrap()
 }
 
-fn verify_token(ring: &KeyRing, token: &str, service: Service) -> Result<Caller, String> {
-    let verified = ring.verifier().verify(token, service, seconds());
+fn verify_token(ring: &KeyRing, token: &str, service: CalledService) -> Result<KnownCaller, String> {
+    let verified = ring.token_verifier().verify(token, service, now_seconds());
     verified.map(|verified| verified.caller).map_err(|rejected| rejected.to_string())
 }
 
@@ -22,37 +22,39 @@ fn verify_token(ring: &KeyRing, token: &str, service: Service) -> Result<Caller,
 fn each_caller_signs_with_a_key_of_its_own() {
     let ring = ring();
     for text in ["gateway", "operator", "manager", "reader/r-1", "reader/ä b/c"] {
-        let token = ring.source(&caller(text)).unwrap().token(Service::Manager).unwrap();
-        assert_eq!(verify_token(&ring, &token, Service::Manager), Ok(caller(text)));
-        let other = KeyRing::of_secret(&[b't'; 32]).unwrap();
-        assert!(verify_token(&other, &token, Service::Manager).is_err(), "another secret's");
+        let token = ring.token_source(&caller(text)).unwrap().token(CalledService::Manager).unwrap();
+        assert_eq!(verify_token(&ring, &token, CalledService::Manager), Ok(caller(text)));
+        let other = KeyRing::from_secret(&[b't'; 32]).unwrap();
+        assert!(verify_token(&other, &token, CalledService::Manager).is_err(), "another secret's");
     }
 }
 
 #[test]
 fn a_token_is_good_at_one_service() {
     let ring = ring();
-    let token = ring.source(&caller("cli")).unwrap().token(Service::Statistics).unwrap();
-    assert!(verify_token(&ring, &token, Service::Statistics).is_ok());
-    assert!(verify_token(&ring, &token, Service::Manager).unwrap_err().contains("InvalidAudience"));
+    let token = ring.token_source(&caller("cli")).unwrap().token(CalledService::Statistics).unwrap();
+    assert!(verify_token(&ring, &token, CalledService::Statistics).is_ok());
+    assert!(verify_token(&ring, &token, CalledService::Manager).unwrap_err().contains("InvalidAudience"));
 }
 
 #[test]
 fn a_token_expires() {
-    let (ring, now) = (ring(), seconds());
-    let tokens = ring.source(&caller("cli")).unwrap();
-    let at = |from, life| verify_token(&ring, &tokens.sign(Service::Manager, from, life), Service::Manager);
+    let (ring, now) = (ring(), now_seconds());
+    let tokens = ring.token_source(&caller("cli")).unwrap();
+    let at = |from, life| {
+        verify_token(&ring, &tokens.sign_token(CalledService::Manager, from, life), CalledService::Manager)
+    };
     assert!(at(now, 60).is_ok());
     assert!(at(now - 3_600, 60).unwrap_err().contains("Expired"));
     assert!(at(now + 3_600, 60).unwrap_err().contains("Immature"));
     assert!(at(now, u64::MAX / 2).is_ok(), "a day at most");
     // A token in use is shown again, and made anew in time.
-    assert_eq!(tokens.token(Service::Manager).unwrap(), tokens.token(Service::Manager).unwrap());
+    assert_eq!(tokens.token(CalledService::Manager).unwrap(), tokens.token(CalledService::Manager).unwrap());
 }
 
 /// A token with these parts, signed by `signer`.
 fn forge_token(signer: &str, header: &serde_json::Value, claims: &serde_json::Value) -> String {
-    let tokens = ring().source(&caller(signer)).unwrap();
+    let tokens = ring().token_source(&caller(signer)).unwrap();
     let text = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", text(header), text(claims));
     let signature = URL_SAFE_NO_PAD.encode(tokens.pair.sign(message.as_bytes()));
@@ -61,7 +63,7 @@ fn forge_token(signer: &str, header: &serde_json::Value, claims: &serde_json::Va
 
 #[test]
 fn a_reader_s_key_signs_for_that_reader_alone() {
-    let now = seconds();
+    let now = now_seconds();
     let header = |kid: &str, alg: &str| json!({ "alg": alg, "kid": kid });
     let claims = |more: serde_json::Value| {
         let mut claims = json!({ "iss": "liverank", "sub": "reader/r1", "aud": "manager", "iat": now, "nbf": now, "exp": now + 60 });
@@ -69,7 +71,7 @@ fn a_reader_s_key_signs_for_that_reader_alone() {
         claims
     };
     let good = forge_token("reader/r1", &header("reader/r1", "EdDSA"), &claims(json!({})));
-    assert_eq!(verify_token(&ring(), &good, Service::Manager), Ok(caller("reader/r1")));
+    assert_eq!(verify_token(&ring(), &good, CalledService::Manager), Ok(caller("reader/r1")));
     for (kid, alg, more) in [
         ("operator", "EdDSA", json!({ "sub": "operator" })),
         ("reader/r2", "EdDSA", json!({ "sub": "reader/r2" })),
@@ -85,18 +87,18 @@ fn a_reader_s_key_signs_for_that_reader_alone() {
         ("reader/r1", "EdDSA", json!({ "nbf": now + 60 })),
     ] {
         let token = forge_token("reader/r1", &header(kid, alg), &claims(more.clone()));
-        assert!(verify_token(&ring(), &token, Service::Manager).is_err(), "{kid} {alg} {more}");
+        assert!(verify_token(&ring(), &token, CalledService::Manager).is_err(), "{kid} {alg} {more}");
     }
     for missing in ["iss", "sub", "aud", "nbf", "exp"] {
         let mut less = claims(json!({}));
         less.as_object_mut().unwrap().remove(missing);
         let token = forge_token("reader/r1", &header("reader/r1", "EdDSA"), &less);
-        assert!(verify_token(&ring(), &token, Service::Manager).is_err(), "without {missing}");
+        assert!(verify_token(&ring(), &token, CalledService::Manager).is_err(), "without {missing}");
     }
     let mut cut = good.clone();
     cut.truncate(good.len() - 2);
     for wrong in [String::new(), "a.b.c".into(), cut, good.replace('.', ""), "x".repeat(100_000)] {
-        assert!(verify_token(&ring(), &wrong, Service::Manager).is_err());
+        assert!(verify_token(&ring(), &wrong, CalledService::Manager).is_err());
     }
 }
 
@@ -105,26 +107,26 @@ fn a_derived_key_file_identifies_one_process() {
     let directory = tempfile::tempdir().unwrap();
     let (secret, own) = (directory.path().join("secret"), directory.path().join("own"));
     std::fs::write(&secret, format!("{}\n", "s".repeat(32))).unwrap();
-    let all = KeyRing::read(&secret).unwrap();
+    let all = KeyRing::from_file(&secret).unwrap();
     let reader = caller("reader/r1");
-    std::fs::write(&own, all.derived(&reader).unwrap()).unwrap();
-    let one = KeyRing::read(&own).unwrap();
-    let token = one.source(&reader).unwrap().token(Service::Manager).unwrap();
-    assert_eq!(verify_token(&all, &token, Service::Manager), Ok(reader.clone()));
+    std::fs::write(&own, all.key_file_of(&reader).unwrap()).unwrap();
+    let one = KeyRing::from_file(&own).unwrap();
+    let token = one.token_source(&reader).unwrap().token(CalledService::Manager).unwrap();
+    assert_eq!(verify_token(&all, &token, CalledService::Manager), Ok(reader.clone()));
     for other in ["reader/r2", "operator", "manager"] {
-        assert!(one.source(&caller(other)).is_err(), "{other}");
+        assert!(one.token_source(&caller(other)).is_err(), "{other}");
     }
-    assert!(one.derived(&reader).is_err());
+    assert!(one.key_file_of(&reader).is_err());
     // It knows the roles, and no reader.
-    let of = |who: &str| all.source(&caller(who)).unwrap().token(Service::Statistics).unwrap();
-    assert_eq!(verify_token(&one, &of("cli"), Service::Statistics), Ok(caller("cli")));
-    assert!(verify_token(&one, &of("reader/r2"), Service::Statistics).is_err());
+    let of = |who: &str| all.token_source(&caller(who)).unwrap().token(CalledService::Statistics).unwrap();
+    assert_eq!(verify_token(&one, &of("cli"), CalledService::Statistics), Ok(caller("cli")));
+    assert!(verify_token(&one, &of("reader/r2"), CalledService::Statistics).is_err());
 
     for wrong in [&b"short"[..], b"", b"{}", br#"{"format":2,"subject":"cli","seed":"","keys":{}}"#] {
         std::fs::write(&own, wrong).unwrap();
-        assert!(KeyRing::read(&own).is_err(), "{}", String::from_utf8_lossy(wrong));
+        assert!(KeyRing::from_file(&own).is_err(), "{}", String::from_utf8_lossy(wrong));
     }
-    assert!(KeyRing::read(directory.path()).is_err());
+    assert!(KeyRing::from_file(directory.path()).is_err());
 }
 
 /// A key file, as whose it is, what it signs with, and whom it knows.
@@ -136,10 +138,10 @@ fn the_key_file_of_one_process_is_read_by_the_release_before_and_the_next_one() 
         RingKeys::Secret(_) => bail!("a secret"),
     };
     let write = |_: &DerivedKeys| {
-        let file = ring().derived(&caller("reader/r1")).unwrap();
+        let file = ring().key_file_of(&caller("reader/r1")).unwrap();
         serde_json::from_str::<Value>(&file).unwrap()
     };
-    let roles = Role::ALL.into_iter().filter_map(Caller::of);
+    let roles = CallerRole::ALL.into_iter().filter_map(KnownCaller::of);
     let secret = [b's'; 32];
     let known = roles.map(|role| (role.to_string(), public(&derive_seed(&secret, &role)))).collect();
     let today: DerivedKeys = ("reader/r1".to_owned(), derive_seed(&secret, &caller("reader/r1")), known);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use liverank_core::CommentId;
-use liverank_core::moderation::hook::{HookAnswer, HookBreaker, question};
+use liverank_core::moderation::hook::{HookAnswer, HookBreaker, question_body};
 use liverank_runtime::now_ms;
 use tokio::sync::mpsc;
 
@@ -68,14 +68,14 @@ impl Asker {
     }
 
     async fn call(&self, batch: Vec<Question>) {
-        if !lock(&self.breaker).admit(now_ms()) {
+        if !lock(&self.breaker).may_ask(now_ms()) {
             return answer(batch, |_| Said::Away);
         }
         let ids: Vec<CommentId> = batch.iter().map(|question| question.comment.id.clone()).collect();
-        let body = question(batch.iter().map(|question| &question.comment));
+        let body = question_body(batch.iter().map(|question| &question.comment));
         let started = Instant::now();
         let answers = tokio::time::timeout(self.timeout, self.client.ask(body, &ids)).await;
-        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
         let answers = answers.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {:?}", self.timeout)));
         self.note(answers.as_ref().err());
         let mut answers: HashMap<CommentId, HookAnswer> = answers.unwrap_or_default();
@@ -87,12 +87,12 @@ impl Asker {
         let mut breaker = lock(&self.breaker);
         let was_away = breaker.is_away();
         match error {
-            None => breaker.answered(),
-            Some(_) => breaker.failed(now_ms()),
+            None => breaker.note_answer(),
+            Some(_) => breaker.note_failure(now_ms()),
         }
         let is_away = breaker.is_away();
         drop(breaker);
-        self.metrics.away.set(i64::from(is_away));
+        self.metrics.is_away.set(i64::from(is_away));
         match error {
             Some(error) if !was_away && is_away => {
                 tracing::warn!(error = format!("{error:#}"), "the hook for comments is away");

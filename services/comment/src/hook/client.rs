@@ -14,8 +14,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use liverank_core::CommentId;
-use liverank_core::comment::hex;
-use liverank_core::moderation::hook::{HookAnswer, answers};
+use liverank_core::comment::to_hex;
+use liverank_core::moderation::hook::{HookAnswer, parse_answers};
 use liverank_runtime::now_ms;
 use reqwest::Url;
 
@@ -48,7 +48,7 @@ impl HookClient {
         body: Vec<u8>,
         asked: &[CommentId],
     ) -> anyhow::Result<HashMap<CommentId, HookAnswer>> {
-        let id = format!("msg_{}", hex(&rand::random::<[u8; 16]>()));
+        let id = format!("msg_{}", to_hex(&rand::random::<[u8; 16]>()));
         let timestamp = (now_ms() / 1000).to_string();
         let signature = self.keys.sign(&id, &timestamp, &body).await;
         let request = Request::post(self.uri.clone())
@@ -61,6 +61,6 @@ impl HookClient {
         let status = answer.status();
         ensure!(status == StatusCode::OK, "it answers {status}");
         let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER).await;
-        Ok(answers(&body.context("its answer cannot be read")?, asked)?)
+        Ok(parse_answers(&body.context("its answer cannot be read")?, asked)?)
     }
 }

@@ -16,7 +16,7 @@ const PREFIX: &str = "whsec_";
 
 pub(super) struct Keys {
     file: PathBuf,
-    known: Mutex<(Instant, Vec<hmac::Key>)>,
+    read_keys_at: Mutex<(Instant, Vec<hmac::Key>)>,
 }
 
 impl Keys {
@@ -26,13 +26,13 @@ impl Keys {
     /// A file that cannot be read, or has no such keys.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        Ok(Self { file: file.to_owned(), known: Mutex::new((Instant::now(), parse(&text)?)) })
+        Ok(Self { file: file.to_owned(), read_keys_at: Mutex::new((Instant::now(), parse(&text)?)) })
     }
 
     /// The signatures of a request, by each key.
     pub(super) async fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
         self.read_again().await;
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner);
         let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
         let sign = |key: &hmac::Key| format!("v1,{}", STANDARD.encode(hmac::sign(key, &message).as_ref()));
         known.1.iter().map(sign).collect::<Vec<_>>().join(" ")
@@ -41,7 +41,7 @@ impl Keys {
     /// Reads the file again where that is due. One that cannot be read leaves the keys as they are.
     async fn read_again(&self) {
         {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner);
             if known.0.elapsed() < READ_AGAIN {
                 return;
             }
@@ -49,7 +49,7 @@ impl Keys {
         }
         let read = tokio::fs::read_to_string(&self.file).await.map_err(anyhow::Error::from);
         match read.and_then(|text| parse(&text)) {
-            Ok(keys) => self.known.lock().unwrap_or_else(PoisonError::into_inner).1 = keys,
+            Ok(keys) => self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner).1 = keys,
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "--comment-hook-key-file cannot be read: the keys stay as they are");
@@ -108,7 +108,7 @@ mod tests {
         let sign = async |text: Option<&str>| {
             if let Some(text) = text {
                 std::fs::write(file.path(), text).unwrap();
-                keys.known.lock().unwrap().0 = Instant::now().checked_sub(READ_AGAIN).unwrap();
+                keys.read_keys_at.lock().unwrap().0 = Instant::now().checked_sub(READ_AGAIN).unwrap();
             }
             keys.sign("id", "1", b"{}").await
         };

@@ -48,15 +48,15 @@ struct OutcomeLabels {
 pub(crate) struct HookMetrics {
     comments: Family<OutcomeLabels, Counter>,
     /// Seconds that requests took, those that failed included.
-    pub(super) seconds: Histogram,
+    pub(super) request_seconds: Histogram,
     /// Whether it is away: 1, or 0.
-    pub(super) away: Gauge,
+    pub(super) is_away: Gauge,
 }
 
 impl Default for HookMetrics {
     fn default() -> Self {
         let seconds = Histogram::new(exponential_buckets(0.001, 2.0, 12));
-        let new = Self { comments: Family::default(), seconds, away: Gauge::default() };
+        let new = Self { comments: Family::default(), request_seconds: seconds, is_away: Gauge::default() };
         // From the start, so that a first one is seen as one more.
         for outcome in OUTCOMES {
             drop(new.comments.get_or_create(&OutcomeLabels { outcome }));
@@ -69,8 +69,12 @@ impl HookMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let comments = "Comments that the hook was asked about, by what was said";
         registry.register("hook_comments", comments, self.comments.clone());
-        registry.register("hook_seconds", "Time that requests to the hook took", self.seconds.clone());
-        registry.register("hook_away", "Whether the hook does not answer", self.away.clone());
+        registry.register(
+            "hook_seconds",
+            "Time that requests to the hook took",
+            self.request_seconds.clone(),
+        );
+        registry.register("hook_away", "Whether the hook does not answer", self.is_away.clone());
     }
 
     pub(super) fn said(&self, said: &Said) {

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use liverank_comment::hook::{HookArgs, WhenAway};
-use liverank_core::moderation::{Action, Restriction, Scope};
+use liverank_core::moderation::{ModerationAction, Restriction, RuleScope};
 use ring::hmac;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -172,8 +172,8 @@ async fn a_comment_becomes_what_the_hook_says() {
     let before = hook.requests();
     assert_eq!((service.post(&keyed).await, hook.requests()), (first, before));
     // What its author alone is shown, nobody judges.
-    let (kind, scope) = (Restriction::Shadow, Scope::Everywhere);
-    let shadow = Action::Restrict { userid: "ann".parse().unwrap(), kind, scope, until: None };
+    let (kind, scope) = (Restriction::Shadow, RuleScope::Everywhere);
+    let shadow = ModerationAction::Restrict { userid: "ann".parse().unwrap(), kind, scope, until: None };
     service.moderate(None, shadow).await;
     service.archive_all().await;
     until("the shadow ban is in force", async || {
@@ -260,7 +260,7 @@ async fn a_hook_that_fails_is_left_alone_for_a_while_and_tried_again() {
         assert_eq!(service.post(&says("refuse")).await.0, StatusCode::CREATED);
     }
     assert_eq!(hook.requests(), 3);
-    let metrics = || service.shell.metrics.encode();
+    let metrics = || service.shell.metrics.encode_text();
     assert!(metrics().contains("liverank_comment_hook_away 1"), "{}", metrics());
     hook.is(Manner::Well);
     for _ in 0..3 {
@@ -286,7 +286,7 @@ async fn what_comes_while_requests_are_out_goes_together() {
     let open = async {
         // Requests that the hook does not answer yet, so all that comes goes with the few that may be out.
         until("all are being answered", async || {
-            service.shell.metrics.encode().contains("liverank_http_in_flight{service=\"comment\"} 100\n")
+            service.shell.metrics.encode_text().contains("liverank_http_in_flight{service=\"comment\"} 100\n")
         })
         .await;
         drop(gate);
@@ -325,7 +325,7 @@ async fn a_flood_of_one_user_is_refused_and_nobody_else() {
     let other = says_as("ben", "cat", "words");
     let open = async {
         until("the other one waits, too", async || {
-            service.shell.metrics.encode().contains("liverank_http_in_flight{service=\"comment\"} 17\n")
+            service.shell.metrics.encode_text().contains("liverank_http_in_flight{service=\"comment\"} 17\n")
         })
         .await;
         drop(gate);

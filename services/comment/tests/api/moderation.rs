@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use liverank_core::moderation::{Action, Restriction, Scope};
+use liverank_core::moderation::{ModerationAction, Restriction, RuleScope};
 use liverank_core::{UserId, VideoId};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -18,8 +18,8 @@ fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
-fn restrict_action(id: &str, kind: Restriction, scope: Scope, until: Option<i64>) -> Action {
-    Action::Restrict { userid: user(id), kind, scope, until }
+fn restrict_action(id: &str, kind: Restriction, scope: RuleScope, until: Option<i64>) -> ModerationAction {
+    ModerationAction::Restrict { userid: user(id), kind, scope, until }
 }
 
 async fn status(service: &Service, user: &str, video: &str) -> StatusCode {
@@ -30,7 +30,7 @@ async fn status(service: &Service, user: &str, video: &str) -> StatusCode {
 async fn a_ban_is_in_force_within_a_second_and_a_lifted_one_is_not() {
     let service = Service::start().await;
     assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
-    service.moderate(None, restrict_action("ann", Restriction::Ban, Scope::Everywhere, None)).await;
+    service.moderate(None, restrict_action("ann", Restriction::Ban, RuleScope::Everywhere, None)).await;
     service.archive_all().await;
     let begun = Instant::now();
     until("the ban is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN)
@@ -43,7 +43,8 @@ async fn a_ban_is_in_force_within_a_second_and_a_lifted_one_is_not() {
     assert_eq!((&problem["rule"], &problem["until"]), (&json!("ban"), &Value::Null));
     assert_eq!(problem["scope"], "everywhere");
     assert_eq!(status(&service, "ben", "cat").await, StatusCode::CREATED, "nobody else is banned");
-    let lift = Action::Lift { userid: user("ann"), kind: Restriction::Ban, scope: Scope::Everywhere };
+    let lift =
+        ModerationAction::Lift { userid: user("ann"), kind: Restriction::Ban, scope: RuleScope::Everywhere };
     service.moderate(None, lift).await;
     service.archive_all().await;
     until("it is lifted", async || status(&service, "ann", "cat").await == StatusCode::CREATED).await;
@@ -53,7 +54,7 @@ async fn a_ban_is_in_force_within_a_second_and_a_lifted_one_is_not() {
 async fn a_mute_on_a_video_says_when_to_try_again() {
     let service = Service::start().await;
     let now = liverank_runtime::now_ms();
-    let on = Scope::Video(VideoId::parse("cat").unwrap());
+    let on = RuleScope::Video(VideoId::parse("cat").unwrap());
     service.moderate(None, restrict_action("ann", Restriction::Mute, on, Some(now + 600_000))).await;
     service.archive_all().await;
     until("the mute is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN)
@@ -74,7 +75,7 @@ async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
     // The first who comments is the owner, as no other is given.
     assert_eq!(status(&service, "olga", "hers").await, StatusCode::CREATED);
     assert_eq!(status(&service, "paul", "his").await, StatusCode::CREATED);
-    let scope = Scope::Owner(user("olga"));
+    let scope = RuleScope::Owner(user("olga"));
     service.moderate(None, restrict_action("ann", Restriction::Ban, scope, None)).await;
     service.archive_all().await;
     until("it is in force on hers", async || status(&service, "ann", "hers").await == StatusCode::FORBIDDEN)
@@ -90,7 +91,7 @@ async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
 async fn a_shadow_banned_author_alone_sees_its_comments() {
     let service = Service::start().await;
     assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
-    let on = Scope::Video(VideoId::parse("cat").unwrap());
+    let on = RuleScope::Video(VideoId::parse("cat").unwrap());
     service.moderate(None, restrict_action("troll", Restriction::Shadow, on, None)).await;
     service.archive_all().await;
     until("the shadow ban is in force", async || {
@@ -140,12 +141,12 @@ async fn the_newest_page_has_the_pinned_comment() {
     };
     service.archive_all().await;
     assert_eq!(page("").await.get("pinned"), None);
-    service.moderate(Some("cat"), Action::Pin { comment_id: Some(ids[0].parse().unwrap()) }).await;
+    service.moderate(Some("cat"), ModerationAction::Pin { comment_id: Some(ids[0].parse().unwrap()) }).await;
     service.archive_all().await;
     assert_eq!(page("?limit=1").await["pinned"]["comment"], "one");
     assert_eq!(page("?limit=1").await["pinned"]["seq"], 1);
     assert_eq!(page("?before=2").await.get("pinned"), None);
-    service.moderate(Some("cat"), Action::Delete { comment_id: ids[0].parse().unwrap() }).await;
+    service.moderate(Some("cat"), ModerationAction::Delete { comment_id: ids[0].parse().unwrap() }).await;
     service.archive_all().await;
     assert_eq!(page("").await.get("pinned"), None);
 }
@@ -153,7 +154,7 @@ async fn the_newest_page_has_the_pinned_comment() {
 #[tokio::test]
 async fn a_ban_outlives_the_service() {
     let mut service = Service::start().await;
-    service.moderate(None, restrict_action("ann", Restriction::Ban, Scope::Everywhere, None)).await;
+    service.moderate(None, restrict_action("ann", Restriction::Ban, RuleScope::Everywhere, None)).await;
     service.archive_all().await;
     service.restart().await;
     until("it is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN).await;
@@ -172,7 +173,7 @@ async fn history_is_without_what_was_deleted_and_without_the_deletion() {
         ids.push(service.post(&body).await.1["comment"]["id"].as_str().unwrap().to_owned());
     }
     for id in &ids[1..3] {
-        service.moderate(Some("cat"), Action::Delete { comment_id: id.parse().unwrap() }).await;
+        service.moderate(Some("cat"), ModerationAction::Delete { comment_id: id.parse().unwrap() }).await;
     }
     service.archive_all().await;
     let texts = |page: &Value| -> Vec<String> {

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use liverank_adapters::Archive;
-use liverank_core::moderation::{Action, CommentRules, Scope};
+use liverank_core::moderation::{CommentRules, ModerationAction, RuleScope};
 use liverank_core::viewer_role::ViewerRoles;
-use liverank_protocol::access::Service as Called;
+use liverank_protocol::access::CalledService as Called;
 use liverank_runtime::Identity;
 use liverank_runtime::identity::local::KeyRing;
 use liverank_runtime::identity::sent;
@@ -19,12 +19,12 @@ fn rules(json: &Value) -> CommentRules {
     CommentRules::from_json(json.to_string().as_bytes()).unwrap()
 }
 
-fn video_scope(video: &str) -> Scope {
-    Scope::Video(video.parse().unwrap())
+fn video_scope(video: &str) -> RuleScope {
+    RuleScope::Video(video.parse().unwrap())
 }
 
-async fn set_rules(service: &Service, scope: Scope, json: &Value) {
-    service.moderate(None, Action::SetRules { scope, rules: Some(rules(json)) }).await;
+async fn set_rules(service: &Service, scope: RuleScope, json: &Value) {
+    service.moderate(None, ModerationAction::SetRules { scope, rules: Some(rules(json)) }).await;
     service.archive_all().await;
 }
 
@@ -65,7 +65,7 @@ async fn slow_mode_refuses_the_second_comment_and_says_when_to_try_again() {
     let keyed = json!({"userid": "cy", "videoid": "cat", "comment": "c", "idempotency_key": "k"});
     let first = service.post(&keyed).await;
     assert_eq!((first.0, service.post(&keyed).await), (StatusCode::CREATED, first));
-    service.moderate(None, Action::SetRules { scope: video_scope("cat"), rules: None }).await;
+    service.moderate(None, ModerationAction::SetRules { scope: video_scope("cat"), rules: None }).await;
     service.archive_all().await;
     until("it is over", async || {
         service.post(&comment_json("ann", "cat", "x")).await.0 == StatusCode::CREATED
@@ -76,7 +76,7 @@ async fn slow_mode_refuses_the_second_comment_and_says_when_to_try_again() {
 #[tokio::test]
 async fn what_does_not_come_into_the_log_costs_nobody_a_turn() {
     let service = Service::start().await;
-    set_rules(&service, Scope::Everywhere, &json!({"slow_seconds": 600})).await;
+    set_rules(&service, RuleScope::Everywhere, &json!({"slow_seconds": 600})).await;
     post_until_refused(&service, &comment_json("ann", "cat", "one")).await;
     service.log.away.store(true, Relaxed);
     assert_eq!(service.post(&comment_json("ben", "cat", "one")).await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -89,7 +89,7 @@ async fn what_does_not_come_into_the_log_costs_nobody_a_turn() {
 async fn words_are_masked_and_links_refused_and_the_log_has_what_was_answered() {
     let service = Service::start().await;
     let words = json!([{"action": "mask", "words": ["darn"]}]);
-    set_rules(&service, Scope::Everywhere, &json!({"words": words, "max_chars": 20})).await;
+    set_rules(&service, RuleScope::Everywhere, &json!({"words": words, "max_chars": 20})).await;
     set_rules(&service, video_scope("cat"), &json!({"links": {"action": "reject"}})).await;
     let (problem, headers) = post_until_refused(&service, &comment_json("ann", "cat", "see evil.com")).await;
     assert_eq!((&problem["rule"], &problem["scope"]), (&json!("links"), &json!("video")));
@@ -108,7 +108,7 @@ async fn an_owner_s_rules_are_in_force_on_its_videos() {
     let service = Service::start().await;
     assert_eq!(service.post(&comment_json("olga", "hers", "first")).await.0, StatusCode::CREATED);
     assert_eq!(service.post(&comment_json("paul", "his", "first")).await.0, StatusCode::CREATED);
-    set_rules(&service, Scope::Owner("olga".parse().unwrap()), &json!({"any_repeat_seconds": 600})).await;
+    set_rules(&service, RuleScope::Owner("olga".parse().unwrap()), &json!({"any_repeat_seconds": 600})).await;
     let (problem, _) = post_until_refused(&service, &comment_json("ann", "hers", "hello")).await;
     assert_eq!((&problem["rule"], &problem["scope"]), (&json!("repeat"), &json!("owner")));
     assert_eq!(service.post(&comment_json("ben", "hers", "HELLO!")).await.0, StatusCode::TOO_MANY_REQUESTS);
@@ -135,18 +135,18 @@ async fn the_system_has_rules_by_a_file_and_a_wrong_file_is_no_start() {
 #[tokio::test]
 async fn members_comment_where_only_members_may_and_moderators_keep_no_rule() {
     let mut service = Service::start().await;
-    let keys = KeyRing::of_secret(&[b't'; 32]).unwrap();
-    let gateway = keys.source(&"gateway".parse().unwrap()).unwrap();
+    let keys = KeyRing::from_secret(&[b't'; 32]).unwrap();
+    let gateway = keys.token_source(&"gateway".parse().unwrap()).unwrap();
     service.identity = Identity::with_keys(keys).with_viewers_by_gateway(true);
     service.restart().await;
     set_rules(&service, video_scope("cat"), &json!({"members_only": true, "slow_seconds": 600})).await;
     let post = async |user: &str, roles: &str| {
         let mut headers = HeaderMap::new();
-        sent::name_user(&mut headers, user, ViewerRoles::of_names(roles));
-        let now = liverank_runtime::identity::seconds();
+        sent::set_user_headers(&mut headers, user, ViewerRoles::of_names(roles));
+        let now = liverank_runtime::identity::now_seconds();
         let request = service.client.post(service.url("/comment")).headers(headers);
         let request = request
-            .bearer_auth(gateway.sign(Called::Comment, now, 60))
+            .bearer_auth(gateway.sign_token(Called::Comment, now, 60))
             .json(&comment_json(user, "cat", "hi"));
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["rule"].clone())
@@ -193,6 +193,6 @@ async fn a_held_comment_is_in_no_history_and_a_repeat_is_answered_as_the_first()
             .iter()
             .any(|comment| comment["userid"] == "ann" && comment["comment"] == "odd")
     );
-    let held = service.archive.moderation().held(None, 10).await.unwrap();
+    let held = service.archive.moderation_archive().held_comments(None, 10).await.unwrap();
     assert_eq!(held.last().unwrap().user.as_str(), "ann");
 }

@@ -12,19 +12,21 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::archive::{CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
+use liverank_adapters::archive::{
+    ArchiveMeta, ArchivePosition, ArchiveRebuild, CommentPage, CommitError, CommitResult, ModerationArchive,
+};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
     AppendError, ConsumerEvent, DeadLetter, LetterFilter, LetterReader, LogConsumer, LogReader, RawRecord,
-    ReadRange, RecordPosition, Retention, Start,
+    ReadRange, ReadStart, RecordPosition, RecordRetention,
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
 use liverank_comment::hook::HookArgs;
 use liverank_core::comment::random_id;
-use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, NumberedComment, OffsetRange, VideoState};
 use liverank_core::decays::Decay;
-use liverank_core::moderation::{Action, ActorRole, Moderation};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction};
 use liverank_core::trace::TraceContext;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
@@ -68,14 +70,14 @@ impl Service {
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = Arc::new(LogWithSwitch {
-            inner: EmbeddedLog::open(directory.path(), clock::system()).unwrap(),
+            inner: EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap(),
             away: AtomicBool::new(false),
         });
         let archive = Arc::new(ArchiveWithSwitch {
             inner: EmbeddedArchive::open(directory.path()).unwrap(),
             away: AtomicBool::new(false),
         });
-        archive.open(&Rules::default()).await.unwrap();
+        archive.open(&CountingRules::default()).await.unwrap();
         let neighbours = Neighbours::default();
         let neighbour_url = neighbours.start().await;
         let mut service = Self {
@@ -156,14 +158,15 @@ impl Service {
 
     /// The log's records, of which there must be `count`.
     pub async fn records(&self, count: usize) -> Vec<RawRecord> {
-        let mut consumer = self.log.consume().await.unwrap();
+        let mut consumer = self.log.join_consumers().await.unwrap();
         let mut records = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while records.len() < count {
             assert!(Instant::now() < deadline, "the log has {} records of {count}", records.len());
-            match consumer.poll(100, Duration::from_millis(100)).await.unwrap() {
+            match consumer.next_event(100, Duration::from_millis(100)).await.unwrap() {
                 ConsumerEvent::Assigned(partitions) => {
-                    let starts: Vec<Start> = partitions.into_iter().map(|p| Start::unmarked(p, 0)).collect();
+                    let starts: Vec<ReadStart> =
+                        partitions.into_iter().map(|p| ReadStart::without_previous(p, 0)).collect();
                     consumer.start(&starts).await.unwrap();
                 }
                 ConsumerEvent::Records(more) => records.extend(more),
@@ -175,7 +178,7 @@ impl Service {
     }
 
     /// What a moderator does, into the log.
-    pub async fn moderate(&self, video: Option<&str>, action: Action) {
+    pub async fn moderate(&self, video: Option<&str>, action: ModerationAction) {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
         let (user, id) = (UserId::parse("mod").unwrap(), random_id(rand::random()).as_str().parse().unwrap());
         let video = video.map(|id| VideoId::parse(id).unwrap());
@@ -188,10 +191,11 @@ impl Service {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
-        let stands = self.archive.offsets(&partitions).await.unwrap();
-        let from = |partition: u32| stands[partition as usize].next;
+        let stands = self.archive.partition_positions(&partitions).await.unwrap();
+        let from = |partition: u32| stands[partition as usize].next_offset;
         let new = (0u32..).zip(ends).filter(|(partition, end)| *end > from(*partition));
-        let span = |(partition, next)| OffsetRange { partition, from: from(partition), next, last: None };
+        let span =
+            |(partition, next)| OffsetRange { partition, first: from(partition), next, last_record: None };
         let spans = new.map(span).collect();
         let records = self.records(count).await.into_iter();
         let records = records.filter(|raw| raw.offset >= from(raw.partition)).map(|raw| LogRecord {
@@ -200,7 +204,7 @@ impl Service {
             broker_time: raw.broker_time,
             event: Interaction::from_log(&raw.value, raw.broker_time).unwrap(),
         });
-        self.archive.commit(&Batch { spans, records: records.collect() }).await.unwrap();
+        self.archive.commit_batch(&Batch { offset_ranges: spans, records: records.collect() }).await.unwrap();
     }
 }
 
@@ -291,28 +295,31 @@ impl EventLog for LogWithSwitch {
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.inner.append_dead_letter(letter).await
     }
-    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
-        self.inner.consume().await
+    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        self.inner.join_consumers().await
     }
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.end_offsets().await
     }
-    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
-        self.inner.beginnings().await
+    async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.first_offsets().await
     }
-    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
-        self.inner.read(stretches).await
+    async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
+        self.inner.read_ranges(stretches).await
     }
-    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
-        self.inner.dead_letters(only).await
+    async fn read_dead_letters(
+        &self,
+        only: Option<RecordPosition>,
+    ) -> Result<Box<dyn LetterReader>, StoreError> {
+        self.inner.read_dead_letters(only).await
     }
-    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
-        self.inner.remove_letters(is_meant).await
+    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        self.inner.remove_dead_letters(is_meant).await
     }
-    async fn retention(&self) -> Result<Retention, StoreError> {
-        self.inner.retention().await
+    async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
+        self.inner.record_retention().await
     }
-    fn health(&self) -> Result<(), StoreError> {
+    fn write_health(&self) -> Result<(), StoreError> {
         self.here()
     }
 }
@@ -333,27 +340,27 @@ impl ArchiveWithSwitch {
 
 #[async_trait]
 impl Archive for ArchiveWithSwitch {
-    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError> {
+    async fn open(&self, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
         self.inner.open(wanted).await
     }
-    async fn meta(&self) -> Result<Option<Meta>, StoreError> {
+    async fn archive_meta(&self) -> Result<Option<ArchiveMeta>, StoreError> {
         self.here().await;
-        self.inner.meta().await
+        self.inner.archive_meta().await
     }
-    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
-        self.inner.take_up(partitions).await
+    async fn claim_partitions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
+        self.inner.claim_partitions(partitions).await
     }
-    fn moderation(&self) -> &dyn ModerationArchive {
-        self.inner.moderation()
+    fn moderation_archive(&self) -> &dyn ModerationArchive {
+        self.inner.moderation_archive()
     }
-    fn rebuilding(&self) -> &dyn Rebuild {
-        self.inner.rebuilding()
+    fn rebuild_archive(&self) -> &dyn ArchiveRebuild {
+        self.inner.rebuild_archive()
     }
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
-        self.inner.offsets(partitions).await
+    async fn partition_positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
+        self.inner.partition_positions(partitions).await
     }
-    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
-        self.inner.commit(batch).await
+    async fn commit_batch(&self, batch: &Batch) -> Result<CommitResult, CommitError> {
+        self.inner.commit_batch(batch).await
     }
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
         self.inner.video(id).await
@@ -365,13 +372,18 @@ impl Archive for ArchiveWithSwitch {
     ) -> Result<Vec<VideoState>, StoreError> {
         self.inner.videos_after(after, limit).await
     }
-    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
+    async fn comments(
+        &self,
+        video: &VideoId,
+        page: CommentPage,
+        limit: usize,
+    ) -> Result<Vec<Comment>, StoreError> {
         self.here().await;
         self.inner.comments(video, page, limit).await
     }
-    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
+    async fn newest_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         self.here().await;
-        self.inner.comment(video, id).await
+        self.inner.newest_comment(video, id).await
     }
     async fn comments_from(
         &self,
@@ -381,10 +393,10 @@ impl Archive for ArchiveWithSwitch {
     ) -> Result<Vec<NumberedComment>, StoreError> {
         self.inner.comments_from(partition, offset, limit).await
     }
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
         self.inner.count_windows(kinds).await
     }
-    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError> {
+    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
         self.inner.count_decays(decays).await
     }
     async fn window_videos(
@@ -405,19 +417,19 @@ impl Archive for ArchiveWithSwitch {
     async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError> {
         self.inner.forget_windows(kind, start).await
     }
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
-        self.inner.heads(videos).await
+    async fn last_seqs(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
+        self.inner.last_seqs(videos).await
     }
-    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
-        self.inner.metadata(videos).await
+    async fn videos_metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        self.inner.videos_metadata(videos).await
     }
 
-    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+    async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         self.here().await;
-        self.inner.owners(videos).await
+        self.inner.video_owners(videos).await
     }
-    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
-        self.inner.forget_before(watermark).await
+    async fn forget_identities_before(&self, watermark: Millis) -> Result<u64, StoreError> {
+        self.inner.forget_identities_before(watermark).await
     }
     async fn comment_count(&self) -> Result<u64, StoreError> {
         self.inner.comment_count().await

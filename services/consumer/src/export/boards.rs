@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::export_topics::{ExportError, ExportRecord, ExportSource, ExportWriter};
-use liverank_adapters::ranking_store::{Board, BoardPage, PageStart};
+use liverank_adapters::ranking_store::{BoardPage, BuiltInBoard, PageStart};
 use liverank_adapters::{Backends, RankingStore};
-use liverank_core::boards::{DeclaredBoards, Order};
-use liverank_core::ranking::{Delta, Ranked};
+use liverank_core::boards::{BoardOrder, DeclaredBoards};
+use liverank_core::ranking::{RankedVideo, RankingDelta};
 use liverank_core::{Millis, comment};
-use liverank_runtime::comment_json::time;
+use liverank_runtime::comment_json::format_time;
 use liverank_runtime::{ServiceContext, now_ms};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::metrics::ExportMetrics;
 use super::records::VERSION;
 use super::topics;
-use crate::RETRY;
+use crate::STORE_RETRY_BACKOFF;
 
 /// Videos of a board that are told: what a list shows, and a record of some ten kilobytes.
 pub const TOP: usize = 100;
@@ -33,7 +33,7 @@ const SNAPSHOT_EVERY: Duration = Duration::from_mins(10);
 /// A board that is told.
 struct ToldBoard {
     name: String,
-    order: Board,
+    order: BuiltInBoard,
     store: Arc<dyn RankingStore>,
     told: Option<Told>,
 }
@@ -42,7 +42,7 @@ struct ToldBoard {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
     /// Its best videos.
-    pub lines: Vec<Ranked>,
+    pub lines: Vec<RankedVideo>,
     /// How many it has.
     pub total: u64,
     /// By what its scores decay, where they do.
@@ -90,8 +90,8 @@ pub async fn run(
         }
         failures = if outcome.is_ok() { 0 } else { failures + 1 };
         // Counting goes on without it.
-        shell.health.dependency("export_boards", outcome.map_err(|error| error.to_string()));
-        if failures > 0 && !RETRY.pause(failures, &shell).await {
+        shell.health.note_dependency("export_boards", outcome.map_err(|error| error.to_string()));
+        if failures > 0 && !STORE_RETRY_BACKOFF.pause_after(failures, &shell).await {
             return;
         }
     }
@@ -109,13 +109,18 @@ struct BoardsExporter {
 
 impl BoardsExporter {
     fn new(backends: &Backends, declared: &DeclaredBoards, topic: String, metrics: ExportMetrics) -> Self {
-        let built_in = [("global", Board::Global), ("trending", Board::Trending)].map(|(name, order)| {
-            ToldBoard { name: name.to_owned(), order, store: Arc::clone(&backends.ranking), told: None }
-        });
+        let built_in =
+            [("global", BuiltInBoard::Global), ("trending", BuiltInBoard::Trending)].map(|(name, order)| {
+                ToldBoard { name: name.to_owned(), order, store: Arc::clone(&backends.ranking), told: None }
+            });
         let declared = declared.iter().filter(|board| board.windows().is_none()).map(|board| ToldBoard {
             name: board.name().to_owned(),
-            order: if board.order() == Order::Trending { Board::Trending } else { Board::Global },
-            store: backends.ranking.declared(&board.key()),
+            order: if board.order() == BoardOrder::Trending {
+                BuiltInBoard::Trending
+            } else {
+                BuiltInBoard::Global
+            },
+            store: backends.ranking.declared_board(&board.key()),
             told: None,
         });
         let boards = built_in.into_iter().chain(declared).collect();
@@ -154,11 +159,11 @@ impl BoardsExporter {
 
 impl ToldBoard {
     async fn look(&self) -> Result<Seen, ExportError> {
-        let page = self.store.page(self.order, &PageStart::Best, TOP).await?;
+        let page = self.store.board_page(self.order, &PageStart::Best, TOP).await?;
         let BoardPage { lines, total, .. } = page.unwrap_or_default();
         let half_life_ms = match self.order {
-            Board::Trending => self.store.half_life().await?,
-            Board::Global => None,
+            BuiltInBoard::Trending => self.store.noted_half_life().await?,
+            BuiltInBoard::Global => None,
         };
         Ok(Seen { lines, total, half_life_ms })
     }
@@ -168,7 +173,7 @@ impl ToldBoard {
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
     Snapshot,
-    Delta(Delta),
+    Delta(RankingDelta),
 }
 
 /// What is to be told where `seen` follows on what was told; nothing where nothing changed.
@@ -182,7 +187,7 @@ fn next_step(told: Option<&Told>, seen: Seen, now: Instant) -> Option<(Told, Ste
     if told.seen == seen {
         return None;
     }
-    let delta = Delta::between(&told.seen.lines, &seen.lines);
+    let delta = RankingDelta::delta_between(&told.seen.lines, &seen.lines);
     let (deltas, snapshot_at) = (told.deltas + 1, told.snapshot_at);
     Some((Told { seen, deltas, snapshot_at }, Step::Delta(delta)))
 }
@@ -190,7 +195,7 @@ fn next_step(told: Option<&Told>, seen: Seen, now: Instant) -> Option<(Told, Ste
 /// The record of a step. A score that decays is the logarithm by which the board is ordered (`docs/export.md`).
 fn record(board: &str, run: &str, now: Millis, told: &Told, step: &Step) -> ExportRecord {
     let mut value = json!({
-        "version": VERSION, "board": board, "run": run, "n": told.deltas, "timestamp": time(now), "total": told.seen.total,
+        "version": VERSION, "board": board, "run": run, "n": told.deltas, "timestamp": format_time(now), "total": told.seen.total,
     });
     match step {
         Step::Snapshot => {
@@ -198,7 +203,7 @@ fn record(board: &str, run: &str, now: Millis, told: &Told, step: &Step) -> Expo
             value["lines"] = json!(told.seen.lines);
             value["half_life_ms"] = told.seen.half_life_ms.map_or(Value::Null, Value::from);
         }
-        Step::Delta(Delta { remove, set }) => {
+        Step::Delta(RankingDelta { remove, set }) => {
             value["type"] = "delta".into();
             value["remove"] = json!(remove);
             value["set"] = json!(set);

@@ -3,12 +3,12 @@
 //! A record is an envelope: `version`, `type`, where in the log it comes from, and `data`, which is what the API says of the
 //! same thing (`docs/export.md`).
 
-use liverank_adapters::archive::{AuditLine, AuditPlace, UnknownRecord};
+use liverank_adapters::archive::{AuditLine, AuditPosition, UnknownRecord};
 use liverank_adapters::export_topics::ExportRecord;
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::counting::NumberedComment;
-use liverank_core::moderation::{HeldComment, KEY};
-use liverank_runtime::comment_json::{self, time};
+use liverank_core::moderation::{HeldComment, RECORDS_KEY};
+use liverank_runtime::comment_json::{self, format_time};
 use liverank_runtime::moderation_json::{self, ActionJson};
 use serde_json::{Value, json};
 
@@ -71,8 +71,8 @@ fn record(key: &str, kind: &str, (partition, offset): (u32, u64), mut more: Valu
 fn of_entry(epoch: &CommentEpoch, numbered: &NumberedComment) -> ExportRecord {
     let NumberedComment { comment: entry, partition, offset } = numbered;
     let (kind, data) = match &entry.entry {
-        EntryKind::Comment => ("comment", json!(comment_json::numbered(entry))),
-        EntryKind::Shadowed => ("shadowed", json!(comment_json::numbered(entry))),
+        EntryKind::Comment => ("comment", json!(comment_json::with_seq(entry))),
+        EntryKind::Shadowed => ("shadowed", json!(comment_json::with_seq(entry))),
         EntryKind::Removed | EntryKind::Unknown => ("removed", removed(entry)),
         EntryKind::Deleted { comment_id, of, role } => {
             ("deleted", comment_json::deleted(entry, comment_id, *of, *role))
@@ -87,7 +87,7 @@ fn of_entry(epoch: &CommentEpoch, numbered: &NumberedComment) -> ExportRecord {
 
 /// What is left of a comment that was removed before it was exported, and of an action that had no effect.
 fn removed(entry: &Comment) -> Value {
-    json!({ "id": entry.id, "videoid": entry.video_id, "seq": entry.seq, "timestamp": time(entry.timestamp) })
+    json!({ "id": entry.id, "videoid": entry.video_id, "seq": entry.seq, "timestamp": format_time(entry.timestamp) })
 }
 
 fn of_held(held: HeldComment) -> ExportRecord {
@@ -98,11 +98,11 @@ fn of_held(held: HeldComment) -> ExportRecord {
 
 /// What this release cannot read is told by its version, as in the audit log.
 fn of_action(line: AuditLine) -> ExportRecord {
-    let AuditPlace { time: at, partition, offset } = line.place;
+    let AuditPosition { time: at, partition, offset } = line.place;
     let (key, data) = match line.record {
         Ok(done) => (done.video_id.as_str().to_owned(), json!(ActionJson::of(at, done))),
         Err(UnknownRecord { version }) => {
-            (KEY.to_owned(), json!({ "timestamp": time(at), "unknown_version": version }))
+            (RECORDS_KEY.to_owned(), json!({ "timestamp": format_time(at), "unknown_version": version }))
         }
     };
     record(&key, "moderation", (partition, offset), json!({ "data": data }))

@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use liverank_adapters::StoreError;
-use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{BoardEntry, Projection};
+use liverank_adapters::archive::ArchiveMeta;
+use liverank_adapters::ranking_store::{BatchProjection, BoardEntry};
 use liverank_core::windows::{Window, WindowKey};
 use liverank_core::{Millis, VideoId};
 
@@ -48,7 +48,7 @@ impl WindowedBoard {
         let wanted = windows.kind.running_and_kept(now, windows.keep);
         self.windows.retain(|start, _| wanted.iter().any(|window| window.start == *start));
         for window in wanted {
-            let ranking = || self.pattern.backends.ranking.declared(&declared.key_of(&window));
+            let ranking = || self.pattern.backends.ranking.declared_board(&declared.key_of(&window));
             let key = || WindowKey { kind: windows.kind.clone(), start: window.start };
             self.windows.entry(window.start).or_insert_with(|| WindowProjector {
                 window,
@@ -104,7 +104,7 @@ impl WindowProjector {
             return;
         }
         self.note_held().await;
-        match self.entries(changed, &own.meta).await {
+        match self.entries(changed, &own.archive_meta).await {
             Ok(entries) => project(&mut self.board, own, entries).await,
             Err(error) => {
                 // It is filled from the archive when that is back.
@@ -121,13 +121,17 @@ impl WindowProjector {
         here.map(|change| &change.video).chain(&changed.restated).cloned().collect()
     }
 
-    async fn entries(&self, changed: HashSet<VideoId>, meta: &Meta) -> Result<Vec<BoardEntry>, StoreError> {
+    async fn entries(
+        &self,
+        changed: HashSet<VideoId>,
+        meta: &ArchiveMeta,
+    ) -> Result<Vec<BoardEntry>, StoreError> {
         let Some(window) = self.board.window.as_ref().filter(|_| !changed.is_empty()) else {
             return Ok(Vec::new());
         };
         let ids: Vec<VideoId> = changed.into_iter().collect();
         let videos = self.board.backends.archive.window_videos(window, &ids).await?;
-        Ok(self.board.target().entries(&videos, &meta.rules))
+        Ok(self.board.target().board_entries(&videos, &meta.counting_rules))
     }
 
     async fn hold(&mut self, next: CommittedBatch) {
@@ -149,7 +153,8 @@ impl WindowProjector {
 }
 
 async fn project(board: &mut BoardProjector, done: CommittedBatch, entries: Vec<BoardEntry>) {
-    let CommittedBatch { spans, meta, committed, .. } = done;
-    let projection = Projection { generation: meta.generation, spans, entries, traces: Vec::new() };
+    let CommittedBatch { offset_ranges: spans, archive_meta: meta, committed_at: committed, .. } = done;
+    let projection =
+        BatchProjection { generation: meta.generation, offset_ranges: spans, entries, traces: Vec::new() };
     board.project(&meta, AheadOfBoards::default(), &projection, committed).await;
 }

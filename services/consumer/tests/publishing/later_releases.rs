@@ -9,12 +9,12 @@ const NEWER_RECORD_JSON: &str = r#"{"video_id":"a","user_id":"u","type":"save","
 
 fn backends(directory: &Path) -> Backends {
     Backends {
-        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        log: Arc::new(EmbeddedLog::open(directory, clock::system_clock()).unwrap()),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     }
 }
 
@@ -27,8 +27,8 @@ async fn consume_until(config: Config, backends: &Backends, done: impl AsyncFn(&
     let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(config, backends.clone(), shell.clone()));
     let deadline = Instant::now() + TEST_TIMEOUT;
-    while !done(&shell.metrics.encode()).await {
-        assert!(Instant::now() < deadline, "{}", shell.metrics.encode());
+    while !done(&shell.metrics.encode_text()).await {
+        assert!(Instant::now() < deadline, "{}", shell.metrics.encode_text());
         assert!(!consumer.is_finished(), "the consumer ended");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -52,10 +52,11 @@ async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_
     let left = async || {
         let ends = backends.log.end_offsets().await.unwrap();
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
-        let counted = backends.archive.offsets(&partitions).await.unwrap();
-        ends.iter().sum::<u64>() - counted.iter().map(|position| position.next).sum::<u64>()
+        let counted = backends.archive.partition_positions(&partitions).await.unwrap();
+        ends.iter().sum::<u64>() - counted.iter().map(|position| position.next_offset).sum::<u64>()
     };
-    let dead_letters = async || backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
+    let dead_letters =
+        async || backends.log.read_dead_letters(None).await.unwrap().next_letters(10).await.unwrap();
 
     consume_until(Config::default(), &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jsonwebtoken::Header;
-use liverank_runtime::jwt::{Key, MAX_SET_BYTES, fitting, key_set};
+use liverank_runtime::jwt::{MAX_KEY_SET_BYTES, PublicKey, keys_fitting_header, parse_key_set};
 use liverank_runtime::{Health, Problem};
 use reqwest::Url;
 use tokio::sync::Mutex;
@@ -63,7 +63,7 @@ impl Source {
                 if answer.status() != StatusCode::OK {
                     bail!("{url} answers {}", answer.status());
                 }
-                let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_SET_BYTES).await;
+                let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_KEY_SET_BYTES).await;
                 Ok(body.with_context(|| url.to_string())?.into())
             }
         }
@@ -73,9 +73,9 @@ impl Source {
 /// The keys as last read.
 pub(crate) struct Keys {
     source: Source,
-    known: RwLock<Option<Arc<[Arc<Key>]>>>,
+    known_keys: RwLock<Option<Arc<[Arc<PublicKey>]>>>,
     /// When they were asked for last; held while they are.
-    asked: Mutex<Option<Instant>>,
+    last_asked: Mutex<Option<Instant>>,
     ask_again: Duration,
     health: Health,
 }
@@ -83,32 +83,32 @@ pub(crate) struct Keys {
 impl Keys {
     /// Keys that are not known yet.
     pub(crate) fn new(source: Source, ask_again: Duration, health: Health) -> Self {
-        Self { source, known: RwLock::default(), asked: Mutex::default(), ask_again, health }
+        Self { source, known_keys: RwLock::default(), last_asked: Mutex::default(), ask_again, health }
     }
 
-    fn known_keys(&self) -> Option<Arc<[Arc<Key>]>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn known_keys(&self) -> Option<Arc<[Arc<PublicKey>]>> {
+        self.known_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The keys that a token with this header may be signed by. 503 where none were ever known.
-    pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<Key>>, Problem> {
-        let found = self.known_keys().map(|known| fitting(&known, header));
+    pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<PublicKey>>, Problem> {
+        let found = self.known_keys().map(|known| keys_fitting_header(&known, header));
         if let Some(found) = found.filter(|found| !found.is_empty()) {
             return Ok(found);
         }
         self.refresh_if_due().await;
         let Some(known) = self.known_keys() else {
-            return Err(Problem::unavailable(
+            return Err(Problem::part_unavailable(
                 "the keys that tokens are checked by are not known yet: try again",
             ));
         };
-        Ok(fitting(&known, header))
+        Ok(keys_fitting_header(&known, header))
     }
 
     /// Asks for them where that is due; those who come meanwhile wait for the answer. What cannot be had leaves the keys
     /// as they are.
     async fn refresh_if_due(&self) {
-        let mut asked = self.asked.lock().await;
+        let mut asked = self.last_asked.lock().await;
         let pause = if self.known_keys().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
@@ -116,14 +116,14 @@ impl Keys {
         let read = tokio::time::timeout(ISSUER_TIMEOUT, self.source.read_key_set()).await;
         *asked = Some(Instant::now());
         let read = read.unwrap_or_else(|_| bail!("no answer within {} s", ISSUER_TIMEOUT.as_secs()));
-        match read.and_then(|json| key_set(&json)) {
+        match read.and_then(|json| parse_key_set(&json)) {
             Ok(keys) => {
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
-                self.health.dependency(PART_NAME, Ok(()));
+                *self.known_keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
+                self.health.note_dependency(PART_NAME, Ok(()));
             }
             Err(error) => {
                 self.health
-                    .dependency(PART_NAME, Err(format!("the keys of tokens cannot be had: {error:#}")));
+                    .note_dependency(PART_NAME, Err(format!("the keys of tokens cannot be had: {error:#}")));
             }
         }
     }

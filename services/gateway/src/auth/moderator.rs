@@ -13,7 +13,7 @@ use liverank_core::moderation::ActorRole;
 use liverank_core::viewer_role::ViewerRole;
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::Problem;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::server::RequestExchange;
 
 use super::{CHALLENGE, CHALLENGE_INSUFFICIENT_SCOPE, Caller, Viewer, shown_token};
 use crate::Gateway;
@@ -31,14 +31,14 @@ pub(crate) struct Actor {
 
 impl Actor {
     fn of(viewer: &Viewer) -> Result<Self, Problem> {
-        let role = if viewer.roles.has(ViewerRole::Moderator) {
+        let role = if viewer.roles.contains(ViewerRole::Moderator) {
             Some(ActorRole::Moderator)
-        } else if viewer.roles.has(ViewerRole::Service) {
+        } else if viewer.roles.contains(ViewerRole::Service) {
             Some(ActorRole::Service)
         } else {
             None
         };
-        let user = UserId::parse_field("sub", &viewer.subject);
+        let user = UserId::parse_field("sub", &viewer.user_name);
         let user =
             user.map_err(|Invalid { reason, .. }| forbidden_problem(format!("the token's sub {reason}")))?;
         Ok(Self { user, role })
@@ -51,7 +51,7 @@ impl Actor {
     pub(crate) fn moderator(&self) -> Result<ActorRole, Problem> {
         self.role.ok_or_else(|| {
             forbidden_problem("this takes a token whose roles have moderator or service".to_owned())
-                .with("rule", "role")
+                .with_member("rule", "role")
         })
     }
 }
@@ -73,7 +73,7 @@ impl FromRequestParts<Arc<Gateway>> for Actor {
             }
             let detail = "nobody can moderate where tokens are not asked for: give the gateway viewers' keys \
                           (--auth-jwks-file), or on a loopback address --moderation-open";
-            return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "role"));
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).with_member("rule", "role"));
         };
         let known = if let Some(token) = shown_token(parts) {
             auth.viewer(&token).await.and_then(|viewer| Ok((Self::of(&viewer)?, viewer)))
@@ -86,7 +86,7 @@ impl FromRequestParts<Arc<Gateway>> for Actor {
         })?;
         // What is done stays in the audit log: it is an event of its user's as any other.
         if !parts.method.is_safe() {
-            gateway.limits.events(&Caller::User(viewer), &Exchange::default(), 1)?;
+            gateway.limits.events(&Caller::User(viewer), &RequestExchange::default(), 1)?;
         }
         Ok(actor)
     }

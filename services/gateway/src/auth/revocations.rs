@@ -64,15 +64,17 @@ impl FollowedList for FollowedRevocations<'_> {
 
     async fn read_page(&mut self) -> Result<usize, ()> {
         let since = self.followed.0.borrow().revision();
-        let asked = self.gateway.backends.archive.moderation().rules_since(since, CHANGES_A_PAGE);
+        let asked = self.gateway.backends.archive.moderation_archive().rules_since(since, CHANGES_A_PAGE);
         let Ok(Ok(changes)) = timeout(ARCHIVE_TIMEOUT, asked).await else { return Err(()) };
-        let take = |known: &mut Revocations| changes.iter().filter(|change| known.take(change)).count() > 0;
+        let take = |known: &mut Revocations| {
+            changes.iter().filter(|change| known.take_over_change(change)).count() > 0
+        };
         self.followed.0.send_if_modified(take);
         Ok(changes.len())
     }
 
     async fn generation(&mut self) -> Option<u64> {
-        let asked = timeout(ARCHIVE_TIMEOUT, self.gateway.backends.archive.meta());
+        let asked = timeout(ARCHIVE_TIMEOUT, self.gateway.backends.archive.archive_meta());
         asked.await.ok()?.ok()?.map(|meta| meta.generation)
     }
 
@@ -90,5 +92,5 @@ impl FollowedList for FollowedRevocations<'_> {
 }
 
 fn is_revoked_by(known: &Revocations, viewer: &Viewer) -> bool {
-    known.has(&viewer.subject, viewer.token.as_deref(), viewer.issued, now_ms())
+    known.is_revoked(&viewer.user_name, viewer.token.as_deref(), viewer.issued, now_ms())
 }

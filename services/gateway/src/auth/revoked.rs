@@ -69,11 +69,11 @@ impl List {
     fn add_entry(&mut self, entry: RevokedEntry) -> anyhow::Result<()> {
         match entry {
             RevokedEntry { jti: Some(jti), sub: None, issued_before: None } => {
-                ids::check("jti", &jti)?;
+                ids::check_id("jti", &jti)?;
                 self.tokens.insert(jti);
             }
             RevokedEntry { jti: None, sub: Some(sub), issued_before } => {
-                ids::check("sub", &sub)?;
+                ids::check_id("sub", &sub)?;
                 let since = self.users.entry(sub).or_default();
                 *since = issued_before.unwrap_or(u64::MAX).max(*since);
             }
@@ -86,14 +86,14 @@ impl List {
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
         let is_listed = viewer.token.as_ref().is_some_and(|token| self.tokens.contains(token));
         let issued = viewer.issued.unwrap_or(0);
-        is_listed || self.users.get(&viewer.subject).is_some_and(|since| issued < *since)
+        is_listed || self.users.get(&viewer.user_name).is_some_and(|since| issued < *since)
     }
 }
 
 /// The list as last read.
 pub(crate) struct Revoked {
     file: Option<PathBuf>,
-    list: watch::Sender<Arc<List>>,
+    current_list: watch::Sender<Arc<List>>,
     /// What moderators and services revoked.
     followed: Followed,
     health: Health,
@@ -116,17 +116,22 @@ impl Revoked {
             Some(file) => read_list(file).with_context(|| invalid_file_message(file))?,
             None => List::default(),
         };
-        Ok(Self { file, list: watch::Sender::new(Arc::new(list)), followed: Followed::default(), health })
+        Ok(Self {
+            file,
+            current_list: watch::Sender::new(Arc::new(list)),
+            followed: Followed::default(),
+            health,
+        })
     }
 
     /// Whether this viewer's token is revoked now.
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
-        self.list.borrow().has(viewer) || self.followed.has(viewer)
+        self.current_list.borrow().has(viewer) || self.followed.has(viewer)
     }
 
     /// Completes when this viewer's token is revoked.
     pub(super) async fn revoked(&self, viewer: &Viewer) {
-        let mut list = self.list.subscribe();
+        let mut list = self.current_list.subscribe();
         tokio::select! {
             // The sender is here, so that this never fails.
             _ = list.wait_for(|list| list.has(viewer)) => {}
@@ -161,8 +166,8 @@ impl Revoked {
         };
         match list {
             Ok(list) => {
-                self.health.dependency(PART_NAME, Ok(()));
-                self.list.send_if_modified(|known| {
+                self.health.note_dependency(PART_NAME, Ok(()));
+                self.current_list.send_if_modified(|known| {
                     let is_other = **known != list;
                     if is_other {
                         *known = Arc::new(list);
@@ -171,7 +176,8 @@ impl Revoked {
                 });
             }
             Err(error) => {
-                self.health.dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))));
+                self.health
+                    .note_dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))));
             }
         }
     }
@@ -181,7 +187,7 @@ impl Revoked {
 ///
 /// # Errors
 /// What is no such list.
-pub fn check(json: &[u8]) -> anyhow::Result<usize> {
+pub fn count_entries(json: &[u8]) -> anyhow::Result<usize> {
     List::parse(json).map(|list| list.tokens.len() + list.users.len())
 }
 
@@ -204,7 +210,7 @@ mod tests {
 
     fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> Viewer {
         let token = token.map(str::to_owned);
-        Viewer { subject: subject.to_owned(), roles: ViewerRoles::default(), until: 0, token, issued }
+        Viewer { user_name: subject.to_owned(), roles: ViewerRoles::default(), expires_at: 0, token, issued }
     }
 
     #[test]

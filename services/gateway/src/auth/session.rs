@@ -47,8 +47,8 @@ pub(crate) fn session(gateway: &Arc<Gateway>, caller: &Caller) -> Session {
 async fn wait_for_token_end(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
     let Some(auth) = &gateway.auth else { return std::future::pending().await };
     let end = tokio::select! {
-        () = wait_until_expired(viewer.until) => TokenEnd::Expired,
-        () = auth.revoked.revoked(&viewer) => TokenEnd::Revoked,
+        () = wait_until_expired(viewer.expires_at) => TokenEnd::Expired,
+        () = auth.revoked_tokens.revoked(&viewer) => TokenEnd::Revoked,
     };
     gateway.metrics.session_ended(end);
     end

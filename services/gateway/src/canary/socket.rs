@@ -9,7 +9,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use liverank_protocol::access::Service;
+use liverank_protocol::access::CalledService;
 use liverank_runtime::websocket::ask_for_websocket;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,7 +47,7 @@ impl Socket {
         let (mut parts, ()) = Request::get(LIST_PATH).body(()).ok()?.into_parts();
         add_identity(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
         // Also where viewers are not asked for tokens: the list is for gateways alone.
-        if let Some(token) = gateway.identity.header(Service::Websocket) {
+        if let Some(token) = gateway.identity.authorization_header(CalledService::Websocket) {
             parts.headers.insert(header::AUTHORIZATION, token);
         }
         ask_for_websocket(&mut parts.headers);

@@ -11,7 +11,7 @@ use liverank_core::stream_events::StreamEvents;
 use liverank_core::{ReaderId, UserId, VideoId};
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader, STREAM_EVENTS_HEADER};
 use liverank_runtime::identity::{self, sent};
-use liverank_runtime::peer::join;
+use liverank_runtime::peer::join_path;
 use reqwest::Url;
 use serde_json::json;
 
@@ -25,17 +25,17 @@ pub(super) struct Attempt {
     pub(super) gateway: Arc<Gateway>,
     pub(super) user_id: UserId,
     pub(super) video_id: VideoId,
-    pub(super) posted: bool,
+    pub(super) asked_by_post: bool,
     pub(super) events: StreamEvents,
     pub(super) last_id: String,
     /// Which reader: 0 the best, after failures the others in turn.
-    pub(super) choice: u32,
+    pub(super) reader_choice: u32,
     /// The readers that did not take the viewer since it last had a stream.
     pub(super) tried: Vec<ReaderId>,
     /// Routes asked for before this are known to be wrong.
-    pub(super) since: Option<Instant>,
+    pub(super) route_asked_after: Option<Instant>,
     /// How long to wait first.
-    pub(super) pause: Duration,
+    pub(super) pause_before: Duration,
 }
 
 /// What one attempt came to: a stream, or the reader that was asked for one in vain, where one was.
@@ -44,11 +44,11 @@ pub(super) type Attempted = Result<Incoming, Option<ReaderId>>;
 impl Attempt {
     /// The stream of a reader that serves the video.
     pub(super) async fn run(self) -> Attempted {
-        tokio::time::sleep(self.pause).await;
+        tokio::time::sleep(self.pause_before).await;
         let gateway = &self.gateway;
-        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.since).await;
+        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.route_asked_after).await;
         let route = route.ok_or(None::<ReaderId>)?;
-        let reader = choose_reader(&route.readers, &self.tried, self.choice, rand::random())
+        let reader = choose_reader(&route.readers, &self.tried, self.reader_choice, rand::random())
             .ok_or(None::<ReaderId>)?;
         self.ask_reader(reader, route.epoch).await.ok_or_else(|| Some(reader.id.clone()))
     }
@@ -62,9 +62,9 @@ impl Attempt {
     }
 
     fn request(&self, reader: &RouteReader, epoch: u64) -> Option<Request<Full<Bytes>>> {
-        let mut url = join(&Url::parse(&reader.internal_url).ok()?, &["connect"]);
+        let mut url = join_path(&Url::parse(&reader.internal_url).ok()?, &["connect"]);
         let (user, video) = (self.user_id.as_str(), self.video_id.as_str());
-        let mut request = if self.posted {
+        let mut request = if self.asked_by_post {
             let body = json!({ "userid": user, "videoid": video }).to_string();
             let mut request = Request::new(Full::from(body));
             *request.method_mut() = Method::POST;
@@ -77,8 +77,8 @@ impl Attempt {
         };
         request.headers_mut().insert(ASSIGNMENT_EPOCH_HEADER, epoch.into());
         if let Some(key) = &reader.pass_key {
-            let pass = sent::pass(key, &self.user_id, &self.video_id, identity::seconds());
-            request.headers_mut().insert(sent::PASS, pass);
+            let pass = sent::make_pass(key, &self.user_id, &self.video_id, identity::now_seconds());
+            request.headers_mut().insert(sent::PASS_HEADER, pass);
         }
         if !self.events.is_empty() {
             let events = HeaderValue::from_str(&self.events.to_string()).ok()?;

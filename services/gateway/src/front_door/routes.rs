@@ -25,18 +25,18 @@ const MAX_KEPT: usize = 10_000;
 /// A question, and its answer once there is one.
 #[derive(Clone)]
 struct AskedRoute {
-    at: Instant,
-    answer: Arc<OnceCell<Option<Arc<Route>>>>,
+    asked_at: Instant,
+    route_answer: Arc<OnceCell<Option<Arc<Route>>>>,
 }
 
 impl AskedRoute {
     fn asked_now() -> Self {
-        Self { at: Instant::now(), answer: Arc::default() }
+        Self { asked_at: Instant::now(), route_answer: Arc::default() }
     }
 
     fn is_fresh(&self) -> bool {
-        let keep = if matches!(self.answer.get(), Some(None)) { KEEP_FAILURE } else { KEEP_ROUTE };
-        self.at.elapsed() < keep
+        let keep = if matches!(self.route_answer.get(), Some(None)) { KEEP_FAILURE } else { KEEP_ROUTE };
+        self.asked_at.elapsed() < keep
     }
 }
 
@@ -53,14 +53,14 @@ impl RouteCache {
         since: Option<Instant>,
     ) -> Option<Arc<Route>> {
         let asked = self.asked(video, since);
-        asked.answer.get_or_init(|| ask_managers(managers, video)).await.clone()
+        asked.route_answer.get_or_init(|| ask_managers(managers, video)).await.clone()
     }
 
     fn asked(&self, video: &VideoId, since: Option<Instant>) -> AskedRoute {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asked) = kept.get(video)
             && asked.is_fresh()
-            && since.is_none_or(|since| asked.at >= since)
+            && since.is_none_or(|since| asked.asked_at >= since)
         {
             return asked.clone();
         }
@@ -106,11 +106,11 @@ mod tests {
         let cache = RouteCache::default();
         let first = cache.asked(&video("v"), None);
         let same = cache.asked(&video("v"), None);
-        assert!(Arc::ptr_eq(&first.answer, &same.answer));
+        assert!(Arc::ptr_eq(&first.route_answer, &same.route_answer));
         let later = cache.asked(&video("v"), Some(Instant::now()));
-        assert!(!Arc::ptr_eq(&first.answer, &later.answer));
-        let also_later = cache.asked(&video("v"), Some(later.at));
-        assert!(Arc::ptr_eq(&later.answer, &also_later.answer));
+        assert!(!Arc::ptr_eq(&first.route_answer, &later.route_answer));
+        let also_later = cache.asked(&video("v"), Some(later.asked_at));
+        assert!(Arc::ptr_eq(&later.route_answer, &also_later.route_answer));
     }
 
     #[test]

@@ -13,40 +13,40 @@ pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 /// An event that is longer than any event of ours: whatever sends it is not a reader.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooLong;
+pub struct EventTooLong;
 
 /// What has come of an event that is not whole yet.
 #[derive(Debug, Default)]
-pub struct Scanner {
-    begun: BytesMut,
+pub struct EventScanner {
+    begun_event: BytesMut,
 }
 
-impl Scanner {
+impl EventScanner {
     /// Takes what came and gives back the whole events that there are now; none where it is empty.
-    pub fn feed(&mut self, came: &Bytes) -> Result<Bytes, TooLong> {
-        if self.begun.is_empty() {
+    pub fn take_bytes(&mut self, came: &Bytes) -> Result<Bytes, EventTooLong> {
+        if self.begun_event.is_empty() {
             let end = whole_events_length(came, 0);
             self.begin_partial(&came[end..])?;
             return Ok(came.slice(..end));
         }
         // The two newlines between events may have come one by one.
-        let from = self.begun.len() - 1;
-        self.begun.extend_from_slice(came);
-        let end = whole_events_length(&self.begun, from);
+        let from = self.begun_event.len() - 1;
+        self.begun_event.extend_from_slice(came);
+        let end = whole_events_length(&self.begun_event, from);
         if end == 0 {
             self.begin_partial(&[])?;
             return Ok(Bytes::new());
         }
-        let events = self.begun.split_to(end).freeze();
+        let events = self.begun_event.split_to(end).freeze();
         // The rest moves to memory of its own size, so that the large buffer goes with the events.
-        let rest = std::mem::take(&mut self.begun);
+        let rest = std::mem::take(&mut self.begun_event);
         self.begin_partial(&rest)?;
         Ok(events)
     }
 
-    fn begin_partial(&mut self, rest: &[u8]) -> Result<(), TooLong> {
-        self.begun.extend_from_slice(rest);
-        if self.begun.len() > MAX_EVENT_BYTES { Err(TooLong) } else { Ok(()) }
+    fn begin_partial(&mut self, rest: &[u8]) -> Result<(), EventTooLong> {
+        self.begun_event.extend_from_slice(rest);
+        if self.begun_event.len() > MAX_EVENT_BYTES { Err(EventTooLong) } else { Ok(()) }
     }
 }
 
@@ -60,7 +60,7 @@ fn whole_events_length(text: &[u8], from: usize) -> usize {
 }
 
 /// The id of the last of these whole events that has one.
-pub fn last_id(events: &[u8]) -> Option<&[u8]> {
+pub fn last_event_id(events: &[u8]) -> Option<&[u8]> {
     let mut end = events.len();
     while end > 0 {
         let start = memrchr(b'\n', &events[..end - 1]).map_or(0, |at| at + 1);
@@ -110,12 +110,12 @@ mod tests {
 
     /// Feeds the stream in pieces; what came out, and the last id.
     fn feed_in_pieces(pieces: &[&[u8]]) -> (Vec<u8>, Option<Vec<u8>>) {
-        let mut scanner = Scanner::default();
+        let mut scanner = EventScanner::default();
         let (mut out, mut id) = (Vec::new(), None);
         for piece in pieces {
-            let events = scanner.feed(&Bytes::copy_from_slice(piece)).unwrap();
+            let events = scanner.take_bytes(&Bytes::copy_from_slice(piece)).unwrap();
             assert!(events.is_empty() || events.ends_with(b"\n"), "an event was split");
-            id = last_id(&events).map(<[u8]>::to_vec).or(id);
+            id = last_event_id(&events).map(<[u8]>::to_vec).or(id);
             out.extend_from_slice(&events);
         }
         (out, id)
@@ -161,17 +161,20 @@ mod tests {
         ) {
             let text = lines.join("\n") + "\n\n";
             let plain = lines.iter().filter_map(|line| line.strip_prefix("id:")).next_back();
-            prop_assert_eq!(last_id(text.as_bytes()), plain.map(|id| id.trim().as_bytes()));
+            prop_assert_eq!(last_event_id(text.as_bytes()), plain.map(|id| id.trim().as_bytes()));
         }
     }
 
     #[test]
     fn an_endless_event_is_refused() {
-        let mut scanner = Scanner::default();
+        let mut scanner = EventScanner::default();
         let piece = Bytes::from(vec![b'x'; MAX_EVENT_BYTES]);
-        assert_eq!(scanner.feed(&piece), Ok(Bytes::new()));
-        assert_eq!(scanner.feed(&piece), Err(TooLong));
-        assert_eq!(Scanner::default().feed(&Bytes::from(vec![b'x'; MAX_EVENT_BYTES + 1])), Err(TooLong));
+        assert_eq!(scanner.take_bytes(&piece), Ok(Bytes::new()));
+        assert_eq!(scanner.take_bytes(&piece), Err(EventTooLong));
+        assert_eq!(
+            EventScanner::default().take_bytes(&Bytes::from(vec![b'x'; MAX_EVENT_BYTES + 1])),
+            Err(EventTooLong)
+        );
     }
 
     #[test]

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use liverank_core::ReaderId;
-use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
+use liverank_core::handover::viewer_session::{RetryPolicy, SessionStep, ViewerSession};
 
 use super::reader::{Attempt, Attempted};
-use super::scan::{Scanner, Sort, first, last_id, sort};
+use super::scan::{EventScanner, Sort, first, last_event_id, sort};
 use super::{UNREADABLE_ID, Watch, reconnect_event};
 use crate::Gateway;
 use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::streams::StreamPermit;
 
 /// A reader says something at least every 15 s: one that was silent for three times as long is gone.
@@ -35,8 +35,8 @@ const MAX_TRIED: usize = 16;
 const SEARCH_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(2),
-    settled: Duration::from_secs(2),
-    gives_up: Duration::MAX,
+    stable_after: Duration::from_secs(2),
+    give_up_after: Duration::MAX,
 };
 
 /// One viewer.
@@ -91,17 +91,23 @@ enum ViewerPhase {
 
 struct WatchedStream {
     stream: Incoming,
-    scanner: Scanner,
+    scanner: EventScanner,
     /// Whether its greeting may still come.
-    fresh: bool,
+    expects_greeting: bool,
 }
 
 impl Viewer {
-    pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit, exchange: Exchange) -> Self {
-        let patience = RetryPolicy { gives_up: gateway.patience, ..SEARCH_POLICY };
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        watch: Watch,
+        stay: StreamPermit,
+        exchange: RequestExchange,
+    ) -> Self {
+        let patience = RetryPolicy { give_up_after: gateway.patience, ..SEARCH_POLICY };
         let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
         let (start, phase) = (Instant::now(), ViewerPhase::Over);
-        let farewell = ClientHalfClose::Unsaid(Box::pin(async move { exchange.said_all().await }));
+        let farewell =
+            ClientHalfClose::Unsaid(Box::pin(async move { exchange.client_closed_sending().await }));
         let (interrupted, tried) = (None, Vec::new());
         let mut viewer = Self { gateway, watch, stay, phase, session, start, interrupted, tried, farewell };
         viewer.seek_reader(Duration::ZERO, 0, None);
@@ -115,7 +121,7 @@ impl Viewer {
                 ViewerPhase::Over => return None,
                 ViewerPhase::Seeking(attempt) => tokio::select! {
                     biased;
-                    () = self.stay.leave.as_mut() => Some(self.end_stream()),
+                    () = self.stay.leave_signal.as_mut() => Some(self.end_stream()),
                     end = self.watch.session.as_mut() => Some(self.end_for_token(end)),
                     found = attempt.as_mut() => self.handle_attempt_end(found),
                     () = self.farewell.next_probe() => Some(PROBE_BYTES),
@@ -123,7 +129,7 @@ impl Viewer {
                 },
                 ViewerPhase::Watching(watching) => tokio::select! {
                     biased;
-                    () = self.stay.leave.as_mut() => Some(self.end_stream()),
+                    () = self.stay.leave_signal.as_mut() => Some(self.end_stream()),
                     end = self.watch.session.as_mut() => Some(self.end_for_token(end)),
                     () = self.farewell.next_probe() => Some(PROBE_BYTES),
                     came = next_bytes(&mut watching.stream) => self.handle_reader_bytes(came),
@@ -141,13 +147,14 @@ impl Viewer {
             gateway: Arc::clone(&self.gateway),
             user_id: self.watch.user_id.clone(),
             video_id: self.watch.video_id.clone(),
-            posted: self.watch.posted,
+            asked_by_post: self.watch.posted,
             events: self.watch.events,
-            last_id: if self.session.is_lost() { UNREADABLE_ID } else { self.session.last_id() }.to_owned(),
-            choice,
+            last_id: if self.session.lacks_position() { UNREADABLE_ID } else { self.session.last_id() }
+                .to_owned(),
+            reader_choice: choice,
             tried: self.tried.clone(),
-            since,
-            pause,
+            route_asked_after: since,
+            pause_before: pause,
         };
         self.phase = ViewerPhase::Seeking(Box::pin(attempt.run()));
     }
@@ -157,10 +164,13 @@ impl Viewer {
         match attempted {
             Ok(stream) => {
                 self.note_interruption_end();
-                self.session.opened(self.start.elapsed());
+                self.session.note_stream_opened(self.start.elapsed());
                 self.tried.clear();
-                self.phase =
-                    ViewerPhase::Watching(WatchedStream { stream, scanner: Scanner::default(), fresh: true });
+                self.phase = ViewerPhase::Watching(WatchedStream {
+                    stream,
+                    scanner: EventScanner::default(),
+                    expects_greeting: true,
+                });
                 None
             }
             Err(reader) => {
@@ -183,15 +193,15 @@ impl Viewer {
     /// Something came from the reader, or nothing will any more.
     fn handle_reader_bytes(&mut self, came: Option<Bytes>) -> Option<Bytes> {
         let ViewerPhase::Watching(watching) = &mut self.phase else { return None };
-        let Some(Ok(mut events)) = came.map(|bytes| watching.scanner.feed(&bytes)) else {
+        let Some(Ok(mut events)) = came.map(|bytes| watching.scanner.take_bytes(&bytes)) else {
             return self.stream_ended();
         };
-        if watching.fresh {
+        if watching.expects_greeting {
             events = pass_first_events(watching, &mut self.session, events);
         }
         // Ids of our readers are ASCII; any other could not be sent back in a header.
-        if let Some(id) = last_id(&events).and_then(|id| str::from_utf8(id).ok()) {
-            self.session.stands_at(id);
+        if let Some(id) = last_event_id(&events).and_then(|id| str::from_utf8(id).ok()) {
+            self.session.note_position(id);
         }
         (!events.is_empty()).then_some(events)
     }
@@ -206,11 +216,11 @@ impl Viewer {
     fn retry_elsewhere(&mut self) -> Option<Bytes> {
         let now = self.start.elapsed();
         match self.session.lost(now, rand::random()) {
-            Step::Ask { at, choice } => {
+            SessionStep::AskForReader { at, choice } => {
                 self.seek_reader(at.saturating_sub(now), choice, Some(Instant::now()));
                 None
             }
-            Step::GiveUp => {
+            SessionStep::GiveUp => {
                 self.gateway.metrics.turned_away.inc();
                 Some(self.end_stream())
             }
@@ -249,16 +259,16 @@ async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
 /// Looks at a reader's first events: its greeting is for a client that has had none.
 fn pass_first_events(watching: &mut WatchedStream, session: &mut ViewerSession, mut events: Bytes) -> Bytes {
     let mut before = Vec::new();
-    while watching.fresh && !events.is_empty() {
+    while watching.expects_greeting && !events.is_empty() {
         let (event, rest) = first(&events);
         match sort(&event) {
             Sort::Silent => before.extend_from_slice(&event),
             Sort::Data => {
-                watching.fresh = false;
+                watching.expects_greeting = false;
                 break;
             }
             Sort::Connected => {
-                watching.fresh = false;
+                watching.expects_greeting = false;
                 if session.greeted() {
                     before.extend_from_slice(&event);
                 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use liverank_core::event::{optional_text, required_text};
-use liverank_core::moderation::{Action, Changed, Restriction, Rule, RuleChange, Scope};
+use liverank_core::moderation::{
+    ChangedRule, ModerationAction, Restriction, RuleChange, RuleScope, UserRestriction,
+};
 use liverank_core::{Invalid, Millis, UserId, canary};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 
@@ -28,7 +30,7 @@ const MAX_READ: usize = 10_000;
 pub(super) struct Target {
     pub(super) userid: UserId,
     pub(super) kind: Restriction,
-    pub(super) scope: Scope,
+    pub(super) scope: RuleScope,
 }
 
 impl Target {
@@ -51,20 +53,20 @@ impl Target {
 }
 
 /// Where something is to be in force.
-pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<Scope, Invalid> {
+pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<RuleScope, Invalid> {
     match (video, owner) {
-        (None, None) => Ok(Scope::Everywhere),
-        (Some(video), None) => Ok(Scope::Video(canary::named_outside("videoid", video)?)),
-        (None, Some(owner)) => Ok(Scope::Owner(UserId::parse_field("owner_id", owner)?)),
+        (None, None) => Ok(RuleScope::Everywhere),
+        (Some(video), None) => Ok(RuleScope::Video(canary::parse_outside_id("videoid", video)?)),
+        (None, Some(owner)) => Ok(RuleScope::Owner(UserId::parse_field("owner_id", owner)?)),
         (Some(_), Some(_)) => Err(Invalid::new("owner_id", "cannot go together with videoid")),
     }
 }
 
-pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
+pub(super) fn scope_members(body: &mut Value, scope: &RuleScope) {
     match scope {
-        Scope::Everywhere => {}
-        Scope::Owner(owner) => body["owner_id"] = json!(owner),
-        Scope::Video(video) => body["videoid"] = json!(video),
+        RuleScope::Everywhere => {}
+        RuleScope::Owner(owner) => body["owner_id"] = json!(owner),
+        RuleScope::Video(video) => body["videoid"] = json!(video),
     }
 }
 
@@ -84,11 +86,11 @@ pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid
 pub(crate) async fn begin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let text = |field| optional_text(&body, field);
     let target = Target::parse_target(
         required_text(&body, "userid")?,
@@ -100,9 +102,9 @@ pub(crate) async fn begin(
     let until = until(&body)?;
     gateway.restrictions.expect_room(&gateway, &target).await?;
     let mut answer = target.to_json();
-    answer["until"] = json!(until.map(comment_json::time));
+    answer["until"] = json!(until.map(comment_json::format_time));
     let Target { userid, kind, scope } = target;
-    let action = Action::Restrict { userid, kind, scope, until };
+    let action = ModerationAction::Restrict { userid, kind, scope, until };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
@@ -110,20 +112,20 @@ pub(crate) async fn begin(
 pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    params.only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
+    params.expect_only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
     let target = Target::parse_target(
-        params.required("userid")?,
-        params.text("kind")?,
-        params.text("videoid")?,
-        params.text("owner_id")?,
+        params.required_text("userid")?,
+        params.optional_text("kind")?,
+        params.optional_text("videoid")?,
+        params.optional_text("owner_id")?,
     )?;
-    let reason = reason(params.text("reason")?)?;
+    let reason = reason(params.optional_text("reason")?)?;
     let answer = target.to_json();
     let Target { userid, kind, scope } = target;
-    let action = Action::Lift { userid, kind, scope };
+    let action = ModerationAction::Lift { userid, kind, scope };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
@@ -131,7 +133,7 @@ pub(crate) async fn end(
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
     let (bans, next) = page(&gateway, &params, Restriction::is_of_comments).await?;
@@ -142,25 +144,26 @@ pub(crate) async fn list(
 /// One page of the restrictions in force of these kinds, and where the next one begins.
 pub(super) async fn page(
     gateway: &Gateway,
-    params: &Params,
+    params: &QueryParams,
     is_asked: impl Fn(Restriction) -> bool,
-) -> Result<(Vec<Rule>, Option<u64>), Problem> {
-    params.only(&["after", "limit"])?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let mut after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
+) -> Result<(Vec<UserRestriction>, Option<u64>), Problem> {
+    params.expect_only(&["after", "limit"])?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let mut after = params.optional_number("after", 0..=MAX_REVISION)?.unwrap_or(0);
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let (now, mut found, mut read) = (now_ms(), Vec::new(), 0);
     // A page may be short where many have ended; `next` says that there is more.
     while found.len() < limit && read < MAX_READ {
         let step = limit - found.len();
-        let changes = gateway.backends.archive.moderation().rules_since(after, step).await;
+        let changes = gateway.backends.archive.moderation_archive().rules_since(after, step).await;
         let changes = gateway.archive.noted(changes)?;
         let last = changes.len() < step;
         read += changes.len();
-        for RuleChange { revision, what, .. } in changes {
+        for RuleChange { revision, changed_rule: what, .. } in changes {
             after = revision;
-            let Changed::Restriction { rule, .. } = what else { continue };
-            let in_force = |rule: &Rule| rule.until.is_none_or(|until| until > now) && is_asked(rule.kind);
+            let ChangedRule::Restriction { rule, .. } = what else { continue };
+            let in_force =
+                |rule: &UserRestriction| rule.until.is_none_or(|until| until > now) && is_asked(rule.kind);
             found.extend(rule.filter(in_force));
         }
         if last {
@@ -170,11 +173,11 @@ pub(super) async fn page(
     Ok((found, Some(after)))
 }
 
-fn ban_line(rule: Rule) -> Value {
-    let Rule { userid, kind, scope, until, reason, by, at } = rule;
+fn ban_line(rule: UserRestriction) -> Value {
+    let UserRestriction { userid, kind, scope, until, reason, by, at } = rule;
     let mut line = json!({
-        "userid": userid, "kind": kind, "until": until.map(comment_json::time), "by": by, "reason": reason,
-        "since": comment_json::time(at),
+        "userid": userid, "kind": kind, "until": until.map(comment_json::format_time), "by": by, "reason": reason,
+        "since": comment_json::format_time(at),
     });
     scope_members(&mut line, &scope);
     line

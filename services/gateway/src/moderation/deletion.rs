@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use liverank_core::moderation::{Action, ActorRole};
+use liverank_core::moderation::{ActorRole, ModerationAction};
 use liverank_core::{Comment, CommentId, Invalid, VideoId, canary};
 use liverank_runtime::Problem;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use serde_json::json;
 
 use super::{Accepted, Deed, accepted, reason};
@@ -24,20 +24,20 @@ pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     path: Result<Path<(String, String)>, PathRejection>,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Accepted, Problem> {
     let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
-    let video = canary::named_outside("videoid", &video)?;
+    let video = canary::parse_outside_id("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
-    params.only(&["reason"])?;
-    let reason = reason(params.text("reason")?)?;
+    params.expect_only(&["reason"])?;
+    let reason = reason(params.optional_text("reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
     let role = role_of_actor(&actor, &comment)?;
     let answer = json!({ "videoid": video, "id": id });
     if !comment.entry.has_text() {
         return Ok(accepted(answer));
     }
-    let action = Action::Delete { comment_id: id };
+    let action = ModerationAction::Delete { comment_id: id };
     Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }
 
@@ -50,10 +50,10 @@ pub(super) async fn known_comment(
     video: &VideoId,
     id: &CommentId,
 ) -> Result<Comment, Problem> {
-    let comment = gateway.archive.noted(gateway.backends.archive.comment(video, id).await)?;
+    let comment = gateway.archive.noted(gateway.backends.archive.newest_comment(video, id).await)?;
     comment.ok_or_else(|| {
         let detail = "the video has no such comment; one that was just posted is found a moment later";
-        Problem::not_found(detail).with("field", "id").retry_after(RETRY_AFTER)
+        Problem::not_found(detail).with_member("field", "id").retry_after(RETRY_AFTER)
     })
 }
 
@@ -64,6 +64,6 @@ fn role_of_actor(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem>
     }
     actor.role.ok_or_else(|| {
         let detail = "only the author of a comment, or a moderator, may delete it";
-        Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "author")
+        Problem::new(StatusCode::FORBIDDEN, detail).with_member("rule", "author")
     })
 }

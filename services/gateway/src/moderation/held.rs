@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use liverank_adapters::archive::AuditPlace;
+use liverank_adapters::archive::AuditPosition;
 use liverank_core::event::{optional_text, required_text};
-use liverank_core::moderation::{Action, Outcome};
+use liverank_core::moderation::{ModerationAction, ReviewOutcome};
 use liverank_core::{CommentId, Invalid, canary};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, moderation_json, now_ms};
 use serde_json::{Value, json};
 
@@ -25,24 +25,26 @@ const MAX_LIMIT: u64 = 200;
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
-    params.only(&["after", "limit"])?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let after = params.text("after")?.map(|text| AuditPlace::parse_field("after", text)).transpose()?;
+    params.expect_only(&["after", "limit"])?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let after =
+        params.optional_text("after")?.map(|text| AuditPosition::parse_field("after", text)).transpose()?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let held = gateway.backends.archive.moderation().held(after, limit).await;
+    let held = gateway.backends.archive.moderation_archive().held_comments(after, limit).await;
     let held = gateway.archive.noted(held)?;
-    let next = held.last().filter(|_| held.len() == limit).map(|last| AuditPlace::of_held(last).to_string());
+    let next =
+        held.last().filter(|_| held.len() == limit).map(|last| AuditPosition::of_held(last).to_string());
     let comments: Vec<Value> = held.into_iter().map(moderation_json::held).collect();
     Ok(Json(json!({ "comments": comments, "next": next })))
 }
 
-fn parse_outcome(text: &str) -> Result<Outcome, Invalid> {
+fn parse_outcome(text: &str) -> Result<ReviewOutcome, Invalid> {
     match text {
-        "release" => Ok(Outcome::Release),
-        "reject" => Ok(Outcome::Reject),
+        "release" => Ok(ReviewOutcome::Release),
+        "reject" => Ok(ReviewOutcome::Reject),
         _ => Err(Invalid::new("outcome", "must be release or reject")),
     }
 }
@@ -54,23 +56,23 @@ fn parse_outcome(text: &str) -> Result<Outcome, Invalid> {
 pub(crate) async fn review(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    params.only(&[])?;
-    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
+    params.expect_only(&[])?;
+    let video = canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
     let outcome = parse_outcome(required_text(&body, "outcome")?)?;
     let reason = reason(optional_text(&body, "reason")?)?;
-    let held = gateway.backends.archive.moderation().held_comment(&video, &id).await;
+    let held = gateway.backends.archive.moderation_archive().held_comment(&video, &id).await;
     let held = gateway.archive.noted(held)?;
-    let held = held.ok_or_else(|| Problem::not_found("no such comment waits").with("field", "id"))?;
-    if outcome == Outcome::Release {
+    let held = held.ok_or_else(|| Problem::not_found("no such comment waits").with_member("field", "id"))?;
+    if outcome == ReviewOutcome::Release {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-        append(&gateway, &held.released(now_ms())).await?;
+        append(&gateway, &held.release_record(now_ms())).await?;
     }
     let answer = json!({ "videoid": video, "id": id, "outcome": outcome });
-    let action = Action::Review { comment_id: id, outcome };
+    let action = ModerationAction::Review { comment_id: id, outcome };
     Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }

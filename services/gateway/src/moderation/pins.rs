@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use liverank_core::event::{optional_text, required_text};
-use liverank_core::moderation::Action;
+use liverank_core::moderation::ModerationAction;
 use liverank_core::{CommentId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use serde_json::json;
 
 use super::deletion::known_comment;
@@ -20,17 +20,17 @@ use crate::auth::moderator::Actor;
 pub(crate) async fn pin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     actor.moderator()?;
-    params.only(&[])?;
-    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
+    params.expect_only(&[])?;
+    let video = canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
     let why = reason(optional_text(&body, "reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
     if !comment.entry.is_comment() {
-        return Err(Problem::not_found("this comment was removed").with("field", "id"));
+        return Err(Problem::not_found("this comment was removed").with_member("field", "id"));
     }
     append_record(&gateway, actor, video, Some(id), why).await
 }
@@ -39,12 +39,12 @@ pub(crate) async fn pin(
 pub(crate) async fn unpin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Accepted, Problem> {
     actor.moderator()?;
-    params.only(&["videoid", "reason"])?;
-    let video = canary::named_outside("videoid", params.required("videoid")?)?;
-    let why = reason(params.text("reason")?)?;
+    params.expect_only(&["videoid", "reason"])?;
+    let video = canary::parse_outside_id("videoid", params.required_text("videoid")?)?;
+    let why = reason(params.optional_text("reason")?)?;
     append_record(&gateway, actor, video, None, why).await
 }
 
@@ -57,6 +57,6 @@ async fn append_record(
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     let answer = json!({ "videoid": video, "id": comment_id });
-    let action = Action::Pin { comment_id };
+    let action = ModerationAction::Pin { comment_id };
     Deed { user: actor.user, role, reason, video: Some(video), action }.record(gateway, answer).await
 }

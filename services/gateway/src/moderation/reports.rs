@@ -11,19 +11,19 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use futures::future::try_join_all;
-use liverank_adapters::archive::{ReportPlace, ReportQueue};
+use liverank_adapters::archive::{ReportPosition, ReportQueue};
 use liverank_core::event::{optional_text, required_text};
-use liverank_core::limits::{Buckets, Quota};
+use liverank_core::limits::{RateQuota, TokenBuckets};
 use liverank_core::moderation::reports::{
-    CommentReport, MAX_OPEN, MAX_OPEN_OF_A_VIDEO, MAX_REPORTS, ReportDecision, check_report,
+    CommentReport, MAX_OPEN_COMMENTS, MAX_OPEN_COMMENTS_OF_A_VIDEO, MAX_REPORTS, ReportDecision, check_report,
 };
 use liverank_core::moderation::{
-    Action, ActorRole, ReportOutcome, ReportReason, ReportedComment, Restriction, Scope,
+    ActorRole, ModerationAction, ReportOutcome, ReportReason, ReportedComment, Restriction, RuleScope,
 };
 use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId, canary};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
-use liverank_runtime::server::Exchange;
+use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
@@ -49,14 +49,14 @@ const DEFAULT_LIMIT: u64 = 50;
 
 /// How many reports each caller may still write.
 pub(crate) struct ReportLimits {
-    budgets: Mutex<Buckets<Sender>>,
+    budgets: Mutex<TokenBuckets<Sender>>,
     start: Instant,
 }
 
 impl Default for ReportLimits {
     fn default() -> Self {
-        let budgets = Mutex::new(Buckets::new(
-            Quota::new(MAX_REPORTS_AN_HOUR, MAX_REPORTS_AN_HOUR * UNITS_A_REPORT),
+        let budgets = Mutex::new(TokenBuckets::new(
+            RateQuota::new(MAX_REPORTS_AN_HOUR, MAX_REPORTS_AN_HOUR * UNITS_A_REPORT),
             MAX_CALLERS,
         ));
         Self { budgets, start: Instant::now() }
@@ -65,17 +65,20 @@ impl Default for ReportLimits {
 
 impl ReportLimits {
     /// Takes one report out of a caller's budget. A service reports for its users: each has a budget.
-    fn take_report(&self, caller: &Caller, exchange: &Exchange, user: &UserId) -> Result<(), Problem> {
+    fn take_report(&self, caller: &Caller, exchange: &RequestExchange, user: &UserId) -> Result<(), Problem> {
         let sender = match caller {
             Caller::User(_) => Sender::User(user.to_string()),
             Caller::Anyone => Sender::of(caller, exchange),
         };
         let now = self.start.elapsed();
-        let taken =
-            self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS_A_REPORT, now);
+        let taken = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens(
+            sender,
+            UNITS_A_REPORT,
+            now,
+        );
         taken.map_err(|wait| {
             let detail = format!("one user may report {MAX_REPORTS_AN_HOUR} comments an hour");
-            too_much("reports-per-user", &detail, wait).with("rule", "reports_of_user")
+            too_much("reports-per-user", &detail, wait).with_member("rule", "reports_of_user")
         })
     }
 }
@@ -101,28 +104,28 @@ impl ReportBody {
 pub(crate) async fn report(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    exchange: Exchange,
+    exchange: RequestExchange,
     path: Result<Path<(String, String)>, PathRejection>,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
-    let video = canary::named_outside("videoid", &video)?;
+    let video = canary::parse_outside_id("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let said = ReportBody::read(&body)?;
     caller.expect("userid", said.user.as_str())?;
     gateway.limits.events(&caller, &exchange, 1)?;
     let limited = gateway.report_limits.take_report(&caller, &exchange, &said.user);
     limited.inspect_err(|_| {
-        gateway.metrics.limited.inc();
+        gateway.metrics.requests_limited.inc();
     })?;
     let answer = json!({ "videoid": video, "id": id, "reason": said.why });
     if !expect_room(&gateway, &said.user, &video, &id).await? {
         return Ok(accepted(answer));
     }
     let ReportBody { user, why, text } = said;
-    let action = Action::Report { comment_id: id, why };
+    let action = ModerationAction::Report { comment_id: id, why };
     Deed { user, role: ActorRole::Viewer, reason: text, video: Some(video), action }
         .record(&gateway, answer)
         .await
@@ -140,22 +143,22 @@ async fn expect_room(
     let comment = known_comment(gateway, video, id).await?;
     if !comment.entry.is_comment() {
         // Of a comment that its author alone is shown, nobody else hears that it is there.
-        return Err(Problem::not_found("the video has no such comment any more").with("field", "id"));
+        return Err(Problem::not_found("the video has no such comment any more").with_member("field", "id"));
     }
-    let moderation = gateway.backends.archive.moderation();
-    if let Some(reported) = gateway.archive.noted(moderation.reported(video, id).await)? {
+    let moderation = gateway.backends.archive.moderation_archive();
+    if let Some(reported) = gateway.archive.noted(moderation.reports_of_comment(video, id).await)? {
         return is_new_report(&reported, user);
     }
-    let of_video = moderation.open_reports(Some(video), MAX_OPEN_OF_A_VIDEO).await;
-    if gateway.archive.noted(of_video)? >= MAX_OPEN_OF_A_VIDEO {
+    let of_video = moderation.count_open_reports(Some(video), MAX_OPEN_COMMENTS_OF_A_VIDEO).await;
+    if gateway.archive.noted(of_video)? >= MAX_OPEN_COMMENTS_OF_A_VIDEO {
         return Err(full_problem(
             "reports_of_video",
-            &format!("{MAX_OPEN_OF_A_VIDEO} comments of this video are"),
+            &format!("{MAX_OPEN_COMMENTS_OF_A_VIDEO} comments of this video are"),
         ));
     }
-    let of_all = moderation.open_reports(None, MAX_OPEN).await;
-    if gateway.archive.noted(of_all)? >= MAX_OPEN {
-        return Err(full_problem("reports", &format!("{MAX_OPEN} comments are")));
+    let of_all = moderation.count_open_reports(None, MAX_OPEN_COMMENTS).await;
+    if gateway.archive.noted(of_all)? >= MAX_OPEN_COMMENTS {
+        return Err(full_problem("reports", &format!("{MAX_OPEN_COMMENTS} comments are")));
     }
     Ok(true)
 }
@@ -165,7 +168,7 @@ fn is_new_report(reported: &ReportedComment, user: &UserId) -> Result<bool, Prob
         return Ok(false);
     }
     let refused = |rule: &'static str, detail: String| {
-        Err(Problem::new(StatusCode::CONFLICT, detail).with("rule", rule))
+        Err(Problem::new(StatusCode::CONFLICT, detail).with_member("rule", rule))
     };
     if !reported.is_open() {
         let detail = "a moderator has decided on this comment already, and it was not changed since";
@@ -181,11 +184,13 @@ fn is_new_report(reported: &ReportedComment, user: &UserId) -> Result<bool, Prob
 
 fn full_problem(rule: &'static str, which: &str) -> Problem {
     let detail = format!("{which} reported already, and wait for a moderator: try again later");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", rule).retry_after(FULL_RETRY_AFTER)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        .with_member("rule", rule)
+        .retry_after(FULL_RETRY_AFTER)
 }
 
-fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
-    match (params.text("state")?, params.text("order")?) {
+fn queue(params: &QueryParams) -> Result<ReportQueue, Invalid> {
+    match (params.optional_text("state")?, params.optional_text("order")?) {
         (None | Some("open"), None | Some("newest")) => Ok(ReportQueue::OpenNewest),
         (None | Some("open"), Some("most")) => Ok(ReportQueue::OpenMost),
         (Some("closed"), None | Some("newest")) => Ok(ReportQueue::Closed),
@@ -200,18 +205,19 @@ fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
-    params.only(&["state", "order", "after", "limit"])?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let after = params.text("after")?.map(ReportPlace::parse).transpose()?;
+    params.expect_only(&["state", "order", "after", "limit"])?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let after = params.optional_text("after")?.map(ReportPosition::parse).transpose()?;
     let queue = queue(&params)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let archive = &gateway.backends.archive;
-    let found = gateway.archive.noted(archive.moderation().reports(queue, after, limit).await)?;
-    let next = found.last().filter(|_| found.len() == limit).map(|last| ReportPlace::of(last).to_string());
-    let comments = try_join_all(found.iter().map(|it| archive.comment(&it.video, &it.id))).await;
+    let found =
+        gateway.archive.noted(archive.moderation_archive().report_queue(queue, after, limit).await)?;
+    let next = found.last().filter(|_| found.len() == limit).map(|last| ReportPosition::of(last).to_string());
+    let comments = try_join_all(found.iter().map(|it| archive.newest_comment(&it.video, &it.id))).await;
     let comments = gateway.archive.noted(comments)?;
     let lines: Vec<Value> =
         found.into_iter().zip(comments).map(|(it, comment)| report_line(it, comment)).collect();
@@ -223,7 +229,7 @@ fn report_line(reported: ReportedComment, comment: Option<Comment>) -> Value {
     let comment = comment.filter(|comment| comment.entry.has_text());
     let said = |report: CommentReport| {
         let CommentReport { user, why, text, at } = report;
-        json!({ "userid": user, "reason": why, "text": text, "timestamp": comment_json::time(at) })
+        json!({ "userid": user, "reason": why, "text": text, "timestamp": comment_json::format_time(at) })
     };
     json!({
         "videoid": video,
@@ -238,7 +244,7 @@ fn report_line(reported: ReportedComment, comment: Option<Comment>) -> Value {
 
 fn decision_json(decision: ReportDecision) -> Value {
     let ReportDecision { outcome, by, reason, at } = decision;
-    json!({ "outcome": outcome, "by": by, "reason": reason, "timestamp": comment_json::time(at) })
+    json!({ "outcome": outcome, "by": by, "reason": reason, "timestamp": comment_json::format_time(at) })
 }
 
 /// What a moderator does about a reported comment.
@@ -287,40 +293,40 @@ impl DecisionBody {
 pub(crate) async fn decide(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    params.only(&[])?;
-    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
+    params.expect_only(&[])?;
+    let video = canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
     let decision = DecisionBody::read(&body)?;
     let until = until(&body)?;
     let why = reason(optional_text(&body, "reason")?)?;
-    let reported = gateway.backends.archive.moderation().reported(&video, &id).await;
+    let reported = gateway.backends.archive.moderation_archive().reports_of_comment(&video, &id).await;
     if !gateway.archive.noted(reported)?.is_some_and(|reported| reported.is_open()) {
         let detail = "this comment has no reports that wait for a decision";
-        return Err(Problem::not_found(detail).with("field", "id"));
+        return Err(Problem::not_found(detail).with_member("field", "id"));
     }
     let comment = known_comment(&gateway, &video, &id).await?;
-    let deed = |video: Option<VideoId>, action: Action| Deed {
+    let deed = |video: Option<VideoId>, action: ModerationAction| Deed {
         user: actor.user.clone(),
         role,
         reason: why.clone(),
         video,
         action,
     };
-    let close = |outcome| Action::CloseReports { comment_id: id.clone(), outcome };
+    let close = |outcome| ModerationAction::CloseReports { comment_id: id.clone(), outcome };
     let (outcome, action) = match decision {
         DecisionBody::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
         // The deletion ends the reports.
-        DecisionBody::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
+        DecisionBody::Delete => (ReportOutcome::Deleted, ModerationAction::Delete { comment_id: id.clone() }),
         DecisionBody::Ban { kind, everywhere } => {
-            let scope = if everywhere { Scope::Everywhere } else { Scope::Video(video.clone()) };
+            let scope = if everywhere { RuleScope::Everywhere } else { RuleScope::Video(video.clone()) };
             let target = Target { userid: comment.user_id, kind, scope };
             gateway.restrictions.expect_room(&gateway, &target).await?;
             let Target { userid, kind, scope } = target;
-            let ban = Action::Restrict { userid, kind, scope, until };
+            let ban = ModerationAction::Restrict { userid, kind, scope, until };
             let _ = deed(None, ban).record(&gateway, json!({})).await?;
             (ReportOutcome::Banned, close(ReportOutcome::Banned))
         }

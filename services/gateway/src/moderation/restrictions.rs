@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use liverank_core::Millis;
-use liverank_core::moderation::{Changed, RuleChange};
+use liverank_core::moderation::{ChangedRule, RuleChange};
 use liverank_runtime::follow::CHANGES_A_PAGE;
 use liverank_runtime::{Problem, now_ms};
 use tokio::sync::Mutex;
@@ -27,8 +27,8 @@ const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The restrictions in force, as far as they were read.
 pub(crate) struct Restrictions {
-    most: usize,
-    known: Mutex<KnownRestrictions>,
+    max_restrictions: usize,
+    known_restrictions: Mutex<KnownRestrictions>,
 }
 
 /// When each restriction ends (`None`: never), by a keyed hash of its identity. Of two with the same hash one is not counted,
@@ -44,7 +44,7 @@ struct KnownRestrictions {
 
 impl Restrictions {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, known: Mutex::default() }
+        Self { max_restrictions: most, known_restrictions: Mutex::default() }
     }
 
     /// Lets one more be given, or one that there is be replaced.
@@ -53,13 +53,15 @@ impl Restrictions {
     /// 429 where there are as many as there may be.
     pub(super) async fn expect_room(&self, gateway: &Gateway, target: &Target) -> Result<(), Problem> {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-        let mut known = self.known.lock().await;
+        let mut known = self.known_restrictions.lock().await;
         known.read_changes(gateway).await?;
-        if known.has_room_for(self.most, target, now_ms()) {
+        if known.has_room_for(self.max_restrictions, target, now_ms()) {
             return Ok(());
         }
-        let (most, what) =
-            (self.most, if target.kind.is_of_comments() { "bans and mutes" } else { "revocations" });
+        let (most, what) = (
+            self.max_restrictions,
+            if target.kind.is_of_comments() { "bans and mutes" } else { "revocations" },
+        );
         let detail = format!("{most} {what} are in force: end some, and give others an end (seconds)");
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL_RETRY_AFTER))
     }
@@ -69,7 +71,7 @@ impl KnownRestrictions {
     /// Reads what has changed.
     async fn read_changes(&mut self, gateway: &Gateway) -> Result<(), Problem> {
         let archive = &gateway.backends.archive;
-        let generation = gateway.archive.noted(archive.meta().await)?.map(|meta| meta.generation);
+        let generation = gateway.archive.noted(archive.archive_meta().await)?.map(|meta| meta.generation);
         if generation != self.generation {
             // Counted anew, from a log that may not have all of them any more.
             *self = Self { generation, ..Self::default() };
@@ -79,7 +81,7 @@ impl KnownRestrictions {
     }
 
     async fn read_page(&mut self, gateway: &Gateway) -> Result<usize, Problem> {
-        let asked = gateway.backends.archive.moderation().rules_since(self.revision, CHANGES_A_PAGE);
+        let asked = gateway.backends.archive.moderation_archive().rules_since(self.revision, CHANGES_A_PAGE);
         let changes = gateway.archive.noted(asked.await)?;
         changes.iter().for_each(|change| self.take_change(change));
         Ok(changes.len())
@@ -87,7 +89,7 @@ impl KnownRestrictions {
 
     fn take_change(&mut self, change: &RuleChange) {
         self.revision = self.revision.max(change.revision);
-        let Changed::Restriction { rule, .. } = &change.what else { return };
+        let ChangedRule::Restriction { rule, .. } = &change.changed_rule else { return };
         let key = self.hasher.hash_one(&change.key);
         match rule {
             Some(rule) if rule.kind.is_of_comments() => drop(self.of_comments.insert(key, rule.until)),
@@ -98,7 +100,8 @@ impl KnownRestrictions {
     }
 
     fn has_room_for(&mut self, most: usize, target: &Target, now: Millis) -> bool {
-        let key = self.hasher.hash_one(RuleChange::key_of(&target.userid, target.kind, &target.scope));
+        let key =
+            self.hasher.hash_one(RuleChange::restriction_key(&target.userid, target.kind, &target.scope));
         let all = if target.kind.is_of_comments() { &mut self.of_comments } else { &mut self.of_tokens };
         if all.len() >= most {
             all.retain(|_, until| until.is_none_or(|until| until > now));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use liverank_core::event::optional_text;
-use liverank_core::moderation::{Action, Restriction, Rule, Scope};
+use liverank_core::moderation::{ModerationAction, Restriction, RuleScope, UserRestriction};
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Value, json};
 
@@ -50,22 +50,22 @@ const fn member_name(kind: Restriction) -> &'static str {
 pub(crate) async fn begin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let text = |field| optional_text(&body, field);
     let target = RevocationTarget::parse_target(text("jti")?, text("sub")?)?;
     let reason = reason(text("reason")?)?;
     let until = until(&body)?;
     let mut answer = target.to_json();
-    answer["until"] = json!(until.map(comment_json::time));
+    answer["until"] = json!(until.map(comment_json::format_time));
     let RevocationTarget { name: userid, kind } = target;
-    let target = bans::Target { userid, kind, scope: Scope::Everywhere };
+    let target = bans::Target { userid, kind, scope: RuleScope::Everywhere };
     gateway.restrictions.expect_room(&gateway, &target).await?;
     let bans::Target { userid, kind, scope } = target;
-    let action = Action::Restrict { userid, kind, scope, until };
+    let action = ModerationAction::Restrict { userid, kind, scope, until };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
@@ -73,14 +73,15 @@ pub(crate) async fn begin(
 pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    params.only(&["jti", "sub", "reason"])?;
-    let target = RevocationTarget::parse_target(params.text("jti")?, params.text("sub")?)?;
-    let reason = reason(params.text("reason")?)?;
+    params.expect_only(&["jti", "sub", "reason"])?;
+    let target = RevocationTarget::parse_target(params.optional_text("jti")?, params.optional_text("sub")?)?;
+    let reason = reason(params.optional_text("reason")?)?;
     let answer = target.to_json();
-    let action = Action::Lift { userid: target.name, kind: target.kind, scope: Scope::Everywhere };
+    let action =
+        ModerationAction::Lift { userid: target.name, kind: target.kind, scope: RuleScope::Everywhere };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
@@ -88,7 +89,7 @@ pub(crate) async fn end(
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
     let (revocations, next) = page(&gateway, &params, |kind| !kind.is_of_comments()).await?;
@@ -96,10 +97,10 @@ pub(crate) async fn list(
     Ok(Json(json!({ "revocations": lines, "next": next })))
 }
 
-fn revocation_line(rule: Rule) -> Value {
-    let Rule { userid, kind, until, reason, by, at, .. } = rule;
+fn revocation_line(rule: UserRestriction) -> Value {
+    let UserRestriction { userid, kind, until, reason, by, at, .. } = rule;
     json!({
-        member_name(kind): userid, "until": until.map(comment_json::time), "by": by, "reason": reason,
-        "since": comment_json::time(at),
+        member_name(kind): userid, "until": until.map(comment_json::format_time), "by": by, "reason": reason,
+        "since": comment_json::format_time(at),
     })
 }

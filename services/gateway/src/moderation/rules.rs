@@ -8,9 +8,11 @@ use axum::http::StatusCode;
 use liverank_core::Invalid;
 use liverank_core::event::optional_text;
 use liverank_core::moderation::comment_rules::MAX_RULED_SCOPES;
-use liverank_core::moderation::{Action, Changed, CommentRules, RuleChange, Scope, ScopeRules};
+use liverank_core::moderation::{
+    ChangedRule, CommentRules, ModerationAction, RuleChange, RuleScope, ScopeRules,
+};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
@@ -27,11 +29,11 @@ const MAX_LIMIT: u64 = 200;
 pub(crate) async fn set(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     actor.moderator()?;
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let text = |field| optional_text(&body, field);
     let scope = scope(text("videoid")?, text("owner_id")?)?;
     let why = reason(text("reason")?)?;
@@ -54,38 +56,38 @@ fn parse_rules(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
 /// once may pass it by their number.
 async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let count = gateway.backends.archive.moderation().comment_rules_count().await;
+    let count = gateway.backends.archive.moderation_archive().count_comment_rules().await;
     if gateway.archive.noted(count)? < MAX_RULED_SCOPES {
         return Ok(());
     }
     let detail = format!("{MAX_RULED_SCOPES} places have rules already: take some away first");
-    Err(Problem::new(StatusCode::CONFLICT, detail).with("rule", "places"))
+    Err(Problem::new(StatusCode::CONFLICT, detail).with_member("rule", "places"))
 }
 
 /// `DELETE /moderation/rules?videoid=&owner_id=&reason=`.
 pub(crate) async fn take_away(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Accepted, Problem> {
     actor.moderator()?;
-    params.only(&["videoid", "owner_id", "reason"])?;
-    let scope = scope(params.text("videoid")?, params.text("owner_id")?)?;
-    let why = reason(params.text("reason")?)?;
+    params.expect_only(&["videoid", "owner_id", "reason"])?;
+    let scope = scope(params.optional_text("videoid")?, params.optional_text("owner_id")?)?;
+    let why = reason(params.optional_text("reason")?)?;
     append_record(&gateway, actor, scope, why, None).await
 }
 
 async fn append_record(
     gateway: &Gateway,
     actor: Actor,
-    scope: Scope,
+    scope: RuleScope,
     reason: Option<String>,
     rules: Option<CommentRules>,
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     let mut answer = json!({ "rules": rules });
     scope_members(&mut answer, &scope);
-    let action = Action::SetRules { scope, rules };
+    let action = ModerationAction::SetRules { scope, rules };
     Deed { user: actor.user, role, reason, video: None, action }.record(gateway, answer).await
 }
 
@@ -93,14 +95,14 @@ async fn append_record(
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
-    params.only(&["after", "limit"])?;
-    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
+    params.expect_only(&["after", "limit"])?;
+    let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let after = params.optional_number("after", 0..=MAX_REVISION)?.unwrap_or(0);
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let found = gateway.backends.archive.moderation().comment_rules_since(after, limit).await;
+    let found = gateway.backends.archive.moderation_archive().comment_rules_since(after, limit).await;
     let found = gateway.archive.noted(found)?;
     let next = found.last().filter(|_| found.len() == limit).map(|last| last.revision);
     let rules: Vec<Value> = found.into_iter().filter_map(rule_line).collect();
@@ -108,9 +110,10 @@ pub(crate) async fn list(
 }
 
 fn rule_line(change: RuleChange) -> Option<Value> {
-    let Changed::Comments { scope, rules: Some(rules) } = change.what else { return None };
+    let ChangedRule::CommentRules { scope, rules: Some(rules) } = change.changed_rule else { return None };
     let ScopeRules { rules, reason, by, at } = &*rules;
-    let mut line = json!({ "rules": rules, "by": by, "reason": reason, "since": comment_json::time(*at) });
+    let mut line =
+        json!({ "rules": rules, "by": by, "reason": reason, "since": comment_json::format_time(*at) });
     scope_members(&mut line, &scope);
     Some(line)
 }

@@ -1,5 +1,5 @@
 //! The demo: synthetic viewers who come, one video that goes viral, a reader that is emptied. Who runs it is not this gateway:
-//! `liverank up` hands it one ([`Demo`]); a gateway that was given none says so.
+//! `liverank up` hands it one ([`DemoHandle`]); a gateway that was given none says so.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_runtime::Problem;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -37,7 +37,7 @@ pub enum DemoOrder {
 
 /// The way to who runs the demo.
 #[derive(Debug, Clone)]
-pub struct Demo {
+pub struct DemoHandle {
     /// Where orders go; a few may wait.
     pub orders: mpsc::Sender<DemoOrder>,
     /// How it is.
@@ -61,9 +61,9 @@ fn order_demo(gateway: &Gateway, order: DemoOrder) -> Result<(StatusCode, Json<V
 pub(crate) async fn start(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
-    params: Params,
+    params: QueryParams,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    params.only(&[])?;
+    params.expect_only(&[])?;
     order_demo(&gateway, DemoOrder::Start)
 }
 
@@ -71,8 +71,8 @@ pub(crate) async fn start(
 pub(crate) async fn stop(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
-    params: Params,
+    params: QueryParams,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    params.only(&[])?;
+    params.expect_only(&[])?;
     order_demo(&gateway, DemoOrder::Stop)
 }

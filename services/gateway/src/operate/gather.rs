@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use liverank_adapters::StoreError;
-use liverank_adapters::lag::{Backlog, Lag, Offsets};
+use liverank_adapters::lag::{OffsetsByPartition, PartitionBacklog, PartitionLag};
 use liverank_runtime::now_ms;
-use liverank_runtime::peer::Replicas;
+use liverank_runtime::peer::ServiceReplicas;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ const MAX_PARTITIONS_SHOWN: usize = 64;
 /// What is kept from one look to the next.
 #[derive(Default)]
 pub(crate) struct Memory {
-    backlogs: BTreeMap<u32, Backlog>,
+    backlogs: BTreeMap<u32, PartitionBacklog>,
     rates: Rates,
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut Memory) -> V
         "lag": lag,
         "counts": counts.clone(),
         "rates": memory.rates.look(Instant::now(), counts),
-        "streams": gateway.metrics.streams.get(),
+        "streams": gateway.metrics.open_streams.get(),
         "parts": parts,
         "demo": demo::demo_state(gateway),
         "freshness": gateway.metrics.freshness.shown(),
@@ -123,46 +123,50 @@ fn merge_placements(mut answers: Vec<Value>) -> Value {
 }
 
 async fn ask_manager(peer: &Peer, path: &str) -> Option<Result<Value, String>> {
-    let replicas: &Replicas = peer.replicas.as_ref()?;
+    let replicas: &ServiceReplicas = peer.replicas.as_ref()?;
     Some(replicas.get::<Value>(&[path]).await.map_err(|error| error.to_string()))
 }
 
-async fn read_offsets(gateway: &Gateway) -> Result<Offsets, String> {
+async fn read_offsets(gateway: &Gateway) -> Result<OffsetsByPartition, String> {
     let backends = &gateway.backends;
     let read = async {
         let partitions = backends.log.end_offsets().await?.len() as u32;
-        Offsets::read(backends, &(0..partitions).collect::<Vec<_>>()).await
+        OffsetsByPartition::read_offsets(backends, &(0..partitions).collect::<Vec<_>>()).await
     };
-    let read: Result<Offsets, StoreError> = read.await;
+    let read: Result<OffsetsByPartition, StoreError> = read.await;
     if read.is_err() {
         // Which of them it is.
-        let _ = gateway.log.noted(backends.log.health());
-        let _ = gateway.ranking.noted(backends.ranking.standing().await);
-        let _ = gateway.archive.noted(backends.archive.meta().await);
+        let _ = gateway.log.noted(backends.log.write_health());
+        let _ = gateway.ranking.noted(backends.ranking.checkpoint().await);
+        let _ = gateway.archive.noted(backends.archive.archive_meta().await);
     }
     read.map_err(|error| error.to_string())
 }
 
 /// How far counting and the boards are behind, in all and by partition.
-fn measure_lag(offsets: &Offsets, memory: &mut Memory, counts: &mut BTreeMap<&'static str, u64>) -> Value {
+fn measure_lag(
+    offsets: &OffsetsByPartition,
+    memory: &mut Memory,
+    counts: &mut BTreeMap<&'static str, u64>,
+) -> Value {
     let now = now_ms();
     memory.backlogs.retain(|partition, _| offsets.0.iter().any(|(known, _)| known == partition));
-    let mut partitions: Vec<(u32, Lag)> = Vec::new();
+    let mut partitions: Vec<(u32, PartitionLag)> = Vec::new();
     let (mut logged, mut counted, mut shown) = (0_u64, 0_u64, 0_u64);
     for (partition, at) in &offsets.0 {
-        let lag = memory.backlogs.entry(*partition).or_default().look(at, now);
+        let lag = memory.backlogs.entry(*partition).or_default().lag_at(at, now);
         partitions.push((*partition, lag));
-        logged += at.end;
-        counted += at.counted.next;
-        shown += at.shown;
+        logged += at.log_end;
+        counted += at.counted_to.next_offset;
+        shown += at.shown_to;
     }
     counts.extend([("logged", logged), ("counted", counted), ("shown", shown)]);
-    partitions.sort_by_key(|(partition, lag)| (std::cmp::Reverse(lag.waited), *partition));
-    let line = |(partition, lag): &(u32, Lag)| json!({ "partition": partition, "records": lag.records, "waited_ms": lag.waited, "projection": lag.projection });
+    partitions.sort_by_key(|(partition, lag)| (std::cmp::Reverse(lag.oldest_wait_ms), *partition));
+    let line = |(partition, lag): &(u32, PartitionLag)| json!({ "partition": partition, "records": lag.uncounted_records, "waited_ms": lag.oldest_wait_ms, "projection": lag.unprojected_records });
     json!({
-        "records": partitions.iter().map(|(_, lag)| lag.records).sum::<u64>(),
-        "waited_ms": partitions.iter().map(|(_, lag)| lag.waited).max(),
-        "projection": partitions.iter().map(|(_, lag)| lag.projection).sum::<u64>(),
+        "records": partitions.iter().map(|(_, lag)| lag.uncounted_records).sum::<u64>(),
+        "waited_ms": partitions.iter().map(|(_, lag)| lag.oldest_wait_ms).max(),
+        "projection": partitions.iter().map(|(_, lag)| lag.unprojected_records).sum::<u64>(),
         "partitions": partitions.iter().take(MAX_PARTITIONS_SHOWN).map(line).collect::<Vec<_>>(),
     })
 }

@@ -11,15 +11,17 @@ const MAX_LOOK_DISTANCE: Duration = Duration::from_secs(20);
 /// Counts as of the last look.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    last: Option<(Instant, BTreeMap<&'static str, u64>)>,
+    last_counts: Option<(Instant, BTreeMap<&'static str, u64>)>,
 }
 
 impl Rates {
     /// What each count grew by a second since the last look; null where that is not known. A count that shrank was begun
     /// anew by a process that was restarted: no rate is better than a wrong one.
     pub(super) fn look(&mut self, now: Instant, counts: BTreeMap<&'static str, u64>) -> Value {
-        let before =
-            self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < MAX_LOOK_DISTANCE);
+        let before = self
+            .last_counts
+            .as_ref()
+            .filter(|(at, _)| now.saturating_duration_since(*at) < MAX_LOOK_DISTANCE);
         let rate = |(name, count): (&&'static str, &u64)| {
             let rate = before.and_then(|(at, counts)| {
                 let grown = count.checked_sub(*counts.get(name)?)?;
@@ -29,7 +31,7 @@ impl Rates {
             ((*name).to_owned(), json!(rate))
         };
         let rates = Value::Object(counts.iter().map(rate).collect());
-        self.last = Some((now, counts));
+        self.last_counts = Some((now, counts));
         rates
     }
 }

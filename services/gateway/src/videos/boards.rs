@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use liverank_adapters::archive::Position;
-use liverank_adapters::ranking_store::Board;
+use liverank_adapters::archive::ArchivePosition;
+use liverank_adapters::ranking_store::BuiltInBoard;
 use liverank_adapters::{RankingStore, StoreError};
-use liverank_core::boards::{BoardWindows, DeclaredBoard, DeclaredBoards, Order};
+use liverank_core::boards::{BoardOrder, BoardWindows, DeclaredBoard, DeclaredBoards};
 use liverank_core::decays::Decay;
 use liverank_core::windows::{PartitionProgress, Window, WindowKind, final_before};
 use liverank_core::{Invalid, Millis};
@@ -48,7 +48,7 @@ enum Known {
 pub(super) struct ShownBoard<'a> {
     pub(super) store: Arc<dyn RankingStore>,
     /// In which of the two orders of its store it is shown.
-    pub(super) order: Board,
+    pub(super) order: BuiltInBoard,
     window: Option<ShownWindow<'a>>,
     /// Its own decay, where it has one.
     decay: Option<Decay>,
@@ -107,7 +107,7 @@ enum WindowState {
 
 impl Boards {
     pub(crate) fn new(declared: DeclaredBoards, ranking: &dyn RankingStore) -> Self {
-        let stores = declared.iter().map(|board| ranking.declared(&board.key())).collect();
+        let stores = declared.iter().map(|board| ranking.declared_board(&board.key())).collect();
         Self { declared, stores, known: Mutex::default() }
     }
 
@@ -148,21 +148,23 @@ impl Boards {
     }
 }
 
-const fn order_of(board: &DeclaredBoard) -> Board {
+const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
     match board.order() {
-        Order::Points => Board::Global,
-        Order::Trending => Board::Trending,
+        BoardOrder::Points => BuiltInBoard::Global,
+        BoardOrder::Trending => BuiltInBoard::Trending,
     }
 }
 
 impl Gateway {
     /// Each declared board: of one with windows, the window that runs.
-    pub(super) fn declared_boards(&self) -> Vec<(&DeclaredBoard, Board, Arc<dyn RankingStore>)> {
+    pub(super) fn declared_boards(&self) -> Vec<(&DeclaredBoard, BuiltInBoard, Arc<dyn RankingStore>)> {
         let now = (self.backends.clock)();
         let of = |(board, store): (&'_ DeclaredBoard, &Arc<dyn RankingStore>)| {
             let store = match board.windows() {
                 None => Arc::clone(store),
-                Some(windows) => self.backends.ranking.declared(&board.key_of(&windows.kind.window_of(now))),
+                Some(windows) => {
+                    self.backends.ranking.declared_board(&board.key_of(&windows.kind.window_of(now)))
+                }
             };
             (order_of(board), store)
         };
@@ -177,13 +179,15 @@ impl Gateway {
     /// The board of this name, and of one with windows the window of this name, or else the one that runs.
     pub(super) fn board(&self, name: Option<&str>, window: Option<&str>) -> Result<ShownBoard<'_>, Problem> {
         let built_in = match name {
-            None | Some("global") => Some(Board::Global),
-            Some("trending") => Some(Board::Trending),
+            None | Some("global") => Some(BuiltInBoard::Global),
+            Some("trending") => Some(BuiltInBoard::Trending),
             Some(_) => None,
         };
         let declared = &self.boards.declared;
         let found = match (built_in, name) {
-            (None, Some(name)) => Some(declared.position(name).ok_or_else(|| declared.unknown())?),
+            (None, Some(name)) => {
+                Some(declared.position(name).ok_or_else(|| declared.unknown_board_error())?)
+            }
             _ => None,
         };
         let board = found.and_then(|place| declared.iter().nth(place));
@@ -194,7 +198,7 @@ impl Gateway {
             return Err(Invalid::new("window", "is for boards that have windows").into());
         }
         let store = found.map_or(&self.backends.ranking, |place| &self.boards.stores[place]);
-        let order = board.map_or(built_in.unwrap_or(Board::Global), order_of);
+        let order = board.map_or(built_in.unwrap_or(BuiltInBoard::Global), order_of);
         let decay = board.and_then(DeclaredBoard::decay);
         Ok(ShownBoard { store: Arc::clone(store), order, window: None, decay })
     }
@@ -216,10 +220,12 @@ impl Gateway {
             } else {
                 format!("the board keeps {keep} that have ended, and this one ended before them")
             };
-            return Err(Problem::not_found(format!("there is no such window: {why}")).with("field", "window"));
+            return Err(
+                Problem::not_found(format!("there is no such window: {why}")).with_member("field", "window")
+            );
         }
         let key = board.key_of(&window);
-        let store = self.backends.ranking.declared(&key);
+        let store = self.backends.ranking.declared_board(&key);
         let window = Some(ShownWindow { kind, window, key });
         Ok(ShownBoard { store, order: order_of(board), window, decay: None })
     }
@@ -259,7 +265,7 @@ impl Gateway {
             let state = if let Some(state) = self.known_state(&shown) {
                 state
             } else if let Some(known) = progress.get_or_init(|| self.progress_in_time()).await {
-                let store = self.backends.ranking.declared(&shown.key);
+                let store = self.backends.ranking.declared_board(&shown.key);
                 self.ask_state(&shown, &*store, Some(known)).await
             } else {
                 WindowState::Ended
@@ -324,14 +330,14 @@ impl Gateway {
         let now = (self.backends.clock)();
         let ends = self.backends.log.end_offsets().await?;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
-        let positions = self.backends.archive.offsets(&partitions).await?;
-        let of_partition = |(end, position): (&u64, &Position)| PartitionProgress {
-            counted: position.last.map(|record| record.broker_time),
-            at_end: position.next >= *end,
+        let positions = self.backends.archive.partition_positions(&partitions).await?;
+        let of_partition = |(end, position): (&u64, &ArchivePosition)| PartitionProgress {
+            counted: position.last_record.map(|record| record.broker_time),
+            at_end: position.next_offset >= *end,
         };
         let progress: Vec<PartitionProgress> = ends.iter().zip(&positions).map(of_partition).collect();
-        let generation = self.backends.archive.meta().await?.map(|meta| meta.generation);
-        let counted = positions.iter().map(|position| position.next).collect();
+        let generation = self.backends.archive.archive_meta().await?.map(|meta| meta.generation);
+        let counted = positions.iter().map(|position| position.next_offset).collect();
         Ok(Progress { final_before: final_before(now, &progress), counted, generation })
     }
 
@@ -345,7 +351,7 @@ impl Gateway {
         if progress.final_before < window.end {
             return Ok(false);
         }
-        let standing = store.standing().await?;
+        let standing = store.checkpoint().await?;
         let stands = |partition: u32| {
             let found = standing.offsets.iter().find(|(known, _)| *known == partition);
             found.map_or(0, |(_, offset)| *offset)

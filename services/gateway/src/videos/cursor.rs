@@ -3,25 +3,25 @@
 //! A cursor only says where in a list to go on, so any text of the right form is a place, if not one that a page ever
 //! ended at: it cannot do more harm than to start a page somewhere else.
 
-use liverank_adapters::ranking_store::Cursor;
-use liverank_core::comment::hex;
+use liverank_adapters::ranking_store::BoardCursor;
+use liverank_core::comment::to_hex;
 use liverank_core::ids::MAX_ID_BYTES;
-use liverank_core::ranking::{Ranked, Score};
+use liverank_core::ranking::{RankedVideo, Score};
 use liverank_core::{Invalid, VideoId};
 
 /// Bytes of the score.
 const SCORE_BYTES: usize = 8;
 
 /// The cursor of the page after the one that ends with `last`.
-pub fn after(last: &Ranked) -> String {
+pub fn cursor_after(last: &RankedVideo) -> String {
     let mut bytes = Vec::with_capacity(SCORE_BYTES + last.video_id.as_str().len());
     bytes.extend_from_slice(&last.score.to_bits().to_be_bytes());
     bytes.extend_from_slice(last.video_id.as_str().as_bytes());
-    hex(&bytes)
+    to_hex(&bytes)
 }
 
 /// Reads a cursor.
-pub fn read(text: &str) -> Result<Cursor, Invalid> {
+pub fn parse_cursor(text: &str) -> Result<BoardCursor, Invalid> {
     let wrong = || Invalid::new("cursor", "must be the `next` of an earlier page");
     let bytes = from_hex(text).ok_or_else(wrong)?;
     let (score, id) = bytes.split_first_chunk::<SCORE_BYTES>().ok_or_else(wrong)?;
@@ -29,7 +29,7 @@ pub fn read(text: &str) -> Result<Cursor, Invalid> {
         return Err(wrong());
     }
     let score = Score::new(f64::from_bits(u64::from_be_bytes(*score))).get();
-    Ok(Cursor { score, video_id: VideoId::parse(&readable_id(id)).map_err(|_| wrong())? })
+    Ok(BoardCursor { score, video_id: VideoId::parse(&readable_id(id)).map_err(|_| wrong())? })
 }
 
 /// The id itself, for whatever we ever wrote; for anything else, something of the same length or shorter.
@@ -64,15 +64,15 @@ mod tests {
         #[test]
         fn cursors_round_trip(score: f64, id in "\\PC{1,64}") {
             let Ok(video_id) = VideoId::parse(&id) else { return Ok(()) };
-            let last = Ranked { video_id, score, user_id: UserId::parse("o").unwrap() };
-            let cursor = read(&after(&last)).unwrap();
+            let last = RankedVideo { video_id, score, user_id: UserId::parse("o").unwrap() };
+            let cursor = parse_cursor(&cursor_after(&last)).unwrap();
             prop_assert_eq!(cursor.video_id, last.video_id);
             prop_assert_eq!(Score::new(cursor.score), Score::new(score));
         }
 
         #[test]
         fn any_well_formed_cursor_is_accepted(bytes in proptest::collection::vec(any::<u8>(), 9..=264)) {
-            prop_assert!(read(&hex(&bytes)).is_ok());
+            prop_assert!(parse_cursor(&to_hex(&bytes)).is_ok());
         }
     }
 
@@ -81,7 +81,7 @@ mod tests {
         let long = "61".repeat(8 + 257);
         for bad in ["", "a", "zz", "3FF0000000000000aa", "3ff0000000000000", "3ff0000000000000a", &long, "ü"]
         {
-            assert_eq!(read(bad).unwrap_err().field, "cursor", "{bad:?}");
+            assert_eq!(parse_cursor(bad).unwrap_err().field, "cursor", "{bad:?}");
         }
     }
 }

@@ -7,11 +7,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use liverank_core::counting::VideoState;
-use liverank_core::moderation::{Action, ActorRole};
+use liverank_core::moderation::{ActorRole, ModerationAction};
 use liverank_core::{Invalid, Metadata, UserId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use serde_json::{Value, json};
 
 use crate::Gateway;
@@ -23,12 +23,13 @@ pub(crate) async fn put(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     path: Result<Path<String>, PathRejection>,
-    params: Params,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
     let video = parse_id(path)?;
-    params.only(&["owner_id"])?;
-    let owner_id = params.text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
+    params.expect_only(&["owner_id"])?;
+    let owner_id =
+        params.optional_text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
     let metadata = Metadata::read(&Value::Object(body))?;
     let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
     let role = role_of_actor(&actor, known.as_ref())?;
@@ -36,13 +37,13 @@ pub(crate) async fn put(
         if owner_id.is_some() {
             return Err(Invalid::new("owner_id", "is for services to say").into());
         }
-        if known.is_some_and(|state| state.removed.is_some_and(|by| by != ActorRole::Owner)) {
+        if known.is_some_and(|state| state.removed_by.is_some_and(|by| by != ActorRole::Owner)) {
             return Err(forbidden_problem(
                 "somebody else than its owner took this video off: only a service puts it back",
             ));
         }
     }
-    let action = Action::PutVideo { metadata, owner_id };
+    let action = ModerationAction::PutVideo { metadata, owner_id };
     append_record(&gateway, actor.user, role, None, video, action).await
 }
 
@@ -51,22 +52,22 @@ pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     path: Result<Path<String>, PathRejection>,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Accepted, Problem> {
     let video = parse_id(path)?;
-    params.only(&["reason"])?;
-    let reason = reason(params.text("reason")?)?;
+    params.expect_only(&["reason"])?;
+    let reason = reason(params.optional_text("reason")?)?;
     let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
     let role = role_of_actor(&actor, known.as_ref())?;
     if known.is_none() {
         return Err(Problem::not_found(format!("nothing has happened to the video {video} yet")));
     }
-    append_record(&gateway, actor.user, role, reason, video, Action::RemoveVideo).await
+    append_record(&gateway, actor.user, role, reason, video, ModerationAction::RemoveVideo).await
 }
 
 fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
-    canary::named_outside("video_id", &id)
+    canary::parse_outside_id("video_id", &id)
 }
 
 async fn append_record(
@@ -75,7 +76,7 @@ async fn append_record(
     role: ActorRole,
     reason: Option<String>,
     video: VideoId,
-    action: Action,
+    action: ModerationAction,
 ) -> Result<Accepted, Problem> {
     let answer = json!({ "video_id": video });
     Deed { user, role, reason, video: Some(video), action }.record(gateway, answer).await
@@ -94,5 +95,5 @@ fn role_of_actor(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole,
 }
 
 fn forbidden_problem(detail: &str) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "owner")
+    Problem::new(StatusCode::FORBIDDEN, detail).with_member("rule", "owner")
 }

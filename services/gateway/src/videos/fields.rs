@@ -1,8 +1,8 @@
 //! What a line of a list has beside the video, its score and its owner, where it is asked for: `?fields=viewers,metadata`.
 
-use liverank_core::ranking::Ranked;
+use liverank_core::ranking::RankedVideo;
 use liverank_core::{Invalid, Metadata, VideoId};
-use liverank_protocol::{ViewersOfMany, ViewersRequest};
+use liverank_protocol::{ViewersOfVideos, ViewersRequest};
 use serde::Serialize;
 
 use super::{METADATA_TIMEOUT, VIEWERS_TIMEOUT};
@@ -35,7 +35,7 @@ impl Fields {
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     #[serde(flatten)]
-    ranked: Ranked,
+    ranked: RankedVideo,
     /// Absent where it is not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     viewers: Option<ViewersNow>,
@@ -53,7 +53,7 @@ struct MetadataNow(Option<Metadata>);
 struct ViewersNow(Option<u64>);
 
 /// Puts to each line what is asked for.
-pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<Ranked>, fields: Fields) -> Vec<Line> {
+pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<RankedVideo>, fields: Fields) -> Vec<Line> {
     let viewers =
         if fields.viewers && !videos.is_empty() { fetch_viewers(gateway, &videos).await } else { None };
     let viewers_of =
@@ -71,9 +71,10 @@ pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<Ranked>, fields: 
 }
 
 /// What apps say of them; nothing while the archive does not answer: the list is worth having without it.
-async fn fetch_metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Metadata>> {
+async fn fetch_metadata(gateway: &Gateway, videos: &[RankedVideo]) -> Vec<Option<Metadata>> {
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
-    let asked = tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.metadata(&videos)).await;
+    let asked =
+        tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.videos_metadata(&videos)).await;
     match asked {
         Ok(answer) => gateway.archive.noted(answer).unwrap_or_default(),
         Err(_) => Vec::new(),
@@ -81,11 +82,11 @@ async fn fetch_metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Meta
 }
 
 /// The viewers of all of them in one question; `None` while no manager answers it.
-async fn fetch_viewers(gateway: &Gateway, videos: &[Ranked]) -> Option<Vec<u64>> {
+async fn fetch_viewers(gateway: &Gateway, videos: &[RankedVideo]) -> Option<Vec<u64>> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
     let request = ViewersRequest { videos };
-    let asked = replicas.post::<ViewersOfMany>(&["viewers"], &request);
+    let asked = replicas.post::<ViewersOfVideos>(&["viewers"], &request);
     let answer = tokio::time::timeout(VIEWERS_TIMEOUT, asked).await.ok()?.ok()?;
     gateway.manager.dependency.answered();
     Some(answer.viewers)

@@ -7,9 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use futures::future::join_all;
 use liverank_adapters::RankingStore;
-use liverank_core::boards::{BUILT_IN, BoardWindows, DeclaredBoard, Order};
+use liverank_core::boards::{BUILT_IN_BOARDS, BoardOrder, BoardWindows, DeclaredBoard};
 use liverank_runtime::Problem;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -58,12 +58,12 @@ struct WindowsJson {
 /// `GET /boards`.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<BoardsJson>, Problem> {
-    params.only(&[])?;
+    params.expect_only(&[])?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let progress = OnceCell::new();
-    let built_in = join_all(BUILT_IN.map(|name| built_in(&gateway, name)));
+    let built_in = join_all(BUILT_IN_BOARDS.map(|name| built_in(&gateway, name)));
     let declared = gateway.boards.declared_with_stores();
     let declared =
         join_all(declared.map(|(board, store)| describe_declared(&gateway, board, store, &progress)));
@@ -72,7 +72,7 @@ pub(crate) async fn list(
 }
 
 async fn built_in(gateway: &Gateway, name: &'static str) -> BoardJson {
-    let order = if name == "trending" { Order::Trending } else { Order::Points };
+    let order = if name == "trending" { BoardOrder::Trending } else { BoardOrder::Points };
     BoardJson {
         name: name.to_owned(),
         order: order.name(),
@@ -111,11 +111,11 @@ async fn describe_declared(
 }
 
 /// The half-life that the board's scores were made by, as its store has it.
-async fn half_life_seconds(order: Order, store: &dyn RankingStore) -> Option<f64> {
-    if order != Order::Trending {
+async fn half_life_seconds(order: BoardOrder, store: &dyn RankingStore) -> Option<f64> {
+    if order != BoardOrder::Trending {
         return None;
     }
-    let asked = tokio::time::timeout(HALF_LIFE_TIMEOUT, store.half_life()).await;
+    let asked = tokio::time::timeout(HALF_LIFE_TIMEOUT, store.noted_half_life()).await;
     let millis = asked.ok()?.ok()??;
     Some(millis as f64 / 1000.0)
 }

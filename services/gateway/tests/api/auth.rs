@@ -341,7 +341,7 @@ async fn a_new_key_is_asked_for_and_the_last_known_ones_outlive_the_issuer() {
     issuer.is_away.store(true, SeqCst);
     assert_eq!(post_view(&system, &old.token("ana")).await, 401);
     assert_eq!(post_view(&system, &new.token("ana")).await, 202);
-    let (ready, report) = system.shell.health.report();
+    let (ready, report) = system.shell.health.readiness();
     assert!(ready && report.dependencies["auth"].contains("500"), "{:?}", report.dependencies);
 }
 
@@ -381,7 +381,7 @@ async fn while_no_keys_were_ever_known_it_is_503_and_rankings_are_open() {
     assert_eq!(unsigned.status(), 401, "that lasts, and a browser does well to give up");
     issuer.is_away.store(false, SeqCst);
     eventually("the keys are known", async || post_view(&system, &key.token("ana")).await == 202).await;
-    assert_eq!(system.shell.health.report().1.dependencies["auth"], "ok");
+    assert_eq!(system.shell.health.readiness().1.dependencies["auth"], "ok");
 }
 
 #[tokio::test]

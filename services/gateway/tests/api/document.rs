@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_core::Kind;
-use liverank_protocol::access::{Access, ENDPOINTS, Service, endpoints};
+use liverank_protocol::access::{Access, CalledService, ENDPOINTS, endpoints_of};
 use liverank_runtime::identity::local::KeyRing;
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
     let system = System::start(&[]).await;
     let documented = documented_methods(&system.json("/openapi-internal.json").await);
     let mut served = MethodsByPath::new();
-    for path in liverank_gateway::router::paths() {
+    for path in liverank_gateway::router::documented_paths() {
         let example = path.replace(['{', '}'], "x");
         let refused = system.http.request(reqwest::Method::TRACE, system.at(&example)).send().await.unwrap();
         assert_eq!(refused.status(), 405, "{path}");
@@ -56,12 +56,12 @@ async fn the_document_has_every_type_of_interaction() {
 #[tokio::test]
 async fn the_front_door_leads_to_what_the_table_calls_public() {
     let system = System::start(&[]).await;
-    let table: BTreeSet<&str> = endpoints(Service::Gateway).map(|row| row.path).collect();
-    for path in liverank_gateway::router::paths() {
+    let table: BTreeSet<&str> = endpoints_of(CalledService::Gateway).map(|row| row.path).collect();
+    for path in liverank_gateway::router::documented_paths() {
         let is_page = liverank_gateway::router::is_of_the_page(path);
         assert!(is_page || table.contains(path), "{path} has no row in the table");
     }
-    let keys = KeyRing::of_secret(&[b't'; 32]).unwrap();
+    let keys = KeyRing::from_secret(&[b't'; 32]).unwrap();
     let is_open = |access| {
         matches!(
             access,
@@ -71,7 +71,11 @@ async fn the_front_door_leads_to_what_the_table_calls_public() {
     for row in ENDPOINTS.iter().filter(|row| !is_open(row.access)) {
         assert!(!table.contains(row.path), "{}", row.path);
         let path = row.path.replace(['{', '}'], "x");
-        let token = keys.source(&"operator".parse().unwrap()).unwrap().sign(row.service, 1_000_000_000, 60);
+        let token = keys.token_source(&"operator".parse().unwrap()).unwrap().sign_token(
+            row.service,
+            1_000_000_000,
+            60,
+        );
         for shown in [None, Some(token)] {
             let mut request = system.http.request(row.method.parse().unwrap(), system.at(&path));
             if let Some(shown) = shown {

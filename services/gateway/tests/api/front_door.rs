@@ -137,7 +137,7 @@ impl FakeManager {
 
 async fn answer_route(State(manager): State<FakeManager>, Json(body): Json<Value>) -> Response {
     match &*manager.0.lock().unwrap() {
-        None => liverank_runtime::Problem::unavailable("no reader is open").into_response(),
+        None => liverank_runtime::Problem::part_unavailable("no reader is open").into_response(),
         Some(reader) => Json(json!({ "videoid": body["videoid"], "epoch": 1,
             "readers": [{ "id": "r", "public_url": "http://192.0.2.1", "internal_url": reader }] }))
         .into_response(),

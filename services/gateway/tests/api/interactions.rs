@@ -1,6 +1,6 @@
 //! Interactions on their way into the log.
 
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use serde_json::{Value, json};
 
 use crate::support::{System, eventually, problem};
@@ -71,12 +71,12 @@ async fn while_the_log_is_away_nothing_is_acknowledged_and_readiness_shows_it() 
     let statuses: Value = batch.json().await.unwrap();
     assert_eq!((&statuses[0]["status"], &statuses[1]["status"]), (&json!(503), &json!(400)));
     assert!(system.log.appended().is_empty());
-    let (ready, report) = system.shell.health.report();
+    let (ready, report) = system.shell.health.readiness();
     assert!(ready, "somebody must be left to answer 503");
     assert!(report.dependencies["kafka"].contains("refused"));
     system.log.break_down(false);
     eventually("the log's return shows without a request", async || {
-        system.shell.health.report().1.dependencies["kafka"] == "ok"
+        system.shell.health.readiness().1.dependencies["kafka"] == "ok"
     })
     .await;
     assert_eq!(system.post("/interact", event).await.status(), 202);
@@ -176,7 +176,7 @@ async fn only_what_counts_once_per_user_is_taken_back() {
     let system = System::start(&[]).await;
     let unlike = r#"{"video_id":"cat","user_id":"ana","type":"unlike"}"#;
     let unshare = r#"{"video_id":"cat","user_id":"ana","type":"unshare"}"#;
-    let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
+    let rules = CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() };
     system.backends.archive.open(&rules).await.unwrap();
     assert_eq!(system.post("/interact", unlike).await.status(), 202);
     let refused = problem(system.post("/interact", unshare).await, 400).await;

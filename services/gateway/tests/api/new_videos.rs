@@ -42,5 +42,5 @@ async fn a_caller_brings_so_many_new_videos_by_whichever_way_and_known_ones_with
     let stream = system.get("/connect?userid=u&videoid=d").await;
     assert!(stream.text().await.unwrap().starts_with("retry: "), "it may come back");
     assert_eq!(system.log.appended().len(), 7, "nothing of a refused video is in the log");
-    assert!(system.shell.metrics.encode().contains("liverank_gateway_new_videos_refused_total 8"));
+    assert!(system.shell.metrics.encode_text().contains("liverank_gateway_new_videos_refused_total 8"));
 }

@@ -80,7 +80,7 @@ async fn an_error_of_the_service_is_passed_on() {
     let manager = Router::new().route(
         "/resolve/{id}",
         get(|Path(id): Path<String>| async move {
-            liverank_runtime::Problem::not_found("nobody serves it").with("videoid", id)
+            liverank_runtime::Problem::not_found("nobody serves it").with_member("videoid", id)
         }),
     );
     let system = System::start(&["--manager-url", &serve(manager).await]).await;
@@ -103,7 +103,7 @@ async fn a_service_that_is_away_is_503() {
     problem(system.get("/comments/cat").await, 503).await;
     problem(system.get("/statistics").await, 503).await;
     problem(system.get("/resolve/cat").await, 503).await;
-    assert!(system.shell.health.report().1.dependencies["comment"].contains("refused"));
+    assert!(system.shell.health.readiness().1.dependencies["comment"].contains("refused"));
 }
 
 /// A service that reads requests and dies without an answer.

@@ -1,6 +1,6 @@
 //! Reports of comments: what viewers may write, what moderators see and decide, and what the log then has.
 
-use liverank_core::moderation::reports::{MAX_OPEN_OF_A_VIDEO, MAX_REPORTS};
+use liverank_core::moderation::reports::{MAX_OPEN_COMMENTS_OF_A_VIDEO, MAX_REPORTS};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -236,7 +236,7 @@ async fn every_wrong_field_is_named() {
 #[tokio::test]
 async fn open_reports_are_bounded() {
     let issuer = Issuer::start().await;
-    let ids: Vec<String> = (0..=MAX_OPEN_OF_A_VIDEO).map(|at| format!("c{at}")).collect();
+    let ids: Vec<String> = (0..=MAX_OPEN_COMMENTS_OF_A_VIDEO).map(|at| format!("c{at}")).collect();
     issuer.count(&ids.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await;
     let reports = ids[1..].iter().zip(0..).map(|(id, at)| report_record(at, "cat", id, "u"));
     issuer.count(&[], &reports.collect::<Vec<_>>()).await;

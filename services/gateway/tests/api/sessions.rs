@@ -113,13 +113,13 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
     // What cannot be read changes nothing, and is told.
     std::fs::write(&file, "{").unwrap();
     eventually("the list's fault is told", async || {
-        let report = system.shell.health.report().1;
+        let report = system.shell.health.readiness().1;
         report.dependencies.get("revoked-tokens").is_some_and(|state| state.contains("is no list"))
     })
     .await;
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 401);
     assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
-    let metrics = system.shell.metrics.encode();
+    let metrics = system.shell.metrics.encode_text();
     assert!(metrics.contains(r#"liverank_gateway_sessions_ended_total{reason="revoked"} 4"#), "{metrics}");
 }
 

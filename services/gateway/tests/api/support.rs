@@ -15,12 +15,12 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
     AppendError, DeadLetter, LetterFilter, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
-    Retention,
+    RecordRetention,
 };
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
 use liverank_core::Interaction;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange};
 use liverank_core::trace::TraceContext;
 use liverank_gateway::Config;
 use liverank_runtime::ServiceContext;
@@ -54,8 +54,9 @@ impl System {
     /// Counts these records of the log, as the consumer does.
     pub async fn count(&self, values: impl IntoIterator<Item = Value>) {
         let archive = &self.backends.archive;
-        archive.open(&Rules::default()).await.unwrap();
-        let (from, now) = (archive.offsets(&[0]).await.unwrap()[0].next, liverank_runtime::now_ms());
+        archive.open(&CountingRules::default()).await.unwrap();
+        let (from, now) =
+            (archive.partition_positions(&[0]).await.unwrap()[0].next_offset, liverank_runtime::now_ms());
         let records: Vec<LogRecord> = values
             .into_iter()
             .zip(from..)
@@ -64,8 +65,9 @@ impl System {
                 LogRecord { partition: 0, offset, broker_time: now + offset as i64, event }
             })
             .collect();
-        let span = OffsetRange { partition: 0, from, next: from + records.len() as u64, last: None };
-        archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+        let span =
+            OffsetRange { partition: 0, first: from, next: from + records.len() as u64, last_record: None };
+        archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
     }
 
     /// A gateway with these flags; services that are not named are away.
@@ -138,7 +140,7 @@ impl System {
 }
 
 fn backends(dir: &std::path::Path) -> (Backends, Arc<SpyLog>) {
-    let clock = clock::system();
+    let clock = clock::system_clock();
     let log = Arc::new(SpyLog::new(EmbeddedLog::open(dir, clock).unwrap()));
     let backends = Backends {
         log: Arc::clone(&log) as Arc<dyn EventLog>,
@@ -146,7 +148,7 @@ fn backends(dir: &std::path::Path) -> (Backends, Arc<SpyLog>) {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     };
     (backends, log)
 }
@@ -222,37 +224,40 @@ impl EventLog for SpyLog {
         self.inner.append_dead_letter(letter).await
     }
 
-    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
-        self.inner.consume().await
+    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        self.inner.join_consumers().await
     }
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.end_offsets().await
     }
 
-    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
-        self.inner.beginnings().await
+    async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.first_offsets().await
     }
 
-    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
-        self.inner.read(stretches).await
+    async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
+        self.inner.read_ranges(stretches).await
     }
 
-    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
-        self.inner.dead_letters(only).await
+    async fn read_dead_letters(
+        &self,
+        only: Option<RecordPosition>,
+    ) -> Result<Box<dyn LetterReader>, StoreError> {
+        self.inner.read_dead_letters(only).await
     }
-    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
-        self.inner.remove_letters(is_meant).await
+    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        self.inner.remove_dead_letters(is_meant).await
     }
-    async fn retention(&self) -> Result<Retention, StoreError> {
-        self.inner.retention().await
+    async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
+        self.inner.record_retention().await
     }
 
-    fn health(&self) -> Result<(), StoreError> {
+    fn write_health(&self) -> Result<(), StoreError> {
         if self.broken.load(SeqCst) {
             return Err(StoreError::unavailable("kafka", "connection refused"));
         }
-        self.inner.health()
+        self.inner.write_health()
     }
 }
 

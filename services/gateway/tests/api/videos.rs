@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::Path;
 use axum::routing::{get, post};
 use liverank_adapters::RankingStore;
-use liverank_adapters::ranking_store::{BoardEntry, Projection};
+use liverank_adapters::ranking_store::{BatchProjection, BoardEntry};
 use liverank_core::boards::DeclaredBoards;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange};
 use liverank_core::{Interaction, UserId, VideoId};
 use serde_json::{Value, json};
 
@@ -27,10 +27,11 @@ async fn rank_on(ranking: &dyn RankingStore, videos: &[(&str, f64, f64)]) {
     });
     // The boards are empty, so a repair of their first generation is what fills them.
     let entries: Vec<BoardEntry> = entries.collect();
-    ranking.restore(1, &entries).await.unwrap();
-    ranking.restored(1, &[(0, 1)]).await.unwrap();
-    let nothing = Projection { generation: 1, spans: vec![], entries: vec![], traces: Vec::new() };
-    ranking.project(&nothing).await.unwrap();
+    ranking.write_snapshot(1, &entries).await.unwrap();
+    ranking.commit_snapshot(1, &[(0, 1)]).await.unwrap();
+    let nothing =
+        BatchProjection { generation: 1, offset_ranges: vec![], entries: vec![], traces: Vec::new() };
+    ranking.project_batch(&nothing).await.unwrap();
 }
 
 fn ids_of(page: &Value) -> Vec<&str> {
@@ -128,7 +129,7 @@ async fn the_trending_board_shows_points_in_pages() {
 
 /// Counts events as the consumer does.
 async fn count_events(system: &System, events: &[Value]) {
-    system.backends.archive.open(&Rules::default()).await.unwrap();
+    system.backends.archive.open(&CountingRules::default()).await.unwrap();
     let record = |(offset, event): (usize, &Value)| LogRecord {
         partition: 0,
         offset: offset as u64,
@@ -136,10 +137,15 @@ async fn count_events(system: &System, events: &[Value]) {
         event: Interaction::from_log(event.to_string().as_bytes(), 1_760_000_000_000).unwrap(),
     };
     let batch = Batch {
-        spans: vec![OffsetRange { partition: 0, from: 0, next: events.len() as u64, last: None }],
+        offset_ranges: vec![OffsetRange {
+            partition: 0,
+            first: 0,
+            next: events.len() as u64,
+            last_record: None,
+        }],
         records: events.iter().enumerate().map(record).collect(),
     };
-    system.backends.archive.commit(&batch).await.unwrap();
+    system.backends.archive.commit_batch(&batch).await.unwrap();
 }
 
 #[tokio::test]
@@ -239,8 +245,8 @@ async fn the_boards_are_listed_with_what_is_on_them() {
         {"name": "weekly", "window": "week", "timeZone": "Europe/Berlin", "keep": 2}]"#;
     let system = System::start(&["--boards", declared]).await;
     let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
-    let hot = system.backends.ranking.declared(&boards.iter().nth(1).unwrap().key());
-    hot.restored(1, &[]).await.unwrap();
+    let hot = system.backends.ranking.declared_board(&boards.iter().nth(1).unwrap().key());
+    hot.commit_snapshot(1, &[]).await.unwrap();
     hot.note_half_life(1, 90_000).await.unwrap();
     let listed = system.json("/boards").await;
     let board = |name: &str, order: &str| {
@@ -267,7 +273,8 @@ async fn a_declared_board_is_read_by_its_name() {
     let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending", "category": "cats"}]"#;
     let system = System::start(&["--boards", declared]).await;
     let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
-    let stores: Vec<_> = boards.iter().map(|board| system.backends.ranking.declared(&board.key())).collect();
+    let stores: Vec<_> =
+        boards.iter().map(|board| system.backends.ranking.declared_board(&board.key())).collect();
     let event = |id: &str| json!({ "video_id": id, "user_id": "ana", "type": "view" });
     count_events(&system, &[event("a"), event("b"), event("c")]).await;
     rank(&system, &[("a", 1.0, 9.0), ("b", 2.0, 8.0), ("c", 3.0, 7.0)]).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use liverank_adapters::assignment_store::{Closing, Cordon};
+use liverank_adapters::assignment_store::{CordonLevel, ReaderCordon};
 use liverank_core::ReaderId;
 
 use crate::cluster::overdue::OverdueDrain;
@@ -21,7 +21,7 @@ pub async fn see_to_overdue_drains(
     let now = Instant::now();
     let overdue = {
         let cluster = manager.cluster();
-        if !cluster.watch.is_settled(now) || cluster.hold(now).is_some() {
+        if !cluster.reader_watch.is_settled(now) || cluster.hold_reason(now).is_some() {
             return Vec::new();
         }
         cluster.overdue_drains(now)
@@ -45,11 +45,13 @@ pub async fn see_to_overdue_drains(
 
 async fn remove_reader(manager: &Manager, term: u64, drain: &OverdueDrain, limit: u32) {
     let why = force_line(drain, limit);
-    let cordon = Cordon { reader: drain.reader.clone(), closing: Closing::Removed, why };
+    let cordon = ReaderCordon { reader: drain.reader.clone(), closing: CordonLevel::Removed, why };
     // What was not done, because the store is away or a later term has begun, is found again by who plans then.
-    if let Ok(None) = manager.ask(manager.store.cordon(term, &drain.reader, Some(&cordon))).await {
+    if let Ok(None) =
+        manager.ask_store(manager.assignment_store.set_cordon(term, &drain.reader, Some(&cordon))).await
+    {
         tracing::warn!(term, "{}", cordon.why);
-        manager.cluster().cordoned(&drain.reader, Some(cordon));
+        manager.cluster().note_cordon(&drain.reader, Some(cordon));
     }
 }
 

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::Closing;
+use liverank_adapters::assignment_store::CordonLevel;
 use liverank_core::ReaderId;
 use liverank_core::handover::coordinator::ReaderStatus;
 
-use super::Cluster;
+use super::KnownCluster;
 
 /// Since when this manager has seen each reader being emptied by a planner's order, and how long that may take.
 #[derive(Debug, Default)]
@@ -49,11 +49,11 @@ pub struct OverdueDrain {
     pub taken: Duration,
 }
 
-impl Cluster {
+impl KnownCluster {
     /// Notes which readers are being emptied by a planner's order.
     pub(super) fn note_drains(&mut self, now: Instant) {
-        let drained = |reader: &ReaderId| self.closing(reader) == Some(Closing::Draining);
-        let readers = self.watch.all().map(|sighting| &sighting.record.id);
+        let drained = |reader: &ReaderId| self.cordon_level(reader) == Some(CordonLevel::Draining);
+        let readers = self.reader_watch.all_sightings().map(|sighting| &sighting.last_record.id);
         let drained = readers.filter(|reader| drained(reader)).cloned().collect();
         self.drain_clock.note(now, drained);
     }
@@ -66,14 +66,14 @@ impl Cluster {
     /// Readers that take longer to be emptied than they may. One that leaves by itself has its own time, and one that is gone
     /// has no viewers.
     pub fn overdue_drains(&self, now: Instant) -> Vec<OverdueDrain> {
-        let readers = self.watch.all().map(|sighting| &sighting.record.id);
+        let readers = self.reader_watch.all_sightings().map(|sighting| &sighting.last_record.id);
         readers.filter_map(|reader| self.overdue_drain(now, reader)).collect()
     }
 
     fn overdue_drain(&self, now: Instant, reader: &ReaderId) -> Option<OverdueDrain> {
         let taken = self.drain_clock.overdue(now, reader)?;
-        let viewers = self.watch.get(reader)?.record.viewers;
-        let is_left = viewers > 0 && self.standing(now, reader) == Some(ReaderStatus::Draining);
+        let viewers = self.reader_watch.get(reader)?.last_record.viewers;
+        let is_left = viewers > 0 && self.reader_status(now, reader) == Some(ReaderStatus::Draining);
         is_left.then(|| OverdueDrain { reader: reader.clone(), viewers, taken })
     }
 }

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
-use liverank_adapters::assignment_store::State;
+use liverank_adapters::assignment_store::AssignmentSnapshot;
 
 use super::*;
-use crate::liveness::Probed;
+use crate::liveness::ProbeOutcome;
 
 fn reader_id(name: &str) -> ReaderId {
     ReaderId::parse(name).unwrap()
@@ -13,12 +13,12 @@ fn video(name: &str) -> VideoId {
     VideoId::parse(name).unwrap()
 }
 
-fn held(name: &str, viewers: u64, epoch: u64) -> Held {
-    Held { video: video(name), viewers, epoch, ready: true, shedding: false }
+fn held(name: &str, viewers: u64, epoch: u64) -> HeldVideo {
+    HeldVideo { video: video(name), viewers, epoch, ready: true, shedding: false }
 }
 
-fn share(name: &str) -> Share {
-    Share { reader: reader_id(name), weight: 1 }
+fn share(name: &str) -> ReaderShare {
+    ReaderShare { reader: reader_id(name), weight: 1 }
 }
 
 fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
@@ -41,38 +41,38 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
     }
 }
 
-fn assignment(name: &str, readers: &[&str], epoch: u64) -> Assignment {
+fn assignment(name: &str, readers: &[&str], epoch: u64) -> VideoAssignment {
     let readers = readers.iter().map(|reader| share(reader)).collect();
-    Assignment { video_id: video(name), assigned: Assigned { epoch, readers } }
+    VideoAssignment { video_id: video(name), assigned_readers: AssignedReaders { epoch, readers } }
 }
 
-fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
-    let mut cluster = Cluster::default();
-    cluster.view.load(now, State { version: 1, assignments });
+fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<VideoAssignment>) -> KnownCluster {
+    let mut cluster = KnownCluster::default();
+    cluster.assignment_view.take_over_all(now, AssignmentSnapshot { version: 1, assignments });
     // What is only found in the store makes no reader ready; here readers were asked, and answered.
     let ready = |record: &ReaderRecord| {
         let held = record.videos.iter().filter(|held| held.ready);
         held.map(|held| (record.id.clone(), held.video.clone())).collect::<Vec<_>>()
     };
     let ready: Vec<(ReaderId, VideoId)> = records.iter().flat_map(ready).collect();
-    cluster.observe(now, records);
+    cluster.note_records(now, records);
     for (reader, video) in &ready {
-        cluster.watch.ready(reader, video);
+        cluster.reader_watch.note_ready(reader, video);
     }
     cluster
 }
 
-fn assign_decision(expected: Option<u64>, reader: &str, seen: u64) -> Decision {
-    Decision::Assign { expected, readers: vec![share(reader)], seen }
+fn assign_decision(expected: Option<u64>, reader: &str, seen: u64) -> VideoDecision {
+    VideoDecision::Assign { expected, readers: vec![share(reader)], seen }
 }
 
-fn cordon(name: &str, closing: Closing) -> Cordon {
-    Cordon { reader: reader_id(name), closing, why: String::new() }
+fn cordon(name: &str, closing: CordonLevel) -> ReaderCordon {
+    ReaderCordon { reader: reader_id(name), closing, why: String::new() }
 }
 
 /// Lets the same records be polled until the view is settled; readers beat if `alive`.
 fn poll_until_settled(
-    cluster: &mut Cluster,
+    cluster: &mut KnownCluster,
     start: Instant,
     records: &[ReaderRecord],
     alive: bool,
@@ -82,7 +82,7 @@ fn poll_until_settled(
         now += Duration::from_millis(500);
         let beat = if alive { beat } else { 1 };
         let polled = records.iter().map(|record| ReaderRecord { beat: record.beat + beat, ..record.clone() });
-        cluster.observe(now, polled.collect());
+        cluster.note_records(now, polled.collect());
     }
     now
 }
@@ -91,7 +91,7 @@ fn poll_until_settled(
 fn a_new_video_goes_to_the_least_loaded_reader() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 10, &[]), record("b", 5, &[])], vec![]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(None, "b", 0));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(None, "b", 0));
 }
 
 #[test]
@@ -100,10 +100,12 @@ fn a_burst_of_registrations_spreads() {
     let mut cluster = cluster(now, vec![record("a", 10, &[]), record("b", 0, &[])], vec![]);
     let mut given = BTreeMap::<String, u64>::new();
     for number in 0..110 {
-        let Decision::Assign { readers, .. } = cluster.decide(now, &video(&format!("v{number}")), 0) else {
+        let VideoDecision::Assign { readers, .. } =
+            cluster.decide_readers(now, &video(&format!("v{number}")), 0)
+        else {
             panic!("nobody took video {number}");
         };
-        cluster.sent(now, &readers[0].reader, true);
+        cluster.note_viewer_sent(now, &readers[0].reader, true);
         *given.entry(readers[0].reader.to_string()).or_default() += 1;
     }
     assert_eq!(given, [("a".to_owned(), 50), ("b".to_owned(), 60)].into());
@@ -114,8 +116,8 @@ fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let now = Instant::now();
     let records = vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
     let cluster = cluster(now, records, vec![]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(None, "a", 0));
-    assert_eq!(cluster.to_adopt(now, 10), [video("v")]);
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(None, "a", 0));
+    assert_eq!(cluster.videos_to_adopt(now, 10), [video("v")]);
     assert_eq!(cluster.viewers(&video("v")), 301);
 }
 
@@ -124,29 +126,29 @@ fn an_assigned_video_stays_where_it_is() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 7);
     let cluster = cluster(now, vec![record("a", 900, &[]), record("b", 0, &[])], vec![held.clone()]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
-    assert!(cluster.to_move(now, 10).is_empty() && cluster.to_adopt(now, 10).is_empty());
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(held));
+    assert!(cluster.videos_to_move(now, 10).is_empty() && cluster.videos_to_adopt(now, 10).is_empty());
 }
 
 /// Heard by this manager itself.
 fn cluster_with_heartbeats(
     now: Instant,
     records: Vec<ReaderRecord>,
-    assignments: Vec<Assignment>,
-) -> Cluster {
+    assignments: Vec<VideoAssignment>,
+) -> KnownCluster {
     let mut cluster = cluster(now, records.clone(), assignments);
     for record in records {
-        cluster.heard(now, record);
+        cluster.note_heartbeat(now, record);
     }
     cluster
 }
 
-fn drains_as_text(cluster: &Cluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
-    let named = |drain: drains::Drain| {
+fn drains_as_text(cluster: &KnownCluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
+    let named = |drain: drains::DrainMove| {
         let readers = drain.order.readers.iter().map(|share| share.reader.to_string());
         (drain.order.video.to_string(), readers.collect())
     };
-    cluster.drains(now, per_minute, 0, |_| false).into_iter().map(named).collect()
+    cluster.drain_moves(now, per_minute, 0, |_| false).into_iter().map(named).collect()
 }
 
 #[test]
@@ -162,29 +164,29 @@ fn a_draining_reader_s_videos_leave_it_the_most_watched_first() {
     // What one brings counts for the next.
     assert_eq!(order[1], ("calm".to_owned(), vec!["b".to_owned()]));
     // Nothing is swapped before somebody holds it ready, unless somebody comes: nobody is sent to one that leaves.
-    assert!(cluster.to_move(now, 10).is_empty());
-    assert_eq!(cluster.decide(now, &video("busy"), 0), assign_decision(Some(1), "c", 1));
+    assert!(cluster.videos_to_move(now, 10).is_empty());
+    assert_eq!(cluster.decide_readers(now, &video("busy"), 0), assign_decision(Some(1), "c", 1));
 }
 
 #[test]
 fn a_removed_reader_is_given_out_no_more_whatever_it_reports_and_whoever_has_just_begun() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 1);
-    let mut cluster = Cluster::default();
+    let mut cluster = KnownCluster::default();
     // A manager that has just begun: all it knows is what the store holds.
-    cluster.orders.cordons = vec![cordon("a", Closing::Removed)];
-    cluster.view.load(now, State { version: 1, assignments: vec![held] });
-    cluster.observe(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
-    assert_eq!(cluster.decide(now, &video("new"), 0), assign_decision(None, "b", 1));
-    assert_eq!(cluster.to_move(now, 10), [video("v")]);
+    cluster.orders.cordons = vec![cordon("a", CordonLevel::Removed)];
+    cluster.assignment_view.take_over_all(now, AssignmentSnapshot { version: 1, assignments: vec![held] });
+    cluster.note_records(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
+    assert_eq!(cluster.decide_readers(now, &video("new"), 0), assign_decision(None, "b", 1));
+    assert_eq!(cluster.videos_to_move(now, 10), [video("v")]);
     // It goes on reporting itself, and does not become one that counts by that.
-    cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
-    assert!(cluster.to_forget(now).is_empty(), "its word stays as long as it reports itself");
+    cluster.note_heartbeat(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
+    assert!(cluster.readers_to_forget(now).is_empty(), "its word stays as long as it reports itself");
     let records = [record("a", 0, &[])];
     let later = poll_until_settled(&mut cluster, now, &records, false);
-    assert_eq!(cluster.to_forget(later).len(), 1);
+    assert_eq!(cluster.readers_to_forget(later).len(), 1);
 }
 
 #[test]
@@ -194,14 +196,14 @@ fn most_readers_may_have_been_removed_and_the_rest_is_looked_after() {
     let records: Vec<ReaderRecord> = names.iter().map(|name| record(name, 0, &[])).collect();
     let held = names.map(|name| assignment(name, &[name], 1));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
-    cluster.orders.cordons = vec![cordon("a", Closing::Removed), cordon("b", Closing::Removed)];
+    cluster.orders.cordons = vec![cordon("a", CordonLevel::Removed), cordon("b", CordonLevel::Removed)];
     let now = poll_until_settled(&mut cluster, start, &records, false);
-    cluster.heard(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
+    cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
     for name in ["a", "b", "c"] {
-        cluster.watch.probed(now, &reader_id(name), 2, Probed::Late);
+        cluster.reader_watch.note_probe(now, &reader_id(name), 2, ProbeOutcome::Late);
     }
-    assert_eq!(cluster.judge(now), None, "c alone is missing");
-    assert_eq!(cluster.to_move(now, 10).len(), 3);
+    assert_eq!(cluster.judge_readers(now), None, "c alone is missing");
+    assert_eq!(cluster.videos_to_move(now, 10).len(), 3);
 }
 
 #[test]
@@ -209,35 +211,43 @@ fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
     let now = Instant::now();
     let records = ["a", "b", "c"].map(|name| record(name, 0, &[]));
     let mut cluster = cluster(now, records.to_vec(), vec![assignment("v", &["a"], 1)]);
-    let due = |cluster: &Cluster, now| {
-        cluster.watch.to_probe(now).iter().map(|it| it.record.id.to_string()).collect::<Vec<_>>()
+    let due = |cluster: &KnownCluster, now| {
+        cluster
+            .reader_watch
+            .readers_to_probe(now)
+            .iter()
+            .map(|it| it.last_record.id.to_string())
+            .collect::<Vec<_>>()
     };
-    let beat = |cluster: &mut Cluster, now, beat| {
-        cluster.observe(now, records.iter().map(|it| ReaderRecord { beat, ..it.clone() }).collect());
+    let beat = |cluster: &mut KnownCluster, now, beat| {
+        cluster.note_records(now, records.iter().map(|it| ReaderRecord { beat, ..it.clone() }).collect());
     };
     beat(&mut cluster, now, 2);
     assert!(due(&cluster, now).is_empty());
-    cluster.sent(now, &reader_id("a"), false);
+    cluster.note_viewer_sent(now, &reader_id("a"), false);
     assert_eq!(due(&cluster, now), ["a"]);
-    cluster.watch.probed(now, &reader_id("a"), 2, Probed::Unreachable);
-    cluster.judge(now);
-    assert!(matches!(cluster.decide(now, &video("v"), 0), Decision::Serve(_)), "once may be a mishap");
+    cluster.reader_watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Unreachable);
+    cluster.judge_readers(now);
+    assert!(
+        matches!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(_)),
+        "once may be a mishap"
+    );
     let later = now + Duration::from_secs(1);
     beat(&mut cluster, later, 3);
     assert_eq!(due(&cluster, later), ["a"]);
-    cluster.watch.probed(later, &reader_id("a"), 3, Probed::Unreachable);
-    cluster.judge(later);
+    cluster.reader_watch.note_probe(later, &reader_id("a"), 3, ProbeOutcome::Unreachable);
+    cluster.judge_readers(later);
     let in_vain = "the store was not seen since: it may be this manager that is cut off";
-    assert!(matches!(cluster.decide(later, &video("v"), 0), Decision::Serve(_)), "{in_vain}");
+    assert!(matches!(cluster.decide_readers(later, &video("v"), 0), VideoDecision::Serve(_)), "{in_vain}");
     beat(&mut cluster, later, 4);
-    assert_eq!(cluster.decide(later, &video("v"), 0), assign_decision(Some(1), "b", 1));
+    assert_eq!(cluster.decide_readers(later, &video("v"), 0), assign_decision(Some(1), "b", 1));
     // One that merely answers late has much to do, and keeps what it has; one that answers again is back.
-    cluster.watch.probed(later, &reader_id("b"), 3, Probed::Late);
-    cluster.watch.probed(later, &reader_id("b"), 3, Probed::Late);
-    cluster.judge(later);
+    cluster.reader_watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
+    cluster.reader_watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
+    cluster.judge_readers(later);
     assert!(cluster.is_open(&reader_id("b")));
-    cluster.watch.probed(later, &reader_id("a"), 3, Probed::Answered);
-    cluster.judge(later);
+    cluster.reader_watch.note_probe(later, &reader_id("a"), 3, ProbeOutcome::Answered);
+    cluster.judge_readers(later);
     assert!(cluster.is_open(&reader_id("a")));
 }
 
@@ -249,12 +259,12 @@ fn when_no_reader_can_be_reached_it_is_this_manager_that_is_cut_off() {
     let mut cluster = cluster(now, records.to_vec(), held.to_vec());
     for _ in 0..2 {
         for name in ["a", "b", "c"] {
-            cluster.watch.probed(now, &reader_id(name), 1, Probed::Unreachable);
+            cluster.reader_watch.note_probe(now, &reader_id(name), 1, ProbeOutcome::Unreachable);
         }
-        cluster.observe(now, records.to_vec());
+        cluster.note_records(now, records.to_vec());
     }
-    assert_eq!(cluster.judge(now), Some(Hold::TooMany { missing: 3, readers: 3 }));
-    assert!(cluster.to_move(now, 10).is_empty());
+    assert_eq!(cluster.judge_readers(now), Some(HoldReason::TooMany { missing: 3, readers: 3 }));
+    assert!(cluster.videos_to_move(now, 10).is_empty());
 }
 
 #[test]
@@ -275,10 +285,10 @@ fn a_reader_hears_of_viewers_elsewhere_where_there_are_any() {
 fn an_arrived_viewer_is_not_counted_twice() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a", "b"], 1)]);
-    (0..400).for_each(|_| cluster.sent(now, &reader_id("a"), true));
-    assert_eq!(cluster.usage(&reader_id("a")), 400);
-    cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
-    assert_eq!(cluster.usage(&reader_id("a")), 400);
+    (0..400).for_each(|_| cluster.note_viewer_sent(now, &reader_id("a"), true));
+    assert_eq!(cluster.usage_thousandths(&reader_id("a")), 400);
+    cluster.note_heartbeat(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
+    assert_eq!(cluster.usage_thousandths(&reader_id("a")), 400);
 }
 
 #[test]
@@ -292,8 +302,8 @@ fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
             ReaderRecord { beat: seconds + 2, ..record(name, viewers, &videos) }
         };
         let now = start + Duration::from_secs(seconds);
-        cluster.observe(now, ["a", "b", "c"].into_iter().zip(viewers).map(record).collect());
-        cluster.seen(now).viewers(&video("v"))
+        cluster.note_records(now, ["a", "b", "c"].into_iter().zip(viewers).map(record).collect());
+        cluster.view_at(now).viewers(&video("v"))
     };
     for second in 1..30 {
         // A hundred are on their way all the time.
@@ -310,8 +320,8 @@ fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
 fn where_all_readers_are_closed_a_new_video_goes_to_one_of_them() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 5, &[]), record("b", 0, &[])], vec![]);
-    cluster.orders.cordons = vec![cordon("a", Closing::Closed), cordon("b", Closing::Draining)];
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(None, "a", 0));
+    cluster.orders.cordons = vec![cordon("a", CordonLevel::Closed), cordon("b", CordonLevel::Draining)];
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(None, "a", 0));
 }
 
 #[test]
@@ -319,7 +329,7 @@ fn drains_keep_to_the_budget_unless_the_reader_has_less_time_than_that() {
     let now = Instant::now();
     let names: Vec<String> = (0..100).map(|number| format!("v{number:02}")).collect();
     let videos: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 10)).collect();
-    let held: Vec<Assignment> = names.iter().map(|name| assignment(name, &["a"], 1)).collect();
+    let held: Vec<VideoAssignment> = names.iter().map(|name| assignment(name, &["a"], 1)).collect();
     let leaving = ReaderRecord { draining: true, ..record("a", 1_000, &videos) };
     let of = |grace_ms| {
         let leaving = ReaderRecord { grace_ms, ..leaving.clone() };
@@ -364,9 +374,9 @@ fn a_video_stays_when_no_reader_can_take_it() {
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = assignment("v", &["a"], 1);
     let cluster = cluster_with_heartbeats(now, vec![leaving], vec![held.clone()]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(held));
     assert!(drains_as_text(&cluster, now, 600).is_empty());
-    assert_eq!(cluster.decide(now, &video("new"), 0), Decision::NoReader);
+    assert_eq!(cluster.decide_readers(now, &video("new"), 0), VideoDecision::NoReader);
 }
 
 #[test]
@@ -375,22 +385,22 @@ fn a_closed_reader_keeps_what_it_has_and_gets_nothing_new() {
     let held = assignment("v", &["a"], 1);
     let mut cluster =
         cluster_with_heartbeats(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
-    cluster.cordoned(&reader_id("a"), Some(cordon("a", Closing::Closed)));
-    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
-    assert_eq!(cluster.decide(now, &video("new"), 0), assign_decision(None, "b", 1));
+    cluster.note_cordon(&reader_id("a"), Some(cordon("a", CordonLevel::Closed)));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(held));
+    assert_eq!(cluster.decide_readers(now, &video("new"), 0), assign_decision(None, "b", 1));
     assert!(drains_as_text(&cluster, now, 600).is_empty());
-    cluster.cordoned(&reader_id("a"), Some(cordon("a", Closing::Draining)));
+    cluster.note_cordon(&reader_id("a"), Some(cordon("a", CordonLevel::Draining)));
     assert_eq!(drains_as_text(&cluster, now, 600), [("v".to_owned(), vec!["b".to_owned()])]);
-    cluster.cordoned(&reader_id("a"), None);
-    assert_eq!(cluster.decide(now, &video("new"), 0), assign_decision(None, "a", 1));
+    cluster.note_cordon(&reader_id("a"), None);
+    assert_eq!(cluster.decide_readers(now, &video("new"), 0), assign_decision(None, "a", 1));
 }
 
 #[test]
 fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a"], 7)]);
-    assert_eq!(cluster.decide(now, &video("v"), 9), assign_decision(Some(7), "a", 9));
-    assert!(matches!(cluster.decide(now, &video("v"), 7), Decision::Serve(_)));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 9), assign_decision(Some(7), "a", 9));
+    assert!(matches!(cluster.decide_readers(now, &video("v"), 7), VideoDecision::Serve(_)));
 }
 
 #[test]
@@ -398,12 +408,12 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
     let start = Instant::now();
     let records = vec![record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["unknown"], 3)]);
-    assert!(cluster.to_move(start, 10).is_empty());
+    assert!(cluster.videos_to_move(start, 10).is_empty());
     let now = poll_until_settled(&mut cluster, start, &records, true);
-    assert_eq!(cluster.to_move(now, 10), [video("v")]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
+    assert_eq!(cluster.videos_to_move(now, 10), [video("v")]);
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
     // Nor on a view that has grown stale.
-    assert!(cluster.to_move(now + Duration::from_secs(2), 10).is_empty());
+    assert!(cluster.videos_to_move(now + Duration::from_secs(2), 10).is_empty());
 }
 
 #[test]
@@ -412,19 +422,22 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     let records = vec![record("a", 70, &[("v", 70)]), record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["a"], 3)]);
     let mut now = poll_until_settled(&mut cluster, start, &records, false);
-    cluster.heard(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
-    assert_eq!(cluster.lost(&video("v")), 0);
-    cluster.watch.probed(now, &reader_id("a"), 2, Probed::Late);
-    assert_eq!(cluster.lost(&video("v")), 70);
+    cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
+    assert_eq!(cluster.lost_viewers(&video("v")), 0);
+    cluster.reader_watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Late);
+    assert_eq!(cluster.lost_viewers(&video("v")), 70);
     now += Duration::from_millis(500);
-    cluster.judge(now);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
+    cluster.judge_readers(now);
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
     let later = now + Duration::from_secs(2);
-    assert_eq!(cluster.decide(later, &video("v"), 0), Decision::Serve(assignment("v", &["a"], 3)));
+    assert_eq!(
+        cluster.decide_readers(later, &video("v"), 0),
+        VideoDecision::Serve(assignment("v", &["a"], 3))
+    );
     // By then they are back, wherever that is, and fill nobody a second time.
     for beat in 60..=90 {
         now += Duration::from_millis(500);
-        cluster.observe(
+        cluster.note_records(
             now,
             vec![
                 ReaderRecord { beat: 2, ..records[0].clone() },
@@ -432,8 +445,8 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
             ],
         );
     }
-    assert_eq!(cluster.watch.standing(&reader_id("a")), Some(ReaderStatus::Gone));
-    assert_eq!(cluster.lost(&video("v")), 0);
+    assert_eq!(cluster.reader_watch.reader_status(&reader_id("a")), Some(ReaderStatus::Gone));
+    assert_eq!(cluster.lost_viewers(&video("v")), 0);
 }
 
 #[test]
@@ -445,13 +458,15 @@ fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
     let mut cluster = cluster(start, records.clone(), names.map(|name| assignment(name, &["a"], 3)).to_vec());
     let now = poll_until_settled(&mut cluster, start, &records, false);
     for name in ["b", "c", "d"] {
-        cluster.heard(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
+        cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
     }
-    cluster.watch.probed(now, &reader_id("a"), 2, Probed::Late);
-    cluster.judge(now);
+    cluster.reader_watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Late);
+    cluster.judge_readers(now);
     let mut given = BTreeMap::<ReaderId, usize>::new();
     for name in names {
-        let Decision::Assign { readers, .. } = cluster.claim(now, &video(name), 0) else { panic!("{name}") };
+        let VideoDecision::Assign { readers, .. } = cluster.decide_and_count(now, &video(name), 0) else {
+            panic!("{name}")
+        };
         *given.entry(readers[0].reader.clone()).or_default() += 1;
     }
     assert_eq!(given, ["b", "c", "d"].map(|name| (reader_id(name), 2)).into());
@@ -464,12 +479,12 @@ fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() 
     let records = vec![a.clone(), record("b", 0, &[])];
     let held = vec![assignment("mine", &["a"], 1), assignment("theirs", &["b"], 2)];
     let mut cluster = cluster(now, records, held);
-    let answer = cluster.answer(now, &a, 600);
-    assert_eq!((answer.hand_over.len(), answer.warm), (0, vec![(reader_id("b"), video("theirs"))]));
-    assert_eq!(cluster.owed.viewers, 1);
-    cluster.watch.ready(&reader_id("b"), &video("theirs"));
-    let answer = cluster.answer(now, &a, 600);
-    let [order] = &answer.hand_over[..] else { panic!("{answer:?}") };
+    let answer = cluster.answer_heartbeat(now, &a, 600);
+    assert_eq!((answer.hand_overs.len(), answer.to_warm), (0, vec![(reader_id("b"), video("theirs"))]));
+    assert_eq!(cluster.pending_hand_overs.viewers, 1);
+    cluster.reader_watch.note_ready(&reader_id("b"), &video("theirs"));
+    let answer = cluster.answer_heartbeat(now, &a, 600);
+    let [order] = &answer.hand_overs[..] else { panic!("{answer:?}") };
     assert_eq!((&order.video, order.epoch, order.to.as_str()), (&video("theirs"), 2, "http://b"));
     assert_eq!((order.keep, order.here), (0, false));
 }
@@ -480,11 +495,11 @@ fn viewers_are_not_sent_to_a_reader_that_was_not_heard_of_lately() {
     let a = record("a", 3, &[("v", 3)]);
     let records = vec![a.clone(), record("b", 0, &[("v", 0)])];
     let mut cluster = cluster(now, records, vec![assignment("v", &["b"], 2)]);
-    assert_eq!(cluster.answer(now, &a, 600).hand_over.len(), 1);
+    assert_eq!(cluster.answer_heartbeat(now, &a, 600).hand_overs.len(), 1);
     // The store was away, which is nobody's silence: the reader is not suspect, and yet not to be relied on.
     let later = now + Duration::from_secs(5);
-    cluster.heard(later, ReaderRecord { beat: 2, ..a.clone() });
-    assert!(cluster.answer(later, &a, 600).hand_over.is_empty());
+    cluster.note_heartbeat(later, ReaderRecord { beat: 2, ..a.clone() });
+    assert!(cluster.answer_heartbeat(later, &a, 600).hand_overs.is_empty());
 }
 
 #[test]
@@ -494,9 +509,9 @@ fn all_hand_over_paces_together_keep_to_the_budget() {
     let taker = record("b", 0, &[("v", 0), ("w", 0), ("x", 0)]);
     let held = ["v", "w", "x"].map(|name| assignment(name, &["b"], 2));
     let cluster = cluster(now, vec![a.clone(), taker, c.clone()], held.to_vec());
-    assert_eq!(cluster.owed.viewers, 1_200);
+    assert_eq!(cluster.pending_hand_overs.viewers, 1_200);
     let pace = |record: &ReaderRecord| -> Vec<u32> {
-        cluster.answer(now, record, 6_000).hand_over.iter().map(|order| order.pace).collect()
+        cluster.answer_heartbeat(now, record, 6_000).hand_overs.iter().map(|order| order.pace).collect()
     };
     // 100 a second, in proportion to what each has to hand over.
     assert_eq!((pace(&a), pace(&c)), (vec![75], vec![17, 8]));
@@ -518,10 +533,10 @@ fn viewers_shed_by_second(mut here: u64) -> Vec<u64> {
         let mut a = roomy(record("a", here, &[("v", here)]));
         a.videos[0].shedding = shedding;
         let b = roomy(record("b", there, &[("v", there)]));
-        cluster.observe(now, vec![a.clone(), b]);
-        let answer = cluster.answer(now, &a, 1_000_000);
-        shedding = !answer.hand_over.is_empty();
-        let going = answer.hand_over.first().map_or(0, |order| order.pace.into()).min(here);
+        cluster.note_records(now, vec![a.clone(), b]);
+        let answer = cluster.answer_heartbeat(now, &a, 1_000_000);
+        shedding = !answer.hand_overs.is_empty();
+        let going = answer.hand_overs.first().map_or(0, |order| order.pace.into()).min(here);
         here -= going;
         there += on_the_way[0];
         on_the_way = [on_the_way[1], on_the_way[2], going];
@@ -547,11 +562,11 @@ fn many_small_audiences_do_not_add_up_to_more_than_the_pace() {
     let names: Vec<String> = (0..500).map(|number| format!("v{number:03}")).collect();
     let videos: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
     let none: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 0)).collect();
-    let held: Vec<Assignment> = names.iter().map(|name| assignment(name, &["b"], 1)).collect();
+    let held: Vec<VideoAssignment> = names.iter().map(|name| assignment(name, &["b"], 1)).collect();
     let a = record("a", 500, &videos);
     let cluster = cluster(now, vec![a.clone(), record("b", 0, &none)], held);
-    let answer = cluster.answer(now, &a, 600);
-    assert_eq!(answer.hand_over.iter().map(|order| order.pace).sum::<u32>(), 10);
+    let answer = cluster.answer_heartbeat(now, &a, 600);
+    assert_eq!(answer.hand_overs.iter().map(|order| order.pace).sum::<u32>(), 10);
 }
 
 #[test]
@@ -560,7 +575,7 @@ fn viewers_are_not_sent_to_a_reader_that_is_leaving_too() {
     let other = ReaderRecord { draining: true, ..record("b", 0, &[("v", 0)]) };
     let a = record("a", 1, &[("v", 1)]);
     let cluster = cluster(now, vec![a.clone(), other], vec![assignment("v", &["b"], 2)]);
-    assert!(cluster.answer(now, &a, 600).hand_over.is_empty());
+    assert!(cluster.answer_heartbeat(now, &a, 600).hand_overs.is_empty());
 }
 
 #[test]
@@ -568,7 +583,7 @@ fn the_best_reader_comes_first() {
     let now = Instant::now();
     let draining = ReaderRecord { draining: true, ..record("a", 0, &[]) };
     let cluster = cluster(now, vec![draining, record("b", 9, &[]), record("c", 5, &[])], vec![]);
-    let reached = cluster.reach(now, &assignment("v", &["a", "b", "c", "unknown"], 1), [0, 1]);
+    let reached = cluster.routes_of(now, &assignment("v", &["a", "b", "c", "unknown"], 1), [0, 1]);
     assert_eq!(reached.iter().map(|reader| reader.id.as_str()).collect::<Vec<_>>(), ["c", "b", "a"]);
     assert_eq!(reached.iter().map(|reader| reader.takes).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(reached[1].load, 9);
@@ -580,10 +595,10 @@ fn only_unwatched_videos_are_removed() {
     let records = vec![record("a", 1, &[("watched", 1)])];
     let held = ["watched", "idle"].map(|name| assignment(name, &["a"], 5));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
-    assert!(cluster.to_remove(start, Duration::ZERO, 10).is_empty(), "not before it is settled");
+    assert!(cluster.videos_to_remove(start, Duration::ZERO, 10).is_empty(), "not before it is settled");
     let now = poll_until_settled(&mut cluster, start, &records, true);
     let idle = now.duration_since(start);
-    assert_eq!(cluster.to_remove(now, idle, 10), [(video("idle"), 5)]);
+    assert_eq!(cluster.videos_to_remove(now, idle, 10), [(video("idle"), 5)]);
 }
 
 #[test]
@@ -600,10 +615,12 @@ fn a_viewer_is_routed_to_a_reader_with_room() {
     let full = record("a", 1_000, &[("v", 400), ("w", 600)]);
     let assignments = vec![assignment("v", &["a"], 7), assignment("w", &["a"], 8)];
     let cluster = cluster(now, vec![full.clone(), record("b", 5, &[])], assignments.clone());
-    let Decision::Assign { expected: Some(7), readers, .. } = cluster.decide(now, &video("v"), 0) else {
+    let VideoDecision::Assign { expected: Some(7), readers, .. } =
+        cluster.decide_readers(now, &video("v"), 0)
+    else {
         panic!("the full reader is left alone");
     };
     assert_eq!(readers.iter().map(|share| share.reader.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let alone = self::cluster(now, vec![full], assignments);
-    assert!(matches!(alone.decide(now, &video("v"), 0), Decision::Serve(_)));
+    assert!(matches!(alone.decide_readers(now, &video("v"), 0), VideoDecision::Serve(_)));
 }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use liverank_core::{ReaderId, VideoId, canary};
 use serde::Serialize;
 
-use super::Cluster;
+use super::KnownCluster;
 
 /// A video, for people to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,20 +23,20 @@ pub struct WatchedVideo {
 /// Readers that are named of one video: a hot one may have hundreds.
 const MAX_READERS_SHOWN: usize = 16;
 
-impl Cluster {
+impl KnownCluster {
     /// How many videos have viewers.
-    pub fn watched(&self) -> usize {
+    pub fn watched_count(&self) -> usize {
         self.audiences.len()
     }
 
     /// How many videos are assigned, the system's own left out.
-    pub fn registered(&self) -> usize {
-        self.view.len() - usize::from(self.view.get(&canary::video()).is_some())
+    pub fn registered_count(&self) -> usize {
+        self.assignment_view.len() - usize::from(self.assignment_view.get(&canary::video()).is_some())
     }
 
     /// The videos with most viewers, at most `most` of them.
-    pub fn hottest(&self, most: usize) -> Vec<WatchedVideo> {
-        let shown = self.audiences.iter().filter(|(video, _)| !canary::is(video));
+    pub fn hottest_videos(&self, most: usize) -> Vec<WatchedVideo> {
+        let shown = self.audiences.iter().filter(|(video, _)| !canary::is_canary(video));
         let mut all: Vec<(u64, &VideoId)> =
             shown.map(|(video, audience)| (audience.viewers, video)).collect();
         let heat = |(viewers, video): &(u64, &VideoId)| (Reverse(*viewers), video.as_str().to_owned());
@@ -49,14 +49,14 @@ impl Cluster {
             videoid: video.clone(),
             viewers,
             readers: self
-                .view
+                .assignment_view
                 .get(video)
                 .map(|assignment| {
                     let readers = assignment.readers().iter().take(MAX_READERS_SHOWN);
                     readers.map(|share| share.reader.clone()).collect()
                 })
                 .unwrap_or_default(),
-            moving: self.owed.videos.contains_key(video),
+            moving: self.pending_hand_overs.videos.contains_key(video),
         };
         all.into_iter().map(shown).collect()
     }

@@ -9,14 +9,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Term, TermGrant};
-use liverank_core::epoch::plausible;
-use liverank_core::handover::Lease;
-use liverank_core::handover::coordinator::{Order, Refused};
+use liverank_adapters::assignment_store::{CordonLevel, MAX_EPOCH, PlannerTerm, ReaderCordon, TermGrant};
+use liverank_core::epoch::check_epoch;
+use liverank_core::handover::PlannerLease;
+use liverank_core::handover::coordinator::{AssignmentOrder, OrderRefusal};
 use liverank_core::{Invalid, ReaderId};
 use liverank_protocol::{
-    CordonRequest, Cordons, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, Moves, MovesRequest,
-    OrderedBy, TermRequest, TermState,
+    CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, MovesAnswer,
+    MovesRequest, OrderedBy, TermRequest, TermState,
 };
 use liverank_runtime::{Problem, body, now_micros};
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::Manager;
 use crate::cluster::report::term_state;
-use crate::moves::Wanted;
+use crate::moves::WantedMove;
 
 /// The largest request: 10,000 moves of videos with ids of usual length.
 const MAX_ORDER_BYTES: usize = 8 * 1024 * 1024;
@@ -55,47 +55,50 @@ fn expect_text(field: &'static str, text: &str) -> Result<(), Invalid> {
 }
 
 fn overtaken_problem(in_force: u64) -> Problem {
-    Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with("term", in_force)
+    Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with_member("term", in_force)
 }
 
 /// 409 for a planner that holds a lease which has changed hands since: the term in force was begun by who has it now.
-fn expect_lease(wanted: &Lease, in_force: Option<&Term>) -> Result<(), Problem> {
+fn expect_lease(wanted: &PlannerLease, in_force: Option<&PlannerTerm>) -> Result<(), Problem> {
     let Some(term) = in_force else { return Ok(()) };
     let Some(lease) = term.lease.as_ref().filter(|lease| lease.is_later_than(wanted)) else { return Ok(()) };
     let detail = format!(
         "lease {} has changed hands: term {} was begun with its transition {}, which is after {}",
         lease.uid, term.term, lease.transitions, wanted.transitions
     );
-    let problem = Problem::new(StatusCode::CONFLICT, detail).with("term", term.term);
-    Err(problem.with("transitions", lease.transitions))
+    let problem = Problem::new(StatusCode::CONFLICT, detail).with_member("term", term.term);
+    Err(problem.with_member("transitions", lease.transitions))
 }
 
 /// Of what a manager and the store know of who plans, the later.
-fn later_term<'a>(one: Option<&'a Term>, other: Option<&'a Term>) -> Option<&'a Term> {
+fn later_term<'a>(one: Option<&'a PlannerTerm>, other: Option<&'a PlannerTerm>) -> Option<&'a PlannerTerm> {
     one.into_iter().chain(other).max_by_key(|term| term.term)
 }
 
 fn store_away_problem(error: &impl std::fmt::Display) -> Problem {
-    Problem::unavailable(format!("{error}: try again"))
+    Problem::part_unavailable(format!("{error}: try again"))
 }
 
 /// 409 for a term that is over, for one that nobody ever minted, and for a lease that has changed hands.
-async fn expect_term(manager: &Manager, term: u64, lease: &Lease) -> Result<(), Problem> {
+async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Result<(), Problem> {
     expect_text("lease.uid", &lease.uid)?;
-    if plausible("term", term, now_micros())? == 0 {
+    if check_epoch("term", term, now_micros())? == 0 {
         return Err(Invalid::new("term", "is none that can have been minted").into());
     }
-    let known = manager.carrying().term();
+    let known = manager.carrying().highest_term();
     if term != known {
-        let told = manager.ask(manager.store.orders()).await.map_err(|error| store_away_problem(&error))?;
-        manager.heard_orders(told);
+        let told = manager
+            .ask_store(manager.assignment_store.planner_orders())
+            .await
+            .map_err(|error| store_away_problem(&error))?;
+        manager.take_over_orders(told);
     }
-    let in_force = manager.cluster().orders.term.clone();
+    let in_force = manager.cluster().orders.planner_term.clone();
     expect_lease(lease, in_force.as_ref()).inspect_err(|_| {
         manager.metrics.orders_refused.inc();
     })?;
     // A store and a manager that know of none at all have both lost it: then the planner is believed.
-    let known = manager.carrying().term();
+    let known = manager.carrying().highest_term();
     if known == term || known == 0 {
         return Ok(());
     }
@@ -104,15 +107,15 @@ async fn expect_term(manager: &Manager, term: u64, lease: &Lease) -> Result<(), 
         return Err(overtaken_problem(known));
     }
     let detail = format!("term {term} was never begun here: begin one");
-    Err(Problem::new(StatusCode::CONFLICT, detail).with("term", known))
+    Err(Problem::new(StatusCode::CONFLICT, detail).with_member("term", known))
 }
 
 /// Shows that the planner is still there.
 async fn renew_term(manager: &Manager, term: u64) -> Result<TermState, Problem> {
-    let known = manager.cluster().orders.term.clone();
+    let known = manager.cluster().orders.planner_term.clone();
     let (holder, lease) = known.map(|known| (known.holder, known.lease)).unwrap_or_default();
-    let mine = Term { term, holder, lease, beat: rand::random::<u64>() % MAX_EPOCH };
-    match manager.ask(manager.store.renew_term(&mine)).await {
+    let mine = PlannerTerm { term, holder, lease, beat: rand::random::<u64>() % MAX_EPOCH };
+    match manager.ask_store(manager.assignment_store.renew_term(&mine)).await {
         Ok(TermGrant::Held(term)) => Ok(term_state(&term)),
         Ok(TermGrant::Lost(in_force)) => Err(overtaken_problem(in_force.map_or(0, |term| term.term))),
         Err(error) => Err(store_away_problem(&error)),
@@ -132,29 +135,32 @@ pub(super) async fn term(
         return renew_term(&manager, term).await.map(Json);
     }
     for _ in 0..MAX_TERM_TRIES {
-        let told = manager.ask(manager.store.orders()).await.map_err(|error| store_away_problem(&error))?;
-        let in_force = told.term.as_ref().map_or(0, |term| term.term);
+        let told = manager
+            .ask_store(manager.assignment_store.planner_orders())
+            .await
+            .map_err(|error| store_away_problem(&error))?;
+        let in_force = told.planner_term.as_ref().map_or(0, |term| term.term);
         let expected = wanted.expected.unwrap_or(in_force);
         // What the store has lost of it, this manager may still know. Whoever takes office between this question and
         // the swap below changes the term, and the swap fails.
-        let known = manager.cluster().orders.term.clone();
-        expect_lease(&wanted.lease, later_term(known.as_ref(), told.term.as_ref()))?;
-        let seen = manager.carrying().term().max(in_force);
-        let minted = manager.store.mint_term(&wanted.holder, Some(&wanted.lease), expected, seen);
-        match manager.ask(minted).await {
+        let known = manager.cluster().orders.planner_term.clone();
+        expect_lease(&wanted.lease, later_term(known.as_ref(), told.planner_term.as_ref()))?;
+        let seen = manager.carrying().highest_term().max(in_force);
+        let minted = manager.assignment_store.mint_term(&wanted.holder, Some(&wanted.lease), expected, seen);
+        match manager.ask_store(minted).await {
             Ok(TermGrant::Held(term)) => {
                 tracing::info!(term = term.term, holder = term.holder, "a planner took office");
-                manager.heard_term(term.clone());
+                manager.take_over_term(term.clone());
                 return Ok(Json(term_state(&term)));
             }
             Ok(TermGrant::Lost(_)) if wanted.expected.is_none() => {}
             Ok(TermGrant::Lost(in_force)) => {
-                return Err(overtaken_problem(in_force.map_or(0, |term: Term| term.term)));
+                return Err(overtaken_problem(in_force.map_or(0, |term: PlannerTerm| term.term)));
             }
             Err(error) => return Err(store_away_problem(&error)),
         }
     }
-    Err(Problem::unavailable("planners keep taking over from each other: try again"))
+    Err(Problem::part_unavailable("planners keep taking over from each other: try again"))
 }
 
 pub(super) async fn moves(
@@ -170,13 +176,13 @@ pub(super) async fn moves(
     renew_term(&manager, wanted.term).await?;
     let answers: Vec<MoveAnswer> =
         wanted.moves.into_iter().map(|it| want_move(&manager, wanted.term, it)).collect();
-    manager.carry_now.notify_one();
+    manager.moves_changed.notify_one();
     let taken = answers.iter().filter(|answer| answer.status == 202).count();
     manager.metrics.orders_refused.inc_by((answers.len() - taken) as u64);
     if taken == 0 && !answers.is_empty() {
         let first = answers[0].detail.clone().unwrap_or_default();
         let mut problem = Problem::new(StatusCode::CONFLICT, format!("no move was taken: {first}"));
-        problem = problem.with("moves", serde_json::to_value(answers).unwrap_or(Value::Null));
+        problem = problem.with_member("moves", serde_json::to_value(answers).unwrap_or(Value::Null));
         return Err(problem);
     }
     Ok((StatusCode::ACCEPTED, Json(json!({ "moves": answers }))).into_response())
@@ -185,67 +191,77 @@ pub(super) async fn moves(
 fn want_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
     let now = Instant::now();
     let cluster = manager.cluster();
-    let seen = cluster.seen(now);
+    let seen = cluster.view_at(now);
     let viewers = viewers_leaving(&cluster, &it);
-    let order = Order { video: it.videoid.clone(), expected: it.expected, readers: it.readers };
-    let wanted = Wanted { order, by: OrderedBy::Order, term: Some(term), why: it.why, viewers };
-    let refused = match manager.carrying().want(now, &seen, wanted) {
+    let order =
+        AssignmentOrder { video: it.videoid.clone(), expected_epoch: it.expected, readers: it.readers };
+    let wanted = WantedMove {
+        order,
+        ordered_by: OrderedBy::Order,
+        ordered_under_term: Some(term),
+        reason: it.why,
+        viewers,
+    };
+    let refused = match manager.carrying().want_move(now, &seen, wanted) {
         Ok(id) => {
             let (videoid, id) = (it.videoid, Some(id));
             return MoveAnswer { videoid, status: 202, id, epoch: None, detail: None };
         }
         Err(refused) => refused,
     };
-    let epoch = if let Refused::OldEpoch { current } = refused { current } else { None };
-    let status = if refused == Refused::Full { 503 } else { 409 };
+    let epoch = if let OrderRefusal::OldEpoch { current } = refused { current } else { None };
+    let status = if refused == OrderRefusal::TooManyOrders { 503 } else { 409 };
     MoveAnswer { videoid: it.videoid, status, id: None, epoch, detail: Some(refused.to_string()) }
 }
 
 /// Viewers that a move takes from where they are: those above the new shares.
-fn viewers_leaving(cluster: &crate::cluster::Cluster, it: &MoveRequest) -> u64 {
+fn viewers_leaving(cluster: &crate::cluster::KnownCluster, it: &MoveRequest) -> u64 {
     let total = cluster.viewers(&it.videoid);
     let weights: u64 = it.readers.iter().map(|share| u64::from(share.weight)).sum();
-    let held = |sighting: &crate::liveness::Sighting| {
-        let viewers = sighting.held(&it.videoid).map_or(0, |held| held.viewers);
-        let share = it.readers.iter().find(|share| share.reader == sighting.record.id);
+    let held = |sighting: &crate::liveness::ReaderSighting| {
+        let viewers = sighting.held_video(&it.videoid).map_or(0, |held| held.viewers);
+        let share = it.readers.iter().find(|share| share.reader == sighting.last_record.id);
         let part = share.map_or(0, |share| total * u64::from(share.weight) / weights.max(1));
         viewers.saturating_sub(part)
     };
-    cluster.watch.all().map(held).sum()
+    cluster.reader_watch.all_sightings().map(held).sum()
 }
 
-pub(super) async fn moves_shown(State(manager): SharedManager) -> Json<Moves> {
-    let moves = manager.carrying().states(Instant::now(), MAX_MOVES_SHOWN);
-    let in_flight = manager.cluster().owed.viewers;
-    Json(Moves { moves, in_flight, viewers_per_minute: manager.config.max_viewers_moved_per_minute })
+pub(super) async fn moves_shown(State(manager): SharedManager) -> Json<MovesAnswer> {
+    let moves = manager.carrying().move_states(Instant::now(), MAX_MOVES_SHOWN);
+    let in_flight = manager.cluster().pending_hand_overs.viewers;
+    Json(MovesAnswer { moves, in_flight, viewers_per_minute: manager.config.max_viewers_moved_per_minute })
 }
 
 pub(super) async fn cordons(
     State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
-) -> Result<Json<Cordons>, Problem> {
+) -> Result<Json<CordonsAnswer>, Problem> {
     let wanted: CordonsRequest = read_order(&headers, sent).await?;
-    let closings: Vec<Option<Closing>> = wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
+    let closings: Vec<Option<CordonLevel>> =
+        wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
     expect_term(&manager, wanted.term, &wanted.lease).await?;
     expect_room(&manager, &wanted.cordons)?;
     renew_term(&manager, wanted.term).await?;
     for (it, closing) in wanted.cordons.into_iter().zip(closings) {
         let cordon =
-            closing.map(|closing| Cordon { reader: it.reader.clone(), closing, why: it.why.clone() });
-        let done = manager.ask(manager.store.cordon(wanted.term, &it.reader, cordon.as_ref())).await;
+            closing.map(|closing| ReaderCordon { reader: it.reader.clone(), closing, why: it.why.clone() });
+        let done = manager
+            .ask_store(manager.assignment_store.set_cordon(wanted.term, &it.reader, cordon.as_ref()))
+            .await;
         if let Some(in_force) = done.map_err(|error| store_away_problem(&error))? {
             return Err(overtaken_problem(in_force));
         }
         tracing::info!(reader = %it.reader, cordon = closing.map(tracing::field::display), why = it.why, term = wanted.term, "cordon");
-        manager.cluster().cordoned(&it.reader, cordon);
+        manager.cluster().note_cordon(&it.reader, cordon);
     }
-    Ok(Json(manager.cluster().cordons()))
+    Ok(Json(manager.cluster().cordons_answer()))
 }
 
 /// Refuses cordons of more readers than there can be.
 fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invalid> {
-    let known = manager.cluster().cordons().cordons;
+    let known = manager.cluster().cordons_answer().cordons;
     let lifted = wanted.iter().filter(|it| it.cordon.is_none()).map(|it| &it.reader);
     let given = wanted.iter().filter(|it| it.cordon.is_some()).map(|it| &it.reader);
     let mut all: BTreeSet<&ReaderId> = known.iter().map(|it| &it.reader).collect();
@@ -262,7 +278,7 @@ fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invali
     Ok(())
 }
 
-fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
+fn read_closing(it: &CordonRequest) -> Result<Option<CordonLevel>, Invalid> {
     expect_text("why", &it.why)?;
     match &it.cordon {
         None => Ok(None),
@@ -273,16 +289,17 @@ fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
     }
 }
 
-pub(super) async fn cordons_shown(State(manager): SharedManager) -> Json<Cordons> {
-    Json(manager.cluster().cordons())
+pub(super) async fn cordons_shown(State(manager): SharedManager) -> Json<CordonsAnswer> {
+    Json(manager.cluster().cordons_answer())
 }
 
 pub(super) async fn plan(State(manager): SharedManager) -> Json<Value> {
-    let term = manager.cluster().orders.term.clone();
-    let decisions = manager.decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let term = manager.cluster().orders.planner_term.clone();
+    let decisions =
+        manager.planner_decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     Json(json!({
         "autopilot": manager.config.autopilot,
-        "leading": manager.metrics.leading.get() == 1,
+        "leading": manager.metrics.is_leading.get() == 1,
         "term": term.as_ref().map(term_state),
         "decisions": decisions,
     }))

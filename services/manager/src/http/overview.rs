@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::State;
 use liverank_core::json::whole_number;
-use liverank_core::placement::situation::{Limits, ReaderAvailability, Situation};
-use liverank_core::placement::what_if::{self, Changes, Forecast, what_if};
-use liverank_core::placement::{Balance, Bound, Plan};
+use liverank_core::placement::situation::{PlanLimits, ReaderAvailability, Situation};
+use liverank_core::placement::what_if::{self, Forecast, WhatIfChanges, forecast};
+use liverank_core::placement::{MetLimit, Plan, ViewerBalance};
 use liverank_core::{Invalid, Millis, ReaderId, VideoId};
-use liverank_protocol::{CordonRequest, MaybeUnknown, MovePhase, MoveState, ReaderState, Unserved};
+use liverank_protocol::{CordonRequest, MaybeUnknown, MovePhase, MoveState, ReaderState, UnservedRequests};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, now_ms};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::Manager;
-use crate::autopilot::{self, Chosen, Decision};
+use crate::autopilot::{self, ChosenOrder, PlannerDecision};
 use crate::cluster::watched::WatchedVideo;
 use crate::history::HistoryShown;
 use crate::liveness::ReaderStatus;
@@ -62,7 +62,7 @@ pub(super) struct Overview {
     in_flight: u64,
     viewers_per_minute: u64,
     cordons: Vec<CordonRequest>,
-    unserved: Option<Unserved>,
+    unserved: Option<UnservedRequests>,
     planner: PlannerJson,
 }
 
@@ -93,19 +93,19 @@ struct PlannerJson {
     /// The holder of the planner's term.
     holder: Option<String>,
     term: Option<u64>,
-    decisions: Vec<Decision>,
+    decisions: Vec<PlannerDecision>,
 }
 
 pub(super) async fn overview(
     State(manager): State<Arc<Manager>>,
-    query: Params,
+    query: QueryParams,
 ) -> Result<Json<Overview>, Problem> {
-    query.only(&[])?;
+    query.expect_only(&[])?;
     let now = Instant::now();
     let cluster = manager.cluster();
-    let load = cluster.load(now, manager.config.max_viewers_moved_per_minute, false);
-    let videos = cluster.hottest(MAX_VIDEOS_LISTED);
-    let videos_watched = cluster.watched();
+    let load = cluster.cluster_load(now, manager.config.max_viewers_moved_per_minute, false);
+    let videos = cluster.hottest_videos(MAX_VIDEOS_LISTED);
+    let videos_watched = cluster.watched_count();
     drop(cluster);
     let mut readers: Vec<ReaderLine> = load.readers.iter().map(reader_line).collect();
     readers.sort_by_key(|reader| Reverse(reader.viewers * 1_000_000 / reader.capacity.max(1)));
@@ -123,7 +123,7 @@ pub(super) async fn overview(
         videos_watched,
         readers_total: load.readers.len(),
         readers,
-        history: manager.history.lock().unwrap_or_else(PoisonError::into_inner).shown(),
+        history: manager.viewer_history.lock().unwrap_or_else(PoisonError::into_inner).to_shown(),
         videos,
         moves: move_lines(&manager, now),
         in_flight: load.in_flight,
@@ -131,7 +131,7 @@ pub(super) async fn overview(
         cordons: load.cordons.into_iter().take(MAX_READERS_LISTED).collect(),
         unserved: load.unserved,
         planner: PlannerJson {
-            leading: manager.metrics.leading.get() == 1,
+            leading: manager.metrics.is_leading.get() == 1,
             holder: term.map(|term| term.holder.clone()).filter(|holder| !holder.is_empty()),
             term: term.map(|term| term.term),
             decisions: latest_decisions(&manager),
@@ -157,8 +157,9 @@ fn move_lines(manager: &Manager, now: Instant) -> Vec<MoveLine> {
         let over = |phase: &MovePhase| matches!(phase, MovePhase::Done | MovePhase::Failed);
         matches!(&it.state, MaybeUnknown::Known(phase) if over(phase))
     };
-    let line = |state: MoveState| MoveLine { kind: MoveKind::of(&state.from, &state.to).as_str(), state };
-    let states = manager.carrying().states(now, 10 * MAX_MOVES_LISTED);
+    let line =
+        |state: MoveState| MoveLine { kind: MoveKind::between(&state.from, &state.to).as_str(), state };
+    let states = manager.carrying().move_states(now, 10 * MAX_MOVES_LISTED);
     let mut shown: Vec<MoveState> = Vec::new();
     for (at, state) in states.into_iter().enumerate() {
         if shown.len() < 2 * MAX_MOVES_LISTED && (at < MAX_MOVES_LISTED || !is_over(&state)) {
@@ -168,9 +169,9 @@ fn move_lines(manager: &Manager, now: Instant) -> Vec<MoveLine> {
     shown.into_iter().map(line).collect()
 }
 
-fn latest_decisions(manager: &Manager) -> Vec<Decision> {
-    let decisions = manager.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-    let cut = |decision: &Decision| {
+fn latest_decisions(manager: &Manager) -> Vec<PlannerDecision> {
+    let decisions = manager.planner_decisions.lock().unwrap_or_else(PoisonError::into_inner);
+    let cut = |decision: &PlannerDecision| {
         let mut decision = decision.clone();
         decision.chosen.truncate(MAX_LINES_A_DECISION);
         decision.rejected.truncate(MAX_LINES_A_DECISION);
@@ -194,11 +195,11 @@ struct WhatIfJson {
 #[derive(Debug, Serialize)]
 struct ForecastMinute {
     orders_total: usize,
-    orders: Vec<Chosen>,
+    orders: Vec<ChosenOrder>,
     moved: u64,
-    before: Balance,
-    after: Balance,
-    bound_by: Vec<Bound>,
+    before: ViewerBalance,
+    after: ViewerBalance,
+    bound_by: Vec<MetLimit>,
     rejected: Vec<String>,
 }
 
@@ -219,30 +220,30 @@ pub(super) async fn answer_what_if(
 ) -> Result<Json<Value>, Problem> {
     let changes = parse_what_if_request(&body)?;
     // A plan of a large system takes a processor for a while: one question at a time.
-    let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, manager.what_if.acquire()).await else {
-        return Err(Problem::unavailable("other questions are being answered: try again"));
+    let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, manager.what_if_permits.acquire()).await else {
+        return Err(Problem::part_unavailable("other questions are being answered: try again"));
     };
     let (situation, limits) = autopilot::situation_and_limits(&manager);
     let answer = tokio::task::spawn_blocking(move || forecast_json(situation, &limits, &changes)).await;
-    answer.map(Json).map_err(|error| Problem::unavailable(format!("the plan was not finished: {error}")))
+    answer.map(Json).map_err(|error| Problem::part_unavailable(format!("the plan was not finished: {error}")))
 }
 
-fn forecast_json(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
-    let forecast = what_if(situation, limits, changes);
+fn forecast_json(situation: Situation, limits: &PlanLimits, changes: &WhatIfChanges) -> Value {
+    let forecast = forecast(situation, limits, changes);
     json!(WhatIfJson {
-        settled: forecast.settled,
+        settled: forecast.is_settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
-        minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.from, plan)).collect(),
+        minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.start, plan)).collect(),
         readers: forecast_readers(&forecast),
     })
 }
 
 fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
-    let order = |order: &liverank_core::placement::Order| Chosen {
+    let order = |order: &liverank_core::placement::PlannedOrder| ChosenOrder {
         videoid: situation.videos[order.video].id.to_string(),
         kind: order.kind.as_str(),
-        from: situation.shares(&order.from),
-        to: situation.shares(&order.to),
+        from: situation.shares_of_parts(&order.from),
+        to: situation.shares_of_parts(&order.to),
         viewers: order.moved,
         why: order.explain(situation),
         outcome: String::new(),
@@ -266,8 +267,8 @@ fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
         }
         loads
     };
-    let loads = loads(&forecast.from).into_iter().zip(loads(&forecast.to));
-    let lines = forecast.from.readers.iter().zip(loads).map(|(reader, (before, after))| ForecastReader {
+    let loads = loads(&forecast.start).into_iter().zip(loads(&forecast.end));
+    let lines = forecast.start.readers.iter().zip(loads).map(|(reader, (before, after))| ForecastReader {
         id: reader.id.clone(),
         capacity: reader.capacity,
         standing: reader.standing,
@@ -280,7 +281,7 @@ fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
     lines
 }
 
-fn parse_what_if_request(body: &Map<String, Value>) -> Result<Changes, Invalid> {
+fn parse_what_if_request(body: &Map<String, Value>) -> Result<WhatIfChanges, Invalid> {
     if let Some(unknown) = body.keys().find(|key| !["readers", "videos"].contains(&key.as_str())) {
         return Err(Invalid::new(
             "body",
@@ -291,24 +292,24 @@ fn parse_what_if_request(body: &Map<String, Value>) -> Result<Changes, Invalid> 
     let readers = match body.get("readers") {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let most = what_if::MAX_READERS;
+            let most = what_if::MAX_ASKED_READERS;
             let wrong = || Invalid::new("readers", format!("must be a whole number from 1 to {most}"));
             Some(number(value, most as u64).ok_or_else(wrong)? as usize)
         }
     };
     let videos = match body.get("videos") {
         None | Some(Value::Null) => &[][..],
-        Some(Value::Array(videos)) if videos.len() <= what_if::MAX_VIDEOS => videos,
+        Some(Value::Array(videos)) if videos.len() <= what_if::MAX_CHANGED_VIDEOS => videos,
         Some(_) => {
-            let most = what_if::MAX_VIDEOS;
+            let most = what_if::MAX_CHANGED_VIDEOS;
             return Err(Invalid::new("videos", format!("must be a list of at most {most} videos")));
         }
     };
     let coming = |entry: &Value| {
         let video = VideoId::parse_field("videos.videoid", entry["videoid"].as_str().unwrap_or_default())?;
-        let most = what_if::MAX_VIEWERS;
+        let most = what_if::MAX_VIEWERS_OF_A_VIDEO;
         let wrong = || Invalid::new("videos.viewers", format!("must be a whole number from 1 to {most}"));
         Ok((video, number(&entry["viewers"], most).ok_or_else(wrong)?))
     };
-    Ok(Changes { readers, viewers: videos.iter().map(coming).collect::<Result<_, Invalid>>()? })
+    Ok(WhatIfChanges { readers, viewers: videos.iter().map(coming).collect::<Result<_, Invalid>>()? })
 }

@@ -1,4 +1,4 @@
-use liverank_core::handover::local_health::LATE_AFTER;
+use liverank_core::handover::local_health::LATE_THRESHOLD;
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
 
 /// A manager that polls twice a second a store into which readers beat once a second.
 struct SimulatedCluster {
-    watch: Watch,
+    watch: ReaderWatch,
     now: Instant,
     readers: Vec<(&'static str, u64)>,
     dead: BTreeSet<&'static str>,
@@ -41,7 +41,7 @@ struct SimulatedCluster {
 impl SimulatedCluster {
     fn new(names: &[&'static str]) -> Self {
         let mut world = Self {
-            watch: Watch::default(),
+            watch: ReaderWatch::default(),
             now: Instant::now(),
             readers: names.iter().map(|name| (*name, 0)).collect(),
             dead: BTreeSet::new(),
@@ -71,44 +71,45 @@ impl SimulatedCluster {
     }
 
     fn poll_store(&mut self) {
-        self.watch.asks(self.now);
+        self.watch.note_asking(self.now);
         let draining = &self.draining;
         let records = self
             .readers
             .iter()
             .map(|(name, beat)| ReaderRecord { draining: draining.contains(name), ..record(name, *beat) });
-        self.watch.observe(self.now, records.collect());
+        self.watch.note_records(self.now, records.collect());
     }
 
     /// Probes whoever is due: the dead do not answer.
     fn probe_due(&mut self) -> Vec<String> {
         let due: Vec<(ReaderId, u64)> = self
             .watch
-            .to_probe(self.now)
+            .readers_to_probe(self.now)
             .into_iter()
-            .map(|sighting| (sighting.record.id.clone(), sighting.record.beat))
+            .map(|sighting| (sighting.last_record.id.clone(), sighting.last_record.beat))
             .collect();
         for (reader, beat) in &due {
-            let outcome = if self.dead.contains(reader.as_str()) { Probed::Late } else { Probed::Answered };
-            self.watch.probed(self.now, reader, *beat, outcome);
+            let outcome =
+                if self.dead.contains(reader.as_str()) { ProbeOutcome::Late } else { ProbeOutcome::Answered };
+            self.watch.note_probe(self.now, reader, *beat, outcome);
         }
         due.into_iter().map(|(reader, _)| reader.to_string()).collect()
     }
 
     fn status_of(&self, name: &str) -> ReaderStatus {
-        self.watch.standing(&reader_id(name)).unwrap()
+        self.watch.reader_status(&reader_id(name)).unwrap()
     }
 
     fn leaving_readers(&self) -> Vec<String> {
-        self.verdict().leaving.iter().map(ToString::to_string).collect()
+        self.verdict().readers_to_replace.iter().map(ToString::to_string).collect()
     }
 
-    fn verdict(&self) -> Verdict {
-        self.watch.verdict(self.now, |_| true, |_| false)
+    fn verdict(&self) -> ReadersVerdict {
+        self.watch.judge_readers(self.now, |_| true, |_| false)
     }
 
     fn open_reader_names(&self) -> Vec<&str> {
-        self.watch.open().map(|sighting| sighting.record.id.as_str()).collect()
+        self.watch.open_readers().map(|sighting| sighting.last_record.id.as_str()).collect()
     }
 }
 
@@ -159,10 +160,10 @@ fn a_reader_that_beats_again_is_alive_despite_an_old_probe() {
     let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
     world.run_for(Duration::from_secs(4));
-    let beat = world.watch.get(&reader_id("a")).unwrap().record.beat;
+    let beat = world.watch.get(&reader_id("a")).unwrap().last_record.beat;
     world.dead.clear();
     world.run_for(Duration::from_secs(1));
-    world.watch.probed(world.now, &reader_id("a"), beat, Probed::Late);
+    world.watch.note_probe(world.now, &reader_id("a"), beat, ProbeOutcome::Late);
     assert_eq!(world.status_of("a"), ReaderStatus::Alive);
     world.dead.insert("a");
     world.run_for(Duration::from_secs(4));
@@ -175,10 +176,10 @@ fn a_direct_heartbeat_counts_when_the_store_is_outdated() {
     world.dead.insert("a");
     for beat in 1_000..1_020 {
         world.run_for(POLL_INTERVAL);
-        world.watch.heard(world.now, record("a", beat));
+        world.watch.note_heartbeat(world.now, record("a", beat));
     }
     assert_eq!(world.status_of("a"), ReaderStatus::Alive);
-    assert_eq!(world.watch.get(&reader_id("a")).unwrap().record.beat, 1_019);
+    assert_eq!(world.watch.get(&reader_id("a")).unwrap().last_record.beat, 1_019);
 }
 
 #[test]
@@ -188,9 +189,12 @@ fn a_stale_view_moves_nothing() {
     world.run_for(Duration::from_secs(4));
     world.probe_due();
     assert_eq!(world.leaving_readers(), ["a"]);
-    world.pass_without_polls(STALE_AFTER + Duration::from_millis(1));
-    assert_eq!(world.verdict(), Verdict { leaving: BTreeSet::new(), hold: Some(Hold::Stale) });
-    assert!(world.watch.to_forget(world.now, |_| false).is_empty());
+    world.pass_without_polls(VIEW_STALE_AFTER + Duration::from_millis(1));
+    assert_eq!(
+        world.verdict(),
+        ReadersVerdict { readers_to_replace: BTreeSet::new(), hold_reason: Some(HoldReason::Stale) }
+    );
+    assert!(world.watch.readers_to_forget(world.now, |_| false).is_empty());
 }
 
 #[test]
@@ -231,23 +235,26 @@ fn a_manager_that_is_late_itself_waits_longer_within_bounds() {
         world.pass_without_polls(POLL_INTERVAL * 2);
         world.run_for(POLL_INTERVAL);
     });
-    assert!(at_once <= SUSPECT_AFTER + POLL_INTERVAL * 2, "{at_once:?}");
+    assert!(at_once <= SUSPECT_AFTER_SILENCE + POLL_INTERVAL * 2, "{at_once:?}");
     // Two thirds of the time are nobody's silence, and three times as much of the rest is waited for.
-    assert!(late > SUSPECT_AFTER * 6 && late <= SUSPECT_AFTER * 9 + POLL_INTERVAL * 4, "{late:?}");
+    assert!(
+        late > SUSPECT_AFTER_SILENCE * 6 && late <= SUSPECT_AFTER_SILENCE * 9 + POLL_INTERVAL * 4,
+        "{late:?}"
+    );
 }
 
 #[test]
 fn a_store_that_answers_late_is_not_the_manager_s_delay() {
-    let (mut watch, mut now) = (Watch::default(), Instant::now());
+    let (mut watch, mut now) = (ReaderWatch::default(), Instant::now());
     for _ in 0..10 {
-        watch.asks(now);
+        watch.note_asking(now);
         now += POLL_INTERVAL * 2;
         watch.answered(now);
     }
-    assert_eq!(watch.wait(SUSPECT_AFTER), SUSPECT_AFTER);
-    now += LATE_AFTER * 2;
-    watch.asks(now);
-    assert!(watch.wait(SUSPECT_AFTER) > SUSPECT_AFTER, "what comes after that is");
+    assert_eq!(watch.stretched_wait(SUSPECT_AFTER_SILENCE), SUSPECT_AFTER_SILENCE);
+    now += LATE_THRESHOLD * 2;
+    watch.note_asking(now);
+    assert!(watch.stretched_wait(SUSPECT_AFTER_SILENCE) > SUSPECT_AFTER_SILENCE, "what comes after that is");
 }
 
 #[test]
@@ -258,12 +265,12 @@ fn a_store_that_does_not_answer_is_not_the_manager_s_delay() {
         match looks.get() {
             2 | 3 => {
                 world.pass_without_polls(POLL_INTERVAL);
-                world.watch.asks(world.now);
+                world.watch.note_asking(world.now);
             }
             _ => world.run_for(POLL_INTERVAL),
         }
     });
-    let most = SUSPECT_AFTER + POLL_INTERVAL * 4;
+    let most = SUSPECT_AFTER_SILENCE + POLL_INTERVAL * 4;
     assert!(unanswered <= most, "only the two looks that failed are nobody's silence: {unanswered:?}");
 }
 
@@ -286,8 +293,8 @@ fn when_more_than_a_third_seem_gone_nothing_is_moved() {
     world.run_for(Duration::from_secs(4));
     world.probe_due();
     let verdict = world.verdict();
-    assert!(verdict.leaving.is_empty());
-    assert_eq!(verdict.hold, Some(Hold::TooMany { missing: 2, readers: 5 }));
+    assert!(verdict.readers_to_replace.is_empty());
+    assert_eq!(verdict.hold_reason, Some(HoldReason::TooMany { missing: 2, readers: 5 }));
     // One of them comes back: what is left is one, which always may be acted on.
     world.dead.remove("b");
     world.run_for(Duration::from_secs(2));
@@ -327,8 +334,8 @@ fn a_replaced_reader_does_not_delay_the_next() {
     world.run_for(Duration::from_secs(4));
     world.probe_due();
     assert_eq!(world.leaving_readers(), [""; 0], "while a still has videos, two of three are gone");
-    let verdict = world.watch.verdict(world.now, |reader| reader.as_str() != "a", |_| false);
-    assert!(verdict.leaving.contains(&reader_id("b")) && verdict.hold.is_none());
+    let verdict = world.watch.judge_readers(world.now, |reader| reader.as_str() != "a", |_| false);
+    assert!(verdict.readers_to_replace.contains(&reader_id("b")) && verdict.hold_reason.is_none());
 }
 
 #[test]
@@ -350,37 +357,43 @@ fn a_draining_reader_gives_its_videos_away_and_its_end_is_no_surprise() {
 fn long_gone_readers_are_forgotten_and_silent_ones_are_not() {
     let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run_for(FORGET_AFTER.saturating_sub(POLL_INTERVAL));
+    world.run_for(FORGET_GONE_READER_AFTER.saturating_sub(POLL_INTERVAL));
     world.probe_due();
-    assert!(world.watch.to_forget(world.now, |_| false).is_empty());
+    assert!(world.watch.readers_to_forget(world.now, |_| false).is_empty());
     world.run_for(Duration::from_secs(2));
     let beat = world.readers[0].1;
-    assert_eq!(world.watch.to_forget(world.now, |_| false), [(reader_id("a"), beat)]);
-    world.watch.forget(&reader_id("a"));
-    world.watch.forget(&reader_id("b"));
-    assert_eq!(world.watch.all().count(), 2);
+    assert_eq!(world.watch.readers_to_forget(world.now, |_| false), [(reader_id("a"), beat)]);
+    world.watch.forget_reader(&reader_id("a"));
+    world.watch.forget_reader(&reader_id("b"));
+    assert_eq!(world.watch.all_sightings().count(), 2);
 }
 
 #[test]
 fn readers_found_at_the_start_take_videos_only_where_no_other_is_seen_alive() {
-    let mut watch = Watch::default();
+    let mut watch = ReaderWatch::default();
     let start = Instant::now();
-    watch.observe(start, vec![record("dead", 7), record("live", 1)]);
-    assert_eq!(watch.open().count(), 2);
-    watch.observe(start + POLL_INTERVAL, vec![record("dead", 7), record("live", 2)]);
-    assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
-    watch.observe(start + 2 * POLL_INTERVAL, vec![record("dead", 7), record("live", 2), record("new", 9)]);
-    assert_eq!(watch.open().count(), 2, "one that was not there before was written just now");
+    watch.note_records(start, vec![record("dead", 7), record("live", 1)]);
+    assert_eq!(watch.open_readers().count(), 2);
+    watch.note_records(start + POLL_INTERVAL, vec![record("dead", 7), record("live", 2)]);
+    assert_eq!(
+        watch.open_readers().map(|sighting| sighting.last_record.id.as_str()).collect::<Vec<_>>(),
+        ["live"]
+    );
+    watch.note_records(
+        start + 2 * POLL_INTERVAL,
+        vec![record("dead", 7), record("live", 2), record("new", 9)],
+    );
+    assert_eq!(watch.open_readers().count(), 2, "one that was not there before was written just now");
 }
 
 #[test]
 fn a_manager_settles_after_uninterrupted_polling() {
     let mut world = SimulatedCluster::new(&["a"]);
     assert!(world.watch.is_settled(world.now));
-    world.pass_without_polls(STALE_AFTER * 2);
+    world.pass_without_polls(VIEW_STALE_AFTER * 2);
     assert!(!world.watch.is_settled(world.now));
     world.poll_store();
-    world.run_for(SETTLED_AFTER.saturating_sub(POLL_INTERVAL));
+    world.run_for(SETTLED_AFTER_WATCHING.saturating_sub(POLL_INTERVAL));
     assert!(!world.watch.is_settled(world.now));
     world.run_for(POLL_INTERVAL);
     assert!(world.watch.is_settled(world.now));
@@ -388,15 +401,18 @@ fn a_manager_settles_after_uninterrupted_polling() {
 
 #[test]
 fn a_reader_found_at_the_start_that_does_not_answer_takes_nobody() {
-    let (mut watch, start) = (Watch::default(), Instant::now());
-    watch.observe(start, vec![record("dead", 7), record("live", 1)]);
-    assert_eq!(watch.to_probe(start).len(), 2);
-    watch.probed(start, &reader_id("dead"), 7, Probed::Late);
-    watch.probed(start, &reader_id("live"), 1, Probed::Answered);
-    assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
+    let (mut watch, start) = (ReaderWatch::default(), Instant::now());
+    watch.note_records(start, vec![record("dead", 7), record("live", 1)]);
+    assert_eq!(watch.readers_to_probe(start).len(), 2);
+    watch.note_probe(start, &reader_id("dead"), 7, ProbeOutcome::Late);
+    watch.note_probe(start, &reader_id("live"), 1, ProbeOutcome::Answered);
+    assert_eq!(
+        watch.open_readers().map(|sighting| sighting.last_record.id.as_str()).collect::<Vec<_>>(),
+        ["live"]
+    );
     // It had much to do.
-    watch.observe(start + POLL_INTERVAL, vec![record("dead", 8), record("live", 1)]);
-    assert_eq!(watch.standing(&reader_id("dead")), Some(ReaderStatus::Alive));
+    watch.note_records(start + POLL_INTERVAL, vec![record("dead", 8), record("live", 1)]);
+    assert_eq!(watch.reader_status(&reader_id("dead")), Some(ReaderStatus::Alive));
 }
 
 #[test]
@@ -404,11 +420,11 @@ fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
     let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     let refused = |world: &mut SimulatedCluster| {
         let beat = world.readers[0].1;
-        world.watch.probed(world.now, &reader_id("a"), beat, Probed::Unreachable);
+        world.watch.note_probe(world.now, &reader_id("a"), beat, ProbeOutcome::Unreachable);
     };
     // The store is away, and so may be the readers.
     for _ in 0..10 {
-        world.pass_without_polls(PROBE_EVERY);
+        world.pass_without_polls(PROBE_INTERVAL);
         refused(&mut world);
     }
     world.run_for(POLL_INTERVAL);
@@ -416,7 +432,7 @@ fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
     assert_eq!(world.leaving_readers(), [""; 0]);
     // It sees, and is refused.
     refused(&mut world);
-    world.run_for(PROBE_EVERY);
+    world.run_for(PROBE_INTERVAL);
     assert_eq!(world.leaving_readers(), [""; 0], "once may be a mishap");
     refused(&mut world);
     assert_eq!(world.leaving_readers(), [""; 0], "not seen yet");
@@ -425,90 +441,90 @@ fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
         (world.status_of("a"), world.leaving_readers()),
         (ReaderStatus::Suspect, vec!["a".to_owned()])
     );
-    world.watch.probed(world.now, &reader_id("a"), world.readers[0].1, Probed::Answered);
+    world.watch.note_probe(world.now, &reader_id("a"), world.readers[0].1, ProbeOutcome::Answered);
     assert_eq!((world.status_of("a"), world.leaving_readers()), (ReaderStatus::Alive, vec![]));
 }
 
 #[test]
 fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
-    let (mut watch, now) = (Watch::default(), Instant::now());
+    let (mut watch, now) = (ReaderWatch::default(), Instant::now());
     let process = |incarnation, draining, viewers| ReaderRecord {
         incarnation,
         draining,
         viewers,
         ..record("a", incarnation)
     };
-    watch.observe(now, vec![]);
-    watch.heard(now, process(5, true, 3));
+    watch.note_records(now, vec![]);
+    watch.note_heartbeat(now, process(5, true, 3));
     let next = process(6, false, 0);
     assert_eq!(watch.name_taken(&next), Some(NameTaken::StillLeaving));
     assert_eq!(watch.name_taken(&process(5, true, 2)), None);
-    watch.heard(now, process(5, true, 0));
+    watch.note_heartbeat(now, process(5, true, 0));
     assert_eq!(watch.name_taken(&next), None);
-    watch.heard(now, next);
+    watch.note_heartbeat(now, next);
     assert_eq!(watch.name_taken(&process(5, true, 0)), Some(NameTaken::Overtaken));
     // One that does not say when it began is of a release before this.
     assert_eq!(watch.name_taken(&process(0, false, 0)), None);
     // Silent for long: it is no more.
-    (1..=6).for_each(|poll| watch.observe(now + poll * POLL_INTERVAL, vec![]));
+    (1..=6).for_each(|poll| watch.note_records(now + poll * POLL_INTERVAL, vec![]));
     assert_eq!(watch.name_taken(&process(5, true, 0)), None);
 }
 
 /// A record that says that the reader holds a video ready.
 fn ready_record(name: &str, beat: u64) -> ReaderRecord {
     let video = VideoId::parse("v").unwrap();
-    let held = Held { video, viewers: 3, epoch: 1, ready: true, shedding: false };
+    let held = HeldVideo { video, viewers: 3, epoch: 1, ready: true, shedding: false };
     ReaderRecord { videos: vec![held], ..record(name, beat) }
 }
 
-fn held_of(watch: &Watch, name: &str) -> (u64, bool) {
-    let held = watch.get(&reader_id(name)).unwrap().held(&VideoId::parse("v").unwrap()).unwrap();
+fn held_of(watch: &ReaderWatch, name: &str) -> (u64, bool) {
+    let held = watch.get(&reader_id(name)).unwrap().held_video(&VideoId::parse("v").unwrap()).unwrap();
     (held.viewers, held.ready)
 }
 
 #[test]
 fn a_reader_is_ready_by_what_it_was_seen_to_say_and_not_by_what_was_found_or_may_have_waited() {
-    let (mut watch, start) = (Watch::default(), Instant::now());
-    watch.asks(start);
-    watch.observe(start, vec![ready_record("a", 1)]);
+    let (mut watch, start) = (ReaderWatch::default(), Instant::now());
+    watch.note_asking(start);
+    watch.note_records(start, vec![ready_record("a", 1)]);
     assert_eq!(held_of(&watch, "a"), (3, false), "found at the start");
-    watch.heard(start + POLL_INTERVAL, ready_record("a", 2));
+    watch.note_heartbeat(start + POLL_INTERVAL, ready_record("a", 2));
     assert_eq!(held_of(&watch, "a"), (3, false), "it may have waited for this manager to begin");
-    watch.ready(&reader_id("a"), &VideoId::parse("v").unwrap());
+    watch.note_ready(&reader_id("a"), &VideoId::parse("v").unwrap());
     assert_eq!(held_of(&watch, "a"), (3, true), "it was asked and answered");
     let mut now = start + HEARTBEAT_EVERY + POLL_INTERVAL;
-    watch.asks(now);
-    watch.heard(now, ready_record("a", 3));
+    watch.note_asking(now);
+    watch.note_heartbeat(now, ready_record("a", 3));
     assert_eq!(held_of(&watch, "a"), (3, true));
     // The manager stands still, and then takes a heartbeat that was sent before, and looks at the store.
-    now += STALE_AFTER + POLL_INTERVAL;
-    watch.heard(now, ready_record("a", 4));
+    now += VIEW_STALE_AFTER + POLL_INTERVAL;
+    watch.note_heartbeat(now, ready_record("a", 4));
     assert_eq!(held_of(&watch, "a"), (3, false));
-    watch.asks(now);
-    watch.heard(now + POLL_INTERVAL, ready_record("a", 5));
+    watch.note_asking(now);
+    watch.note_heartbeat(now + POLL_INTERVAL, ready_record("a", 5));
     assert_eq!(held_of(&watch, "a"), (3, false));
-    watch.observe(now, vec![ready_record("a", 6)]);
+    watch.note_records(now, vec![ready_record("a", 6)]);
     assert_eq!(held_of(&watch, "a"), (3, false), "written at any time since the last look");
-    watch.asks(now + POLL_INTERVAL);
-    watch.observe(now + POLL_INTERVAL, vec![ready_record("a", 7), ready_record("b", 1)]);
+    watch.note_asking(now + POLL_INTERVAL);
+    watch.note_records(now + POLL_INTERVAL, vec![ready_record("a", 7), ready_record("b", 1)]);
     assert_eq!((held_of(&watch, "a"), held_of(&watch, "b")), ((3, true), (3, false)));
 }
 
 #[test]
 fn a_manager_that_stood_still_takes_no_heartbeats_for_a_moment() {
-    let (mut watch, mut now) = (Watch::default(), Instant::now());
+    let (mut watch, mut now) = (ReaderWatch::default(), Instant::now());
     assert!(!watch.stood_still(now), "one that has just begun has kept nobody waiting");
-    watch.asks(now);
+    watch.note_asking(now);
     assert!(!watch.stood_still(now + LONGEST_QUESTION), "it waits for the store");
     watch.answered(now + LONGEST_QUESTION);
-    now += LONGEST_QUESTION + STALE_AFTER;
+    now += LONGEST_QUESTION + VIEW_STALE_AFTER;
     assert!(!watch.stood_still(now));
     now += POLL_INTERVAL;
     assert!(watch.stood_still(now));
-    watch.asks(now);
+    watch.note_asking(now);
     watch.answered(now);
     assert!(watch.stood_still(now + HEARTBEAT_EVERY));
-    watch.asks(now + HEARTBEAT_EVERY);
+    watch.note_asking(now + HEARTBEAT_EVERY);
     watch.answered(now + HEARTBEAT_EVERY);
     assert!(!watch.stood_still(now + HEARTBEAT_EVERY + POLL_INTERVAL));
 }
@@ -517,21 +533,21 @@ fn a_manager_that_stood_still_takes_no_heartbeats_for_a_moment() {
 fn an_old_copy_of_the_store_is_no_sign_of_life() {
     let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run_for(SUSPECT_AFTER + POLL_INTERVAL);
+    world.run_for(SUSPECT_AFTER_SILENCE + POLL_INTERVAL);
     world.probe_due();
     assert_eq!(world.status_of("a"), ReaderStatus::Gone);
-    let beat = world.watch.get(&reader_id("a")).unwrap().record.beat;
+    let beat = world.watch.get(&reader_id("a")).unwrap().last_record.beat;
     for (incarnation, beat) in [(1, beat - 3), (0, beat), (1, beat)] {
         world.now += POLL_INTERVAL / 5;
-        world.watch.observe(world.now, vec![ReaderRecord { incarnation, ..record("a", beat) }]);
+        world.watch.note_records(world.now, vec![ReaderRecord { incarnation, ..record("a", beat) }]);
         assert_eq!(world.status_of("a"), ReaderStatus::Gone, "{incarnation} {beat}");
     }
     // A process that begins on a machine whose clock was set back lives by its second heartbeat.
     let process = |beat| ReaderRecord { incarnation: 5, ..record("d", beat) };
     let earlier = |beat| ReaderRecord { incarnation: 3, ..record("d", beat) };
-    world.watch.observe(world.now, vec![process(1)]);
+    world.watch.note_records(world.now, vec![process(1)]);
     let look = |world: &mut SimulatedCluster, nth: u32| {
-        world.watch.observe(world.now + POLL_INTERVAL * nth, vec![earlier(70 + u64::from(nth))]);
+        world.watch.note_records(world.now + POLL_INTERVAL * nth, vec![earlier(70 + u64::from(nth))]);
         world.status_of("d")
     };
     for nth in 1..=5 {
@@ -551,14 +567,14 @@ fn an_excuse_for_own_delay_does_not_take_back_what_a_reader_said_meanwhile() {
     let mut world = SimulatedCluster::new(&["a", "b"]);
     let asked = world.now + POLL_INTERVAL;
     // The store's answer takes long, and a reader reports itself before it comes.
-    world.watch.asks(asked);
+    world.watch.note_asking(asked);
     let heard = asked + POLL_INTERVAL;
-    world.watch.heard(heard, record("a", 1_000));
-    world.watch.observe(asked, Vec::new());
+    world.watch.note_heartbeat(heard, record("a", 1_000));
+    world.watch.note_records(asked, Vec::new());
     for looks in 1..=6 {
-        world.watch.asks(asked + POLL_INTERVAL * looks);
-        world.watch.observe(asked + POLL_INTERVAL * looks, Vec::new());
+        world.watch.note_asking(asked + POLL_INTERVAL * looks);
+        world.watch.note_records(asked + POLL_INTERVAL * looks, Vec::new());
     }
-    let silence = world.watch.silence(world.watch.get(&reader_id("a")).unwrap());
-    assert!(silence < SUSPECT_AFTER, "{silence:?}");
+    let silence = world.watch.silence_of(world.watch.get(&reader_id("a")).unwrap());
+    assert!(silence < SUSPECT_AFTER_SILENCE, "{silence:?}");
 }

@@ -2,7 +2,7 @@
 
 use liverank_core::ReaderId;
 use liverank_manager::Config;
-use liverank_protocol::access::{Access, Caller, Role, Service, endpoints};
+use liverank_protocol::access::{Access, CalledService, CallerRole, KnownCaller, endpoints_of};
 use liverank_runtime::identity::local::KeyRing;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ async fn status(manager: &Manager, method: &str, path: &str, shown: Option<&str>
     }
     let answer = request.header("origin", "https://page.example").send().await.unwrap();
     let kind = answer.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
-    let is_open = endpoints(Service::Manager)
+    let is_open = endpoints_of(CalledService::Manager)
         .any(|row| row.path.replace("{videoid}", "v") == path && row.access == Access::Public);
     let has_cors = answer.headers().contains_key("access-control-allow-origin");
     assert_eq!(has_cors, is_open, "only public endpoints may be used from a page: {path}");
@@ -39,15 +39,19 @@ async fn the_table_of_endpoints_is_what_the_router_does() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let refused = |status: StatusCode| matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let callers = || {
-        Role::ALL
-            .map(|role| Caller::of(role).unwrap_or_else(|| Caller::reader(ReaderId::parse("r1").unwrap())))
+        CallerRole::ALL.map(|role| {
+            KnownCaller::of(role).unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r1").unwrap()))
+        })
     };
-    for row in endpoints(Service::Manager) {
+    for row in endpoints_of(CalledService::Manager) {
         let what = format!("{} {}", row.method, row.path);
-        let stranger = KeyRing::random().unwrap().source(&Caller::of(Role::Operator).unwrap()).unwrap();
+        let stranger = KeyRing::with_random_secret()
+            .unwrap()
+            .token_source(&KnownCaller::of(CallerRole::Operator).unwrap())
+            .unwrap();
         let strange = format!(
             "Bearer {}",
-            stranger.sign(Service::Manager, liverank_runtime::now_micros() / 1_000_000, 60)
+            stranger.sign_token(CalledService::Manager, liverank_runtime::now_micros() / 1_000_000, 60)
         );
         for shown in
             [None, Some(""), Some("Bearer"), Some("Bearer x"), Some("Basic eDp5"), Some(strange.as_str())]

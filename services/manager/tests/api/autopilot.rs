@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use liverank_adapters::AssignmentStore;
-use liverank_adapters::assignment_store::{Closing, Cordon};
+use liverank_adapters::assignment_store::{CordonLevel, ReaderCordon};
 use liverank_core::ReaderId;
 use liverank_manager::{Config, OnTimeout};
 use reqwest::StatusCode;
@@ -117,8 +117,9 @@ async fn drain_the_only_reader(on_timeout: OnTimeout) -> (Manager, Reader) {
     until("it is in office", async || is_leading(&manager).await).await;
     let term = get_term(&manager).await.as_u64().unwrap();
     let id = ReaderId::parse("reader-1").unwrap();
-    let cordon = Cordon { reader: id.clone(), closing: Closing::Draining, why: "new disk".to_owned() };
-    assert_eq!(store.cordon(term, &id, Some(&cordon)).await.unwrap(), None);
+    let cordon =
+        ReaderCordon { reader: id.clone(), closing: CordonLevel::Draining, why: "new disk".to_owned() };
+    assert_eq!(store.set_cordon(term, &id, Some(&cordon)).await.unwrap(), None);
     (manager, reader)
 }
 

@@ -9,7 +9,7 @@ use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use futures::future::join_all;
 use liverank_adapters::AssignmentStore;
 use liverank_core::handover::HandOver;
-use liverank_manager::liveness::PROBE_EVERY;
+use liverank_manager::liveness::PROBE_INTERVAL;
 use serde_json::Value;
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_silent_reader_s_videos_move_within_seconds_and_no_other_does() {
 /// Its address refuses connections: two that are refused, a second apart, are enough, and one is not.
 #[tokio::test]
 async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
-    check_replacement(PROBE_EVERY, async |reader: &mut Reader| reader.kill().await).await;
+    check_replacement(PROBE_INTERVAL, async |reader: &mut Reader| reader.kill().await).await;
 }
 
 #[tokio::test]
@@ -231,13 +231,21 @@ async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
         viewers["viewers"] == 2
     })
     .await;
-    let epochs = store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch());
+    let epochs =
+        store.load_assignments().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch());
     let highest = epochs.max().unwrap();
     store.lose_everything();
-    until("all are assigned again", async || store.load().await.unwrap().assignments.len() == 9).await;
+    until("all are assigned again", async || store.load_assignments().await.unwrap().assignments.len() == 9)
+        .await;
     assert_eq!(places_of_videos(&manager, 9).await, home);
-    let lowest =
-        store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch()).min();
+    let lowest = store
+        .load_assignments()
+        .await
+        .unwrap()
+        .assignments
+        .into_iter()
+        .map(|assignment| assignment.epoch())
+        .min();
     assert!(lowest.unwrap() > highest, "an epoch went back");
 }
 

@@ -13,15 +13,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::assignment_store::{
-    Change, Cordon, Orders, ReaderRecord, State, Swapped, Term, TermGrant,
+    AssignmentChange, AssignmentSnapshot, PlannerOrders, PlannerTerm, ReaderCordon, ReaderRecord,
+    SwapOutcome, TermGrant,
 };
 use liverank_adapters::{AssignmentStore, StoreError};
-use liverank_core::handover::{HandOver, Held, Lease, Share};
+use liverank_core::handover::{HandOver, HeldVideo, PlannerLease, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
-use liverank_protocol::access::{Caller, Service};
-use liverank_protocol::{HeartbeatAnswer, Warm};
+use liverank_protocol::access::{CalledService, KnownCaller};
+use liverank_protocol::{HeartbeatAnswer, WarmRequest};
 use liverank_runtime::identity::local::KeyRing;
 use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, StatusCode};
@@ -48,14 +49,14 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
 
 /// What all keys of the tests follow from.
 pub fn keys() -> KeyRing {
-    KeyRing::of_secret(&[b't'; 32]).unwrap()
+    KeyRing::from_secret(&[b't'; 32]).unwrap()
 }
 
 /// A token of `caller` for a manager.
 pub fn token(caller: &str) -> String {
-    let caller: Caller = caller.parse().unwrap();
+    let caller: KnownCaller = caller.parse().unwrap();
     let seconds = liverank_runtime::now_micros() / 1_000_000;
-    keys().source(&caller).unwrap().sign(Service::Manager, seconds, 3_600)
+    keys().token_source(&caller).unwrap().sign_token(CalledService::Manager, seconds, 3_600)
 }
 
 /// Who asks for `path` in these tests, where it does not matter who it is.
@@ -144,7 +145,7 @@ impl Manager {
 
     /// What its admin port shows.
     pub fn metrics(&self) -> String {
-        self.shell.metrics.encode()
+        self.shell.metrics.encode_text()
     }
 
     pub async fn json(&self, path: &str) -> Value {
@@ -201,7 +202,7 @@ impl Drop for Manager {
 #[derive(Default)]
 pub struct Told {
     /// Its viewers follow what it is told: those that it is to hand over leave at once.
-    pub videos: BTreeMap<VideoId, Held>,
+    pub videos: BTreeMap<VideoId, HeldVideo>,
     pub draining: bool,
     pub grace_ms: u64,
     /// The last answer.
@@ -302,7 +303,7 @@ impl Reader {
     }
 
     pub fn watch(&self, name: &str, viewers: u64) {
-        let held = Held { video: video(name), viewers, epoch: 0, ready: true, shedding: false };
+        let held = HeldVideo { video: video(name), viewers, epoch: 0, ready: true, shedding: false };
         self.told.lock().unwrap().videos.insert(held.video.clone(), held);
     }
 
@@ -322,7 +323,7 @@ impl Reader {
 async fn answer_warm(
     Shared(told): Shared<Arc<Mutex<Told>>>,
     headers: HeaderMap,
-    Json(asked): Json<Warm>,
+    Json(asked): Json<WarmRequest>,
 ) -> (Status, Json<Value>) {
     let mut told = told.lock().unwrap();
     let shown = headers.get("authorization").map_or("", |shown| shown.to_str().unwrap());
@@ -330,8 +331,13 @@ async fn answer_warm(
     if told.is_cold {
         return (Status::SERVICE_UNAVAILABLE, Json(json!({})));
     }
-    let held =
-        Held { video: asked.videoid.clone(), viewers: 0, epoch: asked.epoch, ready: true, shedding: false };
+    let held = HeldVideo {
+        video: asked.videoid.clone(),
+        viewers: 0,
+        epoch: asked.epoch,
+        ready: true,
+        shedding: false,
+    };
     told.videos.entry(asked.videoid.clone()).or_insert(held);
     (Status::OK, Json(json!({"videoid": asked.videoid})))
 }
@@ -434,68 +440,68 @@ impl StoreWithSwitch {
 
 #[async_trait]
 impl AssignmentStore for StoreWithSwitch {
-    async fn load(&self) -> Result<State, StoreError> {
-        self.inner_store()?.load().await
+    async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
+        self.inner_store()?.load_assignments().await
     }
-    async fn assign(
+    async fn assign_video(
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[Share],
+        readers: &[ReaderShare],
         seen: u64,
         term: Option<u64>,
-    ) -> Result<Swapped, StoreError> {
-        let swapped = self.inner_store()?.assign(video, expected, readers, seen, term).await?;
-        if matches!(swapped, Swapped::Stored(_)) {
+    ) -> Result<SwapOutcome, StoreError> {
+        let swapped = self.inner_store()?.assign_video(video, expected, readers, seen, term).await?;
+        if matches!(swapped, SwapOutcome::Stored(_)) {
             self.assigned.fetch_add(1, Relaxed);
         }
         Ok(swapped)
     }
-    async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
-        self.inner_store()?.remove(video, expected).await
+    async fn remove_assignment(&self, video: &VideoId, expected: u64) -> Result<SwapOutcome, StoreError> {
+        self.inner_store()?.remove_assignment(video, expected).await
     }
-    async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
-        self.inner_store()?.heartbeat(reader).await
+    async fn note_heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
+        self.inner_store()?.note_heartbeat(reader).await
     }
-    async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
+    async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         if self.blind.load(Relaxed) || self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
-        self.inner_store()?.readers().await
+        self.inner_store()?.reader_records().await
     }
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
         self.inner_store()?.forget_reader(reader, beat).await
     }
-    async fn orders(&self) -> Result<Orders, StoreError> {
+    async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
         // A manager's poll begins with these: where it gets none, it asks no further.
         if self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
         }
-        self.inner_store()?.orders().await
+        self.inner_store()?.planner_orders().await
     }
     async fn mint_term(
         &self,
         holder: &str,
-        lease: Option<&Lease>,
+        lease: Option<&PlannerLease>,
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
         self.inner_store()?.mint_term(holder, lease, expected, seen).await
     }
-    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
+    async fn renew_term(&self, term: &PlannerTerm) -> Result<TermGrant, StoreError> {
         self.inner_store()?.renew_term(term).await
     }
-    async fn cordon(
+    async fn set_cordon(
         &self,
         term: u64,
         reader: &ReaderId,
-        cordon: Option<&Cordon>,
+        cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError> {
-        self.inner_store()?.cordon(term, reader, cordon).await
+        self.inner_store()?.set_cordon(term, reader, cordon).await
     }
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let mut changes = self.inner_store()?.changes().await?;
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError> {
+        let mut changes = self.inner_store()?.subscribe_changes().await?;
         if !self.slow_news.load(Relaxed) {
             return Ok(changes);
         }

@@ -12,10 +12,10 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use socket2::SockRef;
 
-use super::socket::Socket;
-use super::viewer::{After, Viewer};
-use super::{Joining, NOTHING_WAITING_MS, WAKE_TOKEN, WorkerHandle};
-use crate::channel::Channel;
+use super::socket::ViewerSocket;
+use super::viewer::{AfterTurn, ConnectedViewer};
+use super::{JoiningViewer, NOTHING_WAITING_MS, WAKE_TOKEN, WorkerHandle};
+use crate::channel::VideoChannel;
 
 /// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
 const MAX_VIEWERS_A_TURN: usize = 256;
@@ -29,33 +29,33 @@ type ChannelKey = usize;
 /// The viewers of one room on this thread.
 struct ChannelMembers {
     /// Kept, so that no other room comes to be where this one is.
-    _room: Arc<Channel>,
+    _room: Arc<VideoChannel>,
     viewers: Vec<usize>,
     /// How many of them the pass that is under way has been to.
     passed: usize,
     /// Whether something came after the pass began.
-    news: bool,
+    has_news: bool,
     /// Whether it stands in line.
     queued: bool,
 }
 
 struct ViewerEntry {
-    viewer: Viewer<Socket>,
+    viewer: ConnectedViewer<ViewerSocket>,
     /// The viewer's position in the list of its room's members.
-    at: usize,
+    member_index: usize,
     /// Whether it stands in line for more.
     again: bool,
     _place: ConnectionSlot,
 }
 
 /// One writing thread with its table of viewers.
-pub struct Shard {
+pub struct WritingThread {
     poll: Poll,
     desk: Arc<WorkerHandle>,
     viewers: Slab<ViewerEntry>,
     rooms: HashMap<ChannelKey, ChannelMembers>,
     /// Rooms with something new, in turn.
-    behind: VecDeque<ChannelKey>,
+    channels_behind: VecDeque<ChannelKey>,
     /// Viewers for whom there is more than one turn takes.
     again: VecDeque<usize>,
     /// A portion of members, kept for its memory.
@@ -63,18 +63,18 @@ pub struct Shard {
     scratch: Vec<u8>,
 }
 
-fn key(room: &Arc<Channel>) -> ChannelKey {
+fn key(room: &Arc<VideoChannel>) -> ChannelKey {
     Arc::as_ptr(room).addr()
 }
 
-impl Shard {
+impl WritingThread {
     pub fn new(poll: Poll, desk: Arc<WorkerHandle>) -> Self {
         Self {
             poll,
             desk,
             viewers: Slab::new(),
             rooms: HashMap::new(),
-            behind: VecDeque::new(),
+            channels_behind: VecDeque::new(),
             again: VecDeque::new(),
             portion: Vec::with_capacity(MAX_VIEWERS_A_TURN),
             scratch: vec![0; 4096],
@@ -83,10 +83,10 @@ impl Shard {
 
     /// Serves its viewers until it is stopped.
     pub fn run(mut self) {
-        let _ended = self.desk.ended.clone().drop_guard();
+        let _ended = self.desk.has_ended.clone().drop_guard();
         let mut events = Events::with_capacity(1024);
         while !self.take_inbox() {
-            let idle = self.behind.is_empty() && self.again.is_empty();
+            let idle = self.channels_behind.is_empty() && self.again.is_empty();
             self.note_busy(!idle);
             match self.poll.poll(&mut events, (!idle).then_some(Duration::ZERO)) {
                 Ok(()) => {}
@@ -119,15 +119,15 @@ impl Shard {
             if inbox.stopped {
                 return true;
             }
-            (std::mem::take(&mut inbox.joining), std::mem::take(&mut inbox.news))
+            (std::mem::take(&mut inbox.joining), std::mem::take(&mut inbox.channels_with_news))
         };
         for room in news {
             // Before the room is looked at, so that nothing that comes afterwards is overlooked.
-            room.called.fetch_and(!self.desk.bit, Ordering::AcqRel);
+            room.called_threads.fetch_and(!self.desk.bit, Ordering::AcqRel);
             if let Some(members) = self.rooms.get_mut(&key(&room)) {
-                members.news = true;
+                members.has_news = true;
                 if !std::mem::replace(&mut members.queued, true) {
-                    self.behind.push_back(key(&room));
+                    self.channels_behind.push_back(key(&room));
                 }
             }
         }
@@ -137,26 +137,31 @@ impl Shard {
         false
     }
 
-    fn admit_viewer(&mut self, Joining { viewer, bare }: Joining) {
+    fn admit_viewer(&mut self, JoiningViewer { viewer, raw_connection: bare }: JoiningViewer) {
         let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER_BYTES);
-        let mut socket = Socket::new(bare.socket, bare.tls);
+        let mut socket = ViewerSocket::new(bare.socket, bare.tls_state);
         let slot = self.viewers.vacant_entry();
         let number = slot.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(socket.tcp(), Token(number), interest) {
+        if let Err(error) = self.poll.registry().register(socket.tcp_stream(), Token(number), interest) {
             return tracing::error!(%error, "a viewer's socket cannot be waited for");
         }
-        let room = Arc::clone(viewer.room());
+        let room = Arc::clone(viewer.channel());
         let members = self.rooms.entry(key(&room)).or_insert_with(|| ChannelMembers {
             _room: room,
             viewers: Vec::new(),
             passed: 0,
-            news: false,
+            has_news: false,
             queued: false,
         });
         let at = members.viewers.len();
         members.viewers.push(number);
-        slot.insert(ViewerEntry { viewer: viewer.on(socket), at, again: false, _place: bare.place });
+        slot.insert(ViewerEntry {
+            viewer: viewer.with_socket(socket),
+            member_index: at,
+            again: false,
+            _place: bare.slot,
+        });
         // No turn yet: the kernel tells at once that the socket takes something.
     }
 
@@ -167,22 +172,22 @@ impl Shard {
         let Token(number) = event.token();
         // It may have left before the event was read; a later one in its place looks once too often.
         let Some(entry) = self.viewers.get_mut(number) else { return };
-        let mut after = After::Waits;
+        let mut after = AfterTurn::Waits;
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             let broken = event.is_error() || event.is_write_closed();
-            after = entry.viewer.readable(&mut self.scratch, broken);
+            after = entry.viewer.on_readable(&mut self.scratch, broken);
         }
-        if event.is_writable() && after != After::Gone {
-            after = entry.viewer.writable();
+        if event.is_writable() && after != AfterTurn::Gone {
+            after = entry.viewer.on_writable();
         }
         self.apply_after_turn(number, after);
     }
 
-    fn apply_after_turn(&mut self, number: usize, after: After) {
+    fn apply_after_turn(&mut self, number: usize, after: AfterTurn) {
         match after {
-            After::Waits => {}
-            After::More => self.schedule_again(number),
-            After::Gone => self.remove_viewer(number),
+            AfterTurn::Waits => {}
+            AfterTurn::More => self.schedule_again(number),
+            AfterTurn::Gone => self.remove_viewer(number),
         }
     }
 
@@ -195,9 +200,9 @@ impl Shard {
 
     fn remove_viewer(&mut self, number: usize) {
         let Some(entry) = self.viewers.try_remove(number) else { return };
-        let key = key(entry.viewer.room());
+        let key = key(entry.viewer.channel());
         let Some(members) = self.rooms.get_mut(&key) else { return };
-        members.viewers.swap_remove(entry.at);
+        members.viewers.swap_remove(entry.member_index);
         let left = members.viewers.len();
         if left == 0 {
             // Wherever it stands in line, it is not found there.
@@ -205,11 +210,11 @@ impl Shard {
             return;
         }
         // The last one has moved to its place, which a pass may have been to already.
-        let moved = members.viewers.get(entry.at).copied();
-        let overtaken = entry.at < members.passed && members.passed <= left;
+        let moved = members.viewers.get(entry.member_index).copied();
+        let overtaken = entry.member_index < members.passed && members.passed <= left;
         members.passed = members.passed.min(left);
         if let Some(moved) = moved {
-            self.viewers[moved].at = entry.at;
+            self.viewers[moved].member_index = entry.member_index;
             if overtaken {
                 self.schedule_again(moved);
             }
@@ -218,7 +223,7 @@ impl Shard {
 
     fn give_turn(&mut self, number: usize) {
         if let Some(entry) = self.viewers.get_mut(number) {
-            let after = entry.viewer.turn();
+            let after = entry.viewer.write_turn();
             self.apply_after_turn(number, after);
         }
     }
@@ -236,10 +241,10 @@ impl Shard {
 
     /// Gives a turn to the next members of the next room that has something new.
     fn give_turns_to_next_members(&mut self) {
-        let Some(key) = self.behind.pop_front() else { return };
+        let Some(key) = self.channels_behind.pop_front() else { return };
         let Some(members) = self.rooms.get_mut(&key) else { return };
         if members.passed == 0 {
-            members.news = false;
+            members.has_news = false;
         }
         let upto = (members.passed + MAX_VIEWERS_A_TURN).min(members.viewers.len());
         let mut portion = std::mem::take(&mut self.portion);
@@ -254,9 +259,9 @@ impl Shard {
         if done {
             members.passed = 0;
         }
-        members.queued = !done || members.news;
+        members.queued = !done || members.has_news;
         if members.queued {
-            self.behind.push_back(key);
+            self.channels_behind.push_back(key);
         }
     }
 }

@@ -15,7 +15,7 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 const MAX_KERNEL_READS: usize = 8;
 
 /// A viewer's socket, plain or TLS.
-pub enum Socket {
+pub enum ViewerSocket {
     /// Bytes go to the kernel as they are.
     Plain(TcpStream),
     /// A socket whose bytes go through TLS.
@@ -28,7 +28,7 @@ pub struct TlsSocket {
     tls: ServerConnection,
 }
 
-impl Socket {
+impl ViewerSocket {
     /// The socket of a connection that HTTP has let go of.
     pub fn new(socket: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> Self {
         let tcp = TcpStream::from_std(socket);
@@ -39,7 +39,7 @@ impl Socket {
     }
 
     /// What the kernel is asked about.
-    pub const fn tcp(&mut self) -> &mut TcpStream {
+    pub const fn tcp_stream(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => &mut tls.tcp,
@@ -95,7 +95,7 @@ impl Drop for TlsSocket {
     }
 }
 
-impl Read for Socket {
+impl Read for ViewerSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.read(buffer),
@@ -104,7 +104,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for ViewerSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.write(bytes),

@@ -11,24 +11,31 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::hub::{Hub, Settings};
-use crate::metrics::Metrics;
-use crate::sse::Form;
+use crate::hub::{ChannelHub, HubSettings};
+use crate::metrics::ReaderMetrics;
+use crate::sse::StreamForm;
 
 /// A hub without stores worth the name.
-pub fn hub(ring_length: usize) -> Arc<Hub> {
+pub fn hub(ring_length: usize) -> Arc<ChannelHub> {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = HubSettings {
         id: ReaderId::parse("r").unwrap(),
         capacity: 1000,
         ring_length,
         // Room for as many comments of the longest kind as any of these tests has.
         ring_bytes: 64 << 20,
-        idle: Duration::from_mins(1),
+        idle_time: Duration::from_mins(1),
         writes_per_second: None,
     };
     let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
-    Hub::new(settings, archive, Arc::new(EmbeddedBus::new()), Metrics::default(), Health::default()).unwrap()
+    ChannelHub::new(
+        settings,
+        archive,
+        Arc::new(EmbeddedBus::new()),
+        ReaderMetrics::default(),
+        Health::default(),
+    )
+    .unwrap()
 }
 
 fn video() -> VideoId {
@@ -43,30 +50,33 @@ fn tcp_pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
 }
 
 /// A viewer's end, of a viewer who has joined.
-fn join_viewer(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
+fn join_viewer(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
     let (client, socket) = tcp_pair(listener);
     join_with_socket(hub, places, socket, None);
     client
 }
 
 fn join_with_socket(
-    hub: &Arc<Hub>,
+    hub: &Arc<ChannelHub>,
     places: &Arc<Semaphore>,
     socket: TcpStream,
     tls: Option<Box<ServerConnection>>,
 ) {
     socket.set_nonblocking(true).unwrap();
-    let seat = hub.enter(&video()).unwrap();
-    let cursor = seat.room.now();
-    let viewer = Viewer::new(seat, cursor, Form::Resuming, Bytes::from_static(b"HELLO\n\n"));
+    let seat = hub.add_viewer(&video()).unwrap();
+    let cursor = seat.channel.cursor_from_now();
+    let viewer = ConnectedViewer::new(seat, cursor, StreamForm::Resuming, Bytes::from_static(b"HELLO\n\n"));
     let place = Arc::clone(places).try_acquire_owned().unwrap();
-    hub.fanout.join(Joining { viewer, bare: RawConnection { socket, tls, head: Vec::new(), place } });
+    hub.fanout.add_viewer(JoiningViewer {
+        viewer,
+        raw_connection: RawConnection { socket, tls_state: tls, answer_head: Vec::new(), slot: place },
+    });
 }
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 /// The same over TLS.
-fn join_viewer_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
+fn join_viewer_over_tls(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
     let own = rcgen::generate_simple_self_signed(vec!["reader".to_owned()]).unwrap();
     let (cert, key) = (own.cert.der().clone(), own.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -141,7 +151,7 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
     for client in &mut clients {
         read_until(client, "HELLO\n\n");
     }
-    let room = hub.room(&video()).unwrap();
+    let room = hub.channel_of(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
     room.note_head(&numbering, 0);
     // Half of them leave while the others are being written to.
@@ -150,7 +160,7 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
         let seq = at as u64 + 1;
         room.push(&numbering, &comment(seq));
         room.show_due(Instant::now());
-        hub.fanout.news(&room);
+        hub.fanout.notify_threads(&room);
         if at % 2 == 0 {
             staying.push(client);
         }
@@ -184,14 +194,14 @@ fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_
         read_until(client, "HELLO\n\n");
     }
     drop(clients.pop());
-    let room = hub.room(&video()).unwrap();
+    let room = hub.channel_of(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
     room.note_head(&numbering, 0);
     let long = |seq| Comment { text: "x".repeat(4_000), ..comment(seq) };
     for seq in 1..=COMMENT_COUNT {
         room.push(&numbering, &long(seq));
         room.show_due(Instant::now());
-        hub.fanout.news(&room);
+        hub.fanout.notify_threads(&room);
     }
     let last =
         String::from_utf8(crate::sse::comment_event(&numbering, &long(COMMENT_COUNT)).to_vec()).unwrap();

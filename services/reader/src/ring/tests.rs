@@ -15,37 +15,37 @@ fn event_bytes(seq: u64) -> Bytes {
 /// More than any of these tests fills.
 const AMPLE_BYTES: usize = 1 << 30;
 
-fn anchored_ring(reach: usize, head: u64) -> Ring {
+fn anchored_ring(reach: usize, head: u64) -> CommentRing {
     ring_within(reach, AMPLE_BYTES, head)
 }
 
-fn ring_within(reach: usize, max_bytes: usize, head: u64) -> Ring {
-    let mut ring = Ring::new(reach, max_bytes);
-    ring.anchor(comment_epoch("n"), head);
+fn ring_within(reach: usize, max_bytes: usize, head: u64) -> CommentRing {
+    let mut ring = CommentRing::new(reach, max_bytes);
+    ring.begin_turn(comment_epoch("n"), head);
     ring
 }
 
-fn push_all(ring: &mut Ring, seqs: impl IntoIterator<Item = u64>) {
+fn push_all(ring: &mut CommentRing, seqs: impl IntoIterator<Item = u64>) {
     for seq in seqs {
         ring.push(seq, event_bytes(seq));
     }
-    ring.reveal();
+    ring.reveal_all();
 }
 
-fn position(seq: u64) -> Position {
-    Position { numbering: comment_epoch("n"), seq }
+fn position(seq: u64) -> StreamPosition {
+    StreamPosition { comment_epoch: comment_epoch("n"), seq }
 }
 
 /// All that a viewer is sent: numbers, and gaps as negative ones (`-from`, `-to`).
-fn take_all(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
+fn take_all(ring: &mut CommentRing, cursor: &mut RingCursor) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
-        match ring.take(cursor) {
-            Taken::Nothing => return seen,
-            Taken::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
+        match ring.take_comments(cursor) {
+            TakenEvents::Nothing => return seen,
+            TakenEvents::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
             // Where it stands, before anything came.
-            Taken::Events { bytes, count: 0 } => assert_eq!(bytes, "id: n-0\n\n"),
-            Taken::Events { bytes, count } => {
+            TakenEvents::Events { bytes, count: 0 } => assert_eq!(bytes, "id: n-0\n\n"),
+            TakenEvents::Events { bytes, count } => {
                 let text = String::from_utf8(bytes.to_vec()).unwrap();
                 let numbers: Vec<i64> = text.split_terminator(';').map(|n| n.parse().unwrap()).collect();
                 assert_eq!(numbers.len() as u64, count);
@@ -59,9 +59,9 @@ fn take_all(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
 fn a_new_viewer_sees_what_comes_after_it() {
     let mut ring = anchored_ring(10, 5);
     push_all(&mut ring, [6]);
-    let mut cursor = ring.now();
-    assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-6");
-    assert_eq!(ring.take(&mut cursor), Taken::Nothing);
+    let mut cursor = ring.cursor_from_now();
+    assert_eq!(ring.position_of(&cursor).unwrap().to_string(), "n-6");
+    assert_eq!(ring.take_comments(&mut cursor), TakenEvents::Nothing);
     push_all(&mut ring, [7, 8]);
     assert_eq!(take_all(&mut ring, &mut cursor), [7, 8]);
 }
@@ -69,136 +69,136 @@ fn a_new_viewer_sees_what_comes_after_it() {
 #[test]
 fn nothing_is_given_before_it_is_revealed_and_then_joined_once_for_all() {
     let mut ring = anchored_ring(10, 0);
-    let (mut one, mut other) = (ring.now(), ring.now());
+    let (mut one, mut other) = (ring.cursor_from_now(), ring.cursor_from_now());
     ring.push(1, event_bytes(1));
     ring.push(2, event_bytes(2));
-    assert_eq!(ring.take(&mut one), Taken::Nothing);
-    assert!(ring.reveal());
-    let (Taken::Events { bytes: a, .. }, Taken::Events { bytes: b, .. }) =
-        (ring.take(&mut one), ring.take(&mut other))
+    assert_eq!(ring.take_comments(&mut one), TakenEvents::Nothing);
+    assert!(ring.reveal_all());
+    let (TakenEvents::Events { bytes: a, .. }, TakenEvents::Events { bytes: b, .. }) =
+        (ring.take_comments(&mut one), ring.take_comments(&mut other))
     else {
         panic!("both are given events")
     };
     assert_eq!(a.as_ptr(), b.as_ptr());
-    assert!(!ring.reveal());
+    assert!(!ring.reveal_all());
 }
 
 #[test]
 fn one_event_alone_is_not_copied() {
     let mut ring = anchored_ring(10, 0);
-    let mut cursor = ring.now();
+    let mut cursor = ring.cursor_from_now();
     let event = event_bytes(1);
     ring.push(1, event.clone());
-    ring.reveal();
+    ring.reveal_all();
     assert!(
-        matches!(ring.take(&mut cursor), Taken::Events { bytes, .. } if bytes.as_ptr() == event.as_ptr())
+        matches!(ring.take_comments(&mut cursor), TakenEvents::Events { bytes, .. } if bytes.as_ptr() == event.as_ptr())
     );
 }
 
 #[test]
 fn a_slice_is_bounded_and_always_holds_one_event() {
     let mut ring = anchored_ring(10, 0);
-    let mut cursor = ring.now();
+    let mut cursor = ring.cursor_from_now();
     for seq in 1..=3 {
         ring.push(seq, Bytes::from(vec![b'x'; MAX_SLICE_BYTES / 2 + 1]));
     }
     ring.push(4, Bytes::from(vec![b'x'; MAX_SLICE_BYTES * 2]));
-    ring.reveal();
+    ring.reveal_all();
     for _ in 1..=4 {
-        assert!(matches!(ring.take(&mut cursor), Taken::Events { count: 1, .. }));
+        assert!(matches!(ring.take_comments(&mut cursor), TakenEvents::Events { count: 1, .. }));
     }
-    assert_eq!(ring.take(&mut cursor), Taken::Nothing);
+    assert_eq!(ring.take_comments(&mut cursor), TakenEvents::Nothing);
 }
 
 #[test]
 fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
     let long = |seq: u64| Bytes::from(format!("{seq:0>900};"));
     let mut ring = ring_within(10, 3_500, 0);
-    let mut slow = ring.now();
+    let mut slow = ring.cursor_from_now();
     for seq in 1..=9 {
         ring.push(seq, long(seq));
     }
-    ring.reveal();
-    assert_eq!(ring.used_bytes_and_evicted(), (3 * EncodedEntry::from(long(1)).size(), 6));
+    ring.reveal_all();
+    assert_eq!(ring.used_bytes_and_evicted(), (3 * EncodedEntry::from(long(1)).memory_bytes(), 6));
     assert_eq!(ring.used_bytes_and_evicted().1, 0, "told once");
     assert_eq!(take_all(&mut ring, &mut slow), [-1, -6, 7, 8, 9], "who was not fast enough");
-    assert_eq!(ring.lacks(0), None, "what there is no room for is not fetched again and again");
-    let mut back = ring.resume(position(2));
+    assert_eq!(ring.missing_since(0), None, "what there is no room for is not fetched again and again");
+    let mut back = ring.cursor_from_position(position(2));
     assert_eq!(take_all(&mut ring, &mut back), [-3, -6, 7, 8, 9]);
     // Short ones have room again, up to the promise.
     push_all(&mut ring, 10..=25);
-    assert_eq!(ring.lacks(15), None);
-    let mut back = ring.resume(position(10));
+    assert_eq!(ring.missing_since(15), None);
+    let mut back = ring.cursor_from_position(position(10));
     assert_eq!(take_all(&mut ring, &mut back), [-11, -15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
     // What comes early is bounded in the same way: it comes again with the hole's filling.
-    let early: Vec<Pushed> = (27..=31).map(|seq| ring.push(seq, long(seq))).collect();
-    assert_eq!(early.iter().filter(|pushed| **pushed == Pushed::Early).count(), 3, "{early:?}");
-    assert_eq!(early[4], Pushed::Refused);
+    let early: Vec<PushOutcome> = (27..=31).map(|seq| ring.push(seq, long(seq))).collect();
+    assert_eq!(early.iter().filter(|pushed| **pushed == PushOutcome::Early).count(), 3, "{early:?}");
+    assert_eq!(early[4], PushOutcome::Refused);
 }
 
 #[test]
 fn a_new_ring_restores_as_many_comments_as_fit() {
     let long = |seq: u64| Bytes::from(format!("{seq:0>900};"));
     let mut ring = ring_within(10, 3_500, 9);
-    assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 9 }));
-    ring.restore((1..=9).map(|seq| (seq, long(seq))).collect());
-    assert_eq!(ring.lacks(0), None);
-    let mut back = ring.resume(position(0));
+    assert_eq!(ring.missing_since(0), Some(RingHole { before_first: 0, last: 9 }));
+    ring.restore_earlier((1..=9).map(|seq| (seq, long(seq))).collect());
+    assert_eq!(ring.missing_since(0), None);
+    let mut back = ring.cursor_from_position(position(0));
     assert_eq!(take_all(&mut ring, &mut back), [-1, -6, 7, 8, 9]);
 }
 
 #[test]
 fn early_comments_wait_and_the_hole_is_named() {
     let mut ring = anchored_ring(10, 0);
-    let mut cursor = ring.now();
+    let mut cursor = ring.cursor_from_now();
     push_all(&mut ring, [1, 3, 4, 7]);
     assert_eq!(take_all(&mut ring, &mut cursor), [1]);
-    assert_eq!(ring.hole(), Some(Hole { after: 1, upto: 2 }));
-    assert_eq!(ring.push(2, event_bytes(2)), Pushed::Appended(3));
-    assert_eq!(ring.hole(), Some(Hole { after: 4, upto: 6 }));
-    ring.note_head(9);
-    assert_eq!(ring.hole(), Some(Hole { after: 4, upto: 6 }));
-    assert_eq!(ring.push(3, event_bytes(3)), Pushed::Repeat);
-    assert_eq!(ring.push(7, event_bytes(7)), Pushed::Repeat);
+    assert_eq!(ring.first_hole(), Some(RingHole { before_first: 1, last: 2 }));
+    assert_eq!(ring.push(2, event_bytes(2)), PushOutcome::Appended(3));
+    assert_eq!(ring.first_hole(), Some(RingHole { before_first: 4, last: 6 }));
+    ring.note_exists(9);
+    assert_eq!(ring.first_hole(), Some(RingHole { before_first: 4, last: 6 }));
+    assert_eq!(ring.push(3, event_bytes(3)), PushOutcome::Repeat);
+    assert_eq!(ring.push(7, event_bytes(7)), PushOutcome::Repeat);
 }
 
 #[test]
 fn a_given_up_hole_is_a_gap_until_restored() {
     let mut ring = anchored_ring(10, 0);
-    let mut cursor = ring.now();
+    let mut cursor = ring.cursor_from_now();
     push_all(&mut ring, [1, 4]);
-    assert_eq!(ring.give_up(), 2);
-    ring.reveal();
+    assert_eq!(ring.give_up_hole(), 2);
+    ring.reveal_all();
     assert_eq!(take_all(&mut ring, &mut cursor), [1, -2, -3, 4]);
-    assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 3 }));
-    ring.restore((1..=3).map(|seq| (seq, event_bytes(seq))).collect());
-    assert_eq!(ring.lacks(0), None);
-    let mut back = ring.resume(position(0));
+    assert_eq!(ring.missing_since(0), Some(RingHole { before_first: 0, last: 3 }));
+    ring.restore_earlier((1..=3).map(|seq| (seq, event_bytes(seq))).collect());
+    assert_eq!(ring.missing_since(0), None);
+    let mut back = ring.cursor_from_position(position(0));
     assert_eq!(take_all(&mut ring, &mut back), [1, 2, 3, 4]);
 }
 
 #[test]
 fn a_hole_that_nothing_waits_behind_is_only_forgotten() {
     let mut ring = anchored_ring(10, 3);
-    ring.note_head(5);
-    assert_eq!(ring.give_up(), 0);
-    assert_eq!((ring.hole(), ring.head()), (None, 3));
+    ring.note_exists(5);
+    assert_eq!(ring.give_up_hole(), 0);
+    assert_eq!((ring.first_hole(), ring.head()), (None, 3));
 }
 
 #[test]
 fn a_hole_larger_than_the_ring_is_one_gap() {
     let mut ring = anchored_ring(4, 0);
-    let mut cursor = ring.now();
+    let mut cursor = ring.cursor_from_now();
     push_all(&mut ring, [1, 1000]);
-    assert_eq!(ring.give_up(), 998);
-    ring.reveal();
+    assert_eq!(ring.give_up_hole(), 998);
+    ring.reveal_all();
     assert_eq!(take_all(&mut ring, &mut cursor), [-1, -999, 1000]);
 }
 
 #[test]
 fn a_slow_viewer_is_moved_forward() {
     let mut ring = anchored_ring(4, 0);
-    let mut cursor = ring.now();
+    let mut cursor = ring.cursor_from_now();
     push_all(&mut ring, 1..=20);
     assert_eq!(take_all(&mut ring, &mut cursor), [-1, -14, 15, 16, 17, 18, 19, 20]);
 }
@@ -206,22 +206,22 @@ fn a_slow_viewer_is_moved_forward() {
 #[test]
 fn a_resume_beyond_the_reach_gets_a_gap_and_the_latest_comments() {
     let mut ring = anchored_ring(4, 20);
-    assert_eq!(ring.lacks(3), Some(Hole { after: 16, upto: 20 }));
-    ring.restore((17..=20).map(|seq| (seq, event_bytes(seq))).collect());
-    let mut back = ring.resume(position(3));
-    assert_eq!(ring.position(&back), Some(position(3)));
+    assert_eq!(ring.missing_since(3), Some(RingHole { before_first: 16, last: 20 }));
+    ring.restore_earlier((17..=20).map(|seq| (seq, event_bytes(seq))).collect());
+    let mut back = ring.cursor_from_position(position(3));
+    assert_eq!(ring.position_of(&back), Some(position(3)));
     push_all(&mut ring, [21]);
     assert_eq!(take_all(&mut ring, &mut back), [-4, -16, 17, 18, 19, 20, 21]);
-    assert_eq!(ring.lacks(17), None);
-    assert_eq!(ring.lacks(21), None);
-    assert_eq!(ring.lacks(99), None);
+    assert_eq!(ring.missing_since(17), None);
+    assert_eq!(ring.missing_since(21), None);
+    assert_eq!(ring.missing_since(99), None);
 }
 
 #[test]
 fn a_resume_at_full_reach_is_served_despite_new_comments() {
     let mut ring = anchored_ring(8, 20);
-    ring.restore((13..=20).map(|seq| (seq, event_bytes(seq))).collect());
-    let mut back = ring.resume(position(12));
+    ring.restore_earlier((13..=20).map(|seq| (seq, event_bytes(seq))).collect());
+    let mut back = ring.cursor_from_position(position(12));
     push_all(&mut ring, [21, 22]);
     assert_eq!(take_all(&mut ring, &mut back), (13..=22).collect::<Vec<_>>());
 }
@@ -229,7 +229,7 @@ fn a_resume_at_full_reach_is_served_despite_new_comments() {
 #[test]
 fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
     let mut ring = anchored_ring(10, 5);
-    let mut cursor = ring.resume(position(7));
+    let mut cursor = ring.cursor_from_position(position(7));
     assert_eq!(take_all(&mut ring, &mut cursor), [] as [i64; 0]);
     push_all(&mut ring, 6..=8);
     assert_eq!(take_all(&mut ring, &mut cursor), [8]);
@@ -238,8 +238,11 @@ fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
 #[test]
 fn a_bad_position_or_another_comment_epoch_is_a_gap_to_the_head() {
     let mut ring = anchored_ring(10, 5);
-    for mut cursor in [Cursor::Lost, ring.resume(Position { numbering: comment_epoch("other"), seq: 3 })] {
-        assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-5");
+    for mut cursor in [
+        RingCursor::Lost,
+        ring.cursor_from_position(StreamPosition { comment_epoch: comment_epoch("other"), seq: 3 }),
+    ] {
+        assert_eq!(ring.position_of(&cursor).unwrap().to_string(), "n-5");
         assert_eq!(take_all(&mut ring, &mut cursor), [0, -5]);
     }
 }
@@ -247,22 +250,22 @@ fn a_bad_position_or_another_comment_epoch_is_a_gap_to_the_head() {
 #[test]
 fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
     let mut ring = anchored_ring(10, 5);
-    let mut cursor = ring.now();
-    ring.anchor(comment_epoch("m"), 2);
+    let mut cursor = ring.cursor_from_now();
+    ring.begin_turn(comment_epoch("m"), 2);
     push_all(&mut ring, [3]);
     assert!(
-        matches!(ring.take(&mut cursor), Taken::Gap { numbering, from: 0, to: 2 } if numbering.as_str() == "m")
+        matches!(ring.take_comments(&mut cursor), TakenEvents::Gap { numbering, from: 0, to: 2 } if numbering.as_str() == "m")
     );
     assert_eq!(take_all(&mut ring, &mut cursor), [3]);
 }
 
 #[test]
 fn a_viewer_from_before_the_head_was_known_gets_a_gap_to_it() {
-    let mut ring = Ring::new(10, AMPLE_BYTES);
-    let (mut new, mut back) = (ring.now(), ring.resume(position(3)));
-    assert_eq!(ring.take(&mut new), Taken::Nothing);
-    assert_eq!(ring.position(&new), None);
-    ring.anchor(comment_epoch("n"), 4);
+    let mut ring = CommentRing::new(10, AMPLE_BYTES);
+    let (mut new, mut back) = (ring.cursor_from_now(), ring.cursor_from_position(position(3)));
+    assert_eq!(ring.take_comments(&mut new), TakenEvents::Nothing);
+    assert_eq!(ring.position_of(&new), None);
+    ring.begin_turn(comment_epoch("n"), 4);
     push_all(&mut ring, [5, 6]);
     assert_eq!(take_all(&mut ring, &mut new), [0, -4, 5, 6], "what came since its greeting, nobody can tell");
     assert_eq!(take_all(&mut ring, &mut back), [-4, -4, 5, 6]);
@@ -270,12 +273,12 @@ fn a_viewer_from_before_the_head_was_known_gets_a_gap_to_it() {
 
 #[test]
 fn a_viewer_of_a_channel_without_comments_learns_where_it_stands_and_misses_none() {
-    let mut ring = Ring::new(10, AMPLE_BYTES);
-    let mut new = ring.now();
-    ring.anchor(comment_epoch("n"), 0);
-    let told = ring.take(&mut new);
-    assert!(matches!(told, Taken::Events { bytes, count: 0 } if bytes == "id: n-0\n\n"), "once");
-    assert_eq!(ring.take(&mut new), Taken::Nothing);
+    let mut ring = CommentRing::new(10, AMPLE_BYTES);
+    let mut new = ring.cursor_from_now();
+    ring.begin_turn(comment_epoch("n"), 0);
+    let told = ring.take_comments(&mut new);
+    assert!(matches!(told, TakenEvents::Events { bytes, count: 0 } if bytes == "id: n-0\n\n"), "once");
+    assert_eq!(ring.take_comments(&mut new), TakenEvents::Nothing);
     push_all(&mut ring, [1]);
     assert_eq!(take_all(&mut ring, &mut new), [1]);
 }
@@ -307,9 +310,9 @@ fn steps(last: u64, give_up: bool) -> impl Strategy<Value = Vec<RandomStep>> {
     proptest::collection::vec(step, 0..200)
 }
 
-fn fill_holes(ring: &mut Ring) {
-    while let Some(hole) = ring.hole() {
-        for seq in hole.after + 1..=hole.upto {
+fn fill_holes(ring: &mut CommentRing) {
+    while let Some(hole) = ring.first_hole() {
+        for seq in hole.before_first + 1..=hole.last {
             ring.push(seq, event_bytes(seq));
         }
     }
@@ -318,19 +321,19 @@ fn fill_holes(ring: &mut Ring) {
 /// Runs the steps with three viewers, fills what is left, and answers for each where it began and what it was sent.
 fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
     let mut ring = ring_within(reach, max_bytes, 0);
-    let mut viewers: Vec<(Cursor, u64, Vec<i64>)> = vec![(ring.now(), 0, Vec::new()); 3];
+    let mut viewers: Vec<(RingCursor, u64, Vec<i64>)> = vec![(ring.cursor_from_now(), 0, Vec::new()); 3];
     for step in steps {
         match step {
             RandomStep::Push(seq) => {
                 ring.push(*seq, event_bytes(*seq));
             }
-            RandomStep::NoteHead(seq) => ring.note_head(*seq),
+            RandomStep::NoteHead(seq) => ring.note_exists(*seq),
             RandomStep::Fill => fill_holes(&mut ring),
             RandomStep::GiveUp => {
-                ring.give_up();
+                ring.give_up_hole();
             }
             RandomStep::Reveal => {
-                ring.reveal();
+                ring.reveal_all();
             }
             RandomStep::Take(at) => {
                 let (cursor, _, seen) = &mut viewers[*at];
@@ -338,24 +341,27 @@ fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) ->
             }
             RandomStep::Resume(seq) => {
                 let seq = (*seq).min(ring.head());
-                if let Some(hole) = ring.lacks(seq) {
-                    ring.restore((hole.after + 1..=hole.upto).map(|seq| (seq, event_bytes(seq))).collect());
+                if let Some(hole) = ring.missing_since(seq) {
+                    ring.restore_earlier(
+                        (hole.before_first + 1..=hole.last).map(|seq| (seq, event_bytes(seq))).collect(),
+                    );
                 }
-                viewers.push((ring.resume(position(seq)), seq, Vec::new()));
+                viewers.push((ring.cursor_from_position(position(seq)), seq, Vec::new()));
             }
-            RandomStep::Rest => ring.rest(),
+            RandomStep::Rest => ring.shrink_buffers(),
         }
         assert!(ring.events.len() <= ring.capacity() && ring.early.len() <= reach);
-        let takes = |held: Vec<&EncodedEntry>| held.into_iter().map(EncodedEntry::size).sum::<usize>();
+        let takes =
+            |held: Vec<&EncodedEntry>| held.into_iter().map(EncodedEntry::memory_bytes).sum::<usize>();
         let (held, early) =
             (takes(ring.events.iter().flatten().collect()), takes(ring.early.values().collect()));
         assert_eq!((ring.bytes, ring.early_bytes), (held, early), "what is held is counted");
         assert!(held <= max_bytes || ring.events.len() == 1, "{held} of {max_bytes}");
         assert!(early <= max_bytes || ring.early.len() == 1, "{early} of {max_bytes}");
     }
-    ring.note_head(last);
+    ring.note_exists(last);
     fill_holes(&mut ring);
-    ring.reveal();
+    ring.reveal_all();
     let sent = viewers.into_iter().map(|(mut cursor, began, mut seen)| {
         seen.extend(take_all(&mut ring, &mut cursor));
         (began, seen)
@@ -417,9 +423,9 @@ fn deletion_entry(seq: u64, of: u64) -> EncodedEntry {
 }
 
 /// What a viewer is sent: of each event its number, and `c` for a comment, `d` for a deletion, nothing for an id alone.
-fn shown_events(ring: &mut Ring, cursor: &mut Cursor, asked: StreamEvents) -> Vec<String> {
+fn shown_events(ring: &mut CommentRing, cursor: &mut RingCursor, asked: StreamEvents) -> Vec<String> {
     let mut shown = Vec::new();
-    while let Taken::Events { bytes, count } = ring.take_for(cursor, asked) {
+    while let TakenEvents::Events { bytes, count } = ring.take_for_filter(cursor, asked) {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         let events: Vec<&str> = text.split_terminator("\n\n").collect();
         assert_eq!(events.len() as u64, count, "every entry is one event for whoever it is: {text:?}");
@@ -446,8 +452,8 @@ fn a_deleted_comment_leaves_the_ring_and_those_who_asked_are_told() {
     }
     ring.push(4, deletion_entry(4, 2));
     ring.push(5, said_entry(5));
-    ring.reveal();
-    let asked = StreamEvents::default().with(StreamEvent::Deleted);
+    ring.reveal_all();
+    let asked = StreamEvents::default().with_event(StreamEvent::Deleted);
     assert_eq!(shown_events(&mut ring, &mut position_cursor(0), asked), ["1c", "2", "3c", "4d", "5c"]);
     assert_eq!(
         shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()),
@@ -460,8 +466,8 @@ fn a_deleted_comment_leaves_the_ring_and_those_who_asked_are_told() {
     );
 }
 
-fn position_cursor(seen: u64) -> Cursor {
-    Cursor::At { turn: 1, seen }
+fn position_cursor(seen: u64) -> RingCursor {
+    RingCursor::At { turn: 1, seen }
 }
 
 #[test]
@@ -470,7 +476,7 @@ fn a_joined_slice_is_not_reused_after_a_deletion() {
     for seq in 1..=2 {
         ring.push(seq, said_entry(seq));
     }
-    ring.reveal();
+    ring.reveal_all();
     assert_eq!(shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1c", "2c"]);
     // The deletion waits for one before it, and takes effect all the same.
     ring.push(4, deletion_entry(4, 1));
@@ -499,10 +505,10 @@ proptest! {
             }
         }
         // A copy that was read before any of it was deleted.
-        ring.restore((1..=20).map(|seq| (seq, said_entry(seq))).filter(|(seq, _)| *seq <= floor).collect());
-        ring.reveal();
-        let asked = if asks { StreamEvents::default().with(StreamEvent::Deleted) } else { StreamEvents::default() };
-        let gone: Vec<u64> = there.iter().filter_map(|seq| entry(*seq).removes()).collect();
+        ring.restore_earlier((1..=20).map(|seq| (seq, said_entry(seq))).filter(|(seq, _)| *seq <= floor).collect());
+        ring.reveal_all();
+        let asked = if asks { StreamEvents::default().with_event(StreamEvent::Deleted) } else { StreamEvents::default() };
+        let gone: Vec<u64> = there.iter().filter_map(|seq| entry(*seq).removed_seq()).collect();
         let events = shown_events(&mut ring, &mut position_cursor(seen), asked);
         let numbers: Vec<u64> =
             events.iter().map(|event| event.trim_end_matches(['c', 'd']).parse().unwrap()).collect();

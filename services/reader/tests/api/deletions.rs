@@ -2,7 +2,7 @@
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
-use liverank_core::moderation::{Action, ActorRole, Moderation};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction};
 
 use crate::world::{Event, Running, Viewer, World, config, video};
 
@@ -14,22 +14,27 @@ async fn viewer_asking_for_deletions(address: &str, last: Option<&str>) -> Viewe
 
 /// Deletes the comments with these numbers, as the consumer does, and publishes that.
 async fn delete_comments(world: &World, seqs: &[u64]) {
-    let held = world.archive.comments(&video("v"), liverank_adapters::archive::Page::After(0), 1000).await;
+    let held =
+        world.archive.comments(&video("v"), liverank_adapters::archive::CommentPage::After(0), 1000).await;
     let held = held.unwrap();
     let partition = 7;
-    let from = world.archive.offsets(&[partition]).await.unwrap()[0].next;
+    let from = world.archive.partition_positions(&[partition]).await.unwrap()[0].next_offset;
     let record = |(seq, offset): (&u64, u64)| {
         let comment_id = held[*seq as usize - 1].id.clone();
-        let moderation =
-            Moderation { action: Action::Delete { comment_id }, role: ActorRole::Moderator, reason: None };
+        let moderation = Moderation {
+            action: ModerationAction::Delete { comment_id },
+            role: ActorRole::Moderator,
+            reason: None,
+        };
         let id = format!("m{offset}").parse().unwrap();
         let event = moderation.into_record("mod".parse().unwrap(), Some(video("v")), id, 5);
         LogRecord { partition, offset, broker_time: 1_700_000_000_000, event }
     };
     let records: Vec<LogRecord> = seqs.iter().zip(from..).map(record).collect();
-    let span = OffsetRange { partition, from, next: from + records.len() as u64, last: None };
-    let committed = world.archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
-    let entries: Vec<_> = committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect();
+    let span = OffsetRange { partition, first: from, next: from + records.len() as u64, last_record: None };
+    let committed = world.archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
+    let entries: Vec<_> =
+        committed.batch_effects.comments.into_iter().map(|numbered| numbered.comment).collect();
     assert!(entries.iter().all(|entry| matches!(entry.entry, EntryKind::Deleted { .. })));
     world.publish(&entries).await;
 }

@@ -1,7 +1,7 @@
 //! Comments that their authors alone are shown, and which comment is pinned.
 
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
-use liverank_core::moderation::{Action, ActorRole, Moderation};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction};
 
 use crate::world::{Running, Viewer, World, config, video};
 
@@ -12,12 +12,12 @@ async fn viewer_watching(address: &str, user: &str, events: &str, last: Option<&
 }
 
 /// Does this, as the consumer does, and publishes it.
-async fn commit_and_publish(world: &World, by: &str, actions: Vec<Action>) {
+async fn commit_and_publish(world: &World, by: &str, actions: Vec<ModerationAction>) {
     let partition = 7;
-    let from = world.archive.offsets(&[partition]).await.unwrap()[0].next;
-    let record = |(action, offset): (Action, u64)| {
+    let from = world.archive.partition_positions(&[partition]).await.unwrap()[0].next_offset;
+    let record = |(action, offset): (ModerationAction, u64)| {
         let id = match &action {
-            Action::Shadow { comment_id, .. } => comment_id.as_str().parse().unwrap(),
+            ModerationAction::Shadow { comment_id, .. } => comment_id.as_str().parse().unwrap(),
             _ => format!("m{offset}").parse().unwrap(),
         };
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
@@ -25,14 +25,15 @@ async fn commit_and_publish(world: &World, by: &str, actions: Vec<Action>) {
         LogRecord { partition, offset, broker_time: 1_700_000_000_000, event }
     };
     let records: Vec<LogRecord> = actions.into_iter().zip(from..).map(record).collect();
-    let span = OffsetRange { partition, from, next: from + records.len() as u64, last: None };
-    let committed = world.archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
-    let entries: Vec<_> = committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect();
+    let span = OffsetRange { partition, first: from, next: from + records.len() as u64, last_record: None };
+    let committed = world.archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
+    let entries: Vec<_> =
+        committed.batch_effects.comments.into_iter().map(|numbered| numbered.comment).collect();
     world.publish(&entries).await;
 }
 
-fn shadow_action(id: &str) -> Action {
-    Action::Shadow { comment_id: id.parse().unwrap(), text: "hidden".to_owned(), reply_to: None }
+fn shadow_action(id: &str) -> ModerationAction {
+    ModerationAction::Shadow { comment_id: id.parse().unwrap(), text: "hidden".to_owned(), reply_to: None }
 }
 
 #[tokio::test]
@@ -62,7 +63,7 @@ async fn a_shadowed_comment_is_shown_to_its_author_alone_live_and_to_one_who_com
         troll.greeted().await;
         assert_eq!(troll.comments(3).await, [1, 2, 3]);
     }
-    let delete = Action::Delete { comment_id: "s".parse().unwrap() };
+    let delete = ModerationAction::Delete { comment_id: "s".parse().unwrap() };
     commit_and_publish(&world, "mod", vec![delete]).await;
     world.post("v", 1).await;
     world.bus.empty();
@@ -83,13 +84,19 @@ async fn pin_events_go_in_order_to_viewers_who_asked() {
     asking.greeted().await;
     other.greeted().await;
     world.post("v", 1).await;
-    let held =
-        world.archive.comments(&video("v"), liverank_adapters::archive::Page::After(0), 1).await.unwrap();
+    let held = world
+        .archive
+        .comments(&video("v"), liverank_adapters::archive::CommentPage::After(0), 1)
+        .await
+        .unwrap();
     let id = held[0].id.clone();
     commit_and_publish(
         &world,
         "mod",
-        vec![Action::Pin { comment_id: Some(id.clone()) }, Action::Pin { comment_id: None }],
+        vec![
+            ModerationAction::Pin { comment_id: Some(id.clone()) },
+            ModerationAction::Pin { comment_id: None },
+        ],
     )
     .await;
     world.post("v", 1).await;

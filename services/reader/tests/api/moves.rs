@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use liverank_core::ReaderId;
-use liverank_protocol::access::{Caller, Role, Service};
+use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use liverank_reader::Config;
 use serde_json::json;
 
@@ -234,10 +234,11 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
     };
     let warm = |token: &str| warm_under(token, 4);
     // Nobody's word but the reader's own opens it: not even a manager's, which would be good at others, too.
-    let keys = liverank_runtime::identity::local::KeyRing::of_secret(&[b't'; 32]).unwrap();
-    for role in Role::ALL {
-        let caller = Caller::of(role).unwrap_or_else(|| Caller::reader(ReaderId::parse("r2").unwrap()));
-        let token = keys.source(&caller).unwrap().sign(Service::Reader, 1_000_000_000, 60);
+    let keys = liverank_runtime::identity::local::KeyRing::from_secret(&[b't'; 32]).unwrap();
+    for role in CallerRole::ALL {
+        let caller =
+            KnownCaller::of(role).unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r2").unwrap()));
+        let token = keys.token_source(&caller).unwrap().sign_token(CalledService::Reader, 1_000_000_000, 60);
         assert_eq!(warm(&token).await.unwrap().status(), 401, "{role}");
     }
     for wrong in ["", "wrong", &ticket.expose()[1..]] {
@@ -264,7 +265,7 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
     let mut viewer = Viewer::get(&reader.address, "v", Some(&format!("{}-10", world.numbering))).await;
     viewer.greeted().await;
     assert_eq!(viewer.comments(52).await, (11..=62).collect::<Vec<_>>());
-    assert!(reader.shell.metrics.encode().contains("resumes_total{source=\"ring\"} 1"));
+    assert!(reader.shell.metrics.encode_text().contains("resumes_total{source=\"ring\"} 1"));
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn another_reader_gives_missed_comments_from_the_bus_or_the_archive() {
         assert_eq!(back.greeted().await.id, Some(from));
         assert_eq!(back.comments(missed).await, (last - missed + 1..=last).collect::<Vec<_>>());
     }
-    let text = reader.shell.metrics.encode();
+    let text = reader.shell.metrics.encode_text();
     assert!(text.contains("liverank_reader_resumes_total{source=\"bus\"} 1"), "{text}");
     assert!(text.contains("liverank_reader_resumes_total{source=\"archive\"} 1"), "{text}");
 }
@@ -147,7 +147,7 @@ async fn a_thousand_who_come_back_at_once_ask_the_stores_once_or_twice() {
     for seqs in futures::future::join_all((0..200).map(|_| one())).await {
         assert_eq!(seqs, (101..=300).collect::<Vec<_>>());
     }
-    let text = reader.shell.metrics.encode();
+    let text = reader.shell.metrics.encode_text();
     assert!(text.contains("liverank_reader_resumes_total{source=\"bus\"} 1"), "{text}");
 }
 

@@ -14,12 +14,12 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
-use liverank_adapters::comment_bus::{Delivery, Head, Subscription};
+use liverank_adapters::comment_bus::{ChannelHead, Delivery, Subscription};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, StoreError, clock};
 use liverank_core::comment::{Comment, CommentEpoch};
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange};
 use liverank_core::event::{CommentBody, Interaction, Kind};
 use liverank_core::handover::HandOver;
 use liverank_core::trace::TraceContext;
@@ -115,8 +115,11 @@ impl CommentBus for TestBus {
         self.inner_bus().publish_traced(numbering, comments, traces).await
     }
 
-    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (subscription, mut deliveries) = self.answer_or_away(self.inner_bus().connect().await)?;
+    async fn new_subscription(
+        &self,
+    ) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        let (subscription, mut deliveries) =
+            self.answer_or_away(self.inner_bus().new_subscription().await)?;
         let (sender, receiver) = mpsc::channel(1024);
         self.listeners.lock().unwrap().push(sender.clone());
         tokio::spawn(async move {
@@ -129,18 +132,18 @@ impl CommentBus for TestBus {
         Ok((Box::new(CountedSubscription(subscription, Arc::clone(&self.subscribed))), receiver))
     }
 
-    async fn recent(
+    async fn recent_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError> {
-        self.answer_or_away(self.inner_bus().recent(numbering, video, after, limit).await)
+        self.answer_or_away(self.inner_bus().recent_comments(numbering, video, after, limit).await)
     }
 
-    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
-        self.answer_or_away(self.inner_bus().heads(videos).await)
+    async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError> {
+        self.answer_or_away(self.inner_bus().channel_heads(videos).await)
     }
 }
 
@@ -167,12 +170,12 @@ impl World {
         let bus = Arc::new(TestBus::default());
         let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
         let backends = Backends {
-            log: Arc::new(EmbeddedLog::open(directory.path(), clock::system()).unwrap()),
+            log: Arc::new(EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap()),
             archive: Arc::clone(&archive),
             ranking: Arc::new(EmbeddedRanking::new()),
             comments: Arc::clone(&bus) as Arc<dyn CommentBus>,
             assignments: Arc::new(EmbeddedAssignments::new()),
-            clock: clock::system(),
+            clock: clock::system_clock(),
         };
         Self {
             backends,
@@ -186,7 +189,7 @@ impl World {
 
     /// The first consumer comes.
     pub async fn open(&mut self) {
-        self.numbering = self.archive.open(&Rules::default()).await.unwrap().numbering;
+        self.numbering = self.archive.open(&CountingRules::default()).await.unwrap().comment_epoch;
     }
 
     /// Archives `count` comments, in one batch, and answers them without publishing them.
@@ -213,15 +216,15 @@ impl World {
             },
         };
         let next = *offset + count;
-        let spans = vec![OffsetRange { partition: 0, from: *offset, next, last: None }];
-        let batch = Batch { spans, records: (*offset..next).map(record).collect() };
-        let committed = self.archive.commit(&batch).await.unwrap();
+        let spans = vec![OffsetRange { partition: 0, first: *offset, next, last_record: None }];
+        let batch = Batch { offset_ranges: spans, records: (*offset..next).map(record).collect() };
+        let committed = self.archive.commit_batch(&batch).await.unwrap();
         *offset = next;
-        committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect()
+        committed.batch_effects.comments.into_iter().map(|numbered| numbered.comment).collect()
     }
 
     pub async fn publish(&self, comments: &[Comment]) {
-        self.bus.publish(&self.numbering, comments).await.unwrap();
+        self.bus.publish_comments(&self.numbering, comments).await.unwrap();
     }
 
     /// Archives and publishes `count` comments.
@@ -350,7 +353,7 @@ impl Running {
 
     /// The value of a metric without labels, or of all its labels together.
     pub fn metric(&self, name: &str) -> u64 {
-        let text = self.shell.metrics.encode();
+        let text = self.shell.metrics.encode_text();
         let lines = text.lines().filter(|line| {
             line.strip_prefix("liverank_reader_")
                 .and_then(|line| line.strip_prefix(name))

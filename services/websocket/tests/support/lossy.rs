@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
-    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, Described, PageStart, Places, Projected, Projection,
-    ProjectionCheckpoint, Snapshot,
+    BatchProjection, BoardChange, BoardEntry, BoardPage, BoardsSnapshot, BuiltInBoard, CHANGE_QUEUE_LENGTH,
+    Described, PageStart, PlacesOfVideo, ProjectionCheckpoint, ProjectionOutcome,
 };
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::{Metadata, VideoId};
@@ -13,61 +13,69 @@ use tokio::sync::mpsc;
 /// A ranking whose subscribers miss some changes, as a publish may get lost.
 pub struct Lossy {
     inner: Arc<dyn RankingStore>,
-    loses: fn(&Change) -> bool,
+    loses: fn(&BoardChange) -> bool,
 }
 
 impl Lossy {
-    pub fn new(inner: Arc<dyn RankingStore>, loses: fn(&Change) -> bool) -> Self {
+    pub fn new(inner: Arc<dyn RankingStore>, loses: fn(&BoardChange) -> bool) -> Self {
         Self { inner, loses }
     }
 }
 
 #[async_trait]
 impl RankingStore for Lossy {
-    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
-        self.inner.project(projection).await
+    async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError> {
+        self.inner.project_batch(projection).await
     }
 
-    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
-        self.inner.standing().await
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, StoreError> {
+        self.inner.checkpoint().await
     }
 
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
-        self.inner.restore(generation, entries).await
+    async fn write_snapshot(
+        &self,
+        generation: u64,
+        entries: &[BoardEntry],
+    ) -> Result<ProjectionOutcome, StoreError> {
+        self.inner.write_snapshot(generation, entries).await
     }
 
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError> {
-        self.inner.restored(generation, offsets).await
+    async fn commit_snapshot(
+        &self,
+        generation: u64,
+        offsets: &[(u32, u64)],
+    ) -> Result<ProjectionOutcome, StoreError> {
+        self.inner.commit_snapshot(generation, offsets).await
     }
 
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
         self.inner.note_half_life(generation, millis).await
     }
 
-    async fn half_life(&self) -> Result<Option<u64>, StoreError> {
-        self.inner.half_life().await
+    async fn noted_half_life(&self) -> Result<Option<u64>, StoreError> {
+        self.inner.noted_half_life().await
     }
 
-    async fn page(
+    async fn board_page(
         &self,
-        board: Board,
+        board: BuiltInBoard,
         start: &PageStart,
         limit: usize,
     ) -> Result<Option<BoardPage>, StoreError> {
-        self.inner.page(board, start, limit).await
+        self.inner.board_page(board, start, limit).await
     }
 
-    async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
-        self.inner.places(video).await
+    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError> {
+        self.inner.places_of_video(video).await
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.inner.snapshot().await
+    async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError> {
+        self.inner.boards_snapshot().await
     }
 
-    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let mut all = self.inner.changes().await?;
-        let (sender, receiver) = mpsc::channel(CHANGE_QUEUE);
+    async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError> {
+        let mut all = self.inner.subscribe_changes().await?;
+        let (sender, receiver) = mpsc::channel(CHANGE_QUEUE_LENGTH);
         let loses = self.loses;
         tokio::spawn(async move {
             while let Some(change) = all.recv().await {
@@ -95,15 +103,15 @@ impl RankingStore for Lossy {
         self.inner.is_described().await
     }
 
-    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
-        self.inner.declared(key)
+    fn declared_board(&self, key: &str) -> Arc<dyn RankingStore> {
+        self.inner.declared_board(key)
     }
 
-    async fn keep_declared(
+    async fn keep_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,
     ) -> Result<Vec<String>, StoreError> {
-        self.inner.keep_declared(wanted, unwanted_after).await
+        self.inner.keep_declared_boards(wanted, unwanted_after).await
     }
 }

@@ -11,7 +11,10 @@ use liverank_runtime::boards::BoardsArgs;
 use liverank_websocket::Config;
 use serde_json::{Value, json};
 
-use crate::{Board, Change, Client, DeclaredBoards, Lossy, PageStart, Ranked, TestService, entry, list_line};
+use crate::{
+    BoardChange, BuiltInBoard, Client, DeclaredBoards, Lossy, PageStart, RankedVideo, TestService, entry,
+    list_line,
+};
 
 async fn describe(ranking: &dyn RankingStore, id: &str, revision: u64, metadata: &Value) {
     let metadata = Some(Metadata::read(metadata).unwrap());
@@ -101,8 +104,9 @@ async fn deltas_with_metadata_rebuild_the_list_and_repeat_none() {
         service.change_boards(&entries).await;
         titles.insert(id(0), format!("t{}", round / 3));
         title(&service, &id(0), u64::from(round), &titles[&id(0)]).await;
-        let page = service.ranking.page(Board::Global, &PageStart::Best, 3).await.unwrap().unwrap();
-        let line = |line: &Ranked| {
+        let page =
+            service.ranking.board_page(BuiltInBoard::Global, &PageStart::Best, 3).await.unwrap().unwrap();
+        let line = |line: &RankedVideo| {
             let id = line.video_id.as_str();
             (id.to_owned(), titled(id, line.score, titles.get(id).map(String::as_str)))
         };
@@ -129,9 +133,9 @@ async fn lists_around_a_video_and_of_declared_boards_have_metadata_too() {
     let declared = json!([{"name": "liked"}]);
     let boards = BoardsArgs { boards: Some(declared.to_string()), ..BoardsArgs::default() };
     let embedded = Arc::new(EmbeddedRanking::new());
-    embedded.restore(1, &[]).await.unwrap();
+    embedded.write_snapshot(1, &[]).await.unwrap();
     let key = DeclaredBoards::read(&declared).unwrap().iter().next().unwrap().key();
-    embedded.declared(&key).restore(1, &[entry("a", 7.0, "o")]).await.unwrap();
+    embedded.declared_board(&key).write_snapshot(1, &[entry("a", 7.0, "o")]).await.unwrap();
     describe(&*embedded, "a", 1, &json!({"title": "Cats"})).await;
     let service = TestService::start_with(embedded, Config { boards, ..Config::default() }).await;
     service.change_boards(&[entry("a", 1.0, "o"), entry("b", 2.0, "o")]).await;
@@ -149,9 +153,9 @@ async fn lists_around_a_video_and_of_declared_boards_have_metadata_too() {
 #[tokio::test]
 async fn metadata_of_which_the_telling_is_lost_are_found_with_the_next_change() {
     let embedded: Arc<dyn RankingStore> = Arc::new(EmbeddedRanking::new());
-    embedded.restore(1, &[entry("a", 1.0, "o")]).await.unwrap();
-    let loses: fn(&Change) -> bool =
-        |change| matches!(change, Change::Changed { described, .. } if !described.is_empty());
+    embedded.write_snapshot(1, &[entry("a", 1.0, "o")]).await.unwrap();
+    let loses: fn(&BoardChange) -> bool =
+        |change| matches!(change, BoardChange::Changed { described, .. } if !described.is_empty());
     let lossy = Arc::new(Lossy::new(Arc::clone(&embedded), loses));
     let service = TestService::start_with(lossy, Config::default()).await;
     let mut client = service.connect("/ws/videos?fields=metadata").await;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn position_at(seq: u64) -> Position {
-    Position { numbering: CommentEpoch::parse("n").unwrap(), seq }
+fn position_at(seq: u64) -> StreamPosition {
+    StreamPosition { comment_epoch: CommentEpoch::parse("n").unwrap(), seq }
 }
 
 fn viewer(start: u64) -> ViewerLog {
@@ -16,14 +16,15 @@ fn viewer(start: u64) -> ViewerLog {
     log
 }
 
-fn wrongs(faults: &[Fault]) -> Vec<(Wrong, u64)> {
-    faults.iter().map(|fault| (fault.wrong, fault.count)).collect()
+fn wrongs(faults: &[FoundFault]) -> Vec<(OracleFaultKind, u64)> {
+    faults.iter().map(|fault| (fault.kind, fault.event_count)).collect()
 }
 
 /// What a viewer makes of comments in this order, of `head` in all.
-fn faults_for(start: u64, seqs: &[u64], head: u64) -> Vec<(Wrong, u64)> {
+fn faults_for(start: u64, seqs: &[u64], head: u64) -> Vec<(OracleFaultKind, u64)> {
     let mut log = viewer(start);
-    let mut faults: Vec<Fault> = seqs.iter().filter_map(|seq| log.comment(&position_at(*seq))).collect();
+    let mut faults: Vec<FoundFault> =
+        seqs.iter().filter_map(|seq| log.note_comment(&position_at(*seq))).collect();
     faults.extend(log.check(head));
     assert_eq!(log.has_all(head), log.check(head).is_empty());
     wrongs(&faults)
@@ -38,51 +39,54 @@ fn comments_in_order_are_no_fault() {
 
 #[test]
 fn a_missing_comment_is_caught_wherever_it_is_missing() {
-    assert_eq!(faults_for(0, &[2, 3], 3), [(Wrong::Missing, 1)]);
-    assert_eq!(faults_for(0, &[1, 4], 4), [(Wrong::Missing, 2)]);
-    assert_eq!(faults_for(0, &[1, 2], 3), [(Wrong::Missing, 1)]);
-    assert_eq!(faults_for(0, &[], 2), [(Wrong::Missing, 2)]);
-    assert_eq!(faults_for(0, &[2, 4, 5], 6), [(Wrong::Missing, 1), (Wrong::Missing, 1), (Wrong::Missing, 1)]);
+    assert_eq!(faults_for(0, &[2, 3], 3), [(OracleFaultKind::Missing, 1)]);
+    assert_eq!(faults_for(0, &[1, 4], 4), [(OracleFaultKind::Missing, 2)]);
+    assert_eq!(faults_for(0, &[1, 2], 3), [(OracleFaultKind::Missing, 1)]);
+    assert_eq!(faults_for(0, &[], 2), [(OracleFaultKind::Missing, 2)]);
+    assert_eq!(
+        faults_for(0, &[2, 4, 5], 6),
+        [(OracleFaultKind::Missing, 1), (OracleFaultKind::Missing, 1), (OracleFaultKind::Missing, 1)]
+    );
 }
 
 #[test]
 fn a_repeated_comment_is_caught() {
-    assert_eq!(faults_for(0, &[1, 1, 2], 2), [(Wrong::Repeated, 1)]);
-    assert_eq!(faults_for(0, &[1, 2, 3, 2], 3), [(Wrong::Repeated, 1)]);
-    assert_eq!(faults_for(4, &[4, 5], 5), [(Wrong::Repeated, 1)]);
+    assert_eq!(faults_for(0, &[1, 1, 2], 2), [(OracleFaultKind::Repeated, 1)]);
+    assert_eq!(faults_for(0, &[1, 2, 3, 2], 3), [(OracleFaultKind::Repeated, 1)]);
+    assert_eq!(faults_for(4, &[4, 5], 5), [(OracleFaultKind::Repeated, 1)]);
 }
 
 #[test]
 fn order_is_checked_and_a_late_one_is_not_missing_as_well() {
-    assert_eq!(faults_for(0, &[1, 3, 2, 4], 4), [(Wrong::OutOfOrder, 1)]);
+    assert_eq!(faults_for(0, &[1, 3, 2, 4], 4), [(OracleFaultKind::OutOfOrder, 1)]);
     assert_eq!(faults_for(0, &[5, 3, 1, 2, 4], 5).len(), 4);
     assert_eq!(
         faults_for(0, &[3, 2, 2, 1], 3),
-        [(Wrong::OutOfOrder, 1), (Wrong::Repeated, 1), (Wrong::OutOfOrder, 1)]
+        [(OracleFaultKind::OutOfOrder, 1), (OracleFaultKind::Repeated, 1), (OracleFaultKind::OutOfOrder, 1)]
     );
 }
 
 #[test]
 fn a_comment_beyond_the_head_is_caught() {
-    assert_eq!(faults_for(0, &[1, 2, 3], 2), [(Wrong::Different, 1)]);
+    assert_eq!(faults_for(0, &[1, 2, 3], 2), [(OracleFaultKind::Different, 1)]);
 }
 
 #[test]
 fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
     let mut log = viewer(0);
-    log.comment(&position_at(1));
-    let fault = log.gap(2, 5).unwrap();
-    assert_eq!((fault.wrong, fault.count), (Wrong::Gap, 4));
-    assert!(log.comment(&position_at(6)).is_none() && log.has_all(6));
+    log.note_comment(&position_at(1));
+    let fault = log.note_gap(2, 5).unwrap();
+    assert_eq!((fault.kind, fault.event_count), (OracleFaultKind::Gap, 4));
+    assert!(log.note_comment(&position_at(6)).is_none() && log.has_all(6));
 
     let mut slow = ViewerLog::new("slow".into(), true);
     slow.note_first_connection(Some(&position_at(0)), false);
-    assert_eq!(slow.gap(1, 5), None);
-    assert_eq!((slow.skipped, slow.comment(&position_at(6)), slow.has_all(6)), (5, None, true));
-    assert_eq!(slow.comment(&position_at(8)), None);
+    assert_eq!(slow.note_gap(1, 5), None);
+    assert_eq!((slow.skipped, slow.note_comment(&position_at(6)), slow.has_all(6)), (5, None, true));
+    assert_eq!(slow.note_comment(&position_at(8)), None);
     assert_eq!(
         wrongs(&slow.check(8)),
-        [(Wrong::Missing, 1)],
+        [(OracleFaultKind::Missing, 1)],
         "a hole without a gap is missing also for the slow"
     );
 }
@@ -91,7 +95,7 @@ fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
 fn comments_from_before_a_viewer_connected_are_not_expected() {
     let mut late = viewer(100);
     assert!(late.has_all(100));
-    late.comment(&position_at(101));
+    late.note_comment(&position_at(101));
     late.note_first_connection(Some(&position_at(500)), false);
     assert_eq!(wrongs(&late.check(101)), [], "a later connection does not move it");
 }
@@ -100,86 +104,96 @@ fn comments_from_before_a_viewer_connected_are_not_expected() {
 fn a_viewer_without_a_position_stands_at_the_beginning_of_a_fresh_video_only() {
     let mut fresh = ViewerLog::new("fresh".into(), false);
     fresh.note_first_connection(None, true);
-    fresh.comment(&position_at(2));
-    assert_eq!(wrongs(&fresh.check(2)), [(Wrong::Missing, 1)]);
+    fresh.note_comment(&position_at(2));
+    assert_eq!(wrongs(&fresh.check(2)), [(OracleFaultKind::Missing, 1)]);
     let mut late = ViewerLog::new("late".into(), false);
     late.note_first_connection(None, false);
-    assert!(!late.is_placed());
-    late.comment(&position_at(2));
+    assert!(!late.has_position());
+    late.note_comment(&position_at(2));
     assert_eq!(late.check(2), []);
     let never = ViewerLog::new("never".into(), false);
-    assert_eq!(wrongs(&never.check(0)), [(Wrong::Different, 1)]);
+    assert_eq!(wrongs(&never.check(0)), [(OracleFaultKind::Different, 1)]);
 }
 
 #[test]
 fn another_numbering_is_noticed() {
     let mut log = viewer(0);
-    let other = Position { numbering: CommentEpoch::parse("m").unwrap(), seq: 1 };
-    assert_eq!(log.comment(&other).unwrap().wrong, Wrong::Different);
+    let other = StreamPosition { comment_epoch: CommentEpoch::parse("m").unwrap(), seq: 1 };
+    assert_eq!(log.note_comment(&other).unwrap().kind, OracleFaultKind::Different);
 }
 
 /// Three comments of video 4, the last one not acknowledged.
-fn three_comments() -> Comments {
-    let comments = Comments::new(4);
+fn three_comments() -> CommentOracle {
+    let comments = CommentOracle::new(4);
     for number in 0..3 {
-        comments.posted(number, 4, 10 * number as u64);
+        comments.note_posted(number, 4, 10 * number as u64);
     }
-    comments.posted(3, 5, 99);
-    comments.acknowledged(0);
-    comments.acknowledged(1);
+    comments.note_posted(3, 5, 99);
+    comments.note_acknowledged(0);
+    comments.note_acknowledged(1);
     comments
 }
 
 #[test]
 fn a_comment_that_shows_up_has_its_time_and_one_number() {
     let comments = three_comments();
-    assert_eq!(comments.shows(Some(1), 4, 7), Ok(10));
-    assert_eq!(comments.shows(Some(1), 4, 7), Ok(10), "to every viewer");
-    assert_eq!(comments.shows(Some(1), 4, 8).unwrap_err().wrong, Wrong::Repeated);
-    assert_eq!(comments.shows(Some(3), 4, 9).unwrap_err().wrong, Wrong::Different);
-    assert_eq!(comments.shows(Some(77), 4, 9).unwrap_err().wrong, Wrong::Different);
-    assert_eq!(comments.shows(None, 4, 9).unwrap_err().wrong, Wrong::Different);
+    assert_eq!(comments.note_shown(Some(1), 4, 7), Ok(10));
+    assert_eq!(comments.note_shown(Some(1), 4, 7), Ok(10), "to every viewer");
+    assert_eq!(comments.note_shown(Some(1), 4, 8).unwrap_err().kind, OracleFaultKind::Repeated);
+    assert_eq!(comments.note_shown(Some(3), 4, 9).unwrap_err().kind, OracleFaultKind::Different);
+    assert_eq!(comments.note_shown(Some(77), 4, 9).unwrap_err().kind, OracleFaultKind::Different);
+    assert_eq!(comments.note_shown(None, 4, 9).unwrap_err().kind, OracleFaultKind::Different);
 }
 
 #[test]
 fn a_history_has_each_acknowledged_comment_once_and_may_have_the_others() {
-    let history = |list: &[(u64, usize)]| -> Vec<(Wrong, u64)> {
+    let history = |list: &[(u64, usize)]| -> Vec<(OracleFaultKind, u64)> {
         let list: Vec<_> = list.iter().map(|(seq, number)| (*seq, Some(*number))).collect();
         wrongs(&three_comments().check_history(4, &list))
     };
     assert_eq!(history(&[(1, 1), (2, 0)]), []);
     assert_eq!(history(&[(1, 0), (2, 1), (3, 2)]), [], "what was given up may be there");
-    assert_eq!(history(&[(1, 0)]), [(Wrong::Missing, 1)]);
-    assert_eq!(history(&[]), [(Wrong::Missing, 1), (Wrong::Missing, 1)]);
-    assert_eq!(history(&[(1, 0), (3, 1)]), [(Wrong::OutOfOrder, 1)], "a hole in the numbers");
-    assert_eq!(history(&[(1, 0), (2, 1), (3, 1)]), [(Wrong::Repeated, 1), (Wrong::Repeated, 1)]);
-    assert_eq!(history(&[(1, 0), (2, 1), (3, 3)]), [(Wrong::Different, 1)], "another video's");
+    assert_eq!(history(&[(1, 0)]), [(OracleFaultKind::Missing, 1)]);
+    assert_eq!(history(&[]), [(OracleFaultKind::Missing, 1), (OracleFaultKind::Missing, 1)]);
+    assert_eq!(history(&[(1, 0), (3, 1)]), [(OracleFaultKind::OutOfOrder, 1)], "a hole in the numbers");
+    assert_eq!(
+        history(&[(1, 0), (2, 1), (3, 1)]),
+        [(OracleFaultKind::Repeated, 1), (OracleFaultKind::Repeated, 1)]
+    );
+    assert_eq!(history(&[(1, 0), (2, 1), (3, 3)]), [(OracleFaultKind::Different, 1)], "another video's");
 }
 
 #[test]
 fn what_viewers_saw_and_what_the_history_says_must_agree() {
     let comments = three_comments();
-    comments.shows(Some(0), 4, 2).unwrap();
-    comments.shows(Some(1), 4, 1).unwrap();
+    comments.note_shown(Some(0), 4, 2).unwrap();
+    comments.note_shown(Some(1), 4, 1).unwrap();
     let faults = comments.check_history(4, &[(1, Some(0)), (2, Some(1))]);
-    assert_eq!(wrongs(&faults), [(Wrong::Repeated, 1), (Wrong::Repeated, 1)]);
+    assert_eq!(wrongs(&faults), [(OracleFaultKind::Repeated, 1), (OracleFaultKind::Repeated, 1)]);
     let comments = three_comments();
-    comments.shows(Some(2), 4, 3).unwrap();
+    comments.note_shown(Some(2), 4, 3).unwrap();
     let faults = comments.check_history(4, &[(1, Some(0)), (2, Some(1))]);
-    assert_eq!(wrongs(&faults), [(Wrong::Different, 1)], "delivered and not in the history");
+    assert_eq!(wrongs(&faults), [(OracleFaultKind::Different, 1)], "delivered and not in the history");
 }
 
-fn event(kind: Kind, ms: u64) -> Event {
-    let action = Action::Interact(kind, ms);
-    Event { id: "e".into(), number: 0, at: Duration::ZERO, video: 0, user: 0, action }
+fn event(kind: Kind, ms: u64) -> PostEvent {
+    let action = PostAction::Interact(kind, ms);
+    PostEvent {
+        id: "e".into(),
+        comment_index: 0,
+        post_after: Duration::ZERO,
+        video: 0,
+        user_number: 0,
+        post_action: action,
+    }
 }
 
-fn tally() -> Tally {
-    let mut tally = Tally::default();
+fn tally() -> CountTally {
+    let mut tally = CountTally::default();
     for event in
         [event(Kind::View, 0), event(Kind::View, 0), event(Kind::WatchTime, 2500), event(Kind::Like, 0)]
     {
-        tally.acknowledge(&event);
+        tally.note_acknowledged(&event);
     }
     tally
 }
@@ -191,29 +205,32 @@ const EXPECTED_COUNTERS: Counters =
 fn counts_that_differ_are_a_fault() {
     assert_eq!(tally().check("v", &EXPECTED_COUNTERS, 6.0), []);
     let lost = Counters { views: 0, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &lost, 4.0)), [(Wrong::Missing, 2)]);
+    assert_eq!(wrongs(&tally().check("v", &lost, 4.0)), [(OracleFaultKind::Missing, 2)]);
     let twice = Counters { likes: 3, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &twice, 10.0)), [(Wrong::Repeated, 2)]);
+    assert_eq!(wrongs(&tally().check("v", &twice, 10.0)), [(OracleFaultKind::Repeated, 2)]);
     let moved = Counters { watch_ms: 2499, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &moved, 6.0)), [(Wrong::Missing, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &moved, 6.0)), [(OracleFaultKind::Missing, 1)]);
     let other = Counters { shares: 1, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &other, 9.0)), [(Wrong::Repeated, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &other, 9.0)), [(OracleFaultKind::Repeated, 1)]);
 }
 
 #[test]
 fn a_score_is_that_of_the_counts() {
-    assert_eq!(wrongs(&tally().check("v", &EXPECTED_COUNTERS, 7.0)), [(Wrong::Different, 1)]);
-    assert_eq!(wrongs(&tally().check("v", &EXPECTED_COUNTERS, f64::INFINITY)), [(Wrong::Different, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &EXPECTED_COUNTERS, 7.0)), [(OracleFaultKind::Different, 1)]);
+    assert_eq!(
+        wrongs(&tally().check("v", &EXPECTED_COUNTERS, f64::INFINITY)),
+        [(OracleFaultKind::Different, 1)]
+    );
 }
 
 #[test]
 fn a_given_up_event_may_count_at_most_once() {
     let mut tally = tally();
-    tally.leave_open(&event(Kind::View, 0));
+    tally.note_unacknowledged(&event(Kind::View, 0));
     assert_eq!(tally.check("v", &EXPECTED_COUNTERS, 6.0), []);
     assert_eq!(tally.check("v", &Counters { views: 3, ..EXPECTED_COUNTERS }, 7.0), []);
     let twice = Counters { views: 4, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally.check("v", &twice, 8.0)), [(Wrong::Repeated, 1)]);
+    assert_eq!(wrongs(&tally.check("v", &twice, 8.0)), [(OracleFaultKind::Repeated, 1)]);
 }
 
 proptest! {
@@ -223,9 +240,9 @@ proptest! {
         let mut seqs: Vec<u64> = (1..=length as u64).collect();
         let place = place.index(length - 1);
         let expected = match kind {
-            0 => { seqs.remove(place); Wrong::Missing }
-            1 => { seqs.insert(place + 1, seqs[place]); Wrong::Repeated }
-            _ => { seqs.swap(place, place + 1); Wrong::OutOfOrder }
+            0 => { seqs.remove(place); OracleFaultKind::Missing }
+            1 => { seqs.insert(place + 1, seqs[place]); OracleFaultKind::Repeated }
+            _ => { seqs.swap(place, place + 1); OracleFaultKind::OutOfOrder }
         };
         prop_assert_eq!(faults_for(0, &seqs, length as u64), [(expected, 1)]);
     }

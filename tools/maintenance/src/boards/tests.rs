@@ -5,9 +5,9 @@ use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::clock;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::ranking_store::Projection;
+use liverank_adapters::ranking_store::BatchProjection;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
-use liverank_consumer::repair::{Target, repair};
+use liverank_consumer::repair::{ProjectionTarget, repair_target};
 use liverank_core::Interaction;
 use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
@@ -17,12 +17,12 @@ use super::*;
 
 fn stores(directory: &Path) -> Backends {
     Backends {
-        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        log: Arc::new(EmbeddedLog::open(directory, clock::system_clock()).unwrap()),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system(),
+        clock: clock::system_clock(),
     }
 }
 
@@ -34,9 +34,9 @@ async fn count(backends: &Backends, events: &[(&str, &str)]) {
         LogRecord { partition: 0, offset, broker_time: now, event }
     };
     let records: Vec<LogRecord> = (0..).zip(events).map(record).collect();
-    let span = OffsetRange { partition: 0, from: 0, next: records.len() as u64, last: None };
-    backends.archive.open(&Rules::default()).await.unwrap();
-    backends.archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+    let span = OffsetRange { partition: 0, first: 0, next: records.len() as u64, last_record: None };
+    backends.archive.open(&CountingRules::default()).await.unwrap();
+    backends.archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
 }
 
 #[tokio::test]
@@ -46,25 +46,31 @@ async fn a_declared_board_is_compared_with_what_the_archive_says_of_it() {
     count(&backends, &[("a", "like"), ("a", "view"), ("b", "view"), ("c", "like")]).await;
     let boards = json!([{"name": "liked", "weights": {"like": 5}, "minimum": 5}, {"name": "hot", "order": "trending"}]);
     let boards = DeclaredBoards::read(&boards).unwrap();
-    let positions = BTreeMap::from([(0, backends.archive.offsets(&[0]).await.unwrap()[0])]);
-    let progress = Progress::new();
+    let positions = BTreeMap::from([(0, backends.archive.partition_positions(&[0]).await.unwrap()[0])]);
+    let progress = CommandProgress::new();
     let wrong = async |board: &DeclaredBoard| {
-        let compared = Compared::declared(&backends, board).pop().unwrap();
-        let (report, wrong) = compare(&compared, None, &positions, &progress).await.unwrap();
+        let compared = ComparedBoards::declared(&backends, board).pop().unwrap();
+        let (report, wrong) = compare_boards(&compared, None, &positions, &progress).await.unwrap();
         assert_eq!((report.problem, report.videos), (None, 3));
         wrong
     };
     for (board, on_it) in boards.iter().zip([2, 3]) {
-        let store = backends.ranking.declared(&board.key());
-        repair(&backends, Target { ranking: &*store, board: Some(board), window: None }, &[], 1, &|_| ())
-            .await
-            .unwrap();
-        assert_eq!(store.snapshot().await.unwrap().entries.len(), on_it);
+        let store = backends.ranking.declared_board(&board.key());
+        repair_target(
+            &backends,
+            ProjectionTarget { ranking_store: &*store, declared_board: Some(board), window: None },
+            &[],
+            1,
+            &|_| (),
+        )
+        .await
+        .unwrap();
+        assert_eq!(store.boards_snapshot().await.unwrap().entries.len(), on_it);
         assert_eq!(wrong(board).await, []);
     }
     // One that does not belong there, and one with other points.
     let liked = boards.iter().next().unwrap();
-    let store = backends.ranking.declared(&liked.key());
+    let store = backends.ranking.declared_board(&liked.key());
     let entry = |id: &str, score| BoardEntry {
         video_id: id.parse().unwrap(),
         owner: "u".parse().unwrap(),
@@ -74,8 +80,9 @@ async fn a_declared_board_is_compared_with_what_the_archive_says_of_it() {
         removed: false,
     };
     let entries = vec![entry("b", 9.0), entry("c", 4.0)];
-    let projection = Projection { generation: 1, spans: Vec::new(), entries, traces: Vec::new() };
-    store.project(&projection).await.unwrap();
+    let projection =
+        BatchProjection { generation: 1, offset_ranges: Vec::new(), entries, traces: Vec::new() };
+    store.project_batch(&projection).await.unwrap();
     let found = wrong(liked).await;
     let fields: Vec<_> = found.iter().map(|it| (it.video_id.as_str(), it.field)).collect();
     assert!(fields.contains(&("b", "there")) && fields.contains(&("c", "score")), "{found:?}");

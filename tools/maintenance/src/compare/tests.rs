@@ -12,11 +12,11 @@ fn state(video: &str, counters: Counters) -> VideoState {
         owner: UserId::parse("owner").unwrap(),
         owner_given: false,
         last_seq: counters.comments as u64,
-        trending: (1.0 + counters.score(&Rules::default().weights) as f64).log2(),
+        trending: (1.0 + counters.score(&CountingRules::default().weights) as f64).log2(),
         decayed: [score(3)].into_iter().collect(),
         corrections: 0,
         metadata: None,
-        removed: None,
+        removed_by: None,
         counters,
     }
 }
@@ -34,32 +34,37 @@ fn follows(trending: bool) -> Follows {
     Follows { trending, decays: [counted].into_iter().collect() }
 }
 
-fn kept(state: &VideoState) -> Kept {
-    let weights = Rules::default().weights;
-    Kept {
-        score: points(state.counters.score(&weights)),
+fn kept(state: &VideoState) -> ArchivedVideo {
+    let weights = CountingRules::default().weights;
+    ArchivedVideo {
+        score: points_of_thousandths(state.counters.score(&weights)),
         comments: state.last_seq,
         highest_seq: state.last_seq,
         state: state.clone(),
     }
 }
 
-fn told(state: &VideoState) -> Told {
-    Told { state: state.clone(), other_owners: HashSet::new(), ambiguous: false, ambiguous_times: false }
+fn told(state: &VideoState) -> VideoByLog {
+    VideoByLog {
+        counted_state: state.clone(),
+        other_owners: HashSet::new(),
+        ambiguous: false,
+        ambiguous_times: false,
+    }
 }
 
 fn board(state: &VideoState) -> BoardEntry {
     BoardEntry {
         video_id: state.video_id.clone(),
         owner: state.owner.clone(),
-        score: points(state.counters.score(&Rules::default().weights)),
+        score: points_of_thousandths(state.counters.score(&CountingRules::default().weights)),
         trending: state.trending.is_finite().then_some(state.trending),
         revision: state.revision(),
         removed: false,
     }
 }
 
-fn differing_fields(differences: &[Difference]) -> Vec<&'static str> {
+fn differing_fields(differences: &[StoreDifference]) -> Vec<&'static str> {
     differences.iter().map(|difference| difference.field).collect()
 }
 
@@ -76,7 +81,7 @@ fn any_counters() -> impl Strategy<Value = Counters> {
 }
 
 /// Makes something wrong.
-type SpoilVideo = fn(&mut Kept);
+type SpoilVideo = fn(&mut ArchivedVideo);
 
 /// Each thing that may be wrong in the archive, and what it is to be called.
 const SPOILED_FIELDS: [(&str, SpoilVideo); 11] = [
@@ -95,7 +100,7 @@ const SPOILED_FIELDS: [(&str, SpoilVideo); 11] = [
 
 #[test]
 fn every_counter_is_among_what_may_be_wrong() {
-    let counters = |kept: &Kept| serde_json::to_value(kept.state.counters).unwrap();
+    let counters = |kept: &ArchivedVideo| serde_json::to_value(kept.state.counters).unwrap();
     let right = kept(&state("v", Counters::default()));
     for (name, value) in counters(&right).as_object().unwrap() {
         let is_spoiled = SPOILED_FIELDS.iter().any(|(_, spoil)| {
@@ -112,22 +117,25 @@ fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let (mut told, mut kept) = (told(&right), kept(&right));
     kept.state.owner = UserId::parse("other").unwrap();
-    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), &follows(true))), ["user_id"]);
+    assert_eq!(
+        differing_fields(&differences_with_log(Some(&told), Some(&kept), &follows(true))),
+        ["user_id"]
+    );
     told.other_owners.insert(kept.state.owner.clone());
-    assert_eq!(with_log(Some(&told), Some(&kept), &follows(true)), []);
+    assert_eq!(differences_with_log(Some(&told), Some(&kept), &follows(true)), []);
 }
 
 #[test]
 fn a_video_that_is_in_one_place_only_is_named() {
     let right = state("v", Counters::default());
-    let by_log = with_log(Some(&told(&right)), None, &follows(true));
+    let by_log = differences_with_log(Some(&told(&right)), None, &follows(true));
     assert_eq!((differing_fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
-    let by_archive = with_log(None, Some(&kept(&right)), &follows(true));
+    let by_archive = differences_with_log(None, Some(&kept(&right)), &follows(true));
     assert_eq!((differing_fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
-    let rules = Rules::default();
-    assert!(matches!(with_boards(Some(&right), None, Some(&right), &rules), OnBoards::Wrong(_)));
-    assert!(matches!(with_boards(None, Some(&board(&right)), None, &rules), OnBoards::Wrong(_)));
-    assert_eq!(with_boards(None, None, Some(&right), &rules), OnBoards::Moving);
+    let rules = CountingRules::default();
+    assert!(matches!(compare_with_boards(Some(&right), None, Some(&right), &rules), VideoOnBoards::Wrong(_)));
+    assert!(matches!(compare_with_boards(None, Some(&board(&right)), None, &rules), VideoOnBoards::Wrong(_)));
+    assert_eq!(compare_with_boards(None, None, Some(&right), &rules), VideoOnBoards::Moving);
 }
 
 #[test]
@@ -137,69 +145,75 @@ fn differences_from_partition_order_are_no_difference() {
     let mut kept = kept(&right);
     kept.state.trending += 1.0;
     told.ambiguous_times = true;
-    assert_eq!(with_log(Some(&told), Some(&kept), &follows(true)), []);
+    assert_eq!(differences_with_log(Some(&told), Some(&kept), &follows(true)), []);
     kept.state.counters.views += 1;
-    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), &follows(true))), ["views"]);
+    assert_eq!(differing_fields(&differences_with_log(Some(&told), Some(&kept), &follows(true))), ["views"]);
     told.ambiguous = true;
-    assert_eq!(with_log(Some(&told), Some(&kept), &follows(true)), []);
+    assert_eq!(differences_with_log(Some(&told), Some(&kept), &follows(true)), []);
 }
 
 #[test]
 fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
     let mut wrong = kept(&state("v", Counters { watch_long: 2, comments: 1, ..Counters::default() }));
-    assert_eq!(within_archive(&wrong, &Rules::default()), []);
+    assert_eq!(archive_contradictions(&wrong, &CountingRules::default()), []);
     wrong.score += 1.0;
     wrong.comments -= 1;
     wrong.highest_seq += 1;
     assert_eq!(
-        differing_fields(&within_archive(&wrong, &Rules::default())),
+        differing_fields(&archive_contradictions(&wrong, &CountingRules::default())),
         ["score", "stored comments", "highest comment number"]
     );
 }
 
 #[test]
 fn a_removed_video_must_be_on_no_board() {
-    let rules = Rules::default();
+    let rules = CountingRules::default();
     let on = state("v", Counters { views: 3, ..Counters::default() });
-    let off = VideoState { removed: Some(ActorRole::Service), corrections: 1, ..on.clone() };
-    let compare = |before, board, after| with_boards(Some(before), board, Some(after), &rules);
-    assert_eq!(compare(&off, None, &off), OnBoards::Right);
+    let off = VideoState { removed_by: Some(ActorRole::Service), corrections: 1, ..on.clone() };
+    let compare = |before, board, after| compare_with_boards(Some(before), board, Some(after), &rules);
+    assert_eq!(compare(&off, None, &off), VideoOnBoards::Right);
     let shown = board(&on);
-    assert!(matches!(compare(&off, Some(&shown), &off), OnBoards::Wrong(_)));
-    assert!(matches!(compare(&on, None, &on), OnBoards::Wrong(_)));
-    assert_eq!(compare(&on, None, &off), OnBoards::Moving);
+    assert!(matches!(compare(&off, Some(&shown), &off), VideoOnBoards::Wrong(_)));
+    assert!(matches!(compare(&on, None, &on), VideoOnBoards::Wrong(_)));
+    assert_eq!(compare(&on, None, &off), VideoOnBoards::Moving);
     let mut log = told(&on);
-    log.state = off;
-    assert_eq!(differing_fields(&with_log(Some(&log), Some(&kept(&on)), &follows(true))), ["removed"]);
+    log.counted_state = off;
+    assert_eq!(
+        differing_fields(&differences_with_log(Some(&log), Some(&kept(&on)), &follows(true))),
+        ["removed"]
+    );
 }
 
 #[test]
 fn the_canary_is_on_no_board_and_has_no_comments() {
-    let rules = Rules::default();
-    let canary = state(canary::ID, Counters { views: 3, comments: 2, ..Counters::default() });
-    let compare = |board| with_boards(Some(&canary), board, Some(&canary), &rules);
-    assert_eq!(compare(None), OnBoards::Right);
-    assert!(matches!(compare(Some(&board(&canary))), OnBoards::Wrong(_)));
-    assert_eq!(within_archive(&Kept { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules), []);
-    // Its counts are compared as any other's.
-    let fewer = state(canary::ID, Counters { views: 2, comments: 2, ..Counters::default() });
+    let rules = CountingRules::default();
+    let canary = state(canary::CANARY_ID, Counters { views: 3, comments: 2, ..Counters::default() });
+    let compare = |board| compare_with_boards(Some(&canary), board, Some(&canary), &rules);
+    assert_eq!(compare(None), VideoOnBoards::Right);
+    assert!(matches!(compare(Some(&board(&canary))), VideoOnBoards::Wrong(_)));
     assert_eq!(
-        differing_fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), &follows(false))),
+        archive_contradictions(&ArchivedVideo { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules),
+        []
+    );
+    // Its counts are compared as any other's.
+    let fewer = state(canary::CANARY_ID, Counters { views: 2, comments: 2, ..Counters::default() });
+    assert_eq!(
+        differing_fields(&differences_with_log(Some(&told(&canary)), Some(&kept(&fewer)), &follows(false))),
         ["views"]
     );
 }
 
 #[test]
 fn a_score_may_fall_where_something_was_taken_back() {
-    let rules = Rules::default();
+    let rules = CountingRules::default();
     let before = state("v", Counters { views: 3, likes: 1, ..Counters::default() });
     let mut after = state("v", Counters { views: 3, likes: 0, ..Counters::default() });
     after.corrections = 2;
-    let compare = |board: &BoardEntry| with_boards(Some(&before), Some(board), Some(&after), &rules);
-    assert_eq!(compare(&board(&after)), OnBoards::Right);
-    assert_eq!(compare(&board(&before)), OnBoards::Moving);
+    let compare = |board: &BoardEntry| compare_with_boards(Some(&before), Some(board), Some(&after), &rules);
+    assert_eq!(compare(&board(&after)), VideoOnBoards::Right);
+    assert_eq!(compare(&board(&before)), VideoOnBoards::Moving);
     let wrong = BoardEntry { score: 1.0, ..board(&after) };
-    assert!(matches!(compare(&wrong), OnBoards::Wrong(_)), "of the latest state each number is known");
+    assert!(matches!(compare(&wrong), VideoOnBoards::Wrong(_)), "of the latest state each number is known");
 }
 
 proptest! {
@@ -212,11 +226,11 @@ proptest! {
         let by_id = |state: &VideoState| state.video_id.clone();
         let log: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), told(state))).collect();
         let mut archive: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), kept(state))).collect();
-        prop_assert_eq!(log_and_archive(&log, &archive, &follows(true)), vec![]);
+        prop_assert_eq!(compare_log_and_archive(&log, &archive, &follows(true)), vec![]);
         let victim = by_id(&states[victim.index(states.len())]);
         let (field, spoil) = SPOILED_FIELDS[wrong];
         spoil(archive.get_mut(&victim).unwrap());
-        let found = log_and_archive(&log, &archive, &follows(true));
+        let found = compare_log_and_archive(&log, &archive, &follows(true));
         prop_assert_eq!(differing_fields(&found), vec![field]);
         prop_assert_eq!(&found[0].video_id, &victim);
     }
@@ -226,7 +240,7 @@ proptest! {
     fn a_moving_video_is_wrong_only_outside_of_the_two_looks(
         counters in any_counters(), grown in any_counters(), share in 0.0..=1.0f64, off in 1..100i64,
     ) {
-        let rules = Rules::default();
+        let rules = CountingRules::default();
         let before = state("v", counters);
         let after = state("v", Counters {
             views: counters.views + grown.views + 1, likes: counters.likes + grown.likes, ..counters
@@ -236,16 +250,16 @@ proptest! {
         between.score = (least + (most - least) * share).round();
         between.trending = board(&before).trending;
         between.revision = before.revision();
-        prop_assert_ne!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Right);
-        prop_assert_eq!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Moving);
-        prop_assert_eq!(with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), OnBoards::Right);
-        prop_assert_eq!(with_boards(None, Some(&board(&after)), Some(&after), &rules), OnBoards::Right);
+        prop_assert_ne!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), VideoOnBoards::Right);
+        prop_assert_eq!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), VideoOnBoards::Moving);
+        prop_assert_eq!(compare_with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), VideoOnBoards::Right);
+        prop_assert_eq!(compare_with_boards(None, Some(&board(&after)), Some(&after), &rules), VideoOnBoards::Right);
         for wrong in [least - off as f64, most + off as f64] {
             let outside = BoardEntry { score: wrong, ..between.clone() };
-            let verdict = with_boards(Some(&before), Some(&outside), Some(&after), &rules);
-            prop_assert!(matches!(verdict, OnBoards::Wrong(_)), "{verdict:?}");
+            let verdict = compare_with_boards(Some(&before), Some(&outside), Some(&after), &rules);
+            prop_assert!(matches!(verdict, VideoOnBoards::Wrong(_)), "{verdict:?}");
         }
         let stale = BoardEntry { score: most - 1.0, ..board(&after) };
-        prop_assert!(matches!(with_boards(Some(&after), Some(&stale), Some(&after), &rules), OnBoards::Wrong(_)));
+        prop_assert!(matches!(compare_with_boards(Some(&after), Some(&stale), Some(&after), &rules), VideoOnBoards::Wrong(_)));
     }
 }

@@ -1,9 +1,9 @@
 use clap::Parser;
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{DeadLetter, Origin, RawRecord, ReadRange};
+use liverank_adapters::event_log::{DeadLetter, LetterOrigin, RawRecord, ReadRange};
 use liverank_core::Millis;
-use liverank_runtime::output::Format;
+use liverank_runtime::output::OutputFormat;
 
 use super::*;
 
@@ -11,9 +11,12 @@ const LETTER_TIME: Millis = 1_700_000_000_000;
 
 fn letter(value: &str) -> StoredDeadLetter {
     StoredDeadLetter {
-        place: RecordPosition { partition: 0, offset: 7 },
+        letter_position: RecordPosition { partition: 0, offset: 7 },
         dead_lettered_at: LETTER_TIME + 1000,
-        origin: Some(Origin { place: RecordPosition { partition: 3, offset: 42 }, broker_time: LETTER_TIME }),
+        origin: Some(LetterOrigin {
+            log_position: RecordPosition { partition: 3, offset: 42 },
+            broker_time: LETTER_TIME,
+        }),
         reason: "because".to_owned(),
         key: None,
         value: value.as_bytes().to_vec().into(),
@@ -100,28 +103,31 @@ fn a_letter_is_shown_in_characters_that_harm_no_terminal() {
     assert!(ShownLetter::from_letter(&wild).begins.ends_with("x…"));
 }
 
-fn list_args_for(output: Format) -> List {
+fn list_args_for(output: OutputFormat) -> List {
     List { output: OutputArgs { output }, json: false }
 }
 
 #[tokio::test]
 async fn json_output_lists_letters_in_one_value() {
     let directory = tempfile::tempdir().unwrap();
-    let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+    let log = EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap();
     log.open().await.unwrap();
     for letters in 0..3_usize {
         let said = async |options: List| {
             let mut out = Vec::new();
-            list(&options, &log, &mut out).await.unwrap();
+            list_dead_letters(&options, &log, &mut out).await.unwrap();
             String::from_utf8(out).unwrap()
         };
-        let json = said(list_args_for(Format::Json)).await;
+        let json = said(list_args_for(OutputFormat::Json)).await;
         let read: Vec<Value> = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
         assert_eq!(read.len(), letters);
-        let yaml = said(list_args_for(Format::Yaml)).await;
+        let yaml = said(list_args_for(OutputFormat::Yaml)).await;
         assert_eq!(yaml.lines().filter(|line| line.starts_with("- ")).count(), letters, "{yaml}");
         assert_eq!(yaml == "[]\n", letters == 0);
-        assert_eq!(said(List { json: true, ..list_args_for(Format::Table) }).await.lines().count(), letters);
+        assert_eq!(
+            said(List { json: true, ..list_args_for(OutputFormat::Table) }).await.lines().count(),
+            letters
+        );
         let value = br#"{"video_id":""}"#.to_vec().into();
         let record = RawRecord {
             partition: 0,
@@ -138,7 +144,7 @@ async fn json_output_lists_letters_in_one_value() {
 #[tokio::test]
 async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stays() {
     let directory = tempfile::tempdir().unwrap();
-    let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+    let log = EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap();
     log.open().await.unwrap();
     let append = async |offset: u64, value: &str| {
         let value = value.as_bytes().to_vec().into();
@@ -151,7 +157,7 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
     append(5, view).await;
     append(6, "{}").await;
     let mut out = Vec::new();
-    list(&list_args_for(Format::Table), &log, &mut out).await.unwrap();
+    list_dead_letters(&list_args_for(OutputFormat::Table), &log, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(
         text.contains("from 2/5") && text.contains("not yet") && text.ends_with("3 dead letters\n"),
@@ -160,19 +166,21 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
 
     let mut out = Vec::new();
     let all = Replay { all: true, partition: None, offset: None };
-    let verdict = replay(&all, &log, &Progress::new(), &mut out).await.unwrap();
+    let verdict = replay_dead_letters(&all, &log, &CommandProgress::new(), &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert_eq!(verdict, Verdict::Bad);
+    assert_eq!(verdict, CommandVerdict::FoundFault);
     assert!(
         text.contains("1 replayed, 1 stay, 1 became dead letters") && text.contains("type: is required"),
         "{text}"
     );
 
     let ends = log.end_offsets().await.unwrap();
-    let stretches: Vec<ReadRange> =
-        (0..).zip(ends).map(|(partition, to)| ReadRange { partition, from: 0, to, after: None }).collect();
-    let mut reader = log.read(&stretches).await.unwrap();
-    let records = reader.next(10).await.unwrap();
+    let stretches: Vec<ReadRange> = (0..)
+        .zip(ends)
+        .map(|(partition, to)| ReadRange { partition, first: 0, end: to, previous_record: None })
+        .collect();
+    let mut reader = log.read_ranges(&stretches).await.unwrap();
+    let records = reader.next_records(10).await.unwrap();
     assert_eq!(records.len(), 1);
     let event = Interaction::from_log(&records[0].value, 0).unwrap();
     assert_eq!((event.event_id.unwrap().as_str(), event.timestamp), ("dlq-2-5", LETTER_TIME));

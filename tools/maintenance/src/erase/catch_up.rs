@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use liverank_adapters::Backends;
-use liverank_adapters::archive::Position;
+use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::event_log::ReadRange;
-use liverank_consumer::batches::{Sorted, Waiting, batch_of};
+use liverank_consumer::batches::{SortedRecords, WaitingPartition, sort_records};
 
-use crate::progress::Progress;
+use crate::progress::CommandProgress;
 
 /// Between two looks at how far the consumers are.
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -25,7 +25,7 @@ const BATCH_EVENTS: usize = 5_000;
 pub(super) async fn wait_until_counted(
     backends: &Backends,
     alone: bool,
-    progress: &Progress,
+    progress: &CommandProgress,
 ) -> anyhow::Result<()> {
     let ends = backends.log.end_offsets().await.context("asking the log where it ends")?;
     if alone {
@@ -35,13 +35,21 @@ pub(super) async fn wait_until_counted(
     }
 }
 
-async fn wait_for_consumers(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow::Result<()> {
+async fn wait_for_consumers(
+    backends: &Backends,
+    ends: &[u64],
+    progress: &CommandProgress,
+) -> anyhow::Result<()> {
     let partitions: Vec<u32> = (0..).take(ends.len()).collect();
     let (mut least, mut since) = (u64::MAX, Instant::now());
     loop {
-        let positions =
-            backends.archive.offsets(&partitions).await.context("asking how far the log is counted")?;
-        let to_go: u64 = ends.iter().zip(&positions).map(|(end, at)| end.saturating_sub(at.next)).sum();
+        let positions = backends
+            .archive
+            .partition_positions(&partitions)
+            .await
+            .context("asking how far the log is counted")?;
+        let to_go: u64 =
+            ends.iter().zip(&positions).map(|(end, at)| end.saturating_sub(at.next_offset)).sum();
         if to_go == 0 {
             return Ok(());
         }
@@ -57,7 +65,7 @@ async fn wait_for_consumers(backends: &Backends, ends: &[u64], progress: &Progre
                 STALL_TIMEOUT.as_secs()
             );
         }
-        progress.at("waiting for the consumers", 0, to_go);
+        progress.show_progress("waiting for the consumers", 0, to_go);
         tokio::time::sleep(POLL_EVERY).await;
     }
 }
@@ -65,31 +73,42 @@ async fn wait_for_consumers(backends: &Backends, ends: &[u64], progress: &Progre
 /// Whether no record is behind these positions.
 async fn has_only_holes_behind(
     backends: &Backends,
-    positions: &[Position],
+    positions: &[ArchivePosition],
     ends: &[u64],
 ) -> anyhow::Result<bool> {
-    let left = (0..).zip(positions).zip(ends).filter(|((_, at), end)| at.next < **end);
-    let left = left.map(|((partition, at), &to)| ReadRange { partition, from: at.next, to, after: None });
-    let mut reader = backends.log.read(&left.collect::<Vec<_>>()).await.context("reading the log")?;
-    Ok(reader.next(1).await.context("reading the log")?.is_empty())
+    let left = (0..).zip(positions).zip(ends).filter(|((_, at), end)| at.next_offset < **end);
+    let left = left.map(|((partition, at), &to)| ReadRange {
+        partition,
+        first: at.next_offset,
+        end: to,
+        previous_record: None,
+    });
+    let mut reader = backends.log.read_ranges(&left.collect::<Vec<_>>()).await.context("reading the log")?;
+    Ok(reader.next_records(1).await.context("reading the log")?.is_empty())
 }
 
 /// Counts as a consumer does, but for the boards: embedded ones are made anew at the next start.
 async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
     let partitions: Vec<u32> = (0..).take(ends.len()).collect();
-    let positions = backends.archive.take_up(&partitions).await.context("opening the archive")?;
-    let mut positions: BTreeMap<u32, Position> = partitions.into_iter().zip(positions).collect();
-    let stretches = positions.iter().zip(ends).filter(|((_, at), end)| at.next < **end);
-    let stretches =
-        stretches.map(|((&partition, at), &to)| ReadRange { partition, from: at.next, to, after: at.last });
-    let mut reader = backends.log.read(&stretches.collect::<Vec<_>>()).await.context("reading the log")?;
+    let positions = backends.archive.claim_partitions(&partitions).await.context("opening the archive")?;
+    let mut positions: BTreeMap<u32, ArchivePosition> = partitions.into_iter().zip(positions).collect();
+    let stretches = positions.iter().zip(ends).filter(|((_, at), end)| at.next_offset < **end);
+    let stretches = stretches.map(|((&partition, at), &to)| ReadRange {
+        partition,
+        first: at.next_offset,
+        end: to,
+        previous_record: at.last_record,
+    });
+    let mut reader =
+        backends.log.read_ranges(&stretches.collect::<Vec<_>>()).await.context("reading the log")?;
     loop {
-        let records = reader.next(BATCH_EVENTS).await.context("reading the log")?;
+        let records = reader.next_records(BATCH_EVENTS).await.context("reading the log")?;
         if records.is_empty() {
             return Ok(());
         }
-        let Sorted { batch, poison, waiting, .. } = batch_of(&records, &positions, |_| true);
-        if let Some(Waiting { partition, offset, format }) = waiting.first() {
+        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            sort_records(&records, &positions, |_| true);
+        if let Some(WaitingPartition { partition, offset, format }) = waiting.first() {
             bail!(
                 "offset {offset} of partition {partition} is of format {format}, which a later release wrote: erase with that one"
             );
@@ -97,9 +116,12 @@ async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()
         for letter in &poison {
             backends.log.append_dead_letter(letter).await.context("writing dead letters")?;
         }
-        backends.archive.commit(&batch).await.context("counting the log")?;
-        for span in &batch.spans {
-            positions.insert(span.partition, Position { next: span.next, last: span.last });
+        backends.archive.commit_batch(&batch).await.context("counting the log")?;
+        for span in &batch.offset_ranges {
+            positions.insert(
+                span.partition,
+                ArchivePosition { next_offset: span.next, last_record: span.last_record },
+            );
         }
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use liverank_adapters::Backends;
-use liverank_adapters::event_log::Retention;
+use liverank_adapters::event_log::RecordRetention;
 use liverank_core::counting::REPEAT_WINDOW_MS;
-use liverank_core::moderation::Changed;
+use liverank_core::moderation::ChangedRule;
 use liverank_core::{Millis, UserId};
 use serde::Serialize;
 
@@ -30,14 +30,14 @@ pub(super) struct Left {
 
 /// Asks the stores. What was appended until `now` is meant.
 pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
-    let retention = backends.log.retention().await.context("asking for the log's retention")?;
+    let retention = backends.log.record_retention().await.context("asking for the log's retention")?;
     let (mut restrictions, mut revision) = (0, 0);
     loop {
-        let page = backends.archive.moderation().rules_since(revision, PAGE_RESTRICTIONS).await;
+        let page = backends.archive.moderation_archive().rules_since(revision, PAGE_RESTRICTIONS).await;
         let page = page.context("reading the restrictions")?;
         for change in &page {
             revision = change.revision;
-            if matches!(&change.what, Changed::Restriction { userid, .. } if userid == user) {
+            if matches!(&change.changed_rule, ChangedRule::Restriction { userid, .. } if userid == user) {
                 restrictions += 1;
             }
         }
@@ -48,10 +48,10 @@ pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis
     let after =
         |kept: Duration| time_text(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
     let (log_until, log) = match retention {
-        Retention::For(kept) => (Some(after(kept)), "time"),
-        Retention::ForGood => (None, "for good"),
-        Retention::UntilFull => (None, "size"),
-        Retention::Unknown => (None, "unknown"),
+        RecordRetention::For(kept) => (Some(after(kept)), "time"),
+        RecordRetention::ForGood => (None, "for good"),
+        RecordRetention::UntilFull => (None, "size"),
+        RecordRetention::Unknown => (None, "unknown"),
     };
     let identities_until = after(Duration::from_millis(REPEAT_WINDOW_MS.unsigned_abs()));
     Ok(Left { log_until, log, identities_until, restrictions })

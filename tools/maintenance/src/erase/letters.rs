@@ -51,7 +51,7 @@ mod tests {
 
     fn letter(value: &str) -> StoredDeadLetter {
         StoredDeadLetter {
-            place: RecordPosition { partition: 0, offset: 0 },
+            letter_position: RecordPosition { partition: 0, offset: 0 },
             dead_lettered_at: 0,
             origin: None,
             reason: String::new(),

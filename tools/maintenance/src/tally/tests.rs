@@ -1,4 +1,4 @@
-use liverank_core::counting::apply;
+use liverank_core::counting::apply_batch;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,13 +12,13 @@ fn record(partition: u32, offset: u64, value: &Value) -> LogRecord {
     LogRecord { partition, offset, broker_time, event }
 }
 
-fn told(records: &[LogRecord]) -> BTreeMap<VideoId, Told> {
-    let mut tally = Tally::new(Rules::default(), []);
-    tally.count(records, Vec::new());
-    tally.finish()
+fn told(records: &[LogRecord]) -> BTreeMap<VideoId, VideoByLog> {
+    let mut tally = LogTally::new(CountingRules::default(), []);
+    tally.count_records(records, Vec::new());
+    tally.into_videos()
 }
 
-fn told_of_video<'a>(told: &'a BTreeMap<VideoId, Told>, video: &str) -> &'a Told {
+fn told_of_video<'a>(told: &'a BTreeMap<VideoId, VideoByLog>, video: &str) -> &'a VideoByLog {
     &told[&VideoId::parse(video).unwrap()]
 }
 
@@ -51,7 +51,7 @@ fn one_identity_for_different_events_is_reported() {
         |second: Value, partition: u32| [record(0, 0, &event("v", "view")), record(partition, 1, &second)];
     let same = told(&records(event("v", "view"), 1));
     assert!(!told_of_video(&same, "v").ambiguous && !told_of_video(&same, "v").ambiguous_times);
-    assert_eq!(told_of_video(&same, "v").state.counters.views, 1);
+    assert_eq!(told_of_video(&same, "v").counted_state.counters.views, 1);
     let ordered = told(&records(event("v", "like"), 0));
     assert!(!told_of_video(&ordered, "v").ambiguous, "one partition has an order");
     assert!(told_of_video(&told(&records(event("v", "like"), 1)), "v").ambiguous);
@@ -63,44 +63,44 @@ fn one_identity_for_different_events_is_reported() {
 #[test]
 fn counting_goes_on_from_a_snapshot() {
     let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
-    let first = apply(&[record(0, 0, &view)], [], Vec::new(), &Rules::default());
-    let mut tally = Tally::new(Rules::default(), [(0, 3)]);
-    tally.begin_with(first.videos);
+    let first = apply_batch(&[record(0, 0, &view)], [], Vec::new(), &CountingRules::default());
+    let mut tally = LogTally::new(CountingRules::default(), [(0, 3)]);
+    tally.begin_with_videos(first.videos);
     let mut other = view.clone();
     other["event_id"] = json!("f");
-    tally.count(&[record(0, 1, &view), record(0, 2, &other)], first.identities);
-    assert_eq!(tally.events(), (1, 1));
-    assert_eq!(told_of_video(&tally.finish(), "v").state.counters.views, 2);
+    tally.count_records(&[record(0, 1, &view), record(0, 2, &other)], first.new_identities);
+    assert_eq!(tally.event_counts(), (1, 1));
+    assert_eq!(told_of_video(&tally.into_videos(), "v").counted_state.counters.views, 2);
 }
 
 #[test]
 fn identities_of_an_earlier_release_mark_repeats_within_their_window() {
     let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
-    let mut tally = Tally::new(Rules::default(), [(0, 3)]);
+    let mut tally = LogTally::new(CountingRules::default(), [(0, 3)]);
     let mut last = record(0, 2, &view);
     last.broker_time = BEGIN_TIME + REPEAT_WINDOW_MS;
-    tally.count(&[record(0, 1, &view), last], vec![("e:e".to_owned(), BEGIN_TIME)]);
-    assert_eq!(tally.events(), (1, 1));
+    tally.count_records(&[record(0, 1, &view), last], vec![("e:e".to_owned(), BEGIN_TIME)]);
+    assert_eq!(tally.event_counts(), (1, 1));
 }
 
 #[test]
 fn identities_are_forgotten_once_no_partition_can_repeat_them() {
-    let mut tally = Tally::new(Rules::default(), [(0, 1_000_000), (1, 1)]);
+    let mut tally = LogTally::new(CountingRules::default(), [(0, 1_000_000), (1, 1)]);
     let event =
         |id: u64| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": format!("e{id}")});
     let mut batch: Vec<LogRecord> = (0..PRUNE_EVERY).map(|at| record(0, at, &event(at))).collect();
     for record in &mut batch[1..] {
         record.broker_time += 2 * REPEAT_WINDOW_MS;
     }
-    tally.count(&batch, Vec::new());
+    tally.count_records(&batch, Vec::new());
     assert_eq!(tally.sightings.len() as u64, PRUNE_EVERY, "partition 1 may still repeat the first");
-    tally.count(&[record(1, 0, &event(0))], Vec::new());
-    assert_eq!(tally.events(), (PRUNE_EVERY, 1));
+    tally.count_records(&[record(1, 0, &event(0))], Vec::new());
+    assert_eq!(tally.event_counts(), (PRUNE_EVERY, 1));
     for record in &mut batch {
         record.offset += PRUNE_EVERY;
         record.broker_time += 1;
     }
-    tally.count(&batch, Vec::new());
+    tally.count_records(&batch, Vec::new());
     assert!((tally.sightings.len() as u64) < PRUNE_EVERY, "the first is forgotten");
 }
 
@@ -122,17 +122,17 @@ proptest! {
         let whole = told(&records);
         let mut sorted = records.clone();
         sorted.sort_by_key(|record| (record.partition, record.offset));
-        let mut tally = Tally::new(Rules::default(), [(0, next[0]), (1, next[1])]);
+        let mut tally = LogTally::new(CountingRules::default(), [(0, next[0]), (1, next[1])]);
         for piece in sorted.chunks(piece) {
-            tally.count(piece, Vec::new());
+            tally.count_records(piece, Vec::new());
         }
-        let pieces = tally.finish();
+        let pieces = tally.into_videos();
         prop_assert_eq!(whole.len(), pieces.len());
         for (id, told) in &pieces {
-            prop_assert_eq!(told.state.counters, whole[id].state.counters);
-            prop_assert!((told.state.trending - whole[id].state.trending).abs() < 1e-6);
-            let owner = &whole[id].state.owner;
-            prop_assert!(told.state.owner == *owner || told.other_owners.contains(owner));
+            prop_assert_eq!(told.counted_state.counters, whole[id].counted_state.counters);
+            prop_assert!((told.counted_state.trending - whole[id].counted_state.trending).abs() < 1e-6);
+            let owner = &whole[id].counted_state.owner;
+            prop_assert!(told.counted_state.owner == *owner || told.other_owners.contains(owner));
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::fmt::Debug;
 
-use liverank_core::counting::Rules;
+use liverank_core::counting::CountingRules;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{doc, from_bson, to_bson};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{WEIGHTS, check, comment, decays, deletion, pin, run_parts, shadowed, video, windows};
+use crate::fixtures::{
+    DISTINCT_WEIGHTS, check_json_fixture, decays, fixture_comment, fixture_deletion, fixture_pin,
+    fixture_shadowed, run_parts, video, windows,
+};
 
 fn to_extended_json(document: Document) -> Value {
     Bson::Document(document).into_canonical_extjson()
@@ -23,7 +26,7 @@ fn read_document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
 /// Checks a document that is written by serde.
 fn check_document<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
     let write = |it: &T| to_bson(it).expect("a document serialises").into_canonical_extjson();
-    check(name, today, write, read_document);
+    check_json_fixture(name, today, write, read_document);
 }
 
 fn example_session() -> Bson {
@@ -33,9 +36,9 @@ fn example_session() -> Bson {
 #[test]
 fn video_documents_have_fixtures() {
     let write = |state: &VideoState| {
-        to_extended_json(video_document(state, &WEIGHTS, 3).to_document().expect("a document"))
+        to_extended_json(video_document(state, &DISTINCT_WEIGHTS, 3).to_document().expect("a document"))
     };
-    check("mongodb-video", &video(), write, |json| {
+    check_json_fixture("mongodb-video", &video(), write, |json| {
         read_document::<VideoDoc>(json)?.into_state().map_err(|error| error.to_string())
     });
 }
@@ -51,16 +54,16 @@ fn a_video_of_the_release_before_has_no_home_and_an_id_of_the_server_s() {
 #[test]
 fn comment_documents_have_fixtures() {
     for (name, comment) in [
-        ("mongodb-comment", comment()),
-        ("mongodb-deletion", deletion()),
-        ("mongodb-pin", pin()),
-        ("mongodb-shadowed", shadowed()),
+        ("mongodb-comment", fixture_comment()),
+        ("mongodb-deletion", fixture_deletion()),
+        ("mongodb-pin", fixture_pin()),
+        ("mongodb-shadowed", fixture_shadowed()),
     ] {
         let today = NumberedComment { comment, partition: 4, offset: 99 };
         let write = |it: &NumberedComment| {
             to_bson(&CommentDoc::of(it)).expect("a document serialises").into_canonical_extjson()
         };
-        check(name, &today, write, |json| {
+        check_json_fixture(name, &today, write, |json| {
             read_document::<CommentDoc>(json)?.into_numbered().map_err(|error| error.to_string())
         });
     }
@@ -69,18 +72,18 @@ fn comment_documents_have_fixtures() {
 /// What the statements of `commit.rs` and `ownership.rs` make together.
 #[test]
 fn offset_documents_have_fixtures() {
-    type OffsetParts = (i64, Position, Option<Bson>, Option<Bson>, i64);
+    type OffsetParts = (i64, ArchivePosition, Option<Bson>, Option<Bson>, i64);
     let last = RecordFingerprint { broker_time: 1_700_000_000_250, digest: u64::MAX - 6 };
-    let position = Position { next: 100, last: Some(last) };
+    let position = ArchivePosition { next_offset: 100, last_record: Some(last) };
     let today: OffsetParts = (4, position, Some(example_session()), Some(example_session()), 3);
     let write = |(partition, position, session, keeper, outside): &OffsetParts| {
-        let last = position.last.map(mark_document);
+        let last = position.last_record.map(mark_document);
         to_extended_json(doc! {
-            "_id": partition, "next": position.next as i64, "last": last, "session": session.clone(),
+            "_id": partition, "next": position.next_offset as i64, "last": last, "session": session.clone(),
             "keeper": keeper.clone(), "windowed": 100_i64, "outside_writes": { "2": outside - 1 }, "uncounted": 1_i64,
         })
     };
-    check("mongodb-offset", &today, write, |json| {
+    check_json_fixture("mongodb-offset", &today, write, |json| {
         let read: OffsetDoc = read_document(json)?;
         let (position, outside) = (read.position(), read.outside_writes(2));
         Ok::<OffsetParts, String>((read.partition, position, read.session, read.keeper, outside))
@@ -93,7 +96,7 @@ fn identity_documents_have_fixtures() {
     let write = |(digest, time): &([u8; 16], Millis)| {
         to_bson(&SeenDoc::of(digest, *time)).expect("a document serialises").into_canonical_extjson()
     };
-    check("mongodb-identity", &today, write, |json| {
+    check_json_fixture("mongodb-identity", &today, write, |json| {
         let read: SeenDoc = read_document(json)?;
         Ok::<_, String>((read.digest().ok_or("no digest")?, read.time))
     });
@@ -106,7 +109,7 @@ fn mark_documents_have_fixtures() {
     let write = |(key, mark): &(MarkKey, UniqueMark)| {
         to_bson(&MarkedDoc::of(key, mark)).expect("a document serialises").into_canonical_extjson()
     };
-    check("mongodb-mark", &today, write, |json| {
+    check_json_fixture("mongodb-mark", &today, write, |json| {
         read_document::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned())
     });
 }
@@ -115,8 +118,14 @@ fn mark_documents_have_fixtures() {
 fn the_meta_document_has_fixtures() {
     let numbering = CommentEpoch::from_bits(7);
     let unique = "like,share".parse().expect("types");
-    let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
-    let meta = Meta { numbering, generation: 5, rules, windows: windows(), decays: decays() };
+    let rules = CountingRules { weights: DISTINCT_WEIGHTS, half_life_ms: 60_000, unique };
+    let meta = ArchiveMeta {
+        comment_epoch: numbering,
+        generation: 5,
+        counting_rules: rules,
+        windows: windows(),
+        decays: decays(),
+    };
     let today = MetaDoc {
         rebuild: Some(RebuildDoc::new("t0", &meta, RebuildDoc::FILLING, &["videos", "comments"])),
         make_way: Some(WayDoc { token: "t1".to_owned(), ms: 30_000 }),

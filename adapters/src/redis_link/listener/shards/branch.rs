@@ -18,7 +18,7 @@ pub(super) struct Branch {
     /// Times in a row that it could not be used.
     pub(super) failures: u32,
     /// Channels to give up, and who waits for that.
-    pub(super) unwanted: HashMap<String, Vec<SubscriptionAnswer>>,
+    pub(super) channels_to_leave: HashMap<String, Vec<SubscriptionAnswer>>,
 }
 
 pub(super) enum State {
@@ -31,7 +31,7 @@ pub(super) enum State {
 
 impl Branch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Resting(now), failures: 0, unwanted: HashMap::new() }
+        Self { state: State::Resting(now), failures: 0, channels_to_leave: HashMap::new() }
     }
 
     /// Whether something can be asked of it.
@@ -45,7 +45,7 @@ impl Branch {
 
     /// Whether its connection has ended.
     pub(super) fn has_ended(&self) -> bool {
-        matches!(&self.state, State::Idle(live) if live.ended.is_cancelled())
+        matches!(&self.state, State::Idle(live) if live.has_ended.is_cancelled())
     }
 
     /// Returns the end of the pause after a failure, if one is under way.
@@ -112,7 +112,7 @@ impl Job {
 #[derive(Default)]
 pub(super) struct Signals {
     /// Channels that are no longer heard from there: at most one entry for each confirmation.
-    left: Mutex<Vec<(Address, String)>>,
+    take_left_channels: Mutex<Vec<(Address, String)>>,
     pub(super) wake: Notify,
 }
 
@@ -123,7 +123,7 @@ impl Signals {
             && let Some(Value::BulkString(name)) = push.data.first()
             && let Ok(name) = std::str::from_utf8(name)
         {
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut left = self.take_left_channels.lock().unwrap_or_else(PoisonError::into_inner);
             left.push((address.clone(), name.to_owned()));
         }
         self.wake.notify_one();
@@ -131,6 +131,6 @@ impl Signals {
 
     /// The channels that left since the last look.
     pub(super) fn left(&self) -> Vec<(Address, String)> {
-        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.take_left_channels.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -5,17 +5,20 @@ use crate::moderation::reports::{MAX_REPORTS, ReportDecision};
 use crate::moderation::{ReportOutcome, ReportReason};
 
 fn report_record(offset: u64, id: &str, by: &str) -> LogRecord {
-    let action = Action::Report { comment_id: id.parse().unwrap(), why: ReportReason::Spam };
+    let action = ModerationAction::Report { comment_id: id.parse().unwrap(), why: ReportReason::Spam };
     moderation_record(offset, Some("v"), by, ActorRole::Viewer, action)
 }
 
 fn close_record(offset: u64, id: &str, outcome: ReportOutcome) -> LogRecord {
-    let action = Action::CloseReports { comment_id: id.parse().unwrap(), outcome };
+    let action = ModerationAction::CloseReports { comment_id: id.parse().unwrap(), outcome };
     moderation_record(offset, Some("v"), "mod", ActorRole::Moderator, action)
 }
 
 fn erase_report_record(offset: u64, id: &str, whom: &str) -> LogRecord {
-    let action = Action::EraseReport { comment_id: id.parse().unwrap(), user: Digest::of_user(&user(whom)) };
+    let action = ModerationAction::EraseReport {
+        comment_id: id.parse().unwrap(),
+        user: NameDigest::of_user(&user(whom)),
+    };
     moderation_record(offset, Some("v"), "ops", ActorRole::Service, action)
 }
 
@@ -50,7 +53,7 @@ fn a_report_counts_once_for_a_user_and_a_comment_that_is_shown() {
     assert_eq!(audited.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [3, 8], "those that counted");
     for (_, record) in audited {
         let said = (record.user_id.as_str(), record.moderation.as_ref().unwrap().reason.as_deref());
-        assert_eq!(said, (NOBODY, None), "the audit log names no viewer");
+        assert_eq!(said, (NOBODY_ID, None), "the audit log names no viewer");
     }
     for offset in 0..60 {
         archive.commit(&[report_record(10 + offset, "a", &format!("u{offset}"))]);
@@ -95,9 +98,9 @@ fn an_erased_user_is_named_in_no_report() {
         report_record(2, "a", "cy"),
         erase_report_record(3, "a", "ben"),
     ]);
-    assert_eq!(reporting_users(&archive, "a"), [NOBODY, "cy"]);
+    assert_eq!(reporting_users(&archive, "a"), [NOBODY_ID, "cy"]);
     archive.commit(&[close_record(4, "a", ReportOutcome::Dismissed), erase_report_record(5, "a", "cy")]);
-    assert_eq!(reporting_users(&archive, "a"), [NOBODY, NOBODY], "decided ones, too");
+    assert_eq!(reporting_users(&archive, "a"), [NOBODY_ID, NOBODY_ID], "decided ones, too");
     assert!(!format!("{:?}{:?}", archive.reports, archive.audit).contains("cy"));
 }
 

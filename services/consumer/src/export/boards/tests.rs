@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use super::super::fixtures;
 use super::*;
 
-fn line(id: u8, score: i8) -> Ranked {
+fn line(id: u8, score: i8) -> RankedVideo {
     let (video_id, user_id) = (VideoId::parse(&format!("v{id}")), UserId::parse("o"));
-    Ranked { video_id: video_id.unwrap(), score: f64::from(score) / 3.0, user_id: user_id.unwrap() }
+    RankedVideo { video_id: video_id.unwrap(), score: f64::from(score) / 3.0, user_id: user_id.unwrap() }
 }
 
 /// A reader as the document describes it: what it has of a board.
@@ -14,7 +14,7 @@ fn line(id: u8, score: i8) -> Ranked {
 struct Reader {
     run: String,
     n: u64,
-    lines: Vec<Ranked>,
+    lines: Vec<RankedVideo>,
     total: u64,
 }
 
@@ -26,7 +26,7 @@ impl Reader {
             self.lines = serde_json::from_value(value["lines"].clone()).unwrap();
         } else {
             assert_eq!((run, n), (self.run.as_str(), self.n + 1), "a delta follows on what is there");
-            let delta: Delta = serde_json::from_value(value.clone()).unwrap();
+            let delta: RankingDelta = serde_json::from_value(value.clone()).unwrap();
             self.lines = delta.applied_to(&self.lines);
         }
         run.clone_into(&mut self.run);
@@ -49,7 +49,7 @@ proptest! {
                 (told, run) = (None, run + 1);
             }
             now += Duration::from_secs(seconds);
-            let lines = Delta { remove: Vec::new(), set: lines.into_iter().map(|(id, score)| line(id, score)).collect() };
+            let lines = RankingDelta { remove: Vec::new(), set: lines.into_iter().map(|(id, score)| line(id, score)).collect() };
             let lines = lines.applied_to(&[]);
             let seen = Seen { total: lines.len() as u64 + 5, lines, half_life_ms: None };
             if let Some((next, step)) = next_step(told.as_ref(), seen.clone(), now) {

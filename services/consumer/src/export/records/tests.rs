@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, RuleName};
+use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, NameDigest, RuleName};
 use liverank_core::{CommentId, Millis, UserId, VideoId};
 use proptest::prelude::*;
 
@@ -35,11 +35,11 @@ fn held_at(offset: u64) -> HeldComment {
 }
 
 fn action_at(offset: u64) -> AuditLine {
-    let action = Action::Delete { comment_id: "c-1".parse().unwrap() };
+    let action = ModerationAction::Delete { comment_id: "c-1".parse().unwrap() };
     let done = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
     let (user, video) = ("mia".parse().unwrap(), "cats".parse().unwrap());
     let record = done.into_record(user, Some(video), "m-1".parse().unwrap(), TIME);
-    AuditLine { place: AuditPlace { time: TIME + 1, partition: 4, offset }, record: Ok(record) }
+    AuditLine { place: AuditPosition { time: TIME + 1, partition: 4, offset }, record: Ok(record) }
 }
 
 fn epoch() -> CommentEpoch {
@@ -130,8 +130,10 @@ fn a_page_ends_where_more_may_lie_and_never_beyond_the_end_asked_for() {
 
 #[test]
 fn what_was_removed_before_it_was_exported_goes_out_without_text_and_name() {
-    let gone =
-        NumberedComment { comment: comment(3, EntryKind::Comment).removed(), ..entry(2, EntryKind::Comment) };
+    let gone = NumberedComment {
+        comment: comment(3, EntryKind::Comment).into_removed(),
+        ..entry(2, EntryKind::Comment)
+    };
     let record = of_entry(&epoch(), &gone);
     assert!(!record.value.contains("hé") && !record.value.contains("ann"), "{record:?}");
     let value = json_of(&record);
@@ -141,11 +143,11 @@ fn what_was_removed_before_it_was_exported_goes_out_without_text_and_name() {
 
 #[test]
 fn actions_on_users_have_the_key_of_moderation_and_no_video() {
-    let action = Action::EraseUser { user: Digest::of_user(&"ann".parse().unwrap()) };
+    let action = ModerationAction::EraseUser { user: NameDigest::of_user(&"ann".parse().unwrap()) };
     let done = Moderation { action, role: ActorRole::Service, reason: None };
     let record = done.into_record("ops".parse().unwrap(), None, "m-1".parse().unwrap(), TIME);
     let record = of_action(AuditLine { record: Ok(record), ..action_at(1) });
-    assert_eq!(record.key, KEY);
+    assert_eq!(record.key, RECORDS_KEY);
     let value = json_of(&record);
     assert_eq!((value["data"].get("videoid"), &value["data"]["action"]), (None, &json!("erase_user")));
     let later = AuditLine { record: Err(UnknownRecord { version: Some(9) }), ..action_at(1) };

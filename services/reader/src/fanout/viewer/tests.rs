@@ -54,12 +54,17 @@ fn comment(seq: u64) -> Comment {
 fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(ring);
-    let seat = hub.enter(&VideoId::parse("v").unwrap()).unwrap();
-    let room = Arc::clone(&seat.room);
+    let seat = hub.add_viewer(&VideoId::parse("v").unwrap()).unwrap();
+    let room = Arc::clone(&seat.channel);
     room.note_head(&numbering, 0);
     let socket = ScriptedSocket::default();
-    let mut viewer =
-        Viewer::new(seat, room.now(), Form::Resuming, Bytes::from_static(b"HEAD\n\n")).on(socket.clone());
+    let mut viewer = ConnectedViewer::new(
+        seat,
+        room.cursor_from_now(),
+        StreamForm::Resuming,
+        Bytes::from_static(b"HEAD\n\n"),
+    )
+    .with_socket(socket.clone());
     let mut seq = 0;
     for (comments, takes) in steps.iter().chain([&(0, vec![usize::MAX; 100])]) {
         for _ in 0..*comments {
@@ -67,15 +72,15 @@ fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64,
             room.push(&numbering, &comment(seq));
         }
         room.show_due(Instant::now());
-        assert_ne!(viewer.turn(), After::Gone);
+        assert_ne!(viewer.write_turn(), AfterTurn::Gone);
         socket.0.lock().unwrap().0.extend(takes);
         // A socket that took nothing says later that it takes something again.
         for _ in 0..=takes.len() {
-            while viewer.writable() == After::More {}
+            while viewer.on_writable() == AfterTurn::More {}
         }
     }
     let text = String::from_utf8(socket.0.lock().unwrap().1.clone()).unwrap();
-    (text, seq, hub.metrics.messages.get())
+    (text, seq, hub.metrics.messages_written.get())
 }
 
 /// The numbers in a stream, gaps as negative ones (`-from`, `-to`), each event checked to be whole.
@@ -131,21 +136,22 @@ proptest! {
 fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(100);
-    let seat = hub.enter(&VideoId::parse("v").unwrap()).unwrap();
-    let room = Arc::clone(&seat.room);
+    let seat = hub.add_viewer(&VideoId::parse("v").unwrap()).unwrap();
+    let room = Arc::clone(&seat.channel);
     room.note_head(&numbering, 0);
     let socket = ScriptedSocket::default();
     socket.0.lock().unwrap().0.extend([10]);
-    let mut viewer = Viewer::new(seat, room.now(), Form::Resuming, Bytes::new()).on(socket);
+    let mut viewer = ConnectedViewer::new(seat, room.cursor_from_now(), StreamForm::Resuming, Bytes::new())
+        .with_socket(socket);
     for seq in 1..=50 {
         room.push(&numbering, &comment(seq));
     }
     room.show_due(Instant::now());
-    assert_eq!(viewer.turn(), After::Waits);
+    assert_eq!(viewer.write_turn(), AfterTurn::Waits);
     let first = sse::comment_event(&numbering, &comment(1));
-    assert_eq!(viewer.rest, first[10..]);
-    assert!(matches!(viewer.cursor, Cursor::At { seen: 1, .. }));
-    assert_eq!(hub.metrics.messages.get(), 1);
+    assert_eq!(viewer.unwritten_bytes, first[10..]);
+    assert!(matches!(viewer.cursor, RingCursor::At { seen: 1, .. }));
+    assert_eq!(hub.metrics.messages_written.get(), 1);
 }
 
 #[test]

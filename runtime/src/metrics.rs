@@ -12,7 +12,7 @@ use crate::http_metrics::HttpMetrics;
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     /// What the HTTP ports of this process measure together.
-    http_metrics: Arc<OnceLock<HttpMetrics>>,
+    http: Arc<OnceLock<HttpMetrics>>,
     /// The reader whose metrics these are, where a process has several readers.
     reader: Option<String>,
 }
@@ -20,7 +20,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Arc::new(Mutex::new(Registry::with_prefix("liverank")));
-        Self { registry, http_metrics: Arc::default(), reader: None }
+        Self { registry, http: Arc::default(), reader: None }
     }
 }
 
@@ -45,7 +45,7 @@ impl Metrics {
 
     /// What HTTP ports measure, registered with the first of them.
     pub(crate) fn http(&self) -> &HttpMetrics {
-        self.http_metrics.get_or_init(|| {
+        self.http.get_or_init(|| {
             let all = HttpMetrics::default();
             let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
             all.register(registry.sub_registry_with_prefix("http"));

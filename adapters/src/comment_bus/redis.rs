@@ -140,7 +140,7 @@ fn comments_without_gap(
         let comment = entry.1.get(3).and_then(|payload| decode_comment(payload));
         match comment {
             Some((_, comment)) if head.seq == seq && head.comment_epoch == *numbering => {
-                comments.push(comment)
+                comments.push(comment);
             }
             _ => return Ok(None),
         }

@@ -99,7 +99,7 @@ pub struct Actor {
     /// Whether something has changed since the last whole look.
     whole: bool,
     /// When everything has to be looked at although nothing changed.
-    full_look_due: Option<Instant>,
+    look_due: Option<Instant>,
 }
 
 impl Drop for Actor {
@@ -157,7 +157,7 @@ impl Actor {
             last_found: None,
             permitted: None,
             whole: true,
-            full_look_due: None,
+            look_due: None,
         }
     }
 
@@ -208,7 +208,7 @@ impl Actor {
             self.facts = world.operator_facts();
             self.whole = true;
         }
-        let due = [self.applier.next_try(), self.full_look_due].into_iter().flatten().min();
+        let due = [self.applier.next_try(), self.look_due].into_iter().flatten().min();
         let retry = due.is_some_and(|at| at <= Instant::now());
         let whole = std::mem::take(&mut self.whole) || retry;
         let deployments = world.stores[&Kind::Deployment].objects_of(&self.key);
@@ -228,7 +228,7 @@ impl Actor {
         if may_write {
             self.send_orders(&steps).await;
         }
-        let mut shrinking = self.full_look_due.filter(|at| *at > Instant::now());
+        let mut shrinking = self.look_due.filter(|at| *at > Instant::now());
         if may_write && (whole || !steps.is_empty()) {
             let carry = Carry {
                 world: &world,
@@ -256,9 +256,8 @@ impl Actor {
         self.last_found = Some(found);
         let tick = outcome.is_some().then(|| Instant::now() + LOOK_EVERY);
         let retry = self.applier.next_try().filter(|_| may_write);
-        self.full_look_due = [shrinking, self.next_change_by_time(&pods)].into_iter().flatten().min();
-        let next =
-            [tick, status, retry, mounting, self.full_look_due, Some(Instant::now() + CHECK_CLAIM_EVERY)];
+        self.look_due = [shrinking, self.next_change_by_time(&pods)].into_iter().flatten().min();
+        let next = [tick, status, retry, mounting, self.look_due, Some(Instant::now() + CHECK_CLAIM_EVERY)];
         Next::At(next.into_iter().flatten().min())
     }
 

@@ -27,7 +27,7 @@ const MAX_WRITERS_NAMED: usize = 3;
 #[derive(Debug, Clone)]
 struct Contest {
     repairs: u32,
-    last_contest: Instant,
+    last: Instant,
     /// The field, and who writes it beside us.
     about: String,
 }
@@ -46,7 +46,7 @@ impl Contest {
     }
 
     fn over_at(&self) -> Instant {
-        self.last_contest + 2 * self.pause_before_repair() + CALM_AFTER
+        self.last + 2 * self.pause_before_repair() + CALM_AFTER
     }
 }
 
@@ -64,7 +64,7 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
     /// Until when a repair of this object has to wait, where it has to.
     pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
-        Some(contest.last_contest + contest.pause_before_repair()).filter(|until| now < *until)
+        Some(contest.last + contest.pause_before_repair()).filter(|until| now < *until)
     }
 
     /// Whether the next repair of it is worth a look at who made it necessary.
@@ -75,13 +75,10 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
     /// Notes a repair; `about`: the field, and who writes it beside us.
     pub fn note_repair(&mut self, name: &N, about: String, now: Instant) {
         self.0.retain(|_, contest| !contest.is_over(now));
-        let contest = self.0.entry(name.clone()).or_insert(Contest {
-            repairs: 0,
-            last_contest: now,
-            about: String::new(),
-        });
+        let contest =
+            self.0.entry(name.clone()).or_insert(Contest { repairs: 0, last: now, about: String::new() });
         contest.repairs += 1;
-        contest.last_contest = now;
+        contest.last = now;
         contest.about = about;
     }
 
@@ -95,7 +92,7 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
 
     /// When a repair that waits is due, or a fight is over.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let times = self.0.values().flat_map(|it| [it.last_contest + it.pause_before_repair(), it.over_at()]);
+        let times = self.0.values().flat_map(|it| [it.last + it.pause_before_repair(), it.over_at()]);
         times.filter(|at| *at > now).min()
     }
 }

@@ -173,7 +173,7 @@ impl EventStream {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "" => {
-                each(ServerSentEvent { comment_line: Some(value.to_owned()), ..ServerSentEvent::default() })
+                each(ServerSentEvent { comment_line: Some(value.to_owned()), ..ServerSentEvent::default() });
             }
             "data" => {
                 if std::mem::replace(&mut self.has_data, true) {

@@ -294,7 +294,7 @@ async fn a_mirror_follows_many_writers(store: SharedStore) {
                 let stands = all_assignments(&store).await.get(&video(&id)).map(VideoAssignment::epoch);
                 match stands {
                     Some(epoch) if at % 4 == 0 => {
-                        drop(store.remove_assignment(&video(&id), epoch).await.unwrap())
+                        drop(store.remove_assignment(&video(&id), epoch).await.unwrap());
                     }
                     stands => drop(try_assign(&store, &id, stands, &[&format!("r{writer}")], 0).await),
                 }

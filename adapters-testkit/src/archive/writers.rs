@@ -41,7 +41,7 @@ pub async fn of_two_writers_of_a_partition_one_wins(archive: &dyn Archive) {
             match result {
                 Ok(_) => {}
                 Err(CommitError::PositionMismatch { partition: 0, actual, .. }) => {
-                    assert_eq!(actual, round * 2)
+                    assert_eq!(actual, round * 2);
                 }
                 Err(error) => panic!("the others are fenced, not {error:?}"),
             }

@@ -420,16 +420,16 @@ impl BoardProjector {
             described,
             archive_meta: meta,
             committed_at: committed,
-            traced_records: traced,
+            traced_records,
         } = done;
         let described = metadata_of(&described, &changed.videos);
-        let traces = traces::contexts_for_comments(&traced, &comments);
+        let traces = traces::contexts_for_comments(&traced_records, &comments);
         let comments: Vec<Comment> = comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = BatchProjection {
             generation: meta.generation,
             offset_ranges: spans,
             entries: self.target().board_entries(&changed.videos, &meta.counting_rules),
-            traces: traces::contexts_for_boards(&traced),
+            traces: traces::contexts_for_boards(&traced_records),
         };
         let ahead = AheadOfBoards { comments, traces: &traces, described };
         self.project(&meta, ahead, &projection, committed).await;

@@ -33,7 +33,7 @@ pub(crate) struct BoardPart {
 
 /// The outcome of applying a change of the boards.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Applied {
+pub(crate) enum ApplyOutcome {
     /// The change was applied.
     Applied,
     /// The change had been applied before.
@@ -53,18 +53,18 @@ impl Boards {
     }
 
     /// Applies what changed to reach `version`.
-    pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> Applied {
+    pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> ApplyOutcome {
         if version <= self.version {
-            return Applied::AlreadyApplied;
+            return ApplyOutcome::AlreadyApplied;
         }
         if version != self.version + 1 {
-            return Applied::ChangesMissing;
+            return ApplyOutcome::ChangesMissing;
         }
         self.version = version;
         for entry in entries {
             self.set_entry(entry);
         }
-        Applied::Applied
+        ApplyOutcome::Applied
     }
 
     fn set_entry(&mut self, entry: &BoardEntry) {
@@ -173,11 +173,11 @@ mod tests {
     #[test]
     fn changes_apply_in_turn_and_a_version_gap_is_detected() {
         let mut boards = Boards::of(&BoardsSnapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
-        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::AlreadyApplied);
-        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Applied);
-        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::ChangesMissing);
+        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), ApplyOutcome::AlreadyApplied);
+        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), ApplyOutcome::Applied);
+        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), ApplyOutcome::ChangesMissing);
         assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["b", "a"]);
-        assert_eq!(boards.apply(9, &[]), Applied::Applied);
+        assert_eq!(boards.apply(9, &[]), ApplyOutcome::Applied);
         assert_eq!(boards.len(), 2);
     }
 

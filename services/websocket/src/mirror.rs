@@ -14,7 +14,7 @@ use liverank_runtime::traces::RecordedSpan;
 use tokio::sync::mpsc;
 
 use crate::Followed;
-use crate::boards::{Applied, Boards};
+use crate::boards::{ApplyOutcome, Boards};
 use crate::descriptions::Descriptions;
 use crate::metrics::WebsocketMetrics;
 use crate::pace::Pace;
@@ -146,9 +146,9 @@ impl MirrorSession<'_> {
             spans.extend(traces.iter().filter_map(shown));
             match boards.apply(*version, entries) {
                 // A video's owner is set once: the list of another one cannot have changed.
-                Applied::Applied => owners.extend(entries.iter().map(|entry| &entry.owner)),
-                Applied::AlreadyApplied => {}
-                Applied::ChangesMissing => {
+                ApplyOutcome::Applied => owners.extend(entries.iter().map(|entry| &entry.owner)),
+                ApplyOutcome::AlreadyApplied => {}
+                ApplyOutcome::ChangesMissing => {
                     lost = true;
                     break;
                 }

@@ -73,7 +73,7 @@ impl Source {
 /// The keys as last read.
 pub(crate) struct Keys {
     source: Source,
-    known_keys: RwLock<Option<Arc<[Arc<PublicKey>]>>>,
+    known: RwLock<Option<Arc<[Arc<PublicKey>]>>>,
     /// When they were asked for last; held while they are.
     last_asked: Mutex<Option<Instant>>,
     ask_again: Duration,
@@ -83,21 +83,21 @@ pub(crate) struct Keys {
 impl Keys {
     /// Keys that are not known yet.
     pub(crate) fn new(source: Source, ask_again: Duration, health: Health) -> Self {
-        Self { source, known_keys: RwLock::default(), last_asked: Mutex::default(), ask_again, health }
+        Self { source, known: RwLock::default(), last_asked: Mutex::default(), ask_again, health }
     }
 
-    fn known_keys(&self) -> Option<Arc<[Arc<PublicKey>]>> {
-        self.known_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn known(&self) -> Option<Arc<[Arc<PublicKey>]>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The keys that a token with this header may be signed by. 503 where none were ever known.
     pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<PublicKey>>, Problem> {
-        let found = self.known_keys().map(|known| keys_fitting_header(&known, header));
+        let found = self.known().map(|known| keys_fitting_header(&known, header));
         if let Some(found) = found.filter(|found| !found.is_empty()) {
             return Ok(found);
         }
         self.refresh_if_due().await;
-        let Some(known) = self.known_keys() else {
+        let Some(known) = self.known() else {
             return Err(Problem::part_unavailable(
                 "the keys that tokens are checked by are not known yet: try again",
             ));
@@ -109,7 +109,7 @@ impl Keys {
     /// as they are.
     async fn refresh_if_due(&self) {
         let mut asked = self.last_asked.lock().await;
-        let pause = if self.known_keys().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
+        let pause = if self.known().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
         }
@@ -118,7 +118,7 @@ impl Keys {
         let read = read.unwrap_or_else(|_| bail!("no answer within {} s", ISSUER_TIMEOUT.as_secs()));
         match read.and_then(|json| parse_key_set(&json)) {
             Ok(keys) => {
-                *self.known_keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
                 self.health.note_dependency(PART_NAME, Ok(()));
             }
             Err(error) => {
@@ -132,12 +132,8 @@ impl Keys {
     pub(crate) async fn keep(&self) {
         loop {
             self.refresh_if_due().await;
-            tokio::time::sleep(if self.known_keys().is_some() {
-                FETCH_KEYS_EVERY
-            } else {
-                FIRST_FETCH_INTERVAL
-            })
-            .await;
+            tokio::time::sleep(if self.known().is_some() { FETCH_KEYS_EVERY } else { FIRST_FETCH_INTERVAL })
+                .await;
         }
     }
 }

@@ -83,7 +83,9 @@ impl KnownRestrictions {
     async fn read_page(&mut self, gateway: &Gateway) -> Result<usize, Problem> {
         let asked = gateway.backends.archive.moderation_archive().rules_since(self.revision, CHANGES_A_PAGE);
         let changes = gateway.archive.noted(asked.await)?;
-        changes.iter().for_each(|change| self.take_change(change));
+        for change in &changes {
+            self.take_change(change);
+        }
         Ok(changes.len())
     }
 

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_drain_begins_anew_after_it_was_taken_back() {
-        let limit = Duration::from_secs(900);
+        let limit = Duration::from_mins(15);
         let (mut clock, start) = (DrainClock::new(Some(limit)), Instant::now());
         let reader = |name: &str| ReaderId::parse(name).unwrap();
         clock.note(start, vec![reader("a"), reader("b")]);

@@ -506,7 +506,7 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
                 let mark = member.records.iter().find(|it| it.partition == *at && it.offset + 2 == *next);
                 let after = mark.map(RawRecord::fingerprint).filter(|_| marked == 1);
                 assert!(last.is_some() && mark.is_some(), "each partition has two records");
-                ReadStart { partition: *at, offset: next - 1, previous_record }
+                ReadStart { partition: *at, offset: next - 1, previous_record: after }
             })
             .collect();
         let begun = Instant::now();

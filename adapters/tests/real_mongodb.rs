@@ -63,7 +63,7 @@ fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
     Batch {
         offset_ranges: vec![OffsetRange {
             partition,
-            first,
+            first: from,
             next: from + values.len() as u64,
             last_record: None,
         }],

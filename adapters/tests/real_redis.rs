@@ -131,7 +131,7 @@ fn entry(id: &str, score: f64) -> BoardEntry {
 fn projection_of(from: u64, next: u64, entries: Vec<BoardEntry>) -> BatchProjection {
     BatchProjection {
         generation: 1,
-        offset_ranges: vec![OffsetRange { partition: 0, first, next, last_record: None }],
+        offset_ranges: vec![OffsetRange { partition: 0, first: from, next, last_record: None }],
         entries,
         traces: Vec::new(),
     }

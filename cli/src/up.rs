@@ -219,10 +219,9 @@ fn start(
         let caller = KnownCaller::of(role).context("no reader")?;
         anyhow::Ok(ServiceContext { identity: shell.identity.acting_as(&caller)?, ..shell.clone() })
     };
-    let mut reader_urls = Vec::new();
-    for (at, listener) in listeners.readers.iter().enumerate() {
-        reader_urls.push(format!("reader-{}={}", at + 1, url(listener)?));
-    }
+    let named_url = |(at, listener)| anyhow::Ok(format!("reader-{}={}", at + 1, url(listener)?));
+    let reader_urls: Vec<_> =
+        listeners.readers.iter().enumerate().map(named_url).collect::<Result<_, _>>()?;
     let reader_urls = reader_urls.join(",");
     spawn!("the admin port", admin::run(listeners.admin, s()));
     spawn!(

@@ -41,8 +41,8 @@ const POSTERS: usize = 4;
 type Told = (i64, i64, &'static str);
 
 /// Posts comments, deletes and pins some, bans users and decides on what waits, until `over`. Returns how often it did something.
-async fn post_and_moderate(gateway: String, poster: usize, over: &AtomicBool) -> usize {
-    let (client, video) = (Client::new(), format!("video-{poster}"));
+async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) -> usize {
+    let (client, video) = (Client::new(), format!("video-{number}"));
     let mut posted: Vec<(String, StatusCode)> = Vec::new();
     let mut done = 0;
     while !over.load(Relaxed) {
@@ -58,7 +58,7 @@ async fn post_and_moderate(gateway: String, poster: usize, over: &AtomicBool) ->
         let (id, status) = &posted[nth.saturating_sub(MODERATED_LATER)];
         let action = match nth % 6 {
             2 if *status == StatusCode::ACCEPTED => {
-                let outcome = if nth % 4 == 0 { "release" } else { "reject" };
+                let outcome = if nth.is_multiple_of(4) { "release" } else { "reject" };
                 let body = json!({"videoid": video, "id": id, "outcome": outcome});
                 client.post(format!("{gateway}/moderation/held")).json(&body)
             }
@@ -321,7 +321,7 @@ fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Told>) {
 /// The numbers of each channel are there without a hole, and what is not removed says what the API says.
 async fn compare_with_channels(cluster: &Cluster, found: &[Exported]) {
     for poster in 0..POSTERS {
-        let video = format!("video-{poster}");
+        let video = format!("video-{number}");
         let own = found.iter().filter(|record| record.key == video && record.kind() == "entry");
         let of_id = |record: &Exported| -> Option<u64> {
             record.value["id"].as_str()?.rsplit_once('-')?.1.parse().ok()

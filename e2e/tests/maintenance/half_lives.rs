@@ -31,14 +31,15 @@ async fn list(cluster: &Cluster, board: &str) -> Option<Value> {
 }
 
 /// Whether the list has these points, and no other videos.
-fn shows(list: &Value, likes: &[usize]) -> bool {
+fn shows(list: &Value, expected: &[usize]) -> bool {
     let lines = list["videos"].as_array().map(Vec::as_slice).unwrap_or_default();
     let line = |video: usize| lines.iter().find(|line| line["video_id"] == json!(format!("v{video}")));
     let right = |(video, likes): (usize, &usize)| {
         let points = line(video).and_then(|line| line["score"].as_f64()).unwrap_or(0.0);
         points >= *likes as f64 * 0.999 && points <= *likes as f64 * SHOWN_WITHIN
     };
-    lines.len() == likes.iter().filter(|likes| **likes > 0).count() && likes.iter().enumerate().all(right)
+    lines.len() == expected.iter().filter(|likes| **likes > 0).count()
+        && expected.iter().enumerate().all(right)
 }
 
 #[tokio::test]
@@ -61,15 +62,15 @@ async fn what_decays_by_half_lives_of_boards_own_counts_once_through_kills() {
         cluster.process(&consumer).restart();
     }
     // One from which all is taken back leaves the board.
+    liked[0] = [false; USERS];
     for user in 0..USERS {
-        liked[0][user] = false;
         post(&cluster, sent, 0, user, "unlike").await;
         sent += 1;
     }
-    let likes = liked.map(|of| of.iter().filter(|liked| **liked).count());
+    let counts = liked.map(|of| of.iter().filter(|does| **does).count());
     let found = wait::until("the points of what is liked", Duration::from_mins(1), || async {
         let found = list(&cluster, "liked").await?;
-        shows(&found, &likes).then_some(found)
+        shows(&found, &counts).then_some(found)
     });
     let found = tokio::time::timeout(COMMAND_TIMEOUT, found).await.expect("it ends");
     let decay = json!({"half_life_minutes": 525_600, "whole": true});

@@ -65,7 +65,7 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
             0 => client.delete(format!("{gateway}/comments/{video}/{id}?reason=test")),
             1 => client.post(format!("{gateway}/moderation/pins")).json(&json!({"videoid": video, "id": id})),
             3 => {
-                let body = json!({"userid": format!("troll-{poster}-{nth}"), "reason": "spam"});
+                let body = json!({"userid": format!("troll-{number}-{nth}"), "reason": "spam"});
                 client.post(format!("{gateway}/moderation/bans")).json(&body)
             }
             _ => continue,
@@ -321,7 +321,7 @@ fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Told>) {
 /// The numbers of each channel are there without a hole, and what is not removed says what the API says.
 async fn compare_with_channels(cluster: &Cluster, found: &[Exported]) {
     for poster in 0..POSTERS {
-        let video = format!("video-{number}");
+        let video = format!("video-{poster}");
         let own = found.iter().filter(|record| record.key == video && record.kind() == "entry");
         let of_id = |record: &Exported| -> Option<u64> {
             record.value["id"].as_str()?.rsplit_once('-')?.1.parse().ok()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The address that limits are counted by: of IPv6 its network of 64 bits, for a host has a whole one to itself.
-pub fn limited_network(address: IpAddr) -> IpAddr {
+pub fn rate_limit_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
@@ -19,7 +19,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_host_is_limited_by_its_64_bit_network() {
-        let of = |text: &str| limited_network(text.parse().unwrap()).to_string();
+        let of = |text: &str| rate_limit_address(text.parse().unwrap()).to_string();
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(of("192.0.2.7"), "192.0.2.7");
         assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");

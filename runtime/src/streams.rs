@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::network::limited_network;
+use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 use crate::{ServiceContext, server};
 
@@ -92,7 +92,7 @@ impl Streams {
         if self.shutdown.is_cancelled() {
             return None;
         }
-        let client = limited_network(client);
+        let client = rate_limit_address(client);
         let sent_away = CancellationToken::new();
         let given = lock(&self.shares).give_place(client, sent_away.clone())?;
         if let Some(other) = given.displaced {

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::network::limited_network;
+use crate::network::rate_limit_address;
 
 /// Bytes of request bodies that a process holds at once, whole ones and those that are still coming.
 const MAX_BYTES_HELD: usize = 256 * 1024 * 1024;
@@ -38,7 +38,7 @@ impl UploadRoom {
 
     /// No bytes yet, for a request of this client.
     pub fn begin_upload(&self, client: IpAddr) -> UploadShare {
-        UploadShare { uploads: self.clone(), caller: limited_network(client), bytes: 0 }
+        UploadShare { uploads: self.clone(), caller: rate_limit_address(client), bytes: 0 }
     }
 
     fn held(&self) -> MutexGuard<'_, HeldBytes> {

@@ -23,7 +23,7 @@ pub(super) fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema 
 }
 
 /// A list of a foreign type with at most `max` items.
-fn foreign_list<T: JsonSchema>(generator: &mut SchemaGenerator, max: u32) -> Schema {
+fn bounded_foreign_list<T: JsonSchema>(generator: &mut SchemaGenerator, max: u32) -> Schema {
     json_schema!({ "type": "array", "maxItems": max, "items": foreign::<T>(generator) })
 }
 
@@ -54,12 +54,12 @@ pub(super) fn resources(generator: &mut SchemaGenerator) -> Schema {
 
 /// Tolerations, at most 16.
 pub(super) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
-    foreign_list::<Toleration>(generator, 16)
+    bounded_foreign_list::<Toleration>(generator, 16)
 }
 
 /// Topology spread constraints, at most 4.
 pub(super) fn topology_spread(generator: &mut SchemaGenerator) -> Schema {
-    foreign_list::<TopologySpreadConstraint>(generator, 4)
+    bounded_foreign_list::<TopologySpreadConstraint>(generator, 4)
 }
 
 /// `PodSecurityContext`, for Linux.
@@ -96,17 +96,17 @@ pub(super) fn opaque_list(generator: &mut SchemaGenerator) -> Schema {
 
 /// Lines of `/etc/hosts`, at most 32.
 pub(super) fn host_aliases(generator: &mut SchemaGenerator) -> Schema {
-    foreign_list::<HostAlias>(generator, 32)
+    bounded_foreign_list::<HostAlias>(generator, 32)
 }
 
 /// `envFrom`, at most 16.
 pub(super) fn env_from(generator: &mut SchemaGenerator) -> Schema {
-    foreign_list::<EnvFromSource>(generator, 16)
+    bounded_foreign_list::<EnvFromSource>(generator, 16)
 }
 
 /// Variables of liverank's own container, at most 64.
 pub(super) fn own_env(generator: &mut SchemaGenerator) -> Schema {
-    let mut list = foreign_list::<EnvVar>(generator, 64);
+    let mut list = bounded_foreign_list::<EnvVar>(generator, 64);
     if let Some(items) = list.get_mut("items") {
         items["properties"]["valueFrom"] = opaque(generator).to_value();
     }
@@ -115,7 +115,7 @@ pub(super) fn own_env(generator: &mut SchemaGenerator) -> Schema {
 
 /// Mounts, at most 16.
 pub(super) fn mounts(generator: &mut SchemaGenerator) -> Schema {
-    foreign_list::<VolumeMount>(generator, 16)
+    bounded_foreign_list::<VolumeMount>(generator, 16)
 }
 
 /// Mounts of liverank's own container.
@@ -156,7 +156,7 @@ pub(super) fn cidrs(_: &mut SchemaGenerator) -> Schema {
 
 /// Conditions, one of each type.
 pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = foreign_list::<Condition>(generator, 16);
+    let mut schema = bounded_foreign_list::<Condition>(generator, 16);
     schema.insert("x-kubernetes-list-type".into(), json!("map"));
     schema.insert("x-kubernetes-list-map-keys".into(), json!(["type"]));
     schema

@@ -95,7 +95,7 @@ pub struct Actor {
     reporter: Reporter,
     last_found: Option<Found>,
     /// What the operator's policy says of which generation and builder's revision.
-    permitted: Option<((i64, u32), Vec<FieldProblem>)>,
+    policy_refusals: Option<((i64, u32), Vec<FieldProblem>)>,
     /// Whether something has changed since the last whole look.
     whole: bool,
     /// When everything has to be looked at although nothing changed.
@@ -155,7 +155,7 @@ impl Actor {
             key: key.clone(),
             uid,
             last_found: None,
-            permitted: None,
+            policy_refusals: None,
             whole: true,
             look_due: None,
         }
@@ -340,10 +340,11 @@ impl Actor {
         if problems.is_empty() {
             // What is permitted depends on the resource and the builder alone, and pods change often.
             let of = (cluster.generation(), revision);
-            if self.permitted.as_ref().is_none_or(|(was, _)| *was != of) {
-                self.permitted = Some((of, self.world.policy.find_refusals(&input)));
+            if self.policy_refusals.as_ref().is_none_or(|(was, _)| *was != of) {
+                self.policy_refusals = Some((of, self.world.policy.find_refusals(&input)));
             }
-            problems = self.permitted.as_ref().map(|(_, refusals)| refusals.clone()).unwrap_or_default();
+            problems =
+                self.policy_refusals.as_ref().map(|(_, refusals)| refusals.clone()).unwrap_or_default();
         }
         if problems.is_empty() {
             template = build::reader_template_hash(&input);

@@ -127,8 +127,10 @@ impl Carry<'_> {
         let body = live?.to_value();
         let here = body["spec"]["replicas"].as_i64()?;
         let now = now_ms();
-        let ending =
-            self.pods.iter().any(|pod| *pod.component == *component.name() && shrink::is_ending(pod, now));
+        let ending = self
+            .pods
+            .iter()
+            .any(|pod| *pod.component == *component.name() && shrink::may_still_hold_clients(pod, now));
         let counted = live?.status["replicas"].as_i64().unwrap_or(0);
         let seen =
             shrink::Seen { wanted_pods: wanted, deployment_pods: here, settled: !ending && counted <= here };

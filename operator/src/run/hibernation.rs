@@ -17,7 +17,7 @@ use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterS
 
 /// The components that have pods. One that is lost with its node counts for a minute after it should have ended.
 pub fn components_with_pods(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
-    let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::is_ending(pod, now);
+    let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::may_still_hold_clients(pod, now);
     pods.iter().filter(is_there).filter_map(|pod| Component::parse(&pod.component)).collect()
 }
 

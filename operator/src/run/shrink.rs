@@ -51,7 +51,7 @@ impl Shrinks {
 }
 
 /// Whether a pod still has clients to send away.
-pub fn is_ending(pod: &Pod, now: Millis) -> bool {
+pub fn may_still_hold_clients(pod: &Pod, now: Millis) -> bool {
     pod.termination_due.is_some_and(|ends| now < ends + LOST_MS)
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::network::limited_network;
+use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 
 /// Connections that wait for the place of another at once: a part of the files that are kept free for other things.
@@ -83,7 +83,7 @@ impl Places {
     }
 
     fn hold(self: &Arc<Self>, address: IpAddr, leave: CancellationToken) -> Share {
-        let holder = limited_network(address);
+        let holder = rate_limit_address(address);
         let given = self.lock().and_then(|mut holders| holders.give_place(holder, leave.clone()));
         let held = given.map(|given| (holder, given.place_number));
         Share { places: Arc::clone(self), held, leave }
@@ -105,7 +105,7 @@ impl Entrance {
     /// The place of another, who is asked to leave; `None` where the address has its share already, or nobody left in time.
     pub async fn wait(self) -> Option<Place> {
         let leave = CancellationToken::new();
-        let holder = limited_network(self.address);
+        let holder = rate_limit_address(self.address);
         let given = self.places.lock()?.exchange(holder, leave.clone())?;
         let share =
             Share { places: Arc::clone(&self.places), held: Some((holder, given.place_number)), leave };
@@ -126,7 +126,7 @@ impl Share {
 
     /// Counts the connection for this address from now on: a balancer has said whom it speaks for.
     pub fn move_to(&mut self, address: IpAddr) {
-        if self.held.as_ref().is_none_or(|(holder, _)| *holder == limited_network(address)) {
+        if self.held.as_ref().is_none_or(|(holder, _)| *holder == rate_limit_address(address)) {
             return;
         }
         let (places, leave) = (Arc::clone(&self.places), self.leave.clone());

@@ -14,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use liverank_core::limits::{RateQuota, TokenBuckets};
 use liverank_runtime::Problem;
-use liverank_runtime::network::limited_network;
+use liverank_runtime::network::rate_limit_address;
 use liverank_runtime::problem::STORE_RETRY_AFTER;
 use liverank_runtime::server::RequestExchange;
 
@@ -74,7 +74,7 @@ impl Sender {
     pub(crate) fn of(caller: &Caller, exchange: &RequestExchange) -> Self {
         match caller {
             Caller::User(viewer) => Self::User(viewer.user_name.clone()),
-            Caller::Anyone => Self::Address(limited_network(exchange.client())),
+            Caller::Anyone => Self::Address(rate_limit_address(exchange.client())),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Limits {
         count: usize,
     ) -> Result<(), Problem> {
         let who = Sender::of(caller, exchange);
-        take_from_buckets(
+        take_caller_tokens(
             self.count_events.as_ref(),
             "events-per-user",
             who,
@@ -154,10 +154,10 @@ impl Limits {
     }
 
     fn take_request(&self, client: IpAddr) -> Result<(), Problem> {
-        take_from_buckets(
+        take_caller_tokens(
             self.requests.as_ref(),
             "requests-per-address",
-            limited_network(client),
+            rate_limit_address(client),
             1,
             self.start.elapsed(),
         )
@@ -170,7 +170,7 @@ fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<TokenBucket
     (per_second > 0).then(|| Mutex::new(TokenBuckets::new(quota, MAX_CALLERS)))
 }
 
-fn take_from_buckets<K: Eq + std::hash::Hash>(
+fn take_caller_tokens<K: Eq + std::hash::Hash>(
     buckets: Option<&Mutex<TokenBuckets<K>>>,
     limit: &'static str,
     caller: K,

@@ -79,7 +79,7 @@ pub struct ViewerChange {
 }
 
 /// How fast an audience follows an event: most of the change happens within this time.
-const EVENT_RUSH: Duration = Duration::from_mins(1);
+const AUDIENCE_CHANGE_TIME: Duration = Duration::from_mins(1);
 
 impl Traffic {
     /// How many steps it has.
@@ -152,7 +152,7 @@ impl<'a> TrafficPlay<'a> {
                 Event::Return { reader } => tick.returns.push(reader),
             }
         }
-        let step = 1.0 - (-self.made.tick.as_secs_f64() / EVENT_RUSH.as_secs_f64()).exp();
+        let step = 1.0 - (-self.made.tick.as_secs_f64() / AUDIENCE_CHANGE_TIME.as_secs_f64()).exp();
         for (video, to) in &self.rushes {
             self.wanted[*video] += (to - self.wanted[*video]) * step;
         }

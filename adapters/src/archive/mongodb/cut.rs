@@ -49,7 +49,7 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<ArchiveCut, Store
     } else {
         read_all(archive, &mut session, "windows", "_id").await.map_err(wrong)?
     };
-    let tallies = read_tallies(archive, &mut session).await.map_err(wrong)?;
+    let tallies = read_comment_tallies(archive, &mut session).await.map_err(wrong)?;
     let videos = videos.into_iter().map(|video| {
         let score = video.score;
         Ok(StoredVideo { state: video.into_state()?, score })
@@ -86,7 +86,7 @@ async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
     found.stream(session).try_collect().await
 }
 
-async fn read_tallies(
+async fn read_comment_tallies(
     archive: &MongoArchive,
     session: &mut ClientSession,
 ) -> Result<Vec<CommentTallyDoc>, Error> {

@@ -60,6 +60,7 @@ const RARE: &[&str] = &[
     "identity_operator",
     "batch",
     "dead_letter_newer_formats",
+    "export_",
     "trending_half_life",
     "unique",
     "comment_rules_file",

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 const METRIC_TYPES: [&str; 4] = ["Counter", "Gauge", "Histogram", "Family"];
 
 /// Metrics that are registered in another file, and handed to this one.
-const HANDED_OVER: [(&str, &str); 5] = [
+const HANDED_OVER: [(&str, &str); 6] = [
     ("runtime/src/server/places.rs", "ended_for_others"),
-    ("runtime/src/streams.rs", "open"),
-    ("runtime/src/tls/listener.rs", "failures"),
+    ("runtime/src/streams.rs", "open_gauge"),
+    ("runtime/src/tls/listener.rs", "failed_handshakes"),
     ("services/gateway/src/freshness.rs", "histogram"),
+    ("services/websocket/src/descriptions.rs", "gauge"),
     ("services/websocket/src/published.rs", "encodes"),
 ];
 

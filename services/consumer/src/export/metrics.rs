@@ -19,12 +19,19 @@ impl ExportMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
-        let Self { records, failed, lag } = all.clone();
         metrics.register("consumer", |registry| {
-            registry.register("export_records", "Records committed to topics for other systems", records);
+            registry.register(
+                "export_records",
+                "Records committed to topics for other systems",
+                all.records.clone(),
+            );
             let what = "Times that exporting failed or another consumer took over; it begins again";
-            registry.register("export_failures", what, failed);
-            registry.register("export_lag_records", "Records that are counted and not exported yet", lag);
+            registry.register("export_failures", what, all.failed.clone());
+            registry.register(
+                "export_lag_records",
+                "Records that are counted and not exported yet",
+                all.lag.clone(),
+            );
         });
         all
     }

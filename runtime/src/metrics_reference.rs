@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 pub const REFERENCE_INTRODUCTION: &str = "# Metrics\n\n\
     What `/metrics` at the admin port of each process tells, in the OpenMetrics text format. Written from the metrics of a\n\
     running system; tests compare (`UPDATE_DOCS=1` writes it anew), and see each of them move under load.\n\n\
-    Labels are bounded: kinds, routes, partitions, and in `liverank up`, which has several readers in one process, the\n\
+    Labels are bounded: kinds, routes, partitions, declared boards, and in `liverank up`, which has several readers in one process, the\n\
     reader. No label has an id of a video, a user or a connection in it.\n";
 
 /// Before the part that the operator tells.

@@ -123,8 +123,10 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     let letters = backends.log.read_dead_letters(None).await.unwrap().next_letters(10).await.unwrap();
     assert_eq!(letters.len(), 1, "another's letter stays");
     let audit = backends.archive.moderation_archive().audit_log(None, 10).await.unwrap();
-    assert_eq!(audit[0].record.as_ref().unwrap().user_id.as_str(), "ops");
-    assert_eq!(audit.len(), 5, "one line for all of it, behind three reports and a decision");
+    // Records of one millisecond have no order but that of their partitions.
+    let by: Vec<_> = audit.iter().map(|line| line.record.as_ref().unwrap().user_id.as_str()).collect();
+    assert_eq!(by.iter().filter(|by| **by == "ops").count(), 1, "one line for all of it: {by:?}");
+    assert_eq!(audit.len(), 5, "and three reports and a decision");
     assert!(!format!("{audit:?}").contains("ann"), "{audit:?}");
 
     let (_, again) = erase_and_report(&backends, "ann").await;

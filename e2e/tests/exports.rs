@@ -1,7 +1,7 @@
 //! What is exported to other systems, on the real parts: consumers are killed again and again under load and moderation, and a
 //! reader of committed records finds each thing once, as the archive has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,7 +43,7 @@ type Told = (i64, i64, &'static str);
 /// Posts comments, deletes and pins some, bans users and decides on what waits, until `over`. Returns how often it did something.
 async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) -> usize {
     let (client, video) = (Client::new(), format!("video-{number}"));
-    let mut posted: Vec<(String, StatusCode)> = Vec::new();
+    let (mut posted, mut waiting) = (Vec::new(), VecDeque::new());
     let mut done = 0;
     while !over.load(Relaxed) {
         let nth = posted.len();
@@ -51,17 +51,31 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
         let body = json!({"userid": user, "videoid": video, "comment": format!("text {nth}")});
         let answer = client.post(format!("{gateway}/comment")).json(&body).send().await.expect("an answer");
         let status = answer.status();
-        let answer: Value = answer.json().await.expect("JSON");
-        let id = answer["comment"]["id"].as_str().or_else(|| answer["id"].as_str());
-        posted.push((id.unwrap_or_else(|| panic!("no id: {status} {answer}")).to_owned(), status));
-        // What is not counted yet cannot be moderated.
-        let (id, status) = &posted[nth.saturating_sub(MODERATED_LATER)];
-        let action = match nth % 6 {
-            2 if *status == StatusCode::ACCEPTED => {
-                let outcome = if nth.is_multiple_of(4) { "release" } else { "reject" };
-                let body = json!({"videoid": video, "id": id, "outcome": outcome});
-                client.post(format!("{gateway}/moderation/held")).json(&body)
+        let is_full = status == StatusCode::TOO_MANY_REQUESTS;
+        if !is_full {
+            let answer: Value = answer.json().await.expect("JSON");
+            let id = answer["comment"]["id"].as_str().or_else(|| answer["id"].as_str());
+            let id = id.unwrap_or_else(|| panic!("no id: {status} {answer}")).to_owned();
+            if status == StatusCode::ACCEPTED {
+                waiting.push_back(id.clone());
             }
+            posted.push(id);
+        }
+        // What is not counted yet cannot be moderated: it is tried again.
+        if (is_full || waiting.len() > MODERATED_LATER)
+            && let Some(id) = waiting.pop_front()
+        {
+            let outcome = if nth.is_multiple_of(4) { "release" } else { "reject" };
+            let body = json!({"videoid": video, "id": id, "outcome": outcome});
+            let answer = client.post(format!("{gateway}/moderation/held")).json(&body).send().await;
+            if answer.expect("an answer").status().is_success() {
+                done += 1;
+            } else {
+                waiting.push_back(id);
+            }
+        }
+        let Some(id) = posted.get(nth.saturating_sub(MODERATED_LATER)).filter(|_| !is_full) else { continue };
+        let action = match nth % 6 {
             0 => client.delete(format!("{gateway}/comments/{video}/{id}?reason=test")),
             1 => client.post(format!("{gateway}/moderation/pins")).json(&json!({"videoid": video, "id": id})),
             3 => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use liverank_adapters::archive::ArchivePosition;
+use liverank_adapters::archive::{ArchiveMeta, ArchivePosition};
 use liverank_adapters::ranking_store::BuiltInBoard;
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::boards::{BoardOrder, BoardWindows, DeclaredBoard, DeclaredBoards};
@@ -249,7 +249,7 @@ impl Gateway {
             Some(state) => state,
             None => self.ask_state(shown, &*board.store, None).await,
         };
-        Some(self.window_json(shown, state).await)
+        Some(window_json(shown, state, meta(self).await.ok().flatten().as_ref()))
     }
 
     /// The windows of a board, the running one first. What the log has is asked for once for all of `progress`.
@@ -260,6 +260,7 @@ impl Gateway {
         progress: &OnceCell<Option<Progress>>,
     ) -> Vec<WindowJson> {
         let BoardWindows { kind, keep } = windows;
+        let meta = meta(self).await.ok().flatten();
         let describe = async |window: Window| {
             let shown = ShownWindow { kind, window, key: board.key_of(&window) };
             let state = if let Some(state) = self.known_state(&shown) {
@@ -270,18 +271,10 @@ impl Gateway {
             } else {
                 WindowState::Ended
             };
-            self.window_json(&shown, state).await
+            window_json(&shown, state, meta.as_ref())
         };
         let shown = kind.running_and_kept((self.backends.clock)(), *keep);
         join_all(shown.into_iter().map(describe)).await
-    }
-
-    async fn window_json(&self, shown: &ShownWindow<'_>, state: WindowState) -> WindowJson {
-        let ShownWindow { kind, window, .. } = shown;
-        let counted = meta(self).await.ok().flatten();
-        let whole = counted.map(|meta| meta.windows.of(kind).is_some_and(|it| it.is_whole(window.start)));
-        let (name, Window { start, end }) = (kind.name_of(window), *window);
-        WindowJson { name, start, end, state, whole }
     }
 
     /// How far a window is, where that is known without the stores; `None` where they are to be asked.
@@ -361,6 +354,14 @@ impl Gateway {
         let is_empty = progress.counted.iter().all(|next| *next == 0);
         Ok(is_empty || (has && standing.generation == progress.generation))
     }
+}
+
+/// What is said of a window by what is in force in the archive, where that is known.
+fn window_json(shown: &ShownWindow<'_>, state: WindowState, meta: Option<&ArchiveMeta>) -> WindowJson {
+    let ShownWindow { kind, window, .. } = shown;
+    let whole = meta.map(|meta| meta.windows.of(kind).is_some_and(|it| it.is_whole(window.start)));
+    let (name, Window { start, end }) = (kind.name_of(window), *window);
+    WindowJson { name, start, end, state, whole }
 }
 
 #[cfg(test)]

@@ -126,12 +126,25 @@ pub async fn run(
         }
         let ours = owned.borrow_and_update().clone();
         partitions.retain(|partition, _| ours.contains(partition));
-        let mut turns = JoinSet::new();
-        for partition in ours {
-            let exporter = partitions.remove(&partition).unwrap_or_else(|| PartitionExporter::of(partition));
-            turns.spawn(exporter.take_turn(backends.clone(), topic.clone(), metrics.clone()));
-        }
-        let turn = collect_turns(turns, &mut partitions, &shell);
+        let turn = async {
+            // Of all partitions at once: most have nothing new.
+            let counted = match backends.archive.partition_positions(&ours).await {
+                Ok(counted) => counted,
+                Err(error) => {
+                    metrics.failed.inc();
+                    shell.health.note_dependency("export_comments", Err(error.to_string()));
+                    return false;
+                }
+            };
+            let mut turns = JoinSet::new();
+            for (partition, position) in ours.iter().copied().zip(counted) {
+                let exporter =
+                    partitions.remove(&partition).unwrap_or_else(|| PartitionExporter::of(partition));
+                let (backends, topic, metrics) = (backends.clone(), topic.clone(), metrics.clone());
+                turns.spawn(exporter.take_turn(backends, topic, position.next_offset, metrics));
+            }
+            collect_turns(turns, &mut partitions, &shell).await
+        };
         is_behind = tokio::select! {
             () = shell.shutdown.cancelled() => return,
             is_behind = turn => is_behind,
@@ -190,17 +203,18 @@ impl PartitionExporter {
         Self { partition, writer: None, next: 0, lag: 0, noted: (0, now), failures: 0, not_before: now }
     }
 
-    /// Exports what there is, up to a bound. Returns whether there may be more.
+    /// Exports what is counted, which is all before the offset `to`, up to a bound. Returns whether there is more.
     async fn take_turn(
         mut self,
         backends: Backends,
         topic: String,
+        to: u64,
         metrics: ExportMetrics,
     ) -> (Self, Result<bool, ExportError>) {
         if Instant::now() < self.not_before {
             return (self, Ok(false));
         }
-        let outcome = self.export_pages(&backends, &topic, &metrics).await;
+        let outcome = self.export_pages(&backends, &topic, to, &metrics).await;
         if let Err(error) = &outcome {
             metrics.failed.inc();
             self.writer = None;
@@ -220,6 +234,7 @@ impl PartitionExporter {
         &mut self,
         backends: &Backends,
         topic: &str,
+        to: u64,
         metrics: &ExportMetrics,
     ) -> Result<bool, ExportError> {
         if self.writer.is_none() {
@@ -230,7 +245,6 @@ impl PartitionExporter {
             self.writer = Some(writer);
         }
         for _ in 0..PAGES_A_TURN {
-            let to = self.counted_to(backends).await?;
             self.lag = to.saturating_sub(self.next);
             if to <= self.next {
                 self.note().await?;
@@ -238,12 +252,8 @@ impl PartitionExporter {
             }
             self.export_page(backends, to, metrics).await?;
         }
-        Ok(true)
-    }
-
-    async fn counted_to(&self, backends: &Backends) -> Result<u64, StoreError> {
-        let positions = backends.archive.partition_positions(&[self.partition]).await?;
-        Ok(positions.first().map_or(0, |position| position.next_offset))
+        self.lag = to.saturating_sub(self.next);
+        Ok(self.lag > 0)
     }
 
     /// Exports one page of what the archive has before `to`, where it stood before it was asked.

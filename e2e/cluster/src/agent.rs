@@ -58,6 +58,10 @@ pub struct AudienceReport {
     pub moved: usize,
     /// The most moves that any one of them made.
     pub most_moves: u64,
+    /// Who made them, and each of them.
+    pub most_moves_in_words: String,
+    /// Viewers who made more than one.
+    pub moved_twice: usize,
     /// The longest that anybody was without a stream, in ms.
     pub longest_away_ms: u64,
     /// Who that was, and what came of its attempts.

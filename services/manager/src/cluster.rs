@@ -201,10 +201,12 @@ impl KnownCluster {
         }
     }
 
-    /// Notes that a viewer is being sent to a reader.
-    pub fn note_viewer_sent(&mut self, now: Instant, reader: &ReaderId, is_one_of_several: bool) {
+    /// Notes that a viewer is being sent to a reader. `is_counted`: the viewer counts towards the reader's load until it has
+    /// arrived. A full reader counts nobody: it refuses whoever comes, and each who asks in vain would make it seem full for
+    /// some seconds more, also after it has room again.
+    pub fn note_viewer_sent(&mut self, now: Instant, reader: &ReaderId, is_counted: bool) {
         self.reader_watch.note_viewer_sent(now, reader);
-        if is_one_of_several {
+        if is_counted && self.usage_thousandths(reader) < coordinator::FULL_USAGE_THOUSANDTHS {
             // The next one is sent by what will be.
             let time = self.time(now);
             self.promised_viewers.reserve(time, reader, 1);
@@ -350,6 +352,14 @@ impl KnownCluster {
         let time = self.time(now);
         for share in readers {
             self.promised_viewers.reserve(time, &share.reader, coming.max(1));
+        }
+    }
+
+    /// Counts one viewer less at each of a video's new readers: the viewer who asked for the video and was counted by
+    /// [`KnownCluster::decide_and_count`]. Where it goes is decided now, and must not fail for its own place.
+    pub fn release_asking_viewer(&mut self, readers: &[ReaderShare]) {
+        for share in readers {
+            self.promised_viewers.note_arrived(&share.reader, 1);
         }
     }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use liverank_adapters::assignment_store::{ReaderRecord, VideoAssignment};
+use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::epoch::{check_count, check_epoch, is_plausible_epoch};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
@@ -29,6 +29,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::manager::EnsuredAssignment;
 use crate::{Manager, carry};
 
 mod orders;
@@ -83,7 +84,7 @@ async fn post_register(
     let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, 0).await)?;
     manager.metrics.registrations_answered.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
-    let reader = best_reader(&manager, &ensured.assignment)?;
+    let reader = best_reader(&manager, &ensured)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url, "action": action})))
 }
 
@@ -107,9 +108,9 @@ async fn get_resolve(
             .with_member("videoid", video.as_str()));
     };
     // As in a route: where its readers are gone or full, it is given another one.
-    let assignment =
-        manager.ensure_assigned(&video, 0).await.map_or(assignment, |ensured| ensured.assignment);
-    let reader = best_reader(&manager, &assignment)?;
+    let ensured =
+        manager.ensure_assigned(&video, 0).await.unwrap_or_else(|_| EnsuredAssignment::in_force(assignment));
+    let reader = best_reader(&manager, &ensured)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
 }
 
@@ -121,14 +122,18 @@ fn note_if_unserved<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, 
     answer
 }
 
-fn best_reader(manager: &Manager, assignment: &VideoAssignment) -> Result<RouteReader, Problem> {
-    readers_for_viewer(manager, assignment).map(|mut readers| readers.swap_remove(0))
+fn best_reader(manager: &Manager, ensured: &EnsuredAssignment) -> Result<RouteReader, Problem> {
+    readers_for_viewer(manager, ensured).map(|mut readers| readers.swap_remove(0))
 }
 
 /// An assignment's readers, the best first, for a viewer who is to come; at least one.
-fn readers_for_viewer(manager: &Manager, assignment: &VideoAssignment) -> Result<Vec<RouteReader>, Problem> {
+fn readers_for_viewer(manager: &Manager, ensured: &EnsuredAssignment) -> Result<Vec<RouteReader>, Problem> {
     let now = Instant::now();
+    let assignment = &ensured.assignment;
     let mut cluster = manager.cluster();
+    if ensured.is_viewer_counted {
+        cluster.release_asking_viewer(assignment.readers());
+    }
     cluster.assignment_view.note_use(now, &assignment.video_id);
     let readers = cluster.routes_of(now, assignment, rand::random());
     let Some(first) = readers.first() else {
@@ -141,7 +146,8 @@ fn readers_for_viewer(manager: &Manager, assignment: &VideoAssignment) -> Result
         cluster.unserved_viewers.note_unserved(now, &assignment.video_id);
         manager.metrics.requests_unserved.inc();
     }
-    cluster.note_viewer_sent(now, &first.id, assignment.readers().len() > 1);
+    let is_counted = ensured.is_viewer_counted || assignment.readers().len() > 1;
+    cluster.note_viewer_sent(now, &first.id, is_counted);
     Ok(readers)
 }
 
@@ -155,9 +161,8 @@ async fn route(
         None | Some(Value::Null) => 0,
         Some(epoch) => check_epoch("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
-    let assignment =
-        note_if_unserved(&manager, &video, manager.ensure_assigned(&video, known).await)?.assignment;
-    let mut readers = readers_for_viewer(&manager, &assignment)?;
+    let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, known).await)?;
+    let mut readers = readers_for_viewer(&manager, &ensured)?;
     if !asking.has_role_of(&[CallerRole::Gateway]) {
         // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
         for reader in &mut readers {
@@ -165,7 +170,7 @@ async fn route(
         }
     }
     let stale = !manager.cluster().reader_watch.is_fresh(Instant::now());
-    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
+    Ok(Json(Route { videoid: video, epoch: ensured.assignment.epoch(), readers, stale }))
 }
 
 async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<ViewersAnswer> {

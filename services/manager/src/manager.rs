@@ -67,6 +67,16 @@ pub struct EnsuredAssignment {
     pub assignment: VideoAssignment,
     /// Whether it was given a reader just now.
     pub is_new: bool,
+    /// Whether its readers were decided just now, and the viewer who asks is counted at each of them
+    /// ([`KnownCluster::release_asking_viewer`]).
+    pub is_viewer_counted: bool,
+}
+
+impl EnsuredAssignment {
+    /// One that was in force before somebody asked.
+    pub const fn in_force(assignment: VideoAssignment) -> Self {
+        Self { assignment, is_new: false, is_viewer_counted: false }
+    }
 }
 
 /// Why a video has no reader.
@@ -184,7 +194,7 @@ impl Manager {
             let decision = self.cluster().decide_and_count(Instant::now(), video, known);
             let (expected, readers, seen) = match decision {
                 VideoDecision::Serve(assignment) => {
-                    return Ok(EnsuredAssignment { assignment, is_new: false });
+                    return Ok(EnsuredAssignment::in_force(assignment));
                 }
                 VideoDecision::NoReader => return Err(UnplacedReason::NoReader),
                 VideoDecision::Full => return Err(UnplacedReason::TooManyAssignments),
@@ -199,7 +209,11 @@ impl Manager {
                         self.metrics.count_replaced();
                     }
                     self.note_assignment(&assignment, expected);
-                    return Ok(EnsuredAssignment { assignment, is_new: expected.is_none() });
+                    return Ok(EnsuredAssignment {
+                        assignment,
+                        is_new: expected.is_none(),
+                        is_viewer_counted: true,
+                    });
                 }
                 Ok(SwapOutcome::Conflict(current)) => self.take_over_current(video, current),
                 // Nobody is fenced who says no term.
@@ -208,7 +222,7 @@ impl Manager {
                     let in_force = self.cluster().assignment_view.get(video).cloned();
                     return in_force
                         .filter(|assignment| assignment.epoch() >= known)
-                        .map(|assignment| EnsuredAssignment { assignment, is_new: false })
+                        .map(EnsuredAssignment::in_force)
                         .ok_or(UnplacedReason::StoreAway(error));
                 }
             }

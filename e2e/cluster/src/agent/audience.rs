@@ -141,7 +141,12 @@ impl ClusterAudience {
             }
             if viewer.way == ConnectWay::Direct {
                 report.moved += usize::from(seen.moves > 0);
-                report.most_moves = report.most_moves.max(seen.moves);
+                if seen.moves > report.most_moves {
+                    report.most_moves = seen.moves;
+                    let moves = seen.moves_in_words.join(", ");
+                    report.most_moves_in_words = format!("{} of {}: {moves}", viewer.user, viewer.video);
+                }
+                report.moved_twice += usize::from(seen.moves > 1);
             }
             drop(seen);
             faults.add_viewer_faults(viewer);

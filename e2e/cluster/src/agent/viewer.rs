@@ -24,6 +24,9 @@ const MAX_FAULTS_KEPT: usize = 3;
 /// Attempts to get a stream back that are kept in words.
 const MAX_ATTEMPTS_KEPT: usize = 20;
 
+/// Moves that are kept in words, a viewer.
+const MAX_MOVES_KEPT: usize = 5;
+
 /// How a viewer connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +54,10 @@ pub struct ViewerRecord {
     pub reconnects: u64,
     /// Times that another reader greeted it than before.
     pub moves: u64,
+    /// Each of them: from which reader to which, when, and why the stream before it ended.
+    pub moves_in_words: Vec<String>,
+    /// Since when moves are counted; `None`: from the beginning.
+    counted_since: Option<Instant>,
     /// When its stream ended.
     away_since: Option<Instant>,
     /// What came of each attempt since then, and after how long.
@@ -117,8 +124,8 @@ impl ViewerRecord {
             }
         }
         let before = std::mem::replace(&mut self.instance, instance.map(str::to_owned));
-        if before.is_some() && before != self.instance {
-            self.moves += 1;
+        if let Some(before) = before.filter(|before| Some(before) != self.instance.as_ref()) {
+            self.note_move(&before);
         }
         // A first greeting says where it stands; a later one must not move it.
         match (&self.at, place) {
@@ -128,6 +135,15 @@ impl ViewerRecord {
                 self.note_fault(fault);
             }
             _ => {}
+        }
+    }
+
+    fn note_move(&mut self, before: &str) {
+        self.moves += 1;
+        if self.moves_in_words.len() < MAX_MOVES_KEPT {
+            let seconds = self.counted_since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+            let now = self.instance.as_deref().unwrap_or_default();
+            self.moves_in_words.push(format!("{before} to {now} at {seconds:.1} s after {}", self.last_end));
         }
     }
 
@@ -165,6 +181,8 @@ impl ViewerRecord {
         (self.comments, self.reconnects, self.moves) = (0, 0, 0);
         self.longest_away = Duration::ZERO;
         self.longest_attempts.clear();
+        self.moves_in_words.clear();
+        self.counted_since = Some(Instant::now());
     }
 }
 

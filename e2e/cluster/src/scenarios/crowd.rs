@@ -139,7 +139,12 @@ async fn upgrade_readers(world: &ClusterWorld) -> anyhow::Result<(Duration, usiz
     crate::world::expect_restarted(&before, &world.pods().await?, &["reader"])?;
     let report = audience::wait_until_complete(world).await?;
     ensure!(report.moved >= 200, "only {} viewers were moved", report.moved);
-    ensure!(report.most_moves <= 1, "one viewer was moved {} times", report.most_moves);
+    ensure!(
+        report.most_moves <= 1,
+        "{} viewers were moved more than once; {}",
+        report.moved_twice,
+        report.most_moves_in_words
+    );
     let inputs = &world.live_cluster().await?["status"]["lastDecision"];
     ensure!(!inputs["id"].is_null(), "nothing was decided: {inputs}");
     Ok((took, report.moved))

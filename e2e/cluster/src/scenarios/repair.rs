@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, stream};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::fields::{self, OwnedField};
@@ -126,7 +126,12 @@ struct RepairTally {
 async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<RepairTally> {
     let path = path_of(child)?;
     let note = json!({"metadata": {"annotations": {FOREIGN_ANNOTATION.0: FOREIGN_ANNOTATION.1}}});
-    world.kube.merge_patch(&path, &note).await?.expect_success()?;
+    let noted = world.kube.merge_patch(&path, &note).await?;
+    if noted.status == StatusCode::NOT_FOUND && is_reader(child) {
+        // An edit of another of its objects replaced the reader meanwhile.
+        return Ok(RepairTally { edited: 0, refused: 0, took: Duration::ZERO });
+    }
+    noted.expect_success()?;
     let owned = fields::owned_fields(child, OPERATOR_MANAGER);
     ensure!(!owned.is_empty(), "{OPERATOR_MANAGER} owns nothing of it");
     // Each for itself, without effect: which other values would the API server take?

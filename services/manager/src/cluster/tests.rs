@@ -292,6 +292,42 @@ fn an_arrived_viewer_is_not_counted_twice() {
 }
 
 #[test]
+fn a_viewer_who_asks_in_vain_does_not_keep_a_reader_full() {
+    let now = Instant::now();
+    let mut cluster = cluster(now, vec![record("a", 999, &[("v", 999)])], vec![assignment("v", &["a"], 1)]);
+    (0..3).for_each(|_| cluster.note_viewer_sent(now, &reader_id("a"), true));
+    assert_eq!(
+        cluster.usage_thousandths(&reader_id("a")),
+        1_000,
+        "the first one is on its way, the others are not"
+    );
+}
+
+#[test]
+fn the_last_place_of_a_reader_is_for_the_viewer_for_whom_it_was_chosen() {
+    let now = Instant::now();
+    let records = vec![record("a", 1_000, &[("v", 1_000)]), record("b", 999, &[])];
+    let mut cluster = cluster(now, records, vec![assignment("v", &["a"], 1)]);
+    let VideoDecision::Assign { readers, .. } = cluster.decide_and_count(now, &video("v"), 0) else {
+        panic!("the full reader is given another one beside it")
+    };
+    let names: Vec<&str> = readers.iter().map(|share| share.reader.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    let takes = |cluster: &KnownCluster| {
+        let assigned = AssignedReaders { epoch: 2, readers: readers.clone() };
+        let routes = cluster.routes_of(
+            now,
+            &VideoAssignment { video_id: video("v"), assigned_readers: assigned },
+            [0, 0],
+        );
+        routes.iter().find(|route| route.id == reader_id("b")).is_some_and(|route| route.takes)
+    };
+    assert!(!takes(&cluster), "whoever else asks meanwhile finds it full");
+    cluster.release_asking_viewer(&readers);
+    assert!(takes(&cluster));
+}
+
+#[test]
 fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
     let start = Instant::now();
     let there = [record("a", 900, &[("v", 900)]), record("b", 300, &[("v", 300)])];

@@ -25,6 +25,8 @@ const TICKS_A_REPORT: u64 = 10;
 /// How long an order of a heartbeat's answer holds.
 const ORDER_TICKS: u64 = 30;
 const MAX_TICKS_AWAY: u64 = 30;
+/// The same where the machines are too busy: what a viewer asks for is answered seconds later.
+const MAX_TICKS_AWAY_WHEN_BUSY: u64 = 100;
 /// Between a reader that is told to leave and the compare-and-set that takes the video from it.
 const SWAP_AFTER_TICKS: u64 = 15;
 /// Between one that is empty and the next that is told to leave.
@@ -82,6 +84,7 @@ struct SimulatedViewer {
 }
 
 struct ReplacementSimulation {
+    start: UpgradeStart,
     known: ManagerKnowledge,
     viewers: Vec<SimulatedViewer>,
     orders: BTreeMap<ReaderId, (u64, HandOver)>,
@@ -103,6 +106,10 @@ struct UpgradeStart {
     drift: u32,
     /// Viewers that a reader holds, in percent of those that the fullest has.
     room: u64,
+    /// Ticks that a viewer needs to come back, at most.
+    ticks_away: u64,
+    /// Reports that do not come in time, in percent.
+    lost_reports: u32,
 }
 
 /// Emptied a moment ago. Its process goes on for a while; the managers were told that it is removed.
@@ -114,6 +121,7 @@ impl ReplacementSimulation {
         let readers: Vec<ReaderShare> =
             readers.map(|(at, weight)| ReaderShare { reader: reader("old", at), weight: *weight }).collect();
         let mut model = Self {
+            start: start.clone(),
             known: ManagerKnowledge {
                 video: VideoId::parse("v").expect("a name"),
                 standing: readers.iter().map(|it| (it.reader.clone(), ReaderStatus::Alive)).collect(),
@@ -170,7 +178,8 @@ impl ReplacementSimulation {
         self.tick += 1;
         let readers: Vec<ReaderId> = self.known.standing.keys().cloned().collect();
         for (at, reader) in readers.iter().enumerate() {
-            if (self.tick + at as u64 * 3).is_multiple_of(TICKS_A_REPORT) {
+            let is_due = (self.tick + at as u64 * 3).is_multiple_of(TICKS_A_REPORT);
+            if is_due && self.random_number() % 100 >= self.start.lost_reports {
                 self.report_heartbeat(reader, pace);
             }
             self.close_due_streams(reader);
@@ -225,7 +234,7 @@ impl ReplacementSimulation {
         let to = ReaderId::parse(&order.to).expect("a name");
         for _ in 0..due {
             let nth = self.random_number() as usize % self.viewers_watching(reader) as usize;
-            let away = self.tick + 1 + u64::from(self.random_number()) % MAX_TICKS_AWAY;
+            let away = self.tick + 1 + u64::from(self.random_number()) % self.start.ticks_away;
             let mut here = self.viewers.iter_mut().filter(|it| it.at == *reader && it.away.is_none());
             let viewer = here.nth(nth).expect("one of them");
             viewer.away = Some((away, viewer.direct.then(|| to.clone())));
@@ -306,7 +315,7 @@ fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Re
 /// The hand-over of one reader lasts longer than a viewer needs: all the time some are counted nowhere.
 #[test]
 fn a_slow_upgrade_moves_no_viewer_twice() {
-    let start = UpgradeStart { weights: vec![1, 3], viewers: 971, drift: 22, room: 106 };
+    let start = UpgradeStart { weights: vec![1, 3], viewers: 971, drift: 22, room: 106, ticks_away: MAX_TICKS_AWAY, lost_reports: 0 };
     check_each_moves_once(&start, 81, 9_748_012_876_064_597_756).expect("each once");
 }
 
@@ -323,9 +332,14 @@ proptest! {
         viewers in 1_usize..1_500,
         (drift, room) in (0_u32..60, 100_u64..200),
         per_second in 20_u32..2_000,
+        (ticks_away, lost_reports) in prop_oneof![
+            Just((MAX_TICKS_AWAY, 0)),
+            (MAX_TICKS_AWAY..=MAX_TICKS_AWAY_WHEN_BUSY, 0_u32..50),
+        ],
         seed in any::<u64>(),
     ) {
-        let moved = check_each_moves_once(&UpgradeStart { weights, viewers, drift, room }, per_second, seed);
+        let start = UpgradeStart { weights, viewers, drift, room, ticks_away, lost_reports };
+        let moved = check_each_moves_once(&start, per_second, seed);
         prop_assert!(moved.is_ok(), "{}", moved.unwrap_err());
     }
 }

@@ -7,7 +7,7 @@
 //! | [`names`] | names, labels, annotations |
 //! | `config`, `secrets`, `tls` | each component's settings |
 //! | `identity` | who each pod is to the others |
-//! | `pod`, `extras`, `lifetime` | pods, what users add to them, and how they end |
+//! | `pod`, `extras`, `lifetime`, `spread` | pods, what users add to them, how they end, and where they run |
 //! | `workload` | Deployments, autoscalers, budgets |
 //! | `network`, `exposure` | Services, policies, and the way in |
 //! | [`object`], `quantity` | objects as the API server stores them |
@@ -29,6 +29,7 @@ pub(crate) mod quantity;
 mod scope;
 mod secrets;
 mod shared;
+mod spread;
 mod tls;
 mod workload;
 
@@ -44,10 +45,7 @@ use crate::crd::{RankingCluster, RankingClusterSpec};
 
 /// The newest revision of the pod templates that this builder writes. It is counted up whenever a template or a
 /// configuration file changes for an unchanged spec; clusters stay at the one they have until their spec changes.
-pub const CURRENT_REVISION: u32 = 2;
-
-/// The first revision that spreads pods over zones, too.
-const ZONE_SPREAD_SINCE_REVISION: u32 = 2;
+pub const CURRENT_REVISION: u32 = 3;
 
 /// All that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]

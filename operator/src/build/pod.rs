@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+    PodTemplateSpec, Probe, ResourceRequirements, SleepAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,14 +12,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::lifetime::PodTermination;
 use super::scope::{self, Scope};
-use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets, tls};
+use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets, spread, tls};
 
 /// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
 const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
-/// What pods are spread over.
-const SPREAD_TOPOLOGY_KEYS: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+
 /// The label that tells the pods of one template of a Deployment from those of another.
-const TEMPLATE_LABEL: &str = "pod-template-hash";
+pub(super) const TEMPLATE_LABEL: &str = "pod-template-hash";
 
 /// The pod template of a component; of one reader, where it is readers.
 pub(super) fn template(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodTemplateSpec {
@@ -74,34 +73,14 @@ fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec
         image_pull_secrets: Some(extras::pull_secrets(scope, component)),
         node_selector: Some(pod.node_selector.clone()),
         tolerations: Some(pod.tolerations.clone()),
-        affinity: pod.affinity.clone(),
-        topology_spread_constraints: Some(spread(scope, component)),
+        affinity: spread::affinity(scope, component),
+        topology_spread_constraints: Some(spread::constraints(scope, component)),
         priority_class_name: pod.priority_class_name.clone(),
         runtime_class_name: pod.runtime_class_name.clone(),
         scheduler_name: pod.scheduler_name.clone(),
         host_aliases: Some(pod.host_aliases.clone()),
         ..PodSpec::default()
     }
-}
-
-/// Over hosts and zones as evenly as may be, where the user says nothing. All readers spread together, though each is a
-/// Deployment of its own; of the others the pods of one template do, so that a roll-out ends as even as it began.
-fn spread(scope: Scope<'_>, component: Component) -> Vec<TopologySpreadConstraint> {
-    let of_template = (component != Component::Reader).then(|| vec![TEMPLATE_LABEL.to_owned()]);
-    let over = |key: &&str| TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: (*key).to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        match_label_keys: of_template.clone(),
-        ..TopologySpreadConstraint::default()
-    };
-    let zones = scope.input.revision >= super::ZONE_SPREAD_SINCE_REVISION;
-    let default = || SPREAD_TOPOLOGY_KEYS.iter().take(1 + usize::from(zones)).map(over).collect::<Vec<_>>();
-    let mut spread = scope.pod(component).topology_spread.clone().unwrap_or_else(default);
-    for constraint in &mut spread {
-        constraint.label_selector.get_or_insert_with(|| scope.selector(component));
-    }
-    spread
 }
 
 fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Container {

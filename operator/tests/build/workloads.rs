@@ -151,22 +151,59 @@ fn a_draining_reader_says_so_and_its_pod_does_not_restart_for_it() {
 }
 
 #[test]
-fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones() {
+fn pods_of_earlier_revisions_stay_as_they_are_and_later_ones_prefer_other_zones() {
     let cluster = cluster("minimal");
-    let keys = |revision: u32| -> Vec<Vec<String>> {
+    let places = |revision: u32| -> Vec<(Vec<String>, Vec<String>)> {
         let operator = operator();
         let readers = readers(&cluster);
         let input = Input { cluster: &cluster, revision, readers: &readers, operator: &operator };
         let objects = build::desired_objects(&input);
         let of = |object: &Object| {
-            let spread = pod(object).topology_spread_constraints.unwrap();
-            spread.into_iter().map(|it| it.topology_key).collect::<Vec<_>>()
+            let pod = pod(object);
+            let constraints = pod.topology_spread_constraints.unwrap();
+            let apart = pod.affinity.and_then(|affinity| affinity.pod_anti_affinity);
+            let preferred =
+                apart.and_then(|apart| apart.preferred_during_scheduling_ignored_during_execution);
+            (
+                constraints.into_iter().map(|it| it.topology_key).collect::<Vec<_>>(),
+                preferred.into_iter().flatten().map(|it| it.pod_affinity_term.topology_key).collect(),
+            )
         };
         objects_of_kind(&objects, Kind::Deployment).map(of).collect()
     };
     let (host, zone) = ("kubernetes.io/hostname".to_owned(), "topology.kubernetes.io/zone".to_owned());
-    assert!(keys(1).iter().all(|keys| *keys == std::slice::from_ref(&host)));
-    assert!(keys(2).iter().all(|keys| *keys == [host.clone(), zone.clone()]));
+    let all_are = |revision: u32, constraints: &[&String], preferred: &[&String]| {
+        let same = |some: &[String], wanted: &[&String]| some.iter().collect::<Vec<_>>() == wanted;
+        places(revision).iter().all(|(keys, zones)| same(keys, constraints) && same(zones, preferred))
+    };
+    assert!(all_are(1, &[&host], &[]));
+    assert!(all_are(2, &[&host, &zone], &[]));
+    assert!(all_are(3, &[&host], &[&zone]), "a constraint over zones takes the one over hosts with it");
+}
+
+#[test]
+fn who_says_how_pods_spread_is_left_alone() {
+    let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}
+    ]}});
+    let near = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}
+    ]}}});
+    let affinity = |pod_template: Value| {
+        let mut cluster = cluster("minimal");
+        cluster.spec.gateway.pod = serde_json::from_value(pod_template).unwrap();
+        let objects = build_objects(&cluster);
+        let gateway =
+            objects_of_kind(&objects, Kind::Deployment).find(|it| it.name == "live-gateway").unwrap();
+        serde_json::to_value(pod(gateway).affinity).unwrap()
+    };
+    assert_eq!(affinity(json!({"affinity": apart})), apart);
+    assert_eq!(affinity(json!({"affinity": near, "topologySpread": []})), near);
+    let merged = affinity(json!({"affinity": near}));
+    assert_eq!(merged["nodeAffinity"], near["nodeAffinity"]);
+    let preferred =
+        "/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm/topologyKey";
+    assert_eq!(merged.pointer(preferred), Some(&json!("topology.kubernetes.io/zone")));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! up to three to come back and go on to the next reader where they are refused, and a manager that goes by
 //! [`coordinator::answer`], [`coordinator::without`] and [`coordinator::route`] on what was reported.
 //!
+//! The machines may be too busy: viewers then need up to seven and a half, and a fifth of the reports do not come.
+//!
 //! What it begins with is what an upgrade may find: viewers who lie otherwise than the shares say, for some left and
 //! nobody balances; readers that are nearly full; one that was emptied a moment ago and whose process goes on reporting.
 
@@ -26,13 +28,13 @@ const TICKS_A_REPORT: u64 = 10;
 const ORDER_TICKS: u64 = 30;
 const MAX_TICKS_AWAY: u64 = 30;
 /// The same where the machines are too busy: what a viewer asks for is answered seconds later.
-const MAX_TICKS_AWAY_WHEN_BUSY: u64 = 100;
+const MAX_TICKS_AWAY_WHEN_BUSY: u64 = 75;
 /// Between a reader that is told to leave and the compare-and-set that takes the video from it.
 const SWAP_AFTER_TICKS: u64 = 15;
-/// Between one that is empty and the next that is told to leave.
-const NEXT_READER_AFTER_TICKS: u64 = 50;
+/// Between one that is empty and the next that is told to leave: the operator waits as long.
+const NEXT_READER_AFTER_TICKS: u64 = 100;
 /// Ticks in which all is to be over.
-const MAX_TICKS: u64 = 6_000;
+const MAX_TICKS: u64 = 8_000;
 
 /// What the manager knows.
 struct ManagerKnowledge {
@@ -315,7 +317,14 @@ fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Re
 /// The hand-over of one reader lasts longer than a viewer needs: all the time some are counted nowhere.
 #[test]
 fn a_slow_upgrade_moves_no_viewer_twice() {
-    let start = UpgradeStart { weights: vec![1, 3], viewers: 971, drift: 22, room: 106, ticks_away: MAX_TICKS_AWAY, lost_reports: 0 };
+    let start = UpgradeStart {
+        weights: vec![1, 3],
+        viewers: 971,
+        drift: 22,
+        room: 106,
+        ticks_away: MAX_TICKS_AWAY,
+        lost_reports: 0,
+    };
     check_each_moves_once(&start, 81, 9_748_012_876_064_597_756).expect("each once");
 }
 
@@ -334,7 +343,7 @@ proptest! {
         per_second in 20_u32..2_000,
         (ticks_away, lost_reports) in prop_oneof![
             Just((MAX_TICKS_AWAY, 0)),
-            (MAX_TICKS_AWAY..=MAX_TICKS_AWAY_WHEN_BUSY, 0_u32..50),
+            (MAX_TICKS_AWAY..=MAX_TICKS_AWAY_WHEN_BUSY, 0_u32..20),
         ],
         seed in any::<u64>(),
     ) {

@@ -101,6 +101,7 @@ fn run_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     let mut tales = Vec::new();
     let patient = tell_load_trouble(seen, &view, memory, &mut tales);
     let mut fleet = ReaderFleet::of(seen, &view, memory);
+    memory.note_viewers_of_leaving(seen.now, fleet.leaving_with_viewers());
     if seen.settings.are_comments_off() {
         return remove_all_readers(seen, &view, &fleet, memory);
     }

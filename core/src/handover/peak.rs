@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::ElapsedTime;
 
-/// Half of the time that a viewer who was sent away may take to be counted where it went: up to 3 s until it comes back
-/// (the `retry` of a stream that ends), and a second each until that is reported and read.
-const PEAK_WINDOW: Duration = Duration::from_secs(5);
+/// The time that a viewer who was sent away may take to be counted where it went: up to 3 s until it comes back (the `retry`
+/// of a stream that ends), a second each until that is reported and read, and as long again where machines are busy.
+const PEAK_WINDOW: Duration = Duration::from_secs(10);
 
-/// The greatest number of the last 5 to 10 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
-/// While viewers are handed over nothing is forgotten, and for 5 s after that.
+/// The greatest number of the last 10 to 20 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
+/// While viewers are handed over nothing is forgotten, and for 10 s after that.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RecentPeak {
     window_start: ElapsedTime,

@@ -143,6 +143,7 @@ impl ReaderChanges<'_> {
         let percent = self.round_input.settings.max_reconnect_error_percent;
         self.view.trouble.is_some()
             || self.fleet.reader_leaving_by_itself().is_some()
+            || self.memory.viewers_are_on_their_way(self.round_input.now)
             || self.view.excess_reconnect_errors(percent).is_some()
     }
 

@@ -117,6 +117,12 @@ impl ReaderFleet {
         self.active_readers().filter(|member| member.serving).count() as u32
     }
 
+    /// The names of readers that are being emptied and still have viewers.
+    pub fn leaving_with_viewers(&self) -> impl Iterator<Item = String> {
+        let leaving = self.members.iter().filter(|member| member.drain.is_some() && member.viewers > 0);
+        leaving.map(|member| member.name.clone())
+    }
+
     /// Whether readers have another template than the wanted one and are to be replaced.
     pub fn has_old_template(&self) -> bool {
         self.members.iter().any(|member| {

@@ -19,6 +19,10 @@ const MAX_HISTORY: usize = 800;
 const ORDER_LIFETIME_MS: Millis = 30_000;
 /// How long it is remembered that an order was told of: no manager lets one wait for longer.
 const ORDER_REMEMBERED_MS: Millis = 120_000;
+/// How long viewers who left a reader may be on their way to another one, where machines are busy: three seconds that their
+/// reader asked them to wait, and then as long again for an answer and a stream. 7.5 s were needed in the model of
+/// `core/tests/replacing.rs` and 5.7 s on a cluster of two busy cores.
+const ON_THEIR_WAY_MS: Millis = 10_000;
 /// The first rest after reconnect errors; each further one for the same template is twice as long.
 const FIRST_REST_MS: Millis = 300_000;
 /// The longest such rest.
@@ -45,6 +49,8 @@ pub struct ReaderMemory {
     pub(super) draining: BTreeMap<String, Millis>,
     /// Since when readers have been seen to be empty.
     pub(super) empty_since: BTreeMap<String, Millis>,
+    /// When readers that are being emptied were last seen to have viewers, by their names.
+    pub(super) last_viewers: BTreeMap<String, Millis>,
     /// Since when readers whose pods are ready have not been heard by the managers.
     pub(super) unheard: BTreeMap<String, Millis>,
     pub(super) upgrade_rest: Option<UpgradeRest>,
@@ -109,6 +115,7 @@ impl ReaderMemory {
             proposals: BTreeMap::new(),
             draining: BTreeMap::new(),
             empty_since: BTreeMap::new(),
+            last_viewers: BTreeMap::new(),
             unheard: BTreeMap::new(),
             upgrade_rest: None,
             load_trouble: None,
@@ -133,6 +140,18 @@ impl ReaderMemory {
 
     pub(super) fn forget_expired(&mut self, now: Millis) {
         self.ordered.retain(|_, order| now - order.given_at < ORDER_REMEMBERED_MS);
+    }
+
+    /// Notes that readers that are being emptied still have viewers.
+    pub(super) fn note_viewers_of_leaving(&mut self, now: Millis, names: impl Iterator<Item = String>) {
+        self.last_viewers.extend(names.map(|name| (name, now)));
+        self.last_viewers.retain(|_, last| now - *last < ON_THEIR_WAY_MS);
+    }
+
+    /// Whether viewers who left a reader a moment ago may be counted nowhere yet. Whoever plans for them meanwhile plans for
+    /// too few, and they are moved again when they are there.
+    pub(super) fn viewers_are_on_their_way(&self, now: Millis) -> bool {
+        self.last_viewers.values().any(|last| *last < now)
     }
 
     /// The order for a video that is not in force yet and may come to be.

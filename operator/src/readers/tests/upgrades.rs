@@ -108,6 +108,31 @@ fn a_superseded_upgrade_removes_its_surge_readers_first() {
 }
 
 #[test]
+fn the_next_reader_is_emptied_once_the_viewers_of_the_last_one_may_be_back() {
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 0]);
+    seen.template = "t2".to_owned();
+    seen.readers[2].template = "t2".to_owned();
+    seen.set_drain(1, DrainWhy::Upgrade, 1_000);
+    let mut memory = super::scene::memory();
+    let next_is_emptied = |seen: &RoundInput, memory: &mut ReaderMemory| {
+        steps_in_words(&decide_round(seen, memory)).contains(&"empty x-reader-0 (upgrade)".to_owned())
+    };
+    assert!(!next_is_emptied(&seen, &mut memory), "there are two readers, as many as are wanted");
+    // It is gone, and the second new one serves.
+    seen.readers.remove(1);
+    seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.remove(1)));
+    let mut new = reader(3);
+    new.template = "t2".to_owned();
+    seen.readers.push(new);
+    seen.managers.iter_mut().for_each(|heard| heard.load.readers.push(super::scene::state(3, 0)));
+    seen.advance(9_000);
+    assert!(!next_is_emptied(&seen, &mut memory), "its viewers may be on their way");
+    assert!(next_is_emptied(&seen, &mut super::scene::memory()), "a new leader knows of none");
+    seen.advance(1_000);
+    assert!(next_is_emptied(&seen, &mut memory));
+}
+
+#[test]
 fn readers_with_most_viewers_are_kept_and_new_before_old() {
     let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
     seen.set_drain(1, DrainWhy::ScaleDown, 60_000);

@@ -242,7 +242,10 @@ impl AudienceViewer {
         if let Some(id) = last {
             request = request.header("Last-Event-ID", id);
         }
-        let answer = expect_success(timeout(ANSWER_TIMEOUT, request.send()).await??).await?;
+        // The answer may be of another reader that this one redirects to.
+        let sent_to = || format!("sent to {}", reader.host_str().unwrap_or_default());
+        let answer = timeout(ANSWER_TIMEOUT, request.send()).await?.with_context(sent_to)?;
+        let answer = expect_success(answer).await.with_context(sent_to)?;
         let (mut body, mut events) = (answer.bytes_stream(), EventParser::default());
         while let Some(piece) = timeout(SILENCE_TIMEOUT, body.next()).await? {
             let whole = events.feed_piece(&piece?);

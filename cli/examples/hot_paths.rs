@@ -237,6 +237,10 @@ impl ClusterView for ExampleCluster {
         u64::MAX
     }
 
+    fn reported_usage(&self, _: &ReaderId) -> (u64, u64) {
+        (u64::MAX, 0)
+    }
+
     fn is_open(&self, _: &ReaderId) -> bool {
         true
     }

@@ -69,6 +69,9 @@ impl ClusterView for ManagerKnowledge {
         let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
         self.capacity.saturating_sub(viewers + self.reserved.reserved_for(reader))
     }
+    fn reported_usage(&self, reader: &ReaderId) -> (u64, u64) {
+        (self.capacity, self.reported.get(reader).map_or(0, |held| held.viewers))
+    }
     fn is_open(&self, reader: &ReaderId) -> bool {
         !self.closed.contains(reader) && self.reader_status(reader) == Some(ReaderStatus::Alive)
     }

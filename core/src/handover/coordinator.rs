@@ -82,6 +82,8 @@ pub trait ClusterView {
     fn usage_thousandths(&self, reader: &ReaderId) -> u64;
     /// The number of viewers whom a reader can still take, those on their way to it not counted where it can be known.
     fn room(&self, reader: &ReaderId) -> u64;
+    /// The capacity that a reader reported, and how many viewers it has by that report.
+    fn reported_usage(&self, reader: &ReaderId) -> (u64, u64);
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
     /// likely to be emptied soon, and who goes there would be moved twice.
     fn is_open(&self, reader: &ReaderId) -> bool;
@@ -248,9 +250,9 @@ fn is_full(sight: &impl ClusterView, reader: &ReaderId) -> bool {
 }
 
 /// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by
-/// what each lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it
-/// can say that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices).
-/// Then the others. `lots` are random.
+/// what each lacks of its share and has places for. By that a crowd that comes fills all of them evenly, and none beyond its
+/// share before it can say that it is full; those for whom one has no place go to the others. Where nobody lacks any, of two
+/// drawn the one that is used less (the power of two choices). Then the others. `lots` are random.
 pub fn readers_for_new_viewer(
     sight: &impl ClusterView,
     video: &VideoId,
@@ -262,13 +264,14 @@ pub fn readers_for_new_viewer(
         let standing = sight.reader_status(&share.reader).unwrap_or(ReaderStatus::Gone);
         (standing, is_full(sight, &share.reader), !sight.is_open(&share.reader))
     };
-    let room = |share: &ReaderShare| missing_viewers(sight, video, assigned, share, total);
+    let lacking = |share: &ReaderShare| missing_viewers(sight, video, assigned, share, total);
     let mut shares: Vec<&ReaderShare> = assigned.readers.iter().collect();
-    shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage_thousandths(&share.reader)));
+    shares.sort_by_key(|share| (rank(share), lacking(share) == 0, sight.usage_thousandths(&share.reader)));
     let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
-    let rooms: Vec<u64> = best.map(|share| room(share)).collect();
-    let drawn = draw_by_weight(&rooms, lots[0]).unwrap_or_else(|| {
-        let lot = |lot: u32| lot as usize % rooms.len().max(1);
+    let wants: Vec<(u64, u64)> =
+        best.map(|share| (lacking(share), last_places(sight, &share.reader))).collect();
+    let drawn = draw_by_weight(&viewers_to_come(&wants), lots[0]).unwrap_or_else(|| {
+        let lot = |lot: u32| lot as usize % wants.len().max(1);
         // They stand in the order of their usage.
         lot(lots[0]).min(lot(lots[1]))
     });
@@ -277,6 +280,28 @@ pub fn readers_for_new_viewer(
         shares.insert(0, drawn);
     }
     shares.into_iter().map(|share| share.reader.clone()).collect()
+}
+
+/// The places of a reader that is nearly full, as it reported; of any other one as many as may be. Who is on the way is not taken
+/// off: that is part of what a reader lacks, too. A fiftieth less than its share is no reason for a reader to shed viewers.
+fn last_places(sight: &impl ClusterView, reader: &ReaderId) -> u64 {
+    let (capacity, viewers) = sight.reported_usage(reader);
+    let places = capacity.saturating_sub(viewers);
+    if places > capacity / 50 { u64::MAX } else { places }
+}
+
+/// How many viewers each reader is to be sent: what it lacks of its share, as far as it has places (`wants`: both). Those for
+/// whom there is none go to the others by the places that they have left. Without that a reader whose last places come and go is
+/// sent all whom it lacks, and refuses them, while another one that has its share is half empty.
+fn viewers_to_come(wants: &[(u64, u64)]) -> Vec<u64> {
+    let placed = |(lacks, places): &(u64, u64)| u128::from(*lacks.min(places));
+    let unplaced: u128 = wants.iter().map(|want| u128::from(want.0) - placed(want)).sum();
+    let left: u128 = wants.iter().map(|want| u128::from(want.1) - placed(want)).sum();
+    let count = |want: &(u64, u64)| {
+        let more = unplaced.min(left).saturating_mul(u128::from(want.1) - placed(want)) / left.max(1);
+        u64::try_from(placed(want) + more).unwrap_or(u64::MAX)
+    };
+    wants.iter().map(count).collect()
 }
 
 /// Draws one in proportion to the weights; `None` where all are 0.

@@ -144,6 +144,11 @@ impl ClusterView for View {
         capacity.saturating_sub(self.viewers_at(reader))
     }
 
+    fn reported_usage(&self, reader: &ReaderId) -> (u64, u64) {
+        let reader = index(reader.as_str());
+        (self.readers.get(&reader).map_or(0, |it| it.record.capacity), self.viewers_at(reader))
+    }
+
     fn is_open(&self, reader: &ReaderId) -> bool {
         self.reader_status(reader) == Some(ReaderStatus::Alive)
     }

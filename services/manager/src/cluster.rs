@@ -148,6 +148,11 @@ impl ClusterView for ClusterAtTime<'_> {
         self.cluster.room(reader)
     }
 
+    fn reported_usage(&self, reader: &ReaderId) -> (u64, u64) {
+        let record = self.cluster.reader_watch.get(reader).map(|sighting| &sighting.last_record);
+        record.map_or((0, 0), |record| (record.capacity, record.viewers))
+    }
+
     fn is_open(&self, reader: &ReaderId) -> bool {
         self.cluster.is_open(reader)
     }

@@ -33,6 +33,9 @@ impl ClusterView for FakeCluster {
         let room = if self.usage_thousandths(reader) >= FULL_USAGE_THOUSANDTHS { 0 } else { u64::MAX };
         self.room.get(reader).copied().unwrap_or(room)
     }
+    fn reported_usage(&self, reader: &ReaderId) -> (u64, u64) {
+        (CAPACITY, CAPACITY.saturating_sub(self.room(reader)))
+    }
     fn is_open(&self, reader: &ReaderId) -> bool {
         !self.closed.contains(reader) && self.reader_status(reader) == Some(ReaderStatus::Alive)
     }
@@ -42,6 +45,7 @@ impl ClusterView for FakeCluster {
     }
 }
 
+const CAPACITY: u64 = 1_000;
 const PACE: HandOverPace =
     HandOverPace { target_duration: Duration::from_secs(10), min_per_second: 5, max_per_second: 1_000 };
 
@@ -155,6 +159,26 @@ fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
             [reader("b"), reader("a"), reader("c")]
         );
     }
+}
+
+#[test]
+fn viewers_for_whom_a_reader_has_no_place_go_to_those_that_have() {
+    // "a" lacks 9 and has one place: eight of nine are sent to where there are places, though "b" has its share.
+    assert_eq!(viewers_to_come(&[(9, 1), (0, 250)]), [1, 8]);
+    assert_eq!(viewers_to_come(&[(9, 1), (0, 30), (0, 10)]), [1, 6, 2]);
+    assert_eq!(viewers_to_come(&[(9, 100), (3, 100)]), [9, 3], "where there are places, shares decide");
+    assert_eq!(viewers_to_come(&[(9, 2), (0, 3)]), [2, 3], "nobody is sent more than it has places for");
+    assert_eq!(viewers_to_come(&[(9, 0), (0, 0)]), [0, 0]);
+    assert_eq!(viewers_to_come(&[(u64::MAX, 5), (u64::MAX, u64::MAX)]), [5, u64::MAX]);
+    let mut seen = FakeCluster::with_assignment(1, &[("a", 9), ("b", 1)])
+        .with_held("a", held(17, 1))
+        .with_held("b", held(3, 1));
+    seen.on_their_way = 10;
+    seen.room.extend([(reader("a"), 1), (reader("b"), 250)]);
+    let sent_to_b = |lot: u32| {
+        readers_for_new_viewer(&seen, &video(), &seen.assigned[&video()], [lot, 0])[0] == reader("b")
+    };
+    assert!(sent_to_b(u32::MAX / 2) && sent_to_b(u32::MAX));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! 2. [`ExportTopics::begin`] ends whoever wrote for the same source before: what that one had under way is in as a whole, or never will be,
 //!    before the position is read. Whatever it writes later is refused with [`ExportError::TakenOver`].
 //! 3. The position is the one of the last write that took effect.
+//!    So is the note.
 //! 4. Records of one source with the same key are in one partition of the topic, in the order of the writes.
 
 use async_trait::async_trait;
@@ -18,9 +19,15 @@ pub mod memory;
 pub enum ExportSource {
     /// A partition of the log. It has a position.
     Partition(u32),
-    /// The boards.
-    Boards,
+    /// The boards. They have no position.
+    Boards {
+        /// Whether the exporter notes what it has written, in a text of its own ([`ExportWriter::write_with_note`]).
+        has_note: bool,
+    },
 }
+
+/// What a note may hold: brokers take 4096 bytes beside an offset (`offset.metadata.max.bytes`).
+pub const MAX_NOTE_BYTES: usize = 4096;
 
 /// A record on its way into a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +55,14 @@ pub trait ExportWriter: Send + Sync {
     /// The offset of the log from which on nothing is written yet; 0 where the source has no position.
     fn position(&self) -> u64;
 
+    /// What was noted with the last write that had a note; `None` where the source has none, or the brokers have forgotten it.
+    fn note(&self) -> Option<&str>;
+
     /// Writes records in one transaction with the position after them, where there is one. No records are a position alone.
     async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError>;
+
+    /// Writes records in one transaction with a note of at most [`MAX_NOTE_BYTES`], in place of the one before.
+    async fn write_with_note(&mut self, records: Vec<ExportRecord>, note: String) -> Result<(), ExportError>;
 }
 
 /// The topics.

@@ -29,6 +29,7 @@ mod lossy_channel;
 pub mod ranking_store;
 mod redb_file;
 pub mod redis_link;
+pub mod window_progress;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use futures::future::join_all;
 use liverank_adapters::inspect::Inspection;
+use liverank_consumer::export::ExportArgs;
 use liverank_core::Millis;
 use liverank_protocol::ClusterLoad;
 use liverank_protocol::access::CallerRole;
@@ -34,6 +35,8 @@ pub struct Doctor {
     managers: ManagersArgs,
     #[command(flatten)]
     stores: StoreArgs,
+    #[command(flatten)]
+    exports: ExportArgs,
 }
 
 /// How a check went.
@@ -89,8 +92,8 @@ impl Doctor {
             format!("{} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
         let mut checks = vec![DoctorCheck::good_check("liverank", version)];
         let stores = join_all(Store::ALL.map(|store| self.check_store(store)));
-        let (stores, managers) = tokio::join!(stores, self.check_managers());
-        checks.extend(stores.into_iter().flatten().chain(managers));
+        let (stores, exports, managers) = tokio::join!(stores, self.check_exports(), self.check_managers());
+        checks.extend(stores.into_iter().chain(exports).flatten().chain(managers));
         checks.push(check_open_files(server::raise_file_limit()));
         let backlog = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
         checks.extend(backlog.and_then(|text| text.trim().parse().ok()).map(check_backlog));
@@ -125,6 +128,34 @@ impl Doctor {
                     }
                 };
                 vec![DoctorCheck::wrong_check(name, format!("{error:#}"), mend)]
+            }
+        }
+    }
+
+    async fn check_exports(&self) -> Vec<Vec<DoctorCheck>> {
+        let ExportArgs { export_comments, export_boards } = &self.exports;
+        let asked = [("export comments", export_comments, true), ("export boards", export_boards, false)];
+        let given = asked.into_iter().filter_map(|(part, topic, has)| Some((part, topic.as_deref()?, has)));
+        join_all(given.map(|(part, topic, has)| self.check_export_topic(part, topic, has))).await
+    }
+
+    async fn check_export_topic(
+        &self,
+        part: &'static str,
+        topic: &str,
+        has_positions: bool,
+    ) -> Vec<DoctorCheck> {
+        let before = now_ms();
+        let looked = self.stores.inspect_export_topic(topic, has_positions);
+        let looked = tokio::time::timeout(STORE_TIMEOUT, looked).await;
+        let looked =
+            looked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", STORE_TIMEOUT.as_secs())));
+        match looked {
+            Ok(Some(inspection)) => checks_of_inspection(part, &inspection, (before, now_ms())),
+            Ok(None) => vec![DoctorCheck::skipped_check(part, "not asked: --kafka says where Kafka is")],
+            Err(error) => {
+                let mend = "liverank doctor --kafka … says whether Kafka is well; docs/export.md has the permissions";
+                vec![DoctorCheck::wrong_check(part, format!("{error:#}"), mend)]
             }
         }
     }

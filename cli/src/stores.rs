@@ -293,6 +293,18 @@ impl StoreArgs {
         Ok(Some(inspection))
     }
 
+    /// What Kafka says of a topic for other systems; `None` where Kafka is not named.
+    pub async fn inspect_export_topic(
+        &self,
+        topic: &str,
+        has_positions: bool,
+    ) -> anyhow::Result<Option<Inspection>> {
+        if !self.is_store_named(Store::Kafka) {
+            return Ok(None);
+        }
+        Ok(Some(self.kafka()?.inspect_export_topic(topic, has_positions).await?))
+    }
+
     /// What the comment service needs.
     pub async fn open_log_and_archive(
         self,

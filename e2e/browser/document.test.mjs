@@ -1,6 +1,7 @@
 /** The documents against the system: their examples are sent, and what comes back is what they say. */
 
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import Ajv from 'ajv';
@@ -147,6 +148,22 @@ test('the AsyncAPI document is one', () => {
   addFormats(ajv);
   const schema = createRequire(import.meta.url)('@asyncapi/specs/schemas/3.0.0-without-$id.json');
   assert.ok(ajv.validate(schema, asyncapi), ajv.errorsText());
+});
+
+test('what consumers write for other systems is what the AsyncAPI document says', () => {
+  const check = checker(asyncapi);
+  const fixtures = new URL('../../services/consumer/tests/fixtures/', import.meta.url);
+  const messages = {
+    comment: 'exportedComment', shadowed: 'exportedComment', deleted: 'exportedDeletion', pinned: 'exportedPin', removed: 'exportedRemoved',
+    held: 'exportedHeld', moderation: 'exportedModeration', 'board-snapshot': 'exportedSnapshot', 'board-window': 'exportedSnapshot',
+    'board-delta': 'exportedDelta', 'board-result': 'exportedResult',
+  };
+  const names = readdirSync(fixtures).filter((name) => name.startsWith('export-')).map((name) => name.slice(7, -5));
+  assert.deepEqual(names.sort(), Object.keys(messages).sort());
+  for (const name of names) {
+    const record = JSON.parse(readFileSync(new URL(`export-${name}.json`, fixtures)));
+    check(asyncapi.components.messages[messages[name]].payload, record, `the fixture of ${name}`);
+  }
 });
 
 test('streams carry what the AsyncAPI document says', async () => {

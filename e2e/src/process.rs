@@ -87,6 +87,13 @@ impl Process {
         self.child = spawn(&self.program, &self.args, &self.log, &self.environment);
     }
 
+    /// The same, with these variables in its environment from now on.
+    pub fn restart_in(&mut self, variables: &[(&str, &str)]) {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.environment.extend(owned);
+        self.restart();
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");

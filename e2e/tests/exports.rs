@@ -1,5 +1,5 @@
-//! What is exported to other systems, on the real parts: consumers are killed again and again under load and moderation, and a
-//! reader of committed records finds each thing once, as the archive has it.
+//! What is exported to other systems, on the real parts: consumers and stores are killed again and again under load and moderation,
+//! and a reader of committed records finds each thing once, as the archive has it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bson::{Document, doc};
-use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::cluster::Cluster;
 use liverank_e2e::wait;
+use own_stores::OwnStores;
 use rand::RngExt;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -21,8 +22,21 @@ mod kafka;
 #[path = "../faults/mongo.rs"]
 mod mongo;
 
+#[path = "exports/boards.rs"]
+mod boards;
+#[path = "exports/own_stores.rs"]
+mod own_stores;
+
 /// How often a consumer is killed.
 const KILLS: usize = 30;
+/// After so many kills of consumers a store is killed, too, one after the other.
+const KILLS_A_STORE: usize = 5;
+/// The stores that are killed.
+const STORES: [&str; 3] = ["kafka", "mongodb", "redis"];
+/// How long a store that was killed stays away: longer than a transaction takes, shorter than one may.
+const STORE_AWAY: Duration = Duration::from_secs(2);
+/// Who is refused while a store is away tries again after it.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// How long one that was killed is left dead, and the next one alive, in milliseconds: from before it has begun to export to after it
 /// has told something.
 const PAUSE_MS: std::ops::Range<u64> = 100..1_500;
@@ -38,7 +52,7 @@ const MODERATED_LATER: usize = 300;
 const POSTERS: usize = 4;
 
 /// A thing that is exported: where in the log it comes from, and what it is.
-type Told = (i64, i64, &'static str);
+type Place = (i64, i64, &'static str);
 
 /// Posts comments, deletes and pins some, bans users and decides on what waits, until `over`. Returns how often it did something.
 async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) -> usize {
@@ -52,6 +66,11 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
         let answer = client.post(format!("{gateway}/comment")).json(&body).send().await.expect("an answer");
         let status = answer.status();
         let is_full = status == StatusCode::TOO_MANY_REQUESTS;
+        if !is_full && !status.is_success() {
+            // A store is away: this comment may be there or not, and is not moderated.
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            continue;
+        }
         if !is_full {
             let answer: Value = answer.json().await.expect("JSON");
             let id = answer["comment"]["id"].as_str().or_else(|| answer["id"].as_str());
@@ -96,25 +115,28 @@ async fn hold_all(gateway: &str) {
     assert_eq!(answer.expect("an answer").status(), StatusCode::ACCEPTED);
 }
 
-/// Kills one consumer after the other, so that partitions change hands and transactions stay open.
-async fn kill_consumers(cluster: &mut Cluster) {
+/// Kills one consumer after the other, so that partitions change hands and transactions stay open, and the stores in between.
+async fn kill_consumers_and_stores(cluster: &mut Cluster, stores: &OwnStores) {
     for nth in 0..KILLS {
         let name = ["consumer-1", "consumer-2"][nth % 2];
         let pause = || Duration::from_millis(rand::rng().random_range(PAUSE_MS));
         tokio::time::sleep(pause()).await;
         cluster.process(name).kill();
         tokio::time::sleep(pause()).await;
-        cluster.process(name).restart();
+        if nth % KILLS_A_STORE == KILLS_A_STORE - 1 {
+            let store = STORES[nth / KILLS_A_STORE % STORES.len()];
+            stores.testbed(&["kill", store]).await;
+            cluster.process(name).restart();
+            tokio::time::sleep(STORE_AWAY).await;
+            stores.testbed(&["start", store]).await;
+        } else {
+            cluster.process(name).restart();
+        }
     }
 }
 
-fn port_of(address: &str) -> u16 {
-    let host = address.trim_start_matches("mongodb://").split(['/', ',']).next().unwrap_or_default();
-    host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port")
-}
-
-async fn find(cluster: &Cluster, collection: &str) -> Vec<Document> {
-    let set = mongo::ReplicaSet::new(vec![port_of(&Stores::from_environment().mongodb)]);
+async fn find(cluster: &Cluster, stores: &OwnStores, collection: &str) -> Vec<Document> {
+    let set = mongo::ReplicaSet::new(vec![stores.port("MONGODB")]);
     let mut primary = set.writable(Duration::from_secs(20)).await.expect("a primary").1;
     let database = format!("{}video_db", cluster.prefix);
     primary.find(&database, collection, doc! {}, doc! {}, doc! {}).await.expect("documents")
@@ -129,10 +151,10 @@ fn place_of(document: &Document) -> (i64, i64) {
 }
 
 /// What the archive has, and must be exported. What waits no more need not have been told.
-async fn archived(cluster: &Cluster) -> BTreeSet<Told> {
+async fn archived(cluster: &Cluster, stores: &OwnStores) -> BTreeSet<Place> {
     let mut all = BTreeSet::new();
     for (collection, kind) in [("comments", "entry"), ("moderation", "moderation"), ("held", "held")] {
-        let found = find(cluster, collection).await;
+        let found = find(cluster, stores, collection).await;
         assert!(!found.is_empty(), "{collection}");
         all.extend(found.iter().map(place_of).map(|(partition, offset)| (partition, offset, kind)));
     }
@@ -157,20 +179,15 @@ impl Exported {
         }
     }
 
-    fn told(&self) -> Told {
+    fn place(&self) -> Place {
         let number = |name: &str| self.value[name].as_i64().expect("a number");
         (number("partition"), number("offset"), self.kind())
     }
 }
 
 /// Kafka's own reader.
-async fn read_topic(topic: &str) -> Vec<Exported> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed");
-    let output = tokio::process::Command::new(script).args(["consume", topic]).kill_on_drop(true).output();
-    let output =
-        tokio::time::timeout(REST_TIMEOUT, output).await.expect("the reader ends").expect("a script");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+async fn read_topic(stores: &OwnStores, topic: &str) -> Vec<Exported> {
+    let text = stores.testbed(&["consume", topic]).await;
     text.lines()
         .map(|line| {
             let mut parts = line.splitn(4, '\t').map(str::to_owned);
@@ -182,102 +199,35 @@ async fn read_topic(topic: &str) -> Vec<Exported> {
 }
 
 /// What the topic has, once it has all that it must have.
-async fn wait_until_exported(topic: &str, expected: &BTreeSet<Told>) -> Vec<Exported> {
+async fn wait_until_exported(stores: &OwnStores, topic: &str, expected: &BTreeSet<Place>) -> Vec<Exported> {
     wait::until("everything exported", REST_TIMEOUT, || async {
-        let found = read_topic(topic).await;
-        let told: BTreeSet<Told> = found.iter().map(Exported::told).collect();
+        let found = read_topic(stores, topic).await;
+        let told: BTreeSet<Place> = found.iter().map(Exported::place).collect();
         expected.is_subset(&told).then_some(found)
     })
     .await
 }
 
 /// Waits until the consumers have counted all that was posted: the archive stands at the end of the log.
-async fn wait_until_counted(cluster: &Cluster) {
-    let port = port_of(&Stores::from_environment().kafka);
+async fn wait_until_counted(cluster: &Cluster, stores: &OwnStores) {
     let log = format!("{}video_interactions", cluster.prefix);
-    let log = kafka::Topic::open(port, &log, PARTITION_COUNT).await.expect("the log");
+    let log = kafka::Topic::open(stores.port("KAFKA"), &log, PARTITION_COUNT).await.expect("the log");
     wait::until("all counted", REST_TIMEOUT, || async {
         let ends: i64 = log.ends().await.ok()?.iter().sum();
-        let offsets = find(cluster, "offsets").await;
+        let offsets = find(cluster, stores, "offsets").await;
         let next = |offset: &Document| offset.get_i64("next").ok();
         (offsets.iter().filter_map(next).sum::<i64>() == ends).then_some(())
     })
     .await;
 }
 
-/// A reader of the topic of boards: the list of each, by the video, its owner and its score.
-#[derive(Default)]
-struct BoardReader {
-    run: String,
-    n: u64,
-    lines: BTreeMap<String, Value>,
-    snapshots: usize,
-    deltas: usize,
-}
-
-impl BoardReader {
-    fn apply(&mut self, record: &Value) {
-        let set = |lines: &Value| -> Vec<(String, Value)> {
-            let id = |line: &Value| line["video_id"].as_str().expect("a video").to_owned();
-            lines.as_array().expect("lines").iter().map(|line| (id(line), line.clone())).collect()
-        };
-        let (run, n) = (record["run"].as_str().expect("a run"), record["n"].as_u64().expect("a number"));
-        if record["type"] == "snapshot" {
-            self.lines = set(&record["lines"]).into_iter().collect();
-            self.snapshots += 1;
-        } else {
-            assert_eq!((run, n), (self.run.as_str(), self.n + 1), "a delta is missing, or there twice");
-            for gone in record["remove"].as_array().expect("videos") {
-                self.lines.remove(gone.as_str().expect("a video")).expect("one that was there");
-            }
-            self.lines.extend(set(&record["set"]));
-            self.deltas += 1;
-        }
-        run.clone_into(&mut self.run);
-        self.n = n;
-    }
-
-    /// Videos and scores, best first.
-    fn list(&self) -> Vec<(String, f64)> {
-        let mut list: Vec<(String, f64)> = self
-            .lines
-            .iter()
-            .map(|(id, line)| (id.clone(), line["score"].as_f64().expect("a score")))
-            .collect();
-        list.sort_by(|(a, one), (b, other)| other.total_cmp(one).then_with(|| b.cmp(a)));
-        list
-    }
-}
-
-/// Who applies all that was told of the boards has them.
-async fn compare_boards(cluster: &Cluster, topic: &str) {
-    wait::until("the boards as they are", REST_TIMEOUT, || async {
-        let mut boards: BTreeMap<String, BoardReader> = BTreeMap::new();
-        for record in read_topic(topic).await {
-            boards.entry(record.key).or_default().apply(&record.value);
-        }
-        for (name, board) in &boards {
-            let url = format!("{}/videos?board={name}&limit=100", cluster.gateways[0]);
-            let list = wait::json(&url, REST_TIMEOUT).await;
-            let line = |line: &Value| Some((line["video_id"].as_str()?.to_owned(), line["score"].as_f64()?));
-            let served: Vec<(String, f64)> = list["videos"].as_array()?.iter().filter_map(line).collect();
-            let ids = |list: &[(String, f64)]| list.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
-            let is_equal =
-                if name == "global" { board.list() == served } else { ids(&board.list()) == ids(&served) };
-            println!("{name}: {} snapshots, {} deltas, equal: {is_equal}", board.snapshots, board.deltas);
-            (is_equal && served.len() >= POSTERS && board.deltas > 0).then_some(())?;
-        }
-        (boards.len() == 2).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
-    let (topic, boards) =
+    let (topic, boards_topic) =
         (format!("exports-{}", std::process::id()), format!("exports-{}-boards", std::process::id()));
-    let flags = ["--export-comments", &topic, "--export-boards", &boards];
-    let mut cluster = Cluster::start_with_consumers(&Stores::from_environment(), &flags).await;
+    let flags = ["--export-comments", &topic, "--export-boards", &boards_topic];
+    let stores = OwnStores::start().await;
+    let mut cluster = Cluster::start_with_boards_and(&stores.addresses(), boards::DECLARED, &flags).await;
     hold_all(&cluster.gateways[0]).await;
     let over = Arc::new(AtomicBool::new(false));
     let posters: Vec<_> = (0..POSTERS)
@@ -286,16 +236,16 @@ async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
             tokio::spawn(async move { post_and_moderate(gateway, poster, &over).await })
         })
         .collect();
-    kill_consumers(&mut cluster).await;
+    kill_consumers_and_stores(&mut cluster, &stores).await;
     tokio::time::sleep(LOAD_AFTER_KILLS).await;
     over.store(true, Relaxed);
     let mut done = 0;
     for poster in posters {
         done += poster.await.expect("a poster");
     }
-    wait_until_counted(&cluster).await;
-    let expected = archived(&cluster).await;
-    let found = wait_until_exported(&topic, &expected).await;
+    wait_until_counted(&cluster, &stores).await;
+    let expected = archived(&cluster, &stores).await;
+    let found = wait_until_exported(&stores, &topic, &expected).await;
     println!(
         "{done} acknowledged, {} in the archive, {} exported, {KILLS} kills",
         expected.len(),
@@ -303,19 +253,20 @@ async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
     );
     assert_once_and_in_order(&found, &expected);
     compare_with_channels(&cluster, &found).await;
-    compare_boards(&cluster, &boards).await;
+    boards::compare_boards(&cluster, &stores, &boards_topic).await;
+    boards::compare_results(&mut cluster, &stores, &boards_topic).await;
 }
 
-fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Told>) {
-    let told: BTreeSet<Told> = found.iter().map(Exported::told).collect();
+fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Place>) {
+    let told: BTreeSet<Place> = found.iter().map(Exported::place).collect();
     assert_eq!(told.len(), found.len(), "something is there twice");
     let more = told.difference(expected).find(|(_, _, kind)| *kind != "held");
     assert_eq!(more, None, "the archive does not have it");
     assert!(expected.is_subset(&told));
-    let mut last: BTreeMap<(&str, &str), Told> = BTreeMap::new();
+    let mut last: BTreeMap<(&str, &str), Place> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for record in found {
-        let (partition, offset, kind) = record.told();
+        let (partition, offset, kind) = record.place();
         let place = (record.partition.as_str(), record.key.as_str());
         if let Some(before) = last.insert(place, (partition, offset, kind)) {
             assert!(

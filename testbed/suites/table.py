@@ -118,7 +118,8 @@ STAGES = (
     (
         (
             Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 920, needs=("build", "start"),
-                  parts=(*STORE_PARTS, "prometheus"), calls=("prometheus",)),
+                  parts=(*STORE_PARTS, "prometheus", "faketime"),
+                  calls=("prometheus", *STORE_CALLS, "/usr/lib/*/faketime/libfaketimeMT.so.1")),
             Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
                   calls=("curl", "nginx"), nice=5),
             Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),

@@ -43,6 +43,7 @@ mod dead_letters;
 mod export;
 mod inbox;
 mod inspect;
+mod inspect_exports;
 mod producer;
 mod range_reader;
 mod rebalance;

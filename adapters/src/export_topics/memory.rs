@@ -24,6 +24,7 @@ pub enum Failure {
 struct Topic {
     records: Vec<ExportRecord>,
     positions: BTreeMap<u32, u64>,
+    note: Option<String>,
     /// How many writers have begun for each source: the last one is the one that may write.
     writers: BTreeMap<Option<u32>, u64>,
 }
@@ -67,7 +68,7 @@ impl MemoryTopics {
 const fn name(source: ExportSource) -> Option<u32> {
     match source {
         ExportSource::Partition(partition) => Some(partition),
-        ExportSource::Boards => None,
+        ExportSource::Boards { .. } => None,
     }
 }
 
@@ -86,7 +87,9 @@ impl ExportTopics for MemoryTopics {
         *turn += 1;
         let turn = *turn;
         let next = source.map_or(0, |partition| *here.positions.entry(partition).or_default());
-        Ok(Box::new(MemoryWriter { topics: self.clone(), topic: topic.to_owned(), source, turn, next }))
+        let note = here.note.clone().filter(|_| source.is_none());
+        let topics = self.clone();
+        Ok(Box::new(MemoryWriter { topics, topic: topic.to_owned(), source, turn, next, note }))
     }
 }
 
@@ -96,15 +99,12 @@ struct MemoryWriter {
     source: Option<u32>,
     turn: u64,
     next: u64,
+    note: Option<String>,
 }
 
-#[async_trait]
-impl ExportWriter for MemoryWriter {
-    fn position(&self) -> u64 {
-        self.next
-    }
-
-    async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
+impl MemoryWriter {
+    /// Does `write` where this writer may write, unless it is made to fail.
+    fn commit(&mut self, write: impl FnOnce(&mut Topic)) -> Result<(), ExportError> {
         let away = || Err(StoreError::unavailable("export", "made to fail").into());
         let mut state = self.topics.lock();
         let failure = state.failures.pop_front();
@@ -118,11 +118,39 @@ impl ExportWriter for MemoryWriter {
         if failure == Some(Failure::Aborted) {
             return away();
         }
-        here.records.extend(records);
-        if let (Some(partition), Some(position)) = (self.source, position) {
-            here.positions.insert(partition, position);
-            self.next = position;
-        }
+        write(here);
         if failure == Some(Failure::AnswerLost) { away() } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl ExportWriter for MemoryWriter {
+    fn position(&self) -> u64 {
+        self.next
+    }
+
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
+        let partition = self.source;
+        self.commit(|topic| {
+            topic.records.extend(records);
+            if let Some((partition, position)) = partition.zip(position) {
+                topic.positions.insert(partition, position);
+            }
+        })?;
+        self.next = position.filter(|_| partition.is_some()).unwrap_or(self.next);
+        Ok(())
+    }
+
+    async fn write_with_note(&mut self, records: Vec<ExportRecord>, note: String) -> Result<(), ExportError> {
+        self.commit(|topic| {
+            topic.records.extend(records);
+            topic.note = Some(note.clone());
+        })?;
+        self.note = Some(note);
+        Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! The promises of `adapters/src/export_topics.rs`.
 
-use liverank_adapters::export_topics::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
+use liverank_adapters::export_topics::{
+    ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter, MAX_NOTE_BYTES,
+};
 
 use super::*;
 
@@ -94,9 +96,27 @@ async fn a_write_is_there_with_its_position_and_who_begins_goes_on_behind_it() {
     assert_eq!(exports.values(), ["1", "2", "3"]);
     let other = exports.begin(&log, ExportSource::Partition(4)).await;
     assert_eq!(other.position(), 0, "each partition has a position of its own");
-    let mut boards = exports.begin(&log, ExportSource::Boards).await;
+    let mut boards = exports.begin(&log, ExportSource::Boards { has_note: false }).await;
     boards.write(records(&["b"]), None).await.unwrap();
     assert_eq!((boards.position(), exports.begin(&log, SOURCE).await.position()), (0, 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_is_there_with_its_records_and_who_begins_finds_it() {
+    const BOARDS: ExportSource = ExportSource::Boards { has_note: true };
+    let (exports, log) = Exports::prepared().await;
+    let mut first = exports.begin(&log, BOARDS).await;
+    assert_eq!(first.note(), None);
+    first.write_with_note(records(&["1"]), "until noon".to_owned()).await.unwrap();
+    let mut second = exports.begin(&log, BOARDS).await;
+    assert_eq!(second.note(), Some("until noon"));
+    second.write(records(&["2"]), None).await.unwrap();
+    assert!(first.write_with_note(records(&["lost"]), "lost".to_owned()).await.is_err());
+    let longest = "é".repeat(MAX_NOTE_BYTES / 2);
+    second.write_with_note(Vec::new(), longest.clone()).await.unwrap();
+    assert!(second.write_with_note(Vec::new(), format!("{longest}x")).await.is_err());
+    assert_eq!(exports.begin(&log, BOARDS).await.note(), Some(longest.as_str()));
+    assert_eq!(exports.values(), ["1", "2"]);
 }
 
 /// A transaction that nobody ends, by the same id as the exporter's.
@@ -153,4 +173,27 @@ async fn a_topic_is_created_for_a_week_and_a_compacted_one_is_refused() {
     admin().create_topics(&[new], &AdminOptions::new()).await.unwrap();
     let error = log.prepare(&compacted.topic).await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("compacted"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inspection_says_what_is_wrong_with_a_topic_and_how_far_the_log_is_exported() {
+    let (exports, log) = Exports::prepared().await;
+    let inspect = async |topic: &str| log.inspect_export_topic(topic, true).await.unwrap();
+    let absent = inspect(&format!("{}-absent", exports.topic)).await;
+    assert!(absent.remarks[0].problem.contains("is absent"), "{absent:?}");
+    let fresh = inspect(&exports.topic).await;
+    assert_eq!(fresh.remarks, []);
+    assert!(fresh.description.contains("nobody has begun"), "{fresh:?}");
+    for nth in 0..3_u8 {
+        log.append(b"video", vec![nth]).await.unwrap();
+    }
+    exports.begin(&log, SOURCE).await.write(records(&["1"]), Some(0)).await.unwrap();
+    let behind = inspect(&exports.topic).await;
+    assert!(behind.description.contains("3 records of the log are not exported"), "{behind:?}");
+    assert!(exports.begin(&log, SOURCE).await.write(Vec::new(), Some(1)).await.is_ok(), "nobody is fenced");
+    let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: super::fresh() };
+    let new = NewTopic::new(&compacted.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+    admin().create_topics(&[new], &AdminOptions::new()).await.unwrap();
+    let found = inspect(&compacted.topic).await;
+    assert!(found.remarks.iter().any(|remark| remark.problem.contains("compacted")), "{found:?}");
 }

@@ -427,11 +427,14 @@ fn next_batch_size(size: usize, most: usize, events: usize, took: Duration) -> u
     if took > SLOW_COMMIT_TIME / 2 { size } else { (size * 2).min(most) }
 }
 
-/// The videos of which these records say what they are. Whether each was one to say so, the state that it leads to tells.
+/// The videos of which these records say what they are, or that they are on no board. Whether each was one to say so, the state
+/// that it leads to tells.
 fn described_videos(records: &[LogRecord]) -> Vec<VideoId> {
     let describes = |record: &&LogRecord| {
         let moderation = record.event.moderation.as_deref();
-        moderation.is_some_and(|it| matches!(it.action, ModerationAction::PutVideo { .. }))
+        moderation.is_some_and(|it| {
+            matches!(it.action, ModerationAction::PutVideo { .. } | ModerationAction::RemoveVideo)
+        })
     };
     records.iter().filter(describes).map(|record| record.event.video_id.clone()).collect()
 }

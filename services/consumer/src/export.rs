@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::export_topics::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
 use liverank_adapters::{Backends, EventLog, StoreError};
+use liverank_core::comment::CommentEpoch;
 use liverank_runtime::ServiceContext;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,6 +47,9 @@ const NOTE_EVERY: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_hours(1);
 /// Who was fenced waits until the log has said whose the partition is, as the counter does.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
+/// From how many times in a row on it is no change of owners, which takes some seconds.
+const CONTESTED_OFTEN: u32 = 15;
+const CONTESTED_REMEDY: &str = "do two systems export to one topic under one --kafka-group?";
 
 /// Where what happens is told to other systems.
 #[derive(Debug, Clone, Default, Args)]
@@ -127,9 +132,8 @@ pub async fn run(
         let ours = owned.borrow_and_update().clone();
         partitions.retain(|partition, _| ours.contains(partition));
         let turn = async {
-            // Of all partitions at once: most have nothing new.
-            let counted = match backends.archive.partition_positions(&ours).await {
-                Ok(counted) => counted,
+            let (counted, epoch) = match ask_archive(&backends, &ours).await {
+                Ok(answers) => answers,
                 Err(error) => {
                     metrics.failed.inc();
                     shell.health.note_dependency("export_comments", Err(error.to_string()));
@@ -141,7 +145,8 @@ pub async fn run(
                 let exporter =
                     partitions.remove(&partition).unwrap_or_else(|| PartitionExporter::of(partition));
                 let (backends, topic, metrics) = (backends.clone(), topic.clone(), metrics.clone());
-                turns.spawn(exporter.take_turn(backends, topic, position.next_offset, metrics));
+                let turn = Turn { backends, topic, epoch: epoch.clone(), to: position.next_offset, metrics };
+                turns.spawn(exporter.take_turn(turn));
             }
             collect_turns(turns, &mut partitions, &shell).await
         };
@@ -152,6 +157,19 @@ pub async fn run(
         metrics.lag.set(partitions.values().map(|exporter| exporter.lag as i64).sum());
         tokio::time::sleep(TURN_PAUSE).await;
     }
+}
+
+/// Of all partitions at once, for most have nothing new: how far they are counted, and under which epoch comments are numbered.
+async fn ask_archive(
+    backends: &Backends,
+    partitions: &[u32],
+) -> Result<(Vec<ArchivePosition>, CommentEpoch), StoreError> {
+    let counted = backends.archive.partition_positions(partitions).await?;
+    Ok((counted, comment_epoch(backends).await?))
+}
+
+async fn comment_epoch(backends: &Backends) -> Result<CommentEpoch, StoreError> {
+    Ok(backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?.comment_epoch)
 }
 
 /// Waits for all turns. Returns whether a partition has more to export at once.
@@ -169,7 +187,12 @@ async fn collect_turns(
         };
         match outcome {
             Ok(more) => is_behind |= more,
-            Err(ExportError::TakenOver) => {
+            Err(error @ ExportError::TakenOver) => {
+                if exporter.failures >= CONTESTED_OFTEN {
+                    let partition = exporter.partition;
+                    failure =
+                        Some(format!("{error} partition {partition} again and again: {CONTESTED_REMEDY}"));
+                }
                 tracing::info!(partition = exporter.partition, "another consumer exports this partition");
             }
             Err(ExportError::Store(error)) => failure = Some(error.to_string()),
@@ -181,10 +204,21 @@ async fn collect_turns(
     is_behind
 }
 
+/// What a turn of a partition goes by.
+struct Turn {
+    backends: Backends,
+    topic: String,
+    /// Under which comments were numbered when the turn began.
+    epoch: CommentEpoch,
+    /// What is counted is all before this offset.
+    to: u64,
+    metrics: ExportMetrics,
+}
+
 /// One partition.
 struct PartitionExporter {
     partition: u32,
-    /// Absent until it has begun, and after an error.
+    /// Absent until it has begun, and after an error of its own. While the archive is away it stays.
     writer: Option<Box<dyn ExportWriter>>,
     /// From where on nothing is exported.
     next: u64,
@@ -203,21 +237,16 @@ impl PartitionExporter {
         Self { partition, writer: None, next: 0, lag: 0, noted: (0, now), failures: 0, not_before: now }
     }
 
-    /// Exports what is counted, which is all before the offset `to`, up to a bound. Returns whether there is more.
-    async fn take_turn(
-        mut self,
-        backends: Backends,
-        topic: String,
-        to: u64,
-        metrics: ExportMetrics,
-    ) -> (Self, Result<bool, ExportError>) {
+    /// Exports what is counted, up to a bound. Returns whether there is more.
+    async fn take_turn(mut self, turn: Turn) -> (Self, Result<bool, ExportError>) {
+        // Also of who cannot begin, or waits.
+        self.lag = turn.to.saturating_sub(self.next);
         if Instant::now() < self.not_before {
             return (self, Ok(false));
         }
-        let outcome = self.export_pages(&backends, &topic, to, &metrics).await;
+        let outcome = self.export_pages(&turn).await;
         if let Err(error) = &outcome {
-            metrics.failed.inc();
-            self.writer = None;
+            turn.metrics.failed.inc();
             let pause = match error {
                 ExportError::TakenOver => CONTESTED_PAUSE,
                 ExportError::Store(_) => STORE_RETRY_BACKOFF.wait_after(self.failures),
@@ -230,16 +259,11 @@ impl PartitionExporter {
         (self, outcome)
     }
 
-    async fn export_pages(
-        &mut self,
-        backends: &Backends,
-        topic: &str,
-        to: u64,
-        metrics: &ExportMetrics,
-    ) -> Result<bool, ExportError> {
+    async fn export_pages(&mut self, turn: &Turn) -> Result<bool, ExportError> {
+        let to = turn.to;
         if self.writer.is_none() {
             let source = ExportSource::Partition(self.partition);
-            let writer = topics(backends)?.begin(topic, source).await?;
+            let writer = topics(&turn.backends)?.begin(&turn.topic, source).await?;
             self.next = writer.position();
             self.noted = (self.next, Instant::now());
             self.writer = Some(writer);
@@ -250,35 +274,29 @@ impl PartitionExporter {
                 self.note().await?;
                 return Ok(false);
             }
-            self.export_page(backends, to, metrics).await?;
+            self.export_page(turn).await?;
         }
         self.lag = to.saturating_sub(self.next);
         Ok(self.lag > 0)
     }
 
-    /// Exports one page of what the archive has before `to`, where it stood before it was asked.
-    async fn export_page(
-        &mut self,
-        backends: &Backends,
-        to: u64,
-        metrics: &ExportMetrics,
-    ) -> Result<(), ExportError> {
-        let (archive, partition, from) = (&backends.archive, self.partition, self.next);
-        let epoch = archive.archive_meta().await?.ok_or_else(no_archive_error)?.comment_epoch;
+    /// Exports one page of what the archive has of what is counted.
+    async fn export_page(&mut self, turn: &Turn) -> Result<(), ExportError> {
+        let (archive, partition, from) = (&turn.backends.archive, self.partition, self.next);
         let found = Found {
             entries: archive.comments_from(partition, from, PAGE_ENTRIES).await?,
             audit: archive.moderation_archive().audit_from(partition, from, PAGE_ENTRIES).await?,
             held: archive.moderation_archive().held_from(partition, from, PAGE_ENTRIES).await?,
         };
-        if archive.archive_meta().await?.ok_or_else(no_archive_error)?.comment_epoch != epoch {
+        if comment_epoch(&turn.backends).await? != turn.epoch {
             let what = "the comments were numbered anew while they were exported";
             return Err(StoreError::unavailable("archive", what).into());
         }
-        let page = page(&epoch, found, PAGE_ENTRIES, to);
+        let page = page(&turn.epoch, found, PAGE_ENTRIES, turn.to);
         let exported = page.records.len() as u64;
         if exported > 0 {
             self.write(page.records, page.next).await?;
-            metrics.records.inc_by(exported);
+            turn.metrics.records.inc_by(exported);
         }
         self.next = page.next;
         Ok(())
@@ -292,8 +310,10 @@ impl PartitionExporter {
     }
 
     async fn write(&mut self, records: Vec<ExportRecord>, next: u64) -> Result<(), ExportError> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        // After an error of its own it is of no use any more.
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
         writer.write(records, Some(next)).await?;
+        self.writer = Some(writer);
         self.noted = (next, Instant::now());
         Ok(())
     }

@@ -257,12 +257,13 @@ fn noted_offsets(
     positions.iter().filter_map(of).collect()
 }
 
-/// What is said of a video.
+/// What is said of a video beside the boards: nothing of one that is on none. The archive keeps that, and whoever puts the video
+/// back says it anew.
 pub fn described(video: &VideoState) -> Described {
     Described {
         video_id: video.video_id.clone(),
         revision: video.revision(),
-        metadata: video.metadata.clone(),
+        metadata: video.metadata.clone().filter(|_| !video.is_off_boards()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::embedded::EmbeddedArchive;
@@ -17,32 +18,47 @@ use liverank_consumer::Config;
 use liverank_consumer::export::ExportArgs;
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, Restriction, RuleName, RuleScope};
 use liverank_runtime::ServiceContext;
+use liverank_runtime::boards::BoardsArgs;
 use serde_json::{Value, json};
 
 const TOPIC: &str = "comments";
+const BOARDS_TOPIC: &str = "boards";
 /// How long all may take.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Stage {
     topics: MemoryTopics,
     backends: Backends,
+    /// What the clock says, where it is not the machine's.
+    now: Arc<AtomicI64>,
     _directory: tempfile::TempDir,
 }
 
 impl Stage {
     fn new() -> Self {
+        Self::with_clock(clock::system_clock(), Arc::default())
+    }
+
+    /// One whose clock stands at this time until it is set.
+    fn standing_at(now: i64) -> Self {
+        let now = Arc::new(AtomicI64::new(now));
+        let clock = Arc::clone(&now);
+        Self::with_clock(Arc::new(move || clock.load(Relaxed)), now)
+    }
+
+    fn with_clock(clock: clock::Clock, now: Arc<AtomicI64>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let topics = MemoryTopics::default();
-        let log = EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap();
+        let log = EmbeddedLog::open(directory.path(), Arc::clone(&clock)).unwrap();
         let backends = Backends {
             log: Arc::new(log.with_export_topics(Arc::new(topics.clone()))),
             archive: Arc::new(EmbeddedArchive::open(directory.path()).unwrap()),
             ranking: Arc::new(EmbeddedRanking::new()),
             comments: Arc::new(EmbeddedBus::new()),
             assignments: Arc::new(EmbeddedAssignments::new()),
-            clock: clock::system_clock(),
+            clock,
         };
-        Self { topics, backends, _directory: directory }
+        Self { topics, backends, now, _directory: directory }
     }
 
     async fn append_comment(&self, video: &str, id: &str) {
@@ -178,6 +194,86 @@ async fn everything_is_exported_once_whatever_fails_and_whoever_takes_over() {
     let of = |kind: &str| told.values().flatten().filter(|(_, it)| it == kind).count();
     assert_eq!((of("deleted"), of("held"), of("moderation")), (12, 12, 16), "{told:?}");
     assert_eq!(of("comment") + of("removed"), 12, "repeats are none");
+}
+
+/// Runs a consumer with a board of hours until `is_done`, and ends it.
+async fn export_boards(stage: &Stage, is_done: impl Fn(&[Value]) -> bool) {
+    let shell = ServiceContext::new(Duration::from_secs(1));
+    let boards = r#"[{"name": "hourly", "window": "hour", "keep": 3}]"#;
+    let config = Config {
+        export: ExportArgs { export_comments: None, export_boards: Some(BOARDS_TOPIC.to_owned()) },
+        boards: BoardsArgs { boards: Some(boards.to_owned()), boards_file: None },
+        ..Config::default()
+    };
+    let consumer = tokio::spawn(liverank_consumer::run(config, stage.backends.clone(), shell.clone()));
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while stage.topics.will_fail() || !is_done(&hourly(stage)) {
+        assert!(Instant::now() < deadline, "not all is exported: {:?}", hourly(stage));
+        assert!(!consumer.is_finished(), "the consumer ended: {:?}", consumer.await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}
+
+/// What is exported of the board of hours.
+fn hourly(stage: &Stage) -> Vec<Value> {
+    let records = stage.topics.records(BOARDS_TOPIC);
+    records
+        .iter()
+        .filter(|it| it.key == "hourly")
+        .map(|it| serde_json::from_str(&it.value).unwrap())
+        .collect()
+}
+
+fn results(records: &[Value]) -> Vec<(String, Vec<(String, f64)>)> {
+    let line =
+        |line: &Value| (line["video_id"].as_str().unwrap().to_owned(), line["score"].as_f64().unwrap());
+    let of = |record: &Value| {
+        let lines = record["lines"].as_array().unwrap().iter().map(line).collect();
+        (record["window"]["name"].as_str().unwrap().to_owned(), lines)
+    };
+    records.iter().filter(|record| record["type"] == "result").map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_result_of_each_window_is_exported_once_whatever_fails_and_whoever_takes_over() {
+    const MINUTE: i64 = 60_000;
+    let start = 1_700_002_800_000;
+    let stage = Stage::standing_at(start + 10 * MINUTE);
+    stage.append_comment("a", "a1").await;
+    stage.append_comment("a", "a2").await;
+    stage.append_comment("b", "b1").await;
+    let shows = |records: &[Value], name: &str, videos: u64| {
+        let last = records.iter().rfind(|record| record["type"] != "result");
+        last.is_some_and(|last| last["window"]["name"] == name && last["total"] == videos)
+    };
+    export_boards(&stage, |records| shows(records, "2023-11-14T23", 2)).await;
+    assert!(results(&hourly(&stage)).is_empty(), "it has not ended");
+    // The next hour runs, and the one that ended is not final yet: something of it may be on its way.
+    stage.now.store(start + 60 * MINUTE + 30_000, Relaxed);
+    export_boards(&stage, |records| shows(records, "2023-11-15T00", 0)).await;
+    assert!(results(&hourly(&stage)).is_empty(), "it is not final");
+    stage.append_comment("c", "c1").await;
+    stage.now.store(start + 65 * MINUTE, Relaxed);
+    stage.topics.fail_next([Failure::Aborted, Failure::AnswerLost, Failure::TakenOver, Failure::AnswerLost]);
+    export_boards(&stage, |records| !results(records).is_empty() && shows(records, "2023-11-15T00", 1)).await;
+    // Whoever takes over writes none again; an hour in which nobody exports is caught up with.
+    for (hours, expected) in [(1, 1), (3, 3)] {
+        stage.now.store(start + (hours * 60 + 6) * MINUTE, Relaxed);
+        let before = hourly(&stage).len();
+        export_boards(&stage, |records| records.len() > before && results(records).len() >= expected).await;
+    }
+    let line = |video: &str, score| (video.to_owned(), score);
+    let hour = |name: &str, lines| (name.to_owned(), lines);
+    assert_eq!(
+        results(&hourly(&stage)),
+        [
+            hour("2023-11-14T23", vec![line("a", 4.0), line("b", 2.0)]),
+            hour("2023-11-15T00", vec![line("c", 2.0)]),
+            hour("2023-11-15T01", vec![]),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -47,6 +47,12 @@ async fn put(backends: &Backends, video: &str, nth: usize, title: &str) {
     append(backends, &record).await;
 }
 
+async fn remove(backends: &Backends, video: &str, nth: usize) {
+    let record = json!({ "type": "moderation", "version": 2, "video_id": video, "user_id": "app", "timestamp": 6,
+        "event_id": format!("{video}-{nth}"), "moderation": { "action": "remove_video", "role": "service" } });
+    append(backends, &record).await;
+}
+
 /// Waits until these titles stand beside the boards, and all that there are.
 async fn wait_for_titles(backends: &Backends, titles: &[(&str, Option<&str>)]) {
     let ids: Vec<VideoId> = titles.iter().map(|(id, _)| VideoId::parse(id).unwrap()).collect();
@@ -103,5 +109,19 @@ async fn metadata_are_put_beside_the_boards_and_found_again_where_they_were_lost
     backends.archive.rebuild_archive().bump_generation().await.unwrap();
     put(&backends, "b", 2, "All dogs").await;
     wait_for_titles(&backends, &[("a", Some("All cats")), ("b", Some("All dogs"))]).await;
+    // Of a video that is on no board nothing stands there, until it is put back; a store that is made anew has nothing, either.
+    remove(&backends, "b", 3).await;
+    wait_for_titles(&backends, &[("a", Some("All cats")), ("b", None)]).await;
+    let removed = VideoId::parse("b").unwrap();
+    assert!(
+        backends.archive.video(&removed).await.unwrap().unwrap().metadata.is_some(),
+        "the archive keeps it"
+    );
+    consumer.end().await;
+    backends.ranking = Arc::new(EmbeddedRanking::new());
+    let consumer = Consumer::start(&backends);
+    wait_for_titles(&backends, &[("a", Some("All cats")), ("b", None)]).await;
+    put(&backends, "b", 4, "Dogs again").await;
+    wait_for_titles(&backends, &[("a", Some("All cats")), ("b", Some("Dogs again"))]).await;
     consumer.end().await;
 }

@@ -347,4 +347,4 @@ enum CatchUpOutcome {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

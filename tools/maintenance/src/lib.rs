@@ -7,6 +7,7 @@
 //! | [`tally`] | counts the log in memory (pure) |
 //! | [`compare`] | finds differences (pure) |
 //! | [`boards`] | compares the boards, which move meanwhile, with the archive |
+//! | [`described`] | compares what stands of videos beside the boards with the archive |
 //! | [`report`] | says what was found |
 //! | [`rebuild`] | a new generation of scores, boards, or the whole archive |
 //! | [`dlq`] | dead letters |
@@ -18,6 +19,7 @@ use liverank_core::Millis;
 
 pub mod boards;
 pub mod compare;
+pub mod described;
 pub mod dlq;
 pub mod erase;
 pub mod progress;

@@ -21,6 +21,7 @@ use crate::boards::ComparedBoards;
 use crate::compare::{
     ArchivedVideo, Follows, StoreDifference, archive_contradictions, compare_log_and_archive, windows_of_log,
 };
+use crate::described::compare_metadata;
 use crate::progress::CommandProgress;
 use crate::report::{ComparisonReport, LogReport};
 use crate::tally::{LogTally, VideoByLog, WindowCounts};
@@ -135,6 +136,15 @@ pub async fn compare_stores(
         boards_agree = boards.problem.is_none();
         report.boards = boards;
         differences.extend(wrong);
+        if boards_agree && report.videos > 0 {
+            match compare_metadata(backends).await? {
+                Ok(wrong) => differences.extend(wrong),
+                Err(why) => {
+                    boards_agree = false;
+                    report.boards.problem = Some(why);
+                }
+            }
+        }
         let compared = declared.iter().flat_map(|board| ComparedBoards::declared(backends, board));
         for compared in compared {
             let (found, wrong) = boards::compare_boards(&compared, None, &positions, progress).await?;

@@ -3,7 +3,7 @@
 //! Producers of one source share a `transactional.id`, by which the brokers fence all but the last one that began. The
 //! position of a partition is the committed offset of a group of its own that has no members; it is committed in the
 //! transaction of the records. A consumer that joins nothing reads it, as readers of committed records do: what another
-//! transaction is about to commit is waited for.
+//! transaction is about to commit is waited for. What the boards' exporter notes stands beside such an offset, of another group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::config::{KafkaConfig, TracingContext};
 use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, store_error, topics};
 use crate::StoreError;
-use crate::export_topics::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
+use crate::export_topics::{
+    ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter, MAX_NOTE_BYTES,
+};
 
 /// How long the brokers wait for a transaction whose producer is gone before they abort it. Readers of committed records
 /// wait as long behind it, unless somebody begins again before; a transaction of ours takes a fraction of a second.
@@ -30,13 +32,25 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Appended to the group's name.
 const GROUP_SUFFIX: &str = "-export";
+/// Appended to that: the group beside whose offset the note of the boards stands. Not the same group, for the offset says nothing,
+/// and who watches the lag of exports would take it for one.
+const NOTE_GROUP_SUFFIX: &str = "-boards";
 
-type TransactionalProducer = BaseProducer<TracingContext>;
+/// Beside the offset of which partition of the boards' topic: each topic has that one.
+const NOTE_PARTITION: u32 = 0;
+
+/// Reads committed offsets.
+pub(super) type PositionReader = BaseConsumer<TracingContext>;
+pub(super) type TransactionalProducer = BaseProducer<TracingContext>;
 
 impl KafkaConfig {
     /// The group whose committed offsets say how far each partition is exported.
     pub fn export_group(&self) -> String {
         format!("{}{GROUP_SUFFIX}", self.group)
+    }
+
+    fn note_group(&self) -> String {
+        format!("{}{NOTE_GROUP_SUFFIX}", self.export_group())
     }
 }
 
@@ -65,19 +79,37 @@ struct KafkaExportWriter {
     topic: Arc<str>,
     position: Option<Arc<SourcePosition>>,
     next: u64,
+    note: Option<String>,
 }
 
-/// Where the position of a partition is committed.
+/// Where the position of a source is committed.
 struct SourcePosition {
     group: ConsumerGroupMetadata,
-    log: String,
+    topic: String,
     partition: u32,
 }
 
+/// What is committed there.
+#[derive(Clone, Default)]
+struct CommittedPosition {
+    next: u64,
+    note: Option<String>,
+}
+
 impl SourcePosition {
-    fn offsets(&self, next: u64) -> Result<TopicPartitionList, KafkaError> {
+    fn of(reader: &PositionReader, topic: String, partition: u32) -> Result<Arc<Self>, StoreError> {
+        let group = reader.group_metadata();
+        let group = group.ok_or_else(|| StoreError::unavailable(PART_NAME, "there is no group"))?;
+        Ok(Arc::new(Self { group, topic, partition }))
+    }
+
+    fn offsets(&self, committed: &CommittedPosition) -> Result<TopicPartitionList, KafkaError> {
         let mut offsets = TopicPartitionList::new();
-        offsets.add_partition_offset(&self.log, self.partition as i32, Offset::Offset(next as i64))?;
+        let mut place = offsets.add_partition(&self.topic, self.partition as i32);
+        place.set_offset(Offset::Offset(committed.next as i64))?;
+        if let Some(note) = &committed.note {
+            place.set_metadata(note);
+        }
         Ok(offsets)
     }
 }
@@ -87,22 +119,46 @@ impl KafkaExportWriter {
         let producer = producer(config, &topic, source)?;
         let failed = |doing, error: &KafkaError| export_error(&producer, doing, error);
         producer.init_transactions(BEGIN_TIMEOUT).map_err(|error| failed("beginning to export", &error))?;
-        let mut writer = Self { producer: None, topic: topic.into(), position: None, next: 0 };
-        if let ExportSource::Partition(partition) = source {
-            let reader = position_reader(config)?;
-            let group = reader.group_metadata();
-            let group = group.ok_or_else(|| StoreError::unavailable(PART_NAME, "there is no group"))?;
-            let position = SourcePosition { group, log: config.topic.clone(), partition };
-            let known = read_position(&reader, config, &writer.topic, partition)?;
-            if known.is_none() {
-                // Before the first record, so that whoever finds records finds a position.
-                commit(&producer, &writer.topic, &[], Some((&position, 0)))?;
+        let mut writer = Self { producer: None, topic: topic.into(), position: None, next: 0, note: None };
+        match source {
+            ExportSource::Partition(partition) => {
+                let reader = position_reader(config, &config.export_group())?;
+                let position = SourcePosition::of(&reader, config.topic.clone(), partition)?;
+                let known = read_position(&reader, config, &writer.topic, partition)?;
+                if known.is_none() {
+                    // Before the first record, so that whoever finds records finds a position.
+                    commit(&producer, &writer.topic, &[], Some((&position, &CommittedPosition::default())))?;
+                }
+                writer.next = known.unwrap_or(0);
+                writer.position = Some(position);
             }
-            writer.next = known.unwrap_or(0);
-            writer.position = Some(Arc::new(position));
+            ExportSource::Boards { has_note: true } => {
+                let reader = position_reader(config, &config.note_group())?;
+                writer.note = read_note(&reader, &writer.topic)?;
+                writer.position =
+                    Some(SourcePosition::of(&reader, writer.topic.to_string(), NOTE_PARTITION)?);
+            }
+            ExportSource::Boards { has_note: false } => {}
         }
         writer.producer = Some(producer);
         Ok(writer)
+    }
+
+    async fn commit(
+        &mut self,
+        records: Vec<ExportRecord>,
+        position: Option<CommittedPosition>,
+    ) -> Result<(), ExportError> {
+        let producer = self.producer.take();
+        let producer = producer.ok_or_else(|| StoreError::unavailable(PART_NAME, "a write before failed"))?;
+        let (topic, source) = (Arc::clone(&self.topic), self.position.clone());
+        // Who is dropped meanwhile leaves the producer to the thread, which ends the transaction one way or the other.
+        let written = tokio::task::spawn_blocking(move || {
+            let position = source.as_deref().zip(position.as_ref());
+            commit(&producer, &topic, &records, position).map(|()| producer)
+        });
+        self.producer = Some(written.await.unwrap_or_else(|error| Err(given_up(&error)))?);
+        Ok(())
     }
 }
 
@@ -112,17 +168,25 @@ impl ExportWriter for KafkaExportWriter {
         self.next
     }
 
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
     async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
-        let producer = self.producer.take();
-        let producer = producer.ok_or_else(|| StoreError::unavailable(PART_NAME, "a write before failed"))?;
-        let (topic, source) = (Arc::clone(&self.topic), self.position.clone());
-        // Who is dropped meanwhile leaves the producer to the thread, which ends the transaction one way or the other.
-        let written = tokio::task::spawn_blocking(move || {
-            let position = source.as_deref().zip(position);
-            commit(&producer, &topic, &records, position).map(|()| producer)
-        });
-        self.producer = Some(written.await.unwrap_or_else(|error| Err(given_up(&error)))?);
+        let committed = position.map(|next| CommittedPosition { next, note: None });
+        self.commit(records, committed).await?;
         self.next = position.unwrap_or(self.next);
+        Ok(())
+    }
+
+    async fn write_with_note(&mut self, records: Vec<ExportRecord>, note: String) -> Result<(), ExportError> {
+        if note.len() > MAX_NOTE_BYTES {
+            let what = format!("a note of {} bytes is longer than {MAX_NOTE_BYTES}", note.len());
+            return Err(StoreError::unusable(PART_NAME, what).into());
+        }
+        let committed = CommittedPosition { next: 0, note: Some(note.clone()) };
+        self.commit(records, Some(committed)).await?;
+        self.note = Some(note);
         Ok(())
     }
 }
@@ -145,10 +209,17 @@ fn producer(
     topic: &str,
     source: ExportSource,
 ) -> Result<TransactionalProducer, StoreError> {
-    let source = match source {
-        ExportSource::Partition(partition) => partition.to_string(),
-        ExportSource::Boards => "boards".to_owned(),
-    };
+    match source {
+        ExportSource::Partition(partition) => transactional_producer(config, topic, &partition.to_string()),
+        ExportSource::Boards { .. } => transactional_producer(config, topic, "boards"),
+    }
+}
+
+pub(super) fn transactional_producer(
+    config: &KafkaConfig,
+    topic: &str,
+    source: &str,
+) -> Result<TransactionalProducer, StoreError> {
     let mut settings = config.kafka_client_config();
     settings
         .set("transactional.id", format!("{}.{topic}.{source}", config.export_group()))
@@ -163,10 +234,10 @@ fn producer(
 }
 
 /// Reads committed offsets, and is no member of the group.
-fn position_reader(config: &KafkaConfig) -> Result<BaseConsumer<TracingContext>, StoreError> {
+pub(super) fn position_reader(config: &KafkaConfig, group: &str) -> Result<PositionReader, StoreError> {
     let mut settings = config.kafka_client_config();
     settings
-        .set("group.id", config.export_group())
+        .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed");
     settings
@@ -179,7 +250,7 @@ fn position_reader(config: &KafkaConfig) -> Result<BaseConsumer<TracingContext>,
 /// The offset of a partition is committed before its first record is. So records in the topic and no offset of any
 /// partition mean that the brokers have forgotten the group, and beginning anew would tell everything again.
 fn read_position(
-    reader: &BaseConsumer<TracingContext>,
+    reader: &PositionReader,
     config: &KafkaConfig,
     topic: &str,
     partition: u32,
@@ -206,15 +277,26 @@ fn read_position(
     Ok(known.get(&partition).copied())
 }
 
-fn partition_count(reader: &BaseConsumer<TracingContext>, topic: &str) -> Result<u32, StoreError> {
+/// What the boards' exporter noted last; `None` where nobody has noted anything, or the brokers have forgotten it.
+fn read_note(reader: &PositionReader, topic: &str) -> Result<Option<String>, StoreError> {
+    let failed = |error: KafkaError| store_error("asking what is exported of the boards", &error);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, NOTE_PARTITION as i32);
+    let answered = reader.committed_offsets(asked, QUERY_TIMEOUT).map_err(failed)?;
+    let Some(found) = answered.find_partition(topic, NOTE_PARTITION as i32) else { return Ok(None) };
+    found.error().map_err(failed)?;
+    Ok(matches!(found.offset(), Offset::Offset(_)).then(|| found.metadata().to_owned()))
+}
+
+fn partition_count(reader: &PositionReader, topic: &str) -> Result<u32, StoreError> {
     let metadata = reader
         .fetch_metadata(Some(topic), QUERY_TIMEOUT)
         .map_err(|error| store_error("asking for the partitions", &error))?;
     Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len() as u32))
 }
 
-fn committed_offsets(
-    reader: &BaseConsumer<TracingContext>,
+pub(super) fn committed_offsets(
+    reader: &PositionReader,
     log: &str,
     partitions: u32,
 ) -> Result<HashMap<u32, u64>, StoreError> {
@@ -234,7 +316,7 @@ fn committed_offsets(
     Ok(known)
 }
 
-fn has_records(reader: &BaseConsumer<TracingContext>, topic: &str) -> Result<bool, StoreError> {
+fn has_records(reader: &PositionReader, topic: &str) -> Result<bool, StoreError> {
     for partition in 0..partition_count(reader, topic)? {
         let (_, end) = reader
             .fetch_watermarks(topic, partition as i32, QUERY_TIMEOUT)
@@ -251,12 +333,12 @@ fn commit(
     producer: &TransactionalProducer,
     topic: &str,
     records: &[ExportRecord],
-    position: Option<(&SourcePosition, u64)>,
+    position: Option<(&SourcePosition, &CommittedPosition)>,
 ) -> Result<(), ExportError> {
     let failed = |error: KafkaError| export_error(producer, "exporting", &error);
     producer.begin_transaction().map_err(failed)?;
-    if let Some((source, next)) = position {
-        let offsets = source.offsets(next).map_err(failed)?;
+    if let Some((source, committed)) = position {
+        let offsets = source.offsets(committed).map_err(failed)?;
         producer.send_offsets_to_transaction(&offsets, &source.group, STEP_TIMEOUT).map_err(failed)?;
     }
     for record in records {

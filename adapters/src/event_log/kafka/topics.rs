@@ -18,7 +18,7 @@ const LEADER_LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Kafka's default for `max.message.bytes`.
 const DEFAULT_LIMIT: usize = 1_048_588;
 /// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
-const WANTED_REPLICAS: usize = 3;
+pub(super) const WANTED_REPLICAS: usize = 3;
 
 /// What a topic is created with, beside its copies.
 type TopicSettings = &'static [(&'static str, &'static str)];
@@ -63,6 +63,14 @@ pub(super) async fn prepare_export_topic(config: &KafkaConfig, topic: &str) -> R
         create_topics(&admin, &found, EXPORT_SETTINGS).await?;
     }
     await_leaders(&admin, &[topic]).await?;
+    let checked = check_export_topic(&admin, topic).await;
+    end_admin_client(admin).await?;
+    checked
+}
+
+/// Refuses a topic for other systems that is there and would not be taken. Creates nothing.
+pub(super) async fn find_fault_of_export_topic(config: &KafkaConfig, topic: &str) -> Result<(), StoreError> {
+    let admin = admin_client(config).await?;
     let checked = check_export_topic(&admin, topic).await;
     end_admin_client(admin).await?;
     checked

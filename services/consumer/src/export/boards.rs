@@ -1,64 +1,54 @@
 //! The best of each board, into a topic for other systems: by snapshots, and by what changed since.
 //!
 //! One consumer does it, the owner of partition 0. It remembers what it wrote last for as long as it runs; whoever begins
-//! writes a snapshot, which takes the place of all before it. So nothing that was lost with a writer is missing.
+//! writes a snapshot, which takes the place of all before it. So nothing that was lost with a writer is missing. Of a board with
+//! windows it is the window that runs, and the result of each that ended ([`results`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::export_topics::{ExportError, ExportRecord, ExportSource, ExportWriter};
 use liverank_adapters::ranking_store::{BoardPage, BuiltInBoard, PageStart};
-use liverank_adapters::{Backends, RankingStore};
-use liverank_core::boards::{BoardOrder, DeclaredBoards};
-use liverank_core::ranking::{RankedVideo, RankingDelta};
+use liverank_adapters::window_progress::CountingProgress;
+use liverank_adapters::{Backends, RankingStore, StoreError};
+use liverank_core::boards::{BoardOrder, BoardWindows, DeclaredBoard, DeclaredBoards};
+use liverank_core::windows::Window;
 use liverank_core::{Millis, comment};
-use liverank_runtime::comment_json::format_time;
 use liverank_runtime::{ServiceContext, now_ms};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics::ExportMetrics;
-use super::records::VERSION;
-use super::topics;
+use super::{RENEW_EVERY, topics};
 use crate::STORE_RETRY_BACKOFF;
+use results::{ResultsNote, WindowResult, record_of_result};
+use steps::{BoardState, ExportedState, NamedWindow, next_step, record_of_step};
 
-/// Videos of a board that are told: what a list shows, and a record of some ten kilobytes.
+mod results;
+mod steps;
+
+/// Videos of a board that are exported: what a list shows, and a record of some ten kilobytes.
 pub const TOP: usize = 100;
-/// How often boards are looked at: a delta tells what a second changed.
+/// How often boards are looked at: a delta says what a second changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often a snapshot is written at the least: a reader that begins anywhere waits no longer for one.
-const SNAPSHOT_EVERY: Duration = Duration::from_mins(10);
 
-/// A board that is told.
-struct ToldBoard {
+/// A board that is exported.
+struct ExportedBoard {
     name: String,
     order: BuiltInBoard,
-    store: Arc<dyn RankingStore>,
-    told: Option<Told>,
+    list: BoardList,
+    /// What was written last, by the writer that there is.
+    exported: Option<ExportedState>,
 }
 
-/// What a board is.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen {
-    /// Its best videos.
-    pub lines: Vec<RankedVideo>,
-    /// How many it has.
-    pub total: u64,
-    /// By what its scores decay, where they do.
-    pub half_life_ms: Option<u64>,
+/// Where its list is.
+enum BoardList {
+    Store(Arc<dyn RankingStore>),
+    /// In a store for each window.
+    Windows(Box<DeclaredBoard>),
 }
 
-/// What was told of a board last.
-#[derive(Debug, Clone)]
-struct Told {
-    seen: Seen,
-    /// How many deltas followed the snapshot.
-    deltas: u64,
-    snapshot_at: Instant,
-}
-
-/// Tells of the boards until shutdown, while partition 0 is owned.
+/// Exports the boards until shutdown, while partition 0 is owned.
 pub async fn run(
     backends: Backends,
     boards: DeclaredBoards,
@@ -69,7 +59,7 @@ pub async fn run(
 ) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut exporter = BoardsExporter::new(&backends, &boards, topic, metrics);
+    let mut exporter = BoardsExporter::new(backends, &boards, topic, metrics);
     let mut failures = 0;
     loop {
         tokio::select! {
@@ -78,11 +68,12 @@ pub async fn run(
         }
         if !owned.borrow().contains(&0) {
             exporter.writer = None;
+            // Whose it is now says how it is there.
+            shell.health.note_dependency("export_boards", Ok(()));
             continue;
         }
-        let outcome = exporter.tell(&backends).await;
+        let outcome = exporter.export().await;
         if let Err(error) = &outcome {
-            exporter.writer = None;
             exporter.metrics.failed.inc();
             if matches!(error, ExportError::TakenOver) {
                 tracing::info!("another consumer exports the boards");
@@ -98,118 +89,194 @@ pub async fn run(
 }
 
 struct BoardsExporter {
+    backends: Backends,
     topic: String,
-    boards: Vec<ToldBoard>,
+    boards: Vec<ExportedBoard>,
     metrics: ExportMetrics,
-    /// Absent until it has begun, and after an error.
+    /// Absent until it has begun, and after an error of its own.
     writer: Option<Box<dyn ExportWriter>>,
-    /// Which beginning it is: a reader tells by it whether it has all deltas.
+    /// Which beginning it is: a reader sees by it whether it has all deltas.
     run: String,
+    /// Which results are written, as noted last, and when.
+    noted: (ResultsNote, Instant),
 }
 
 impl BoardsExporter {
-    fn new(backends: &Backends, declared: &DeclaredBoards, topic: String, metrics: ExportMetrics) -> Self {
-        let built_in =
-            [("global", BuiltInBoard::Global), ("trending", BuiltInBoard::Trending)].map(|(name, order)| {
-                ToldBoard { name: name.to_owned(), order, store: Arc::clone(&backends.ranking), told: None }
-            });
-        let declared = declared.iter().filter(|board| board.windows().is_none()).map(|board| ToldBoard {
+    fn new(backends: Backends, declared: &DeclaredBoards, topic: String, metrics: ExportMetrics) -> Self {
+        let built_in = [("global", BuiltInBoard::Global), ("trending", BuiltInBoard::Trending)];
+        let built_in = built_in.map(|(name, order)| ExportedBoard {
+            name: name.to_owned(),
+            order,
+            list: BoardList::Store(Arc::clone(&backends.ranking)),
+            exported: None,
+        });
+        let declared = declared.iter().map(|board| ExportedBoard {
             name: board.name().to_owned(),
-            order: if board.order() == BoardOrder::Trending {
-                BuiltInBoard::Trending
-            } else {
-                BuiltInBoard::Global
+            order: match board.order() {
+                BoardOrder::Trending => BuiltInBoard::Trending,
+                BoardOrder::Points => BuiltInBoard::Global,
             },
-            store: backends.ranking.declared_board(&board.key()),
-            told: None,
+            list: match board.windows() {
+                Some(_) => BoardList::Windows(Box::new(board.clone())),
+                None => BoardList::Store(backends.ranking.declared_board(&board.key())),
+            },
+            exported: None,
         });
         let boards = built_in.into_iter().chain(declared).collect();
-        Self { topic, boards, metrics, writer: None, run: String::new() }
+        let noted = (ResultsNote::default(), Instant::now());
+        Self { backends, topic, boards, metrics, writer: None, run: String::new(), noted }
     }
 
-    /// Writes what changed of all boards, in one transaction.
-    async fn tell(&mut self, backends: &Backends) -> Result<(), ExportError> {
-        let mut writer = if let Some(writer) = self.writer.take() {
-            writer
-        } else {
-            self.boards.iter_mut().for_each(|board| board.told = None);
-            self.run = comment::random_id(rand::random()).to_string();
-            topics(backends)?.begin(&self.topic, ExportSource::Boards).await?
-        };
-        let (mut records, mut after) = (Vec::new(), Vec::new());
-        for (at, board) in self.boards.iter().enumerate() {
-            let seen = board.look().await?;
-            let step = next_step(board.told.as_ref(), seen, Instant::now());
-            let Some((told, what)) = step else { continue };
-            records.push(record(&board.name, &self.run, now_ms(), &told, &what));
-            after.push((at, told));
+    /// Writes what changed of all boards, and the results that are due. Where a store cannot be asked the writer stays.
+    async fn export(&mut self) -> Result<(), ExportError> {
+        let now = (self.backends.clock)();
+        let mut states = Vec::with_capacity(self.boards.len());
+        for board in &self.boards {
+            states.push(board.state(&*self.backends.ranking, now).await?);
         }
-        let count = records.len() as u64;
-        if count > 0 {
-            writer.write(records, None).await?;
-            self.metrics.records.inc_by(count);
-            for (at, told) in after {
-                self.boards[at].told = Some(told);
+        if self.writer.is_none() {
+            self.begin().await?;
+        }
+        self.write_changes(states, now).await?;
+        self.write_results(now).await
+    }
+
+    async fn begin(&mut self) -> Result<(), ExportError> {
+        self.boards.iter_mut().for_each(|board| board.exported = None);
+        self.run = comment::random_id(rand::random()).to_string();
+        let source = ExportSource::Boards { has_note: !self.windows().is_empty() };
+        let writer = topics(&self.backends)?.begin(&self.topic, source).await?;
+        self.noted = (ResultsNote::read(writer.note()), Instant::now());
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// The boards that have windows.
+    fn windows(&self) -> Vec<(&str, &BoardWindows)> {
+        self.boards.iter().filter_map(|board| Some((board.name.as_str(), board.windows()?.1))).collect()
+    }
+
+    /// In one transaction what changed of all boards, with where the results begin of a board that is new.
+    async fn write_changes(&mut self, states: Vec<BoardState>, now: Millis) -> Result<(), ExportError> {
+        let (mut records, mut after) = (Vec::new(), Vec::new());
+        for (at, (board, state)) in self.boards.iter().zip(states).enumerate() {
+            let step = next_step(board.exported.as_ref(), state, Instant::now());
+            let Some((exported, step)) = step else { continue };
+            records.push(record_of_step(&board.name, &self.run, now_ms(), &exported, &step));
+            after.push((at, exported));
+        }
+        let mut note = self.noted.0.clone();
+        note.begin_boards(&self.windows(), now);
+        self.write(records, note).await?;
+        for (at, exported) in after {
+            self.boards[at].exported = Some(exported);
+        }
+        Ok(())
+    }
+
+    /// The results of windows that are final now. The stores are asked once for all boards, and only where a window has ended
+    /// whose result is not there.
+    async fn write_results(&mut self, now: Millis) -> Result<(), ExportError> {
+        let mut note = self.noted.0.clone();
+        let due = self.windows().into_iter().map(|(name, windows)| note.due_results(name, windows, now));
+        let due: Vec<_> = due.collect();
+        if due.iter().all(|due| due.windows.is_empty()) {
+            return Ok(());
+        }
+        let progress = CountingProgress::read_progress(&self.backends).await?;
+        let mut records = Vec::new();
+        let with_windows = self.boards.iter().filter_map(|board| Some((board, board.windows()?)));
+        for ((board, (declared, windows)), due) in with_windows.zip(due) {
+            for (nth, window) in due.windows.iter().enumerate() {
+                let list = self.backends.ranking.declared_board(&declared.key_of(window));
+                if !progress.is_final(window, &*list).await? {
+                    break;
+                }
+                let named = NamedWindow::of(&windows.kind, window);
+                if nth == 0 && due.is_incomplete {
+                    let (board, window) = (&board.name, &named);
+                    tracing::warn!(
+                        board,
+                        ?window,
+                        "results of windows before this one are kept no more, and are not exported"
+                    );
+                }
+                records.push(board.result(&*list, named, windows, window, &progress).await?);
+                note.note_result(&board.name, windows, window);
             }
         }
+        self.write(records, note).await
+    }
+
+    /// Writes records, and the note where it is another one, or is about to be forgotten.
+    async fn write(&mut self, records: Vec<ExportRecord>, note: ResultsNote) -> Result<(), ExportError> {
+        let (noted, when) = &self.noted;
+        let has_note = !self.windows().is_empty();
+        let is_noted = !has_note || (*noted == note && when.elapsed() < RENEW_EVERY);
+        if records.is_empty() && is_noted {
+            return Ok(());
+        }
+        // After an error of its own it is of no use any more.
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let count = records.len() as u64;
+        if is_noted {
+            writer.write(records, None).await?;
+        } else {
+            writer.write_with_note(records, note.text()).await?;
+            self.noted = (note, Instant::now());
+        }
+        self.metrics.records.inc_by(count);
         self.writer = Some(writer);
         Ok(())
     }
 }
 
-impl ToldBoard {
-    async fn look(&self) -> Result<Seen, ExportError> {
-        let page = self.store.board_page(self.order, &PageStart::Best, TOP).await?;
-        let BoardPage { lines, total, .. } = page.unwrap_or_default();
+impl ExportedBoard {
+    fn windows(&self) -> Option<(&DeclaredBoard, &BoardWindows)> {
+        match &self.list {
+            BoardList::Windows(declared) => Some((declared, declared.windows()?)),
+            BoardList::Store(_) => None,
+        }
+    }
+
+    /// What it is now: of a board with windows the one that runs.
+    async fn state(&self, ranking: &dyn RankingStore, now: Millis) -> Result<BoardState, StoreError> {
+        let (store, window) = match &self.list {
+            BoardList::Store(store) => (Arc::clone(store), None),
+            BoardList::Windows(declared) => {
+                let window = declared.windows().map(|windows| (windows, windows.kind.window_of(now)));
+                let key = window.map_or_else(|| declared.key(), |(_, window)| declared.key_of(&window));
+                let named = window.map(|(windows, window)| NamedWindow::of(&windows.kind, &window));
+                (ranking.declared_board(&key), named)
+            }
+        };
+        let BoardPage { lines, total, .. } = best_of_board(&*store, self.order).await?;
         let half_life_ms = match self.order {
-            BuiltInBoard::Trending => self.store.noted_half_life().await?,
+            BuiltInBoard::Trending => store.noted_half_life().await?,
             BuiltInBoard::Global => None,
         };
-        Ok(Seen { lines, total, half_life_ms })
+        Ok(BoardState { lines, total, half_life_ms, window })
+    }
+
+    async fn result(
+        &self,
+        list: &dyn RankingStore,
+        named: NamedWindow,
+        windows: &BoardWindows,
+        window: &Window,
+        progress: &CountingProgress,
+    ) -> Result<ExportRecord, StoreError> {
+        let BoardPage { lines, total, .. } = best_of_board(list, self.order).await?;
+        let meta = progress.meta.as_ref();
+        let is_whole =
+            meta.map(|meta| meta.windows.of(&windows.kind).is_some_and(|it| it.is_whole(window.start)));
+        let result = WindowResult { board: &self.name, window: named, is_whole, lines, total };
+        Ok(record_of_result(&result, now_ms()))
     }
 }
 
-/// What is to be told.
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    Snapshot,
-    Delta(RankingDelta),
-}
-
-/// What is to be told where `seen` follows on what was told; nothing where nothing changed.
-fn next_step(told: Option<&Told>, seen: Seen, now: Instant) -> Option<(Told, Step)> {
-    let snapshot = |seen| Some((Told { seen, deltas: 0, snapshot_at: now }, Step::Snapshot));
-    let Some(told) = told else { return snapshot(seen) };
-    let is_due = now.saturating_duration_since(told.snapshot_at) >= SNAPSHOT_EVERY;
-    if is_due || told.seen.half_life_ms != seen.half_life_ms {
-        return snapshot(seen);
-    }
-    if told.seen == seen {
-        return None;
-    }
-    let delta = RankingDelta::delta_between(&told.seen.lines, &seen.lines);
-    let (deltas, snapshot_at) = (told.deltas + 1, told.snapshot_at);
-    Some((Told { seen, deltas, snapshot_at }, Step::Delta(delta)))
-}
-
-/// The record of a step. A score that decays is the logarithm by which the board is ordered (`docs/export.md`).
-fn record(board: &str, run: &str, now: Millis, told: &Told, step: &Step) -> ExportRecord {
-    let mut value = json!({
-        "version": VERSION, "board": board, "run": run, "n": told.deltas, "timestamp": format_time(now), "total": told.seen.total,
-    });
-    match step {
-        Step::Snapshot => {
-            value["type"] = "snapshot".into();
-            value["lines"] = json!(told.seen.lines);
-            value["half_life_ms"] = told.seen.half_life_ms.map_or(Value::Null, Value::from);
-        }
-        Step::Delta(RankingDelta { remove, set }) => {
-            value["type"] = "delta".into();
-            value["remove"] = json!(remove);
-            value["set"] = json!(set);
-        }
-    }
-    ExportRecord { key: board.to_owned(), value: value.to_string() }
+async fn best_of_board(store: &dyn RankingStore, order: BuiltInBoard) -> Result<BoardPage, StoreError> {
+    Ok(store.board_page(order, &PageStart::Best, TOP).await?.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use liverank_adapters::archive::{ArchiveMeta, ArchivePosition};
+use liverank_adapters::RankingStore;
+use liverank_adapters::archive::ArchiveMeta;
 use liverank_adapters::ranking_store::BuiltInBoard;
-use liverank_adapters::{RankingStore, StoreError};
+use liverank_adapters::window_progress::CountingProgress;
 use liverank_core::boards::{BoardOrder, BoardWindows, DeclaredBoard, DeclaredBoards};
 use liverank_core::decays::Decay;
-use liverank_core::windows::{PartitionProgress, Window, WindowKind, final_before};
+use liverank_core::windows::{Window, WindowKind};
 use liverank_core::{Invalid, Millis};
 use liverank_runtime::Problem;
 use serde::Serialize;
@@ -60,15 +61,6 @@ struct ShownWindow<'a> {
     window: Window,
     /// Under which name the store keeps it.
     key: String,
-}
-
-/// How far all is counted.
-pub(super) struct Progress {
-    /// Windows that ended before then are final.
-    final_before: Millis,
-    /// The next offset of each partition.
-    counted: Vec<u64>,
-    generation: Option<u64>,
 }
 
 /// What a list says of the window that it is of.
@@ -257,7 +249,7 @@ impl Gateway {
         &self,
         board: &DeclaredBoard,
         windows: &BoardWindows,
-        progress: &OnceCell<Option<Progress>>,
+        progress: &OnceCell<Option<CountingProgress>>,
     ) -> Vec<WindowJson> {
         let BoardWindows { kind, keep } = windows;
         let meta = meta(self).await.ok().flatten();
@@ -295,12 +287,15 @@ impl Gateway {
         &self,
         shown: &ShownWindow<'_>,
         store: &dyn RankingStore,
-        known: Option<&Progress>,
+        known: Option<&CountingProgress>,
     ) -> WindowState {
         let asked = async {
             match known {
-                Some(known) => self.is_final(&shown.window, store, known).await,
-                None => self.is_final(&shown.window, store, &self.progress().await?).await,
+                Some(known) => known.is_final(&shown.window, store).await,
+                None => {
+                    let known = CountingProgress::read_progress(&self.backends).await?;
+                    known.is_final(&shown.window, store).await
+                }
             }
         };
         let asked = tokio::time::timeout(FINAL_TIMEOUT, asked).await;
@@ -314,45 +309,9 @@ impl Gateway {
     }
 
     /// How far all is counted; `None` where the stores do not say so in time.
-    async fn progress_in_time(&self) -> Option<Progress> {
-        tokio::time::timeout(FINAL_TIMEOUT, self.progress()).await.ok()?.ok()
-    }
-
-    async fn progress(&self) -> Result<Progress, StoreError> {
-        // In this order: the clock, what the log has, what is counted.
-        let now = (self.backends.clock)();
-        let ends = self.backends.log.end_offsets().await?;
-        let partitions: Vec<u32> = (0..ends.len() as u32).collect();
-        let positions = self.backends.archive.partition_positions(&partitions).await?;
-        let of_partition = |(end, position): (&u64, &ArchivePosition)| PartitionProgress {
-            counted: position.last_record.map(|record| record.broker_time),
-            at_end: position.next_offset >= *end,
-        };
-        let progress: Vec<PartitionProgress> = ends.iter().zip(&positions).map(of_partition).collect();
-        let generation = self.backends.archive.archive_meta().await?.map(|meta| meta.generation);
-        let counted = positions.iter().map(|position| position.next_offset).collect();
-        Ok(Progress { final_before: final_before(now, &progress), counted, generation })
-    }
-
-    /// Whether a window is final, and its list has all of it. What is counted is asked for before what the list has.
-    async fn is_final(
-        &self,
-        window: &Window,
-        store: &dyn RankingStore,
-        progress: &Progress,
-    ) -> Result<bool, StoreError> {
-        if progress.final_before < window.end {
-            return Ok(false);
-        }
-        let standing = store.checkpoint().await?;
-        let stands = |partition: u32| {
-            let found = standing.offsets.iter().find(|(known, _)| *known == partition);
-            found.map_or(0, |(_, offset)| *offset)
-        };
-        let has = (0..).zip(&progress.counted).all(|(partition, next)| stands(partition) >= *next);
-        // Where nothing was ever counted there is nothing to have.
-        let is_empty = progress.counted.iter().all(|next| *next == 0);
-        Ok(is_empty || (has && standing.generation == progress.generation))
+    async fn progress_in_time(&self) -> Option<CountingProgress> {
+        let progress = CountingProgress::read_progress(&self.backends);
+        tokio::time::timeout(FINAL_TIMEOUT, progress).await.ok()?.ok()
     }
 }
 

@@ -7,13 +7,14 @@ use axum::Json;
 use axum::extract::State;
 use futures::future::join_all;
 use liverank_adapters::RankingStore;
+use liverank_adapters::window_progress::CountingProgress;
 use liverank_core::boards::{BUILT_IN_BOARDS, BoardOrder, BoardWindows, DeclaredBoard};
 use liverank_runtime::Problem;
 use liverank_runtime::params::QueryParams;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
-use super::boards::{Progress, WindowJson};
+use super::boards::WindowJson;
 use crate::Gateway;
 use crate::interact::too_many;
 
@@ -88,7 +89,7 @@ async fn describe_declared(
     gateway: &Gateway,
     board: &DeclaredBoard,
     store: &Arc<dyn RankingStore>,
-    progress: &OnceCell<Option<Progress>>,
+    progress: &OnceCell<Option<CountingProgress>>,
 ) -> BoardJson {
     let windows = async {
         let windows = board.windows()?;

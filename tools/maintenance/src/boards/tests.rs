@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::*;
 
-fn stores(directory: &Path) -> Backends {
+pub(crate) fn stores(directory: &Path) -> Backends {
     Backends {
         log: Arc::new(EmbeddedLog::open(directory, clock::system_clock()).unwrap()),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),

@@ -1,8 +1,16 @@
+use std::time::Duration;
+
+use liverank_adapters::export_topics::ExportRecord;
+use liverank_core::ranking::{RankedVideo, RankingDelta};
+use liverank_core::windows::{WindowKind, WindowUnit};
 use liverank_core::{UserId, VideoId};
 use proptest::prelude::*;
+use serde_json::Value;
+use tokio::time::Instant;
 
 use super::super::fixtures;
-use super::*;
+use super::results::{WindowResult, record_of_result};
+use super::steps::{BoardState, NamedWindow, SNAPSHOT_EVERY, Step, next_step, record_of_step};
 
 fn line(id: u8, score: i8) -> RankedVideo {
     let (video_id, user_id) = (VideoId::parse(&format!("v{id}")), UserId::parse("o"));
@@ -43,54 +51,101 @@ proptest! {
             (proptest::collection::btree_map(0..8_u8, -9..9_i8, 0..8), any::<bool>(), 0..400_u64), 1..20,
         ),
     ) {
-        let (mut reader, mut told, mut run, mut now) = (Reader::default(), None, 0, Instant::now());
+        let (mut reader, mut exported, mut run, mut now) = (Reader::default(), None, 0, Instant::now());
         for (lines, begins, seconds) in lists {
             if begins {
-                (told, run) = (None, run + 1);
+                (exported, run) = (None, run + 1);
             }
             now += Duration::from_secs(seconds);
             let lines = RankingDelta { remove: Vec::new(), set: lines.into_iter().map(|(id, score)| line(id, score)).collect() };
             let lines = lines.applied_to(&[]);
-            let seen = Seen { total: lines.len() as u64 + 5, lines, half_life_ms: None };
-            if let Some((next, step)) = next_step(told.as_ref(), seen.clone(), now) {
-                reader.apply(&record("global", &run.to_string(), 0, &next, &step));
-                told = Some(next);
+            let state = BoardState { total: lines.len() as u64 + 5, lines, ..BoardState::default() };
+            if let Some((next, step)) = next_step(exported.as_ref(), state.clone(), now) {
+                reader.apply(&record_of_step("global", &run.to_string(), 0, &next, &step));
+                exported = Some(next);
             }
-            prop_assert_eq!((&reader.lines, reader.total), (&seen.lines, seen.total));
+            prop_assert_eq!((&reader.lines, reader.total), (&state.lines, state.total));
         }
     }
 }
 
+fn hour(at: i64) -> NamedWindow {
+    let kind = WindowKind::new(WindowUnit::Hour, "UTC").unwrap();
+    NamedWindow::of(&kind, &kind.window_of(at))
+}
+
 #[test]
-fn nothing_is_told_of_a_board_that_stands_still_until_a_snapshot_is_due() {
+fn nothing_is_written_of_a_board_that_stands_still_until_a_snapshot_is_due() {
     let start = Instant::now();
-    let seen = |score, half_life_ms| Seen { lines: vec![line(1, score)], total: 1, half_life_ms };
-    let (told, step) = next_step(None, seen(1, Some(5)), start).unwrap();
+    let state = |score, half_life_ms| BoardState {
+        lines: vec![line(1, score)],
+        total: 1,
+        half_life_ms,
+        window: None,
+    };
+    let (exported, step) = next_step(None, state(1, Some(5)), start).unwrap();
     assert_eq!(step, Step::Snapshot);
     let later = start + SNAPSHOT_EVERY - Duration::from_secs(1);
-    assert!(next_step(Some(&told), seen(1, Some(5)), later).is_none());
-    let (next, step) = next_step(Some(&told), seen(2, Some(5)), later).unwrap();
+    assert!(next_step(Some(&exported), state(1, Some(5)), later).is_none());
+    let (next, step) = next_step(Some(&exported), state(2, Some(5)), later).unwrap();
     assert!(matches!(step, Step::Delta(_)) && next.deltas == 1, "{step:?}");
-    let (_, step) = next_step(Some(&next), seen(2, Some(5)), start + SNAPSHOT_EVERY).unwrap();
+    let (_, step) = next_step(Some(&next), state(2, Some(5)), start + SNAPSHOT_EVERY).unwrap();
     assert_eq!(step, Step::Snapshot, "as often, whatever came between");
-    let (_, step) = next_step(Some(&told), seen(1, Some(6)), later).unwrap();
+    let (_, step) = next_step(Some(&exported), state(1, Some(6)), later).unwrap();
     assert_eq!(step, Step::Snapshot, "scores of another half-life are other scores");
 }
 
 #[test]
+fn a_window_that_begins_is_written_whole() {
+    let (start, at) = (Instant::now(), 1_700_000_000_000);
+    let state = |window, score| BoardState {
+        lines: vec![line(1, score)],
+        total: 1,
+        half_life_ms: None,
+        window: Some(hour(window)),
+    };
+    let (first, _) = next_step(None, state(at, 1), start).unwrap();
+    let (second, step) = next_step(Some(&first), state(at, 2), start).unwrap();
+    assert!(matches!(step, Step::Delta(_)), "{step:?}");
+    let (third, step) = next_step(Some(&second), state(at + 3_600_000, 2), start).unwrap();
+    assert_eq!((step, third.deltas), (Step::Snapshot, 0), "the next one has nothing of the one before");
+}
+
+#[test]
 fn exported_boards_have_fixtures() {
-    let seen = |score| Seen { lines: vec![line(1, score)], total: 9, half_life_ms: Some(21_600_000) };
-    let now = Instant::now();
-    let (snapshot, first) = next_step(None, seen(3), now).unwrap();
-    let (delta, second) = next_step(Some(&snapshot), seen(6), now).unwrap();
-    for (name, told, step) in
-        [("export-board-snapshot", &snapshot, first), ("export-board-delta", &delta, second)]
-    {
-        let record = record("trending", "9f3c", 1_700_000_000_250, told, &step);
+    let state = |score, window| BoardState {
+        lines: vec![line(1, score)],
+        total: 9,
+        half_life_ms: Some(21_600_000),
+        window,
+    };
+    let (now, at) = (Instant::now(), 1_700_000_000_250);
+    let (snapshot, first) = next_step(None, state(3, None), now).unwrap();
+    let (delta, second) = next_step(Some(&snapshot), state(6, None), now).unwrap();
+    let (window, third) = next_step(None, state(3, Some(hour(at))), now).unwrap();
+    let result = WindowResult {
+        board: "trending",
+        window: hour(at),
+        is_whole: Some(true),
+        lines: vec![line(1, 3)],
+        total: 9,
+    };
+    for (name, record) in [
+        ("export-board-snapshot", record_of_step("trending", "9f3c", at, &snapshot, &first)),
+        ("export-board-delta", record_of_step("trending", "9f3c", at, &delta, &second)),
+        ("export-board-window", record_of_step("trending", "9f3c", at, &window, &third)),
+        ("export-board-result", record_of_result(&result, at)),
+    ] {
         let written: Value = serde_json::from_str(&record.value).unwrap();
         let read = |value: &Value| -> Result<_, String> {
             let member = |name: &str| value.get(name).cloned().ok_or_else(|| format!("no {name}"));
-            Ok((member("type")?, member("board")?, member("run")?, member("n")?, member("total")?))
+            Ok((
+                member("type")?,
+                member("board")?,
+                member("version")?,
+                member("timestamp")?,
+                member("total")?,
+            ))
         };
         let today = read(&written).unwrap();
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");

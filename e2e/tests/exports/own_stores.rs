@@ -1,0 +1,63 @@
+//! Kafka, MongoDB and Redis of this test's own, for it kills them: through the testbed's script, on ports that are free.
+
+use std::time::Duration;
+
+use liverank_e2e::cluster::Stores;
+use liverank_e2e::free_port;
+
+/// How long a command of the script may take.
+const SCRIPT_TIMEOUT: Duration = Duration::from_mins(2);
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed");
+
+/// The stores. They are stopped when this is dropped.
+pub(super) struct OwnStores {
+    directory: tempfile::TempDir,
+    ports: [(&'static str, u16); 4],
+}
+
+impl OwnStores {
+    pub(super) async fn start() -> Self {
+        let ports = ["KAFKA", "KAFKA_CONTROLLER", "MONGODB", "REDIS"].map(|part| (part, free_port()));
+        let stores = Self { directory: tempfile::tempdir().expect("a temporary directory"), ports };
+        stores.testbed(&["up"]).await;
+        stores
+    }
+
+    pub(super) fn port(&self, part: &str) -> u16 {
+        self.ports.iter().find(|(name, _)| *name == part).expect("a part").1
+    }
+
+    pub(super) fn addresses(&self) -> Stores {
+        let at = |part| format!("127.0.0.1:{}", self.port(part));
+        Stores {
+            kafka: at("KAFKA"),
+            redis: format!("redis://{}", at("REDIS")),
+            mongodb: format!("mongodb://{}/?replicaSet=rs0", at("MONGODB")),
+        }
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let port = |(part, port): &(&str, u16)| (format!("LIVERANK_TESTBED_{part}_PORT"), port.to_string());
+        let directory = self.directory.path().display().to_string();
+        self.ports.iter().map(port).chain([("LIVERANK_TESTBED_DIR".to_owned(), directory)]).collect()
+    }
+
+    /// What the script prints at these words. Panics where it fails.
+    pub(super) async fn testbed(&self, words: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(SCRIPT);
+        command.args(words).envs(self.environment()).stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(SCRIPT_TIMEOUT, command.output()).await;
+        let output = output.expect("the script ends").expect("a script");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+impl Drop for OwnStores {
+    fn drop(&mut self) {
+        let down = std::process::Command::new(SCRIPT).arg("down").envs(self.environment()).status();
+        if !down.is_ok_and(|status| status.success()) {
+            eprintln!("the stores of the test may still run: {}", self.directory.path().display());
+        }
+    }
+}

@@ -48,7 +48,12 @@ struct Setting {
 impl Setting {
     fn of(arg: &Arg) -> Self {
         let name = match (arg.get_long(), arg.get_value_names()) {
-            (Some(long), Some([value])) if takes_value(arg) => format!("--{long} <{value}>"),
+            // A name that only repeats the flag's says nothing.
+            (Some(long), Some([value]))
+                if takes_value(arg) && *value != long.to_uppercase().replace('-', "_") =>
+            {
+                format!("--{long} <{value}>")
+            }
             (Some(long), _) => format!("--{long}"),
             (None, _) => arg.to_string(),
         };
@@ -182,7 +187,7 @@ fn settings_document() -> String {
 }
 
 fn heading_of(setting: &Setting) -> &str {
-    setting.heading.as_deref().unwrap_or("Addresses and boards")
+    setting.heading.as_deref().unwrap_or("Addresses")
 }
 
 /// The text of `docs/commands.md`: each command that is no role, with its own settings.

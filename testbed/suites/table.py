@@ -103,6 +103,7 @@ STAGES = (
                   calls=DOCKER_CALLS, root=True),
             Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
                                   "npm run --silent --prefix ../react build", "npm test"), 90),
+            Suite("book", ("testbed/docs-test", "--book"), 20, needs=("install",)),
         ),
         Beside((
             Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
@@ -124,7 +125,7 @@ STAGES = (
             Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
         ),
         (
-            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 240,
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 320,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),

@@ -9,7 +9,7 @@ const LEAST_SPAN = 120;
 const CAPACITY_FROM = 0.3;
 /** Hues that stay apart; a reader keeps its own as long as the page is open. */
 const HUES = [231, 172, 38, 330, 96, 14, 276, 200, 60, 300, 150, 0];
-const dark = matchMedia('(prefers-color-scheme: dark)');
+const isDark = () => document.documentElement.dataset.theme === 'dark';
 
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
 const colours = new Map();
@@ -17,7 +17,7 @@ const colours = new Map();
 /** The colour of a reader. */
 export function colourOf(reader) {
   if (!colours.has(reader)) colours.set(reader, HUES[colours.size % HUES.length]);
-  return `hsl(${colours.get(reader)} 58% ${dark.matches ? 56 : 58}%)`;
+  return `hsl(${colours.get(reader)} 58% ${isDark() ? 56 : 58}%)`;
 }
 
 /** uPlot is fetched when it is first needed: whoever only watches does not load it. */
@@ -48,7 +48,7 @@ export class ViewersChart {
     this.#root = root;
     this.#legend = legend;
     new ResizeObserver(() => this.#plot?.setSize({ width: root.clientWidth, height: HEIGHT })).observe(root);
-    dark.addEventListener('change', () => {
+    addEventListener('colours', () => {
       this.#forget();
       if (this.#shown) this.draw(...this.#shown);
     });

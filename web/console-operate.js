@@ -237,7 +237,7 @@ const clock = (at) => new Date(at).toLocaleTimeString('en-GB');
 
 function lagWords({ records, waited_ms: waited, projection }) {
   if (records > 0) return `records, for ${seconds(waited)}`;
-  return projection > 0 ? `boards ${plural(projection, 'record')} behind` : 'the boards are up to date';
+  return projection > 0 ? `boards ${plural(projection, 'record')} behind` : 'boards are up to date';
 }
 
 function put(cell, text) {
@@ -319,6 +319,10 @@ function sparkline() {
 
 function trace(svg, points) {
   const most = Math.max(...points, 1);
-  const at = (value, index) => `${(index / (KEPT - 1)) * 100},${23 - (value / most) * 21}`;
+  // The latest is at the right edge, also while little is known.
+  const unknown = KEPT - points.length;
+  // One or two points are no line.
+  if (points.length < 3) return;
+  const at = (value, index) => `${((index + unknown) / (KEPT - 1)) * 100},${23 - (value / most) * 21}`;
   svg.firstChild.setAttribute('points', points.map(at).join(' '));
 }

@@ -17,6 +17,7 @@ export class RankingView {
   #selected = null;
   #frame = 0;
   #heldUntil = 0;
+  #sought = '';
 
   constructor(list, { onOpen }) {
     this.#list = list;
@@ -44,6 +45,19 @@ export class RankingView {
     this.#schedule();
   }
 
+  /** Shows only videos whose id or owner has these letters, at the ranks that they have; how many there are. */
+  find(text) {
+    this.#sought = text.toLocaleLowerCase();
+    this.#schedule();
+    return this.found.length;
+  }
+
+  /** The videos that are shown. */
+  get found() {
+    const has = (word) => (word ?? '').toLocaleLowerCase().includes(this.#sought);
+    return this.#sought === '' ? this.#videos : this.#videos.filter((video) => has(video.video_id) || has(video.user_id));
+  }
+
   /** Marks the video that is open. */
   select(videoId) {
     this.#selected = videoId;
@@ -69,7 +83,9 @@ export class RankingView {
   #draw() {
     const before = new Map();
     for (const [id, row] of this.#rows) before.set(id, row.element.getBoundingClientRect().top);
-    const shown = new Set(this.#videos.map((video) => video.video_id));
+    const found = this.found;
+    const ranks = new Map(this.#videos.map((video, index) => [video.video_id, index + 1]));
+    const shown = new Set(found.map((video) => video.video_id));
     for (const [id, row] of this.#rows) {
       if (shown.has(id)) row.stop();
       else {
@@ -78,7 +94,7 @@ export class RankingView {
       }
     }
     const best = Math.max(...this.#videos.map((video) => video.score), 0);
-    const inOrder = this.#videos.map((video, index) => this.#row(video).update(video, index + 1, best));
+    const inOrder = found.map((video) => this.#row(video).update(video, ranks.get(video.video_id), best));
     placeInOrder(this.#list, inOrder.map((row) => row.element));
     const glides = !calm.matches && before.size > 0;
     // All positions are read before the first animation starts: one layout, whatever the number of rows.
@@ -102,7 +118,7 @@ export class RankingView {
     const stop =
       rows.find((row) => row.button === document.activeElement) ??
       this.#rows.get(this.#selected) ??
-      this.#rows.get(this.#videos[0]?.video_id);
+      this.#rows.get(this.found[0]?.video_id);
     for (const row of rows) row.button.tabIndex = row === stop ? 0 : -1;
   }
 

@@ -4,7 +4,9 @@ import { Liverank } from './liverank.js';
 import { BoardChoice } from './console-boards.js';
 import { CommentsView } from './console-comments.js';
 import { Moderation } from './console-moderation.js';
+import { FindField } from './console-find.js';
 import { OperateView } from './console-operate.js';
+import { RankHistory } from './console-rank.js';
 import { RankingView } from './console-ranking.js';
 import { ReadersView } from './console-readers.js';
 import { Reports } from './console-reports.js';
@@ -31,6 +33,8 @@ let stream = null;
 /** Reads the list of a window that has ended, until it is final. */
 let reading = null;
 let videos = [];
+/** Whose videos the ranking shows in place of a board. */
+let owner = new URLSearchParams(location.search).get('owner') || null;
 
 // ------------------------------------------------------------------------------------------------------- the user
 
@@ -109,6 +113,8 @@ const ranking = new RankingView(part('ranking-list'), {
     if (narrow.matches) part('video-panel').scrollIntoView({ block: 'start' });
   },
 });
+const find = new FindField(ranking, { shown: SHOWN, onOpen: (id) => openVideo(id) });
+const ranks = new RankHistory(part('rank-history'));
 const readers = new ReadersView(liverank, { paused: () => document.hidden || state.lost });
 
 /** `fetch` with what shows who asks. */
@@ -155,7 +161,7 @@ const SETTLING_MS = 5_000;
 
 const boards = new BoardChoice(liverank, {
   onChoose: () => {
-    ranking.clear();
+    setOwner(null);
     follow();
   },
 });
@@ -164,8 +170,11 @@ function follow() {
   stream?.close();
   stream = null;
   clearTimeout(reading);
+  ranking.clear();
+  ranks.clear();
   const { board, window } = boards.chosen;
-  if (window === null) followBoard(board);
+  if (owner !== null) followOwner(owner);
+  else if (window === null) followBoard(board);
   else {
     state.set('ranking', null);
     readWindow(boards.chosen);
@@ -188,10 +197,18 @@ async function readWindow(chosen) {
 }
 
 function followBoard(board) {
-  const mine = liverank.ranking({
-    board: board === 'global' ? undefined : board,
-    limit: SHOWN,
-    onList: (list) => showRanking(list.slice(0, SHOWN)),
+  const asked = { board: board === 'global' ? undefined : board, limit: SHOWN };
+  followList((listen) => liverank.ranking({ ...asked, ...listen }), (list) => list);
+}
+
+function followOwner(name) {
+  const withOwner = (list) => list.map((video) => ({ ...video, user_id: name }));
+  followList((listen) => liverank.userRanking(name, { limit: SHOWN, ...listen }), withOwner);
+}
+
+function followList(begin, shown) {
+  const mine = begin({
+    onList: (list) => showRanking(shown(list.slice(0, SHOWN))),
     onState: (now) => {
       if (mine !== stream) return;
       state.set('ranking', now);
@@ -202,14 +219,40 @@ function followBoard(board) {
   stream = mine;
 }
 
+/** Shows an owner's videos in place of the board, or the board again; whose they are stands in the address. */
+function setOwner(name) {
+  owner = name;
+  part('owner-note').hidden = name === null;
+  part('owner-name').textContent = name ?? '';
+  const address = new URL(location.href);
+  if (name === null) address.searchParams.delete('owner');
+  else address.searchParams.set('owner', name);
+  history.replaceState(null, '', address);
+  find.clear();
+}
+
+part('owner-open').addEventListener('click', () => {
+  setOwner(part('owner-open').textContent);
+  follow();
+  if (narrow.matches) part('ranking-title').scrollIntoView({ block: 'start' });
+});
+part('owner-close').addEventListener('click', () => {
+  setOwner(null);
+  follow();
+  part('find').focus();
+});
+
 function showRanking(list) {
   const score = (from) => from.find((video) => video.video_id === open)?.score;
   const changed = score(list) !== score(videos);
   videos = list;
   ranking.show(list);
+  ranks.add(list);
+  find.offer(list);
   part('ranking-loading').hidden = true;
-  part('ranking-empty').hidden = list.length > 0 || !boards.isBuiltIn;
-  part('ranking-none').hidden = list.length > 0 || boards.isBuiltIn;
+  part('ranking-empty').hidden = list.length > 0 || !boards.isBuiltIn || owner !== null;
+  part('ranking-none').hidden = list.length > 0 || (boards.isBuiltIn && owner === null);
+  part('ranking-none').firstElementChild.textContent = owner === null ? 'No video is on this board.' : 'This user has no ranked video.';
   part('sample-again').hidden = list.length === 0;
   showAllButton();
   if (open === null && list.length > 0) openVideo(list[0].video_id);
@@ -258,6 +301,8 @@ const figures = {
     }, ms);
   },
   show(video) {
+    part('by-owner').hidden = !video.user_id;
+    part('owner-open').textContent = video.user_id ?? '';
     for (const cell of document.querySelectorAll('[data-figure]')) {
       const value = video[cell.dataset.figure] ?? 0;
       cell.textContent = cell.dataset.figure === 'watch_time_total' ? duration(value) : numbers.format(value);
@@ -276,6 +321,8 @@ function openVideo(id, { now = true } = {}) {
   if (id === open) return;
   open = id;
   ranking.select(id);
+  ranks.open(id);
+  part('by-owner').hidden = true;
   comments.open(id);
   for (const cell of document.querySelectorAll('[data-figure]')) cell.textContent = '–';
   note('');
@@ -345,6 +392,7 @@ for (const id of ['sample', 'sample-again']) {
 }
 
 showUser();
+if (owner !== null) setOwner(owner);
 openFromAddress();
 if (boards.isBuiltIn) {
   follow();

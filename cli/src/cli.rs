@@ -177,10 +177,10 @@ pub struct Process {
     #[command(flatten)]
     pub tls: TlsArgs,
     /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "LIVERANK_ADMIN_LISTEN", help_heading = "Process", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
     /// How many seconds a drain may take after SIGTERM or Ctrl-C; a second signal ends at once.
-    #[arg(long, env = "LIVERANK_DRAIN_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
+    #[arg(long, env = "LIVERANK_DRAIN_SECONDS", help_heading = "Process", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
     drain_seconds: u64,
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -343,7 +343,7 @@ pub fn command_line(shown: HelpAmount) -> Command {
     help::arrange_help(with_own_defaults(Cli::command()), shown)
 }
 
-fn with_own_defaults(command: Command) -> Command {
+pub fn with_own_defaults(command: Command) -> Command {
     let up = |command: Command| {
         command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN_ADDRESS))
     };

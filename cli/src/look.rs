@@ -32,14 +32,14 @@ pub struct ManagersArgs {
     #[command(flatten)]
     pub managers: ManagerUrls,
     #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
     pub identity: IdentityArgs,
     #[command(flatten)]
     pub tls: PeerTlsArgs,
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
-    #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "LIVERANK_CONFIG", help_heading = "Process", value_name = "FILE")]
     config: Option<std::path::PathBuf>,
-    #[command(flatten)]
-    pub output: OutputArgs,
 }
 
 /// The managers, as one role asks them.

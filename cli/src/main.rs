@@ -8,6 +8,8 @@ mod identity;
 mod judged;
 mod look;
 mod probe;
+#[cfg(test)]
+mod reference;
 mod role;
 mod settings;
 mod stores;

@@ -121,9 +121,9 @@ pub struct Tool<C: Args> {
     #[command(flatten)]
     stores: StoreArgs,
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
-    #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "LIVERANK_CONFIG", help_heading = "Process", value_name = "FILE")]
     config: Option<PathBuf>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Process")]
     log: LogArgs,
 }
 

@@ -49,9 +49,9 @@ pub struct Top {
     #[arg(long)]
     once: bool,
     #[command(flatten)]
-    tls: PeerTlsArgs,
-    #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    tls: PeerTlsArgs,
 }
 
 impl Top {

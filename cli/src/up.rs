@@ -60,8 +60,6 @@ pub struct Up {
         value_name = "ADDRESS"
     )]
     statistics_listen: SocketAddr,
-    #[command(flatten)]
-    auth: UpAuth,
     /// Whoever reaches the front door may delete comments and ban users: for trying, where no tokens are asked for and the
     /// front door listens on a loopback address.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
@@ -75,6 +73,8 @@ pub struct Up {
     /// A file (JSON) with rules that every comment has to keep, as `rules` of `POST /moderation/rules`.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
+    #[command(flatten)]
+    auth: UpAuth,
     #[command(flatten)]
     hook: liverank_comment::hook::HookArgs,
     #[command(flatten)]

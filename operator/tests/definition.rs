@@ -4,6 +4,9 @@
 use liverank_operator::crd::{definition, definition_yaml};
 use serde_json::Value;
 
+#[path = "definition/reference.rs"]
+mod reference;
+
 /// What `kubectl apply` can annotate is 262,144 bytes; beyond this the definition is on its way there.
 const MAX_BYTES: usize = 200 * 1024;
 

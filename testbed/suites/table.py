@@ -103,6 +103,7 @@ STAGES = (
                   calls=DOCKER_CALLS, root=True),
             Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
                                   "npm run --silent --prefix ../react build", "npm test"), 90),
+            Suite("book", ("testbed/docs-test", "--book"), 20, needs=("install",)),
         ),
         Beside((
             Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
@@ -125,14 +126,14 @@ STAGES = (
             Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
         ),
         (
-            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 240,
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 320,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
             Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
             # On the ports that the documents name: those of a system as it comes.
-            Suite("documented", ("env", f"LIVERANK_BIN={TARGET / 'liverank'}", "testbed/documents-run"), 60, needs=("build", "start"),
-                  parts=("tools", *STORE_PARTS), calls=("curl", "openssl")),
+            Suite("documented", ("env", f"LIVERANK_BIN={TARGET / 'liverank'}", "testbed/documents-run"), 120, needs=("build", "start"),
+                  parts=("tools", *STORE_PARTS, "prometheus"), calls=("curl", "openssl", "prometheus"), ports=(9091, 38117)),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),

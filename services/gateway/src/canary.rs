@@ -58,7 +58,7 @@ pub struct CanaryArgs {
     /// Seconds between two measurements end to end, by an interaction and a comment on a video of the system's own; 0: none.
     ///
     /// That video is on no board and in no list. Each measurement is two records in the log.
-    #[arg(long, env = "LIVERANK_CANARY_SECONDS", value_name = "SECONDS", default_value_t = 15,
+    #[arg(long, env = "LIVERANK_CANARY_SECONDS", help_heading = "The canary", value_name = "SECONDS", default_value_t = 15,
           value_parser = clap::value_parser!(u16).range(0..=3600))]
     pub canary_seconds: u16,
 }

@@ -138,6 +138,8 @@ pub(crate) async fn serve_streams_as_json() -> ServedText {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     /// Every `$ref` in the document, and where it stands.
@@ -237,5 +239,69 @@ mod tests {
             properties_without_description(&document, "", &mut found);
             assert_eq!(found, Vec::<String>::new());
         }
+    }
+
+    const API_INTRODUCTION: &str = "\
+# API
+
+Made from [services/gateway/openapi](../services/gateway/openapi); a test compares this file with it (`UPDATE_DOCS=1 cargo test -p
+liverank-gateway the_document_of_the_api` writes it anew). A running gateway has all of it, with fields, bounds, examples and errors:
+
+| address | what it is |
+|---|---|
+| `/docs` | the API as a page |
+| `/openapi.json` | OpenAPI 3.1 of what is for the public; `/openapi-internal.json` has what our own processes say to each other as well |
+| `/asyncapi.yaml`, `/asyncapi.json` | AsyncAPI 3.0 of the streams |
+
+";
+
+    /// A line of a table for each operation of a tag.
+    fn write_operations(text: &mut String, paths: &Value, tag: &str) {
+        text.push_str("| | |\n|---|---|\n");
+        for (path, item) in paths.as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(_, it)| it["tags"][0] == tag)
+            {
+                let (method, summary) = (method.to_uppercase(), operation["summary"].as_str().unwrap());
+                let _ = writeln!(text, "| `{method} {path}` | {} |", summary.replace('|', "\\|"));
+            }
+        }
+        text.push('\n');
+    }
+
+    fn api_document() -> String {
+        let mut text = String::from(API_INTRODUCTION);
+        let public = public_document();
+        for tag in public["tags"].as_array().unwrap() {
+            let (name, description) = (tag["name"].as_str().unwrap(), tag["description"].as_str().unwrap());
+            let _ = writeln!(text, "## {name}\n\n{description}\n");
+            write_operations(&mut text, &public["paths"], name);
+        }
+        text.push_str("## What streams carry\n\n| address | message | |\n|---|---|---|\n");
+        let streams = streams_document();
+        for channel in streams["channels"].as_object().unwrap().values() {
+            let address = channel["address"].as_str().unwrap();
+            for message in channel["messages"].as_object().unwrap().values() {
+                let name = message["$ref"].as_str().unwrap().trim_start_matches('#');
+                let message = streams.pointer(name).unwrap();
+                let about = message["summary"]
+                    .as_str()
+                    .or_else(|| message["description"].as_str())
+                    .unwrap_or_default();
+                let about = about.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+                let _ = writeln!(text, "| `{address}` | {} | {about} |", message["title"].as_str().unwrap());
+            }
+        }
+        text.trim_end().to_owned() + "\n"
+    }
+
+    #[test]
+    fn the_document_of_the_api_is_made_from_it() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
+        let text = api_document();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let stored = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(stored == text, "docs/api.md differs: UPDATE_DOCS=1 writes it anew");
     }
 }

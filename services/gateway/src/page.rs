@@ -32,12 +32,15 @@ pub(crate) struct Asset {
 }
 
 /// The page's files.
-pub(crate) static ASSETS: [Asset; 27] = [
+pub(crate) static ASSETS: [Asset; 30] = [
     asset!("/", "index.html", HTML_TYPE),
     asset!("/console.js", "console.js", SCRIPT_TYPE),
     asset!("/console-comments.js", "console-comments.js", SCRIPT_TYPE),
     asset!("/console-history.js", "console-history.js", SCRIPT_TYPE),
     asset!("/console-boards.js", "console-boards.js", SCRIPT_TYPE),
+    asset!("/console-find.js", "console-find.js", SCRIPT_TYPE),
+    asset!("/console-rank.js", "console-rank.js", SCRIPT_TYPE),
+    asset!("/console-theme.js", "console-theme.js", SCRIPT_TYPE),
     asset!("/console-ranking.js", "console-ranking.js", SCRIPT_TYPE),
     asset!("/console-readers.js", "console-readers.js", SCRIPT_TYPE),
     asset!("/console-sample.js", "console-sample.js", SCRIPT_TYPE),

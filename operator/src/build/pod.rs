@@ -16,7 +16,7 @@ use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quan
 
 /// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
 const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
-/// What pods are spread over.
+/// The node labels whose values pods are spread over.
 const SPREAD_TOPOLOGY_KEYS: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
 /// The label that tells the pods of one template of a Deployment from those of another.
 const TEMPLATE_LABEL: &str = "pod-template-hash";

@@ -59,7 +59,7 @@ impl ProjectionTarget<'_> {
     }
 }
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Debug, Clone)]
 pub struct RepairResult {
     /// What is in force, and on the boards now.
@@ -257,7 +257,7 @@ fn noted_offsets(
     positions.iter().filter_map(of).collect()
 }
 
-/// What is said of a video.
+/// Returns the metadata of a video, for the store of boards.
 pub fn described(video: &VideoState) -> Described {
     Described {
         video_id: video.video_id.clone(),

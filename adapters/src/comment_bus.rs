@@ -40,7 +40,7 @@ fn trace_of(traces: &[(CommentId, TraceContext)], comment: &Comment) -> Option<T
     traces.iter().find(|(id, _)| *id == comment.id).map(|(_, trace)| *trace)
 }
 
-/// What a subscriber hears.
+/// A message to a subscriber.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
     /// A comment of a video subscribed to.
@@ -59,7 +59,7 @@ pub enum Delivery {
 /// Where a video's comments stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelHead {
-    /// Which count.
+    /// The run of sequence numbers.
     pub comment_epoch: CommentEpoch,
     /// The number of the last comment.
     pub seq: u64,

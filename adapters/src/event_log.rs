@@ -74,7 +74,7 @@ pub struct RawRecord {
 }
 
 impl RawRecord {
-    /// What it is besides its place.
+    /// Returns a fingerprint of its content, which tells it from another record at the same place.
     pub fn fingerprint(&self) -> RecordFingerprint {
         RecordFingerprint::of(self.broker_time, &self.value)
     }
@@ -89,7 +89,7 @@ impl RawRecord {
     }
 }
 
-/// From where a partition is to be read.
+/// The place from which a partition is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadStart {
     /// The partition.
@@ -102,7 +102,7 @@ pub struct ReadStart {
 }
 
 impl ReadStart {
-    /// From an offset on, whatever stands before it.
+    /// Reads from an offset on, whatever record stands before it.
     pub const fn without_previous(partition: u32, offset: u64) -> Self {
         Self { partition, offset, previous_record: None }
     }
@@ -175,7 +175,7 @@ pub struct LetterOrigin {
     pub broker_time: Millis,
 }
 
-/// What a consumer is told.
+/// An event that a consumer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerEvent {
     /// These partitions are this member's from now on, in addition to those it has. It reads nothing of them until

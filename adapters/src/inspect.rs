@@ -21,7 +21,7 @@ pub struct Inspection {
 pub struct SettingRemark {
     /// The problem with the setting.
     pub problem: String,
-    /// The line that mends it.
+    /// The command or the configuration line that mends it.
     pub remedy: String,
 }
 

@@ -34,9 +34,9 @@ pub const CHANGE_QUEUE_LENGTH: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuiltInBoard {
-    /// By score.
+    /// The board that is ordered by score.
     Global,
-    /// By decayed score; its numbers are logarithms ([`liverank_core::trending`]).
+    /// The board that is ordered by decayed score. Its numbers are logarithms ([`liverank_core::trending`]).
     Trending,
 }
 
@@ -75,7 +75,7 @@ pub struct Described {
     pub metadata: Option<Metadata>,
 }
 
-/// What one batch changed.
+/// The changes that one batch makes on the boards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchProjection {
     /// The generation the scores belong to.
@@ -88,7 +88,7 @@ pub struct BatchProjection {
     pub traces: Vec<TraceContext>,
 }
 
-/// What became of a projection.
+/// The result of a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectionOutcome {
     /// It is in, or was already.
@@ -121,7 +121,7 @@ pub struct BoardCursor {
 /// Where a page of a board begins.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageStart {
-    /// At the best video.
+    /// The page begins at the best video.
     Best,
     /// After this place, which need not be taken any more.
     After(BoardCursor),
@@ -159,9 +159,9 @@ pub struct BoardPlace {
 /// Where a video stands on both boards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PlacesOfVideo {
-    /// On [`BuiltInBoard::Global`].
+    /// The place on [`BuiltInBoard::Global`].
     pub global: BoardPlace,
-    /// On [`BuiltInBoard::Trending`].
+    /// The place on [`BuiltInBoard::Trending`].
     pub trending: BoardPlace,
 }
 

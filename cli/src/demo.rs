@@ -53,7 +53,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Orders that wait: one to begin and one to end.
 const MAX_ORDERS_WAITING: usize = 2;
 
-/// What begins at a time.
+/// What the demo begins at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScriptAct {
     /// So many viewers come to the videos, one a beat at least.

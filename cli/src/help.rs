@@ -15,7 +15,7 @@ pub enum HelpAmount {
 }
 
 impl HelpAmount {
-    /// What a command line asks for.
+    /// Returns how much help a command line asks for.
     pub fn of(args: &[OsString]) -> Self {
         if args.iter().any(|arg| arg == ALL) { Self::AllSettings } else { Self::UsualSettings }
     }

@@ -262,19 +262,19 @@ impl StoreArgs {
         self.kafka.as_ref().map(|_| Ok(self.kafka()? as Arc<dyn EventLog>)).transpose()
     }
 
-    /// What the WebSocket service needs.
+    /// Opens the store of boards, for the WebSocket service.
     pub fn open_ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
         self.require_settings(who)?;
         Ok(Arc::new(RedisRanking::new(self.link()?)))
     }
 
-    /// What a manager needs.
+    /// Opens the store of assignments, for a manager.
     pub fn open_assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
         self.require_settings(who)?;
         Ok(Arc::new(RedisAssignments::new(self.link()?)))
     }
 
-    /// What the statistics service needs.
+    /// Opens the archive, for the statistics service.
     pub async fn open_archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
         self.require_settings(who)?;
         Ok(self.mongo().await?)
@@ -305,7 +305,7 @@ impl StoreArgs {
         Ok(Some(self.kafka()?.inspect_export_topic(topic, has_positions).await?))
     }
 
-    /// What the comment service needs.
+    /// Opens the log and the archive, for the comment service.
     pub async fn open_log_and_archive(
         self,
         who: StoreUser,
@@ -314,7 +314,7 @@ impl StoreArgs {
         Ok((self.kafka()?, self.mongo().await?))
     }
 
-    /// What a reader needs.
+    /// Opens the archive and the comment bus, for a reader.
     pub async fn open_archive_and_bus(
         self,
         who: StoreUser,

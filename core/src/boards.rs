@@ -35,13 +35,13 @@ pub const MAX_KEPT_TOGETHER: usize = 64;
 /// The boards that there are without being declared.
 pub const BUILT_IN_BOARDS: [&str; 2] = ["global", "trending"];
 
-/// By what a board is ordered.
+/// The order of a board.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BoardOrder {
-    /// By points.
+    /// The videos are ordered by points.
     #[default]
     Points,
-    /// By the decayed score, as `trending` is.
+    /// The videos are ordered by the decayed score, as on the board `trending`.
     Trending,
 }
 
@@ -69,7 +69,7 @@ pub struct BoardWeights {
 /// The windows of a board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoardWindows {
-    /// Which windows.
+    /// The kind of the windows.
     pub kind: WindowKind,
     /// How many that ended are kept.
     pub keep: usize,
@@ -82,7 +82,7 @@ pub struct DeclaredBoard {
     order: BoardOrder,
     weights: Option<BoardWeights>,
     category: Option<String>,
-    /// In thousandths of a point.
+    /// The minimum, in thousandths of a point.
     minimum: i64,
     windows: Option<BoardWindows>,
     /// Its own decay, where it has one.
@@ -276,7 +276,7 @@ impl DeclaredBoard {
         &self.name
     }
 
-    /// By what it is ordered.
+    /// Returns the order of the board.
     pub const fn order(&self) -> BoardOrder {
         self.order
     }
@@ -286,7 +286,7 @@ impl DeclaredBoard {
         self.category.as_deref()
     }
 
-    /// From how many points on a video is on it.
+    /// Returns the points that a video needs to be on the board.
     pub fn minimum(&self) -> f64 {
         points_of_thousandths(self.minimum)
     }
@@ -307,7 +307,7 @@ impl DeclaredBoard {
         self.key_with("")
     }
 
-    /// The same, of one of its windows.
+    /// The name under which stores keep one of its windows, as [`Self::key`].
     pub fn key_of(&self, window: &Window) -> String {
         let Some(BoardWindows { kind, .. }) = &self.windows else { return self.key() };
         self.key_with(&format!("{kind} from {}, ", window.start))

@@ -25,10 +25,10 @@ pub const MAX_DECAYS: usize = 4;
 pub const MAX_HALF_LIFE_MINUTES: u64 = 525_600;
 const MINUTE_MS: u64 = 60_000;
 
-/// By which half-life a score decays, and what an event is worth in it.
+/// The half-life by which a score decays, and what an event is worth in that score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decay {
-    /// From 1 to [`MAX_HALF_LIFE_MINUTES`].
+    /// The half-life in minutes, from 1 to [`MAX_HALF_LIFE_MINUTES`].
     half_life_minutes: u64,
     /// `None`: the weights of all.
     weights: Option<BoardWeights>,
@@ -79,7 +79,7 @@ impl fmt::Display for Decay {
 /// A decay that an archive counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedDecay {
-    /// Which one.
+    /// The decay.
     pub decay: Decay,
     /// Which run of it this is: a number that no other run of any decay has.
     pub run: u32,

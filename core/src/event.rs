@@ -128,7 +128,7 @@ pub struct CommentBody {
 /// One thing that one viewer did with one video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interaction {
-    /// Which video.
+    /// The video.
     pub video_id: VideoId,
     /// Who.
     pub user_id: UserId,

@@ -152,11 +152,11 @@ impl fmt::Display for Restriction {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleScope {
-    /// On every video.
+    /// Every video.
     Everywhere,
-    /// On the videos of an owner.
+    /// The videos of one owner.
     Owner(UserId),
-    /// On one video.
+    /// One video.
     Video(VideoId),
 }
 
@@ -205,7 +205,7 @@ pub enum ModerationAction {
         /// The comment under the same video that it replies to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<CommentId>,
-        /// By which rule it waits.
+        /// The rule because of which it waits.
         rule: RuleName,
     },
     /// Ends the waiting of a comment. One that is released is in the log before this, as any comment.
@@ -255,7 +255,7 @@ pub enum ModerationAction {
         userid: UserId,
         /// What is refused.
         kind: Restriction,
-        /// Where.
+        /// The videos that it holds for.
         scope: RuleScope,
         /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -267,7 +267,7 @@ pub enum ModerationAction {
         userid: UserId,
         /// What was refused.
         kind: Restriction,
-        /// Where.
+        /// The videos that it held for.
         scope: RuleScope,
     },
     /// Removes one entry of a user who is erased from the record's video, and its author's name; or a comment that waits.
@@ -296,7 +296,7 @@ pub enum ModerationAction {
     },
     /// Says what comments in a place must be like. Later ones of the same place replace them.
     SetRules {
-        /// Where.
+        /// The videos that the rules hold for.
         scope: RuleScope,
         /// The rules; absent: there are none any more.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -134,7 +134,7 @@ pub struct ScalingDecision {
     pub rejected: Vec<(u32, ScalingLimit)>,
 }
 
-/// What a decision does.
+/// The action of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ScalingAction {

@@ -173,7 +173,7 @@ pub struct TraceSampler {
 }
 
 impl TraceSampler {
-    /// With full buckets, each of a minute's traces.
+    /// Makes a sampler whose buckets are full: each holds a minute's traces.
     pub fn new(sampling: &SamplingRates) -> Self {
         let per_minute = u64::from(sampling.per_minute);
         // A second brings a sixtieth of a minute's: one trace costs sixty.

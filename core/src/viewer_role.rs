@@ -58,7 +58,8 @@ impl ViewerRole {
 pub struct ViewerRoles(u8);
 
 impl Default for ViewerRoles {
-    /// Whose token names no role of ours watches and posts: tokens of issuers that know nothing of roles do.
+    /// The role of a viewer whose token names none: such a viewer watches and posts. Tokens of issuers that know nothing of our roles
+    /// name none.
     fn default() -> Self {
         Self(ViewerRole::Poster.implied_roles())
     }

@@ -239,7 +239,7 @@ impl WindowKind {
         Some(times.filter_map(|(at, offset)| Some(offset.to_timestamp(at).ok()?.as_millisecond())).collect())
     }
 
-    /// The first moment of a day.
+    /// Returns the first moment of a day in the time zone.
     fn begin(&self, date: Date) -> Option<Millis> {
         let begins = date.to_zoned(self.zone.rules.clone()).ok()?;
         Some(begins.timestamp().as_millisecond())

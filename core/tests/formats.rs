@@ -1,5 +1,5 @@
 //! Records of the log: what the release before wrote is read, what a later one adds is passed over, and what the release
-//! before needs is still written. Records that it would misread say their format ([`liverank_core::event::FORMAT`]).
+//! before needs is still written. Records that it would misread say their format ([`liverank_core::event::NEWEST_RECORD_FORMAT`]).
 
 #[path = "support/fixtures.rs"]
 mod fixtures;

@@ -19,7 +19,7 @@ impl Clock {
         Ok(clock)
     }
 
-    /// From now on it is off by so many seconds.
+    /// Sets the clock off by so many seconds.
     pub fn set(&self, seconds: i64) -> anyhow::Result<()> {
         // By a rename, for a file half-written is read as well.
         let fresh = self.file.with_extension("new");

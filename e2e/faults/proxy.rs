@@ -13,7 +13,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// How long a store that is up may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the network does.
+/// The behaviour of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// Carries everything.
@@ -58,12 +58,12 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// From now on the network does this to our processes.
+    /// Sets what the network does to our processes.
     pub fn set(&self, network: Network) {
         self.ours.send_replace(network);
     }
 
-    /// From now on the network does this to everybody else.
+    /// Sets what the network does to everybody else.
     pub fn set_others(&self, network: Network) {
         self.others.send_replace(network);
     }

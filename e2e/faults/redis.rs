@@ -14,7 +14,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection.
 pub struct Redis(BufReader<TcpStream>);
 
-/// An answer.
+/// A value that Redis answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RedisValue {
     Nil,

@@ -11,7 +11,7 @@ const OVERLAP_DIVISOR: u32 = 4;
 /// How long after its predecessor an overlapping fault begins, at most.
 const MAX_OVERLAP_DELAY_MS: u64 = 1500;
 
-/// What happens.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
     /// SIGKILL of a gateway.
@@ -91,7 +91,7 @@ impl Kind {
         value.get_name().to_owned()
     }
 
-    /// What it works on.
+    /// Returns what the fault strikes.
     pub const fn on(self) -> On {
         match self {
             Self::KillGateway => On::Role("gateway"),
@@ -128,7 +128,7 @@ impl Kind {
 /// A fault to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What happens.
+    /// The kind of the fault.
     pub kind: Kind,
     /// After the beginning of its group.
     pub after: Duration,

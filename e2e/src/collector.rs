@@ -19,11 +19,11 @@ use crate::wait;
 pub struct Recorded {
     /// `liverank-gateway`, …
     pub service: String,
-    /// What it is called.
+    /// The name of the span.
     pub name: String,
     /// Its trace.
     pub trace: String,
-    /// Itself.
+    /// The id of the span.
     pub span: String,
     /// What caused it; empty where nothing did.
     pub parent: String,

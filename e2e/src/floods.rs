@@ -58,7 +58,7 @@ impl Flood {
         Self::Reconnects,
     ];
 
-    /// What figures call it.
+    /// The name in the printed figures.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",

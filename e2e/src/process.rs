@@ -122,7 +122,7 @@ impl Process {
         &self.log
     }
 
-    /// What it printed so far.
+    /// Returns what the process has printed so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

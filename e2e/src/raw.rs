@@ -12,7 +12,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The receive buffer of connections that are to stall soon.
 const SMALL_BUFFER: u32 = 4096;
 
-/// What a server answered.
+/// An answer of a server.
 #[derive(Debug)]
 pub struct Answer {
     /// The status; 0 where the connection ended without one.
@@ -128,7 +128,7 @@ pub fn head(method: &str, path: &str, headers: &[&str], length: usize) -> Vec<u8
     text.into_bytes()
 }
 
-/// The request that makes a WebSocket of its connection.
+/// Returns the bytes of the HTTP request that upgrades a connection to a WebSocket.
 pub fn handshake(path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: liverank\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

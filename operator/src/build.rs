@@ -50,7 +50,7 @@ pub const CURRENT_REVISION: u32 = 3;
 /// All that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// With its name, namespace and uid.
+    /// The resource, with its name, namespace and uid.
     pub cluster: &'a RankingCluster,
     /// The builder's revision in force for it.
     pub revision: u32,
@@ -88,7 +88,7 @@ pub struct Reader {
 /// That a reader is being emptied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// Since when, RFC 3339.
     pub since: String,

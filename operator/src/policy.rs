@@ -92,7 +92,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// From YAML; an empty text is the default.
+    /// Reads a policy from YAML. An empty text is the default policy.
     ///
     /// # Errors
     /// What cannot be read, with the field.

@@ -63,7 +63,7 @@ use phase::UpgradePhase;
 use scale::WantedReaders;
 use view::LoadView;
 
-/// What a round comes to.
+/// The result of a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoundOutcome {
     /// What is to be done, in this order. Empty at rest.

@@ -30,7 +30,7 @@ const MAX_PAST_REASON_BYTES: usize = 256;
 pub struct Trouble {
     /// A condition's reason.
     pub reason: String,
-    /// In words, without anything that changes from one look to the next.
+    /// The message. Nothing in it changes from one look to the next.
     pub message: String,
     /// Whether it stays until somebody does something.
     pub stalled: bool,
@@ -42,7 +42,7 @@ pub struct Trouble {
 pub struct StatusInput<'a> {
     /// The resource, as it is in force.
     pub cluster: &'a RankingCluster,
-    /// Now.
+    /// The present time.
     pub now: Timestamp,
     /// The name of the operator process that writes the status.
     pub identity: &'a str,
@@ -68,7 +68,7 @@ pub struct StatusInput<'a> {
     pub troubles: &'a [Trouble],
     /// Which fields somebody else writes, too.
     pub contested: &'a [String],
-    /// What the newest builder would restart.
+    /// The components that the newest builder would restart.
     pub pending: &'a BTreeSet<Component>,
     /// Whether something of the spec could not be written yet.
     pub unwritten: bool,

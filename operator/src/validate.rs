@@ -23,7 +23,7 @@ pub use open::unknown_fields;
 pub struct FieldProblem {
     /// Where, such as `spec.kafka.bootstrapServers`.
     pub path: String,
-    /// What to do about it.
+    /// What the author should do about the problem.
     pub message: String,
 }
 

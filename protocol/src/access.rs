@@ -9,7 +9,7 @@ use strum::{EnumCount, VariantArray};
 
 use crate::roles;
 
-/// What a caller is.
+/// The kind of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum CallerRole {
     /// The front door.
@@ -138,7 +138,7 @@ impl FromStr for KnownCaller {
     }
 }
 
-/// Who answers.
+/// The service that answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CalledService {
     /// The front door.
@@ -194,7 +194,7 @@ pub enum Access {
 /// One endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Who answers.
+    /// The service that answers.
     pub service: CalledService,
     /// `GET`, `POST` or `DELETE`.
     pub method: &'static str,

@@ -47,7 +47,7 @@ pub struct RouteReader {
     /// Whether it takes viewers of this video: alive, not full, and not sending any away.
     #[serde(default = "default_true")]
     pub takes: bool,
-    /// By which a gateway makes passes for its viewers; of use at this reader alone. Only gateways are told it.
+    /// The key with which a gateway signs passes for its viewers. A pass is good at this reader alone. Only gateways are told the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_key: Option<Secret>,
 }
@@ -196,7 +196,8 @@ pub struct ReaderState {
     pub highest_epoch: u64,
     /// Viewers who came in the last minute and had been somewhere before.
     pub reconnects: u64,
-    /// Of these, those who were sent away by a reader that leaves, or missed something. A full reader is none of it.
+    /// Those of them who were sent away by a reader that leaves, or who missed a comment. Viewers whom a full reader refused are not
+    /// counted.
     pub reconnect_errors: u64,
     /// Viewers of each video that has any.
     pub videos: Vec<(VideoId, u64)>,
@@ -207,7 +208,7 @@ pub struct ReaderState {
 pub struct VideoState {
     /// The video.
     pub videoid: VideoId,
-    /// What an order has to expect.
+    /// The epoch that an order has to name as the expected one.
     pub epoch: u64,
     /// Its readers and their shares.
     pub readers: Vec<ReaderShare>,
@@ -219,14 +220,14 @@ pub struct VideoState {
     pub moving: bool,
 }
 
-/// Who plans.
+/// The planner in office, as a manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermState {
     /// The number that orders carry.
     pub term: u64,
     /// Its name; empty where it is not known any more.
     pub holder: String,
-    /// The lease shown last; absent where nobody has one.
+    /// The Kubernetes lease that the planner showed last. Absent where the planner has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<PlannerLease>,
 }
@@ -254,7 +255,7 @@ pub struct MovesRequest {
     pub term: u64,
     /// The lease by which it may plan.
     pub lease: PlannerLease,
-    /// What is to be changed.
+    /// The moves to make.
     pub moves: Vec<MoveRequest>,
 }
 
@@ -391,7 +392,7 @@ pub struct CordonsRequest {
     pub term: u64,
     /// The lease by which it may plan.
     pub lease: PlannerLease,
-    /// What is to be changed.
+    /// The cordons to set or to lift.
     pub cordons: Vec<CordonRequest>,
 }
 
@@ -424,7 +425,7 @@ pub struct CommentReport {
     pub instance_id: Option<String>,
     /// Comments accepted since its start.
     pub total_comments: u64,
-    /// Of each video, the busiest only.
+    /// Comments of each of the busiest videos.
     pub comments_by_video: std::collections::BTreeMap<String, u64>,
     /// Videos commented on.
     pub active_topics: Vec<String>,

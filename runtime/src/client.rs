@@ -137,13 +137,13 @@ pub struct RequestBuilder {
 }
 
 impl RequestBuilder {
-    /// With a header.
+    /// Adds a header.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// With a token.
+    /// Adds a bearer token.
     pub fn bearer_auth(mut self, token: impl AsRef<str>) -> Self {
         let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", token.as_ref())) else {
             self.body = Err("the token is no text for a header".to_owned());
@@ -153,7 +153,7 @@ impl RequestBuilder {
         self.header(AUTHORIZATION, value)
     }
 
-    /// With a body.
+    /// Sets the body, as JSON.
     pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Self {
         if self.body.is_ok() {
             self.body = serde_json::to_vec(body).map(Bytes::from).map_err(|error| error.to_string());
@@ -161,7 +161,7 @@ impl RequestBuilder {
         self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
     }
 
-    /// With a body of another kind.
+    /// Sets a body of the content type `kind`.
     pub fn body(mut self, kind: HeaderValue, body: Bytes) -> Self {
         if self.body.is_ok() {
             self.body = Ok(body);
@@ -266,7 +266,7 @@ impl Response {
         Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
     }
 
-    /// What its body says in JSON.
+    /// Reads the body as JSON.
     ///
     /// # Errors
     /// As [`Response::bytes`]; or it says something else.

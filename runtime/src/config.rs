@@ -38,7 +38,7 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration file {}: {reason}", path.display())]
     UnreadableFile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The reason why the setting is refused.
         reason: String,
@@ -46,7 +46,7 @@ pub enum ConfigError {
     /// A key of the file that nothing is called.
     #[error("the configuration file {}: unknown key `{key}`{}", path.display(), spelling_hint(meant.as_ref()))]
     UnknownKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The key as written, nesting joined with `.`.
         key: String,

@@ -16,7 +16,7 @@ pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// The longest id that is taken from others: they go into logs.
 const MAX_BYTES: usize = 128;
 
-/// What a request is called.
+/// The id of a request.
 #[derive(Clone)]
 struct RequestId {
     text: String,

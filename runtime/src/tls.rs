@@ -71,7 +71,7 @@ pub struct PeerTlsArgs {
     pub peer_key_file: Option<PathBuf>,
 }
 
-/// What the flags make.
+/// The TLS of a process, made from its flags.
 #[derive(Debug, Default)]
 pub struct ProcessTls {
     /// TLS of the ports; `None`: they take plain HTTP.

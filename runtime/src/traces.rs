@@ -206,7 +206,7 @@ impl RecordedSpan {
         Self::begin_span(&self.recording, service, name.into(), SpanKind::Internal, context, parent)
     }
 
-    /// What others go on with.
+    /// Returns what other processes need to continue the trace.
     pub fn trace_context(&self) -> TraceContext {
         self.finished_span.as_ref().expect("only dropping it takes it away").context
     }

@@ -64,7 +64,7 @@ pub fn close_frame(status: u16) -> Bytes {
     close_frame_with(status, "")
 }
 
-/// The same with a reason, of at most 123 bytes.
+/// Makes a close frame with a reason of at most 123 bytes.
 pub fn close_frame_with(status: u16, reason: &'static str) -> Bytes {
     debug_assert!(reason.len() <= 123, "a control frame has 125 bytes at most");
     let [high, low] = status.to_be_bytes();

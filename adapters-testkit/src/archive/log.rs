@@ -133,7 +133,7 @@ pub struct Model {
     pub windows: CountedWindows,
     /// The decays that are counted.
     pub decays: CountedDecays,
-    /// By kind and start of a window and by video.
+    /// The counts by the kind and the start of a window, and by video.
     pub window_counts: BTreeMap<(String, Millis, VideoId), Counters>,
 }
 

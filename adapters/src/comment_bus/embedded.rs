@@ -39,7 +39,7 @@ struct BusState {
 struct KeptComments {
     numbering: CommentEpoch,
     comments: VecDeque<Comment>,
-    /// What they take.
+    /// The bytes that they take.
     bytes: usize,
     newest: Instant,
 }

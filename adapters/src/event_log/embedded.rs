@@ -79,7 +79,7 @@ struct SharedLog {
     traces: RecordTraces,
 }
 
-/// What consumers wait for.
+/// The state that consumers wait to see changed.
 #[derive(Debug, Clone, Copy, Default)]
 struct ConsumerSignal {
     /// The offset after the last durable record of each partition.

@@ -35,9 +35,9 @@ struct Boards {
     /// repair that nobody ended leaves here is of use to the next one.
     unfinished_repair: Option<(u64, Lists)>,
     subscribers: Vec<Arc<LossyChannel<BoardChange>>>,
-    /// By generation, those before the one in force left out.
+    /// The half-lives by generation, from the one in force on.
     half_lives: BTreeMap<u64, u64>,
-    /// Of each video with the generation and revision that it is of.
+    /// The metadata of each video, with the generation and the revision of the state that they are of.
     metadata: HashMap<VideoId, ((u64, u64), Metadata)>,
     /// All that the archive has of metadata was put there.
     is_described: bool,
@@ -47,7 +47,7 @@ struct Boards {
 #[derive(Default)]
 struct Lists {
     entries: HashMap<VideoId, BoardEntry>,
-    /// Of the last state known of each, also where it was taken off.
+    /// The revision of the last known state of each video, also where the video was taken off.
     revisions: HashMap<VideoId, u64>,
     global: Ranking,
     trending: Ranking,

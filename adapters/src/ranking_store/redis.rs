@@ -105,7 +105,7 @@ impl Repair {
     }
 }
 
-/// What the scripts answer.
+/// The answer of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Applied,

@@ -177,7 +177,7 @@ impl ReaderAgent {
         }
     }
 
-    /// The place of a video for news under `epoch`; `None` where they are old.
+    /// Returns the entry of a video, to note an assignment of `epoch`. `None` where a newer one is known.
     fn place_if_newer(&mut self, now: ElapsedTime, video: &VideoId, epoch: u64) -> Option<&mut VideoPlace> {
         self.highest_epoch = self.highest_epoch.max(epoch);
         if self.places.len() >= self.agent_limits.max_videos && !self.places.contains_key(video) {

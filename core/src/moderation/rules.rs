@@ -14,9 +14,9 @@ use crate::{Interaction, Millis, UserId, VideoId};
 pub struct UserRestriction {
     /// Who is restricted.
     pub userid: UserId,
-    /// In what.
+    /// The kind of the restriction.
     pub kind: Restriction,
-    /// Where.
+    /// The videos that it holds for.
     pub scope: RuleScope,
     /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,14 +49,14 @@ pub struct ScopeRules {
 pub enum ChangedRule {
     /// A restriction of a user.
     Restriction {
-        /// Whose it is.
+        /// The user whom it restricts.
         userid: UserId,
         /// What is in force; absent: it was lifted.
         rule: Option<UserRestriction>,
     },
     /// The rules of comments in a place.
     CommentRules {
-        /// Where.
+        /// The videos that they hold for.
         scope: RuleScope,
         /// What is in force; absent: they were taken away.
         rules: Option<Arc<ScopeRules>>,
@@ -156,11 +156,11 @@ pub fn scope_covers(scope: &RuleScope, video: &VideoId, owner: Option<&UserId>) 
 /// The rules of comments in a place, as they are in force.
 #[derive(Debug, Clone)]
 pub struct RulesInForce {
-    /// Where.
+    /// The videos that they hold for.
     pub scope: RuleScope,
     /// Their revision: no others have it.
     pub revision: u64,
-    /// What they say.
+    /// The rules of the scope.
     pub rules: Arc<ScopeRules>,
 }
 

@@ -43,7 +43,7 @@ pub enum RuleName {
     Patterns,
     /// Every comment waits.
     HoldAll,
-    /// What the hook said.
+    /// The answer of the hook.
     Hook,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for RuleName {
     }
 }
 
-/// What becomes of a text.
+/// The result of screening a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScreeningResult {
     /// It is taken; masked where something was to be.
@@ -89,7 +89,7 @@ pub enum ScreeningResult {
 struct Words {
     measure: RuleConsequence,
     searcher: AhoCorasick,
-    /// Of each word: whether it must begin and end where a word does.
+    /// Whether each word must begin, and must end, at the edge of a word of the text.
     whole: Vec<(bool, bool)>,
 }
 

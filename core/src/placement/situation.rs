@@ -114,7 +114,8 @@ impl Default for PlanLimits {
     }
 }
 
-/// Viewers that may be moved: a bucket that fills at the permitted rate. Viewers without a reader are placed outside it.
+/// The number of viewers that may be moved: a bucket that fills at the permitted rate. To place viewers without a reader takes
+/// nothing out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewerMoveBudget {
     /// What is in the bucket now. A plan moves no more, except that a full bucket admits one order larger than itself

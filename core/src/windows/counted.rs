@@ -14,7 +14,7 @@ pub const MAX_KINDS: usize = 4;
 /// A kind of windows that an archive counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountedKind {
-    /// Which windows.
+    /// The kind of the windows.
     pub kind: WindowKind,
     /// Windows that begin after this time have all that happened in them: what was counted before it was counted without them.
     /// `None`: all windows have.
@@ -88,7 +88,7 @@ impl CountedWindows {
 /// A window of a kind, as counts are stored by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowKey {
-    /// Which windows.
+    /// The kind of the window.
     pub kind: WindowKind,
     /// When it begins.
     pub start: Millis,
@@ -101,14 +101,14 @@ pub struct WindowChange {
     pub window: WindowKey,
     /// The video.
     pub video: VideoId,
-    /// What is added.
+    /// The counts to add.
     pub counters: Counters,
 }
 
 /// The counts by window of a batch.
 pub(crate) struct WindowCounting<'a> {
     counted: &'a CountedWindows,
-    /// By kind: the window that was met last, which most records are in.
+    /// The window that was met last, by kind. Most records are in it.
     last: Vec<Option<Window>>,
     changes: BTreeMap<(usize, Millis, VideoId), Counters>,
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub struct OwnedField {
     /// A JSON pointer; items of lists by number, which may change.
     pub pointer: String,
-    /// What it says.
+    /// The value of the field.
     pub value: Value,
 }
 

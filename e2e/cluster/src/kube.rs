@@ -283,7 +283,7 @@ impl KubeClient {
     }
 }
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug, Clone)]
 pub struct CommandOutput {
     /// Whether it succeeded.

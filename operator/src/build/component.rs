@@ -33,7 +33,7 @@ impl Component {
     /// All of them, in the order of roll-out.
     pub const ROLL_OUT_ORDER: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// What its pods run.
+    /// The role that its pods run.
     pub const fn role(self) -> Role {
         match self {
             Self::Manager => Role::Manager,

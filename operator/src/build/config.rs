@@ -131,7 +131,7 @@ fn exports(spec: &RankingClusterSpec) -> impl Iterator<Item = (&'static str, Val
     topics.into_iter().filter_map(|(setting, topic)| Some((setting, json!(topic.as_ref()?))))
 }
 
-/// What only this role has.
+/// Returns the settings that only this component has.
 fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
     match component {

@@ -123,7 +123,7 @@ fn ingress(scope: Scope<'_>, way: &ExposedHost<'_>) -> Ingress {
     }
 }
 
-/// Of the Gateway API, whose types are not among Kubernetes' own.
+/// Makes an `HTTPRoute` of the Gateway API. Its types are not among Kubernetes' own.
 fn http_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Value {
     let exposure = &scope.spec.exposure;
     let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);

@@ -43,7 +43,7 @@ impl PodTermination {
         }
     }
 
-    /// Of those that are sent requests by a Service.
+    /// Returns how pods end that a Service sends requests to.
     const fn with_pre_stop(drain: i64) -> Self {
         Self {
             pre_stop: Some(PRE_STOP_SECONDS),

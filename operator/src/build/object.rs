@@ -74,7 +74,7 @@ fn foreign_api_resource(group: &str, kind: &str, plural: &str) -> ApiResource {
 /// An object as it is wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// Of what kind.
+    /// The kind of the object.
     pub kind: Kind,
     /// Its name; the namespace is the cluster's.
     pub name: String,

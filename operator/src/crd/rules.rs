@@ -19,7 +19,7 @@ macro_rules! dns_name {
     };
 }
 
-/// On the whole resource. Of metadata only the names may be looked at.
+/// The validation rules of the whole resource. Of metadata only the names may be looked at.
 pub(super) fn resource() -> Value {
     json!([Rule::new(
         "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
@@ -30,7 +30,7 @@ pub(super) fn resource() -> Value {
     .field_path(".metadata.name")])
 }
 
-/// On the spec.
+/// The validation rules of the spec.
 pub(super) fn spec() -> Value {
     rules(&[
         (
@@ -53,7 +53,7 @@ pub(super) fn spec() -> Value {
     ])
 }
 
-/// On `kafka`.
+/// The validation rules of `kafka`.
 pub(super) fn kafka() -> Value {
     rules(&[
         ("self.topic == oldSelf.topic", "topic is immutable: create a new RankingCluster"),
@@ -66,7 +66,7 @@ pub(super) fn kafka() -> Value {
     ])
 }
 
-/// On `kafka.exportComments` and `kafka.exportBoards`.
+/// The validation rules of `kafka.exportComments` and `kafka.exportBoards`.
 pub(super) fn export_topic() -> Value {
     rules(&[(
         "self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
@@ -74,7 +74,7 @@ pub(super) fn export_topic() -> Value {
     )])
 }
 
-/// On `kafka.bootstrapServers`.
+/// The validation rules of `kafka.bootstrapServers`.
 pub(super) fn bootstrap_servers() -> Value {
     rules(&[(
         r"self.matches('^([^:/,\\s]+|\\[[0-9a-fA-F:]+\\]):[0-9]{1,5}(,([^:/,\\s]+|\\[[0-9a-fA-F:]+\\]):[0-9]{1,5})*$')",
@@ -82,7 +82,7 @@ pub(super) fn bootstrap_servers() -> Value {
     )])
 }
 
-/// On `kafka.topic`.
+/// The validation rules of `kafka.topic`.
 pub(super) fn topic() -> Value {
     rules(&[(
         "size(self) <= 245 && self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
@@ -90,7 +90,7 @@ pub(super) fn topic() -> Value {
     )])
 }
 
-/// On `redis`.
+/// The validation rules of `redis`.
 pub(super) fn redis() -> Value {
     rules(&[
         ("self.topology == oldSelf.topology", "topology is immutable: create a new RankingCluster"),
@@ -101,12 +101,12 @@ pub(super) fn redis() -> Value {
     ])
 }
 
-/// On `redis.prefix`.
+/// The validation rules of `redis.prefix`.
 pub(super) fn prefix() -> Value {
     rules(&[("self.matches('^[a-z0-9_-]+$')", "use a-z, 0-9, - and _")])
 }
 
-/// On `mongodb`.
+/// The validation rules of `mongodb`.
 pub(super) fn mongodb() -> Value {
     rules(&[(
         "has(self.database) == has(oldSelf.database) && (!has(self.database) || self.database == oldSelf.database)",
@@ -114,12 +114,12 @@ pub(super) fn mongodb() -> Value {
     )])
 }
 
-/// On `mongodb.database`.
+/// The validation rules of `mongodb.database`.
 pub(super) fn database() -> Value {
     rules(&[("self.matches('^[a-zA-Z0-9_-]+$')", "use letters, digits, - and _")])
 }
 
-/// On `auth`.
+/// The validation rules of `auth`.
 pub(super) fn auth() -> Value {
     rules(&[(
         "!self.enabled || (has(self.jwks) && has(self.issuer) && has(self.audience))",
@@ -127,17 +127,17 @@ pub(super) fn auth() -> Value {
     )])
 }
 
-/// On `auth.jwks`.
+/// The validation rules of `auth.jwks`.
 pub(super) fn jwks() -> Value {
     rules(&[("has(self.secretKey) != has(self.url)", "set secretKey or url: one of the two")])
 }
 
-/// On `auth.jwks.url`.
+/// The validation rules of `auth.jwks.url`.
 pub(super) fn jwks_url() -> Value {
     rules(&[("self.startsWith('https://') && isURL(self)", "use a URL that begins with https://")])
 }
 
-/// On each of `boards`.
+/// The validation rules of each of `boards`.
 pub(super) fn board() -> Value {
     rules(&[
         (
@@ -163,7 +163,7 @@ pub(super) fn board() -> Value {
     ])
 }
 
-/// On `comment.hook.url`.
+/// The validation rules of `comment.hook.url`.
 pub(super) fn hook_url() -> Value {
     rules(&[(
         "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@')",
@@ -171,7 +171,7 @@ pub(super) fn hook_url() -> Value {
     )])
 }
 
-/// On `monitoring.tracing.endpoint`. What it may not have would be shown in logs.
+/// The validation rules of `monitoring.tracing.endpoint`. What it may not have would be shown in logs.
 pub(super) fn collector() -> Value {
     rules(&[(
         "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@') && !self.contains('?')",
@@ -179,17 +179,17 @@ pub(super) fn collector() -> Value {
     )])
 }
 
-/// On `tls.internal.caBundle`.
+/// The validation rules of `tls.internal.caBundle`.
 pub(super) fn ca_bundle() -> Value {
     rules(&[("self.contains('-----BEGIN CERTIFICATE-----')", "write certificates of authorities in PEM")])
 }
 
-/// On each of `networkPolicy.egressCIDRs`.
+/// The validation rules of each of `networkPolicy.egressCIDRs`.
 pub(super) fn cidr() -> Value {
     rules(&[("isCIDR(self)", "write a network such as 10.1.0.0/16")])
 }
 
-/// On each of `networkPolicy.ingressFrom`.
+/// The validation rules of each of `networkPolicy.ingressFrom`.
 pub(super) fn peer() -> Value {
     rules(&[
         (
@@ -203,7 +203,7 @@ pub(super) fn peer() -> Value {
     ])
 }
 
-/// On `exposure`.
+/// The validation rules of `exposure`.
 pub(super) fn exposure() -> Value {
     rules(&[
         ("self.type == 'None' || has(self.host)", "set exposure.host"),
@@ -230,7 +230,7 @@ pub(super) fn exposure() -> Value {
     ])
 }
 
-/// On `exposure.host`.
+/// The validation rules of `exposure.host`.
 pub(super) fn host() -> Value {
     rules(&[(
         concat!("self.matches(", dns_name!(), ")"),
@@ -238,7 +238,7 @@ pub(super) fn host() -> Value {
     )])
 }
 
-/// On `exposure.readerHostTemplate`.
+/// The validation rules of `exposure.readerHostTemplate`.
 pub(super) fn reader_host() -> Value {
     rules(&[(
         concat!("self.replace('{reader}', 'r').matches(", dns_name!(), ")"),
@@ -246,7 +246,7 @@ pub(super) fn reader_host() -> Value {
     )])
 }
 
-/// On `gateway`, `websocket` and `comment`.
+/// The validation rules of `gateway`, `websocket` and `comment`.
 pub(super) fn front() -> Value {
     rules(&[
         (
@@ -266,12 +266,12 @@ pub(super) fn front() -> Value {
     ])
 }
 
-/// On `autoscaling`.
+/// The validation rules of `autoscaling`.
 pub(super) fn autoscaling() -> Value {
     rules(&[("self.minReplicas <= self.maxReplicas", "raise maxReplicas or lower minReplicas")])
 }
 
-/// On `readers`.
+/// The validation rules of `readers`.
 pub(super) fn readers() -> Value {
     rules(&[
         ("self.minReplicas <= self.maxReplicas", "raise maxReplicas or lower minReplicas"),
@@ -292,12 +292,12 @@ pub(super) fn readers() -> Value {
     ])
 }
 
-/// On each of `maintenance.windows`.
+/// The validation rules of each of `maintenance.windows`.
 pub(super) fn window() -> Value {
     rules(&[("self.from != self.to", "choose another end: this window is empty")])
 }
 
-/// On pods' labels.
+/// The validation rules of pods' labels.
 pub(super) fn labels() -> Value {
     rules(&[(
         "self.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('liverank.dev/'))",
@@ -305,7 +305,7 @@ pub(super) fn labels() -> Value {
     )])
 }
 
-/// On annotations.
+/// The validation rules of annotations.
 pub(super) fn annotations() -> Value {
     rules(&[(
         "self.all(k, !k.startsWith('liverank.dev/'))",
@@ -313,7 +313,7 @@ pub(super) fn annotations() -> Value {
     )])
 }
 
-/// On the variables of liverank's own container.
+/// The validation rules of the variables of liverank's own container.
 pub(super) fn own_env() -> Value {
     rules(&[(
         "self.all(v, !v.name.startsWith('LIVERANK_'))",
@@ -321,7 +321,7 @@ pub(super) fn own_env() -> Value {
     )])
 }
 
-/// On the mounts of liverank's own container.
+/// The validation rules of the mounts of liverank's own container.
 pub(super) fn own_mounts() -> Value {
     rules(&[(
         "self.all(m, !m.mountPath.startsWith('/etc/liverank') && !m.mountPath.startsWith('/var/run/secrets'))",

@@ -14,7 +14,7 @@ pub struct GatheredState {
     pub missing: Vec<String>,
     /// The resource.
     pub cluster: Value,
-    /// What a manager says.
+    /// The load that a manager reports.
     pub load: Option<Value>,
     /// The objects that were made from the resource, by kind.
     pub objects: Vec<(String, Vec<Value>)>,
@@ -74,7 +74,7 @@ pub fn assemble_report(gathered: GatheredState) -> SupportReport {
     }
 }
 
-/// Of a pod, what tells how it is.
+/// Returns the parts of a pod that tell how it is.
 fn pod_summary(pod: &Value) -> Value {
     let kept = |of: &Value, keys: &[&str]| -> Value {
         let members = keys.iter().filter(|key| !of[**key].is_null());

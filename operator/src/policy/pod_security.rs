@@ -90,7 +90,7 @@ impl BreachCollector {
         self.0.push(SecurityBreach { needs, field: field.into(), what: what.into() });
     }
 
-    /// What reaches the node.
+    /// Checks what gives a pod access to its node.
     fn check_host_access(&mut self, pod: &PodSpec) {
         let shared =
             [("hostNetwork", pod.host_network), ("hostPID", pod.host_pid), ("hostIPC", pod.host_ipc)];

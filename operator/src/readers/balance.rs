@@ -27,7 +27,7 @@ const MAX_LOAD_AGE_MS: Millis = 5_000;
 /// Orders given at once: the rest is planned again from what these led to.
 const MAX_ORDERS_A_ROUND: usize = 1_000;
 
-/// What a look came to.
+/// The result of one look at the balance of the readers.
 #[derive(Debug, Default)]
 pub(super) struct BalanceOutcome {
     pub step: Option<ReaderStep>,
@@ -233,7 +233,7 @@ fn tell_dry_run(
     (orders.iter().filter(known).count() < orders.len()).then_some(tale)
 }
 
-/// In which zone which reader runs, as far as Kubernetes says it.
+/// Returns the zone of each reader, as far as Kubernetes names it.
 fn zones(seen: &RoundInput) -> ReaderZones {
     let of = |reader: &super::ObservedReader| {
         let zone = reader.pod.as_ref()?.zone.clone()?;

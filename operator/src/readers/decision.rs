@@ -116,7 +116,7 @@ impl Action {
         }
     }
 
-    /// From its name.
+    /// Reads an action from its name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)
     }

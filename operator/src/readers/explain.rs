@@ -18,7 +18,7 @@ pub struct Explanation {
     pub scaling: String,
     /// What would be done, in words. One who has just begun takes no reader away: it has not looked for long enough.
     pub would: Vec<String>,
-    /// What binds the scaler.
+    /// The names of the limits that bind the scaler.
     pub bound_by: Vec<String>,
     /// The changes that were considered and not made, with the reasons.
     pub rejected: Vec<String>,

@@ -65,7 +65,7 @@ pub const fn round_to_two_digits(number: u64) -> u64 {
     number / unit * unit
 }
 
-/// What a round found.
+/// The findings of a round, from which conditions are made.
 pub(super) struct RoundFindings<'a> {
     pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,

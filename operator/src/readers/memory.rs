@@ -72,7 +72,7 @@ pub struct PendingWrites {
 /// An order that was given.
 #[derive(Debug, Clone)]
 pub struct GivenOrder {
-    /// On which epoch.
+    /// The assignment epoch that the order is based on.
     pub epoch: u64,
     pub given_at: Millis,
     /// The readers that are to serve the video.

@@ -76,14 +76,14 @@ pub enum PlannedAction {
 /// What a plan was made from: a hash, and how many viewers were concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanBasis {
-    /// Of all that has to be the same.
+    /// The hash of the facts that must still hold when the plan is approved.
     pub hash: String,
     /// Viewers, who come and go.
     pub viewers: u64,
 }
 
 impl PlanBasis {
-    /// From what has to be the same.
+    /// Makes the basis of a plan from the facts that must still hold when the plan is approved.
     pub fn new(facts: &str, viewers: u64) -> Self {
         Self { hash: short_hash(facts), viewers }
     }
@@ -126,7 +126,7 @@ pub struct WaitingProposal {
     basis: PlanBasis,
 }
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Debug, Default)]
 pub struct SettledProposals {
     /// The plan that was approved, to be carried out now.

@@ -11,7 +11,7 @@ use super::seen::RoundInput;
 use super::settings::ScalingSetting;
 use super::view::{LoadView, reader_id};
 
-/// The answer.
+/// The number of readers that is wanted, and the decision that led to it.
 #[derive(Debug, Clone)]
 pub(super) struct WantedReaders {
     /// Readers wanted.

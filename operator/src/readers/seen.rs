@@ -11,11 +11,11 @@ use super::settings::ReaderSettings;
 /// Everything that a round is decided from, besides [`super::Memory`]. Times are milliseconds since 1970 by one clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoundInput {
-    /// Now.
+    /// The present time.
     pub now: Millis,
     /// The resource's name: readers are called `{cluster}-reader-{n}`.
     pub cluster: String,
-    /// What the resource says.
+    /// The settings of the readers, from the resource.
     pub settings: ReaderSettings,
     /// The hash of the pod template that readers are to have.
     pub template: String,
@@ -119,7 +119,7 @@ pub struct ReaderPod {
     pub reason: Option<String>,
 }
 
-/// What a reader says of itself.
+/// A report of a reader about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderSelfReport {
     /// Viewers connected to it.
@@ -128,10 +128,10 @@ pub struct ReaderSelfReport {
     pub at: Millis,
 }
 
-/// What a manager says.
+/// An answer of a manager about the readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManagerReport {
-    /// Which one.
+    /// The name of the manager.
     pub manager: String,
     /// When it was asked.
     pub at: Millis,

@@ -127,7 +127,7 @@ impl Default for ReaderSettings {
 }
 
 impl ReaderSettings {
-    /// What the scaler keeps to.
+    /// Returns the policy of the scaler.
     pub fn policy(&self) -> ScalingPolicy {
         ScalingPolicy {
             min: self.min,
@@ -142,7 +142,7 @@ impl ReaderSettings {
         }
     }
 
-    /// What the planner keeps to, with so many viewers that may be moved now.
+    /// Returns the limits of the planner. `available` is the number of viewers that may be moved now.
     pub fn limits(&self, available: u64) -> PlanLimits {
         PlanLimits {
             hot_video_viewers: self.hot_video_viewers,

@@ -56,7 +56,7 @@ impl ReaderStep {
         Some(CordonRequest { reader: reader.clone(), cordon: cordon.map(Into::into), why: why.clone() })
     }
 
-    /// In words.
+    /// Describes the step in words.
     pub fn describe(&self) -> String {
         match self {
             Self::CreateReader { name } => format!("create {name}"),

@@ -39,7 +39,7 @@ impl LoadTrouble {
         }
     }
 
-    /// In words.
+    /// Describes it in words.
     pub fn describe(&self) -> String {
         match self {
             Self::Missing => "no manager has said of late what load there is".to_owned(),

@@ -15,7 +15,7 @@ use super::view::reader_id;
 /// Rounds of planning: what one leads to is looked at again; nearly always there is nothing left after the first.
 const MAX_ROUNDS: usize = 16;
 
-/// The answer.
+/// What readers and viewers would be like after an assumed change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhatIfAnswer {
     /// The readers as they are.
@@ -38,7 +38,7 @@ pub struct WhatIfAnswer {
     pub fullest_then_percent: u32,
     /// What kept the plan from doing better.
     pub bound_by: Vec<String>,
-    /// What one should know besides.
+    /// Further notes for the person who asked.
     pub notes: Vec<String>,
 }
 

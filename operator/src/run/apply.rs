@@ -52,7 +52,7 @@ pub struct Refused {
     pub message: String,
 }
 
-/// Which object.
+/// The kind and the name of an object.
 type Name = (Kind, String);
 
 /// A write of which the watch must tell before anything is decided on its store.

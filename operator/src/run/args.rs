@@ -107,7 +107,7 @@ impl Args {
         self.watch_namespace.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect()
     }
 
-    /// What authors may use.
+    /// Reads the policy that says what authors of resources may use.
     pub(super) fn policy(&self) -> anyhow::Result<Policy> {
         let Some(file) = &self.allow_file else { return Ok(Policy::default()) };
         let text = std::fs::read_to_string(file)

@@ -19,9 +19,9 @@ use liverank_runtime::now_ms;
 
 /// Carries out what one look decided. It has the resource in force and the objects that exist.
 pub struct Carry<'a> {
-    /// What all actors share.
+    /// The state that all actors share.
     pub world: &'a OperatorContext,
-    /// Which cluster.
+    /// The namespace and the name of the cluster.
     pub key: &'a Key,
     /// The resource, as it is in force.
     pub cluster: &'a RankingCluster,

@@ -32,7 +32,8 @@ use crate::build::names;
 pub const CLAIM_LASTS: Duration = Duration::from_mins(3);
 /// How often it is renewed: a write a minute and cluster.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// Whose renewals fail does nothing more from here on, before anybody else may begin: a look takes less than the rest.
+/// An operator whose renewals have failed for this long stops acting. It is less than the time after which another operator may
+/// begin: the difference is longer than one look takes.
 const STOP_UNRENEWED_AFTER: Duration = Duration::from_mins(2);
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +78,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// On the cluster `key`, whose object is `owner`, for a shard of `installation`.
+    /// Makes the claim of a shard of `installation` on the cluster `key`, whose object is `owner`.
     pub fn new(
         client: Client,
         lanes: Lanes,

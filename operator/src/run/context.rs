@@ -39,7 +39,7 @@ pub struct OperatorContext {
     pub announcer: Announcer,
     /// The tokens by which managers know the operator.
     pub tokens: Arc<OperatorTokens>,
-    /// By which keys a cluster's processes know each other.
+    /// The public keys by which the processes of a cluster know each other.
     pub keys: Arc<PublicKeys>,
     /// Where managers and readers are, outside of Kubernetes.
     pub templates: Templates,

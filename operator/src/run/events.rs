@@ -42,7 +42,7 @@ pub struct News {
 }
 
 impl Announcer {
-    /// On behalf of `identity`.
+    /// Makes a publisher that reports as `identity`.
     pub fn new(client: Client, identity: &str, metrics: OperatorMetrics) -> Self {
         let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(identity.to_owned()) };
         let places = Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT));
@@ -84,7 +84,7 @@ pub fn warning_news(reason: &str, note: &str) -> News {
     News { warning: true, reason: reason.to_owned(), note: shorten(note.to_owned()) }
 }
 
-/// What a decision has to say.
+/// Makes the Kubernetes event of a decision.
 pub fn of_decision(decision: &Decision) -> News {
     let mut note = decision.reason.clone();
     if !decision.chosen.is_empty() {

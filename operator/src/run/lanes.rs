@@ -26,7 +26,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// With all places free.
+    /// Makes lanes of which all places are free.
     pub fn new(metrics: OperatorMetrics) -> Self {
         Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One time in office.
 pub struct Leadership {
-    /// What fences its orders.
+    /// The lease that fences its orders.
     pub held_lease: Held,
     /// The shard that is led: nothing is done about clusters of other namespaces.
     pub shard: Shard,

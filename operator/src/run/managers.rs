@@ -56,12 +56,13 @@ pub enum Refusal {
     },
 }
 
-/// Where managers and readers are, for a process outside of their Kubernetes.
+/// The URLs of managers and readers, for an operator that runs outside of their Kubernetes cluster. Where there is no template,
+/// URLs are made of pods' addresses and names.
 #[derive(Debug, Clone, Default)]
 pub struct Templates {
-    /// With `{cluster}` and `{namespace}`.
+    /// The URL of a cluster's managers, with `{cluster}` and `{namespace}` in it.
     pub manager: Option<String>,
-    /// With `{reader}` and `{namespace}`.
+    /// The URL of a reader, with `{reader}` and `{namespace}` in it.
     pub reader: Option<String>,
 }
 
@@ -94,7 +95,7 @@ pub struct Managers {
     templates: Templates,
     cluster: Key,
     tokens: Arc<OperatorTokens>,
-    /// By which authorities they are known, where they take TLS, and the client that does.
+    /// The authorities that prove who they are, and the client that trusts these. `None` where they do not take TLS.
     trusted: Option<(String, PeerClient)>,
 }
 

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// Which watch.
+/// The labels of a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Watch {
     /// The kind it watches.
@@ -19,14 +19,14 @@ pub struct Watch {
 /// Which shard, of at most [`super::shard::MAX_SHARDS`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ShardLabel {
-    /// From 0.
+    /// The number of the shard, from 0.
     pub shard: u32,
 }
 
-/// Which error.
+/// The labels of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Failure {
-    /// Of a bounded set: `conflict`, `forbidden`, `invalid`, `quota`, `unreachable`, `manager`, …
+    /// The reason. It is one of a bounded set: `conflict`, `forbidden`, `invalid`, `quota`, `unreachable`, `manager`, …
     pub reason: &'static str,
 }
 
@@ -62,7 +62,7 @@ pub struct OperatorMetrics {
     pub queued: Gauge,
     /// Requests to the API server under way.
     pub running: Gauge,
-    /// What went wrong.
+    /// Failures, by reason.
     pub errors: Family<Failure, Counter>,
     /// Writes to the API server.
     pub writes: Family<Write, Counter>,
@@ -79,7 +79,7 @@ pub struct OperatorMetrics {
 }
 
 impl OperatorMetrics {
-    /// Registers them.
+    /// Makes and registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
             leader: Gauge::default(),

@@ -47,7 +47,7 @@ pub struct Seat {
     pub own_state: OwnState,
     /// Whom it names as its holder, whether that one lives or not.
     pub holder: Option<String>,
-    /// From when on it belongs to nobody if nothing changes.
+    /// The time from which the Lease belongs to nobody if it does not change.
     pub free_from: Instant,
     /// Who asks for it, and since when.
     pub asked_by: Option<(String, Instant)>,
@@ -60,7 +60,7 @@ pub struct View {
     pub replica_name: String,
     /// Since when it could look after clusters.
     pub ready: Option<Instant>,
-    /// By shard.
+    /// The seats, indexed by shard.
     pub seats: Vec<Seat>,
 }
 
@@ -126,7 +126,7 @@ impl View {
         shards_of_holder(name) == shards_of_holder(&self.replica_name)
     }
 
-    /// From when on this replica may take the Lease if it stays free.
+    /// Returns the time from which this replica may take the Lease if it stays free.
     fn may_take_from(&self, seat: &Seat) -> Instant {
         let held = u32::try_from(self.held_by_me()).unwrap_or(u32::MAX);
         let wait = WAIT_FOR_EACH_HELD.saturating_mul(held).min(LONGEST_WAIT);
@@ -134,7 +134,7 @@ impl View {
         seat.free_from + wait + if reserved { RESERVED_FOR } else { Duration::ZERO }
     }
 
-    /// From when on this replica asks for the Lease; `None`: it does not, as things are.
+    /// Returns the time from which this replica asks for the Lease. `None` where it does not ask for it now.
     fn asks_from(&self, shard: usize, now: Instant) -> Option<Instant> {
         let asks = self.ready? + ASK_AFTER;
         let fresh = |seat: &Seat| {

@@ -62,7 +62,7 @@ pub struct OperatorTokens {
 }
 
 impl OperatorTokens {
-    /// Of the `ServiceAccount` `account` in `namespace`.
+    /// Makes a source of tokens of the `ServiceAccount` `account` in `namespace`.
     pub fn new(client: Client, namespace: &str, account: &str) -> Arc<Self> {
         let (namespace, account) = (namespace.to_owned(), account.to_owned());
         Arc::new(Self { client, namespace, account, made_tokens: Mutex::default() })

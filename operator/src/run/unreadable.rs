@@ -53,7 +53,7 @@ fn message(unreadable: &Unreadable) -> String {
     )
 }
 
-/// All that can be said. It is merged into what the status says otherwise, which stays true of what runs.
+/// Makes the status patch of a resource that cannot be read. It is merged into the status, whose other parts stay true of what runs.
 fn status_patch(unreadable: &Unreadable, now: Timestamp) -> Value {
     let condition = |kind: &str, status: &str| {
         json!({

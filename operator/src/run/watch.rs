@@ -39,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// for it all the time.
 const LONGEST_PAUSE_OPTIONAL: Duration = Duration::from_mins(5);
 
-/// What a watch is made of.
+/// A watch of one kind of object, which keeps a store of these objects up to date.
 pub struct Watcher<K, T: CachedObject> {
     /// Its kind, for logs and metrics.
     pub kind: &'static str,
@@ -58,7 +58,7 @@ pub struct Watcher<K, T: CachedObject> {
     pub optional: bool,
     /// The actors to wake when an object changes.
     pub wake: Wake,
-    /// What everybody sees of it.
+    /// The progress of the watch, for everybody to read.
     pub progress: Arc<Progress>,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
@@ -69,7 +69,7 @@ pub struct Watcher<K, T: CachedObject> {
 /// Wakes the actors whose objects changed.
 #[derive(Clone)]
 pub struct Wake {
-    /// By which bells.
+    /// The wakers of the actors.
     pub bells: Arc<Wakers>,
     /// Whether changes may also mean that clusters came or went.
     pub clusters: bool,

@@ -43,7 +43,7 @@ struct ServiceGuard {
 }
 
 impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
-    /// Of `service`.
+    /// Makes the guard of the endpoints of `service`.
     pub fn of_service(service: CalledService) -> Self {
         let left = endpoints_of(service).collect();
         let (public, viewers, internal) = (Router::new(), Router::new(), Router::new());

@@ -34,7 +34,7 @@ pub struct ClusterAudience {
     pub cluster: String,
 }
 
-/// In front of every audience.
+/// What the audience of each token begins with.
 const AUDIENCE_PREFIX: &str = "liverank.dev/";
 
 impl std::fmt::Display for ClusterAudience {
@@ -134,7 +134,7 @@ struct KnownKeys {
 }
 
 impl KubernetesVerifier {
-    /// By the keys in `file`, which may come later.
+    /// Makes a verifier by the public keys in `file`. The file may be written later.
     pub fn new(file: PathBuf, audience: ClusterAudience, operator: Option<ServiceAccountName>) -> Self {
         Self { file, audience, operator, known_keys: Mutex::default() }
     }
@@ -181,7 +181,7 @@ impl KubernetesVerifier {
         Ok((keys, fitting))
     }
 
-    /// Whose `ServiceAccount` it is.
+    /// Returns the caller that this `ServiceAccount` stands for.
     fn caller(&self, namespace: &str, account: &str) -> Option<KnownCaller> {
         let is_operator = |it: &ServiceAccountName| it.namespace == namespace && it.name == account;
         if self.operator.as_ref().is_some_and(is_operator) {

@@ -34,7 +34,7 @@ const LEEWAY_SECONDS: u64 = 30;
 const MIN_SECRET_BYTES: usize = 32;
 /// The largest key file.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// In front of what keys are derived for; another number when the derivation changes.
+/// Stands before the purpose that a key is derived for. Its number changes when the derivation changes.
 const KEY_PURPOSE: &[u8] = b"liverank identity 1";
 /// The format of a derived file.
 const FILE_FORMAT: u32 = 1;
@@ -145,7 +145,7 @@ impl KeyRing {
         Ok(LocalTokens { subject: caller.clone(), pair: pair(&seed), made_tokens: Mutex::default() })
     }
 
-    /// What knows callers.
+    /// Makes the verifier that tells which caller a token names.
     pub fn token_verifier(&self) -> LocalVerifier {
         LocalVerifier(self.clone())
     }

@@ -15,7 +15,7 @@ const MIN_ANSWER_RATE: u64 = 8 * 1024;
 /// The least rate of a stream, in bytes a second: a stream holds little memory.
 const MIN_STREAM_RATE: u64 = 1024;
 
-/// What the connection is at.
+/// The phase of a connection, which says which time limit is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionPhase {
     /// The connection came then, and no byte since.

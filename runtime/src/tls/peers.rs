@@ -108,7 +108,7 @@ fn servers(
     WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider()).build()
 }
 
-/// By the authorities that browsers trust.
+/// Makes a verifier that trusts the authorities that browsers trust.
 fn public_servers() -> Arc<WebPkiServerVerifier> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     servers(roots).expect("there are authorities in it")

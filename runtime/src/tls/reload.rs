@@ -46,7 +46,7 @@ pub struct WatchedFiles {
     ends_at: Option<i64>,
 }
 
-/// What one look found.
+/// The result of looking at the files once.
 enum LookOutcome {
     Unchanged,
     Renewed(Option<i64>),

@@ -30,7 +30,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// See the module.
 pub struct SpanExport {
     finished: mpsc::Receiver<FinishedSpan>,
-    /// What is being gathered or sent.
+    /// The spans of the batch that is being gathered or sent.
     batch: Vec<FinishedSpan>,
     client: Client,
     url: Url,

@@ -111,14 +111,14 @@ impl HookArgs {
     }
 }
 
-/// What is said of a comment.
+/// Who decided on a comment, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
-    /// By the hook.
+    /// The hook decided.
     Answer(HookAnswer),
-    /// By nobody: the hook is away.
+    /// Nobody decided, because the hook is away.
     Away,
-    /// By nobody: too many wait for it.
+    /// Nobody decided, because too many comments wait for the hook.
     Busy,
 }
 
@@ -131,7 +131,7 @@ struct Question {
     _place: Place,
 }
 
-/// What becomes of a comment.
+/// What the service does with a comment after the hook was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
     /// It is taken, with this text.

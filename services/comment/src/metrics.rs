@@ -87,7 +87,7 @@ pub struct CommentMetrics {
 }
 
 impl CommentMetrics {
-    /// Registers them.
+    /// Makes and registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
             comments_acknowledged: Counter::default(),

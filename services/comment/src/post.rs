@@ -43,7 +43,7 @@ pub(crate) fn is_visible(text: &str) -> bool {
     !text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c))
 }
 
-/// What a client wants to say.
+/// A comment that a client posts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommentDraft {
     user: UserId,

@@ -21,7 +21,7 @@ use liverank_runtime::{Health, Problem, ServiceContext, comment_json, now_ms};
 
 use crate::CommentService;
 
-/// What readiness calls it.
+/// The name that readiness has for the restrictions.
 pub(crate) const PART: &str = "restrictions";
 /// How often changes are asked for while moderators are at work.
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(250);
@@ -144,7 +144,7 @@ impl CommentService {
         self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
     }
 
-    /// Whose a video is.
+    /// Returns the owner of a video.
     pub(crate) async fn owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
         let videos = std::slice::from_ref(video);
         let owners =

@@ -53,7 +53,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Rules {
-    /// With the system's rules, where there is a file of them.
+    /// Makes the cache of rules. `file` has the rules of the whole system, if there is one.
     pub(crate) fn new(file: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             system: file.map(read).transpose()?,

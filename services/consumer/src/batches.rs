@@ -17,11 +17,11 @@ use liverank_core::{Interaction, UnreadableRecord, VideoId};
 const MAX_ARCHIVE_BYTES: usize = 48 << 20;
 /// Bytes of records in a batch, as they are held here. There are two batches: one under way, one that is gathered.
 const MAX_HELD_BYTES: usize = 64 << 20;
-/// What a video's counters and the bookkeeping take of the archive's memory.
+/// Bytes of the archive's memory that a video's counters and the bookkeeping take.
 const VIDEO_ARCHIVE_BYTES: usize = 600;
-/// What its counters in a window take beside its id.
+/// Bytes of the archive's memory that a video's counters in one window take, without the video's id.
 const WINDOW_ARCHIVE_BYTES: usize = 400;
-/// What its score by a half-life of a board's own takes, in its document and in what its mark says of one event.
+/// Bytes of the archive's memory that a score by one half-life takes, in a video's document and in one mark.
 const DECAY_ARCHIVE_BYTES: usize = 150;
 
 /// How much is counted beside what there always is.
@@ -41,7 +41,7 @@ impl CountedBesides {
 /// What was read and is not being committed yet.
 #[derive(Default)]
 pub struct GatheredBatch {
-    /// What can be read.
+    /// The records that can be read.
     pub batch: Batch,
     /// What of it could not be read, to become dead letters before its offsets are committed.
     pub unreadable_records: Vec<DeadLetter>,
@@ -214,7 +214,7 @@ pub struct SortedRecords {
     /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
     /// they belong to partitions that were given up, or were counted already, or wait.
     pub batch: Batch,
-    /// Of each of the batch's records.
+    /// The sizes of the batch's records.
     record_sizes: Vec<RecordSize>,
     /// The unreadable ones.
     pub unreadable_records: Vec<DeadLetter>,

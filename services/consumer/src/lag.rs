@@ -47,7 +47,7 @@ pub struct LagMetrics {
 }
 
 impl LagMetrics {
-    /// Registers them.
+    /// Makes and registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
             records: Family::default(),

@@ -37,7 +37,7 @@ pub struct ConsumerMetrics {
 }
 
 impl ConsumerMetrics {
-    /// Registers them.
+    /// Makes and registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
         let all = Self {

@@ -59,7 +59,7 @@ impl ProjectionTarget<'_> {
     }
 }
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Debug, Clone)]
 pub struct RepairResult {
     /// What is in force, and on the boards now.

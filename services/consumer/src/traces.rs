@@ -20,7 +20,7 @@ pub struct TracedRecord {
 pub struct FoundTraces(Vec<(u32, u64, TraceContext)>);
 
 impl FoundTraces {
-    /// Of these records, as far as a batch that has `so_far` has room.
+    /// Finds the traced records among these. A batch that has `so_far` of them takes no more than it has room for.
     pub fn find_among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
         if !tracer.is_on() {
             return Self(Vec::new());

@@ -128,7 +128,7 @@ impl AuthArgs {
     }
 }
 
-/// What tokens are judged by.
+/// The keys and rules by which viewers' tokens are checked.
 pub(crate) struct Auth {
     pub(crate) issuer_keys: Keys,
     pub(crate) revoked_tokens: Revoked,
@@ -136,7 +136,7 @@ pub(crate) struct Auth {
     audience: String,
 }
 
-/// What is read of a token.
+/// The claims that are read of a token.
 #[derive(Clone, Deserialize)]
 struct ViewerClaims {
     sub: String,
@@ -162,7 +162,7 @@ impl Auth {
         Ok(Some(Self { issuer_keys: keys, revoked_tokens: revoked, issuer, audience }))
     }
 
-    /// Whose `token` is, and what for.
+    /// Returns the viewer that `token` names, with its roles.
     async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
         let header = jwt::read_header(token).map_err(|reason| invalid_token_problem(&reason))?;
         let fitting = self.issuer_keys.fitting(&header).await?;
@@ -197,12 +197,12 @@ fn invalid_token_problem(reason: &str) -> Problem {
         .challenge(CHALLENGE_INVALID)
 }
 
-/// What a good token says.
+/// The viewer that a valid token names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Viewer {
     /// Its user (`sub`).
     pub(crate) user_name: String,
-    /// What that one may do.
+    /// The roles of the viewer.
     pub(crate) roles: ViewerRoles,
     /// When it expires, in Unix seconds (`exp`).
     expires_at: u64,

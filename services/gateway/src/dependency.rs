@@ -119,7 +119,7 @@ impl Peer {
 
 /// Opens the log, however long that takes, so that a gateway which is there before all consumers has topics to write to.
 /// Posts are answered 503 until there are some; all else is served meanwhile. Each reason why it cannot is logged once.
-/// Never returns.
+/// Opens the log, and tries again for as long as that fails. Never returns.
 pub(crate) async fn open_log(gateway: Arc<Gateway>) {
     let mut told = String::new();
     while let Err(error) = gateway.backends.log.open().await {

@@ -196,7 +196,7 @@ pub(crate) struct Gateway {
     pub(crate) report_limits: ReportLimits,
     /// How many restrictions moderators may give.
     pub(crate) restrictions: moderation::restrictions::Restrictions,
-    /// Whose pages may use it.
+    /// The origins whose pages may use the gateway.
     pub(crate) origins: Arc<AllowedOrigins>,
     pub(crate) routes: RouteCache,
     pub(crate) meta: videos::MetaCache,
@@ -207,7 +207,7 @@ pub(crate) struct Gateway {
     pub(crate) operate: operate::Operate,
     /// Who runs the demo.
     pub(crate) demo: Option<demo::DemoHandle>,
-    /// Who this process is to the others.
+    /// The identity that this process shows to our other processes.
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
     pub(crate) auth: Option<Auth>,

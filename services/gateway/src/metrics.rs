@@ -80,7 +80,7 @@ pub(crate) struct GatewayMetrics {
     sessions_ended: Family<TokenEndLabels, Counter>,
     /// How long interactions take to the boards.
     pub(crate) freshness: Freshness,
-    /// What the canary measures.
+    /// The metrics of the canary.
     pub(crate) canary: CanaryMetrics,
     /// Requests of callers that send too many.
     pub(crate) requests_limited: Counter,

@@ -48,7 +48,7 @@ pub fn public_document() -> Value {
     document
 }
 
-/// What the streams carry.
+/// Returns the `AsyncAPI` document, which describes what streams carry.
 pub fn streams_document() -> Value {
     let mut streams = parse_yaml(ASYNCAPI_SOURCE);
     let messages = streams["components"]["messages"].clone();

@@ -109,15 +109,15 @@ fn start(params: &QueryParams) -> Result<PageStart, Invalid> {
 pub(crate) struct VideoJson {
     video_id: VideoId,
     user_id: liverank_core::UserId,
-    /// In points.
+    /// The score, in points.
     score: f64,
     views: i64,
     likes: i64,
     comments: i64,
     shares: i64,
-    /// In seconds.
+    /// The watched time, in seconds.
     watch_time_total: f64,
-    /// In points.
+    /// What watching adds to the score, in points.
     watch_time_score: f64,
     watch_short: i64,
     watch_long: i64,
@@ -259,7 +259,7 @@ pub(crate) struct MetaCache(Mutex<Option<(Instant, ArchiveMeta)>>);
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
 const META_FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// By which rules the archive counts; `None` before anything is counted.
+/// Returns the rules by which the archive counts. `None` before anything is counted.
 pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<CountingRules>, Problem> {
     Ok(meta(gateway).await?.map(|meta| meta.counting_rules))
 }

@@ -75,7 +75,7 @@ const fn is_plain_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_'
 }
 
-/// What an address is compared by.
+/// The parts by which two addresses are compared.
 struct AddressParts {
     scheme: String,
     host: String,

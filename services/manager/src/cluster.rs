@@ -80,13 +80,13 @@ struct VideoAudience {
 pub struct PendingHandovers {
     /// How many viewers, of all videos.
     pub viewers: u64,
-    /// By the video they watch.
+    /// Their numbers, by the video that they watch.
     pub videos: HashMap<VideoId, u64>,
     /// When they were counted.
     pub counted_at: Option<Instant>,
 }
 
-/// What this manager knows.
+/// All that this manager knows of readers, videos and planners.
 #[derive(Debug, Default)]
 pub struct KnownCluster {
     /// The assignments.
@@ -257,7 +257,7 @@ impl KnownCluster {
         })
     }
 
-    /// In which way a planner closed a reader.
+    /// Returns how a planner closed a reader.
     pub fn cordon_level(&self, reader: &ReaderId) -> Option<CordonLevel> {
         let found = self.orders.cordons.binary_search_by(|cordon| cordon.reader.cmp(reader));
         found.ok().map(|at| self.orders.cordons[at].closing)

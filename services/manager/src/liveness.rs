@@ -51,7 +51,7 @@ const UNREACHABLE_AFTER: u32 = 2;
 /// How long a reader that was removed is remembered after its last heartbeat: several of these are missing by then.
 pub const FORGET_REMOVED_READER_AFTER: Duration = Duration::from_secs(5);
 
-/// What a probe came to.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// The reader answered.
@@ -87,7 +87,7 @@ pub enum HoldReason {
     },
 }
 
-/// What to do about readers.
+/// The actions that readers' silence asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadersVerdict {
     /// Readers whose videos others are to take over.

@@ -31,7 +31,7 @@ const MAX_TRIES: usize = 8;
 
 /// Shared by all requests and tasks.
 pub struct Manager {
-    /// What the managers share.
+    /// The store that all managers share.
     pub assignment_store: Arc<dyn AssignmentStore>,
     lock_cluster: Mutex<KnownCluster>,
     move_executor: Mutex<MoveExecutor>,

@@ -81,7 +81,7 @@ impl MoveKind {
         }
     }
 
-    /// From these readers to those.
+    /// Returns the kind of a change from the readers `from` to the readers `to`.
     pub fn between(from: &[ReaderShare], to: &[ReaderShare]) -> Self {
         let stays = |share: &ReaderShare| from.iter().any(|before| before.reader == share.reader);
         match to.len().cmp(&from.len()) {
@@ -149,7 +149,7 @@ impl ManagerMetrics {
         self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
     }
 
-    /// Registers them.
+    /// Makes and registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
         metrics.register("manager", |registry| {

@@ -28,7 +28,7 @@ const MAX_HAND_OVER_WATCH: Duration = Duration::from_mins(30);
 pub struct WantedMove {
     /// The order that the move carries out.
     pub order: AssignmentOrder,
-    /// By whom.
+    /// Who ordered the move.
     pub ordered_by: OrderedBy,
     /// Under which term; `None` for what a manager does by itself.
     pub ordered_under_term: Option<u64>,

@@ -99,7 +99,7 @@ impl AssignmentView {
         self.assignments.insert(entry.assignment.video_id.clone(), entry);
     }
 
-    /// Takes a video out.
+    /// Removes the assignment of a video from the view.
     pub fn remove(&mut self, video: &VideoId) {
         let Some(entry) = self.assignments.remove(video) else { return };
         for share in entry.assignment.readers() {

@@ -48,7 +48,7 @@ struct ChannelState {
     going: u64,
 }
 
-/// What a viewer does next.
+/// The next action of a viewer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NextAction {
     /// Sends this.
@@ -272,8 +272,8 @@ impl VideoChannel {
         true
     }
 
-    /// Ends the streams of this many viewers, whoever is next to have all there is for it. The caller tells the writing
-    /// threads. What was asked for before and has not happened yet is no longer asked for.
+    /// Lets the streams of `viewers` viewers end, each when its viewer has been sent all comments that are there. It replaces an
+    /// earlier request of which some streams have not ended. The caller wakes the writing threads.
     pub fn end_streams(&self, viewers: u64) {
         self.state().going = viewers;
     }

@@ -143,12 +143,12 @@ pub struct RunningReader {
     pub placement: PlacementAgent,
     public_url: String,
     internal_url: String,
-    /// Who it is to the managers.
+    /// The identity that this reader shows to managers.
     identity: Identity,
     has_managers: bool,
     /// What managers show this reader: it tells them in its heartbeats, and nobody else has it.
     ticket: Secret,
-    /// By which gateways make passes for viewers; managers tell them.
+    /// The key with which gateways sign passes for viewers. Managers tell gateways the key.
     pass_key: Secret,
     /// Viewers who came back in the last minute, and of them those who were refused or missed something.
     pub reconnects: SlidingCounter,

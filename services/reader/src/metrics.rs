@@ -39,7 +39,7 @@ label_values! {
 /// A label of [`WaitReason`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WaitsFor {
-    /// What for.
+    /// What is waited for.
     pub what: WaitReason,
 }
 

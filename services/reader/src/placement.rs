@@ -34,9 +34,9 @@ const MAX_VIDEOS: usize = 50_000;
 /// Where a viewer of a video belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewerPlacement {
-    /// Here.
+    /// This reader serves the video.
     Here,
-    /// At the reader with this public address.
+    /// Another reader serves the video; this is its public address.
     Elsewhere(String),
     /// Not here, and it is not known where.
     Nowhere,
@@ -71,7 +71,8 @@ fn verdict(admission: Admission) -> Option<ViewerPlacement> {
 }
 
 impl PlacementAgent {
-    /// Of reader `me`, that keeps a video for `linger` after its last viewer; without managers it serves everything.
+    /// Makes the placement of reader `me`. It keeps a video for `linger` after the last viewer left. Without managers it serves all
+    /// videos.
     pub fn new(me: ReaderId, managers: Option<ServiceReplicas>, health: Health, linger: Duration) -> Self {
         let bounds = AgentLimits {
             answer_fresh_for: ANSWER_FRESH_FOR,

@@ -77,7 +77,7 @@ pub enum TakenEvents {
     },
     /// It misses the numbers `from` to `to`, and stands at `to` now.
     Gap {
-        /// Which count.
+        /// The run of sequence numbers.
         numbering: CommentEpoch,
         /// The first number missed; 0 where that is unknown.
         from: u64,
@@ -122,7 +122,7 @@ pub struct CommentRing {
     origin: u64,
     /// The events numbered `head - len + 1 ..= head`; `None` was given up.
     events: VecDeque<Option<EncodedEntry>>,
-    /// What they take.
+    /// The bytes that they take.
     bytes: usize,
     /// There was no room for this number and those before it.
     no_room_upto: u64,
@@ -134,7 +134,7 @@ pub struct CommentRing {
     /// The highest number known to exist.
     highest_known: u64,
     early: BTreeMap<u64, EncodedEntry>,
-    /// What they take.
+    /// The bytes that they take.
     early_bytes: usize,
     /// Comments that deletions name, no older than what may be restored.
     removed: BTreeSet<u64>,

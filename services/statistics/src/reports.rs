@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// The longest name (of an instance, a video, a topic) that is kept, in bytes: an id of 256 with a prefix fits.
 const MAX_NAME_BYTES: usize = 512;
 
-/// What a comment service reports.
+/// A report of a comment service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedCommentReport {
@@ -20,7 +20,7 @@ pub struct ReceivedCommentReport {
     pub instance: String,
     /// Comments accepted since its start.
     pub total_comments: u64,
-    /// Of each video.
+    /// Comments of each video.
     pub comments_by_video: BTreeMap<String, u64>,
     /// Videos commented on.
     pub active_topics: Vec<String>,
@@ -28,11 +28,11 @@ pub struct ReceivedCommentReport {
     pub topic_subscribers: BTreeMap<String, u64>,
 }
 
-/// What a reader reports.
+/// A report of a reader.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedReaderReport {
-    /// Which one.
+    /// The id of the reader.
     pub instance_id: String,
     /// Viewers connected.
     pub active_connections: u64,
@@ -44,7 +44,7 @@ pub struct ReceivedReaderReport {
     pub messages_sent: u64,
 }
 
-/// What a manager reports.
+/// A report of a manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedManagerReport {
@@ -63,11 +63,11 @@ pub struct ReceivedManagerReport {
     pub video_mappings: BTreeMap<String, String>,
 }
 
-/// What a client reports.
+/// A report of a viewer's client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedClientReport {
-    /// Which one.
+    /// The id of the client.
     pub client_id: String,
     /// The user that the client watches as.
     pub user_id: Option<String>,

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 /// How much a roster keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct RosterLimits {
-    /// Reporters; past it the one heard of longest ago goes.
+    /// The most reporters that are kept. Where there are more, the one that was silent for longest is dropped.
     pub max_reporters: usize,
-    /// Bytes of their reports, as they were sent; past it likewise.
+    /// The most bytes of reports that are kept, as they were sent. Where there are more, the reporter that was silent for longest
+    /// is dropped.
     pub max_bytes: usize,
     /// How long a reporter that says nothing more is kept.
     pub silence_timeout: Duration,

@@ -28,7 +28,7 @@ struct Held {
     reading: u64,
 }
 
-/// What is known of a video.
+/// The metadata that are known of a video.
 #[derive(Debug, Clone, PartialEq)]
 enum Slot {
     /// The reading of this number is under way. What it brings is kept only while this stands: otherwise the video's metadata changed

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 /// The longest header of a frame without a mask, as servers send them.
 const MAX_HEADER_BYTES: usize = 10;
-/// What a control frame may carry.
+/// The most bytes that a control frame may carry.
 const MAX_CONTROL_BYTES: usize = 125;
 /// What a client may say in one message: nothing it says has a meaning here.
 const MAX_MESSAGE_BYTES: u64 = 4096;
@@ -69,7 +69,7 @@ fn write_frame(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     Bytes::from(frame).slice(start..)
 }
 
-/// What a client says that matters.
+/// A message of a client, by what the service does about it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientMessage {
     /// Something without a meaning here, or a pong: it lives.

@@ -34,7 +34,7 @@ pub(crate) const MAX_AROUND_DESCRIBED: (usize, usize) = (MAX_AROUND, 5000);
 /// Between two states of a whole list with metadata, each of which may be megabytes.
 const DESCRIBED_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Which list.
+/// The list that a client watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     /// The best of a board (`None`: all).

@@ -109,7 +109,7 @@ impl Followed {
     }
 }
 
-/// In which of the two orders of its store a declared board is shown.
+/// Returns the one of its store's two orders in which a declared board is shown.
 pub(crate) const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
     match board.order() {
         BoardOrder::Points => BuiltInBoard::Global,

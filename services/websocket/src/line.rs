@@ -43,13 +43,13 @@ pub(crate) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Of each line, its metadata where they are asked for.
+    /// Returns each line with its metadata. The metadata are `None` where the client did not ask for them.
     fn pairs(self) -> impl ExactSizeIterator<Item = (&'a RankedVideo, Option<&'a Option<Metadata>>)> {
         let metadata = move |at: usize| self.metadata.and_then(|all| all.get(at));
         self.ranked.iter().enumerate().map(move |(at, line)| (line, metadata(at)))
     }
 
-    /// What clients get.
+    /// Returns the lines as clients get them.
     pub(crate) fn json(self) -> impl ExactSizeIterator<Item = LineJson<'a>> {
         self.pairs().map(|(line, metadata)| LineJson::new(line, metadata))
     }

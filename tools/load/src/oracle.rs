@@ -9,7 +9,7 @@ use liverank_core::score::{Counters, Weights};
 
 use crate::plan::{PostAction, PostEvent};
 
-/// In which way something is wrong.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OracleFaultKind {
     /// Acknowledged, and not there.
@@ -27,11 +27,11 @@ pub enum OracleFaultKind {
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFault {
-    /// In which way.
+    /// The kind of the fault.
     pub kind: OracleFaultKind,
     /// How many events.
     pub event_count: u64,
-    /// In words.
+    /// A description of the fault.
     pub description: String,
 }
 

@@ -65,9 +65,9 @@ pub struct PostEvent {
     pub comment_index: usize,
     /// When, after the start.
     pub post_after: Duration,
-    /// Which video.
+    /// The number of the video.
     pub video: usize,
-    /// Which user.
+    /// The number of the user.
     pub user_number: u32,
     /// The content of the event.
     pub post_action: PostAction,

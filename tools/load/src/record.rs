@@ -44,7 +44,7 @@ impl LatencyHistogram {
         sum
     }
 
-    /// What a sum has that an earlier one had not.
+    /// Returns the values that were recorded since an earlier state of the histogram.
     pub fn histogram_since(sum: &Histogram<u64>, earlier: &Histogram<u64>) -> Histogram<u64> {
         let mut rest = sum.clone();
         rest.subtract(earlier).expect("counts only grow");
@@ -86,15 +86,15 @@ pub struct RunRecord {
     pub comments: CommentOracle,
     tallies: Mutex<Vec<CountTally>>,
     faults: Mutex<RecordedFaults>,
-    /// From the first post of an event to its acknowledgement.
+    /// Time from the first post of an event to its acknowledgement.
     pub acknowledgement_latency: LatencyHistogram,
-    /// From the first post of a comment to a viewer.
+    /// Time from the first post of a comment until a viewer has it.
     pub delivery_latency: LatencyHistogram,
-    /// The same, of comments that were posted while the viewer had its stream.
+    /// Delivery times of comments that were posted while the viewer had a stream.
     pub live_delivery_latency: LatencyHistogram,
-    /// From the post of an interaction to a list with its score.
+    /// Time from the post of an interaction until a list shows its score.
     pub list_latency: LatencyHistogram,
-    /// From the loss of a viewer's stream to its next one.
+    /// Time from the loss of a viewer's stream to its next stream.
     pub interruption_latency: LatencyHistogram,
 }
 

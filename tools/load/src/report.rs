@@ -13,18 +13,18 @@ use crate::record::RunRecord;
 /// A distribution of times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TimeDistribution {
-    /// How many.
+    /// The number of times that were measured.
     pub count: u64,
     /// Half took no longer.
     pub p50_ms: f64,
-    /// Of a hundred, 99 took no longer.
+    /// The time that 99 of a hundred did not exceed, in milliseconds.
     pub p99_ms: f64,
     /// The longest.
     pub max_ms: f64,
 }
 
 impl TimeDistribution {
-    /// Of a histogram in µs.
+    /// Makes the distribution of a histogram whose values are in µs.
     pub fn from_histogram(histogram: &Histogram<u64>) -> Self {
         let ms = |us: u64| us as f64 / 1000.0;
         Self {
@@ -94,15 +94,15 @@ pub struct LoadReport {
     pub ws_reconnects: u64,
     /// Lists and deltas that came.
     pub lists: u64,
-    /// From a post to its acknowledgement, retries included.
+    /// Times from a post to its acknowledgement, retries included.
     pub ack: TimeDistribution,
-    /// From a comment's post to a viewer.
+    /// Times from a comment's post until a viewer has it.
     pub delivery: TimeDistribution,
-    /// The same, of comments that were posted while the viewer had its stream.
+    /// Delivery times of comments that were posted while the viewer had a stream.
     pub live: TimeDistribution,
-    /// From an interaction's post to a list that shows it.
+    /// Times from an interaction's post until a list shows it.
     pub ws: TimeDistribution,
-    /// From the loss of a viewer's stream to its next one.
+    /// Times from the loss of a viewer's stream to its next stream.
     pub away: TimeDistribution,
     /// The same in pieces, where that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -112,7 +112,7 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// What a record says.
+    /// Makes the report of a run from its record.
     pub fn from_record(record: &RunRecord, size: RunSize, skipped: u64, at_rest: bool) -> Self {
         let number = |number: &AtomicU64| number.load(Relaxed);
         let counts = &record.counts;

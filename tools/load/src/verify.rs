@@ -37,7 +37,7 @@ struct VideoAnswer {
     likes: i64,
     comments: i64,
     shares: i64,
-    /// In seconds.
+    /// The watched time, in seconds.
     watch_time_total: f64,
     watch_short: i64,
     watch_long: i64,
@@ -75,7 +75,7 @@ struct RankingPage {
     next: Option<String>,
 }
 
-/// Compares.
+/// Compares what the system answers with what the run has recorded.
 pub struct RunVerifier {
     /// For all questions.
     pub client: Client,

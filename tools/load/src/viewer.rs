@@ -41,7 +41,7 @@ pub enum ConnectWay {
     Direct(Client, TargetAddresses),
 }
 
-/// What all viewers share.
+/// The state that all viewers share.
 pub struct LoadAudience {
     /// The address that the viewers connect to.
     pub way: ConnectWay,

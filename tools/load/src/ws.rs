@@ -95,7 +95,7 @@ pub fn is_best_first(lines: &[ListLine]) -> bool {
     })
 }
 
-/// What all clients share.
+/// The state that all WebSocket clients share.
 pub struct ListWatchers {
     targets: TargetAddresses,
     record: Arc<RunRecord>,

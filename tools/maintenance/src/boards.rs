@@ -138,9 +138,9 @@ enum ComparisonOutcome {
 
 struct BoardsComparison<'a> {
     compared: &'a ComparedBoards<'a>,
-    /// By which the archive counts.
+    /// The rules by which the archive counts.
     meta_rules: CountingRules,
-    /// By which these boards are made.
+    /// The rules by which these boards are made.
     rules: CountingRules,
     generation: u64,
 }

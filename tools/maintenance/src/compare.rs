@@ -21,7 +21,7 @@ pub const TRENDING_TOLERANCE: f64 = 1e-6;
 pub struct StoreDifference {
     /// The video.
     pub video_id: VideoId,
-    /// What of it.
+    /// The name of the field that differs.
     pub field: &'static str,
     /// Where the right value was taken from: `log`, `archive`, or `counters` (the archive's own).
     pub by: &'static str,
@@ -42,7 +42,7 @@ pub struct StoreDifference {
 /// A video as the archive holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchivedVideo {
-    /// What counting goes on from.
+    /// The state from which counting continues.
     pub state: VideoState,
     /// The score written beside the counters, in points.
     pub score: f64,

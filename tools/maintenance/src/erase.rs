@@ -62,7 +62,7 @@ pub struct Options {
     pub embedded: bool,
 }
 
-/// What was done.
+/// The report of an erasure.
 #[derive(Debug, Default, Serialize)]
 struct ErasureResult {
     /// Comments, and other entries of channels, that named the user.

@@ -67,7 +67,7 @@ pub struct Mongodb {
     rules: RuleArgs,
 }
 
-/// What a rebuild works on.
+/// The stores and settings that a rebuild works with.
 pub struct RebuildWork<'a, W: Write> {
     /// The stores.
     pub backends: &'a Backends,

@@ -64,7 +64,7 @@ pub struct LogReport {
 pub struct BoardsReport {
     /// Videos compared.
     pub videos: usize,
-    /// Of them, those that changed whenever they were looked at, and were within what is right each time.
+    /// Those of them that changed between all looks, and were right within the tolerance at each.
     pub moving: usize,
     /// Why they could not be compared.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -22,7 +22,7 @@ const PRUNE_EVERY: u64 = 100_000;
 /// A video as the log tells it.
 #[derive(Debug, Clone)]
 pub struct VideoByLog {
-    /// What counting says.
+    /// The state that counting the log leads to.
     pub counted_state: VideoState,
     /// Who else may be the owner, for the video's events lie on several partitions.
     pub other_owners: HashSet<UserId>,
@@ -75,7 +75,7 @@ pub struct LogTally {
     decays: CountedDecays,
     /// Windows that begin before this are not compared, and not held.
     windows_from: Millis,
-    /// On which partition an event set or removed each mark first, and whether it removed it.
+    /// The partition of the first event that set or removed each mark, and whether that event removed it.
     marked_on: HashMap<MarkKey, (u32, bool)>,
     ambiguous: HashSet<VideoId>,
     ambiguous_times: HashSet<VideoId>,
@@ -132,7 +132,7 @@ impl LogTally {
         &self.decays
     }
 
-    /// What it has counted by window.
+    /// Takes out the counts by window.
     pub fn take_window_counts(&mut self) -> WindowCounts {
         std::mem::take(&mut self.window_counts)
     }

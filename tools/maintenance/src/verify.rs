@@ -73,7 +73,7 @@ pub async fn run(
     Ok(if report.good { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
-/// Compares.
+/// Compares the log, the archive and the boards.
 pub async fn compare_stores(
     options: &Options,
     backends: &Backends,

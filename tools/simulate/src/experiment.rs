@@ -8,7 +8,7 @@ use crate::policy::PolicyName;
 use crate::scenario::Scenario;
 use crate::world::World;
 
-/// What a policy did.
+/// The result of one policy.
 #[derive(Debug, Clone)]
 pub struct PolicyOutcome {
     /// The policy.

@@ -11,7 +11,7 @@ use crate::world::World;
 /// A policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PolicyName {
-    /// In turn, as the comments seed does.
+    /// Each new video goes to the next reader in turn, as in the comments seed.
     RoundRobin,
     /// Consistent hashing (Karger et al. 1997), 100 points a reader.
     ConsistentHash,

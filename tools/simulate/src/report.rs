@@ -163,7 +163,7 @@ pub fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> Value {
     })
 }
 
-/// Of each video its readers, and their viewers of it.
+/// Returns the readers of each video, with the number of its viewers that each has.
 fn assignments_of(outcome: &PolicyOutcome) -> BTreeMap<&str, BTreeMap<&str, u64>> {
     let situation = &outcome.end.now;
     situation

@@ -28,7 +28,7 @@ pub struct Scenario {
     pub names: Vec<String>,
     /// What happens then.
     pub traffic: Traffic,
-    /// From how many viewers on the planner spreads a video.
+    /// The planner spreads a video over several readers from this many viewers on.
     pub hot_video_viewers: u64,
     /// The planner's tolerance, in thousandths of a fair share.
     pub tolerance: u32,

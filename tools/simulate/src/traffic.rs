@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::recording::Recorded;
 
-/// What happens after the beginning.
+/// How viewers come and go after the beginning.
 #[derive(Debug, Clone)]
 pub enum Traffic {
     /// Made up from a seed.
@@ -46,12 +46,12 @@ pub enum Event {
     },
     /// A reader dies.
     Death {
-        /// By number.
+        /// The number of the reader.
         reader: usize,
     },
     /// The reader comes back, without viewers.
     Return {
-        /// By number.
+        /// The number of the reader.
         reader: usize,
     },
 }

@@ -21,10 +21,10 @@ use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
 /// Appends written in one transaction: beyond this, sharing the fsync saves nothing, and the first would wait for the
 /// last.
 const MAX_GROUP: usize = 4096;
-/// Bytes written in one transaction, likewise.
+/// The most bytes that are written in one transaction.
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
-/// What is to be written.
+/// An entry that is to be written.
 pub enum AppendedEntry {
     Record {
         partition: u32,
@@ -62,7 +62,7 @@ pub struct AppendCommitter {
     shared: Arc<SharedLog>,
     clock: Clock,
     heads: LogHeads,
-    /// Of which opening of the file the heads are.
+    /// The number of the opening of the file that the heads are of.
     generation: u64,
 }
 

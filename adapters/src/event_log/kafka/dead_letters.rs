@@ -15,7 +15,7 @@ const TRUNCATED_FROM_HEADER: &str = "truncated_from";
 /// What is reserved in a dead letter for its headers; its reason is cut to half of that.
 pub(super) const LETTER_HEADERS: usize = 2048;
 
-/// A letter's key, value and headers, cut to fit into a record of `limit` bytes.
+/// Returns the key, the value and the headers of the record that keeps a dead letter. They are cut to fit into `limit` bytes.
 pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8], OwnedHeaders) {
     let record = &letter.record;
     let room = limit.saturating_sub(LETTER_HEADERS);

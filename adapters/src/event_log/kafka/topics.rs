@@ -23,7 +23,7 @@ pub(super) const WANTED_REPLICAS: usize = 3;
 /// What a topic is created with, beside its copies.
 type TopicSettings = &'static [(&'static str, &'static str)];
 
-/// Of the log and its dead letters.
+/// The settings of the topics of the log and of its dead letters.
 const LOG_SETTINGS: TopicSettings = &[
     // The log's own clock tells a repeat from a new event, whoever wrote it with whatever clock.
     ("message.timestamp.type", "LogAppendTime"),

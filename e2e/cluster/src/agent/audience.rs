@@ -115,7 +115,7 @@ impl ClusterAudience {
         }
     }
 
-    /// What they saw.
+    /// Returns the report of what all viewers saw.
     pub fn report(&self) -> AudienceReport {
         let mut report = AudienceReport::default();
         let mut faults = ViewerFaults::default();

@@ -23,7 +23,7 @@ const MAX_TRIES: usize = 400;
 pub struct WantedPosting {
     /// Comments a second, over all videos; 0 for none.
     pub per_second: f64,
-    /// Of so many comments, how many go to each video.
+    /// The share of the comments that goes to each video.
     pub videos: BTreeMap<String, u32>,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Resident memory of a container's processes together, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerMemory {
-    /// Now.
+    /// The resident memory now, in KiB.
     pub resident_kib: u64,
     /// The most there ever was.
     pub peak_kib: u64,

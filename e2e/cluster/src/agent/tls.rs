@@ -16,13 +16,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server, and how it is known.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TlsRequest {
-    /// What is asked for.
+    /// The URL to request.
     pub url: String,
     /// The authorities of its certificate, in PEM.
     pub authority: String,
 }
 
-/// What it said.
+/// The answer of the server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TlsAnswer {
     /// Its status.

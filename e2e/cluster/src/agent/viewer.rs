@@ -196,9 +196,9 @@ fn parse_place(id: &str) -> Option<(String, u64)> {
 pub struct AudienceViewer {
     /// Who it is.
     pub user: String,
-    /// What it watches.
+    /// The video that the viewer watches.
     pub video: String,
-    /// How.
+    /// How the viewer connects.
     pub way: ConnectWay,
     seen: Mutex<ViewerRecord>,
 }
@@ -209,7 +209,7 @@ impl AudienceViewer {
         Arc::new(Self { user, video, way, seen: Mutex::default() })
     }
 
-    /// What it saw.
+    /// Returns the record of what the viewer saw.
     pub fn seen(&self) -> MutexGuard<'_, ViewerRecord> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

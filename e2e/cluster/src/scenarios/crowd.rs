@@ -66,7 +66,7 @@ async fn watch_viral(world: &ClusterWorld, (direct, front): (usize, usize)) -> a
     audience::set_crowd(world, "viral-front", VIRAL_VIDEO, front, ConnectWay::FrontDoor).await
 }
 
-/// Everybody leaves.
+/// Makes all viewers leave.
 async fn remove_everybody(world: &ClusterWorld) -> anyhow::Result<()> {
     watch_viral(world, (0, 0)).await?;
     for nth in 0..QUIET_VIDEOS_AND_VIEWERS.0 {

@@ -37,7 +37,7 @@ impl LeaseSeen {
         self.lease = lease.map(|lease| (lease, since));
     }
 
-    /// From when on the Lease belongs to nobody if it does not change; `None`: there is no Lease.
+    /// Returns the time from which the Lease belongs to nobody if it does not change. `None` where there is no Lease.
     pub(super) fn free_from(&self) -> Option<Instant> {
         let (lease, since) = self.lease.as_ref()?;
         if holder(lease).is_empty() {

@@ -42,7 +42,7 @@ impl HookClient {
         Ok(Self { uri, client, keys: Keys::read(key_file)? })
     }
 
-    /// Asks about these comments, which `body` has.
+    /// Asks the hook to decide on these comments. `body` is the request that holds them.
     pub(super) async fn ask(
         &self,
         body: Vec<u8>,

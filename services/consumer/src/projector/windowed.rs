@@ -21,7 +21,7 @@ use super::{AheadOfBoards, BoardProjector, Changed, CommittedBatch};
 pub(super) struct WindowedBoard {
     /// What they are made from: it projects nothing itself.
     pattern: BoardProjector,
-    /// By when the window begins.
+    /// The projectors of the windows, by the time when the window begins.
     windows: BTreeMap<Millis, WindowProjector>,
 }
 
@@ -114,7 +114,7 @@ impl WindowProjector {
         }
     }
 
-    /// Of which videos something may have changed on this board.
+    /// Returns the videos that may have changed on this board.
     fn changed(&self, changed: &Changed) -> HashSet<VideoId> {
         let Some(own) = &self.board.window else { return HashSet::new() };
         let here = changed.windows.iter().filter(|change| change.window == *own);

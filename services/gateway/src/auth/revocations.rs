@@ -38,7 +38,7 @@ impl Followed {
         let _ = self.0.subscribe().wait_for(|known| is_revoked_by(known, viewer)).await;
     }
 
-    /// Never returns.
+    /// Follows the revocations that the log brings. Never returns.
     pub(super) async fn follow(&self, gateway: &Gateway) {
         follow(FollowedRevocations { followed: self, gateway }).await;
     }

@@ -33,7 +33,7 @@ const MAX_ENTRIES: usize = 100_000;
 /// What the file is called among the dependencies.
 const PART_NAME: &str = "revoked-tokens";
 
-/// What is revoked now.
+/// The tokens and users that are revoked now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct List {
     tokens: HashSet<String>,

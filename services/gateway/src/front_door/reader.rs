@@ -20,7 +20,7 @@ use crate::Gateway;
 /// How long a reader may take to begin the stream: it may have to fetch what the viewer missed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What one attempt needs to know.
+/// An attempt to connect a viewer to a reader.
 pub(super) struct Attempt {
     pub(super) gateway: Arc<Gateway>,
     pub(super) user_id: UserId,

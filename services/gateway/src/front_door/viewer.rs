@@ -81,7 +81,7 @@ impl ClientHalfClose {
 }
 
 enum ViewerPhase {
-    /// On the way to a reader.
+    /// The viewer is being connected to a reader.
     Seeking(Pin<Box<dyn Future<Output = Attempted> + Send>>),
     /// Passing on what a reader sends.
     Watching(WatchedStream),

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::Operator;
 use crate::Gateway;
 
-/// What the demo does now.
+/// The state of the demo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DemoState {
     /// Whether it runs.

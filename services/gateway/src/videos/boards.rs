@@ -48,7 +48,7 @@ enum Known {
 /// A board, or one window of it.
 pub(super) struct ShownBoard<'a> {
     pub(super) store: Arc<dyn RankingStore>,
-    /// In which of the two orders of its store it is shown.
+    /// The one of its store's two orders in which it is shown.
     pub(super) order: BuiltInBoard,
     window: Option<ShownWindow<'a>>,
     /// Its own decay, where it has one.

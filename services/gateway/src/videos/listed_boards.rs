@@ -35,11 +35,11 @@ struct BoardJson {
     order: &'static str,
     /// Whether it was declared, or is one of those that there always are.
     declared: bool,
-    /// Of the scores of a board of the order `trending`; null where there are none, and while the store is away.
+    /// The half-life of the scores of a board of the order `trending`. Null where the board has none, and while the store is away.
     half_life_seconds: Option<f64>,
-    /// Of its videos; null where it has those of all.
+    /// The category of its videos. Null where it has videos of all categories.
     category: Option<String>,
-    /// From how many points on a video is on it.
+    /// The points that a video needs to be on the board.
     minimum: f64,
     /// Null where it has none.
     windows: Option<WindowsJson>,

@@ -41,7 +41,7 @@ impl DrainClock {
 /// A reader that a planner has had emptied for longer than that may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverdueDrain {
-    /// Which reader.
+    /// The reader.
     pub reader: ReaderId,
     /// Viewers whom it still has.
     pub viewers: u64,

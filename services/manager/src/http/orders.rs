@@ -70,7 +70,7 @@ fn expect_lease(wanted: &PlannerLease, in_force: Option<&PlannerTerm>) -> Result
     Err(problem.with_member("transitions", lease.transitions))
 }
 
-/// Of what a manager and the store know of who plans, the later.
+/// Returns the later of two planner terms: the one that the manager knows and the one that the store has.
 fn later_term<'a>(one: Option<&'a PlannerTerm>, other: Option<&'a PlannerTerm>) -> Option<&'a PlannerTerm> {
     one.into_iter().chain(other).max_by_key(|term| term.term)
 }

@@ -132,10 +132,10 @@ impl CommitIdentities {
                 *known = time.max(*known);
             }
         }
-        let named = batch.records.iter().filter(|record| {
+        let may_have_documents = batch.records.iter().filter(|record| {
             self.reads_documents || record.event.comment.is_some() || record.event.kind == Kind::Moderation
         });
-        let names: HashMap<[u8; 16], String> = named
+        let names: HashMap<[u8; 16], String> = may_have_documents
             .flat_map(|record| event_identities(&record.event))
             .map(|identity| (identity_digest(&identity), identity))
             .collect();

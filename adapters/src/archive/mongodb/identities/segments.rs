@@ -245,5 +245,8 @@ pub(in crate::archive::mongodb) async fn read_sightings(
         let known = times.entry(digests[place]).or_insert(time);
         *known = time.max(*known);
     }
-    Ok(times.into_iter().filter_map(|(digest, time)| Some((names.get(&digest)?.to_string(), time))).collect())
+    Ok(times
+        .into_iter()
+        .filter_map(|(digest, time)| Some((String::clone(names.get(&digest)?), time)))
+        .collect())
 }

@@ -9,6 +9,9 @@ const TIME_BITS: u32 = 42;
 const MAX_RUN: usize = 2 << 20;
 /// A segment of so many identities is not merged any more: half a MiB.
 const SEALED_SEGMENT: usize = 32 << 10;
+/// Identities that segments are merged up to: 4 MiB, a quarter of what a document may have. A consumer that has just got many
+/// partitions finds small segments in each of them.
+const MAX_MERGED: usize = 256 << 10;
 
 /// An identity and when the log had it: the first 86 bits of the identity's digest, and the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,13 +153,13 @@ pub fn merged(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
 
 /// Which segments, by their numbers of identities, are merged with one of `added` identities that is about to be written. What
 /// stays is more than twice as large as what they become, so that there are few; and each merge makes an identity's segment larger
-/// by half at least, so that each is written a few times only.
+/// by half at least, so that each is written a few times only. They become one of [`MAX_MERGED`] identities at most, where `added` is less.
 pub fn segments_to_merge<K>(segments: impl IntoIterator<Item = (K, usize)>, added: usize) -> Vec<K> {
     let mut small: Vec<_> = segments.into_iter().filter(|(_, count)| *count < SEALED_SEGMENT).collect();
     small.sort_by_key(|(_, count)| *count);
     let mut whole = added;
     let taken_in = small.into_iter().take_while(|(_, count)| {
-        let fits = *count <= 2 * whole;
+        let fits = *count <= 2 * whole && whole + count <= MAX_MERGED;
         whole += count;
         fits
     });
@@ -209,9 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_has_room_in_a_document_whatever_there_is_to_merge() {
+        let many = (0..3_000).map(|at| (at, SEALED_SEGMENT - 1));
+        let taken_in = segments_to_merge(many, 200_000).len();
+        assert!(taken_in >= 1 && 200_000 + taken_in * SEALED_SEGMENT <= MAX_MERGED, "{taken_in}");
+        let bytes = MAX_MERGED * Sighting::BYTES;
+        assert!(bytes * 3 < 16 << 20, "MongoDB refuses documents of more than 16 MiB: {bytes}");
+    }
+
+    #[test]
     fn a_sealed_segment_is_not_merged() {
         let sizes = [("sealed", SEALED_SEGMENT), ("open", SEALED_SEGMENT - 1), ("small", 3)];
-        assert_eq!(segments_to_merge(sizes, 1 << 20), ["small", "open"]);
+        assert_eq!(segments_to_merge(sizes, 100_000), ["small", "open"]);
         assert_eq!(segments_to_merge(sizes, 2), ["small"]);
         assert_eq!(segments_to_merge(sizes, 1), [""; 0]);
     }

@@ -76,6 +76,8 @@ pub struct CommitResult {
     pub batch_effects: BatchEffects,
     /// What was in force when it took effect: the rules that counted, and the generation and numbering of the effects.
     pub meta_in_force: ArchiveMeta,
+    /// Whether the identity of each event takes room of its own in the archive. Batches are to be bounded by that, too.
+    pub identity_documents: bool,
 }
 
 /// Why a batch was not applied. Nothing of it was.

@@ -123,9 +123,10 @@ async fn clients_of_the_database_find_the_fields_they_know() {
     assert_eq!(fields, ["v", "u", "c", "hi"]);
     assert_eq!(comment.get_i64("timestamp"), Ok(1_700_000_000_000));
     let seen = documents(&config, "seen").await;
-    assert_eq!(seen.len(), 2);
+    assert_eq!(seen.len(), 1);
     assert!(seen.iter().all(|seen| seen.get_binary_generic("_id").unwrap().len() == 16));
-    assert_eq!(documents(&config, "offsets").await, [doc! { "_id": 3_i64, "next": 6_i64, "last": null }]);
+    let offsets = doc! { "_id": 3_i64, "next": 6_i64, "segmented": 6_i64, "segments": 1_i64, "last": null };
+    assert_eq!(documents(&config, "offsets").await, [offsets]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,7 +286,11 @@ async fn identities_stored_by_an_earlier_release_still_mark_repeats() {
     let digest = identity_digest("e:old").to_vec();
     let seen = doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: digest }, "time": 1_700_000_000_000_i64 };
     let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
-    client.database(&config.database).collection("seen").insert_one(seen).await.unwrap();
+    let db = client.database(&config.database);
+    db.collection("seen").insert_one(seen).await.unwrap();
+    let last = doc! { "broker_time": 1_700_000_000_000_i64, "digest": 7_i64 };
+    let offset = doc! { "_id": 1_i64, "next": 1_i64, "last": last };
+    db.collection("offsets").insert_one(offset).await.unwrap();
     let named = |id: &str| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
     let effects =
         archive.commit_batch(&batch(0, 0, &[named("old"), named("new")])).await.unwrap().batch_effects;
@@ -318,6 +323,8 @@ async fn several_processes_count_one_video() {
 
 #[path = "real_mongodb/half_lives.rs"]
 mod half_lives;
+#[path = "real_mongodb/identities.rs"]
+mod identities;
 #[path = "real_mongodb/rebuilds.rs"]
 mod rebuilds;
 #[path = "real_mongodb/states.rs"]

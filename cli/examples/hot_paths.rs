@@ -74,7 +74,11 @@ fn measured_count(records: &[RawRecord]) -> usize {
     let owned = BTreeMap::from([(0, ArchivePosition { next_offset: 0, last_record: None })]);
     let mut gathered = GatheredBatch::default();
     let sorted = gathered.sort(records, &owned, |_| true);
-    gathered.append_sorted(sorted, UniqueKinds::default(), CountedBesides { windows: 0, decays: 0 });
+    gathered.append_sorted(
+        sorted,
+        UniqueKinds::default(),
+        CountedBesides { windows: 0, decays: 0, identity_documents: true },
+    );
     let batch = gathered.batch;
     black_box(batch.first_records().count());
     let effects = counting::apply_batch(&batch.records, [], [], &CountingRules::default());

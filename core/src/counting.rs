@@ -18,6 +18,7 @@ use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod batch;
 mod identity;
+mod identity_table;
 mod moderating;
 mod places;
 mod reporting;
@@ -25,6 +26,7 @@ mod unique;
 
 pub use batch::{Batch, LogRecord, OffsetRange, RecordFingerprint};
 pub use identity::{event_identities, has_effects_beyond_counts, identity_digest, identity_of_event, sha256};
+pub use identity_table::{IdentityTable, Sighting, may_be_merged, merged, segments_to_merge};
 use moderating::Moderating;
 pub use moderating::{AuditEntry, StoredModeration};
 use places::VideoPlaces;

@@ -8,6 +8,7 @@
 //! | `moderation` | what a moderator did: the audit log | `_id`: time, partition and offset |
 //! | `offsets` | how far a partition is counted, and whose it is | `_id` |
 //! | `seen` | an identity, as a digest, and when the log first had it | `_id`; `time` |
+//! | `segments` | identities of events of a commit, or of several | `_id`: partition, number; `newest` |
 //! | `meta` | what is fixed for the archive's life, or until a rebuild, and the rebuild under way | `_id` |
 //! | `windows` | what happened to a video in a window; there is none until windows are declared | `_id`: kind, start, video |
 //! | `…_next_…` | what a rebuild is about to put in another collection's place | |
@@ -20,6 +21,7 @@
 //! | `transaction` | what all transactions have in common |
 //! | `commit` | the transaction of a batch |
 //! | `states` | what is known of videos without reading them |
+//! | `identities` | identities of events in segments, and what is known of them without reading |
 //! | `stopwatch` | how long the steps of a commit take |
 //! | `moderation` | restrictions, the audit log, comments that were removed |
 //! | `windows` | counts by window |
@@ -38,7 +40,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use liverank_core::counting::{Batch, CountingRules, NumberedComment, VideoState};
+use liverank_core::counting::{Batch, CountingRules, IdentityTable, NumberedComment, VideoState};
 use liverank_core::decays::Decay;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
@@ -60,6 +62,7 @@ mod config;
 mod cut;
 mod decays;
 mod documents;
+mod identities;
 mod inspect;
 mod moderation;
 mod opening;
@@ -96,6 +99,8 @@ pub struct MongoArchive {
     /// What the names of its collections end in: nothing, but for one that is to replace another.
     suffix: String,
     owner: Arc<Mutex<Owner>>,
+    /// The identities in the segments of other databases to which nobody writes, by their names.
+    snapshot_identities: Arc<Mutex<HashMap<String, IdentityTable>>>,
 }
 
 impl MongoArchive {
@@ -105,13 +110,24 @@ impl MongoArchive {
         let options = with_timeout(QUERY_TIMEOUT, "reading the address", config.driver_options()).await?;
         let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
         let db = client.database(&config.database);
-        Ok(Self { client, db, suffix: String::new(), owner: Arc::default() })
+        Ok(Self {
+            client,
+            db,
+            suffix: String::new(),
+            owner: Arc::default(),
+            snapshot_identities: Arc::default(),
+        })
+    }
+
+    /// Keeps so many identities of events in memory at most, roughly; beyond that each gets a document. By default 8,388,608, in 128 MiB.
+    pub async fn set_max_identities_in_memory(&self, max: usize) {
+        self.owner.lock().await.identities.max = max;
     }
 
     /// An archive of the same servers: in another database, or in collections of which the names end so.
     fn beside_database(&self, database: &str, suffix: String) -> Self {
         let (client, db) = (self.client.clone(), self.client.database(database));
-        Self { client, db, suffix, owner: Arc::default() }
+        Self { client, db, suffix, owner: Arc::default(), snapshot_identities: Arc::default() }
     }
 
     /// What a collection is called.
@@ -307,8 +323,9 @@ impl Archive for MongoArchive {
         let ids: Vec<IdDoc> = self
             .find_documents("seen", old.clone(), doc! { "time": 1 }, IDENTITIES_FORGOTTEN_AT_ONCE as usize)
             .await?;
+        let in_segments = identities::forget_segments(self, watermark).await?;
         if ids.is_empty() {
-            return Ok(0);
+            return Ok(in_segments);
         }
         let ids: Vec<Bson> = ids.into_iter().map(|found| found.id).collect();
         // Its time again: what was seen anew since it was found stays.
@@ -316,7 +333,7 @@ impl Archive for MongoArchive {
         let gone = with_timeout(QUERY_TIMEOUT, "forgetting identities", async {
             self.collection::<IdDoc>("seen").delete_many(filter).await
         });
-        Ok(gone.await?.deleted_count)
+        Ok(gone.await?.deleted_count + in_segments)
     }
 
     fn moderation_archive(&self) -> &dyn ModerationArchive {

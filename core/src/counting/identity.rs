@@ -27,13 +27,10 @@ pub fn event_identities(event: &Interaction) -> impl Iterator<Item = String> {
     identity_of_event(event).into_iter().chain(event_identity_of_0_1(event))
 }
 
-/// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what
+/// Whether an archive keeps something of this event beside the state of its video and its identity: its comment, a mark, or what
 /// a moderator did. `unique` are the types of which each event leaves a mark.
 pub fn has_effects_beyond_counts(event: &Interaction, unique: UniqueKinds) -> bool {
-    event.event_id.is_some()
-        || event.comment.is_some()
-        || event.moderation.is_some()
-        || unique.marked(event.kind).is_some()
+    event.comment.is_some() || event.moderation.is_some() || unique.marked(event.kind).is_some()
 }
 
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48

@@ -23,6 +23,8 @@ const VIDEO_ARCHIVE_BYTES: usize = 600;
 const WINDOW_ARCHIVE_BYTES: usize = 400;
 /// Bytes of the archive's memory that a score by one half-life takes, in a video's document and in one mark.
 const DECAY_ARCHIVE_BYTES: usize = 150;
+/// What an identity takes that is in a segment: its 16 bytes there, in the log of operations, and in what the segment is merged with.
+const IDENTITY_ARCHIVE_BYTES: usize = 48;
 
 /// How much is counted beside what there always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +33,13 @@ pub struct CountedBesides {
     pub windows: usize,
     /// Half-lives of boards' own.
     pub decays: usize,
+    /// Whether the identity of each event has a document.
+    pub identity_documents: bool,
 }
 
 impl CountedBesides {
     /// As much as may be: before a commit has told.
-    pub const MOST: Self = Self { windows: MAX_KINDS, decays: MAX_DECAYS };
+    pub const MOST: Self = Self { windows: MAX_KINDS, decays: MAX_DECAYS, identity_documents: true };
 }
 
 /// What was read and is not being committed yet.
@@ -62,16 +66,20 @@ impl GatheredBatch {
     /// Adds what follows on. `unique` are the types of which each event leaves a mark, `counted` what is counted besides.
     ///
     /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
-    /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
+    /// is only counted nothing is left beside the counts of its video, and its identity in a segment: a thousand of them are as large there as one.
     pub fn append_sorted(&mut self, sorted: SortedRecords, unique: UniqueKinds, counted: CountedBesides) {
         let SortedRecords { batch, record_sizes: sizes, unreadable_records: poison, waiting_partitions: _ } =
             sorted;
         for (record, RecordSize { bytes, first_of_video }) in batch.records.iter().zip(sizes) {
             self.memory_bytes += size_of::<LogRecord>() + bytes;
             let event = &record.event;
-            if first_of_video || has_effects_beyond_counts(event, unique) {
+            let documents = has_effects_beyond_counts(event, unique);
+            if first_of_video || documents || (counted.identity_documents && event.event_id.is_some()) {
                 self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + extra_written_bytes(event);
                 self.written += counted.decays * DECAY_ARCHIVE_BYTES;
+            }
+            if event.event_id.is_some() {
+                self.written += IDENTITY_ARCHIVE_BYTES;
             }
             if first_of_video {
                 self.written += counted.windows * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
@@ -275,9 +283,19 @@ mod tests {
     }
 
     fn take(gathered: &mut GatheredBatch, values: &[String], unique: UniqueKinds) {
+        take_with(gathered, values, unique, true);
+    }
+
+    fn take_with(
+        gathered: &mut GatheredBatch,
+        values: &[String],
+        unique: UniqueKinds,
+        identity_documents: bool,
+    ) {
         let records: Vec<_> = values.iter().zip(0..).map(|(value, at)| raw(0, at, value)).collect();
         let sorted = gathered.sort(&records, &owned_positions(&[(0, 0)]), |_| true);
-        gathered.append_sorted(sorted, unique, CountedBesides { windows: 0, decays: 0 });
+        let besides = CountedBesides { windows: 0, decays: 0, identity_documents };
+        gathered.append_sorted(sorted, unique, besides);
     }
 
     #[test]
@@ -323,6 +341,10 @@ mod tests {
         assert!(written((0..50).map(comment).collect(), "") >= 50, "comments");
         assert!(written(vec![view(0); 50], "view") >= 50, "marks");
         assert_eq!(written(vec![view(0); 50], "like"), 1);
+        let mut in_segments = GatheredBatch::default();
+        take_with(&mut in_segments, &(0..50).map(id).collect::<Vec<_>>(), UniqueKinds::default(), false);
+        let written = in_segments.written;
+        assert!(written / IDENTITY_ARCHIVE_BYTES >= 50 && written < 10 * VIDEO_ARCHIVE_BYTES, "{written}");
     }
 
     #[test]

@@ -326,10 +326,10 @@ impl LogCounter<'_> {
 
     async fn pass_to_projector(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: CommitResult) {
         self.note_success();
-        let CommitResult { batch_effects: effects, meta_in_force: meta } = committed;
+        let CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents } = committed;
         self.unique = meta.counting_rules.unique;
-        self.besides =
-            CountedBesides { windows: meta.windows.iter().len(), decays: meta.decays.iter().len() };
+        let (windows, decays) = (meta.windows.iter().len(), meta.decays.iter().len());
+        self.besides = CountedBesides { windows, decays, identity_documents };
         self.metrics.batch_events.observe(batch.records.len() as f64);
         self.metrics.events_counted.inc_by(effects.counted_events);
         self.metrics.events_repeated.inc_by(effects.repeated_events);

@@ -56,7 +56,8 @@ pub fn commit_batch(
     let mut meta = meta_in(&transaction.open_table(tables.meta)?)?
         .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
     if batch.offset_ranges.is_empty() && batch.records.is_empty() {
-        return Ok(Ok(CommitResult { batch_effects: BatchEffects::default(), meta_in_force: meta }));
+        let batch_effects = BatchEffects::default();
+        return Ok(Ok(CommitResult { batch_effects, meta_in_force: meta, identity_documents: true }));
     }
     // Before the offsets move: where they stand tells what was counted without windows and decays.
     windows::advance(&transaction, tables, &mut meta, &batch.offset_ranges)?;
@@ -75,7 +76,7 @@ pub fn commit_batch(
     put_marks(&transaction, tables, &effects.mark_changes)?;
     windows::put(&transaction, tables, &effects.windows)?;
     transaction.commit()?;
-    Ok(Ok(CommitResult { batch_effects: effects, meta_in_force: meta }))
+    Ok(Ok(CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents: true }))
 }
 
 /// Makes `me` the owner of the partitions, and says where they stand.

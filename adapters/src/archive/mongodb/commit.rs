@@ -10,20 +10,21 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use liverank_core::VideoId;
 use liverank_core::counting::{
     Batch, BatchEffects, CountingRules, MarkChange, MarkKey, OffsetRange, UniqueMark, VideoState,
-    apply_moderated_batch, identity_digest,
+    apply_moderated_batch,
 };
-use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, CommitResult};
 use super::documents::{
-    CommentDoc, MarkedDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document,
+    CommentDoc, MarkedDoc, MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, digest_bson, mark_document,
     video_change, video_document, video_update,
 };
+use super::identities::{CommitIdentities, OffsetNotes};
 use super::ownership::{Owner, id_of};
 use super::states::{CachedVideo, VideoStateCache};
 use super::stopwatch::Stopwatch;
@@ -41,7 +42,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(160);
 pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<CommitResult, CommitError> {
     if batch.offset_ranges.is_empty() && batch.records.is_empty() {
         let meta = archive.archive_meta().await?.ok_or_else(never_opened)?;
-        return Ok(CommitResult { batch_effects: BatchEffects::default(), meta_in_force: meta });
+        let batch_effects = BatchEffects::default();
+        return Ok(CommitResult { batch_effects, meta_in_force: meta, identity_documents: true });
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
     let committed = tokio::time::timeout_at(deadline, retry_until_committed(archive, batch)).await;
@@ -99,7 +101,7 @@ async fn try_commit(
     }
     let filling = meta_doc.rebuilding()?;
     let lost_decays = meta_doc.lost_decays();
-    let meta = meta_doc.into_meta()?;
+    let meta = meta_doc.clone().into_meta()?;
     let offsets = OffsetDocs::from_docs(commit.transaction.find("offsets", doc! {}).await?);
     let new_offsets = offsets.check_fence(&batch.offset_ranges, &me)?;
     let counts_more = !meta.windows.is_empty() || !meta.decays.is_empty();
@@ -113,9 +115,11 @@ async fn try_commit(
     owner
         .state_cache
         .invalidate_unless_at(meta.generation, &batch.offset_ranges, |home| offsets.outside_writes(home));
-    let sightings = commit.read_sightings(batch).await?;
+    let memory = &mut owner.identities;
+    let transaction = &mut commit.transaction;
+    let mut identities = CommitIdentities::begin(transaction, batch, &meta_doc, &offsets.0, memory).await?;
+    let sightings = identities.sightings(transaction, batch, memory).await?;
     let videos = commit.videos(batch, &mut owner.state_cache).await?;
-    let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
     let marks = commit.marks(batch, &meta.counting_rules).await?;
     watch.lap("reading");
@@ -123,21 +127,23 @@ async fn try_commit(
     let effects =
         apply_moderated_batch(&batch.records, known_videos, sightings, moderated, marks, meta.in_force());
     watch.lap("applying");
-    commit
-        .advance_offsets(&batch.offset_ranges, &new_offsets, &videos.losing_partitions, counts_more)
-        .await?;
+    identities.note_offsets(&batch.offset_ranges, &offsets.0, &effects.new_identities, memory);
+    let left = &videos.losing_partitions;
+    commit.advance_offsets(&batch.offset_ranges, &new_offsets, left, counts_more, &identities.notes).await?;
     commit.write_effects(&effects, &meta.counting_rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
         commit.write_next_generation(&effects.videos, &rebuild, &meta.counting_rules).await?;
     }
     watch.lap("writing videos and comments");
-    commit.remember_identities(&effects.new_identities, &known).await?;
+    identities.write(&mut commit.transaction, batch, &effects, memory).await?;
     commit.write_marks(&effects.mark_changes).await?;
     commit.transaction.add_to_windows(&effects.windows).await?;
     watch.lap("writing identities and marks");
     commit.transaction.commit().await?;
     watch.lap("making it durable");
+    let identity_documents = identities.takes_documents;
+    owner.identities.keep(identities);
     if may_keep {
         owner
             .state_cache
@@ -146,7 +152,7 @@ async fn try_commit(
     watch.lap("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
     tracing::debug!(part = PART_NAME, events, videos = changed, ms = %watch, "a batch was committed");
-    Ok(CommitResult { batch_effects: effects, meta_in_force: meta })
+    Ok(CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents })
 }
 
 /// The offset documents, all of them: also those of partitions that are others'.
@@ -220,20 +226,6 @@ struct CommitAttempt<'a> {
 }
 
 impl CommitAttempt<'_> {
-    async fn read_sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, Stop> {
-        let mut names: HashMap<[u8; 16], String> = batch
-            .event_identities()
-            .into_iter()
-            .map(|identity| (identity_digest(&identity), identity))
-            .collect();
-        // In the order of the index: neighbours share pages, random ones do not.
-        let mut digests: Vec<[u8; 16]> = names.keys().copied().collect();
-        digests.sort_unstable();
-        let ids = digests.iter().map(digest_bson).collect();
-        let found: Vec<SeenDoc> = self.transaction.find_each("seen", "_id", ids).await?;
-        Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
-    }
-
     async fn marks(
         &mut self,
         batch: &Batch,
@@ -296,6 +288,7 @@ impl CommitAttempt<'_> {
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
         counts_more: bool,
+        notes: &OffsetNotes,
     ) -> Result<(), Stop> {
         let moved = spans.iter().filter(|span| span.next != span.first || absent.contains(&span.partition));
         // A video that is written has a record, and its partition moves.
@@ -305,7 +298,8 @@ impl CommitAttempt<'_> {
             .clone()
             .map(|span| {
                 let id = i64::from(span.partition);
-                let mut next = doc! { "next": span.next as i64 };
+                let mut next = doc! { "next": span.next as i64, "segmented": span.next as i64 };
+                next.extend(notes.of_partition(id));
                 if span.next != span.first {
                     next.insert("last", span.last_record.map(mark_document));
                 }
@@ -377,31 +371,6 @@ impl CommitAttempt<'_> {
             video_update(&state, &next.weights)
         });
         self.transaction.update(&rebuild.source("videos"), statements.collect()).await
-    }
-
-    /// Remembers identities. Those `known` are older than a day of the log's time, or they would not have counted.
-    async fn remember_identities(
-        &mut self,
-        identities: &[(String, Millis)],
-        known: &HashSet<String>,
-    ) -> Result<(), Stop> {
-        // In a batch that spans more than a day one may come twice: the later time counts.
-        let latest: HashMap<&str, Millis> =
-            identities.iter().map(|(id, time)| (id.as_str(), *time)).collect();
-        let (again, fresh): (Vec<_>, Vec<_>) = latest.into_iter().partition(|(id, _)| known.contains(*id));
-        if !fresh.is_empty() {
-            let mut fresh: Vec<_> = fresh.into_iter().map(|(id, time)| (identity_digest(id), time)).collect();
-            fresh.sort_unstable();
-            let fresh = fresh.iter().map(|(digest, time)| SeenDoc::of(digest, *time));
-            let archive = self.transaction.archive;
-            let seen = archive.collection::<SeenDoc>("seen");
-            seen.insert_many(fresh).session(&mut *self.transaction.session).await?;
-        }
-        let statements = again.into_iter().map(|(id, time)| {
-            let digest = digest_bson(&identity_digest(id));
-            doc! { "q": { "_id": digest }, "u": { "$set": { "time": time } } }
-        });
-        self.transaction.update("seen", to_raw_documents(statements)?).await
     }
 
     /// Sets and removes marks. Two batches that would decide on the same mark meet on its video, too: what a mark decides

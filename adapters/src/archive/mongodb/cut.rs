@@ -1,10 +1,8 @@
 //! All of an archive as of one moment: every read is of the same snapshot of the server's.
 
-use std::collections::HashMap;
-
 use futures::TryStreamExt;
-use liverank_core::counting::{MarkKey, UniqueMark, identity_digest};
-use liverank_core::{Millis, VideoId};
+use liverank_core::VideoId;
+use liverank_core::counting::{MarkKey, UniqueMark};
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
 use mongodb::options::{CollectionOptions, ReadConcern};
@@ -13,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{ArchiveCut, CommentTally, StoredVideo};
-use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
+use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, VideoDoc, damaged, digest_bson};
 use super::transaction::never_opened;
 use super::windows::WindowDoc;
 use super::{MongoArchive, store_error};
@@ -104,21 +102,6 @@ async fn read_comment_tallies(
         .with_type::<CommentTallyDoc>();
     let mut grouped = grouped.session(&mut *session).await?;
     grouped.stream(session).try_collect().await
-}
-
-/// Reads which of these identities the archive remembers.
-pub(super) async fn read_sightings(
-    archive: &MongoArchive,
-    identities: &[String],
-) -> Result<Vec<(String, Millis)>, StoreError> {
-    let mut names: HashMap<[u8; 16], &String> =
-        identities.iter().map(|identity| (identity_digest(identity), identity)).collect();
-    let ids: Vec<_> = names.keys().map(digest_bson).collect();
-    let filter = doc! { "_id": { "$in": ids } };
-    let found: Vec<SeenDoc> = archive.find_documents("seen", filter, doc! {}, names.len()).await?;
-    let sighted =
-        found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?.clone(), seen.time)));
-    Ok(sighted.collect())
 }
 
 /// Reads which of these marks are set, and their values.

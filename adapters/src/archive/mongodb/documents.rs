@@ -336,6 +336,18 @@ pub(super) struct OffsetDoc {
     /// How often this partition was taken up from an archive that did not count them.
     #[serde(default)]
     uncounted: i64,
+    /// The number of its newest segment of identities.
+    #[serde(default)]
+    pub segments: i64,
+    /// Up to where it is counted by releases that know segments. One that knows none leaves it where it is.
+    #[serde(default)]
+    segmented: i64,
+    /// Until when documents may hold identities of its events.
+    #[serde(default)]
+    documents_until: Option<Millis>,
+    /// The session of the archive that took it up, noted only by archives that read segments.
+    #[serde(default)]
+    pub segment_keeper: Option<Bson>,
 }
 
 impl OffsetDoc {
@@ -353,6 +365,22 @@ impl OffsetDoc {
     /// Whether an archive of a release has it that does not count its outside writes.
     pub(super) fn is_of_an_older_release(&self) -> bool {
         self.session.is_some() && self.session != self.keeper
+    }
+
+    /// Partitions have brokers of their own, whose clocks may differ.
+    pub(super) const CLOCKS_APART_MS: Millis = 3_600_000;
+
+    /// Until when documents may hold identities of its events; `None` where none does. What a release counted that knows no
+    /// segments is there; [`Millis::MAX`] where nothing tells how old that is.
+    pub(super) fn documents_until(&self) -> Option<Millis> {
+        let until = |last: &MarkDoc| last.broker_time.saturating_add(Self::CLOCKS_APART_MS);
+        let older = (self.segmented != self.next).then(|| self.last.as_ref().map_or(Millis::MAX, until));
+        older.max(self.documents_until)
+    }
+
+    /// Whether an archive has it that finds no identities in segments.
+    pub(super) fn is_of_a_release_without_segments(&self) -> bool {
+        self.session.is_some() && self.session != self.segment_keeper
     }
 
     /// Whether the last records that are counted are counted without windows and decays.
@@ -597,6 +625,9 @@ pub(super) struct MetaDoc {
     pub rebuild: Option<RebuildDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub make_way: Option<WayDoc>,
+    /// Identities that the log had before this time are forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identities_from: Option<Millis>,
 }
 
 /// The weights in thousandths of a point: integers, as they are counted with.
@@ -654,6 +685,7 @@ impl MetaDoc {
             decays_of: (!meta.decays.is_empty()).then_some(meta.generation as i64),
             rebuild: None,
             make_way: None,
+            identities_from: None,
         }
     }
 

@@ -12,6 +12,7 @@ use mongodb::options::IndexOptions;
 
 use super::super::{Archive, ArchiveMeta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
+use super::identities::SEGMENTS;
 use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, with_timeout};
 use crate::StoreError;
 
@@ -48,8 +49,19 @@ fn check_server(hello: &Document) -> Result<(), StoreError> {
 }
 
 /// The collections of an archive.
-const COLLECTIONS: [&str; 10] =
-    ["videos", "comments", "rules", "moderation", "held", "reports", "offsets", "seen", "marks", "meta"];
+const COLLECTIONS: [&str; 11] = [
+    "videos",
+    "comments",
+    "rules",
+    "moderation",
+    "held",
+    "reports",
+    "offsets",
+    "seen",
+    "segments",
+    "marks",
+    "meta",
+];
 
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
@@ -83,6 +95,7 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     archive.collection::<Document>("moderation").create_index(moderation::log_order_index()).await?;
     archive.collection::<Document>("reports").create_indexes(reports::indexes()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
+    archive.collection::<Document>(SEGMENTS).create_index(index(doc! { "newest": 1 })).await?;
     Ok(())
 }
 

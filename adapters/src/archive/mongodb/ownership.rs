@@ -13,6 +13,7 @@ use mongodb::error::Error;
 
 use super::super::ArchivePosition;
 use super::documents::{OffsetDoc, WayDoc};
+use super::identities::IdentityMemory;
 use super::opening::{DUPLICATE_KEY, code};
 use super::states::VideoStateCache;
 use super::{MongoArchive, PART_NAME, store_error, with_timeout};
@@ -35,6 +36,8 @@ pub(super) struct Owner {
     noted: Option<Bson>,
     /// The cached states of videos.
     pub state_cache: VideoStateCache,
+    /// The identities of events that are in segments.
+    pub identities: IdentityMemory,
     /// The token of the rebuild that this consumer yields to, and since when it does.
     yielding_to: Option<(String, Instant)>,
 }
@@ -60,7 +63,9 @@ impl Owner {
             let renamed = async {
                 kill_sessions(archive, [before.clone()]).await?;
                 let offsets = archive.collection::<Document>("offsets");
-                let change = doc! { "$set": { "session": id.clone(), "keeper": id.clone() } };
+                let noted =
+                    doc! { "session": id.clone(), "keeper": id.clone(), "segment_keeper": id.clone() };
+                let change = doc! { "$set": noted };
                 offsets.update_many(doc! { "session": before }, change).await
             };
             with_timeout(CLAIM_TIMEOUT, "replacing a session", renamed).await?;
@@ -121,6 +126,7 @@ async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> R
         "uncounted": { "$add": [{ "$ifNull": ["$uncounted", 0_i64] }, { "$cond": [older, 1_i64, 0_i64] }] },
         "session": { "$literal": id },
         "keeper": { "$literal": id },
+        "segment_keeper": { "$literal": id },
     } };
     let statements: Vec<Document> = ids
         .iter()

@@ -16,8 +16,8 @@ use super::barrier::{self, Change};
 use super::documents::{MetaDoc, RebuildDoc, VideoDoc, video_update};
 use super::transaction::{Stop, Transaction, abort, never_opened};
 use super::{
-    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, cut, replay, store_error,
-    swapping, with_timeout,
+    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, cut, identities, replay,
+    store_error, swapping, with_timeout,
 };
 use crate::StoreError;
 
@@ -92,13 +92,22 @@ impl ArchiveRebuild for MongoArchive {
     async fn known_identities(
         &self,
         of: Option<&str>,
-        identities: &[String],
+        names: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError> {
         match of {
             Some(database) => {
-                cut::read_sightings(&self.beside_database(database, String::new()), identities).await
+                let snapshot = self.beside_database(database, String::new());
+                // Nobody writes to it, so it is read once.
+                let mut tables = self.snapshot_identities.lock().await;
+                let table = match tables.remove(database) {
+                    Some(table) => table,
+                    None => identities::read_table(&snapshot).await?,
+                };
+                let found = identities::read_sightings(&snapshot, &table, names).await;
+                tables.insert(database.to_owned(), table);
+                found
             }
-            None => cut::read_sightings(self, identities).await,
+            None => identities::read_sightings(self, &identities::read_table(self).await?, names).await,
         }
     }
 

@@ -30,8 +30,8 @@ const MAX_FINISH_ROUNDS: usize = 5;
 /// Videos copied at once.
 const VIDEOS_COPIED_AT_ONCE: usize = 5_000;
 /// What a rebuild from the log replaces.
-const REPLAYED_COLLECTIONS: [&str; 9] =
-    ["videos", "comments", "rules", "moderation", "held", "reports", "seen", "marks", "offsets"];
+const REPLAYED_COLLECTIONS: [&str; 10] =
+    ["videos", "comments", "rules", "moderation", "held", "reports", "seen", "segments", "marks", "offsets"];
 
 /// A replay under way.
 struct MongoReplay {
@@ -92,7 +92,8 @@ async fn copy_archive(
     meta.counting_rules.check_rescore(rules).map_err(|why| {
         RebuildError::Refused(format!("the archive in database {name} cannot be begun with: {why}"))
     })?;
-    let mut collections = vec!["comments", "rules", "moderation", "held", "reports", "seen", "marks"];
+    let mut collections =
+        vec!["comments", "rules", "moderation", "held", "reports", "seen", "segments", "marks"];
     if !meta.windows.is_empty() {
         collections.push("windows");
     }
@@ -109,7 +110,7 @@ async fn copy_archive(
     })
     .await?;
     let kept = |mut offset: Document| {
-        for member in ["session", "keeper"] {
+        for member in ["session", "keeper", "segment_keeper"] {
             offset.remove(member);
         }
         offset
@@ -241,6 +242,7 @@ impl MongoReplay {
                 for (member, value) in [
                     ("session", owner.and_then(|live| live.session.clone())),
                     ("keeper", owner.and_then(|live| live.keeper.clone())),
+                    ("segment_keeper", owner.and_then(|live| live.segment_keeper.clone())),
                 ] {
                     let (operator, value) = value.map_or(("$unset", "".into()), |value| ("$set", value));
                     let members = change.entry(operator.to_owned()).or_insert_with(|| doc! {}.into());

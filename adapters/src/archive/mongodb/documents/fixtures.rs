@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 
-use liverank_core::counting::CountingRules;
+use liverank_core::counting::{CountingRules, Sighting};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{doc, from_bson, to_bson};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::super::identities::{SegmentDoc, SegmentId};
 use super::*;
 use crate::fixtures::{
     DISTINCT_WEIGHTS, check_json_fixture, decays, fixture_comment, fixture_deletion, fixture_pin,
@@ -81,6 +82,8 @@ fn offset_documents_have_fixtures() {
         to_extended_json(doc! {
             "_id": partition, "next": position.next_offset as i64, "last": last, "session": session.clone(),
             "keeper": keeper.clone(), "windowed": 100_i64, "outside_writes": { "2": outside - 1 }, "uncounted": 1_i64,
+            "segments": 12_i64, "segmented": 100_i64, "documents_until": 1_700_000_000_250_i64,
+            "segment_keeper": session.clone(),
         })
     };
     check_json_fixture("mongodb-offset", &today, write, |json| {
@@ -100,6 +103,22 @@ fn identity_documents_have_fixtures() {
         let read: SeenDoc = read_document(json)?;
         Ok::<_, String>((read.digest().ok_or("no digest")?, read.time))
     });
+}
+
+#[test]
+fn segment_documents_have_fixtures() {
+    let sightings = Sighting::of(&[9; 16], 1_700_000_000_250).into_iter().collect::<Vec<_>>();
+    check_document("mongodb-segment", &SegmentDoc::of(SegmentId { partition: 4, number: 12 }, &sightings));
+}
+
+/// It leaves a gap behind the records that are in segments, so what it remembers is looked for in documents.
+#[test]
+fn an_offset_of_the_release_before_has_documents_until_its_last_record() {
+    let previous = include_str!("../../../../tests/fixtures/previous/mongodb-offset.json");
+    let previous: OffsetDoc =
+        read_document(&serde_json::from_str(previous).expect("JSON")).expect("an offset");
+    assert_eq!(previous.documents_until(), Some(1_700_000_000_250 + OffsetDoc::CLOCKS_APART_MS));
+    assert!(previous.is_of_a_release_without_segments());
 }
 
 #[test]
@@ -129,6 +148,7 @@ fn the_meta_document_has_fixtures() {
     let today = MetaDoc {
         rebuild: Some(RebuildDoc::new("t0", &meta, RebuildDoc::FILLING, &["videos", "comments"])),
         make_way: Some(WayDoc { token: "t1".to_owned(), ms: 30_000 }),
+        identities_from: Some(1_700_000_000_000),
         ..MetaDoc::of(&meta)
     };
     check_document("mongodb-meta", &today);

@@ -1,0 +1,290 @@
+//! The identities of events, in segments, and what is known of them without reading (ADR 039).
+//!
+//! A segment holds what a commit counted. All segments that a commit's snapshot has are in memory before it decides: the offset
+//! documents say which is the newest of each partition. So an identity that is not there is new, unless it is in a document of
+//! its own (`seen`): [`CommitIdentities::reads_documents`].
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use liverank_core::counting::{
+    Batch, BatchEffects, OffsetRange, REPEAT_WINDOW_MS, Sighting, event_identities, identity_digest,
+    identity_of_event, merged, segments_to_merge,
+};
+use liverank_core::{Kind, Millis};
+use mongodb::bson::{Document, doc};
+
+use super::documents::{MetaDoc, OffsetDoc, SeenDoc, digest_bson};
+use super::transaction::{Stop, Transaction, to_raw_documents};
+
+mod segments;
+
+pub(super) use segments::{
+    IdentityMemory, SEGMENTS, SegmentDoc, SegmentId, forget_segments, read_sightings, read_table,
+};
+use segments::{KnownSegments, read_newer_segments};
+
+/// Identities that one transaction may write as documents: more may take too much of MongoDB's cache ([`CommitResult::identity_documents`]
+/// is what keeps batches below that). Where a batch is larger, it was gathered before that was known, and its identities are a segment.
+///
+/// [`CommitResult::identity_documents`]: super::super::CommitResult::identity_documents
+const MAX_DOCUMENTS_A_COMMIT: usize = 100_000;
+
+/// What a batch has to do with identities.
+pub(super) struct CommitIdentities {
+    /// The digests of those that events have, with the places of their records. Sorted.
+    events: Vec<([u8; 16], usize)>,
+    /// Segments that were read for this commit: newer than what is in memory.
+    read: KnownSegments,
+    /// The segments that it writes.
+    written: KnownSegments,
+    /// The segments that are in those it writes.
+    merged: Vec<SegmentId>,
+    /// Those that have documents of their own, of which one is stored already.
+    stored_documents: HashSet<String>,
+    /// Whether identities of events may be in documents.
+    reads_documents: bool,
+    /// Whether new ones become documents.
+    writes_documents: bool,
+    /// Whether batches are to be small enough for that.
+    pub takes_documents: bool,
+    /// What the offset documents are to say.
+    pub notes: OffsetNotes,
+    /// When the log had the batch's newest record.
+    newest_record: Millis,
+}
+
+/// What a commit writes into offset documents, because of identities.
+#[derive(Debug, Default)]
+pub(super) struct OffsetNotes {
+    /// The newest segment, where one is written.
+    pub newest_segment: Option<SegmentId>,
+    /// Until when documents may hold identities of events, by partition: where that changes.
+    pub documents_until: HashMap<i64, Millis>,
+}
+
+impl OffsetNotes {
+    /// The members that are set in the document of a partition.
+    pub(super) fn of_partition(&self, partition: i64) -> Document {
+        let mut members = Document::new();
+        if let Some(newest) = self.newest_segment.filter(|newest| newest.partition == partition) {
+            members.insert("segments", newest.number);
+        }
+        if let Some(until) = self.documents_until.get(&partition) {
+            members.insert("documents_until", *until);
+        }
+        members
+    }
+}
+
+impl CommitIdentities {
+    /// Finds out what there is to know, in the transaction of a commit.
+    pub(super) async fn begin(
+        transaction: &mut Transaction<'_>,
+        batch: &Batch,
+        meta: &MetaDoc,
+        offsets: &HashMap<i64, OffsetDoc>,
+        memory: &mut IdentityMemory,
+    ) -> Result<Self, Stop> {
+        memory.follow(meta);
+        let events = event_digests(batch);
+        let times = || batch.records.iter().map(|record| record.broker_time);
+        let newest_record = times().max().unwrap_or_default();
+        let read = if events.is_empty() {
+            KnownSegments::default()
+        } else {
+            read_newer_segments(transaction, offsets, memory).await?
+        };
+        let is_full = memory.known.table.len() + read.table.len() >= memory.max;
+        let has_room = !is_full && times().all(|time| Sighting::of(&[0; 16], time).is_some());
+        let older = offsets.values().any(OffsetDoc::is_of_a_release_without_segments);
+        let takes_documents = older || !has_room;
+        let writes_documents = takes_documents && events.len() <= MAX_DOCUMENTS_A_COMMIT;
+        let until = offsets.values().filter_map(OffsetDoc::documents_until).max();
+        let matter = |until: Millis| times().any(|time| time < until.saturating_add(REPEAT_WINDOW_MS));
+        Ok(Self {
+            events,
+            read,
+            written: KnownSegments::default(),
+            merged: Vec::new(),
+            stored_documents: HashSet::new(),
+            reads_documents: writes_documents || until.is_some_and(matter),
+            writes_documents,
+            takes_documents,
+            notes: OffsetNotes::default(),
+            newest_record,
+        })
+    }
+
+    /// The identities of the batch that are remembered, and since when.
+    pub(super) async fn sightings(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        batch: &Batch,
+        memory: &IdentityMemory,
+    ) -> Result<Vec<(String, Millis)>, Stop> {
+        let mut sightings: HashMap<String, Millis> = HashMap::new();
+        let digests: Vec<[u8; 16]> = self.events.iter().map(|(digest, _)| *digest).collect();
+        for table in [&memory.known.table, &self.read.table] {
+            for (place, time) in table.find_sorted(&digests) {
+                let (_, record) = self.events[place];
+                let Some(name) = identity_of_event(&batch.records[record].event) else { continue };
+                let known = sightings.entry(name).or_insert(time);
+                *known = time.max(*known);
+            }
+        }
+        let may_have_documents = batch.records.iter().filter(|record| {
+            self.reads_documents || record.event.comment.is_some() || record.event.kind == Kind::Moderation
+        });
+        let names: HashMap<[u8; 16], String> = may_have_documents
+            .flat_map(|record| event_identities(&record.event))
+            .map(|identity| (identity_digest(&identity), identity))
+            .collect();
+        for (name, time) in stored_documents(transaction, names).await? {
+            self.stored_documents.insert(name.clone());
+            let known = sightings.entry(name).or_insert(time);
+            *known = time.max(*known);
+        }
+        Ok(sightings.into_iter().collect())
+    }
+
+    /// Decides what is noted beside the offsets of these partitions, of which `new` says what is remembered from now on.
+    pub(super) fn note_offsets(
+        &mut self,
+        spans: &[OffsetRange],
+        offsets: &HashMap<i64, OffsetDoc>,
+        new: &[(String, Millis)],
+        memory: &IdentityMemory,
+    ) {
+        // Where nothing tells how old the documents of a partition are, they are older than what comes now.
+        let now = self.newest_record.saturating_add(OffsetDoc::CLOCKS_APART_MS);
+        for partition in moved_partitions(spans) {
+            let Some(found) = offsets.get(&partition) else { continue };
+            if let Some(until) =
+                found.documents_until().map(|until| if until == Millis::MAX { now } else { until })
+            {
+                self.notes.documents_until.insert(partition, until);
+            }
+        }
+        let adds = new.iter().any(|(name, _)| !is_comment(name));
+        let Some(lead) = moved_partitions(spans).next().filter(|_| adds) else { return };
+        if self.writes_documents {
+            let until = self.notes.documents_until.entry(lead).or_insert(self.newest_record);
+            *until = self.newest_record.max(*until);
+        } else {
+            let counted = |known: &KnownSegments| known.newest.get(&lead).copied().unwrap_or_default();
+            let noted = offsets.get(&lead).map_or(0, |found| found.segments);
+            let number = counted(&memory.known).max(counted(&self.read)).max(noted) + 1;
+            self.notes.newest_segment = Some(SegmentId { partition: lead, number });
+        }
+    }
+
+    /// Remembers new identities.
+    pub(super) async fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        batch: &Batch,
+        effects: &BatchEffects,
+        memory: &IdentityMemory,
+    ) -> Result<(), Stop> {
+        let moderated = batch.records.iter().filter(|record| record.event.kind == Kind::Moderation);
+        let moderation: HashSet<String> =
+            moderated.filter_map(|record| identity_of_event(&record.event)).collect();
+        // In a batch that spans more than a day one may come twice: the later time counts.
+        let mut documents: HashMap<&str, Millis> = HashMap::new();
+        let mut sightings: Vec<Sighting> = Vec::new();
+        for (name, time) in &effects.new_identities {
+            let in_segment = self.notes.newest_segment.is_some() && !is_comment(name);
+            if in_segment {
+                sightings.extend(Sighting::of(&identity_digest(name), *time));
+            }
+            if !in_segment || moderation.contains(name) {
+                documents.insert(name, *time);
+            }
+        }
+        write_documents(transaction, documents, &self.stored_documents).await?;
+        sightings.sort_unstable();
+        self.write_segment(transaction, sightings, &batch.offset_ranges, memory).await
+    }
+
+    async fn write_segment(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        sightings: Vec<Sighting>,
+        spans: &[OffsetRange],
+        memory: &IdentityMemory,
+    ) -> Result<(), Stop> {
+        let Some(id) = self.notes.newest_segment else { return Ok(()) };
+        let partitions: BTreeSet<i64> = moved_partitions(spans).collect();
+        let open = memory.known.open.iter().chain(&self.read.open);
+        let open = open.filter(|(id, _)| partitions.contains(&id.partition));
+        let small = segments_to_merge(open.map(|(id, count)| (*id, *count)), sightings.len());
+        let ids = small.iter().map(|id| id.to_bson()).collect();
+        // Some may be gone: forgotten, or merged by a former owner of their partition.
+        let found: Vec<SegmentDoc> = transaction.find_each(SEGMENTS, "_id", ids).await?;
+        transaction.delete(SEGMENTS, found.iter().map(|segment| segment.id.to_bson()).collect()).await?;
+        let mut whole = sightings.clone();
+        for segment in &found {
+            whole = merged(&whole, &segment.sightings()?);
+        }
+        let segments = transaction.archive.collection::<SegmentDoc>(SEGMENTS);
+        segments.insert_one(SegmentDoc::of(id, &whole)).session(&mut *transaction.session).await?;
+        self.written.insert(id, whole.len(), sightings);
+        self.merged = small;
+        Ok(())
+    }
+}
+
+/// The digests of the identities that events have, comments apart, with the places of their records. Sorted.
+fn event_digests(batch: &Batch) -> Vec<([u8; 16], usize)> {
+    let named = batch.records.iter().enumerate().filter(|(_, record)| record.event.comment.is_none());
+    let digests = named
+        .filter_map(|(place, record)| Some((identity_digest(&identity_of_event(&record.event)?), place)));
+    let mut digests: Vec<_> = digests.collect();
+    digests.sort_unstable();
+    digests
+}
+
+/// The partitions that these ranges are of, in ascending order, but for empty ones: their offset documents are written.
+fn moved_partitions(spans: &[OffsetRange]) -> impl Iterator<Item = i64> {
+    let moved = spans.iter().filter(|span| span.next != span.first);
+    moved.map(|span| i64::from(span.partition)).collect::<BTreeSet<_>>().into_iter()
+}
+
+/// Whether an identity is that of a comment ([`identity_of_event`]).
+fn is_comment(identity: &str) -> bool {
+    identity.starts_with("c:")
+}
+
+/// Which of these identities have documents, and since when they are known. The names are given by their digests.
+async fn stored_documents(
+    transaction: &mut Transaction<'_>,
+    mut names: HashMap<[u8; 16], String>,
+) -> Result<Vec<(String, Millis)>, Stop> {
+    // In the order of the index: neighbours share pages, random ones do not.
+    let mut digests: Vec<[u8; 16]> = names.keys().copied().collect();
+    digests.sort_unstable();
+    let ids = digests.iter().map(digest_bson).collect();
+    let found: Vec<SeenDoc> = transaction.find_each("seen", "_id", ids).await?;
+    Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
+}
+
+/// Remembers identities in documents. Those that are `stored` are older than a day of the log's time, or they would not have counted.
+async fn write_documents(
+    transaction: &mut Transaction<'_>,
+    identities: HashMap<&str, Millis>,
+    stored: &HashSet<String>,
+) -> Result<(), Stop> {
+    let (again, fresh): (Vec<_>, Vec<_>) = identities.into_iter().partition(|(id, _)| stored.contains(*id));
+    if !fresh.is_empty() {
+        let mut fresh: Vec<_> = fresh.into_iter().map(|(id, time)| (identity_digest(id), time)).collect();
+        fresh.sort_unstable();
+        let fresh = fresh.iter().map(|(digest, time)| SeenDoc::of(digest, *time));
+        let seen = transaction.archive.collection::<SeenDoc>("seen");
+        seen.insert_many(fresh).session(&mut *transaction.session).await?;
+    }
+    let statements = again.into_iter().map(|(id, time)| {
+        let digest = digest_bson(&identity_digest(id));
+        doc! { "q": { "_id": digest }, "u": { "$set": { "time": time } } }
+    });
+    transaction.update("seen", to_raw_documents(statements)?).await
+}

@@ -80,7 +80,7 @@ pub(super) async fn compare_boards(cluster: &Cluster, stores: &OwnStores, topic:
             let served: Vec<(String, f64)> = list["videos"].as_array()?.iter().filter_map(line).collect();
             let ids = |list: &[(String, f64)]| list.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
             let is_equal =
-                if name != "trending" { board.list() == served } else { ids(&board.list()) == ids(&served) };
+                if name == "trending" { ids(&board.list()) == ids(&served) } else { board.list() == served };
             println!("{name}: {} snapshots, {} deltas, equal: {is_equal}", board.snapshots, board.deltas);
             // An hour may have begun since.
             let is_filled = served.len() >= POSTERS || name == WINDOWED;

@@ -10,6 +10,7 @@ use liverank_adapters::Backends;
 use liverank_adapters::archive::{Archive, ArchiveCut, ArchivePosition, WindowCount};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::batches::read_log_record;
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::{CountingRules, LogRecord, MarkKey, event_identities, mark_key};
 use liverank_core::decays::CountedDecays;
 use liverank_core::windows::CountedWindows;
@@ -17,7 +18,7 @@ use liverank_core::{Millis, VideoId, canary};
 use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::output::OutputOrJsonArgs;
 
-use crate::boards::ComparedBoards;
+use crate::boards::{ComparedBoards, StatesByVideo};
 use crate::compare::{
     ArchivedVideo, Follows, StoreDifference, archive_contradictions, compare_log_and_archive, windows_of_log,
 };
@@ -122,40 +123,57 @@ pub async fn compare_stores(
             }
         }
     }
-    let mut boards_agree = true;
+    let states = kept.into_values().map(|kept| (kept.state.video_id.clone(), kept.state)).collect();
+    let of_archive = (generation, states, positions);
+    let boards_agree =
+        compare_all_boards(options, backends, of_archive, &declared, progress, &mut report, &mut differences)
+            .await?;
+    report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
+    report.add_differences(differences, options.full);
+    Ok(report)
+}
+
+/// Compares the boards and what is said of videos beside them with the archive: its generation, its videos and the positions that it
+/// has counted up to. Returns whether nothing kept them from being compared.
+async fn compare_all_boards(
+    options: &Options,
+    backends: &Backends,
+    (generation, states, positions): (u64, StatesByVideo, BTreeMap<u32, ArchivePosition>),
+    declared: &DeclaredBoards,
+    progress: &CommandProgress,
+    report: &mut ComparisonReport,
+    differences: &mut Vec<StoreDifference>,
+) -> anyhow::Result<bool> {
     if options.without_boards {
         report.boards.problem = Some("not compared, as asked".into());
-    } else if options.embedded {
+        return Ok(true);
+    }
+    if options.embedded {
         let why = "not compared: boards of embedded storage are in memory, and are made anew at each start";
         report.boards.problem = Some(why.into());
-    } else {
-        let states = kept.into_values().map(|kept| (kept.state.video_id.clone(), kept.state)).collect();
-        let built_in = ComparedBoards::built_in(backends);
-        let (boards, wrong) =
-            boards::compare_boards(&built_in, Some((generation, states)), &positions, progress).await?;
-        boards_agree = boards.problem.is_none();
-        report.boards = boards;
-        differences.extend(wrong);
-        if boards_agree && report.videos > 0 {
-            match compare_metadata(backends).await? {
-                Ok(wrong) => differences.extend(wrong),
-                Err(why) => {
-                    boards_agree = false;
-                    report.boards.problem = Some(why);
-                }
-            }
+        return Ok(true);
+    }
+    let built_in = ComparedBoards::built_in(backends);
+    let (found, wrong) =
+        boards::compare_boards(&built_in, Some((generation, states)), &positions, progress).await?;
+    report.boards = found;
+    differences.extend(wrong);
+    if report.boards.problem.is_none() && report.videos > 0 {
+        match compare_metadata(backends).await? {
+            Ok(wrong) => differences.extend(wrong),
+            Err(why) => report.boards.problem = Some(why),
         }
-        let compared = declared.iter().flat_map(|board| ComparedBoards::declared(backends, board));
-        for compared in compared {
+    }
+    let mut comparable = report.boards.problem.is_none();
+    for board in declared.iter() {
+        for compared in ComparedBoards::declared(backends, board) {
             let (found, wrong) = boards::compare_boards(&compared, None, &positions, progress).await?;
-            boards_agree &= found.problem.is_none();
+            comparable &= found.problem.is_none();
             report.declared.insert(compared.name(), found);
             differences.extend(wrong);
         }
     }
-    report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
-    report.add_differences(differences, options.full);
-    Ok(report)
+    Ok(comparable)
 }
 
 /// Whether its decayed scores surely follow from the log: one set of rules has been in force all the time. A later

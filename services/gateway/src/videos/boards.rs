@@ -290,13 +290,10 @@ impl Gateway {
         known: Option<&CountingProgress>,
     ) -> WindowState {
         let asked = async {
-            match known {
-                Some(known) => known.is_final(&shown.window, store).await,
-                None => {
-                    let known = CountingProgress::read_progress(&self.backends).await?;
-                    known.is_final(&shown.window, store).await
-                }
+            if let Some(known) = known {
+                return known.is_final(&shown.window, store).await;
             }
+            CountingProgress::read_progress(&self.backends).await?.is_final(&shown.window, store).await
         };
         let asked = tokio::time::timeout(FINAL_TIMEOUT, asked).await;
         // Where a store is away nobody can say so.

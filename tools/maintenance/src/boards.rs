@@ -40,6 +40,7 @@ const PAGE_VIDEOS: usize = 1000;
 /// How often the comparison begins anew when a new generation begins under it.
 const MAX_ATTEMPTS: usize = 3;
 
+/// The states of videos as an archive holds them.
 pub type StatesByVideo = HashMap<VideoId, VideoState>;
 
 /// What is compared with the archive: the boards that there always are, a declared one, or a window of one.

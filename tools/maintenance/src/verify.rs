@@ -165,7 +165,7 @@ async fn compare_all_boards(
         }
     }
     let mut comparable = report.boards.problem.is_none();
-    for board in declared.iter() {
+    for board in declared {
         for compared in ComparedBoards::declared(backends, board) {
             let (found, wrong) = boards::compare_boards(&compared, None, &positions, progress).await?;
             comparable &= found.problem.is_none();

@@ -164,6 +164,7 @@ async fn a_topic_is_created_for_a_week_and_a_compacted_one_is_refused() {
     let topic = described.into_iter().next().unwrap().unwrap();
     let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
     assert_eq!((value("retention.ms"), value("cleanup.policy")), ("604800000".into(), "delete".into()));
+    assert_eq!(value("message.timestamp.type"), "LogAppendTime", "an exporter's clock may be wrong");
     log.prepare(&exports.topic).await.unwrap();
     for own in [exports.log.topic.clone(), exports.log.dead_letter_topic()] {
         assert!(log.prepare(&own).await.unwrap_err().to_string().contains("log's own"));

@@ -33,8 +33,12 @@ const LOG_SETTINGS: TopicSettings = &[
     ("retention.bytes", "-1"),
 ];
 /// Of what is exported: a week, in which a system that reads it may be away, and after which what was erased elsewhere is gone
-/// here, too.
-const EXPORT_SETTINGS: TopicSettings = &[("cleanup.policy", "delete"), ("retention.ms", "604800000")];
+/// here, too. The brokers' clock: they refuse records of a producer whose own is an hour ahead (`message.timestamp.after.max.ms`).
+const EXPORT_SETTINGS: TopicSettings = &[
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "604800000"),
+    ("message.timestamp.type", "LogAppendTime"),
+];
 
 async fn admin_client(config: &KafkaConfig) -> Result<Arc<AdminClient<TracingContext>>, StoreError> {
     let settings = config.kafka_client_config();

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { Liverank } from '../../clients/js/dist/node.js';
-import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
+import { WatchedPages } from './watched.mjs';
 
 const PATIENCE_MS = 30_000;
 const BOARDS = [
@@ -15,28 +15,23 @@ const BOARDS = [
 const PHONE = { viewport: { width: 360, height: 740 } };
 
 let server;
-let browser;
-let contexts = [];
-let complaints = [];
+const pages = new WatchedPages(PATIENCE_MS);
 
 before(async () => {
   server = await prepareServer({ more: ['--boards', JSON.stringify(BOARDS), '--moderation-open'] });
   await server.start();
-  browser = await launch();
+  await pages.launch();
   for (const [video, likes] of [['cats', 3], ['dogs', 2], ['birds', 1]]) {
     for (let nth = 0; nth < likes; nth += 1) await ask('POST', '/interact', { video_id: video, user_id: `user-${nth}`, owner_id: 'olga', type: 'like' });
   }
 });
 
 after(async () => {
-  await browser?.close();
+  await pages.close();
   await server?.remove();
 });
 
-afterEach(async () => {
-  await Promise.all(contexts.splice(0).map((context) => context.close()));
-  assert.deepEqual(complaints.splice(0), [], 'the page complains to the console');
-});
+afterEach(() => pages.endTest());
 
 async function ask(method, path, body) {
   const headers = { 'content-type': 'application/json' };
@@ -45,16 +40,7 @@ async function ask(method, path, body) {
 }
 
 async function openPage(options = {}, path = '/') {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-  context.setDefaultTimeout(PATIENCE_MS);
-  contexts.push(context);
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    if (/net::ERR_NETWORK_CHANGED/.test(message.text())) return;
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
-  });
-  await page.goto(server.origin + path);
+  const page = await pages.open(server.origin + path, options);
   await page.locator('#state-word', { hasText: 'Live' }).waitFor();
   await page.getByRole('combobox', { name: 'Board' }).waitFor();
   return page;

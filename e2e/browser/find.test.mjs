@@ -2,36 +2,31 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
+import { WatchedPages, isOfNewVideo } from './watched.mjs';
 
 const PATIENCE_MS = 30_000;
 const PHONE = { viewport: { width: 360, height: 740 } };
 const VIDEOS = [['cats', 'olga', 3], ['dogs', 'olga', 2], ['birds', 'paul', 1]];
 
 let server;
-let browser;
-let contexts = [];
-let complaints = [];
+const pages = new WatchedPages(PATIENCE_MS, isOfNewVideo);
 
 before(async () => {
   server = await prepareServer();
   await server.start();
-  browser = await launch();
+  await pages.launch();
   for (const [video, owner, likes] of VIDEOS) {
     for (let nth = 0; nth < likes; nth += 1) await like(video, `user-${nth}`, owner);
   }
 });
 
 after(async () => {
-  await browser?.close();
+  await pages.close();
   await server?.remove();
 });
 
-afterEach(async () => {
-  await Promise.all(contexts.splice(0).map((context) => context.close()));
-  assert.deepEqual(complaints.splice(0), [], 'the page complains to the console');
-});
+afterEach(() => pages.endTest());
 
 async function like(video, user, owner) {
   const body = JSON.stringify({ video_id: video, user_id: user, owner_id: owner, type: 'like' });
@@ -40,17 +35,7 @@ async function like(video, user, owner) {
 }
 
 async function openPage(options = {}, path = '/') {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-  context.setDefaultTimeout(PATIENCE_MS);
-  contexts.push(context);
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    // The browser tells of every 404 by itself: of a video that nobody has heard of, too.
-    const isExpected = /net::ERR_NETWORK_CHANGED|status of 404/.test(message.text());
-    if (['error', 'warning'].includes(message.type()) && !isExpected) complaints.push(message.text());
-  });
-  await page.goto(server.origin + path);
+  const page = await pages.open(server.origin + path, options);
   await page.locator('#state-word', { hasText: 'Live' }).waitFor();
   return page;
 }

@@ -2,22 +2,20 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
+import { WatchedPages, isOfNewVideo } from './watched.mjs';
 import { Liverank } from '../../clients/js/dist/node.js';
 
 const PATIENCE_MS = 45_000;
 
 let server;
-let browser;
 let streams = [];
-let contexts = [];
-let complaints = [];
+const pages = new WatchedPages(PATIENCE_MS, isOfNewVideo);
 
 before(async () => {
   server = await prepareServer();
   await server.start();
-  browser = await launch();
+  await pages.launch();
   const liverank = new Liverank({ baseUrl: server.origin });
   streams = Array.from({ length: 12 }, (_, i) => liverank.comments(i < 8 ? 'cats' : 'dogs', { userid: `viewer-${i}` }));
   await liverank.interact({ video_id: 'cats', user_id: 'ann', type: 'like' });
@@ -25,28 +23,14 @@ before(async () => {
 
 after(async () => {
   for (const stream of streams) stream.close();
-  await browser?.close();
+  await pages.close();
   await server?.remove();
 });
 
-afterEach(async () => {
-  await Promise.all(contexts.splice(0).map((context) => context.close()));
-  assert.deepEqual(complaints.splice(0), [], 'the page complains to the console');
-});
+afterEach(() => pages.endTest());
 
-async function open(options = {}, query = '?tab=operate') {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  context.setDefaultTimeout(PATIENCE_MS);
-  contexts.push(context);
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    const newVideo = /status of 404/.test(message.text()) && new URL(message.location().url).pathname.startsWith('/videos/');
-    if (['error', 'warning'].includes(message.type()) && !newVideo && !/ERR_NETWORK_CHANGED/.test(message.text())) complaints.push(message.text());
-  });
-  await page.goto(`${server.origin}/${query}`);
-  return page;
-}
+const open = (options = {}, query = '?tab=operate') =>
+  pages.open(`${server.origin}/${query}`, { viewport: { width: 1280, height: 900 }, ...options });
 
 const tile = (page, name, value) => page.locator(`[data-tile="${name}"] .value`, { hasText: value }).waitFor();
 const rows = (page, list) => page.locator(`#${list} > li`);

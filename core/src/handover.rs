@@ -33,6 +33,7 @@ pub mod peak;
 pub mod reader_agent;
 pub mod reserved;
 pub mod resume;
+pub mod routing;
 pub mod viewer_session;
 
 /// A reader of a video and its part of the viewers.

@@ -1,7 +1,8 @@
 //! All readers of a video that is spread over several are replaced, one after the other, as an upgrade does it: nobody is
 //! moved twice. A small model of readers that report every second and refuse whom they have no room for, viewers that need
-//! up to three to come back and go on to the next reader where they are refused, and a manager that goes by
-//! [`coordinator::answer`], [`coordinator::without`] and [`coordinator::route`] on what was reported.
+//! up to three to come back and go on to the next reader where they are refused, a manager that goes by
+//! [`answer_heartbeat`], [`order_off_emptied_readers`] and [`readers_to_join`] on what was reported, and a gateway that asks for a
+//! route once a second and chooses among its readers by [`choose_route_reader`].
 //!
 //! The machines may be too busy: viewers then need up to seven and a half, and a fifth of the reports do not come.
 //!
@@ -12,11 +13,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_core::handover::coordinator::{
-    ClusterView, HandOverPace, ReaderStatus, answer_heartbeat, order_off_emptied_readers,
-    readers_for_new_viewer,
+    ClusterView, HandOverPace, ReaderStatus, ReaderToJoin, answer_heartbeat, order_off_emptied_readers,
+    readers_for_new_viewer, readers_to_join,
 };
 use liverank_core::handover::peak::RecentPeak;
 use liverank_core::handover::reserved::ReservedCapacity;
+use liverank_core::handover::routing::{RouteOption, choose_route_reader};
 use liverank_core::handover::{AssignedReaders, HandOver, HeldVideo, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 use proptest::prelude::*;
@@ -24,6 +26,8 @@ use proptest::test_runner::FileFailurePersistence;
 
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 const TICKS_A_REPORT: u64 = 10;
+/// How long a gateway uses a route for all who come.
+const TICKS_A_ROUTE: u64 = 10;
 /// How long an order of a heartbeat's answer holds.
 const ORDER_TICKS: u64 = 30;
 const MAX_TICKS_AWAY: u64 = 30;
@@ -93,8 +97,39 @@ struct ReplacementSimulation {
     known: ManagerKnowledge,
     viewers: Vec<SimulatedViewer>,
     orders: BTreeMap<ReaderId, (u64, HandOver)>,
+    route: GatewayRoute,
     tick: u64,
     rng: u64,
+}
+
+/// What the gateway was last told.
+#[derive(Default)]
+struct GatewayRoute {
+    asked: u64,
+    /// Each with its usage.
+    readers: Vec<(ReaderToJoin, u64)>,
+}
+
+impl GatewayRoute {
+    /// The readers for a viewer, in the order in which it is sent to them.
+    fn readers_for_viewer(&self, lots: [u32; 2]) -> Vec<ReaderId> {
+        let options: Vec<RouteOption<'_>> = self
+            .readers
+            .iter()
+            .map(|(join, load)| RouteOption {
+                reader: &join.reader,
+                takes: join.takes,
+                load: *load,
+                wanted: join.wanted,
+            })
+            .collect();
+        let mut tried = Vec::new();
+        for choice in 0..options.len() {
+            let at = choose_route_reader(&options, &tried, choice as u32, lots).expect("there are readers");
+            tried.push(options[at].reader.clone());
+        }
+        tried
+    }
 }
 
 fn reader(kind: &str, at: usize) -> ReaderId {
@@ -139,6 +174,7 @@ impl ReplacementSimulation {
             },
             viewers: Vec::new(),
             orders: BTreeMap::new(),
+            route: GatewayRoute::default(),
             tick: 0,
             rng: seed | 1,
         };
@@ -195,10 +231,14 @@ impl ReplacementSimulation {
                 continue;
             }
             let lots = [self.random_number(), self.random_number()];
-            let known = &self.known;
-            let ways = readers_for_new_viewer(known, &known.video, &known.assigned, lots);
+            let ways = if self.viewers[at].direct {
+                readers_for_new_viewer(&self.known, &self.known.video, &self.known.assigned, lots)
+            } else {
+                self.ask_for_route(lots);
+                self.route.readers_for_viewer(lots)
+            };
             let mut takes =
-                to.into_iter().chain(ways).filter(|to| self.viewers_watching(to) < known.capacity);
+                to.into_iter().chain(ways).filter(|to| self.viewers_watching(to) < self.known.capacity);
             let Some(to) = takes.next() else {
                 self.viewers[at].away = Some((self.tick + TICKS_A_REPORT, None));
                 continue;
@@ -208,6 +248,20 @@ impl ReplacementSimulation {
             viewer.moves += u32::from(viewer.at != to);
             (viewer.at, viewer.away) = (to, None);
         }
+    }
+
+    /// As a gateway does: what was asked for less than a second ago is used again.
+    fn ask_for_route(&mut self, lots: [u32; 2]) {
+        if !self.route.readers.is_empty() && self.tick < self.route.asked + TICKS_A_ROUTE {
+            return;
+        }
+        let known = &self.known;
+        let readers = readers_to_join(known, &known.video, &known.assigned, lots);
+        let readers = readers.into_iter().map(|join| {
+            let load = known.usage_thousandths(&join.reader);
+            (join, load)
+        });
+        self.route = GatewayRoute { asked: self.tick, readers: readers.collect() };
     }
 
     fn report_heartbeat(&mut self, reader: &ReaderId, pace: &HandOverPace) {

@@ -47,6 +47,9 @@ pub struct RouteReader {
     /// Whether it takes viewers of this video: alive, not full, and not sending any away.
     #[serde(default = "default_true")]
     pub takes: bool,
+    /// How many viewers of this video are to come to it: what it lacks of its share, as far as it has places.
+    #[serde(default)]
+    pub wanted: u64,
     /// The key with which a gateway signs passes for its viewers. A pass is good at this reader alone. Only gateways are told the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_key: Option<Secret>,

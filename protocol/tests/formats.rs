@@ -67,6 +67,7 @@ fn route_and_heartbeat_messages_have_fixtures() {
         internal_url: "http://b:4001".to_owned(),
         load: 120,
         takes: false,
+        wanted: 31,
         pass_key: Some(secret()),
     };
     check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::routing::choose_by_wanted;
 use super::{AssignedReaders, ElapsedTime, HandOver, HeldVideo, ReaderShare};
 use crate::{ReaderId, VideoId};
 
@@ -22,6 +23,9 @@ pub const SWAP_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_READERS_WHEN_FULL: usize = 16;
 /// The part of its capacity, in thousandths, from which on a reader refuses viewers.
 pub const FULL_USAGE_THOUSANDTHS: u64 = 1_000;
+/// The most viewers that are said to be wanted at one reader: the only reader of a video wants all who come. Numbers in
+/// messages stay below 2^53, above which JSON readers may round them.
+pub const MAX_WANTED: u64 = u32::MAX as u64;
 /// Orders in progress at once: more than a planner gives in a round.
 pub const MAX_ORDERS_IN_PROGRESS: usize = 10_000;
 
@@ -249,16 +253,29 @@ fn is_full(sight: &impl ClusterView, reader: &ReaderId) -> bool {
     sight.usage_thousandths(reader) >= FULL_USAGE_THOUSANDTHS
 }
 
+/// A reader of a video, for viewers who come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderToJoin {
+    /// The reader.
+    pub reader: ReaderId,
+    /// How many viewers are to come to it: what it lacks of its share, as far as it has places. 0 where it lacks none, and
+    /// where other readers of the video are better: alive, open and not full. At most [`MAX_WANTED`].
+    pub wanted: u64,
+    /// Whether a gateway may send viewers to it before it has tried others: no reader of the video is better, and it is alive,
+    /// not full, and told to send none of its viewers of the video away.
+    pub takes: bool,
+}
+
 /// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by
-/// what each lacks of its share and has places for. By that a crowd that comes fills all of them evenly, and none beyond its
-/// share before it can say that it is full; those for whom one has no place go to the others. Where nobody lacks any, of two
-/// drawn the one that is used less (the power of two choices). Then the others. `lots` are random.
-pub fn readers_for_new_viewer(
+/// what each lacks of its share and has places for ([`choose_by_wanted`](super::routing::choose_by_wanted)). By that a crowd
+/// that comes fills all of them evenly, and none beyond its share before it can say that it is full; those for whom one has no
+/// place go to the others. Then the others, the less used first. `lots` are random.
+pub fn readers_to_join(
     sight: &impl ClusterView,
     video: &VideoId,
     assigned: &AssignedReaders,
     lots: [u32; 2],
-) -> Vec<ReaderId> {
+) -> Vec<ReaderToJoin> {
     let total = total_viewers(sight, video, assigned);
     let rank = |share: &ReaderShare| {
         let standing = sight.reader_status(&share.reader).unwrap_or(ReaderStatus::Gone);
@@ -270,16 +287,44 @@ pub fn readers_for_new_viewer(
     let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
     let wants: Vec<(u64, u64)> =
         best.map(|share| (lacking(share), last_places(sight, &share.reader))).collect();
-    let drawn = draw_by_weight(&viewers_to_come(&wants), lots[0]).unwrap_or_else(|| {
-        let lot = |lot: u32| lot as usize % wants.len().max(1);
-        // They stand in the order of their usage.
-        lot(lots[0]).min(lot(lots[1]))
-    });
-    if drawn > 0 {
-        let drawn = shares.remove(drawn);
-        shares.insert(0, drawn);
+    let wanted = viewers_to_come(&wants);
+    let usage = shares.iter().map(|share| sight.usage_thousandths(&share.reader));
+    let options: Vec<(u64, u64)> = wanted.iter().copied().zip(usage).collect();
+    let to_join = |(at, share): (usize, &&ReaderShare)| {
+        let (standing, is_full, _) = rank(share);
+        let is_best = at < wanted.len() && standing == ReaderStatus::Alive && !is_full;
+        ReaderToJoin {
+            reader: share.reader.clone(),
+            wanted: wanted.get(at).copied().unwrap_or(0).min(MAX_WANTED),
+            takes: is_best && !sends_viewers_away(sight, &share.reader, video),
+        }
+    };
+    let mut readers: Vec<ReaderToJoin> = shares.iter().enumerate().map(to_join).collect();
+    if let Some(chosen) = choose_by_wanted(&options, lots) {
+        let chosen = readers.remove(chosen);
+        readers.insert(0, chosen);
     }
-    shares.into_iter().map(|share| share.reader.clone()).collect()
+    readers
+}
+
+/// Whether a reader is told to send some of its viewers of `video` to another reader.
+fn sends_viewers_away(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> bool {
+    /// No order depends on the pace.
+    const ANY_PACE: HandOverPace =
+        HandOverPace { target_duration: Duration::from_secs(1), min_per_second: 1, max_per_second: u32::MAX };
+    let held = sight.held_video(reader, video).map(std::slice::from_ref);
+    let answer = answer_heartbeat(sight, reader, held.unwrap_or_default(), &ANY_PACE);
+    !answer.hand_overs.is_empty() || !answer.to_warm.is_empty()
+}
+
+/// [`readers_to_join`] without how many are to come to each.
+pub fn readers_for_new_viewer(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    assigned: &AssignedReaders,
+    lots: [u32; 2],
+) -> Vec<ReaderId> {
+    readers_to_join(sight, video, assigned, lots).into_iter().map(|it| it.reader).collect()
 }
 
 /// The places of a reader that is nearly full, as it reported; of any other one as many as may be. Who is on the way is not taken
@@ -302,18 +347,6 @@ fn viewers_to_come(wants: &[(u64, u64)]) -> Vec<u64> {
         u64::try_from(placed(want) + more).unwrap_or(u64::MAX)
     };
     wants.iter().map(count).collect()
-}
-
-/// Draws one in proportion to the weights; `None` where all are 0.
-fn draw_by_weight(weights: &[u64], lot: u32) -> Option<usize> {
-    let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
-    let mut left = (all * u128::from(lot)) >> u32::BITS;
-    weights.iter().position(|weight| {
-        let weight = u128::from(*weight);
-        let is_it = left < weight;
-        left = left.saturating_sub(weight);
-        is_it
-    })
 }
 
 /// The speed at which viewers are handed over.

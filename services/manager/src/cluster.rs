@@ -509,21 +509,18 @@ impl KnownCluster {
     /// An assignment's readers as others reach them, the best first; `lots` are random.
     pub fn routes_of(&self, now: Instant, assignment: &VideoAssignment, lots: [u32; 2]) -> Vec<RouteReader> {
         let (seen, video) = (self.view_at(now), &assignment.video_id);
-        let readers = coordinator::readers_for_new_viewer(&seen, video, &assignment.assigned_readers, lots);
-        let known = readers.iter().filter_map(|reader| self.reader_watch.get(reader));
+        let readers = coordinator::readers_to_join(&seen, video, &assignment.assigned_readers, lots);
+        let known = readers.iter().filter_map(|it| Some((self.reader_watch.get(&it.reader)?, it)));
         known
-            .map(|sighting| {
+            .map(|(sighting, join)| {
                 let record = &sighting.last_record;
-                let is_alive = self.reader_status(now, &record.id) == Some(ReaderStatus::Alive);
-                let held = sighting.held_video(video);
                 RouteReader {
                     id: record.id.clone(),
                     public_url: record.public_url.clone(),
                     internal_url: record.internal_url.clone(),
                     load: self.usage_thousandths(&record.id),
-                    takes: is_alive
-                        && self.usage_thousandths(&record.id) < coordinator::FULL_USAGE_THOUSANDTHS
-                        && held.is_none_or(|held| viewers_to_send_away(&seen, &record.id, held) == 0),
+                    takes: join.takes,
+                    wanted: join.wanted,
                     pass_key: record.ticket.as_ref().map(pass_key),
                 }
             })
@@ -600,14 +597,6 @@ impl KnownCluster {
 /// Asks what is to be handed over, whatever the pace.
 const UNLIMITED_PACE: HandOverPace =
     HandOverPace { target_duration: Duration::from_secs(1), min_per_second: 1, max_per_second: u32::MAX };
-
-/// Viewers of a video that a reader is to send elsewhere and still has.
-fn viewers_to_send_away(seen: &ClusterAtTime<'_>, reader: &ReaderId, held: &HeldVideo) -> u64 {
-    let held = std::slice::from_ref(held);
-    videos_of_answer(&coordinator::answer_heartbeat(seen, reader, held, &UNLIMITED_PACE), held)
-        .map(|(_, viewers)| viewers)
-        .sum()
-}
 
 /// `held` in the order of the videos' names.
 fn viewers_in(held: &[HeldVideo], video: &VideoId) -> u64 {

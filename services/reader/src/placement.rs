@@ -210,6 +210,7 @@ mod tests {
             internal_url: String::new(),
             load: 0,
             takes: *takes,
+            wanted: 0,
             pass_key: None,
         };
         let route =

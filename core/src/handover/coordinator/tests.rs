@@ -182,6 +182,34 @@ fn viewers_for_whom_a_reader_has_no_place_go_to_those_that_have() {
 }
 
 #[test]
+fn a_gateway_is_told_to_whom_viewers_are_to_come_and_who_takes_them() {
+    let joined = |seen: &FakeCluster| {
+        let mut readers = readers_to_join(seen, &video(), &seen.assigned[&video()], [0, 0]);
+        readers.sort_by(|one, other| one.reader.cmp(&other.reader));
+        readers.iter().map(|it| (it.wanted, it.takes)).collect::<Vec<_>>()
+    };
+    let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)])
+        .with_held("a", held(100, 5))
+        .with_held("b", held(60, 5))
+        .with_held("c", held(80, 5));
+    assert_eq!(joined(&seen), [(0, true), (20, true), (0, true)], "each has 80 as its share");
+    seen.closed.insert(reader("c"));
+    assert_eq!(
+        joined(&seen),
+        [(0, true), (20, true), (0, false)],
+        "whoever goes to a closed one is moved again"
+    );
+    seen.closed.extend([reader("a"), reader("b")]);
+    assert_eq!(joined(&seen), [(0, true), (20, true), (0, true)], "all of them are closed");
+    let sheds = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1)])
+        .with_held("a", held(100, 5))
+        .with_held("b", held(10, 5));
+    assert_eq!(joined(&sheds), [(0, false), (45, true)], "one that sends viewers away takes none");
+    let alone = FakeCluster::with_assignment(5, &[("a", 1)]).with_held("a", held(100, 5));
+    assert_eq!(joined(&alone), [(MAX_WANTED, true)]);
+}
+
+#[test]
 fn of_two_drawn_readers_the_less_used_is_chosen() {
     let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)]);
     seen.usage = [(reader("a"), 300), (reader("b"), 200), (reader("c"), 100)].into();

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use liverank_core::handover::routing::{RouteOption, choose_route_reader};
 use liverank_core::stream_events::StreamEvents;
 use liverank_core::{ReaderId, UserId, VideoId};
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader, STREAM_EVENTS_HEADER};
@@ -92,58 +93,19 @@ impl Attempt {
     }
 }
 
-/// The reader for the `choice`-th attempt: one that takes viewers and was not tried yet, else one that was not tried, else
-/// one of all in turn. So none is asked twice while another one was not asked. Of several that take viewers it is the less
-/// loaded of two that are drawn, for a route is shared by all who come within a second, and the best of it would get them all.
+/// The reader for the `choice`-th attempt, by [`choose_route_reader`].
 fn choose_reader<'a>(
     readers: &'a [RouteReader],
     tried: &[ReaderId],
     choice: u32,
     lots: [u32; 2],
 ) -> Option<&'a RouteReader> {
-    let is_new = |reader: &&RouteReader| !tried.contains(&reader.id);
-    let open: Vec<&RouteReader> = readers.iter().filter(|reader| reader.takes).collect();
-    let new: Vec<&RouteReader> = open.iter().copied().filter(is_new).collect();
-    if !new.is_empty() {
-        return lots.into_iter().map(|lot| new[lot as usize % new.len()]).min_by_key(|reader| reader.load);
-    }
-    let in_turn = |readers: &[&'a RouteReader]| readers.get(choice as usize % readers.len().max(1)).copied();
-    readers
-        .iter()
-        .find(is_new)
-        .or_else(|| in_turn(&open))
-        .or_else(|| in_turn(&readers.iter().collect::<Vec<_>>()))
-}
-
-#[cfg(test)]
-mod tests {
-    use liverank_core::ReaderId;
-
-    use super::*;
-
-    fn reader(id: &str, load: u64, takes: bool) -> RouteReader {
-        let (id, url) = (ReaderId::parse(id).unwrap(), String::new());
-        RouteReader { id, public_url: url.clone(), internal_url: url, load, takes, pass_key: None }
-    }
-
-    fn chosen(readers: &[RouteReader], tried: &[&str], choice: u32, lots: [u32; 2]) -> String {
-        let tried: Vec<ReaderId> = tried.iter().map(|id| ReaderId::parse(id).unwrap()).collect();
-        choose_reader(readers, &tried, choice, lots).unwrap().id.as_str().to_owned()
-    }
-
-    #[test]
-    fn the_less_loaded_of_two_readers_is_tried_first_then_the_others() {
-        let readers = [reader("shut", 0, false), reader("busy", 900, true), reader("calm", 100, true)];
-        let first = |lots| chosen(&readers, &[], 0, lots);
-        assert_eq!([first([0, 1]), first([3, 2]), first([0, 2])], ["calm", "calm", "busy"]);
-        assert_eq!(chosen(&readers, &["calm"], 1, [1, 1]), "busy");
-        assert_eq!(chosen(&readers, &["calm", "busy"], 2, [1, 1]), "shut");
-        let all = ["calm", "busy", "shut"];
-        assert_eq!([chosen(&readers, &all, 3, [0, 0]), chosen(&readers, &all, 4, [0, 0])], ["calm", "busy"]);
-        let shut = [reader("one", 5, false), reader("two", 0, false)];
-        assert_eq!(chosen(&shut, &[], 0, [1, 1]), "one");
-        assert_eq!(chosen(&shut, &["one"], 1, [0, 0]), "two");
-        assert_eq!(chosen(&shut, &["one", "two"], 2, [0, 0]), "one");
-        assert!(choose_reader(&[], &[], 0, [0, 0]).is_none());
-    }
+    let option = |reader: &'a RouteReader| RouteOption {
+        reader: &reader.id,
+        takes: reader.takes,
+        load: reader.load,
+        wanted: reader.wanted,
+    };
+    let options: Vec<RouteOption<'a>> = readers.iter().map(option).collect();
+    choose_route_reader(&options, tried, choice, lots).map(|at| &readers[at])
 }

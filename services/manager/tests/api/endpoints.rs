@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
+use liverank_core::handover::coordinator::MAX_WANTED;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -58,7 +59,8 @@ async fn a_route_names_the_readers_and_the_epoch() {
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.0})).await.0, 200);
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.5})).await.0, 400);
     let mut readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
-        "load": route["readers"][0]["load"], "takes": true, "pass_key": route["readers"][0]["pass_key"]}]);
+        "load": route["readers"][0]["load"], "takes": true, "wanted": MAX_WANTED,
+        "pass_key": route["readers"][0]["pass_key"]}]);
     assert_eq!(route["readers"], readers);
     assert_eq!(route["readers"][0]["pass_key"].as_str().unwrap().len(), 64);
     // A reader is told no other's key.

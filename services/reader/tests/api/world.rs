@@ -271,6 +271,7 @@ impl Manager {
             internal_url: (*url).into(),
             load: 0,
             takes: !full.contains(id),
+            wanted: 0,
             pass_key: None,
         };
         let route =

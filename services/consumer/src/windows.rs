@@ -53,7 +53,7 @@ async fn meta(backends: &Backends) -> Result<ArchiveMeta, StoreError> {
     backends.archive.archive_meta().await?.ok_or_else(no_archive_error)
 }
 
-/// Forgets what no board keeps any more, and has windows counted no more that no board has. For one consumer at a time, again and
+/// Forgets what no board keeps any more by the time of the newest record that is counted, and has windows counted no more that no board has. For one consumer at a time, again and
 /// again, until this time. `running` is for how long this one has run.
 pub async fn forget_old(
     backends: &Backends,
@@ -66,7 +66,10 @@ pub async fn forget_old(
     if meta.windows.is_empty() {
         return Ok(());
     }
-    let (known, now) = (boards.window_kinds(), (backends.clock)());
+    let known = boards.window_kinds();
+    let Some(newest) = newest_counted_time(backends).await? else { return Ok(()) };
+    // A clock that is ahead must not forget a window that still runs: only a rebuild would bring its counts back.
+    let now = newest.min((backends.clock)());
     let (kept, unknown): (Vec<_>, Vec<_>) = meta
         .windows
         .iter()
@@ -87,6 +90,14 @@ pub async fn forget_old(
         }
     }
     Ok(())
+}
+
+/// The time at which the log took the newest record that is counted; `None` where nothing is counted.
+async fn newest_counted_time(backends: &Backends) -> Result<Option<Millis>, StoreError> {
+    let ends = backends.log.end_offsets().await?;
+    let partitions: Vec<u32> = (0..ends.len() as u32).collect();
+    let positions = backends.archive.partition_positions(&partitions).await?;
+    Ok(positions.iter().filter_map(|position| position.last_record.map(|record| record.broker_time)).max())
 }
 
 async fn forget_before(

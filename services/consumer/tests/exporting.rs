@@ -14,9 +14,10 @@ use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::export_topics::memory::{Failure, MemoryTopics};
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, clock};
-use liverank_consumer::Config;
 use liverank_consumer::export::ExportArgs;
+use liverank_consumer::{Config, windows};
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, Restriction, RuleName, RuleScope};
+use liverank_core::windows::WindowKey;
 use liverank_runtime::ServiceContext;
 use liverank_runtime::boards::BoardsArgs;
 use serde_json::{Value, json};
@@ -196,10 +197,12 @@ async fn everything_is_exported_once_whatever_fails_and_whoever_takes_over() {
     assert_eq!(of("comment") + of("removed"), 12, "repeats are none");
 }
 
+const HOURLY_BOARD: &str = r#"[{"name": "hourly", "window": "hour", "keep": 3}]"#;
+
 /// Runs a consumer with a board of hours until `is_done`, and ends it.
 async fn export_boards(stage: &Stage, is_done: impl Fn(&[Value]) -> bool) {
     let shell = ServiceContext::new(Duration::from_secs(1));
-    let boards = r#"[{"name": "hourly", "window": "hour", "keep": 3}]"#;
+    let boards = HOURLY_BOARD;
     let config = Config {
         export: ExportArgs { export_comments: None, export_boards: Some(BOARDS_TOPIC.to_owned()) },
         boards: BoardsArgs { boards: Some(boards.to_owned()), boards_file: None },
@@ -274,6 +277,38 @@ async fn the_result_of_each_window_is_exported_once_whatever_fails_and_whoever_t
             hour("2023-11-15T01", vec![]),
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_ahead_forgets_no_window_that_the_log_says_is_kept() {
+    const HOUR: i64 = 3_600_000;
+    let start = 1_700_002_800_000;
+    let stage = Stage::standing_at(start + HOUR / 6);
+    let boards =
+        BoardsArgs { boards: Some(HOURLY_BOARD.to_owned()), boards_file: None }.read_declarations().unwrap();
+    let video = ["a".parse().unwrap()];
+    let counted = async || {
+        let archive = &stage.backends.archive;
+        let kind = archive.archive_meta().await.unwrap().unwrap().windows.iter().next().unwrap().kind.clone();
+        archive.window_videos(&WindowKey { kind, start }, &video).await.unwrap().len()
+    };
+    let forget = async || {
+        let until = tokio::time::Instant::now() + TEST_TIMEOUT;
+        windows::forget_old(&stage.backends, &boards, Duration::ZERO, until).await.unwrap();
+    };
+    stage.append_comment("a", "a1").await;
+    export_boards(&stage, |records| records.iter().any(|record| record["total"] == 1)).await;
+    // Four hours later its window is not kept any more. The log knows of no such time.
+    stage.now.store(start + 4 * HOUR, Relaxed);
+    forget().await;
+    assert_eq!(counted().await, 1, "a clock that is wrong forgot the window that runs");
+    stage.append_comment("b", "b1").await;
+    export_boards(&stage, |records| {
+        records.iter().any(|record| record["window"]["name"] == "2023-11-15T03" && record["total"] == 1)
+    })
+    .await;
+    forget().await;
+    assert_eq!(counted().await, 0, "the log says that the time has passed");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use super::identities::{CommitIdentities, OffsetNotes};
 use super::ownership::{Owner, id_of};
 use super::states::{CachedVideo, VideoStateCache};
 use super::stopwatch::Stopwatch;
-use super::transaction::{Stop, Transaction, abort, never_opened, to_raw_documents};
+use super::transaction::{Stop, Transaction, WasThere, abort, never_opened, to_raw_documents};
 use super::{MongoArchive, PART_NAME, decays, swapping};
 use crate::StoreError;
 
@@ -74,9 +74,13 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
             Stop::FinishSwap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
             Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             Stop::Gap => decays::note_gap(archive).await?,
-            Stop::Retry(error) => {
+            Stop::Retry(error, was_there) => {
                 tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
-                owner.state_cache.stop_guessing();
+                // Only that says that a guess was wrong. Two consumers that begin at once conflict on other documents, too, and
+                // a consumer that does not guess reads each video that it meets for the first time.
+                if was_there == WasThere(true) {
+                    owner.state_cache.stop_guessing();
+                }
                 // Jittered, or two that met once would meet again.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                 pause = MAX_PAUSE.min(pause * 2);

@@ -33,8 +33,9 @@ const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 
 /// The reason why an attempt at a transaction ended.
 pub(super) enum Stop {
-    /// Nothing of it took effect, and it may if tried again.
-    Retry(Error),
+    /// Nothing of the attempt took effect, and it may if tried again. The flag: a unique index had the document that was
+    /// inserted, so something that was taken for new is not.
+    Retry(Error, WasThere),
     /// A rebuild asks for a moment without commits.
     YieldToRebuild,
     /// Something was counted without windows and decays before the batch, and that is to be noted first.
@@ -45,6 +46,10 @@ pub(super) enum Stop {
     GiveUp(CommitError),
 }
 
+/// Whether an insert failed because the document is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WasThere(pub(super) bool);
+
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
@@ -52,7 +57,8 @@ impl From<Error> for Stop {
         let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
         let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
         if conflict && !gone {
-            Self::Retry(error)
+            let was_there = WasThere(code(&error) == Some(DUPLICATE_KEY) || is_duplicate(&error));
+            Self::Retry(error, was_there)
         } else {
             Self::GiveUp(store_error("committing", &error).into())
         }
@@ -70,7 +76,7 @@ impl Stop {
     /// not known to have ended, it may still hold what it wrote.
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
-            Self::Retry(error) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
+            Self::Retry(error, _) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
             Self::YieldToRebuild | Self::Gap | Self::FinishSwap(_) => true,
             Self::GiveUp(error) => !matches!(error, CommitError::Store(_)),
         }
@@ -243,7 +249,7 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
         let conflict = codes.iter().all(|code| matches!(*code, WRITE_CONFLICT | DUPLICATE_KEY));
         let what = format!("{command} of {collection}: {errors:?}");
         return Err(if conflict {
-            Stop::Retry(Error::custom(what))
+            Stop::Retry(Error::custom(what), WasThere(codes.contains(&DUPLICATE_KEY)))
         } else {
             Stop::GiveUp(StoreError::unavailable(PART_NAME, what).into())
         });

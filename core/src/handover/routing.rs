@@ -109,8 +109,8 @@ mod tests {
     fn viewers_go_where_readers_lack_of_their_share_whatever_the_load() {
         let quarter = u32::MAX / 4;
         let three = [("full share", 0, 10, true), ("lacks one", 1, 700, true), ("lacks three", 3, 800, true)];
-        let three =
-            three.map(|(name, wanted, load, takes)| (name.split(' ').last().unwrap(), wanted, load, takes));
+        let three = three
+            .map(|(name, wanted, load, takes)| (name.split(' ').next_back().unwrap(), wanted, load, takes));
         let drawn: Vec<String> =
             (0..4).map(|nth| chosen(&three, &[], 0, [quarter * nth + quarter / 2, 0]).unwrap()).collect();
         assert_eq!(drawn, ["one", "three", "three", "three"]);

@@ -3,8 +3,8 @@
 //! A declared board depends on what the archive stores of a video and on nothing else: its counters, its decayed
 //! score, its metadata. So a declared board can be filled from the archive at any time, and a video's line on it
 //! follows from the state of that video alone. [`DeclaredBoard::state_on_board`] and [`DeclaredBoard::rules_of_board`]
-//! say what a video looks like on the board; from then on it is handled as on any other board. A board with windows is
-//! one board per window, made of the counters of that window.
+//! say what a video looks like on the board; from then on the video is handled as on any other board. A board with
+//! windows is one board per window, made of the counters of that window.
 
 use std::fmt;
 use std::str::FromStr;

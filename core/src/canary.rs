@@ -1,13 +1,13 @@
 //! The canary: a video of the system's own, by which it measures its delays end to end.
 //!
 //! Gateways post interactions and comments to the canary ([`CANARY_ID`]) and measure when they arrive at the place
-//! where viewers would see them. Its events are counted and its comments are numbered as any other video's, so that
-//! the measured path is the path of all events. The canary is on no board, its comments are published but not
+//! where viewers would see them. The canary's events are counted and its comments are numbered as any other video's,
+//! so that the measured path is the path of all events. The canary is on no board, its comments are published but not
 //! archived, and every interface that accepts ids from outside refuses its id ([`parse_outside_id`]). Readers serve it
 //! to gateways only, which show a pass. Nothing of it grows with time but its counts.
 //!
-//! Only the canary's own user may post to the canary, and that user may post to no other video ([`check_event`]). So
-//! such events of a foreign producer become dead letters.
+//! Only the canary's own user may post to the canary, and that user may post to no other video ([`check_event`]). So a
+//! foreign producer's events that name the canary become dead letters.
 
 use crate::{Invalid, UserId, VideoId};
 

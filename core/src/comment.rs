@@ -163,9 +163,9 @@ pub fn to_hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The comment epoch: the run of sequence numbers that a `seq` belongs to. It is made together with the archive. A new
-/// one begins when the archive numbers its comments anew; moving a video between readers never changes it. 1 to 16
-/// characters of `a-z0-9`.
+/// The comment epoch: the run of sequence numbers that a `seq` belongs to. The epoch is made together with the
+/// archive. A new one begins when the archive numbers its comments anew; moving a video between readers never changes
+/// it. 1 to 16 characters of `a-z0-9`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CommentEpoch(String);

@@ -1,5 +1,5 @@
-//! What a batch of the log does to an archive: counters, owners, scores and numbered comments, each event exactly
-//! once.
+//! Counting: what a batch of the log does to an archive: counters, owners, scores and numbered comments, each event
+//! exactly once.
 //!
 //! The archive stores, in one transaction, the next offset of every partition and everything counted up to it. A batch
 //! names the offsets it starts from; an archive that is at other offsets refuses it. So this module need not remember
@@ -48,7 +48,7 @@ pub fn extra_written_bytes(event: &Interaction) -> usize {
 pub struct VideoState {
     /// The id of the video.
     pub video_id: VideoId,
-    /// Its owner: the first `owner_id` given, else the user of its first interaction.
+    /// The video's owner: the first `owner_id` given, else the user of the first interaction.
     pub owner: UserId,
     /// Whether the owner was given explicitly, and thus is final.
     pub owner_given: bool,
@@ -72,8 +72,8 @@ pub struct VideoState {
 
 impl VideoState {
     /// Returns a number that grows with every change of the state: of two states of a generation, the later one has
-    /// the greater revision. It is computed from the counters, so events that earlier releases have counted are in it,
-    /// too.
+    /// the greater revision. The revision is computed from the counters, so events that earlier releases have counted
+    /// are in it, too.
     pub const fn revision(&self) -> u64 {
         let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = self.counters;
         let counted = views + likes + comments + shares + watch_short + watch_long;
@@ -279,7 +279,7 @@ impl BatchEffects {
     }
 }
 
-/// What an archive counts and by which rules.
+/// The things that an archive counts, and the rules by which it counts them.
 #[derive(Debug, Clone, Copy)]
 pub struct InForce<'a> {
     /// The rules by which events count.

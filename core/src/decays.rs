@@ -8,10 +8,10 @@
 //! A score is stored with the number of its events: when the last event is taken back, the score is removed without
 //! any rounding error left behind.
 //!
-//! Taking back an event subtracts what the event added, if that is in the score. It is not in the score if the event
-//! was counted without the decay: before the decay was declared, or by a release that does not know decays. So each
-//! time an archive begins to count a decay, or goes on after such a gap, it begins a new *run* of the decay; a mark
-//! says in which runs its event is counted.
+//! Taking back an event subtracts what the event added, if that is in the score. The event's part is not in the score
+//! if the event was counted without the decay: before the decay was declared, or by a release that does not know
+//! decays. So each time an archive begins to count a decay, or goes on after such a gap, it begins a new *run* of the
+//! decay; a mark says in which runs its event is counted.
 
 use std::fmt;
 use std::sync::Arc;

@@ -17,16 +17,16 @@ pub const MAX_AHEAD_MICROS: u64 = 30 * 24 * 3_600 * 1_000_000;
 /// below 2^53.
 pub const MAX_REPORTED_COUNT: u64 = 10_000_000_000;
 
-/// Returns the next epoch or term. It is greater than `counter` (the store's last one), greater than `seen` (the
-/// highest one that the caller knows), and greater than the microseconds since 1970 on the store's clock, `now_micros`
-/// (a hybrid logical clock, as in Kulkarni et al., 2014). So a store that lost its data goes on above what it minted
-/// before, even if nobody is left who has seen those epochs.
+/// Returns the next epoch or term: greater than `counter` (the store's last one), greater than `seen` (the highest one
+/// that the caller knows), and greater than the microseconds since 1970 on the store's clock, `now_micros` (a hybrid
+/// logical clock, as in Kulkarni et al., 2014). So a store that lost its data goes on above what it minted before,
+/// even if nobody is left who has seen those epochs.
 ///
-/// A replica that takes over may not have the last epochs, and its clock may be behind. So `other_server` is the first
-/// byte of the identity of the server process if that may have happened, and adds a jump: if the counter last moved on
-/// another server, or if `seen` is greater than `counter` (then another server minted `seen`, and may have minted more
-/// that the caller has not seen). Reading the counter and minting are one atomic step. Redis does the same in
-/// `adapters/src/assignment_store/redis/state.lua`.
+/// A replica that takes over may not have the last epochs, and its clock may be behind. So `other_server` is given,
+/// and adds a jump, if a replica may have taken over; it is the first byte of the identity of the server process. It
+/// is given if the counter last moved on another server, or if `seen` is greater than `counter` (then another server
+/// minted `seen`, and may have minted more that the caller has not seen). Reading the counter and minting are one
+/// atomic step. Redis does the same in `adapters/src/assignment_store/redis/state.lua`.
 pub fn mint_epoch(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
     let next = counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)).saturating_add(1);
@@ -34,8 +34,8 @@ pub fn mint_epoch(counter: u64, seen: u64, now_micros: u64, other_server: Option
 }
 
 /// Returns the amount, in microseconds, by which the first epoch on another server process is higher: 1 to 256
-/// minutes, more than can have been minted and lost unseen. It differs from process to process, because two in a row
-/// may both start from the same old copy.
+/// minutes, more than can have been minted and lost unseen. The jump differs from process to process, because two in a
+/// row may both start from the same old copy.
 pub const fn new_server_jump_micros(server: u8) -> u64 {
     (server as u64 + 1) * 60_000_000
 }

@@ -29,7 +29,8 @@ pub const NEWEST_RECORD_FORMAT: u64 = 2;
 /// The reason for which a record of the log cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableRecord {
-    /// A later release wrote the record. It waits for a release that can read it, and never becomes a dead letter.
+    /// A later release wrote the record. The record waits for a release that can read it, and never becomes a dead
+    /// letter.
     #[error("the record is of format {format}, and this release reads formats up to {NEWEST_RECORD_FORMAT}")]
     NewerFormat {
         /// The format that the record names.
@@ -90,8 +91,9 @@ kinds! {
     Share = "share",
     /// The viewer watched the video for a time.
     WatchTime = "watch_time",
-    /// The viewer took back a like. It is a type of its own and not a member `"undo": true` of a like: a release that
-    /// does not know the type refuses it, whereas one that does not know the member would count one more like.
+    /// The viewer took back a like. An unlike is a type of its own and not a member `"undo": true` of a like: a
+    /// release that does not know the type refuses it, whereas one that does not know the member would count one more
+    /// like.
     Unlike = "unlike" since 2,
     /// The viewer took back a share.
     Unshare = "unshare" since 2,

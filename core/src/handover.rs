@@ -7,9 +7,9 @@
 //!
 //! | machine | lives in | decides |
 //! |---|---|---|
-//! | [`coordinator`] | a manager | what must change for a video to have readers; how an order is carried out; how a heartbeat is answered |
-//! | [`reader_agent`] | a reader | whether a viewer is accepted, redirected or has to wait for a manager's answer; which viewers are closed, and how fast |
-//! | [`viewer_session`] | a gateway, for each of its viewers | the viewer's position in the stream, and the next step when the stream ends |
+//! | [`coordinator`] | a manager | what changes so that a video has readers; how orders and heartbeats are handled |
+//! | [`reader_agent`] | a reader | which viewers are accepted, redirected or wait; which are closed, and how fast |
+//! | [`viewer_session`] | a gateway, per viewer | the position in the stream; the next step when the stream ends |
 //!
 //! No step relies on a message that is sent once: every heartbeat is answered with everything that its reader has to
 //! do, computed from the assignments in force and the reports. A lost message, a manager that crashed half way and a
@@ -102,8 +102,8 @@ pub struct HeldVideo {
     pub epoch: u64,
     /// Whether the reader's ring of the video is complete: subscribed, and filled from the stream or the archive.
     pub ready: bool,
-    /// Whether the reader is sending viewers above its share elsewhere. Once begun, this goes on below the excess at
-    /// which it begins.
+    /// Whether the reader is sending viewers above its share elsewhere. Shedding goes on below the excess at which it
+    /// begins, so that it does not start and stop in turn.
     #[serde(default)]
     pub shedding: bool,
 }

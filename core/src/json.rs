@@ -73,9 +73,9 @@ fn field_with_large_number(text: &[u8]) -> Option<&'static str> {
 /// The greatest whole number that common JSON parsers keep exactly, 2^53 − 1.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// Reads a whole number, 0 or more. It may also have a fraction of zero (`7.0`), as JavaScript's arithmetic may write
-/// it. A number with a fraction is at times read as its neighbour; above 2^51 the neighbour is half beside a whole
-/// number, and is rounded to it.
+/// Reads a whole number, 0 or more. The number may also have a fraction of zero (`7.0`), as JavaScript's arithmetic
+/// may write it. A number with a fraction is at times read as its neighbour; above 2^51 the neighbour is half beside a
+/// whole number, and is rounded to it.
 pub fn whole_number(value: &Value) -> Option<u64> {
     let from_fraction = || {
         let number = value.as_f64()?;

@@ -1,11 +1,11 @@
 //! Moderation: what moderators and authors do about comments and users, stored as records of the one log.
 //!
-//! A moderation record is an [`Interaction`] of [`Kind::Moderation`]. It changes no counters. What it does follows
-//! from the log alone, so a rebuild does it again:
+//! A moderation record is an [`Interaction`] of [`Kind::Moderation`]. A moderation record changes no counters. Its
+//! effect follows from the log alone, so a rebuild repeats it:
 //!
-//! - [`ModerationAction::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next
-//!   sequence number of the video's channel whether or not the comment is known. So the sequence numbers of a video
-//!   never depend on what is stored.
+//! - [`ModerationAction::Delete`] is a record of the comment's video, so it comes after the comment. A deletion takes
+//!   the next sequence number of the video's channel whether or not the comment is known. So the sequence numbers of a
+//!   video never depend on what is stored.
 //! - [`ModerationAction::Pin`] takes a sequence number in the same way; the last pin of a video is in force.
 //!   [`ModerationAction::Shadow`] takes one, too: it is a comment that is not counted, and that only its author is
 //!   shown.
@@ -98,9 +98,10 @@ pub enum Restriction {
     Mute,
     /// The user's comments are accepted, but only the user is shown them; the user is not told.
     Shadow,
-    /// The user's tokens that were issued up to the time of the restriction are revoked. It does not affect comments.
+    /// The user's tokens that were issued up to the time of the restriction are revoked. This restriction does not
+    /// affect comments.
     Tokens,
-    /// One token is revoked. Its name (`jti`) is in the field that otherwise holds the user.
+    /// One token is revoked. The token's name (`jti`) is in the field that otherwise holds the user.
     Token,
 }
 
@@ -192,8 +193,8 @@ pub enum ModerationAction {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment_id: Option<CommentId>,
     },
-    /// Adds a comment of a user who is shadow-banned on the record's video. It is no moderator's action: the comment
-    /// service writes it.
+    /// Adds a comment of a user who is shadow-banned on the record's video. No moderator acts: the comment service
+    /// writes the record.
     Shadow {
         /// The identity of the comment.
         comment_id: CommentId,
@@ -203,7 +204,7 @@ pub enum ModerationAction {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<CommentId>,
     },
-    /// Adds a comment that waits for a moderator. It is no moderator's action: the comment service writes it. The
+    /// Adds a comment that waits for a moderator. No moderator has acted: the comment service writes the record. The
     /// comment has no sequence number and no position in its video's channel.
     Hold {
         /// The identity of the comment.
@@ -223,11 +224,12 @@ pub enum ModerationAction {
         /// What the moderator decided about the comment.
         outcome: ReviewOutcome,
     },
-    /// Reports a comment of the record's video. It counts once per user; the record's reason is the user's own text.
+    /// Reports a comment of the record's video. A report counts once per user; the record's reason is the user's own
+    /// text.
     Report {
         /// The comment that is reported.
         comment_id: CommentId,
-        /// What is wrong with the comment, as the user sees it.
+        /// The reason of the report: what is wrong with the comment in the user's opinion.
         why: ReportReason,
     },
     /// Closes the reports of a comment of the record's video.

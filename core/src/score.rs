@@ -53,8 +53,8 @@ pub fn parse_weight(field: &'static str, points: f64) -> Result<i64, Invalid> {
     Ok(thousandths as i64)
 }
 
-/// The counters of a video: how often each kind of interaction happened, less what was taken back. They are sums only,
-/// so merging two of them is addition. A counter that a stored document does not have yet is 0.
+/// The counters of a video: how often each kind of interaction happened, less what was taken back. Counters are sums
+/// only, so merging two of them is addition. A counter that a stored document does not have yet is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {

@@ -13,7 +13,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Returns the secret text itself. It is to be sent or compared, never printed.
+    /// Returns the secret text itself, to be sent or compared, never printed.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -160,8 +160,8 @@ impl SamplingRates {
         }
     }
 
-    /// Whether the trace is in the share that is recorded. It depends on the id only, so every process decides the
-    /// same.
+    /// Whether the trace is in the share that is recorded. The decision depends on the trace's id only, so every
+    /// process decides the same.
     fn is_in_sampled_share(&self, trace: &[u8; 16]) -> bool {
         let (_, low) = trace.split_at(8);
         let drawn = low.iter().fold(0_u64, |drawn, byte| drawn << 8 | u64::from(*byte));

@@ -24,7 +24,7 @@ pub use counted::{CountedKind, CountedWindows, MAX_KINDS, WindowChange, WindowKe
 pub const LATE_MS: Millis = 60_000;
 /// The bound on the difference between the clocks of the brokers of two partitions, in milliseconds.
 const BROKERS_APART_MS: Millis = 30_000;
-/// The bound on the difference between a broker's clock and the caller's clock, in milliseconds. It is used for
+/// The bound on the difference between a broker's clock and the caller's clock, in milliseconds. The bound is used for
 /// partitions without new records, for which only the caller's clock is known.
 const CLOCKS_APART_MS: Millis = 120_000;
 

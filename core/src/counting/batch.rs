@@ -93,8 +93,9 @@ impl Batch {
         first_records(&self.records)
     }
 
-    /// Returns the videos of moderation records. What a moderation record does depends on the state of its video, even
-    /// if it does not change it. Every other event whose effect depends on its video's state also changes that state.
+    /// Returns the videos of moderation records. The effect of a moderation record depends on the state of its video,
+    /// even if the record does not change that state. Every other event whose effect depends on its video's state also
+    /// changes that state.
     pub fn moderated_videos(&self) -> HashSet<&VideoId> {
         let moderated = self.records.iter().filter(|record| record.event.kind == Kind::Moderation);
         moderated.map(|record| &record.event.video_id).collect()

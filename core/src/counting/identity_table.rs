@@ -123,7 +123,7 @@ impl IdentityTable {
     }
 }
 
-/// Returns the first index from `from` on whose key is not less than `key`. It searches close to `from` first, because
+/// Returns the first index from `from` on whose key is not less than `key`. The search begins close to `from`, because
 /// keys are asked for in ascending order.
 fn first_from(run: &[Sighting], from: usize, key: u128) -> usize {
     let (mut low, mut high, mut step) = (from, from, 1);

@@ -296,8 +296,8 @@ impl Moderating {
         push_comment(record, announcement_entry(record, video, entry), effects);
     }
 
-    /// Archives a comment of a shadow-banned user. It makes the video known, as any comment does, so that its author
-    /// finds it there.
+    /// Archives a comment of a shadow-banned user. The comment makes its video known, as any comment does, so that its
+    /// author finds it there.
     fn archive_shadowed(
         &mut self,
         record: &LogRecord,

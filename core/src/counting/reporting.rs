@@ -30,8 +30,8 @@ pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
     }
 }
 
-/// Returns the record of a report as the audit log stores it: without the reporter's name and words. Both are in the
-/// queue of reports, where an erasure reaches them.
+/// Returns the record of a report as the audit log stores it: without the reporter's name and words. Name and words
+/// are in the queue of reports, where an erasure reaches them.
 pub(super) fn nameless(record: &Interaction) -> Interaction {
     let mut record = Interaction { user_id: nobody_user(), ..record.clone() };
     if let Some(moderation) = &mut record.moderation {

@@ -1,10 +1,10 @@
 //! Events that count at most once per user and video, and can be taken back.
 //!
 //! A *mark* records that an event of a type that counts once per user has counted: one mark for each video, user and
-//! type. It is written and removed in the transaction that counts. So a second like finds the mark and counts nothing;
-//! an unlike counts only if it finds a mark, and removes it. The mark's value is what the event added to the decayed
-//! score and to each decayed score that boards have of their own, so that exactly this is subtracted again. If windows
-//! are counted, it also has the time of the event.
+//! type. The mark is written and removed in the transaction that counts. So a second like finds the mark and counts
+//! nothing; an unlike counts only if it finds a mark, and removes it. The mark's value is what the event added to the
+//! decayed score and to each decayed score that boards have of their own, so that exactly this is subtracted again. If
+//! windows are counted, it also has the time of the event.
 //!
 //! A mark takes 24 bytes, or 32 with windows, and belongs to one counted event: there are as many marks as likes in
 //! force. No mark ever expires, or a repeat of its event would count again.
@@ -126,11 +126,11 @@ fn mark_key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
 /// The value of a mark: what the event that set it has added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UniqueMark {
-    /// What the event added to the decayed score of `trending`, as a logarithm.
+    /// The amount that the marked event added to the decayed score of `trending`, as a logarithm.
     pub log2: f64,
     /// The time at which the event counts as having happened, in milliseconds; `None` if no windows were counted.
     pub at: Option<Millis>,
-    /// What the event added to each decayed score that boards have of their own.
+    /// The amounts that the marked event added to decayed scores that boards have of their own.
     pub decayed: Vec<RunPart>,
 }
 

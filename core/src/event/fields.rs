@@ -1,5 +1,5 @@
-//! The fast parser of interactions: their members borrowed from the JSON. It costs a third of reading a
-//! [`serde_json::Value`], and less if [`super::scan`] reads them.
+//! The fast parser of interactions: their members borrowed from the JSON. Reading them this way costs a third of
+//! reading a [`serde_json::Value`], and less if [`super::scan`] reads them.
 //!
 //! This parser accepts usual events only: an object of known members, each at most once, each of its usual type. For
 //! anything else it returns `None`, and the caller uses the full parser. So there is one place that reports what is
@@ -42,7 +42,7 @@ struct Fields<'a> {
     comment: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     reply_to: Option<Cow<'a, str>>,
-    /// The record format, on records of the log. What clients send has none, and one that a client sends is ignored.
+    /// The record format, on records of the log. Clients do not send it, and a client's is ignored.
     #[serde(default)]
     format: Option<u64>,
 }

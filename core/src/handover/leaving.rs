@@ -1,10 +1,11 @@
 //! The exit of a reader: when a reader that shuts down sends its viewers away by itself, and how fast.
 //!
 //! Managers move the videos of a reader that is shutting down, and their answers to its heartbeats say which viewers
-//! go where. This rule is for the viewers whom they have not moved. A viewer who is sent away while no other reader
-//! has room is without a stream until one has. So viewers stay as long as no manager reports room, and all of them are
-//! gone in time before the process must end. If there is room, the managers have a quarter of the remaining time to
-//! move the viewers by orders; then the reader sends away no more viewers than there is room for.
+//! go where. The rule of this module is for the viewers whom the managers have not moved. A viewer who is sent away
+//! while no other reader has room is without a stream until one has. So viewers stay as long as no manager reports
+//! room, and all of them are gone in time before the process must end. If there is room, the managers have a quarter
+//! of the remaining time to move the viewers by orders; then the reader sends away no more viewers than there is room
+//! for.
 
 use std::time::Duration;
 
@@ -130,9 +131,9 @@ mod tests {
 
     const HOLDS: Duration = Duration::from_secs(3);
 
-    /// The course of the exit of a reader with `viewers` viewers and the time `grace`. It is asked every `every`
-    /// milliseconds and hears of room at the times in `answers`. It records how many viewers were sent away when, with
-    /// the room known at that time.
+    /// The course of the exit of a reader with `viewers` viewers and the time `grace`. The exit is asked every `every`
+    /// milliseconds and hears of room at the times in `answers`. The course records how many viewers were sent away
+    /// when, with the room known at that time.
     struct Course {
         sent: Vec<(Duration, u64)>,
         left: u64,

@@ -37,8 +37,8 @@ pub enum Admission {
     Accept,
     /// The viewer is redirected to another reader, at this address.
     Redirect(String),
-    /// The managers must be asked first, with the epoch known here, below which they do not answer. Then
-    /// [`ReaderAgent::note_assignment`] and [`ReaderAgent::admit_after_answer`] follow.
+    /// The managers must be asked first, with the epoch known here, below which they do not answer. After their
+    /// answer, call [`ReaderAgent::note_assignment`] and [`ReaderAgent::admit_after_answer`].
     Ask {
         /// The highest epoch heard of for the video, here or by the process that sent the viewer.
         known: u64,
@@ -264,7 +264,7 @@ impl ReaderAgent {
     }
 
     /// Returns how many of a video's viewers to close now; the caller chooses them at random. To be called several
-    /// times a second. It is never more than a second's worth, even after a longer pause.
+    /// times a second. The number is never more than a second's worth, even after a longer pause.
     pub fn viewers_to_close(&mut self, now: ElapsedTime, video: &VideoId, viewers: u64) -> u64 {
         let holds = self.agent_limits.hand_over_valid_for;
         let Some(place) = self.places.get_mut(video) else { return 0 };

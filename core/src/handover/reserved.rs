@@ -1,6 +1,6 @@
-//! Reserved capacity: viewers who are on their way to a reader and in no report yet. They are one viewer for each
-//! video assigned lately, and the viewers of a dead reader. Counting them keeps a burst of registrations, or a
-//! returning crowd, from going to one reader.
+//! Reserved capacity: viewers who are on their way to a reader and in no report yet. Counted are one viewer for each
+//! video assigned lately, and the viewers of a dead reader. Counting these viewers keeps a burst of registrations, or
+//! a returning crowd, from going to one reader.
 //!
 //! A viewer who has arrived is counted in the reader's report: if a reader reports more viewers than before, so many
 //! reservations are fulfilled. If viewers were counted twice, a reader that takes over from another would seem full

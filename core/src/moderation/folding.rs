@@ -114,8 +114,8 @@ fn fold_char_by_shape(c: char, take: &mut dyn FnMut(char)) {
     look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c))));
 }
 
-/// Folds the case of a character. It goes by upper case first, because upper case has folds that lower case has not,
-/// as of ß.
+/// Folds the case of a character. The character is made upper case first, because upper case has folds that lower case
+/// has not, as of ß.
 fn fold_case(c: char, take: &mut dyn FnMut(char)) {
     c.to_uppercase().flat_map(char::to_lowercase).filter(|c| !is_accent(*c)).for_each(take);
 }

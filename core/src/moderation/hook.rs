@@ -144,7 +144,8 @@ impl HookBreaker {
         self.paused_until.is_some()
     }
 
-    /// Whether a question may be asked now. If so, [`Self::note_answer`] or [`Self::note_failure`] must follow.
+    /// Whether a question may be asked now. After a question, [`Self::note_answer`] or [`Self::note_failure`] must be
+    /// called.
     pub fn may_ask(&mut self, now: Millis) -> bool {
         let admits = !self.is_open(now);
         self.is_trying |= admits && self.is_away();

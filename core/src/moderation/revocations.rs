@@ -1,7 +1,7 @@
 //! Revoked tokens: tokens that moderators and services made invalid before they expire.
 //!
-//! Revocations are restrictions like others ([`Restriction::Token`], [`Restriction::Tokens`]). So they are in the log,
-//! in the order of all changes, and in the audit log, and they are there again after a rebuild.
+//! Revocations are restrictions like others ([`Restriction::Token`], [`Restriction::Tokens`]). So revocations are in
+//! the log, in the order of all changes, and in the audit log, and they are restored by a rebuild.
 
 use std::collections::HashMap;
 

@@ -69,7 +69,8 @@ fn claim_key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
     u128::from_be_bytes(*first)
 }
 
-/// The claims in force, with the time at which each ends. Their number is bounded; each takes some 100 bytes.
+/// The claims in force, with the time at which each ends. The number of claims is bounded; each claim takes some 100
+/// bytes.
 #[derive(Debug)]
 pub struct CommentSpacing {
     max_claims: usize,
@@ -202,8 +203,8 @@ mod tests {
     }
 
     proptest! {
-        /// It never refuses what no claim forbids, never drops a claim in force while there is room, and never exceeds
-        /// its bound.
+        /// The memory of claims never refuses what no claim forbids, never drops a claim in force while there is room,
+        /// and never exceeds its bound.
         #[test]
         fn the_memory_of_claims_is_bounded(
             steps in proptest::collection::vec((0..6u8, 0..5u32, 0..3000_i64), 1..60), most in 1..8usize,

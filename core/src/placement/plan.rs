@@ -28,8 +28,8 @@ impl Plan {
     pub const MAX_REJECTED: usize = 32;
 }
 
-/// An order of the planner: one change of one video's readers. It is a compare-and-set from the epoch that it expects,
-/// then a hand-over.
+/// An order of the planner: one change of one video's readers. An order is a compare-and-set from the epoch that it
+/// expects, then a hand-over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedOrder {
     /// The position of the video in [`Situation::videos`].

@@ -40,8 +40,8 @@ pub struct PlacementReader {
 pub enum ReaderAvailability {
     /// The reader accepts viewers.
     Open,
-    /// The reader accepts no viewers and keeps those that it has: it is suspect, or too young to be known. It does not
-    /// count in fair shares.
+    /// The reader accepts no viewers and keeps those that it has: it is suspect, or too young to be known. A closed
+    /// reader does not count in fair shares.
     Closed,
     /// The reader accepts no viewers and is to be emptied: it is cordoned, or it is shutting down.
     Draining,
@@ -55,14 +55,14 @@ pub struct PlacementVideo {
     /// The epoch of the video's assignment, which orders name as the epoch that they replace; 0 if the video has no
     /// assignment.
     pub epoch: u64,
-    /// The time at which the video's assignment last changed. Until [`PlanLimits::rest_ms`] after it, only drains
-    /// change the video.
+    /// The time at which the video's assignment last changed. Until [`PlanLimits::rest_ms`] after that time, only
+    /// drains change the video.
     pub changed: Millis,
-    /// The number of viewers who have no reader now: theirs has died, or they are on their way. They count at the
-    /// video's readers.
+    /// The number of viewers who have no reader now: theirs has died, or they are on their way. Waiting viewers count
+    /// at the video's readers.
     pub waiting: u64,
-    /// Whether a hand-over of the video is under way. If so, its viewers count at the readers they go to, by the
-    /// shares, and only drains change the video.
+    /// Whether a hand-over of the video is under way. Meanwhile the video's viewers count at the readers they go to,
+    /// by the shares, and only drains change the video.
     pub moving: bool,
     /// The video's readers, and former readers that still have viewers of it to hand over (with a share of 0).
     pub parts: Vec<VideoPart>,
@@ -87,14 +87,14 @@ pub struct PlanLimits {
     /// The most viewers of one video on one reader; a video with more is spread over several readers.
     pub hot_video_viewers: u64,
     /// The tolerance around a reader's fair share, in thousandths of that share: only outside it are viewers moved for
-    /// balance. They are then moved until the reader is within half the tolerance.
+    /// balance. Viewers are then moved until the reader is within half the tolerance.
     pub tolerance: u32,
     /// The least tolerance in viewers: for balance, nothing is moved if a reader differs by fewer viewers than this
     /// from its fair share. In a small system, a tenth of a fair share is nobody.
     pub floor_viewers: u64,
     /// The part of the hot-video limit, in thousandths, at which a video is joined: its viewers must fit into one
-    /// reader fewer, each with at most this part of the limit. It is below 1,000, so that a video at the limit is not
-    /// split and joined in turn.
+    /// reader fewer, each with at most this part of the limit. The part is below 1,000, so that a video at the limit
+    /// is not split and joined in turn.
     pub join_below: u32,
     /// The most readers of one video: each of them gets every comment of the video.
     pub max_readers_per_video: usize,

@@ -24,7 +24,7 @@ struct Node<K> {
     right: u32,
 }
 
-/// An ordered set that finds the rank of a key. It holds fewer than `u32::MAX` keys.
+/// An ordered set that finds the rank of a key. The set holds fewer than `u32::MAX` keys.
 #[derive(Debug, Clone)]
 pub(super) struct OrderedSet<K> {
     nodes: Vec<Node<K>>,

@@ -102,8 +102,7 @@ impl Room {
     }
 }
 
-/// Writes an item to a connection. It arrives in order; or the connection breaks, and nothing that is written later
-/// arrives.
+/// Writes an item to a connection. The item arrives in order; or the connection breaks, and no later item arrives.
 pub fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) {
     if seat.arrives == Ms::MAX {
         return;

@@ -1,5 +1,5 @@
 //! A simulated viewer around the [`ViewerSession`]: behind a gateway, which asks a manager whenever the stream ends,
-//! or direct, which follows redirects as a browser does. It remembers everything it is sent.
+//! or direct, which follows redirects as a browser does. The viewer remembers everything it is sent.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! The reader of log records in the release before: the part that decides whether a record is counted, waits for an
-//! upgrade, or becomes a dead letter. It is a copy, and is changed only when a release is made.
+//! upgrade, or becomes a dead letter. The module is a copy of that reader, and is changed only when a release is made.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -246,8 +246,8 @@ impl<'m, 'a> Balancer<'m, 'a> {
     }
 
     /// Exchanges a video of an overloaded reader for a smaller one (or the reverse for an underloaded one), with the
-    /// readers that can take or give most. Of all sufficient pairs, it takes about the one with the fewest viewers.
-    /// Returns whether it exchanged any.
+    /// readers that can take or give most. Of all sufficient pairs, about the one with the fewest viewers is
+    /// exchanged. Returns whether a pair was exchanged.
     fn exchange_videos(&mut self, needy: u32, relieves: bool) -> bool {
         let mut partners: Vec<u32> = self.model.open_readers().filter(|&reader| reader != needy).collect();
         partners.sort_by_key(|&reader| {

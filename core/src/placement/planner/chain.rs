@@ -149,8 +149,8 @@ impl Balancer<'_, '_> {
     }
 
     /// Finds readers, other than `giver`, that can take about `over` viewers in videos of `from` and stay within their
-    /// tolerance; the videos `kept` stay. It is a little more if no smaller videos are there, and less if there are
-    /// not enough.
+    /// tolerance; the videos `kept` stay. The result may be a little more than `over` if there are no smaller videos,
+    /// and less if there is not enough room.
     fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> VideoRoutes {
         let seat = &self.model.readers[from as usize];
         // The reader gives no more than down to the lower half of its tolerance.

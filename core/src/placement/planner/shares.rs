@@ -12,9 +12,9 @@ pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64
     }
 }
 
-/// Returns the readers at which the viewers of a video on several readers count. Viewers count where they are. Those
-/// that wait, or are still on a reader that is no longer assigned, count by the shares; so do all of them during a
-/// hand-over.
+/// Returns the readers at which the viewers of a video on several readers count. Viewers count where they are. Viewers
+/// that wait, or are still on a reader that is no longer assigned, count by the shares; during a hand-over, all
+/// viewers do.
 pub(super) fn counted_viewers(video: &PlacementVideo, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
     let mut assigned: Vec<VideoPart> = video.parts.clone();
     assigned.retain(|part| part.share > 0 && part.reader < readers);

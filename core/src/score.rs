@@ -11,17 +11,17 @@ pub const MAX_WEIGHT: f64 = 1000.0;
 /// The points that each kind of interaction adds to a score, in thousandths of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weights {
-    /// The worth of one view.
+    /// The worth of one view, in thousandths of a point.
     pub view: i64,
-    /// The worth of one like.
+    /// The worth of one like, in thousandths of a point.
     pub like: i64,
-    /// The worth of one comment.
+    /// The worth of one comment, in thousandths of a point.
     pub comment: i64,
-    /// The worth of one share.
+    /// The worth of one share, in thousandths of a point.
     pub share: i64,
-    /// The worth of one watch that is shorter than `watch_threshold_ms`.
+    /// The worth of one watch that is shorter than `watch_threshold_ms`, in thousandths of a point.
     pub watch_short: i64,
-    /// The worth of one watch of `watch_threshold_ms` or more.
+    /// The worth of one watch of `watch_threshold_ms` or more, in thousandths of a point.
     pub watch_long: i64,
     /// The duration from which a watch counts as long, in milliseconds.
     pub watch_threshold_ms: u64,

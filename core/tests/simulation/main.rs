@@ -10,8 +10,8 @@
 //! gaps only if it was away for longer than a ring reaches back. When all is calm, all processes agree and each viewer
 //! has every comment.
 //!
-//! A failing seed prints the end of its trace. To run one seed alone: `LIVERANK_SEED=17 cargo test --release -p
-//! liverank-core --test simulation one_seed -- --nocapture`
+//! A failing seed prints the end of its trace. To run one seed alone:
+//! `LIVERANK_SEED=17 cargo test --release -p liverank-core --test simulation one_seed -- --nocapture`
 
 mod checks;
 mod manager;

@@ -1,4 +1,6 @@
-//! What the planner achieves and costs: `cargo run --release --package liverank-core --example planner [all|chaos|cost] [seed]`.
+//! Measures the planner: how evenly it loads the readers in chaos, and the time it takes.
+//!
+//! `cargo run --release --package liverank-core --example planner [all|chaos|cost] [seed]`.
 
 #[path = "../tests/support/chaos.rs"]
 #[allow(dead_code, reason = "shared with others, who use other parts of it")]
@@ -70,8 +72,8 @@ fn print_row(name: &str, run: &[Round]) {
     println!("{name:<42}{}", cells.join(""));
 }
 
-/// 90,000 streams and about 2,000,000 viewers over 200 readers: placed from nothing, and planned again after a tenth of
-/// the viewers went elsewhere, against sorting as many pairs.
+/// Measures the time to place 90,000 streams with about 2,000,000 viewers on 200 readers from nothing, and to plan
+/// again after a tenth of the viewers went elsewhere, compared with sorting as many pairs.
 fn measure_cost() {
     let mut random = StdRng::seed_from_u64(7);
     let situation = large_situation(&mut random);
@@ -140,7 +142,7 @@ fn large_situation(random: &mut StdRng) -> Situation {
     Situation { now: 1_800_000_000_000, readers: readers.collect(), videos: videos.collect() }
 }
 
-/// Every video gains or loses up to a fifth, and a reader is to be emptied.
+/// Changes every video's viewers by up to a fifth, and drains one reader.
 fn change_situation(settled: &Situation, random: &mut StdRng) -> Situation {
     use rand::RngExt;
     let mut shaken = settled.clone();

@@ -1,9 +1,9 @@
-//! Waits between tries.
+//! The wait before a failed operation is tried again.
 
 use std::time::Duration;
 
-/// The wait after `failures` failures before this one: `first`, doubled with each of them, up to `most`. Who waits spreads
-/// it by chance: what failed together is not to come back together.
+/// Returns the wait before the next try: `first`, doubled for each of the `failures` that came before the last one,
+/// and at most `most`. The caller adds jitter, so that clients that failed together do not retry together.
 pub fn wait_after_failures(failures: u32, first: Duration, most: Duration) -> Duration {
     first.saturating_mul(1 << failures.min(16)).min(most)
 }

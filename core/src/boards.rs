@@ -1,9 +1,10 @@
-//! Boards that are declared: which videos are on one, and by what they are ordered.
+//! Declared boards: which videos are on such a board, and by what they are ordered.
 //!
-//! A declared board is a function of what the archive keeps of a video, and of nothing else: its counts, its decayed score,
-//! its metadata. So it can be filled at any time from the archive, and a video's line on it follows from the state of that
-//! video alone. [`DeclaredBoard::state_on_board`] and [`DeclaredBoard::rules_of_board`] say what a video looks like there; from then on it is
-//! put on a board as on any other. A board with windows is one board for each of them, of the counts in that window.
+//! A declared board depends on what the archive stores of a video and on nothing else: its counters, its decayed
+//! score, its metadata. So a declared board can be filled from the archive at any time, and a video's line on it
+//! follows from the state of that video alone. [`DeclaredBoard::state_on_board`] and [`DeclaredBoard::rules_of_board`]
+//! say what a video looks like on the board; from then on the video is handled as on any other board. A board with
+//! windows is one board per window, made of the counters of that window.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,23 +20,23 @@ use crate::score::{Weights, parse_weight, points_of_thousandths};
 use crate::windows::{MAX_KINDS, Window, WindowKind, WindowUnit};
 use crate::{Invalid, Millis, comment};
 
-/// The most boards that may be declared: each is one more write to the store of boards with every batch, and one more list
-/// of all its videos in the memory of each WebSocket service.
+/// The most boards that may be declared: each is one more write to the store of boards with every batch, and one more
+/// list of all its videos in the memory of each WebSocket service.
 pub const MAX_BOARDS: usize = 16;
-/// The longest name of a board, in characters: it is a part of keys and of addresses.
+/// The longest name of a board, in characters: the name is a part of keys and of addresses.
 pub const MAX_NAME_CHARS: usize = 32;
-/// The largest minimum, in points.
+/// The largest minimum that a board may demand of a video, in points.
 pub const MAX_MINIMUM_POINTS: f64 = 1e9;
-/// The most ended windows that a board keeps: each is a board of its own.
+/// The most ended windows that one board keeps: each is stored as a board of its own.
 pub const MAX_KEPT: u64 = 31;
-/// Ended windows that a board keeps unless it says otherwise.
+/// The number of ended windows that a board keeps unless its declaration says otherwise.
 pub const DEFAULT_KEPT: u64 = 7;
-/// The most ended windows that all boards keep together: each is looked at every few seconds by each consumer.
+/// The most ended windows that all boards together keep: each consumer looks at each of them every few seconds.
 pub const MAX_KEPT_TOGETHER: usize = 64;
-/// The boards that there are without being declared.
+/// The names of the boards that exist without being declared.
 pub const BUILT_IN_BOARDS: [&str; 2] = ["global", "trending"];
 
-/// The order of a board.
+/// The order of the videos on a board.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BoardOrder {
     /// The videos are ordered by points.
@@ -46,7 +47,7 @@ pub enum BoardOrder {
 }
 
 impl BoardOrder {
-    /// Its name in declarations.
+    /// Returns the order's name in declarations.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Points => "points",
@@ -55,7 +56,7 @@ impl BoardOrder {
     }
 }
 
-/// What an event is worth on a board, in thousandths of a point.
+/// The weights of a board: what each kind of event is worth on it, in thousandths of a point.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BoardWeights {
     view: i64,
@@ -66,39 +67,39 @@ pub struct BoardWeights {
     watch_long: i64,
 }
 
-/// The windows of a board.
+/// The windows of a board: their kind, and how many ended ones it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoardWindows {
-    /// The kind of the windows.
+    /// The unit and time zone of the windows.
     pub kind: WindowKind,
-    /// How many that ended are kept.
+    /// The number of ended windows that are kept.
     pub keep: usize,
 }
 
-/// A board that is declared.
+/// A declared board: its name, order, weights, conditions and windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredBoard {
     name: String,
     order: BoardOrder,
     weights: Option<BoardWeights>,
     category: Option<String>,
-    /// The minimum, in thousandths of a point.
+    /// The points that a video needs to be on the board, in thousandths.
     minimum: i64,
     windows: Option<BoardWindows>,
-    /// Its own decay, where it has one.
+    /// The board's own decay; `None` if it has the half-life of all boards.
     decay: Option<Decay>,
 }
 
-/// The boards that are declared, in the order of their declaration. Cheap to clone.
+/// The declared boards, in the order of their declaration. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeclaredBoards(Arc<[DeclaredBoard]>);
 
 impl DeclaredBoards {
-    /// Reads a declaration: a list of boards, each with `name`, and `order`, `weights`, `category` and `minimum` where it has
-    /// them.
+    /// Reads a declaration: a list of boards, each with `name` and, if given, `order`, `weights`, `category`,
+    /// `minimum`, `halfLifeMinutes`, `window`, `timeZone` and `keep`.
     ///
     /// # Errors
-    /// Names the board and the member that is wrong. `field` is always `boards`.
+    /// Names the board and the member that is wrong, in the reason. The error's `field` is always `boards`.
     pub fn read(value: &Value) -> Result<Self, Invalid> {
         let Value::Array(given) = value else { return Err(Invalid::new("boards", "must be a list")) };
         if given.len() > MAX_BOARDS {
@@ -151,7 +152,7 @@ impl DeclaredBoards {
         Ok(())
     }
 
-    /// The half-lives and weights of their own by which they decay, each once.
+    /// Returns the decays of boards with a half-life of their own, each once.
     pub fn decays(&self) -> Vec<Decay> {
         let mut decays: Vec<Decay> = Vec::new();
         for decay in self.iter().filter_map(DeclaredBoard::decay) {
@@ -162,7 +163,7 @@ impl DeclaredBoards {
         decays
     }
 
-    /// The kinds of windows that they have, each once, with the most ended ones that a board keeps.
+    /// Returns the kinds of windows that boards have, each once, with the largest `keep` of any board.
     pub fn window_kinds(&self) -> Vec<BoardWindows> {
         let mut kinds: Vec<BoardWindows> = Vec::new();
         for windows in self.iter().filter_map(DeclaredBoard::windows) {
@@ -174,8 +175,8 @@ impl DeclaredBoards {
         kinds
     }
 
-    /// The names under which stores keep them at this time: those of the windows that run and that are kept, of boards that
-    /// have windows.
+    /// Returns the names under which stores keep the boards at the time `now`: one for each board without windows, and
+    /// one for each running or kept window of the others.
     pub fn keys(&self, now: Millis) -> Vec<String> {
         let of = |board: &DeclaredBoard| match board.windows() {
             None => vec![board.key()],
@@ -186,22 +187,22 @@ impl DeclaredBoards {
         self.iter().flat_map(of).collect()
     }
 
-    /// The boards.
+    /// Returns the boards in the order of their declaration.
     pub fn iter(&self) -> std::slice::Iter<'_, DeclaredBoard> {
         self.0.iter()
     }
 
-    /// Whether there are none.
+    /// Whether no board is declared.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The place of the board with this name.
+    /// Returns the index of the board with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.iter().position(|board| board.name == name)
     }
 
-    /// Why this is the name of no board.
+    /// Makes the error for a name that no board has: it lists the names that there are.
     pub fn unknown_board_error(&self) -> Invalid {
         let names: Vec<&str> =
             BUILT_IN_BOARDS.into_iter().chain(self.iter().map(DeclaredBoard::name)).collect();
@@ -271,7 +272,7 @@ impl DeclaredBoard {
         Ok(Self { name: name.to_owned(), order, weights, category, minimum, windows, decay })
     }
 
-    /// Its name: small letters, digits and `-`.
+    /// Returns the board's name: small letters, digits and `-`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -281,7 +282,7 @@ impl DeclaredBoard {
         self.order
     }
 
-    /// The category of its videos, where it has those of one only.
+    /// Returns the only category of videos on the board; `None` if it has videos of any category.
     pub fn category(&self) -> Option<&str> {
         self.category.as_deref()
     }
@@ -291,23 +292,23 @@ impl DeclaredBoard {
         points_of_thousandths(self.minimum)
     }
 
-    /// Its windows, where it has some.
+    /// Returns the board's windows; `None` if it has none.
     pub const fn windows(&self) -> Option<&BoardWindows> {
         self.windows.as_ref()
     }
 
-    /// The half-life and the weights by which it decays, where it has a half-life of its own.
+    /// Returns the board's own half-life and weights; `None` if it has the half-life of all boards.
     pub const fn decay(&self) -> Option<Decay> {
         self.decay
     }
 
-    /// The name under which stores keep it: its own, and what makes another board of it. So a board that is declared otherwise
-    /// is filled beside the one that it was, and nobody takes one for the other.
+    /// Returns the name under which stores keep the board: the board's name, and a digest of its declaration. So a
+    /// board whose declaration has changed is filled beside the old one, and the two are never confused.
     pub fn key(&self) -> String {
         self.key_with("")
     }
 
-    /// The name under which stores keep one of its windows, as [`Self::key`].
+    /// Returns the name under which stores keep one window of the board, as [`Self::key`] does for the board.
     pub fn key_of(&self, window: &Window) -> String {
         let Some(BoardWindows { kind, .. }) = &self.windows else { return self.key() };
         self.key_with(&format!("{kind} from {}, ", window.start))
@@ -319,14 +320,14 @@ impl DeclaredBoard {
             (BoardOrder::Trending, Some(own)) => format!("trending by {} minutes", own.half_life_minutes()),
             (order, _) => order.name().to_owned(),
         };
-        // Each part has one way to be written, and the last one alone may hold anything.
+        // Each part can be written in one way only, and only the last one may contain any text.
         let weights = weights.map_or_else(|| "those of all".to_owned(), |own| own.to_string());
         let category = category.as_deref().map_or_else(|| "any".to_owned(), |it| format!("of {it}"));
         let content = format!("{order}, from {minimum}, {weights}, {window}{category}");
         format!("{name}:{}", comment::to_hex(&sha256(&content)[..8]))
     }
 
-    /// The rules by which its scores are made, where these are the rules of all.
+    /// Returns the rules by which the board's scores are made, if `rules` are the rules of all boards.
     #[must_use]
     pub fn rules_of_board(&self, rules: &CountingRules) -> CountingRules {
         let weights = self.weights.map_or(rules.weights, |own| own.with_threshold(&rules.weights));
@@ -334,7 +335,8 @@ impl DeclaredBoard {
         CountingRules { weights, half_life_ms, ..*rules }
     }
 
-    /// A video as it is on this board: taken off, where it does not belong there. Its decayed score is the board's own, where that has one.
+    /// Returns a video's state as seen on this board: marked as removed if the video does not belong there. If the
+    /// board has a decay of its own, `trending` is the score by that decay.
     #[must_use]
     pub fn state_on_board(&self, mut video: VideoState, rules: &CountingRules) -> VideoState {
         if let Some(decay) = &self.decay {
@@ -394,7 +396,7 @@ impl fmt::Display for BoardWeights {
 impl FromStr for BoardWeights {
     type Err = Invalid;
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads what [`fmt::Display`] writes: six numbers, in thousandths of a point.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new("weights", "must be six numbers of thousandths");
         let read: Result<Vec<i64>, _> = text.split(' ').map(str::parse).collect();
@@ -406,14 +408,14 @@ impl FromStr for BoardWeights {
 }
 
 impl BoardWeights {
-    /// As weights: a long watch begins where it does in those of all.
+    /// Converts the board's weights to [`Weights`]; a long watch has the same threshold as in `all`.
     pub(crate) const fn with_threshold(self, all: &Weights) -> Weights {
         let Self { view, like, comment, share, watch_short, watch_long } = self;
         let watch_threshold_ms = all.watch_threshold_ms;
         Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms }
     }
 
-    /// What is not named is worth nothing.
+    /// Reads the weights of a declaration. A kind that is not named is worth nothing.
     fn read(given: &Map<String, Value>) -> Result<Self, Invalid> {
         only(given, "weights", &["view", "like", "comment", "share", "watch_short", "watch_long"])?;
         let weight = |field: &'static str, shown: &'static str| {
@@ -435,7 +437,7 @@ impl BoardWeights {
     }
 }
 
-/// The half-life of its own that a board asks for.
+/// Reads the half-life of its own that a board asks for, in minutes; `None` if it asks for none.
 fn half_life_minutes(given: &Map<String, Value>, order: BoardOrder) -> Result<Option<u64>, Invalid> {
     const FIELD: &str = "halfLifeMinutes";
     let Some(minutes) = number(given, FIELD)? else { return Ok(None) };
@@ -671,7 +673,7 @@ mod tests {
             let key = window.map_or_else(|| other.key(), |window| other.key_of(&window));
             assert!(!keys.contains(&key), "{other:?}");
         }
-        // How many are kept makes no other board.
+        // The number of kept windows does not make another board.
         let kept = one(&json!({"name": "a", "window": "day", "timeZone": "utc", "keep": 0}));
         assert_eq!(kept.key_of(&utc_days().window_of(now)), window(now));
     }
@@ -702,7 +704,7 @@ mod tests {
             assert!(!keys[..at].contains(key), "{keys:?}");
         }
         assert_eq!(key(json!({"name": "a"})), key(json!({"name": "a", "order": "points", "minimum": 0})));
-        // It is in every Redis that has such a board: another text is another board, which is filled anew.
+        // This key is in every Redis that has such a board: another key would be another board, which is filled anew.
         assert_eq!(key(json!({"name": "a"})), KEY_OF_A);
     }
 
@@ -723,7 +725,8 @@ mod tests {
     }
 
     proptest! {
-        /// The line of a video follows from its state, and a board without a condition has every video with its own points.
+        /// A video's line follows from its state, and a board without a condition has every video, with the board's
+        /// own points.
         #[test]
         fn points_are_the_sum_of_counts_by_the_board_s_weights(
             counts in proptest::array::uniform6(0..1_000_000_i64), weights in proptest::array::uniform6(0..=1_000_000_i64), minimum in 0..1_000_000_i64,

@@ -1,37 +1,39 @@
-//! The canary: a video of the system's own, by which it measures itself end to end.
+//! The canary: a video of the system's own, by which it measures its delays end to end.
 //!
-//! Gateways post interactions and comments to it ([`CANARY_ID`]) and look when they arrive where viewers would see them. It is
-//! counted and its comments are numbered as any other video's, so that what is measured is the way that all events take.
-//! It is on no board, its comments are published and not archived, and whatever takes ids from outside refuses its id
-//! ([`parse_outside_id`]): a reader has it for gateways only, which show a pass. Nothing of it grows with time but its counts.
+//! Gateways post interactions and comments to the canary ([`CANARY_ID`]) and measure when they arrive at the place
+//! where viewers would see them. The canary's events are counted and its comments are numbered as any other video's,
+//! so that the measured path is the path of all events. The canary is on no board, its comments are published but not
+//! archived, and every interface that accepts ids from outside refuses its id ([`parse_outside_id`]). Readers serve it
+//! to gateways only, which show a pass. Nothing of it grows with time but its counts.
 //!
-//! Its events are by its own user. Others on it, and others by that user, are no events ([`check_event`]), so a foreign
-//! producer's are dead letters.
+//! Only the canary's own user may post to the canary, and that user may post to no other video ([`check_event`]). So a
+//! foreign producer's events that name the canary become dead letters.
 
 use crate::{Invalid, UserId, VideoId};
 
-/// The video's id, and the id of the user who owns it and posts to it.
+/// The id of the canary video, and also the id of the user who owns the canary and posts to it.
 pub const CANARY_ID: &str = "liverank:canary";
 
-/// The video.
+/// Returns the id of the canary video.
 pub fn video() -> VideoId {
     VideoId::parse(CANARY_ID).expect("the canary's id is an identifier")
 }
 
-/// Its owner.
+/// Returns the id of the user who owns the canary.
 pub fn user() -> UserId {
     UserId::parse(CANARY_ID).expect("the canary's id is an identifier")
 }
 
-/// Whether it is this video.
+/// Whether `video` is the canary.
 pub fn is_canary(video: &VideoId) -> bool {
     video.as_str() == CANARY_ID
 }
 
-/// Accepts the id of a video that somebody outside names, or says what is wrong with `field`.
+/// Accepts the id of a video that comes from outside, or returns an error that names `field`.
 ///
 /// # Errors
-/// As [`VideoId::parse_field`], and for the canary's id: a stranger could make the system look better or worse than it is.
+/// Those of [`VideoId::parse_field`], and the canary's id: a stranger could make the system look better or worse than
+/// it is.
 pub fn parse_outside_id(field: &'static str, text: &str) -> Result<VideoId, Invalid> {
     let video = VideoId::parse_field(field, text)?;
     refuse_video(field, &video)?;
@@ -41,7 +43,7 @@ pub fn parse_outside_id(field: &'static str, text: &str) -> Result<VideoId, Inva
 /// Refuses the canary's id in `field`.
 ///
 /// # Errors
-/// That it is the system's own.
+/// The canary's id, because that video is the system's own.
 pub fn refuse_video(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
     if is_canary(video) {
         return Err(Invalid::new(
@@ -52,10 +54,10 @@ pub fn refuse_video(field: &'static str, video: &VideoId) -> Result<(), Invalid>
     Ok(())
 }
 
-/// Refuses an event that names the canary for one thing and something else for another.
+/// Refuses an event that combines the canary video with another user, or the canary's user with another video.
 ///
 /// # Errors
-/// Names the field.
+/// Names the field that is wrong.
 pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Result<(), Invalid> {
     let is_its_user = |user: &UserId| user.as_str() == CANARY_ID;
     match is_canary(video) {
@@ -68,10 +70,10 @@ pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Re
     }
 }
 
-/// Refuses the canary's user in `field`.
+/// Refuses the id of the canary's user in `field`.
 ///
 /// # Errors
-/// That it is the system itself.
+/// The canary's user, who is the system itself.
 pub fn refuse_user(field: &'static str, user: &str) -> Result<(), Invalid> {
     if user == CANARY_ID {
         return Err(Invalid::new(field, format!("must not be {CANARY_ID}: that user is the system itself")));

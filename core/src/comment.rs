@@ -1,4 +1,4 @@
-//! Comments: their text, their identity, and where each stands among its video's.
+//! Comments: their text, their identity, and their positions in a video's channel.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 /// The longest comment accepted, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4096;
 
-/// The name of [`nobody_user`]. No user has it.
+/// The id of [`nobody_user`]. No real user has it.
 pub const NOBODY_ID: &str = "liverank:nobody";
 
-/// Checks a comment's text: 1 to 4,096 characters. `field` names it in the error.
+/// Checks a comment's text: 1 to 4,096 characters. `field` is the field's name in the error.
 pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     let chars = text.chars().count();
     if chars == 0 || chars > MAX_COMMENT_CHARS {
@@ -23,52 +23,54 @@ pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// What an entry of a video's channel is. All entries share one sequence of numbers, so a viewer who comes back is told
-/// of a deletion as it is of a comment.
+/// The kind of an entry in a video's channel. All entries share one series of sequence numbers, so a viewer who comes
+/// back is told of a deletion just as of a comment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EntryKind {
     /// A comment.
     #[default]
     Comment,
-    /// A comment that was removed: its number is kept, its text is not. Nobody is shown it.
+    /// A comment that was removed: its sequence number is kept, its text is not. Nobody is shown it.
     Removed,
-    /// A comment of a user who is shadow-banned: its author is shown it, and nobody else.
+    /// A comment of a user who is shadow-banned: only its author is shown it.
     Shadowed,
-    /// Says that a comment was removed. Viewers who asked for `deleted` are told.
+    /// The notice that a comment was removed. Viewers whose stream asked for `deleted` get it.
     Deleted {
-        /// The comment.
+        /// The id of the removed comment.
         comment_id: CommentId,
-        /// Its number; 0 where no such comment is known.
+        /// The sequence number of the removed comment; 0 if no such comment is known.
         of: u64,
-        /// What the one who removed it is.
+        /// The role of the actor who removed the comment.
         role: ActorRole,
     },
-    /// Says which comment is pinned from here on. Viewers who asked for `pinned` are told.
+    /// The notice of which comment is pinned from here on. Viewers whose stream asked for `pinned` get it.
     Pinned {
-        /// The comment; absent: none is.
+        /// The id of the pinned comment; absent if none is pinned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment_id: Option<CommentId>,
-        /// Its number; 0 where none is pinned.
+        /// The sequence number of the pinned comment; 0 if none is pinned.
         of: u64,
     },
-    /// An entry of a kind that a later release has added: its number is kept, and nobody is shown it. No release writes it.
+    /// An entry of a kind that a later release has added: its sequence number is kept, and nobody is shown it. No
+    /// release writes it.
     #[serde(other)]
     Unknown,
 }
 
 impl EntryKind {
-    /// Whether it is a comment that may be shown.
+    /// Whether the entry is a comment that everybody may be shown.
     pub const fn is_comment(&self) -> bool {
         matches!(self, Self::Comment)
     }
 
-    /// Whether it has a text, that somebody may be shown.
+    /// Whether the entry has a text that somebody may be shown: everybody, or the shadow-banned author.
     pub const fn has_text(&self) -> bool {
         matches!(self, Self::Comment | Self::Shadowed)
     }
 
-    /// The number of the comment that this entry removes.
+    /// Returns the sequence number of the comment that this entry removes; `None` for other entries and for an unknown
+    /// comment.
     pub const fn removed_seq(&self) -> Option<u64> {
         match self {
             Self::Deleted { of, .. } if *of > 0 => Some(*of),
@@ -77,34 +79,34 @@ impl EntryKind {
     }
 }
 
-/// One comment as the archive keeps it and as viewers receive it, or another entry of its video's channel.
+/// One comment as the archive stores it and as viewers receive it, or another entry of a video's channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comment {
-    /// Its identity.
+    /// The identity of the comment.
     pub id: CommentId,
-    /// Who wrote it.
+    /// The user who wrote the comment.
     #[serde(rename = "userid")]
     pub user_id: UserId,
-    /// Under which video.
+    /// The video under which the comment was posted.
     #[serde(rename = "videoid")]
     pub video_id: VideoId,
-    /// What it says.
+    /// The text of the comment.
     #[serde(rename = "comment")]
     pub text: String,
-    /// When it was posted, in milliseconds since the Unix epoch.
+    /// The time at which the comment was posted, in milliseconds since the Unix epoch.
     pub timestamp: Millis,
-    /// Its number in the video's channel, from 1.
+    /// The sequence number of the entry in the video's channel, from 1.
     pub seq: u64,
-    /// The comment under the same video that it replies to.
+    /// The comment under the same video that this comment replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<CommentId>,
-    /// What the entry is.
+    /// The kind of the entry: a comment, or a notice about one.
     #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
     pub entry: EntryKind,
 }
 
 impl Comment {
-    /// Whether `viewer` may be shown it.
+    /// Whether `viewer` may be shown this comment.
     pub fn is_shown_to(&self, viewer: Option<&UserId>) -> bool {
         match self.entry {
             EntryKind::Comment => true,
@@ -116,13 +118,14 @@ impl Comment {
         }
     }
 
-    /// What is left of it when it is removed.
+    /// Returns what is left of the comment when it is removed: everything but its text.
     #[must_use]
     pub fn into_removed(self) -> Self {
         Self { text: String::new(), entry: EntryKind::Removed, ..self }
     }
 
-    /// What is left of it when its author is erased: its number, and what it tells of others' entries.
+    /// Returns what is left of an entry when its author is erased: its sequence number, and notices about others'
+    /// entries.
     #[must_use]
     pub fn into_erased(self) -> Self {
         let left = if self.entry.has_text() { self.into_removed() } else { self };
@@ -130,12 +133,12 @@ impl Comment {
     }
 }
 
-/// Who wrote what nobody is named for: entries that tell what was done, and those whose author was erased.
+/// Returns the user who stands for "nobody": the author of notices, and of entries whose author was erased.
 pub fn nobody_user() -> UserId {
     UserId::parse(NOBODY_ID).expect("it is an identifier")
 }
 
-/// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.
+/// Derives the id of a comment that carries an idempotency key: the same user, video and key always make the same id.
 pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
     let mut hash = Sha256::new();
     for part in [user.as_str(), video.as_str(), key] {
@@ -146,12 +149,12 @@ pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
     CommentId::parse(&to_hex(&hash.finalize()[..16])).expect("hexadecimal digits make an identifier")
 }
 
-/// The identity of a comment without an idempotency key, from 128 random bits.
+/// Makes the id of a comment without an idempotency key, from 128 random bits.
 pub fn random_id(bits: u128) -> CommentId {
     CommentId::parse(&to_hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Writes bytes as lower-case hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -160,19 +163,20 @@ pub fn to_hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Which run of sequence numbers a `seq` belongs to. It is made with the archive, and another one is made when the archive
-/// numbers its comments anew; moving a video between readers never changes it. 1 to 16 characters of `a-z0-9`.
+/// The comment epoch: the run of sequence numbers that a `seq` belongs to. The epoch is made together with the
+/// archive. A new one begins when the archive numbers its comments anew; moving a video between readers never changes
+/// it. 1 to 16 characters of `a-z0-9`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CommentEpoch(String);
 
 impl CommentEpoch {
-    /// A new comment epoch from random bits.
+    /// Makes a new comment epoch from random bits.
     pub fn from_bits(bits: u64) -> Self {
         Self(to_hex(&bits.to_be_bytes()[..6]))
     }
 
-    /// Reads a comment epoch.
+    /// Reads a comment epoch: 1 to 16 characters of `a-z0-9`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let fits = (1..=16).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -208,12 +212,12 @@ impl fmt::Display for CommentEpoch {
     }
 }
 
-/// The last comment that a viewer has got: the `id` of a server-sent event, `<comment epoch>-<seq>`.
+/// The position of a viewer in a comment stream: the `id` of a server-sent event, `<comment epoch>-<seq>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamPosition {
-    /// The comment epoch.
+    /// The comment epoch to which `seq` belongs.
     pub comment_epoch: CommentEpoch,
-    /// The last comment seen; 0 before the first.
+    /// The sequence number of the last comment that the viewer got; 0 before the first.
     pub seq: u64,
 }
 

@@ -1,8 +1,9 @@
-//! What a batch of the log does: counts, owners, scores and numbered comments, each event exactly once.
+//! Counting: what a batch of the log does to an archive: counters, owners, scores and numbered comments, each event
+//! exactly once.
 //!
-//! The archive keeps, in one transaction, the next offset of every partition and all that was counted up to it. A
-//! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
-//! remember what was applied: it only says what a batch does to the state it is given.
+//! The archive stores, in one transaction, the next offset of every partition and everything counted up to it. A batch
+//! names the offsets it starts from; an archive that is at other offsets refuses it. So this module need not remember
+//! what was applied: it only computes what a batch does to the state it is given.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -33,51 +34,54 @@ use places::VideoPlaces;
 use unique::Marks;
 pub use unique::{MarkChange, MarkKey, UniqueKinds, UniqueMark, mark_key, mark_keys};
 
-/// A repeat of an `event_id` is recognised for this long, in the log's time.
+/// The time for which a repeat of an `event_id` is recognised, in milliseconds by the log's clock: one day.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
 
-/// The bytes that an archive may write anew for this event beside what it says: reports of a comment are one document.
+/// Returns the bytes that an archive may have to write for this event beside its own text: all reports of a comment
+/// are one document, which is written anew for each report.
 pub fn extra_written_bytes(event: &Interaction) -> usize {
     if reporting::reported(event).is_some() { MAX_REPORTED_BYTES } else { 0 }
 }
 
-/// What is known of a video.
+/// The state of a video in an archive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoState {
-    /// Which video.
+    /// The id of the video.
     pub video_id: VideoId,
-    /// Its owner: the first `owner_id` given, else the user of its first interaction.
+    /// The video's owner: the first `owner_id` given, else the user of the first interaction.
     pub owner: UserId,
-    /// Whether the owner was given as such, and thus is final.
+    /// Whether the owner was given explicitly, and thus is final.
     pub owner_given: bool,
-    /// How often each thing happened.
+    /// How often each kind of interaction happened to the video.
     pub counters: Counters,
-    /// The number of its last comment; 0 before the first.
+    /// The sequence number of the last entry in the video's channel; 0 before the first.
     pub last_seq: u64,
-    /// The decayed score as a logarithm ([`crate::trending`]); negative infinity before the first event of weight.
+    /// The decayed score of the board `trending`, as a logarithm ([`crate::trending`]); negative infinity before the
+    /// first event of weight.
     pub trending: f64,
-    /// The decayed scores by half-lives of boards' own.
+    /// The decayed scores by the half-lives that boards have of their own.
     pub decayed: DecayedScores,
-    /// What [`VideoState::revision`] has beside the counts: two for each event that was taken back, and one for each time
-    /// that the video was put or removed, or its owner forgotten.
+    /// The part of [`VideoState::revision`] that does not come from counters: two for each event that was taken back,
+    /// and one for each time that the video was put or removed, or its owner forgotten.
     pub corrections: u64,
-    /// What the app says of it, if anything.
+    /// The metadata that an app gave for the video, if any.
     pub metadata: Option<Metadata>,
-    /// What the one is who took it off the boards; `None` while it is not.
+    /// The role of the actor who took the video off the boards; `None` if it is not taken off.
     pub removed_by: Option<ActorRole>,
 }
 
 impl VideoState {
-    /// A number that grows with every change of the state: of two states of a generation it tells the later one. It is made
-    /// of the counts, so that what releases before it have counted is in it, too.
+    /// Returns a number that grows with every change of the state: of two states of a generation, the later one has
+    /// the greater revision. The revision is computed from the counters, so events that earlier releases have counted
+    /// are in it, too.
     pub const fn revision(&self) -> u64 {
         let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = self.counters;
         let counted = views + likes + comments + shares + watch_short + watch_long;
         counted as u64 + self.last_seq + self.corrections
     }
 
-    /// The video as it is in a window of which these are the counts. Its revision stays: whatever changes counts of a window changes
-    /// the video, too.
+    /// Returns the video's state in a window with these counters. The revision stays the same: whatever changes a
+    /// window's counters changes the video, too.
     #[must_use]
     pub fn within_window(mut self, counters: Counters) -> Self {
         let revision = self.revision();
@@ -89,14 +93,14 @@ impl VideoState {
         self
     }
 
-    /// Whether it is on no board: it was taken off, or it is the system's own.
+    /// Whether the video is on no board: it was taken off, or it is the canary.
     pub fn is_off_boards(&self) -> bool {
         self.removed_by.is_some() || canary::is_canary(&self.video_id)
     }
 
-    /// A video's state before its first event, which `event` is.
+    /// Makes the state of a video before its first event, which is `event`.
     fn from_first_event(event: &Interaction) -> Self {
-        // Whoever writes to the topic first must not become the owner of the system's own video.
+        // Whoever writes to the topic first must not become the owner of the canary.
         let own = canary::is_canary(&event.video_id).then(canary::user);
         let given = own.or_else(|| event.owner_id.clone());
         Self {
@@ -123,13 +127,14 @@ impl VideoState {
         self.corrections += 1;
     }
 
-    /// Takes it off the boards. An owner does not take the place of a service that did so before.
+    /// Takes the video off the boards. If a service took it off before, an owner who does so later does not replace
+    /// the service in `removed_by`.
     fn take_off_boards(&mut self, by: ActorRole) {
         self.removed_by = Some(self.removed_by.filter(|_| by == ActorRole::Owner).unwrap_or(by));
         self.corrections += 1;
     }
 
-    /// Forgets its owner, where that is this one. One that was given as such is not replaced by another.
+    /// Forgets the video's owner if it is this user. An owner who was given explicitly is not replaced by another one.
     fn forget_owner(&mut self, user: NameDigest) {
         if NameDigest::of_user(&self.owner) == user {
             self.owner = nobody_user();
@@ -137,10 +142,10 @@ impl VideoState {
         }
     }
 
-    /// Takes back an event of this type that added `log2` to the decayed score.
+    /// Takes back an event of this type, which had added `log2` to the decayed score.
     fn take_back_event(&mut self, kind: Kind, log2: f64, rules: &CountingRules) {
         self.counters.uncount_event(kind);
-        // The count has one less now: with two more the revision still grows by one.
+        // The counter has one less now: with two more here, the revision still grows by one.
         self.corrections += 2;
         self.trending = if self.counters.score(&rules.weights) == 0 {
             f64::NEG_INFINITY
@@ -150,19 +155,20 @@ impl VideoState {
     }
 }
 
-/// How events count: fixed for a generation of the scores.
+/// The rules by which events count: fixed for one generation of the scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountingRules {
-    /// What each kind is worth.
+    /// The points that each kind of event is worth.
     pub weights: Weights,
     /// The half-life of the trending board, in milliseconds.
     pub half_life_ms: u64,
-    /// The types that count once per user and video.
+    /// The types of events that count once per user and video.
     pub unique: UniqueKinds,
 }
 
 impl CountingRules {
-    /// Why the scores of an archive that was counted by these rules cannot be made by `others` from its counts, if so.
+    /// Checks that the scores by the rules `others` can be computed from the counts of an archive that was counted by
+    /// these rules.
     ///
     /// # Errors
     /// Says what differs, and that the log has to be counted anew.
@@ -199,32 +205,32 @@ impl Default for CountingRules {
     }
 }
 
-/// A comment with the place in the log that it came from.
+/// A comment with its position in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberedComment {
-    /// The comment.
+    /// The comment, with its sequence number.
     pub comment: Comment,
-    /// The partition it came from.
+    /// The partition of the comment's record.
     pub partition: u32,
-    /// Its offset there.
+    /// The offset of the comment's record in the partition.
     pub offset: u64,
 }
 
-/// An entry of an earlier batch that loses something.
+/// The removal of a text or an author's name from an entry that an earlier batch has stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryRemoval {
-    /// Its video.
+    /// The video in whose channel the entry is.
     pub video: VideoId,
-    /// Its number.
+    /// The sequence number of the entry.
     pub seq: u64,
-    /// Whether it loses its text ([`Comment::into_removed`]).
+    /// Whether the entry loses its text ([`Comment::into_removed`]).
     pub removes_text: bool,
-    /// Whether it loses its author's name ([`Comment::into_erased`]).
+    /// Whether the entry loses its author's name ([`Comment::into_erased`]).
     pub removes_author: bool,
 }
 
 impl EntryRemoval {
-    /// What is left of the entry.
+    /// Returns what is left of `entry` after the removal.
     #[must_use]
     pub fn apply_to(&self, entry: Comment) -> Comment {
         let entry = if self.removes_text { entry.into_removed() } else { entry };
@@ -232,57 +238,60 @@ impl EntryRemoval {
     }
 }
 
-/// What a batch does.
+/// The effects of a batch: everything that an archive has to write.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BatchEffects {
-    /// The new state of every video that changed, by id.
+    /// The new state of every video that changed, sorted by id.
     pub videos: Vec<VideoState>,
-    /// The new comments, in the order of their numbers within each video. Not all are archived:
+    /// The new comments, in the order of their sequence numbers within each video. Not all are archived:
     /// [`BatchEffects::archived_comments`].
     pub comments: Vec<NumberedComment>,
-    /// The identities to remember, with the log's time of each.
+    /// The event identities that the archive has to remember, with the log's time of each.
     pub new_identities: Vec<(String, Millis)>,
-    /// What is to be removed of entries of earlier batches.
+    /// The texts and authors' names to be removed from entries of earlier batches.
     pub removals: Vec<EntryRemoval>,
-    /// Restrictions and rules of comments that changed, in the order of their revisions.
+    /// The restrictions and comment rules that changed, in the order of their revisions.
     pub rule_changes: Vec<RuleChange>,
-    /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
+    /// The comments that wait for a moderator from now on, and those that no longer do, in log order.
     pub held_changes: Vec<HeldChange>,
-    /// The comments whose reports changed, as they are now.
+    /// The comments whose reports changed, with their new reports.
     pub changed_reports: Vec<ReportedComment>,
-    /// What moderators did, and that comments were reported, in log order.
+    /// The entries for the audit log: what moderators did, and that comments were reported, in log order.
     pub audit_entries: Vec<AuditEntry>,
-    /// The marks that changed, by key.
+    /// The marks that changed, sorted by key.
     pub mark_changes: Vec<MarkChange>,
-    /// What is added to counts by window.
+    /// The amounts to add to the counters of windows.
     pub windows: Vec<WindowChange>,
-    /// Where windows are counted, the videos of which more changed than counts: an owner, metadata, whether they are on boards.
+    /// If windows are counted: the videos of which more than counters changed (an owner, metadata, or whether they are
+    /// on boards).
     pub restated: Vec<VideoId>,
-    /// Events that counted.
+    /// The number of events that counted.
     pub counted_events: u64,
-    /// Events that were repeats of counted ones, or took back what had not counted.
+    /// The number of events that did not count: repeats of counted ones, and events that take back what had not
+    /// counted.
     pub repeated_events: u64,
 }
 
 impl BatchEffects {
-    /// The new comments that are archived: all but those of the canary, which are published only.
+    /// Returns the new comments that are archived: all but those of the canary, which are published only.
     pub fn archived_comments(&self) -> impl Iterator<Item = &NumberedComment> {
         self.comments.iter().filter(|numbered| !canary::is_canary(&numbered.comment.video_id))
     }
 }
 
-/// By what an archive counts.
+/// The things that an archive counts, and the rules by which it counts them.
 #[derive(Debug, Clone, Copy)]
 pub struct InForce<'a> {
-    /// How events count.
+    /// The rules by which events count.
     pub rules: &'a CountingRules,
-    /// The windows that are counted.
+    /// The kinds of windows that are counted.
     pub windows: &'a CountedWindows,
-    /// The decays that are counted beside that of the rules.
+    /// The decays that are counted beside the decay in `rules`.
     pub decays: &'a CountedDecays,
 }
 
-/// [`apply_moderated_batch`], where nothing that is moderated was stored before, no mark is set, and neither windows nor decays are counted.
+/// Computes the effects of a batch as [`apply_moderated_batch`] does, for an archive without stored moderation, marks,
+/// windows and decays.
 pub fn apply_batch(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
@@ -300,9 +309,10 @@ pub fn apply_batch(
     )
 }
 
-/// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::event_identities`] that the
-/// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
-/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::affected_marks`] that are set.
+/// Computes the effects of `records` on the `known` videos. `sightings` are the identities among
+/// [`Batch::event_identities`] that the archive remembers, with the log's time of their first sighting. `moderated` is
+/// the stored state that moderation records change; counters and sequence numbers do not depend on it. `marks` are the
+/// marks among [`Batch::affected_marks`] that are set. `in_force` says what is counted and by which rules.
 pub fn apply_moderated_batch(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
@@ -329,7 +339,7 @@ pub fn apply_moderated_batch(
             effects.new_identities.push((identity, record.broker_time));
         }
         if event.kind == Kind::Moderation {
-            // Of a video that nothing has happened to there is nothing to delete.
+            // A video without any earlier event has nothing that could be deleted.
             let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
             let video = if known { Some(videos.video_to_restate(event)) } else { None };
             moderating.apply(record, video, &mut effects);
@@ -377,7 +387,7 @@ pub fn apply_moderated_batch(
     effects
 }
 
-/// Counts the events of a batch.
+/// Counts the events of a batch in videos, windows and decays.
 struct EventCounting<'a> {
     rules: &'a CountingRules,
     windows: WindowCounting<'a>,
@@ -390,14 +400,14 @@ impl<'a> EventCounting<'a> {
         Self { rules, windows: WindowCounting::of(windows), decays, worths: Log2Worths::default() }
     }
 
-    /// Counts an event, and returns what its mark says of it.
+    /// Counts an event, and returns the value of its mark.
     fn count(&mut self, video: &mut VideoState, record: &LogRecord) -> UniqueMark {
         let log2 = count_event(video, record, self.rules, &mut self.worths);
         let decayed = self.decays.count(&mut video.decayed, record, self.rules, &mut self.worths);
         UniqueMark { log2, at: self.windows.add(record, &self.rules.weights), decayed }
     }
 
-    /// Takes back an event of this type, of which this is the mark.
+    /// Takes back an event of this type, whose mark is `mark`.
     fn take_back(&mut self, video: &mut VideoState, record: &LogRecord, kind: Kind, mark: &UniqueMark) {
         video.take_back_event(kind, mark.log2, self.rules);
         self.decays.take_back(&mut video.decayed, &mark.decayed);
@@ -420,11 +430,11 @@ fn numbered_comment(record: &LogRecord, body: &CommentBody, seq: u64) -> Numbere
     NumberedComment { comment, partition: record.partition, offset: record.offset }
 }
 
-/// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
+/// The videos of a batch. An event of a known video costs one look-up and no copy of the id.
 struct BatchVideos {
     states: Vec<(VideoState, bool)>,
     places: VideoPlaces,
-    /// The places of those of which more changed than counts.
+    /// The indexes of the videos of which more than counters changed.
     restated: BTreeSet<usize>,
 }
 
@@ -444,14 +454,14 @@ impl BatchVideos {
         self.change(place)
     }
 
-    /// One of which more changes than counts.
+    /// Returns the video of an event that changes more than its counters.
     fn video_to_restate(&mut self, event: &Interaction) -> &mut VideoState {
         let place = self.place(event);
         self.restated.insert(place);
         self.change(place)
     }
 
-    /// One of which the event is counted.
+    /// Returns the video of an event that is about to be counted.
     fn video_to_count(&mut self, event: &Interaction) -> &mut VideoState {
         let place = self.place(event);
         if event.owner_id.is_some() && !self.states[place].0.owner_given {
@@ -478,7 +488,7 @@ impl BatchVideos {
         self.restated.iter().map(|place| self.states[*place].0.video_id.clone()).collect()
     }
 
-    /// Those that changed, with the decayed scores that are counted alone.
+    /// Returns the videos that changed, without decayed scores that are no longer counted.
     fn into_changed(self, decays: &CountedDecays) -> Vec<VideoState> {
         let changed = self.states.into_iter().filter_map(|(state, changed)| changed.then_some(state));
         let mut changed: Vec<_> = changed.collect();
@@ -490,7 +500,8 @@ impl BatchVideos {
     }
 }
 
-/// Counts an event, and returns what it added to the decayed score, as a logarithm.
+/// Counts an event in a video's counters and decayed score, and returns what it added to the decayed score, as a
+/// logarithm.
 fn count_event(
     video: &mut VideoState,
     record: &LogRecord,
@@ -627,7 +638,7 @@ mod tests {
         let mut view = own("view");
         view.as_object_mut().unwrap().remove("comment_id");
         let mut view = record(0, &view);
-        // Whoever reads records refuses this one; here it would not matter either.
+        // The reader of records refuses this record; here it would not matter either.
         (view.event.user_id, view.event.owner_id) = ("mallory".parse().unwrap(), "mallory".parse().ok());
         let records = [view, record(1, &own("comment")), comment_record(2, "v", "b")];
         let effects = apply_batch(&records, [], no_sightings(), &CountingRules::default());
@@ -669,7 +680,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a log is cut into batches, the result is the same.
+        /// The result is the same for any split of the log into batches.
         #[test]
         fn splitting_the_log_into_other_batches_gives_the_same_result(
             events in proptest::collection::vec((0..3usize, 0..crate::Kind::ALL.len(), proptest::option::of(0..6u8)), 1..40),

@@ -1,14 +1,17 @@
-//! Half-lives of boards' own: decayed scores that an archive counts beside that of `trending`.
+//! Half-lives of boards' own: decayed scores that an archive counts beside the score of `trending`.
 //!
-//! A board may ask for a half-life, and for weights of its own with it. Such a pair is a [`Decay`]; boards that ask for the same one
-//! share it. Of each that an archive counts, every video has a decayed score ([`DecayedScore`], by [`crate::trending`]), which
-//! changes in the transaction that counts. An archive that begins to count one later has what happens from then on.
+//! A board may ask for a half-life of its own, and for weights with it. Such a pair is a [`Decay`]; boards that ask
+//! for the same pair share it. For each decay that an archive counts, every video has a decayed score
+//! ([`DecayedScore`], by [`crate::trending`]), which changes in the transaction that counts events. If an archive
+//! begins to count a decay later, the scores hold what happens from then on.
 //!
-//! A score is kept with the number of its events: one of which nothing is left is gone, and not a trace of what it was.
+//! A score is stored with the number of its events: when the last event is taken back, the score is removed without
+//! any rounding error left behind.
 //!
-//! What takes an event back takes off what the event added, where that is in the score. It is not where the event was counted without the
-//! decay: before that was declared, or by a release that knows none. So each time that an archive begins to count a decay, or goes on
-//! after such a gap, that is a new *run* of it; a mark says which runs its event is in.
+//! Taking back an event subtracts what the event added, if that is in the score. The event's part is not in the score
+//! if the event was counted without the decay: before the decay was declared, or by a release that does not know
+//! decays. So each time an archive begins to count a decay, or goes on after such a gap, it begins a new *run* of the
+//! decay; a mark says in which runs its event is counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,26 +22,27 @@ use crate::score::thousandths_added;
 use crate::trending::{Log2Worths, log2_difference, log2_sum};
 use crate::{Invalid, Millis, canary};
 
-/// The most of them that boards may ask for: each is some 50 bytes in the document of each video, and one more sum for each event.
+/// The most decays that boards may ask for: each is some 50 bytes in the document of each video, and one more sum for
+/// each event.
 pub const MAX_DECAYS: usize = 4;
-/// The longest half-life, in minutes: a year, as that of `trending`.
+/// The longest half-life, in minutes: one year, the same bound as for `trending`.
 pub const MAX_HALF_LIFE_MINUTES: u64 = 525_600;
 const MINUTE_MS: u64 = 60_000;
 
-/// The half-life by which a score decays, and what an event is worth in that score.
+/// A decay: the half-life of a score, and the weights of the events in that score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decay {
     /// The half-life in minutes, from 1 to [`MAX_HALF_LIFE_MINUTES`].
     half_life_minutes: u64,
-    /// `None`: the weights of all.
+    /// The weights of events in the score; `None` for the weights of all boards.
     weights: Option<BoardWeights>,
 }
 
 impl Decay {
-    /// The decay by this half-life and these weights; `None` stands for the weights of all.
+    /// Makes the decay with this half-life and these weights; `None` means the weights of all boards.
     ///
     /// # Errors
-    /// Names `halfLifeMinutes` where that is out of bounds.
+    /// Names `halfLifeMinutes` if the half-life is out of bounds.
     pub fn new(half_life_minutes: u64, weights: Option<BoardWeights>) -> Result<Self, Invalid> {
         if !(1..=MAX_HALF_LIFE_MINUTES).contains(&half_life_minutes) {
             let wrong = format!("must be a whole number from 1 to {MAX_HALF_LIFE_MINUTES}");
@@ -47,28 +51,28 @@ impl Decay {
         Ok(Self { half_life_minutes, weights })
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads the text that [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Names what is wrong.
+    /// Names the field that is wrong.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (minutes, weights) = text.split_once(' ').map_or((text, None), |(it, rest)| (it, Some(rest)));
         let minutes = minutes.parse().map_err(|_| Invalid::new("halfLifeMinutes", "must be a number"))?;
         Self::new(minutes, weights.map(str::parse).transpose()?)
     }
 
-    /// Its half-life, in minutes.
+    /// Returns the half-life in minutes.
     pub const fn half_life_minutes(&self) -> u64 {
         self.half_life_minutes
     }
 
-    /// Its half-life, in milliseconds.
+    /// Returns the half-life in milliseconds.
     pub const fn half_life_ms(&self) -> u64 {
         self.half_life_minutes * MINUTE_MS
     }
 }
 
-/// As archives name it: the minutes, and the weights in thousandths where it has some of its own.
+/// Writes the decay as archives name it: the minutes, and the weights in thousandths of a point if it has its own.
 impl fmt::Display for Decay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.half_life_minutes)?;
@@ -76,15 +80,15 @@ impl fmt::Display for Decay {
     }
 }
 
-/// A decay that an archive counts.
+/// A decay that an archive counts, with the run that it counts now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedDecay {
-    /// The decay.
+    /// The decay that is counted.
     pub decay: Decay,
-    /// Which run of it this is: a number that no other run of any decay has.
+    /// The number of the current run of the decay; no other run of any decay has it.
     pub run: u32,
-    /// What the log took later than this is in the scores; of what came before, a part of it may be missing. `None`: all that was
-    /// counted is in them.
+    /// The log's time after which every event is in the scores; of earlier events some may be missing. `None` if all
+    /// counted events are in them.
     pub whole_after: Option<Millis>,
 }
 
@@ -108,23 +112,23 @@ impl<'a> IntoIterator for &'a CountedDecays {
 }
 
 impl CountedDecays {
-    /// The decays.
+    /// Returns the counted decays.
     pub fn iter(&self) -> std::slice::Iter<'_, CountedDecay> {
         self.0.iter()
     }
 
-    /// Whether there are none.
+    /// Whether no decay is counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is said of this decay, if it is counted.
+    /// Returns the entry of this decay; `None` if the decay is not counted.
     pub fn of(&self, decay: &Decay) -> Option<&CountedDecay> {
         self.iter().find(|counted| counted.decay == *decay)
     }
 
-    /// These decays: those that are counted already as they are, the others from here on, where the last record that is counted was
-    /// taken by the log at `counted`. `new_run` makes numbers that were never a run's.
+    /// Returns the entries for the `wanted` decays: known ones unchanged, new ones as counted from here on. `counted`
+    /// is the log's time of the last record that has been counted. `new_run` returns numbers that no run ever had.
     #[must_use]
     pub fn changed_to(
         &self,
@@ -139,7 +143,8 @@ impl CountedDecays {
         wanted.iter().map(of).collect()
     }
 
-    /// After a stretch of the log that was counted without decays, of which the last record was taken by the log at `until`.
+    /// Returns the entries after a part of the log was counted without decays: every decay begins a new run. `until`
+    /// is the log's time of the last record of that part.
     #[must_use]
     pub fn with_gap(&self, until: Option<Millis>, mut new_run: impl FnMut() -> u32) -> Self {
         let later = |counted: &CountedDecay| CountedDecay {
@@ -150,7 +155,7 @@ impl CountedDecays {
         self.iter().map(later).collect()
     }
 
-    /// Counts an event in a video's scores, and returns what it added to each.
+    /// Counts an event in a video's scores, and returns what it added to each score.
     pub(crate) fn count(
         &self,
         scores: &mut DecayedScores,
@@ -172,7 +177,7 @@ impl CountedDecays {
         self.iter().filter_map(added).collect()
     }
 
-    /// Takes off what an event added in runs that go on.
+    /// Subtracts what an event added in runs that still go on.
     pub(crate) fn take_back(&self, scores: &mut DecayedScores, parts: &[RunPart]) {
         for RunPart { run, log2 } in parts {
             if let Some(counted) = self.iter().find(|counted| counted.run == *run) {
@@ -182,27 +187,27 @@ impl CountedDecays {
     }
 }
 
-/// What an event added to a decayed score.
+/// What one event added to a decayed score in one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunPart {
-    /// The run of the score's decay.
+    /// The run of the score's decay in which the event was counted.
     pub run: u32,
-    /// How much, as a logarithm.
+    /// The amount that the event added, as a logarithm.
     pub log2: f64,
 }
 
-/// The score of a video by a decay.
+/// The score of a video by one decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecayedScore {
-    /// The decay.
+    /// The decay of the score.
     pub decay: Decay,
     /// The score, as a logarithm.
     pub log2: f64,
-    /// How many events are in it.
+    /// The number of events in the score.
     pub events: u64,
 }
 
-/// The scores of a video by decays, in the order of these. One that has no event is not among them.
+/// The scores of a video by decays, sorted by decay. A decay without an event has no score here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DecayedScores(Vec<DecayedScore>);
 
@@ -215,22 +220,22 @@ impl FromIterator<DecayedScore> for DecayedScores {
 }
 
 impl DecayedScores {
-    /// The scores.
+    /// Returns the scores, sorted by decay.
     pub fn iter(&self) -> std::slice::Iter<'_, DecayedScore> {
         self.0.iter()
     }
 
-    /// The scores, as they lie in memory.
+    /// Returns the scores as a slice, sorted by decay.
     pub fn as_slice(&self) -> &[DecayedScore] {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Whether there are no scores.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The score by this decay; negative infinity where there is none.
+    /// Returns the score by this decay, as a logarithm; negative infinity if there is none.
     pub fn log2_of(&self, decay: &Decay) -> f64 {
         self.place(decay).map_or(f64::NEG_INFINITY, |place| self.0[place].log2)
     }
@@ -259,7 +264,7 @@ impl DecayedScores {
         (score.log2, score.events) = (log2_difference(score.log2, log2), score.events - 1);
     }
 
-    /// Forgets those that are counted no more.
+    /// Removes the scores of decays that are no longer counted.
     pub(crate) fn keep(&mut self, counted: &CountedDecays) {
         self.0.retain(|score| counted.of(&score.decay).is_some());
     }

@@ -1,27 +1,31 @@
-//! Epochs and terms: how they are minted, and which of those that come from outside can be true; and the same of counts.
+//! Epochs and terms: how they are minted, and which epochs, terms and counts that come from outside are plausible.
 //!
-//! An epoch tells which of two words about a video is the later one, a term which of two planners. The store mints them,
-//! all videos sharing one counter, so that an epoch names one assignment for ever: microseconds since 1970 that never go
-//! back ([`mint_epoch`]). So one that is far ahead of the clock was never minted: it is a mistake or an attack, and would stop
-//! all later ones if it were believed.
+//! Of two messages about a video, the one with the greater epoch is the later one; of two planners, the one with the
+//! greater term. The store mints epochs and terms. All videos share one counter, so that an epoch names one assignment
+//! for ever: microseconds since 1970 that never go back ([`mint_epoch`]). An epoch that is far ahead of the clock was
+//! therefore never minted: it is a mistake or an attack, and would block all later ones if it were accepted.
 
 use crate::Invalid;
 
-/// The greatest epoch and term: what every part (JSON and Lua among them) holds exactly; in microseconds, the year 2255.
+/// The greatest epoch and term, 2^53 − 1: every part of the system (JSON and Lua among them) holds it exactly. In
+/// microseconds, it is the year 2255.
 pub const MAX_EPOCH: u64 = (1 << 53) - 1;
-/// How far epochs and terms may run ahead of the clock they are minted from, in microseconds: 30 days, which is more than a
-/// hundred of the jumps that a store makes when another of its servers takes over.
+/// The time by which epochs and terms may be ahead of the clock that they are minted from, in microseconds: 30 days,
+/// more than a hundred of the jumps that a store makes when another of its servers takes over.
 pub const MAX_AHEAD_MICROS: u64 = 30 * 24 * 3_600 * 1_000_000;
-/// The greatest count that anybody may report: more than people live, and 30,000 of them still add up.
+/// The greatest count that may be reported: more than there are people, and the sum of 30,000 such counts still stays
+/// below 2^53.
 pub const MAX_REPORTED_COUNT: u64 = 10_000_000_000;
 
-/// The next epoch or term after `counter`, greater than `seen`, which is the highest that the one who asks knows, and than
-/// the microseconds since 1970 on the store's own clock (a hybrid logical clock, as in Kulkarni et al., 2014). A store that
-/// lost what it held thus goes on above what it minted before, also where nobody is left who has seen it.
+/// Returns the next epoch or term: greater than `counter` (the store's last one), greater than `seen` (the highest one
+/// that the caller knows), and greater than the microseconds since 1970 on the store's clock, `now_micros` (a hybrid
+/// logical clock, as in Kulkarni et al., 2014). So a store that lost its data goes on above what it minted before,
+/// even if nobody is left who has seen those epochs.
 ///
-/// A copy that takes over may not have heard of the last epochs, and its clock may be behind: `other_server` is the first
-/// byte of the identity of the server process, where the counter last moved on another one, or where `seen` is more than it
-/// counted: then another one minted it, and may have minted more that the asker has not seen. Looking and minting are one
+/// A replica that takes over may not have the last epochs, and its clock may be behind. So `other_server` is given,
+/// and adds a jump, if a replica may have taken over; it is the first byte of the identity of the server process. It
+/// is given if the counter last moved on another server, or if `seen` is greater than `counter` (then another server
+/// minted `seen`, and may have minted more that the caller has not seen). Reading the counter and minting are one
 /// atomic step. Redis does the same in `adapters/src/assignment_store/redis/state.lua`.
 pub fn mint_epoch(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
@@ -29,27 +33,28 @@ pub fn mint_epoch(counter: u64, seen: u64, now_micros: u64, other_server: Option
     next.saturating_add(other_server.map_or(0, new_server_jump_micros))
 }
 
-/// How much higher the first epoch on a server process is: 1 to 256 minutes of the clock, which is more than can have been
-/// minted and lost unseen. It differs from process to process: two in a row may both start from the same old copy.
+/// Returns the amount, in microseconds, by which the first epoch on another server process is higher: 1 to 256
+/// minutes, more than can have been minted and lost unseen. The jump differs from process to process, because two in a
+/// row may both start from the same old copy.
 pub const fn new_server_jump_micros(server: u8) -> u64 {
     (server as u64 + 1) * 60_000_000
 }
 
-/// The greatest epoch or term that can have been minted by now.
+/// Returns the greatest epoch or term that can have been minted by `now_micros`.
 pub const fn latest_possible_epoch(now_micros: u64) -> u64 {
     let latest = now_micros.saturating_add(MAX_AHEAD_MICROS);
     if latest < MAX_EPOCH { latest } else { MAX_EPOCH - 1 }
 }
 
-/// Whether an epoch or term can have been minted by now; 0 stands for none and can.
+/// Whether an epoch or term can have been minted by `now_micros`; 0 means "no epoch" and is plausible, too.
 pub const fn is_plausible_epoch(epoch: u64, now_micros: u64) -> bool {
     epoch <= latest_possible_epoch(now_micros)
 }
 
-/// An epoch or term that stands in `field`.
+/// Returns `epoch` if it is plausible; `field` is the name of its field in the error.
 ///
 /// # Errors
-/// An epoch that cannot have been minted by now.
+/// An epoch or term that is too far ahead of the clock to have been minted.
 pub fn check_epoch(field: &'static str, epoch: u64, now_micros: u64) -> Result<u64, Invalid> {
     if is_plausible_epoch(epoch, now_micros) {
         return Ok(epoch);
@@ -57,10 +62,10 @@ pub fn check_epoch(field: &'static str, epoch: u64, now_micros: u64) -> Result<u
     Err(Invalid::new(field, "must be one that can have been minted: it is too far ahead of the clock"))
 }
 
-/// A count that stands in `field`.
+/// Returns `count` if it is plausible; `field` is the name of its field in the error.
 ///
 /// # Errors
-/// One above [`MAX_REPORTED_COUNT`].
+/// A count above [`MAX_REPORTED_COUNT`].
 pub fn check_count(field: &'static str, count: u64) -> Result<u64, Invalid> {
     if count <= MAX_REPORTED_COUNT {
         Ok(count)
@@ -84,7 +89,7 @@ mod tests {
         for bad in [NOW + MAX_AHEAD_MICROS + 1, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
             assert_eq!(check_epoch("epoch", bad, NOW).unwrap_err().field, "epoch", "{bad}");
         }
-        // A clock that has gone mad does not make the greatest number a good one.
+        // Even with a wildly wrong clock, the greatest number is refused.
         assert!(is_plausible_epoch(MAX_EPOCH - 1, u64::MAX) && !is_plausible_epoch(MAX_EPOCH, u64::MAX));
     }
 

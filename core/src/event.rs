@@ -1,7 +1,7 @@
 //! Interactions: what a viewer did with a video, as clients post it and as the log keeps it.
 //!
-//! Clients and foreign producers write the same JSON. [`Interaction::parse`] is the only reader of it, so that a
-//! field refused at the front door and a poison message in the log are told in the same words.
+//! Clients and foreign producers write the same JSON. [`Interaction::parse`] is its only full reader, so a field that
+//! is refused at a gateway and a malformed record in the log are reported in the same words.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,38 +17,40 @@ mod scan;
 
 use fields::read_usual;
 
-/// The longest watch time accepted in one event: a day, in seconds.
+/// The longest watch time that one event may have, in seconds: one day.
 pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
 
-/// The newest format of records that this release reads. A record of a later one says so in its member `format`, and
-/// whoever meets it waits for the release that knows it ([`UnreadableRecord::NewerFormat`]). A record without the member is of
-/// format 1. A release that writes what this one would misread (another type, another meaning) raises the number, and
-/// gives it to those records only: all others stay readable for this release.
+/// The newest record format that this release reads. A record of a later format says so in its member `format`, and a
+/// consumer that meets one waits for a release that knows it ([`UnreadableRecord::NewerFormat`]). A record without the
+/// member has format 1. A release that writes what this one would misread (another type, another meaning) raises the
+/// number for those records only: all others stay readable for this release.
 pub const NEWEST_RECORD_FORMAT: u64 = 2;
 
-/// Why a record of the log cannot be read.
+/// The reason for which a record of the log cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableRecord {
-    /// A later release wrote it: it is to wait for a release that reads it, and is never a dead letter.
+    /// A later release wrote the record. The record waits for a release that can read it, and never becomes a dead
+    /// letter.
     #[error("the record is of format {format}, and this release reads formats up to {NEWEST_RECORD_FORMAT}")]
     NewerFormat {
-        /// Its format.
+        /// The format that the record names.
         format: u64,
     },
-    /// No release reads it.
+    /// The record is malformed: no release reads it.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
-/// Makes [`Kind`] from one list, so that no kind is missing from [`Kind::ALL`]. `since` is the format of the records of
-/// a kind that format 1 does not have.
+/// Makes [`Kind`] from one list, so that no kind is missing from [`Kind::ALL`]. `since` is the record format that
+/// introduced a kind which format 1 does not have.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal $(since $since:literal)?,)+) => {
-        /// What the viewer did.
+        /// The kind of an interaction: what the viewer did.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind {
             $($(#[$doc])* $kind,)+
-            /// Not a viewer's doing: a record of [`crate::moderation`]. No client can send it as an interaction.
+            /// Not an interaction of a viewer but a record of [`crate::moderation`]. No client can send one as an
+            /// interaction.
             Moderation,
         }
 
@@ -56,7 +58,7 @@ macro_rules! kinds {
             /// Every kind that clients send, in the order of the documentation.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
 
-            /// The name on the wire.
+            /// Returns the kind's name in JSON, the value of `type`.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+
@@ -64,11 +66,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// The format of its records: the first one that has this kind.
+            /// Returns the format of this kind's records: the first record format that has the kind.
             pub const fn format(self) -> u64 {
                 match self {
                     $(Self::$kind => kinds!(@since $($since)?),)+
-                    // Its records have a version of their own.
+                    // Moderation records have a version of their own.
                     Self::Moderation => 1,
                 }
             }
@@ -79,25 +81,26 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Opened the video.
+    /// The viewer opened the video.
     View = "view",
-    /// Liked it.
+    /// The viewer liked the video.
     Like = "like",
-    /// Commented on it.
+    /// The viewer commented on the video.
     Comment = "comment",
-    /// Shared it.
+    /// The viewer shared the video.
     Share = "share",
-    /// Watched it for a time.
+    /// The viewer watched the video for a time.
     WatchTime = "watch_time",
-    /// Took its like back. A type of its own, and no member `"undo": true` of a like: who does not know the type refuses
-    /// it, and who does not know the member would count one like more.
+    /// The viewer took back a like. An unlike is a type of its own and not a member `"undo": true` of a like: a
+    /// release that does not know the type refuses it, whereas one that does not know the member would count one more
+    /// like.
     Unlike = "unlike" since 2,
-    /// Took its share back.
+    /// The viewer took back a share.
     Unshare = "unshare" since 2,
 }
 
 impl Kind {
-    /// The type of event that this one takes back, where it does.
+    /// Returns the kind of event that this kind takes back; `None` for kinds that take nothing back.
     pub const fn takes_back(self) -> Option<Self> {
         match self {
             Self::Unlike => Some(Self::Like),
@@ -114,59 +117,59 @@ impl Kind {
     }
 }
 
-/// The text of a comment inside the interaction that carries it.
+/// The comment that an interaction of type `comment` carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommentBody {
-    /// Its identity.
+    /// The identity of the comment.
     pub comment_id: CommentId,
-    /// Its text.
+    /// The text of the comment.
     pub text: String,
-    /// The comment under the same video that it replies to.
+    /// The comment under the same video that this comment replies to.
     pub reply_to: Option<CommentId>,
 }
 
-/// One thing that one viewer did with one video.
+/// One interaction: one thing that one viewer did with one video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interaction {
-    /// The video.
+    /// The video that the interaction is about.
     pub video_id: VideoId,
-    /// Who.
+    /// The user who acted.
     pub user_id: UserId,
-    /// What.
+    /// The kind of the interaction.
     pub kind: Kind,
-    /// For [`Kind::WatchTime`], how long, in milliseconds; 0 for every other kind.
+    /// The watch time in milliseconds for [`Kind::WatchTime`]; 0 for every other kind.
     pub watch_ms: u64,
-    /// When, by the sender's clock (or the gateway's, where the sender gave none).
+    /// The time of the interaction by the sender's clock (by the gateway's clock if the sender gave none), in
+    /// milliseconds.
     pub timestamp: Millis,
-    /// The identity the client chose for this event, if any.
+    /// The identity that the client chose for this event, if any.
     pub event_id: Option<EventId>,
-    /// The video's owner as the sender knows it.
+    /// The owner of the video, if the sender knows it.
     pub owner_id: Option<UserId>,
-    /// Present on comments that came through the comment service; a foreign event of type `comment` has none and
-    /// is only counted.
+    /// The comment, if it came through the comment service. A foreign event of type `comment` has none and is only
+    /// counted.
     pub comment: Option<CommentBody>,
-    /// Present on records of [`Kind::Moderation`], and on no others.
+    /// The moderation record; present for [`Kind::Moderation`] and for no other kind.
     pub moderation: Option<Box<Moderation>>,
 }
 
 impl Interaction {
-    /// Reads a record of the log: an interaction, or what a moderator did; `now` stands in for an absent timestamp. What
+    /// Reads a record of the log: an interaction or a moderation record. `now` replaces an absent timestamp. What
     /// clients send is read by [`Interaction::parse`], which knows neither moderation nor formats.
     ///
-    /// The usual record is read without a copy of its JSON being made; what is not usual, and all that is wrong, is left
-    /// to [`Interaction::parse`].
+    /// A usual record is read without copying its JSON; unusual and malformed ones are left to [`Interaction::parse`].
     ///
     /// # Errors
-    /// A record of a later format is [`UnreadableRecord::NewerFormat`], whatever else is wrong with it.
+    /// A record of a later format gives [`UnreadableRecord::NewerFormat`], whatever else is wrong with it.
     pub fn from_log(json: &[u8], now: Millis) -> Result<Self, UnreadableRecord> {
         Self::from_log_of(json, now, |_| None)
     }
 
-    /// Reads as [`Interaction::from_log`] does, for whoever reads many. `known` may give the id that is there of a video
-    /// with this text: of a usual record it is taken in place of a new one.
+    /// Reads a record as [`Interaction::from_log`] does, for callers that read many. `known` may return an existing id
+    /// of the video with this text: for a usual record, it is used instead of a new copy.
     ///
     /// # Errors
-    /// As [`Interaction::from_log`].
+    /// Those of [`Interaction::from_log`].
     pub fn from_log_of(
         json: &[u8],
         now: Millis,
@@ -188,8 +191,8 @@ impl Interaction {
         Ok(Self::parse(&value, now)?)
     }
 
-    /// Reads an interaction from a JSON object; `now` stands in for an absent timestamp. Unknown members are
-    /// ignored, as they are by the seed's services; a null member counts as absent.
+    /// Reads an interaction from a JSON object; `now` replaces an absent timestamp. Unknown members are ignored, as
+    /// the seed's services do; a null member counts as absent.
     pub fn parse(value: &Value, now: Millis) -> Result<Self, Invalid> {
         let Value::Object(object) = value else {
             return Err(Invalid::new("body", "must be a JSON object"));
@@ -224,7 +227,7 @@ impl Interaction {
         Ok(read)
     }
 
-    /// The JSON that goes into the log.
+    /// Writes the event as the JSON of a log record.
     pub fn to_json(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct EventJson<'a> {
@@ -267,18 +270,18 @@ impl Interaction {
     }
 }
 
-/// The whole number in `member` of a record, where it is later than the `latest` that this release reads. Anything but a
-/// whole number is no format: foreign records may have such a member.
+/// Returns the whole number in `member` of a record if it is greater than `latest`, the newest that this release
+/// reads. A value that is not a whole number is no format: foreign records may have such a member.
 fn newer_version(record: &Value, member: &str, latest: u64) -> Option<u64> {
     record.get(member)?.as_u64().filter(|number| *number > latest)
 }
 
-/// The text member `field` of `object`.
+/// Returns the string in the member `field` of `object`; an error if it is absent, null or no string.
 pub fn required_text<'a>(object: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
     optional_text(object, field)?.ok_or_else(|| missing_field(object, field))
 }
 
-/// The two services that liverank comes from have their own names for the same two things: who mixes them up is told.
+/// The names that the two seeds use for the same two fields: a sender who mixes them up is told which name to use.
 const FIELD_ALIASES: [(&str, &str); 2] = [("user_id", "userid"), ("video_id", "videoid")];
 
 fn missing_field(object: &Map<String, Value>, field: &'static str) -> Invalid {
@@ -292,12 +295,12 @@ fn missing_field(object: &Map<String, Value>, field: &'static str) -> Invalid {
     }
 }
 
-/// The identity of an event that its sender gave none, from 128 random bits.
+/// Makes an identity for an event whose sender gave none, from 128 random bits.
 pub fn random_id(bits: u128) -> EventId {
     EventId::parse(&to_hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
 }
 
-/// The text member `field` of `object`, or `None` where it is absent or null.
+/// Returns the string in the member `field` of `object`; `None` if it is absent or null, an error if it is no string.
 pub fn optional_text<'a>(
     object: &'a Map<String, Value>,
     field: &'static str,
@@ -309,8 +312,9 @@ pub fn optional_text<'a>(
     }
 }
 
-/// What a comment replies to. Before there were replies the member was passed over, whatever it was: in a log from that
-/// time it still is where it is no id. The comment service refuses one, before it comes into the log.
+/// Returns the comment that a comment replies to; `None` if the member is no valid id. Before liverank had replies,
+/// the member was ignored whatever its value, so old logs may still hold invalid ones. New ones are refused by the
+/// comment service, before they get into the log.
 fn parse_reply_to(object: &Map<String, Value>) -> Option<CommentId> {
     CommentId::parse(object.get("reply_to")?.as_str()?).ok()
 }
@@ -326,7 +330,7 @@ fn parse_watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
     }
 }
 
-/// Seconds of watching in milliseconds.
+/// Converts seconds of watching to milliseconds; refuses less than 0 and more than one day.
 fn seconds_to_ms(seconds: f64) -> Result<u64, Invalid> {
     if !seconds.is_finite() || !(0.0..=MAX_WATCH_SECONDS).contains(&seconds) {
         return Err(Invalid::new("watch_time", "must be 0 to 86400 seconds"));
@@ -334,10 +338,10 @@ fn seconds_to_ms(seconds: f64) -> Result<u64, Invalid> {
     Ok((seconds * 1000.0).round() as u64)
 }
 
-/// Where the years of four digits end.
+/// The first millisecond after the years of four digits: the begin of the year 10000.
 const YEAR_10000: Millis = 253_402_300_800_000;
 
-/// Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
+/// Reads the timestamp: Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
 fn parse_timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     match object.get("timestamp") {
         None | Some(Value::Null) => Ok(None),
@@ -533,7 +537,7 @@ mod tests {
         assert_eq!(field_of_error(&empty), "comment");
     }
 
-    /// A member of an object, right or wrong.
+    /// A member of an object, valid or not.
     fn random_member() -> impl Strategy<Value = String> {
         let name = prop_oneof![
             6 => proptest::sample::select(vec!["video_id", "user_id", "type", "watch_time", "timestamp", "event_id",
@@ -585,7 +589,7 @@ mod tests {
             prop_assert_eq!(Interaction::from_log(&event.to_json(), NOW).unwrap(), event);
         }
 
-        /// However a client writes its JSON, both ways of reading say the same, errors and their words included.
+        /// For any JSON, the fast parser and the full parser agree, errors and their texts included.
         #[test]
         fn the_fast_parser_agrees_with_the_full_parser(members in proptest::collection::vec(random_member(), 0..9), cut in 0..400usize) {
             let text = format!("{{{}}}", members.join(","));

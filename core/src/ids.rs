@@ -1,4 +1,4 @@
-//! Identifiers: checked once where they enter, trusted from there on.
+//! Identifiers of videos, users, events, comments and readers: checked once where they enter, trusted from there on.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,12 +11,12 @@ use crate::Invalid;
 /// The longest identifier accepted, in bytes of UTF-8.
 pub const MAX_ID_BYTES: usize = 256;
 
-/// Checks an identifier: 1 to 256 bytes of UTF-8 without control characters. `field` names it in the error.
+/// Checks an identifier: 1 to 256 bytes of UTF-8 without control characters. `field` is the field's name in the error.
 pub fn check_id(field: &'static str, text: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
         return Err(Invalid::new(field, format!("must be 1 to {MAX_ID_BYTES} bytes, is {}", text.len())));
     }
-    // Usual ids are printable ASCII, which takes no look at its characters.
+    // Almost all ids are printable ASCII: one pass over the bytes shows it, and the characters need not be decoded.
     let printable = text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~'));
     if !printable && text.chars().any(char::is_control) {
         return Err(Invalid::new(field, "must not contain control characters"));
@@ -33,12 +33,12 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Accepts `text`, or says what is wrong with the field of this kind's usual name.
+            /// Accepts `text`, or returns an error that names the field in which this kind of id usually is.
             pub fn parse(text: &str) -> Result<Self, Invalid> {
                 Self::parse_field($field, text)
             }
 
-            /// Accepts `text`, or says what is wrong with `field`.
+            /// Accepts `text`, or returns an error that names `field`.
             pub fn parse_field(field: &'static str, text: &str) -> Result<Self, Invalid> {
                 check_id(field, text)?;
                 Ok(Self(Arc::from(text)))
@@ -49,7 +49,8 @@ macro_rules! id {
                 &self.0
             }
 
-            /// Where the text lies. Two of the same address are equal while both are there; equal ones may have several.
+            /// Returns the memory address of the text, as a fast key. While both are alive, two ids with the same
+            /// address are equal; equal ids may have different addresses.
             pub fn address(&self) -> usize {
                 self.0.as_ptr() as usize
             }
@@ -102,17 +103,17 @@ macro_rules! id {
 }
 
 id!(
-    /// A video.
+    /// The id of a video.
     VideoId,
     "video_id"
 );
 id!(
-    /// Whoever views, likes, comments, or owns a video.
+    /// The id of a user, who views, likes, comments on or owns videos.
     UserId,
     "user_id"
 );
 id!(
-    /// The identity of an event, chosen by its sender: an event sent twice counts once.
+    /// The identity of an event, chosen by its sender: an event that is sent twice counts once.
     EventId,
     "event_id"
 );
@@ -122,7 +123,7 @@ id!(
     "comment_id"
 );
 id!(
-    /// A reader instance, stable over its restarts.
+    /// The id of a reader instance; the same after a restart.
     ReaderId,
     "reader_id"
 );

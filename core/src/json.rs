@@ -1,7 +1,7 @@
-//! JSON text as a value, and the field that is at fault where it holds a number that no number can be.
+//! JSON text as a value, and the name of the field that holds a number which no `f64` can hold.
 //!
-//! JSON knows no largest number, floating point does: `1e400` is JSON, and no `f64`. The reader of JSON refuses it without
-//! a word about where it stands; here it is refused as the field that it stands in.
+//! JSON knows no largest number, floating point does: `1e400` is JSON, and no `f64`. `serde_json` refuses it without
+//! naming the field; this module names it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::Invalid;
 
-/// The fields that our clients and services send. A number elsewhere is the body's fault.
+/// The fields that liverank's clients and services send. A wrong number in another field is reported as an error of
+/// the `body`.
 const KNOWN_FIELDS: [&str; 31] = [
     "video_id",
     "user_id",
@@ -45,10 +46,11 @@ const KNOWN_FIELDS: [&str; 31] = [
     "connectedReader",
 ];
 
-/// JSON text as a value.
+/// Reads JSON text as a value.
 ///
 /// # Errors
-/// What is not JSON, as the field `body`; a number that is too large, as the member of the object that it stands in.
+/// Text that is not JSON, as the field `body`; a number that is too large, as the member of the top-level object that
+/// holds it.
 pub fn parse(text: &[u8]) -> Result<Value, Invalid> {
     serde_json::from_slice(text).map_err(|error| match field_with_large_number(text) {
         Some(field) => Invalid::new(field, "must be a number that a 64-bit floating point number can hold"),
@@ -56,23 +58,24 @@ pub fn parse(text: &[u8]) -> Result<Value, Invalid> {
     })
 }
 
-/// The first of our fields whose value is JSON with a number that is too large.
+/// Returns the first known field whose value is JSON with a number that is too large.
 fn field_with_large_number(text: &[u8]) -> Option<&'static str> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
     let mut unread = members.iter().filter(|(_, raw)| serde_json::from_str::<Value>(raw.get()).is_err());
     unread.find_map(|(name, raw)| {
         let known = KNOWN_FIELDS.iter().find(|field| *field == name)?;
         let error = serde_json::from_str::<Value>(raw.get()).err()?;
-        // serde_json tells its errors apart by their words only.
+        // serde_json's errors differ in their text only.
         error.to_string().starts_with("number out of range").then_some(*known)
     })
 }
 
-/// The greatest whole number that JSON's usual readers keep exactly.
+/// The greatest whole number that common JSON parsers keep exactly, 2^53 − 1.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// A whole number, 0 or more. It may also be written with a fraction of nothing (`7.0`), as JavaScript's arithmetic may leave it.
-/// Numbers with a fraction are read to their neighbour at times; above 2^51 that lies half beside, and the whole one is meant.
+/// Reads a whole number, 0 or more. The number may also have a fraction of zero (`7.0`), as JavaScript's arithmetic
+/// may write it. A number with a fraction is at times read as its neighbour; above 2^51 the neighbour is half beside a
+/// whole number, and is rounded to it.
 pub fn whole_number(value: &Value) -> Option<u64> {
     let from_fraction = || {
         let number = value.as_f64()?;
@@ -91,7 +94,7 @@ mod tests {
     fn whole_numbers_may_be_written_with_a_fraction_of_nothing() {
         let of = |text: &str| whole_number(&serde_json::from_str(text).unwrap());
         assert_eq!((of("7"), of("7.0"), of("0.0"), of("-0.0")), (Some(7), Some(7), Some(0), Some(0)));
-        // Read as the number half beside it.
+        // This text is read as the number that is half beside it.
         assert_eq!(of("4259445766152562.0"), Some(4_259_445_766_152_562));
         assert_eq!(of("18446744073709551615"), Some(u64::MAX));
         for other in ["7.5", "-1", "-1.0", "1e300", "9007199254740993.0", "\"7\"", "null"] {

@@ -1,31 +1,31 @@
-//! What liverank decides, as plain functions from data to data.
+//! The domain logic of liverank, as plain functions from data to data.
 //!
-//! Nothing here knows a clock, an environment, a source of randomness, a thread or a socket: time and seeds are
-//! arguments. That makes every rule of the system testable by itself, and lets the embedded and the real stores
-//! share one definition of what an event *means*.
+//! Nothing in this crate reads a clock, an environment or a source of randomness, and nothing starts a thread or opens
+//! a socket: times and seeds are arguments. So every rule of the system can be tested by itself, and the embedded
+//! stores and the real ones share one definition of what an event *means*.
 //!
 //! | module | decides |
 //! |---|---|
 //! | [`ids`] | which identifiers are acceptable |
-//! | [`json`] | how JSON is read, and which field holds a number that none can be |
-//! | [`limits`] | how much a caller may do in a time |
-//! | [`event`] | what an interaction is, and which field of a wrong one is wrong |
-//! | [`score`] | what an interaction is worth |
+//! | [`json`] | how JSON is read, and which field holds a number that is too large for an `f64` |
+//! | [`limits`] | how much a caller may do in a given time |
+//! | [`event`] | what an interaction is, and which field of a malformed one is wrong |
+//! | [`score`] | how many points an interaction is worth |
 //! | [`boards`] | which videos are on a declared board, and what they are worth there |
-//! | [`trending`] | how worth decays |
-//! | [`windows`] | which hour, day or week an event is in, and when that is final |
+//! | [`trending`] | how the worth of an event decays |
+//! | [`windows`] | which hour, day or week an event is in, and when the counts of that window are final |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
-//! | [`comment`] | what a comment is, its identity and where it stands |
-//! | [`moderation`] | what moderators do, and what that refuses to whom |
-//! | [`metadata`] | what an app says of a video |
-//! | [`stream_events`] | which events of a stream have to be asked for |
+//! | [`comment`] | what a comment is, its identity and its position in its channel |
+//! | [`moderation`] | what moderators do, and which comments of which users are refused because of it |
+//! | [`metadata`] | which metadata an app may store for a video |
+//! | [`stream_events`] | which events a viewer's stream has only if the viewer asks for them |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
-//! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
+//! | [`epoch`] | how epochs and terms are minted, and which epochs, terms and counts are plausible |
 //! | [`canary`] | which video is the system's own, and who may name it |
 //! | [`trace`] | which span caused which, and which traces are recorded |
-//! | [`unknown`] | what becomes of a name that a later release has added |
+//! | [`unknown`] | how a name that a later release has added is kept |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:

@@ -1,13 +1,13 @@
-//! How much somebody may do in a time: token buckets, one a caller, in bounded memory.
+//! Rate limits: token buckets, one per caller, in bounded memory.
 //!
-//! A bucket is one number, the time at which it is full again (the "virtual scheduling" form of the leaky bucket, GCRA). A
-//! caller whose bucket is full is nobody in particular, so it need not be kept.
+//! A bucket is one number, the time at which it is full again (the "virtual scheduling" form of the leaky bucket,
+//! GCRA). A full bucket says nothing about its caller, so it need not be kept.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
-/// A rate with a burst: how much is permitted a second, and how much at once.
+/// A rate limit: the number of tokens a second, and the number that may be taken at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateQuota {
     per_second: u64,
@@ -15,7 +15,7 @@ pub struct RateQuota {
 }
 
 impl RateQuota {
-    /// `per_second` for ever, and `burst` at once; both at least 1.
+    /// Makes a quota of `per_second` tokens a second and a burst of `burst` tokens; a value of 0 counts as 1.
     pub const fn new(per_second: u64, burst: u64) -> Self {
         Self {
             per_second: if per_second == 0 { 1 } else { per_second },
@@ -23,35 +23,35 @@ impl RateQuota {
         }
     }
 
-    /// How long `count` takes to come back, in nanoseconds.
+    /// Returns the time in which `count` tokens come back, in nanoseconds.
     const fn refill_nanos(self, count: u64) -> u64 {
         (count as u128 * 1_000_000_000 / self.per_second as u128) as u64
     }
 }
 
-/// Token buckets, one a caller.
+/// Token buckets, one per caller, in bounded memory.
 #[derive(Debug)]
 pub struct TokenBuckets<K> {
     quota: RateQuota,
-    /// The time at which each caller's bucket is full again, in nanoseconds.
+    /// The time at which the bucket of each caller is full again, in nanoseconds.
     full_at: HashMap<K, u64>,
     /// The greatest number of callers with a bucket of their own.
     capacity: usize,
-    /// The bucket of all who are not kept.
+    /// The time at which the bucket that all other callers share is full again, in nanoseconds.
     shared_bucket: u64,
 }
 
 impl<K: Eq + Hash> TokenBuckets<K> {
-    /// Buckets for `capacity` callers at once. Those beyond share one.
+    /// Makes full buckets for up to `capacity` callers at once. Callers beyond that number share one bucket.
     pub fn new(quota: RateQuota, capacity: usize) -> Self {
         Self { quota, full_at: HashMap::new(), capacity, shared_bucket: 0 }
     }
 
-    /// Takes `count` out of a caller's bucket. `now` is on any clock that does not go back.
+    /// Takes `count` tokens from the bucket of `caller`. `now` may come from any clock that does not go back.
     ///
     /// # Errors
-    /// How long to wait, where there is not as much in it; nothing is taken then. More than the burst waits for a full
-    /// bucket and is taken from it.
+    /// The time to wait, if the bucket holds too few tokens; nothing is taken in that case. A `count` above the burst
+    /// waits for a full bucket and is then taken from it.
     pub fn take_tokens(&mut self, caller: K, count: u64, now: Duration) -> Result<(), Duration> {
         let now = now.as_nanos() as u64;
         if self.full_at.len() >= self.capacity && !self.full_at.contains_key(&caller) {
@@ -76,7 +76,7 @@ impl<K: Eq + Hash> TokenBuckets<K> {
 
 fn draw_from_bucket(full_at: &mut u64, quota: RateQuota, count: u64, now: u64) -> Result<(), Duration> {
     let from = (*full_at).max(now);
-    // What is missing from the bucket now, and then.
+    // The time at which the bucket would be full again after `count` tokens are taken.
     let then = from.saturating_add(quota.refill_nanos(count));
     let allowed = now.saturating_add(quota.refill_nanos(quota.burst.max(count)));
     if then > allowed {
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(buckets.take_tokens("b", 20, SECOND), Ok(()), "each has its own");
         assert_eq!(buckets.take_tokens("a", 1, SECOND + Duration::from_millis(100)), Ok(()));
         assert_eq!(buckets.take_tokens("c", 25, SECOND), Ok(()), "more than a burst waits for a full bucket");
-        // Five more than were in it come back first.
+        // The five tokens that were taken beyond the burst come back first.
         let half = SECOND + Duration::from_millis(500);
         assert_eq!(buckets.take_tokens("c", 1, half), Err(Duration::from_millis(100)));
         assert_eq!(buckets.take_tokens("c", 1, half + Duration::from_millis(100)), Ok(()));

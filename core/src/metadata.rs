@@ -1,4 +1,5 @@
-//! What an app says of a video: its title, thumbnail, category, and whatever else it wants to have beside it in lists.
+//! Metadata of videos, given by an app: title, thumbnail, category, and further members that it wants to have in
+//! lists.
 
 use std::sync::Arc;
 
@@ -7,25 +8,26 @@ use serde_json::{Map, Value};
 
 use crate::Invalid;
 
-/// The most bytes of metadata as JSON without blanks: a list of a thousand videos with theirs has 4 MB then.
+/// The most bytes of a video's metadata, as JSON without blanks: a list of a thousand videos then has at most 4 MB of
+/// metadata.
 pub const MAX_METADATA_BYTES: usize = 4096;
 /// The longest title, in characters.
 pub const MAX_TITLE_CHARS: usize = 300;
-/// The longest address of a thumbnail, in bytes: browsers take no longer ones for sure.
+/// The longest address of a thumbnail, in bytes: longer ones do not work in every browser.
 pub const MAX_THUMBNAIL_BYTES: usize = 2048;
 /// The longest name of a category, in characters.
 pub const MAX_CATEGORY_CHARS: usize = 64;
 
-/// The metadata of a video: a JSON object. The same metadata have the same text, whatever the order of their members.
+/// The metadata of a video: a JSON object. Equal metadata have the same text, whatever the order of their members.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Metadata(Arc<str>);
 
 impl Metadata {
-    /// Reads metadata. `title`, `thumbnail` and `category` are texts where they are given; a null member counts as absent;
-    /// other members are the app's own.
+    /// Reads metadata. `title`, `thumbnail` and `category` must be strings if they are given; a null member counts as
+    /// absent; other members are the app's own.
     ///
     /// # Errors
-    /// Names the member that is wrong, or `body` where the whole is.
+    /// Names the member that is wrong, or `body` if the object as a whole is.
     pub fn read(value: &Value) -> Result<Self, Invalid> {
         let Value::Object(given) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
         check_text(given, "title", MAX_TITLE_CHARS)?;
@@ -41,20 +43,20 @@ impl Metadata {
         Ok(Self(text.into()))
     }
 
-    /// Reads what [`Metadata::as_str`] gave.
+    /// Reads the text that [`Metadata::as_str`] returned.
     ///
     /// # Errors
-    /// Any other text.
+    /// Any text that is not valid metadata.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         Self::read(&crate::json::parse(text.as_bytes())?)
     }
 
-    /// The JSON, without blanks.
+    /// Returns the metadata as JSON text without blanks.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The JSON, read.
+    /// Returns the metadata as a JSON value.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.0).unwrap_or_default()
     }
@@ -72,11 +74,11 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// How often, at most, a text is read and written until it stays what it is.
+/// The most rounds of reading and writing a text, until it no longer changes.
 const MAX_NORMALISING_ROUNDS: usize = 8;
 
-/// The text as it is when it has been read and written again: a number of seventeen digits may become the next one to it. So
-/// what is kept is what is told for ever, and not the next number with each reading.
+/// Reads and writes the text until it no longer changes: a number of seventeen digits may become its neighbour when it
+/// is read and written. So the stored text is returned unchanged for ever.
 fn normalise_text(mut text: String) -> Result<String, Invalid> {
     for _ in 0..MAX_NORMALISING_ROUNDS {
         let again = crate::json::parse(text.as_bytes())?.to_string();
@@ -106,7 +108,7 @@ fn check_text(members: &Map<String, Value>, field: &'static str, most: usize) ->
     Ok(())
 }
 
-/// Pages show it as an image: no other scheme is to come into a page that way.
+/// Checks the address of a thumbnail. Pages show it as an image, so no other scheme may get into a page that way.
 fn check_thumbnail(members: &Map<String, Value>) -> Result<(), Invalid> {
     let Some(address) = text_member(members, "thumbnail")? else { return Ok(()) };
     let is_known = ["https://", "http://", "/"].iter().any(|start| address.starts_with(start));

@@ -1,26 +1,33 @@
-//! Moderation: what moderators and authors do about comments and users, as records of the one log.
+//! Moderation: what moderators and authors do about comments and users, stored as records of the one log.
 //!
-//! A record is an [`Interaction`] of [`Kind::Moderation`]. It counts for nothing. What it does follows from the log
-//! alone, so a rebuild does it again:
+//! A moderation record is an [`Interaction`] of [`Kind::Moderation`]. A moderation record changes no counters. Its
+//! effect follows from the log alone, so a rebuild repeats it:
 //!
-//! - [`ModerationAction::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
-//!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
-//! - [`ModerationAction::Pin`] takes a number in the same way; the last one of a video is in force. [`ModerationAction::Shadow`] takes one, too:
-//!   it is a comment that counts for nothing, and that its author alone is shown.
-//! - [`ModerationAction::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
-//!   comment, which is numbered and counted as any, and then [`ModerationAction::Review`], which ends the waiting.
-//! - [`ModerationAction::Erase`] takes a number as a deletion does, and leaves no name either. It names the user by a digest, and what to
-//!   remove by its place: [`erasure`] says why.
-//! - [`ModerationAction::PutVideo`] and [`ModerationAction::RemoveVideo`] are records of their video, in one order with what happens to it.
-//! - [`ModerationAction::Report`] takes no number: a viewer says that something is wrong with a comment. [`reports`] says how often that
-//!   counts. [`ModerationAction::CloseReports`] is what a moderator decides; the comment's removal ends its reports, too.
-//! - Actions on users belong to no video. All of them have the key [`RECORDS_KEY`], so they lie on one partition, in one order.
-//!   Each changes one [`UserRestriction`], under a revision that grows by one; comment services and gateways ask for what changed since.
-//! - [`ModerationAction::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
-//!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
+//! - [`ModerationAction::Delete`] is a record of the comment's video, so it comes after the comment. A deletion takes
+//!   the next sequence number of the video's channel whether or not the comment is known. So the sequence numbers of a
+//!   video never depend on what is stored.
+//! - [`ModerationAction::Pin`] takes a sequence number in the same way; the last pin of a video is in force.
+//!   [`ModerationAction::Shadow`] takes one, too: it is a comment that is not counted, and that only its author is
+//!   shown.
+//! - [`ModerationAction::Hold`] takes no sequence number: the comment waits outside the channel. To release it, a
+//!   moderator's request writes the record of an ordinary comment, which is numbered and counted as any other, and
+//!   then [`ModerationAction::Review`], which ends the waiting.
+//! - [`ModerationAction::Erase`] takes a sequence number as a deletion does, but removes the author's name as well. It
+//!   names the user by a digest, and the entry by its sequence number: [`erasure`] says why.
+//! - [`ModerationAction::PutVideo`] and [`ModerationAction::RemoveVideo`] are records of their video, in one order
+//!   with its other events.
+//! - [`ModerationAction::Report`] takes no sequence number: a viewer says that something is wrong with a comment.
+//!   [`reports`] says how often that counts. [`ModerationAction::CloseReports`] is a moderator's decision; the
+//!   comment's removal closes its reports, too.
+//! - Actions on users belong to no video. All of them have the key [`RECORDS_KEY`], so they are on one partition, in
+//!   one order. Each changes one [`UserRestriction`], under a revision that grows by one; comment services and
+//!   gateways ask for the changes since a revision.
+//! - [`ModerationAction::SetRules`] works the same way: it changes the [`CommentRules`] of a scope. [`screening`]
+//!   applies them to texts, [`folding`] defines how texts are compared, and [`spacing`] enforces distances in time.
 //!
-//! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
-//! is applied: it removes the author's own comment, and no other. So is what an owner says of a video.
+//! The gateway decides by the caller's token who may do what. A deletion by an author is checked again where it is
+//! applied: it removes the author's own comment, and no other. An owner's action on a video is checked again in the
+//! same way.
 
 use std::fmt;
 
@@ -56,49 +63,50 @@ pub use rules::{
 pub use screening::RuleName;
 pub(crate) use version::VERSION;
 
-/// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
-/// moderation only.
+/// The key and `video_id` of records that belong to no video. No video has this id: the reader of the log accepts it
+/// in moderation records only.
 pub const RECORDS_KEY: &str = "liverank:moderation";
 
-/// The longest reason, in characters: a sentence or two.
+/// The longest reason of a moderator's action, in characters: a sentence or two.
 pub const MAX_REASON_CHARS: usize = 500;
 
-/// What somebody who moderates is.
+/// The role of the actor in a moderation record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorRole {
-    /// Wrote the comment.
+    /// The author of the comment.
     Author,
-    /// Has the role `moderator`.
+    /// A user whose token has the role `moderator`.
     Moderator,
-    /// A service of the app, with the role `service`.
+    /// A service of the app, whose token has the role `service`.
     Service,
-    /// Owns the video.
+    /// The owner of the video.
     Owner,
-    /// Watches.
+    /// A viewer of the video, who reports a comment.
     Viewer,
 }
 
-/// What is refused to a user.
+/// The kind of a restriction: what is refused to a user.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Restriction {
-    /// Its comments are refused: it misbehaved, and is to notice.
+    /// The user's comments are refused, because of misbehaviour; the user is told.
     Ban,
-    /// Its comments are refused: it is to be quiet for a while.
+    /// The user's comments are refused for a while; the user is told.
     Mute,
-    /// Its comments are taken, and shown to itself alone: it is not to notice.
+    /// The user's comments are accepted, but only the user is shown them; the user is not told.
     Shadow,
-    /// Its tokens that were issued until then are good no more. Of no matter for comments.
+    /// The user's tokens that were issued up to the time of the restriction are revoked. This restriction does not
+    /// affect comments.
     Tokens,
-    /// The token of this name (`jti`), which stands where others have the user, is good no more.
+    /// One token is revoked. The token's name (`jti`) is in the field that otherwise holds the user.
     Token,
 }
 
 impl ActorRole {
-    /// Its name in records and documents.
+    /// Returns the role's name in records and documents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Author => "author",
@@ -111,17 +119,17 @@ impl ActorRole {
 }
 
 impl Restriction {
-    /// Those that are about comments.
+    /// The kinds that restrict comments.
     pub const OF_COMMENTS: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
-    /// All of them.
+    /// All kinds of restrictions.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Whether it is about comments, not about tokens.
+    /// Whether the restriction is about comments, not about tokens.
     pub const fn is_of_comments(self) -> bool {
         matches!(self, Self::Ban | Self::Mute | Self::Shadow)
     }
 
-    /// Its name in requests, records and problems.
+    /// Returns the kind's name in requests, records and problem responses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ban => "ban",
@@ -132,7 +140,7 @@ impl Restriction {
         }
     }
 
-    /// Reads the name of one that is about comments.
+    /// Reads the name of a kind that restricts comments.
     ///
     /// # Errors
     /// Another name, as the error of the field `kind`.
@@ -148,7 +156,7 @@ impl fmt::Display for Restriction {
     }
 }
 
-/// Where something is in force.
+/// The set of videos on which a restriction or a rule is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleScope {
@@ -170,142 +178,146 @@ impl fmt::Display for RuleScope {
     }
 }
 
-/// What is done.
+/// The action that a moderation record describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum ModerationAction {
     /// Removes a comment of the record's video.
     Delete {
-        /// The comment.
+        /// The comment to remove.
         comment_id: CommentId,
     },
-    /// Pins a comment of the record's video, in the place of the one that was; or none.
+    /// Pins a comment of the record's video in place of the one pinned before; or unpins.
     Pin {
-        /// The comment.
+        /// The comment to pin; absent to pin none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment_id: Option<CommentId>,
     },
-    /// A comment of a user who is shadow-banned on the record's video. No moderator's doing: the comment service writes it.
+    /// Adds a comment of a user who is shadow-banned on the record's video. No moderator acts: the comment service
+    /// writes the record.
     Shadow {
-        /// Its identity.
+        /// The identity of the comment.
         comment_id: CommentId,
-        /// Its text.
+        /// The text of the comment.
         text: String,
-        /// The comment under the same video that it replies to.
+        /// The comment under the same video that this comment replies to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<CommentId>,
     },
-    /// A comment that waits for a moderator. No moderator's doing: the comment service writes it. It has no number and no
-    /// place in its video's channel.
+    /// Adds a comment that waits for a moderator. No moderator has acted: the comment service writes the record. The
+    /// comment has no sequence number and no position in its video's channel.
     Hold {
-        /// Its identity.
+        /// The identity of the comment.
         comment_id: CommentId,
-        /// Its text.
+        /// The text of the comment.
         text: String,
-        /// The comment under the same video that it replies to.
+        /// The comment under the same video that this comment replies to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<CommentId>,
-        /// The rule because of which it waits.
+        /// The rule because of which the comment waits.
         rule: RuleName,
     },
-    /// Ends the waiting of a comment. One that is released is in the log before this, as any comment.
+    /// Ends the waiting of a comment. If the comment was released, its own record comes before this one in the log.
     Review {
-        /// The comment.
+        /// The comment that waited.
         comment_id: CommentId,
-        /// What became of it.
+        /// What the moderator decided about the comment.
         outcome: ReviewOutcome,
     },
-    /// Says that something is wrong with a comment of the record's video. It counts once for a user; the record's reason is
-    /// what that user says beside it.
+    /// Reports a comment of the record's video. A report counts once per user; the record's reason is the user's own
+    /// text.
     Report {
-        /// The comment.
+        /// The comment that is reported.
         comment_id: CommentId,
-        /// What is wrong.
+        /// The reason of the report: what is wrong with the comment in the user's opinion.
         why: ReportReason,
     },
-    /// Ends the reports of a comment of the record's video.
+    /// Closes the reports of a comment of the record's video.
     CloseReports {
-        /// The comment.
+        /// The comment whose reports are closed.
         comment_id: CommentId,
-        /// What was decided.
+        /// What the moderator decided about the comment.
         outcome: ReportOutcome,
     },
-    /// Removes name and text of a report by a user who is erased.
+    /// Removes the name and the text from a report by a user who is erased.
     EraseReport {
         /// The comment that was reported.
         comment_id: CommentId,
-        /// Who is erased: others' reports stay.
+        /// The digest of the erased user; reports of others stay.
         user: NameDigest,
     },
-    /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
-    /// removed. An owner does not put back what others removed.
+    /// Sets the metadata of the record's video, in place of all earlier ones, and puts the video on the boards, also
+    /// if it was removed. An owner does not put back what others removed.
     PutVideo {
-        /// What it is.
+        /// The new metadata of the video.
         metadata: Metadata,
-        /// Its owner. Passed over where the owner was given before.
+        /// The owner of the video. Ignored if the owner was given before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
-    /// Takes the record's video off all boards, until [`ModerationAction::PutVideo`]. Interactions with it are counted meanwhile, and do not
-    /// bring it back.
+    /// Takes the record's video off all boards, until [`ModerationAction::PutVideo`]. Interactions with it are still
+    /// counted, and do not bring it back.
     RemoveVideo,
-    /// Refuses something to a user, until a time or without an end. A later one of the same kind and scope replaces it.
+    /// Restricts a user, until a time or without an end. A later restriction of the same kind and scope replaces it.
     Restrict {
-        /// The user.
+        /// The user who is restricted.
         userid: UserId,
-        /// What is refused.
+        /// The kind of the restriction.
         kind: Restriction,
-        /// The videos that it holds for.
+        /// The videos on which the restriction is in force.
         scope: RuleScope,
-        /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
+        /// The end of the restriction, in milliseconds since the Unix epoch; absent if it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },
     /// Ends a restriction.
     Lift {
-        /// The user.
+        /// The user whose restriction ends.
         userid: UserId,
-        /// What was refused.
+        /// The kind of the restriction that ends.
         kind: Restriction,
-        /// The videos that it held for.
+        /// The videos on which the restriction was in force.
         scope: RuleScope,
     },
-    /// Removes one entry of a user who is erased from the record's video, and its author's name; or a comment that waits.
+    /// Removes one entry, and its author's name, of an erased user from the record's video; or a comment that waits.
     Erase {
-        /// The entry.
+        /// The id of the entry.
         comment_id: CommentId,
-        /// Its number, where it has one. Where the comments were numbered anew since, the newest entry of this id is meant.
+        /// The entry's sequence number, if it has one. If the comments were numbered anew since, the newest entry with
+        /// this id is meant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
-        /// Who is erased: others' entries stay.
+        /// The digest of the erased user; entries of others stay.
         user: NameDigest,
     },
-    /// Forgets that a user who is erased owns the record's video, and what counted once for that user there.
+    /// Removes what else is stored of an erased user on the record's video: the ownership, and the marks of what
+    /// counted once for that user.
     Forget {
-        /// Who is erased: another owner stays.
+        /// The digest of the erased user; another owner stays.
         user: NameDigest,
-        /// The keys of the marks, at most [`erasure::MAX_FORGOTTEN_MARKS`].
+        /// The keys of the marks to remove, at most [`erasure::MAX_FORGOTTEN_MARKS`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         marks: Vec<NameDigest>,
     },
-    /// Says in the audit log that a user is erased. What is done about it are the records of [`ModerationAction::Erase`] and
-    /// [`ModerationAction::Forget`] that follow.
+    /// Notes in the audit log that a user is erased. The erasure itself is done by the records of
+    /// [`ModerationAction::Erase`] and [`ModerationAction::Forget`] that follow.
     EraseUser {
-        /// Who is erased.
+        /// The digest of the erased user.
         user: NameDigest,
     },
-    /// Says what comments in a place must be like. Later ones of the same place replace them.
+    /// Sets the comment rules of a scope. Later rules of the same scope replace them.
     SetRules {
-        /// The videos that the rules hold for.
+        /// The videos on which the rules are in force.
         scope: RuleScope,
-        /// The rules; absent: there are none any more.
+        /// The rules; absent to remove the rules of the scope.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rules: Option<CommentRules>,
     },
 }
 
 impl ModerationAction {
-    /// Whether it is about the record's video: the others are about users, and their records belong to no video.
+    /// Whether the action is about the record's video. Other actions are about users, and their records belong to no
+    /// video.
     pub const fn is_on_a_video(&self) -> bool {
         match self {
             Self::Delete { .. }
@@ -327,51 +339,51 @@ impl ModerationAction {
     }
 }
 
-/// What became of a comment that waited.
+/// The moderator's decision about a comment that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewOutcome {
-    /// Others are shown it.
+    /// The comment is published.
     Release,
-    /// Nobody is shown it.
+    /// The comment is discarded: nobody is shown it.
     Reject,
 }
 
-/// A comment that waits for a moderator, or what ended that.
+/// A change in the queue of comments that wait for a moderator: one more comment, or one less.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldChange {
-    /// Its video.
+    /// The video of the comment.
     pub video: VideoId,
-    /// The comment.
+    /// The id of the comment.
     pub id: CommentId,
-    /// The comment while it waits; absent: it waits no more.
+    /// The comment, if it waits from now on; `None` if it no longer waits.
     pub held: Option<HeldComment>,
 }
 
 /// A comment that waits for a moderator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldComment {
-    /// Its identity.
+    /// The identity of the comment.
     pub id: CommentId,
-    /// Its video.
+    /// The video of the comment.
     pub video: VideoId,
-    /// Who wrote it.
+    /// The user who wrote the comment.
     pub user: UserId,
-    /// What it says.
+    /// The text of the comment.
     pub text: String,
-    /// The comment under the same video that it replies to.
+    /// The comment under the same video that this comment replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<CommentId>,
-    /// When it was posted, in milliseconds since the Unix epoch.
+    /// The time at which the comment was posted, in milliseconds since the Unix epoch.
     pub timestamp: Millis,
-    /// By which rule it waits. One that a later release has added is shown by its name.
+    /// The rule because of which the comment waits. A rule that a later release has added is shown by its name.
     pub rule: MaybeUnknown<RuleName>,
-    /// Where it stands among those that wait: when the log took it, its partition and its offset there.
+    /// The position in the queue of waiting comments: the log's time of the record, its partition and its offset.
     pub place: (Millis, u32, u64),
 }
 
 impl HeldComment {
-    /// The record of the comment once it is released at `now`: that of any comment.
+    /// Makes the log record of the comment that is released at `now`: an ordinary comment.
     pub fn release_record(&self, now: Millis) -> Interaction {
         Interaction {
             video_id: self.video.clone(),

@@ -1,8 +1,9 @@
-//! Which reader serves a video.
+//! Placement: the choice of readers for videos.
 //!
-//! [`least_occupied_reader`] finds a reader for one video at once, when somebody asks for it. [`plan`](planner::make_plan) looks at all
-//! readers and all videos and says what to change: its problem, wanted properties and method are in `docs/planner.md`.
-//! [`what_if`](what_if::forecast) asks it about a system that is changed in thought: other readers, other loads.
+//! [`least_occupied_reader`] finds a reader for one video at once, on request. [`plan`](planner::make_plan) considers
+//! all readers and all videos and returns the changes to make: its problem, wanted properties and method are in
+//! `docs/planner.md`. [`what_if`](what_if::forecast) plans for a hypothetical system with other readers or other
+//! loads.
 
 pub mod plan;
 pub mod planner;
@@ -20,23 +21,24 @@ pub use zones::ReaderZones;
 
 use crate::ReaderId;
 
-/// The load of a reader, from which [`least_occupied_reader`] chooses.
+/// The load of a reader, by which [`least_occupied_reader`] chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderOccupancy {
     /// The reader.
     pub id: ReaderId,
-    /// Viewers connected now.
+    /// The number of viewers connected to the reader now.
     pub viewers: u64,
-    /// Videos assigned now.
+    /// The number of videos assigned to the reader now.
     pub videos: u64,
-    /// Viewers it can hold; at least 1.
+    /// The number of viewers that the reader can hold; at least 1.
     pub capacity: u64,
-    /// Whether it takes new videos: alive, and not draining.
+    /// Whether the reader accepts new videos: it is alive, and not draining.
     pub is_open: bool,
 }
 
-/// The reader for a video that has none: the open one with the least part of its capacity in use, then the fewest
-/// videos, then the lowest id; full ones only where all are full. `None` where none is open.
+/// Returns the reader for a video that has none: the open reader with the smallest part of its capacity in use, then
+/// with the fewest videos, then with the lowest id. A full reader is chosen only if all are full. `None` if no reader
+/// is open.
 pub fn least_occupied_reader(readers: &[ReaderOccupancy]) -> Option<&ReaderId> {
     let usage =
         |reader: &ReaderOccupancy| (reader.viewers.saturating_mul(1_000_000)) / reader.capacity.max(1);

@@ -1,4 +1,4 @@
-//! The order of videos, kept up to date as scores change, and the difference between two lists.
+//! Ranked lists of videos: their order, kept up to date as scores change, and the difference between two lists.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,12 +10,12 @@ mod ordered;
 
 use ordered::OrderedSet;
 
-/// A score in the order that lists are in. Never NaN.
+/// A score with the total order by which lists are sorted. Never NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score(f64);
 
 impl Score {
-    /// A score; NaN, which no store returns, counts as the lowest.
+    /// Makes a score; NaN, which no store returns, becomes negative infinity.
     pub const fn new(score: f64) -> Self {
         Self(if score.is_nan() { f64::NEG_INFINITY } else { score })
     }
@@ -44,24 +44,24 @@ impl Ord for Score {
 /// One line of a ranked list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankedVideo {
-    /// The video.
+    /// The id of the video.
     pub video_id: VideoId,
-    /// Its score on the board, in points.
+    /// The video's score on the board, in points.
     pub score: f64,
-    /// Its owner.
+    /// The user who owns the video.
     pub user_id: UserId,
 }
 
 impl RankedVideo {
-    /// What the list is ordered by, ascending: lists run from the greatest to the least.
+    /// Returns the sort key of the line, ascending; lists run from the greatest key to the least.
     fn key(&self) -> (Score, VideoId) {
         (Score::new(self.score), self.video_id.clone())
     }
 }
 
-/// A board in memory: every video, in order, and each owner's videos in the same order.
+/// A board in memory: all its videos in order, and each owner's videos in the same order.
 ///
-/// Setting a score and finding a place cost `O(log n)`, a list of `k` from there on costs `O(k)`.
+/// Setting a score and finding a position cost `O(log n)`; reading `k` lines from a position costs `O(k)` more.
 #[derive(Debug, Clone, Default)]
 pub struct Ranking {
     order: OrderedSet<(Score, VideoId)>,
@@ -70,17 +70,17 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// The number of videos.
+    /// Returns the number of videos on the board.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether the ranking is empty.
+    /// Whether the board has no videos.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Puts a video where its score says. Returns whether anything changed.
+    /// Adds a video, or moves it to the position of its new score. Returns whether anything changed.
     pub fn set_score(&mut self, line: &RankedVideo) -> bool {
         let key = line.key();
         if let Some((score, owner)) = self.entries.get(&line.video_id) {
@@ -98,7 +98,7 @@ impl Ranking {
         true
     }
 
-    /// Takes a video off the board. Returns whether it was there.
+    /// Removes a video from the board. Returns whether it was there.
     pub fn remove(&mut self, video: &VideoId) -> bool {
         let Some((score, owner)) = self.entries.remove(video) else { return false };
         let key = (score, video.clone());
@@ -116,30 +116,31 @@ impl Ranking {
         }
     }
 
-    /// The best `limit` videos (`None`: all), best first.
+    /// Returns the best `limit` videos, best first; all videos if `limit` is `None`.
     pub fn best_videos(&self, limit: Option<usize>) -> Vec<RankedVideo> {
         self.lines(self.order.descending(0).take(limit.unwrap_or(usize::MAX)))
     }
 
-    /// Where a video stands: how many are above it, or `None` where it is not on the board.
+    /// Returns the position of a video, from 0: the number of videos above it. `None` if the video is not on the
+    /// board.
     pub fn position_of(&self, video: &VideoId) -> Option<usize> {
         let (score, _) = self.entries.get(video)?;
         Some(self.order.above(&(*score, video.clone())))
     }
 
-    /// The place after the one where `video` stands, or would stand, with `score`.
+    /// Returns the position behind a line with this `score` and `video`, whether or not the board still has that line.
     pub fn position_after(&self, score: f64, video: &VideoId) -> usize {
         let score = Score::new(score);
         let stands = self.entries.get(video).is_some_and(|(now, _)| *now == score);
         self.order.above(&(score, video.clone())) + usize::from(stands)
     }
 
-    /// Up to `limit` videos, best first, without the first `skip`.
+    /// Returns up to `limit` videos, best first, after leaving out the first `skip`.
     pub fn page(&self, skip: usize, limit: usize) -> Vec<RankedVideo> {
         self.lines(self.order.descending(skip).take(limit))
     }
 
-    /// An owner's videos, best first.
+    /// Returns the videos of an owner, best first; at most `limit` if it is given.
     pub fn videos_of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<RankedVideo> {
         self.owners
             .get(owner)
@@ -157,18 +158,18 @@ impl Ranking {
     }
 }
 
-/// Where a list of `limit` lines begins that has the line at `position` in its middle: how many lines of all the `total`
-/// are before it. At an end of the board it lies as near to the middle as a full list allows.
+/// Returns the index at which a list of `limit` lines begins that has the line at `position` in its middle, on a board
+/// of `total` lines. Near an end of the board, the line is as close to the middle as a full list allows.
 pub fn first_index_around(position: usize, total: usize, limit: usize) -> usize {
     position.saturating_sub(limit.saturating_sub(1) / 2).min(total.saturating_sub(limit))
 }
 
-/// The change from one ranked list to the next, for whoever holds the first: remove, then set, then sort.
+/// The change from one ranked list to the next. To apply it to the first list: remove, then set, then sort.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RankingDelta {
-    /// Videos no longer in the list.
+    /// The videos that are no longer in the list.
     pub remove: Vec<VideoId>,
-    /// Videos that are new in it, or whose line changed.
+    /// The lines of videos that are new in the list or whose line changed.
     pub set: Vec<RankedVideo>,
 }
 
@@ -188,12 +189,12 @@ impl RankingDelta {
         }
     }
 
-    /// Whether the lists are the same.
+    /// Whether the two lists are the same.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty()
     }
 
-    /// The list after this change, from the one before it.
+    /// Returns the list that results from applying this change to the list `before`.
     pub fn applied_to(&self, before: &[RankedVideo]) -> Vec<RankedVideo> {
         let mut lines: BTreeMap<&VideoId, &RankedVideo> =
             before.iter().map(|line| (&line.video_id, line)).collect();

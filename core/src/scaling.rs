@@ -1,8 +1,8 @@
-//! How many readers there should be.
+//! Scaling: the number of readers that there should be.
 //!
-//! One pure function from reports, trend and policy to a number of readers and the reasons for it. A missing report never
-//! counts as "no viewers": one fresh report is enough to add readers; to take readers away, there must be a fresh
-//! report of every reader, and no two may contradict each other.
+//! Scaling is one pure function from reports, trend and policy to a number of readers and the reasons for it. A
+//! missing report never counts as "no viewers": one fresh report is enough to add readers; to remove readers, there
+//! must be a fresh report of every reader, and no two may contradict each other.
 
 mod demand;
 mod trend;
@@ -14,35 +14,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Millis, ReaderId};
 
-/// The settings that a decision keeps to.
+/// The settings that a scaling decision keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingPolicy {
-    /// Never fewer than this.
+    /// The least number of readers.
     pub min: u32,
-    /// Never more than this; where it is below `min`, `min` wins.
+    /// The greatest number of readers; if it is below `min`, `min` is used.
     pub max: u32,
-    /// Viewers a reader can hold; 0 counts as 1.
+    /// The number of viewers that a reader can hold; 0 counts as 1.
     pub viewers_per_reader: u64,
-    /// How full readers should be, in thousandths of `viewers_per_reader`.
+    /// The wanted load of a reader, in thousandths of `viewers_per_reader`.
     pub target: u32,
-    /// Nothing is changed while the wanted number differs from the current one by less than this, in thousandths of the
-    /// current one.
+    /// The difference between the wanted and the current number of readers below which nothing is changed, in
+    /// thousandths of the current one.
     pub tolerance: u32,
-    /// Readers are taken away only if fewer were enough during all of this time, in milliseconds.
+    /// The stabilisation window, in milliseconds: readers are removed only if fewer would have been enough during all
+    /// of it.
     pub down_stabilisation_ms: Millis,
-    /// The most readers added in one decision.
+    /// The most readers that one decision adds.
     pub max_up_step: u32,
-    /// The most readers taken away in one decision.
+    /// The most readers that one decision removes.
     pub max_down_step: u32,
-    /// After readers were added, no more are added for this long, in milliseconds: the new ones must report first.
+    /// The time after adding readers in which no more are added, in milliseconds: the new ones must report first.
     pub up_cooldown_ms: Millis,
-    /// A report older than this is not used, in milliseconds.
+    /// The greatest age of a report that is used, in milliseconds.
     pub report_max_age_ms: Millis,
-    /// How long a new reader takes until it serves, in milliseconds. Demand is forecast this far ahead.
+    /// The time until a new reader serves, in milliseconds. Demand is forecast this far ahead.
     pub lead_ms: Millis,
-    /// Two fresh reports on one reader, or two counts of readers, further apart than this contradict each other, in thousandths of the greater.
+    /// The difference above which two fresh reports on one reader, or two counts of readers, contradict each other, in
+    /// thousandths of the greater one.
     pub contradiction: u32,
-    /// Whether readers may be taken away at all.
+    /// Whether readers may be removed at all.
     pub scale_in: bool,
     /// Whether readers may be added beyond `min`.
     pub scale_out: bool,
@@ -69,104 +71,105 @@ impl Default for ScalingPolicy {
     }
 }
 
-/// The facts that a decision is made from.
+/// The facts from which a scaling decision is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingInputs {
-    /// The time of the decision.
+    /// The time of the decision, in milliseconds since the Unix epoch.
     pub now: Millis,
-    /// Readers wanted at present (what the last decision set), those being drained not counted.
+    /// The number of readers that the last decision set, without those being drained.
     pub current: u32,
-    /// The readers that should be there, each once; those being drained too, since their viewers go to the others.
+    /// The readers that should exist, each once; also those being drained, since their viewers go to the others.
     pub readers: Vec<ReaderId>,
-    /// Reports on them, from any number of managers. Reports on the same reader are compared; reports on readers that
-    /// are not listed are ignored.
+    /// The reports on the readers, from any number of managers. Reports on the same reader are compared; reports on
+    /// readers that are not listed are ignored.
     pub reports: Vec<ReaderLoadReport>,
-    /// What was decided before, and from how many viewers: at least the stabilisation window's worth, in any order.
+    /// The earlier decisions, with the viewers they were made from: at least those of the stabilisation window, in any
+    /// order.
     pub history: Vec<PastDecision>,
 }
 
-/// A report on a reader, by a manager.
+/// A manager's report on the load of a reader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderLoadReport {
-    /// The reader.
+    /// The reader that the report is about.
     pub reader: ReaderId,
-    /// Viewers connected to it.
+    /// The number of viewers connected to the reader.
     pub viewers: u64,
-    /// When it was measured. A report from the future counts as old: some clock is wrong.
+    /// The time of the measurement. A report from the future counts as old, because some clock is wrong.
     pub at: Millis,
 }
 
-/// An earlier decision.
+/// An earlier scaling decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastDecision {
     /// The time of the decision.
     pub at: Millis,
-    /// Readers it wanted by its reports alone ([`ScalingDecision::raw`]).
+    /// The number of readers that its reports alone asked for ([`ScalingDecision::raw`]).
     pub raw: u32,
-    /// Readers it set ([`ScalingDecision::desired`]).
+    /// The number of readers that it set ([`ScalingDecision::desired`]).
     pub desired: u32,
-    /// Viewers it counted, where every reader was fresh.
+    /// The number of viewers it counted; `None` if not every reader had a fresh report.
     pub viewers: Option<u64>,
 }
 
-/// How many readers there should be, and why.
+/// A scaling decision: the number of readers that there should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingDecision {
     /// The number of readers there should be.
     pub desired: u32,
-    /// The action that leads there.
+    /// The action that leads to that number.
     pub action: ScalingAction,
-    /// What the reports alone ask for, before windows, steps and bounds.
+    /// The number of readers that the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
-    /// Viewers counted, or last known where nothing fresh is.
+    /// The number of viewers counted; for readers without a fresh report, the last known number.
     pub viewers: u64,
-    /// Viewers expected when a reader added now would serve.
+    /// The number of viewers expected at the time when a reader added now would serve.
     pub expected: u64,
-    /// Viewers a minute by which demand rises; 0 where it falls or is not known.
+    /// The number of viewers a minute by which demand rises; 0 if it falls or is not known.
     pub rise_per_minute: u64,
-    /// Readers whose reports are fresh and agree.
+    /// The number of readers whose reports are fresh and agree.
     pub fresh: u32,
     /// The number of readers, with and without fresh reports.
     pub readers: u32,
-    /// What held the number, in the order in which it did.
+    /// The limits that held the number of readers, in the order in which they did.
     pub bound_by: Vec<ScalingLimit>,
-    /// Numbers that were considered and dropped, with the reason.
+    /// The numbers of readers that were considered and dropped, each with the limit that was the reason.
     pub rejected: Vec<(u32, ScalingLimit)>,
 }
 
-/// The action of a decision.
+/// The action of a scaling decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ScalingAction {
-    /// More readers.
+    /// Readers are added.
     Up,
-    /// Fewer readers.
+    /// Readers are removed.
     Down,
-    /// As many as there are.
+    /// The number of readers stays the same.
     Hold,
 }
 
-/// The limit that held the number of readers.
+/// A limit that held the number of readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ScalingLimit {
-    /// The least there may be.
+    /// The least number of readers that the policy permits.
     Min,
-    /// The most there may be.
+    /// The greatest number of readers that the policy permits.
     Max,
-    /// Close enough to what is there.
+    /// The current number is close enough to the wanted one.
     Tolerance,
-    /// Added a moment ago.
+    /// Readers were added a moment ago.
     UpCooldown,
-    /// The most that may be added at once.
+    /// The most readers that may be added at once.
     UpStep,
     /// More readers were needed within the stabilisation window than are needed now.
     Stabilisation,
-    /// The history does not reach back over the whole window.
+    /// The history does not cover the whole stabilisation window.
     ShortHistory,
-    /// The most that may be taken away at once.
+    /// The most readers that may be removed at once.
     DownStep,
-    /// Taking readers away is paused.
+    /// Removing readers is paused.
     ScaleInPaused,
     /// Adding readers is paused.
     ScaleOutPaused,
@@ -176,22 +179,23 @@ pub enum ScalingLimit {
     Contradiction,
     /// Demand is rising.
     Rising,
-    /// Readers taken away before are still being emptied.
+    /// Readers that were removed before are still being emptied.
     Draining,
 }
 
-/// How many readers there should be.
+/// Decides how many readers there should be.
 ///
-/// Pure and deterministic. Up: as soon as demand, or the demand expected by the time that a new reader serves, is more
-/// than the readers should carry; reports that are missing count as what was last known, contradicting ones as the
-/// greatest, and without any fresh report nothing is concluded. Down: only with every reader fresh and no contradiction,
-/// only to what sufficed over the whole window, a step at a time, and not while readers are still being emptied.
+/// Pure and deterministic. Up: as soon as the demand, or the demand expected by the time that a new reader serves, is
+/// more than the readers should carry. Missing reports count as the last known ones, contradicting ones as the
+/// greatest; without any fresh report, nothing is concluded. Down: only with a fresh report of every reader and no
+/// contradiction, only to a number that would have been enough over the whole window, a step at a time, and not while
+/// readers are still being emptied.
 pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> ScalingDecision {
     let seen = demand::sum_reports(inputs, policy);
     let rise_per_minute =
         if seen.all_fresh() { trend::viewers_a_minute(inputs, policy, seen.viewers) } else { 0 };
     let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
-    // A trend says little about more than twice of what is there.
+    // A trend says little about more than twice the present demand.
     let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
     let mut draft = DecisionDraft {
         inputs,
@@ -223,15 +227,16 @@ pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> Sc
 }
 
 impl ScalingPolicy {
-    /// Whether two fresh counts of one reader's viewers are further apart than viewers come and go while reports travel:
-    /// the set part of the greater, and a hundredth of a reader.
+    /// Whether two fresh counts of one reader's viewers contradict each other: they differ by more than the set part
+    /// of the greater one and by more than a hundredth of a reader, which viewers who come and go while reports travel
+    /// do not explain.
     pub fn contradicts(&self, least: u64, most: u64) -> bool {
         let apart = most.saturating_sub(least);
         u128::from(apart) * 1000 > u128::from(most) * u128::from(self.contradiction)
             && apart > self.viewers_per_reader / 100
     }
 
-    /// Readers for this many viewers, as full as they should be.
+    /// Returns the number of readers for this many viewers, each with the target load.
     fn readers_for(&self, viewers: u64) -> u32 {
         let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
         (u128::from(viewers) * 1000).div_ceil(each).min(u128::from(u32::MAX)) as u32
@@ -241,20 +246,20 @@ impl ScalingPolicy {
         self.max.max(self.min)
     }
 
-    /// Do `readers` carry this many viewers, with the tolerance?
+    /// Whether `readers` can carry this many viewers, with the tolerance.
     fn is_carried_by(&self, viewers: u64, readers: u32) -> bool {
         let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
         u128::from(viewers) * 1_000_000 <= each * u128::from(readers) * (1000 + u128::from(self.tolerance))
     }
 }
 
-/// A decision in the making.
+/// A decision while it is being made.
 struct DecisionDraft<'a> {
     inputs: &'a ScalingInputs,
     policy: &'a ScalingPolicy,
     reported_demand: &'a demand::Seen,
     raw: u32,
-    /// Without what is expected.
+    /// The number of readers for the viewers counted now, without the expected rise.
     raw_now: u32,
     bound_by: Vec<ScalingLimit>,
     rejected: Vec<(u32, ScalingLimit)>,
@@ -269,7 +274,7 @@ impl DecisionDraft<'_> {
     fn desired_readers(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         if current < policy.min {
-            // What there has to be at least needs no report, and no patience.
+            // The least number needs no report and no waiting.
             self.bound_by.push(ScalingLimit::Min);
             return policy.min;
         }
@@ -316,7 +321,7 @@ impl DecisionDraft<'_> {
         number
     }
 
-    /// Was a reader added within the cooldown?
+    /// Whether a reader was added within the cooldown.
     fn was_reader_added_lately(&self) -> bool {
         let mut history: Vec<&PastDecision> = self.inputs.history.iter().collect();
         history.sort_by_key(|past| past.at);
@@ -338,7 +343,7 @@ impl DecisionDraft<'_> {
             self.drop(number, ScalingLimit::Stabilisation);
             number = needed;
         }
-        // More than there may be is no less too many for having been needed.
+        // A number above the bound is too large even if it was needed within the window.
         if number > policy.max_readers() {
             self.drop(number, ScalingLimit::Max);
             number = policy.max_readers();
@@ -364,7 +369,7 @@ impl DecisionDraft<'_> {
         match () {
             () if !self.policy.scale_in => Some(ScalingLimit::ScaleInPaused),
             () if self.reported_demand.contradicting_readers > 0 => Some(ScalingLimit::Contradiction),
-            // One that is wanted and not there yet has no report either.
+            // A reader that is wanted and does not exist yet has no report either.
             () if !self.reported_demand.all_fresh() || readers < current => Some(ScalingLimit::Stale),
             () if readers > current => Some(ScalingLimit::Draining),
             () if short => Some(ScalingLimit::ShortHistory),
@@ -374,7 +379,7 @@ impl DecisionDraft<'_> {
 }
 
 impl ScalingDecision {
-    /// What to keep of it for the next ones' [`ScalingInputs::history`].
+    /// Returns what is kept of the decision in [`ScalingInputs::history`] of later ones.
     pub fn to_past(&self, now: Millis) -> PastDecision {
         let all = self.fresh == self.readers;
         PastDecision { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }

@@ -1,5 +1,5 @@
-//! What an interaction is worth, in integers: counts, milliseconds and thousandths of a point, so that no order of
-//! events and no regrouping of batches changes a sum.
+//! Scores of videos, in integers (counts, milliseconds and thousandths of a point), so that no order of events and no
+//! regrouping of batches changes a sum.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,22 +8,22 @@ use crate::{Interaction, Invalid, Kind};
 /// The largest weight accepted, in points.
 pub const MAX_WEIGHT: f64 = 1000.0;
 
-/// What each kind of interaction adds to a score, in thousandths of a point.
+/// The points that each kind of interaction adds to a score, in thousandths of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weights {
-    /// One view.
+    /// The worth of one view, in thousandths of a point.
     pub view: i64,
-    /// One like.
+    /// The worth of one like, in thousandths of a point.
     pub like: i64,
-    /// One comment.
+    /// The worth of one comment, in thousandths of a point.
     pub comment: i64,
-    /// One share.
+    /// The worth of one share, in thousandths of a point.
     pub share: i64,
-    /// One watch of less than the threshold.
+    /// The worth of one watch that is shorter than `watch_threshold_ms`, in thousandths of a point.
     pub watch_short: i64,
-    /// One watch of the threshold or more.
+    /// The worth of one watch of `watch_threshold_ms` or more, in thousandths of a point.
     pub watch_long: i64,
-    /// Where a long watch begins, in milliseconds.
+    /// The duration from which a watch counts as long, in milliseconds.
     pub watch_threshold_ms: u64,
 }
 
@@ -41,7 +41,7 @@ impl Default for Weights {
     }
 }
 
-/// Reads a weight of 0 to 1000 points with at most three decimal places into thousandths.
+/// Converts a weight of 0 to 1000 points with at most three decimal places to thousandths of a point.
 pub fn parse_weight(field: &'static str, points: f64) -> Result<i64, Invalid> {
     if !points.is_finite() || !(0.0..=MAX_WEIGHT).contains(&points) {
         return Err(Invalid::new(field, "must be a number from 0 to 1000"));
@@ -53,36 +53,36 @@ pub fn parse_weight(field: &'static str, points: f64) -> Result<i64, Invalid> {
     Ok(thousandths as i64)
 }
 
-/// How often each thing happened to a video, without what was taken back. Sums only, so that merging is addition. A counter that a stored document
-/// does not have yet is 0.
+/// The counters of a video: how often each kind of interaction happened, less what was taken back. Counters are sums
+/// only, so merging two of them is addition. A counter that a stored document does not have yet is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
-    /// Views.
+    /// The number of views.
     pub views: i64,
-    /// Likes.
+    /// The number of likes.
     pub likes: i64,
-    /// Comments.
+    /// The number of comments.
     pub comments: i64,
-    /// Shares.
+    /// The number of shares.
     pub shares: i64,
-    /// Watched time in all, in milliseconds.
+    /// The total watch time, in milliseconds.
     pub watch_ms: i64,
-    /// Watches of less than the threshold in force when they were counted.
+    /// The number of watches that were shorter than the threshold in force when they were counted.
     pub watch_short: i64,
-    /// Watches of the threshold or more.
+    /// The number of watches that were as long as the threshold in force, or longer.
     pub watch_long: i64,
 }
 
 impl Counters {
-    /// Counts one interaction.
+    /// Counts one interaction. Moderation, unlikes and unshares change nothing here.
     pub fn count_event(&mut self, event: &Interaction, weights: &Weights) {
         match event.kind {
             Kind::View => self.views += 1,
             Kind::Like => self.likes += 1,
             Kind::Comment => self.comments += 1,
             Kind::Share => self.shares += 1,
-            // What is taken back depends on what has counted ([`Counters::uncount_event`]).
+            // Whether a like or share is taken back depends on what has counted before: [`Counters::uncount_event`].
             Kind::Moderation | Kind::Unlike | Kind::Unshare => {}
             Kind::WatchTime => {
                 self.watch_ms += event.watch_ms as i64;
@@ -95,7 +95,7 @@ impl Counters {
         }
     }
 
-    /// Adds what others have counted.
+    /// Adds other counters to these.
     pub const fn merge(&mut self, others: &Self) {
         let Self { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *others;
         self.views += views;
@@ -107,7 +107,7 @@ impl Counters {
         self.watch_long += watch_long;
     }
 
-    /// Counts one less of a type that can be taken back ([`Kind::takes_back`]).
+    /// Subtracts one interaction of a kind that can be taken back (like or share, see [`Kind::takes_back`]).
     pub const fn uncount_event(&mut self, kind: Kind) {
         match kind {
             Kind::Like => self.likes -= 1,
@@ -116,14 +116,15 @@ impl Counters {
         }
     }
 
-    /// What watching alone adds to the score, in thousandths.
+    /// Returns the part of the score that comes from watching alone, in thousandths of a point.
     pub const fn watch_score(&self, weights: &Weights) -> i64 {
         self.watch_short * weights.watch_short + self.watch_long * weights.watch_long
     }
 
     /// Returns the whole score, in thousandths of a point.
     pub const fn score(&self, weights: &Weights) -> i64 {
-        // By name, so that the compiler finds a counter that nobody adds. Both watch counters are in `watch_score`.
+        // The fields are named, so that the compiler finds a counter that is not in the sum. Both watch counters are
+        // in `watch_score`.
         let Self { views, likes, comments, shares, watch_ms: _, watch_short: _, watch_long: _ } = *self;
         views * weights.view
             + likes * weights.like

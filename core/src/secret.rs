@@ -1,24 +1,25 @@
-//! A text that no log and no debug output shows.
+//! A secret text that no log and no debug output shows.
 
 use serde::{Deserialize, Serialize};
 
-/// A text that only its owner and whoever was given it know. `Debug` does not show it.
+/// A secret text, such as a token or a key. `Debug` prints `Secret(…)` in its place.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret `text`.
+    /// Makes a secret of `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, to be sent and nothing else.
+    /// Returns the secret text itself, to be sent or compared, never printed.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `shown` is it, in a time that does not tell where they differ.
+    /// Whether `shown` equals the secret, compared in constant time: the time taken does not tell at which byte they
+    /// differ.
     pub fn matches(&self, shown: &[u8]) -> bool {
         let expected = self.0.as_bytes();
         let differences = shown.iter().zip(expected).fold(0, |all, (a, b)| all | (a ^ b));

@@ -1,7 +1,7 @@
-//! The kinds of events that a viewer's stream has only where it asks for them: `?events=viewers,…`.
+//! The kinds of events that a viewer's stream has only if the viewer asks for them: `?events=viewers,…`.
 //!
-//! Clients of the comments seed count whatever they get as a comment, so that a stream has `connected`, comments and `gap`
-//! unless more is asked for. A kind is added by a line in [`StreamEvent`].
+//! Clients of the comments seed count every event as a comment, so a stream has only `connected`, comments and `gap`
+//! unless more is asked for. A new kind is one more line in [`StreamEvent`].
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::Invalid;
 /// Makes [`StreamEvent`] from one list, so that no kind is missing from [`StreamEvent::ALL`].
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
-        /// A kind of event that has to be asked for.
+        /// A kind of event that a viewer's stream has only on request.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
         pub enum StreamEvent {
@@ -21,7 +21,7 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
 
-            /// Its name in `?events=`, and as the event's own.
+            /// Returns the kind's name, in the parameter `?events=` and in the event itself.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+
@@ -32,32 +32,33 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// How many viewers the video has, at most once a second.
+    /// The number of viewers that the video has, at most once a second.
     Viewers = "viewers",
-    /// That a comment was removed.
+    /// The notice that a comment was removed.
     Deleted = "deleted",
-    /// Which comment is pinned from now on.
+    /// The notice of which comment is pinned from now on.
     Pinned = "pinned",
 }
 
-/// The query parameter that asks for them.
+/// The query parameter that asks for optional kinds of events.
 pub const EVENTS_PARAMETER: &str = "events";
 
-/// What a viewer asks for: a set of [`StreamEvent`].
+/// The set of optional [`StreamEvent`] kinds that a viewer asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamEvents(u8);
 
 impl StreamEvents {
-    /// Reads names that are separated by commas. Absent or empty text asks for nothing.
+    /// Reads names of kinds that are separated by commas. Absent or empty text asks for none.
     ///
     /// # Errors
-    /// A name that is none: who asks for more than a release knows is to be told, not left waiting.
+    /// An unknown name: whoever asks for a kind that this release does not know is told so, instead of waiting for it.
     pub fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         names.map(parse_kind).try_fold(Self::default(), |asked, kind| Ok(asked.with_event(kind?)))
     }
 
-    /// The names that this release knows, for what another release of ours says: its other names are passed over.
+    /// Reads the names that this release knows and ignores the others: another release of liverank may have written
+    /// them.
     pub fn parse_known(text: &str) -> Self {
         text.split(',')
             .filter_map(|name| parse_kind(name.trim()).ok())
@@ -70,12 +71,12 @@ impl StreamEvents {
         Self(self.0 | 1 << kind as u8)
     }
 
-    /// Whether this kind is asked for.
+    /// Whether this kind is in the set.
     pub const fn contains(self, kind: StreamEvent) -> bool {
         self.0 & 1 << kind as u8 != 0
     }
 
-    /// Whether nothing is asked for.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }

@@ -1,7 +1,7 @@
-//! Traces: which span caused which, in the words of W3C Trace Context, and which traces are recorded.
+//! Traces: which span caused which, in the format of W3C Trace Context, and which traces are recorded.
 //!
-//! A trace is recorded where whoever sent the request asks for it (`sampled` in its `traceparent`), or where it is one of the share that
-//! this process records by itself. Anybody may ask, so both are bounded: [`TraceSampler`].
+//! A trace is recorded if the sender of the request asks for it (`sampled` in its `traceparent`), or if it is in the
+//! share that this process records by itself. Anybody may ask, so the numbers of both are bounded: [`TraceSampler`].
 
 use std::fmt;
 use std::time::Duration;
@@ -10,32 +10,33 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits::{RateQuota, TokenBuckets};
 
-/// The longest `traceparent` that is looked at, in bytes. The version that there is has 55; later ones may have more.
+/// The longest `traceparent` that is read, in bytes. The current version has 55; later versions may have more.
 pub const MAX_TRACEPARENT_BYTES: usize = 256;
 
-/// Bytes of the version that we write: `00-<trace>-<span>-<flags>`.
+/// The length of the version that this release writes, in bytes: `00-<trace>-<span>-<flags>`.
 const TRACEPARENT_BYTES: usize = 55;
 
-/// A span by which others go on: which trace, which span of it, and whether it is recorded.
+/// The context of a span, under which further spans are made: the trace's id, the span's id, and whether the trace is
+/// recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceContext {
-    /// The trace; never all zeros.
+    /// The id of the trace; never all zeros.
     pub trace_id: [u8; 16],
-    /// The span; never all zeros.
+    /// The id of the span; never all zeros.
     pub span_id: [u8; 8],
-    /// Whether it is recorded.
+    /// Whether the trace is recorded.
     pub sampled: bool,
 }
 
 impl TraceContext {
-    /// Reads a `traceparent`; `None` where it is none. Anybody writes it.
+    /// Reads a `traceparent` header; `None` if it is malformed, because anybody may send one.
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() > MAX_TRACEPARENT_BYTES {
             return None;
         }
         let (known, more) = text.split_at_checked(TRACEPARENT_BYTES)?;
         let [version] = hex_bytes(&known[..2])?;
-        // The version that there is has no more; a later one has it behind another dash.
+        // Version 0 ends here; a later version has more, after another dash.
         let is_whole =
             if version == 0 { more.is_empty() } else { more.first().is_none_or(|byte| *byte == b'-') };
         let dashes = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
@@ -51,14 +52,14 @@ impl TraceContext {
         })
     }
 
-    /// Another span of the same trace.
+    /// Returns the context of another span of the same trace.
     #[must_use]
     pub const fn with_span(self, span: [u8; 8]) -> Self {
         Self { span_id: span, ..self }
     }
 }
 
-/// Lower-case digits only, as the standard has it.
+/// Reads pairs of hexadecimal digits, lower-case only, as the standard demands; `None` for anything else.
 fn hex_bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -96,17 +97,18 @@ impl<'de> Deserialize<'de> for TraceContext {
     }
 }
 
-/// A member that may be wrong: a trace that cannot be read is none, and no reason to refuse what it came with.
+/// Deserialisers for members that may be malformed: an unreadable trace context counts as absent, and the message that
+/// carries it is still accepted.
 pub mod lenient {
     use super::{Deserialize, Deserializer, TraceContext};
 
-    /// Reads one; `None` for anything else.
+    /// Reads one trace context; `None` for anything that is not one.
     pub fn read_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TraceContext>, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         Ok(value.as_str().and_then(|text| TraceContext::parse(text.as_bytes())))
     }
 
-    /// Reads up to [`super::MAX_TRACES_PER_BATCH`] of a list; what is none is left out.
+    /// Reads up to [`super::MAX_TRACES_PER_BATCH`] trace contexts of a list; entries that are malformed are left out.
     pub fn read_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TraceContext>, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let texts = value.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
@@ -115,39 +117,42 @@ pub mod lenient {
     }
 }
 
-/// Traces that go on together with one batch of the consumer, at most. A batch takes up to 200,000 events; the others of its
-/// traces end at the log.
+/// The most traces that one batch of the consumer continues. A batch takes up to 200,000 events; the other traces of
+/// its events end at the log.
 pub const MAX_TRACES_PER_BATCH: usize = 32;
 
-/// Why a trace would be recorded.
+/// The reason for which a trace would be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SamplingReason {
-    /// It is one of the share that this process records by itself.
+    /// The trace is in the share of traces that this process records by itself.
     Share,
-    /// Whoever sent the request asked for it: anybody, at a public port.
+    /// The sender of the request asked for the trace to be recorded; at a public port, that may be anybody.
     Asked,
-    /// It comes out of the log, the boards or the bus of comments: one of our processes began it.
+    /// The trace comes out of the log, the boards or the bus of comments: one of liverank's processes began it.
     GoesOn,
 }
 
-/// How many of the traces that go on may be recorded for each that this process may begin: one consumer follows many gateways.
+/// The number of continued traces that may be recorded for each trace that this process may begin: one consumer
+/// follows many gateways.
 const CONTINUED_TRACE_FACTOR: u64 = 8;
 
-/// What a trace takes out of a bucket that a second fills by a minute's number of traces.
+/// The tokens that one trace costs. A bucket gets a minute's number of traces as tokens each second, so a trace costs
+/// 60.
 const TRACE_COST_SECONDS: u64 = 60;
 
-/// How many traces are recorded.
+/// The rates at which traces are recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplingRates {
-    /// The share of requests that are recorded without being asked to, 0 to 1.
+    /// The share of requests that are recorded without being asked for, from 0 to 1.
     pub recorded_share: f64,
-    /// Traces a minute, at most, for each reason; eight times as many for those that go on.
+    /// The most traces a minute for each reason; eight times as many for traces that are continued.
     pub per_minute: u32,
 }
 
 impl SamplingRates {
-    /// Why a request's trace would be recorded; `None` where it is not. `parent` is what the request says, `trace` the trace
-    /// that it will be part of, of random bytes where it begins here. Whoever says that its trace is not recorded is heard.
+    /// Returns the reason for which a request's trace would be recorded; `None` if it is not recorded. `parent` is the
+    /// request's own context. `trace` is the id of the trace that the request will be part of; it is random if the
+    /// trace begins here. A parent that says "not sampled" is respected.
     pub fn reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<SamplingReason> {
         match parent {
             Some(parent) => parent.sampled.then_some(SamplingReason::Asked),
@@ -155,17 +160,18 @@ impl SamplingRates {
         }
     }
 
-    /// Every process says the same of a trace.
+    /// Whether the trace is in the share that is recorded. The decision depends on the trace's id only, so every
+    /// process decides the same.
     fn is_in_sampled_share(&self, trace: &[u8; 16]) -> bool {
         let (_, low) = trace.split_at(8);
         let drawn = low.iter().fold(0_u64, |drawn, byte| drawn << 8 | u64::from(*byte));
-        // A share of 1 is all of them, the highest number as well.
+        // A share of 1 includes every trace, also the one with the highest number.
         self.recorded_share >= 1.0 || (drawn as f64) < self.recorded_share * (u64::MAX as f64)
     }
 }
 
-/// Bounds what is recorded, for each reason apart: strangers who ask for each of their requests to be recorded take nothing from the
-/// share that is looked at anyway, nor from what goes on.
+/// Bounds the number of recorded traces, for each reason separately: strangers who ask for each of their requests to
+/// be recorded take nothing from the share that is recorded anyway, nor from the traces that are continued.
 #[derive(Debug)]
 pub struct TraceSampler {
     own_buckets: TokenBuckets<SamplingReason>,
@@ -176,14 +182,15 @@ impl TraceSampler {
     /// Makes a sampler whose buckets are full: each holds a minute's traces.
     pub fn new(sampling: &SamplingRates) -> Self {
         let per_minute = u64::from(sampling.per_minute);
-        // A second brings a sixtieth of a minute's: one trace costs sixty.
+        // A second brings as many tokens as a minute may have traces: so one trace costs sixty.
         let buckets = |per_minute: u64| {
             TokenBuckets::new(RateQuota::new(per_minute, per_minute * TRACE_COST_SECONDS), 2)
         };
         Self { own_buckets: buckets(per_minute), going_on: buckets(per_minute * CONTINUED_TRACE_FACTOR) }
     }
 
-    /// Whether one more trace may be recorded. `now` is on any clock that does not go back.
+    /// Whether one more trace may be recorded for this reason; if so, it is counted. `now` may come from any clock
+    /// that does not go back.
     pub fn admit_trace(&mut self, reason: SamplingReason, now: Duration) -> bool {
         let buckets =
             if reason == SamplingReason::GoesOn { &mut self.going_on } else { &mut self.own_buckets };
@@ -258,7 +265,7 @@ mod tests {
                 let reasons = [SamplingReason::Share, SamplingReason::Asked, SamplingReason::GoesOn];
                 taken[reason] += u64::from(sampler.admit_trace(reasons[reason], now));
             }
-            // What a bucket holds, and what came in meanwhile.
+            // The tokens that a bucket held at first, and those that came in meanwhile.
             let most = 60 + now.as_secs() + 1;
             prop_assert!(taken[0] <= most && taken[1] <= most && taken[2] <= most * CONTINUED_TRACE_FACTOR, "{:?} in {:?}", taken, now);
         }

@@ -1,26 +1,26 @@
-//! The decaying board: forward decay (Cormode, Shkapenyuk, Srivastava, Xu, 2009), kept as a logarithm.
+//! The decaying board `trending`: forward decay (Cormode, Shkapenyuk, Srivastava, Xu, 2009), stored as a logarithm.
 //!
-//! An event of weight `w` at time `t` is worth `w · 2^((t − now) / h)` at time `now`. Dividing by `2^(now / h)`,
-//! which is the same for all videos, leaves the order alone: each video keeps `log2 Σ w · 2^(t / h)`, which never has to be
-//! recomputed while time passes, and does not overflow in any year to come.
+//! An event of weight `w` at time `t` is worth `w · 2^((t − now) / h)` at time `now`. Dividing by `2^(now / h)`, which
+//! is the same for all videos, does not change their order: each video stores `log2 Σ w · 2^(t / h)`, which never has
+//! to be recomputed as time passes, and does not overflow in any year to come.
 
 use crate::Millis;
 
-/// Event time counts from this long before the log's own time; older events count as this old.
+/// The greatest age of an event by the log's own time, in milliseconds: one day. Older events count as this old.
 pub const MAX_AGE_MS: Millis = 24 * 3600 * 1000;
 
-/// `log2(2^a + 2^b)` without leaving the logarithms.
+/// Returns `log2(2^a + 2^b)`: the sum of two numbers that are given as logarithms, without overflow.
 pub fn log2_sum(a: f64, b: f64) -> f64 {
     let (high, low) = if a >= b { (a, b) } else { (b, a) };
     if low == f64::NEG_INFINITY { high } else { high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2 }
 }
 
-/// Binary places that a sum of worths is right to. The logarithms are some 10^5 today, so that a double holds 36 places
-/// behind their point.
+/// The binary places to which a sum of worths is exact. The logarithms are about 10^5 today, so a double has 36 places
+/// after their point.
 const BINARY_PLACES: f64 = 32.0;
 
-/// `log2(2^sum − 2^part)`: what is left of a sum when a part of it is taken off. Where that is too little to be told from
-/// nothing, it is `2^-32` of the sum: a sum of which something is left stays on the board, at its end.
+/// Returns `log2(2^sum − 2^part)`: what is left of a sum when a part of it is subtracted. If that is too little to be
+/// told from zero, it is `2^-32` of the sum: a video that still has something stays on the board, at its end.
 pub fn log2_difference(sum: f64, part: f64) -> f64 {
     if part == f64::NEG_INFINITY {
         return sum;
@@ -29,15 +29,16 @@ pub fn log2_difference(sum: f64, part: f64) -> f64 {
     sum + left.max((-BINARY_PLACES).exp2()).log2()
 }
 
-/// What events add, as logarithms. Many events are of few worths: of each worth the logarithm is taken once.
+/// Computes the logarithms of what events add to a score. Many events share few weights, so each weight's logarithm is
+/// cached.
 #[derive(Debug, Default)]
 pub struct Log2Worths(Vec<(i64, f64)>);
 
 impl Log2Worths {
-    /// What one event adds, as a logarithm: `None` where it weighs nothing.
+    /// Returns the logarithm of what one event adds; `None` if the event weighs nothing.
     ///
-    /// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither push a video down
-    /// nor keep it on top.
+    /// The time `event` is clamped to the range from one day before the log's time `broker` up to `broker`: a wrong
+    /// clock can neither push a video down nor keep it on top.
     pub fn log2_worth(
         &mut self,
         thousandths: i64,
@@ -59,32 +60,32 @@ impl Log2Worths {
     }
 }
 
-/// Steps of the clock in a half-life by which points are shown. Between two steps they stand still, so that lists in which
-/// nothing happened are equal; they are at most 1.1 % higher than they would be.
+/// The number of steps per half-life at which shown points change. Between two steps they stay the same, so that lists
+/// in which nothing happened are equal; shown points are at most 1.1 % too high.
 const SHOWN_STEPS: u64 = 64;
-/// The exponent from which on points are shown as a power of two; below, they fall more slowly, and never to zero.
+/// The exponent down to which points are shown as a power of two; below it they fall more slowly, and never to zero.
 const LEAST_EXPONENT: f64 = -1000.0;
 
-/// The time that points are shown for: `now`, back to the last step.
+/// Returns the time for which points are shown: `now`, rounded down to the last step.
 pub fn shown_time(now: Millis, half_life_ms: u64) -> Millis {
     let step = (half_life_ms / SHOWN_STEPS).max(1) as Millis;
     now.div_euclid(step) * step
 }
 
-/// The stored logarithm as points at the time `at`, for people to read.
+/// Converts a stored logarithm to points at the time `at`, for people to read.
 ///
-/// They keep the order of the logarithms, also where a power of two would be too small for a number: clients sort by
-/// what they are shown.
+/// Points have the same order as the logarithms, also if a power of two would be too small for an `f64`: clients sort
+/// by the points that they are shown.
 pub fn shown_points(log2: f64, at: Millis, half_life_ms: u64) -> f64 {
     let exponent = log2 - at as f64 / half_life_ms.max(1) as f64;
     if exponent >= LEAST_EXPONENT {
-        // Events are never later than the log's own clock, so that this is far from the largest number.
+        // Events are never later than the log's own clock, so the result is far from the largest `f64`.
         return exponent.min(1023.0).exp2();
     }
     LEAST_EXPONENT.exp2() / (1.0 + LEAST_EXPONENT - exponent)
 }
 
-/// The stored logarithm as what it is worth at `now`, in points.
+/// Converts a stored logarithm to its exact worth at `now`, in points.
 #[cfg(test)]
 pub(crate) fn value_at(log2: f64, now: Millis, half_life_ms: u64) -> f64 {
     (log2 - now as f64 / half_life_ms.max(1) as f64).exp2()
@@ -163,7 +164,7 @@ mod tests {
         #[test]
         fn what_is_taken_off_again_changes_nothing(a in 80_000f64..80_020.0, b in 80_000f64..80_020.0) {
             let left = log2_difference(log2_sum(a, b), b);
-            // To a millionth of the larger one.
+            // Exact to a millionth of the larger one.
             let scale = a.max(b);
             prop_assert!(((left - scale).exp2() - (a - scale).exp2()).abs() < 1e-6, "{left} {a}");
             prop_assert!(left <= log2_sum(a, b) && left.is_finite());

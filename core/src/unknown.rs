@@ -1,22 +1,22 @@
-//! Values of a fixed set, and those that a newer release has added to it.
+//! Values of a fixed set, and values that a newer release has added to it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A value of the set `T`, or the text of one that this release does not know. What holds it keeps its other fields:
-/// one new value must not make a whole answer unreadable.
+/// A value of the fixed set `T`, or the text of a value that this release does not know. A message with such a value
+/// keeps its other fields: one new value must not make a whole answer unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum MaybeUnknown<T> {
     /// A value that this release knows.
     Known(T),
-    /// Any other text. Nothing may be concluded from it: it is not any of the known values.
+    /// Any other text. Nothing may be concluded from it: the value equals none of the known values.
     Unknown(String),
 }
 
 impl<T: Copy> MaybeUnknown<T> {
-    /// The value, where it is known.
+    /// Returns the value if this release knows it, otherwise `None`.
     pub const fn known_value(&self) -> Option<T> {
         match self {
             Self::Known(value) => Some(*value),

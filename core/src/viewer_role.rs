@@ -1,30 +1,30 @@
-//! What a viewer's token lets its bearer do, read from the token's claim `roles`.
+//! The roles of viewers: what a viewer's token lets its bearer do, read from the token's claim `roles`.
 
 use serde_json::Value;
 use strum::{EnumCount, VariantArray};
 
-/// One thing that a viewer may be.
+/// One role of a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, VariantArray)]
 pub enum ViewerRole {
-    /// Watches: comment streams, ranked lists, history.
+    /// May watch: comment streams, ranked lists, history.
     Viewer,
-    /// Posts interactions and comments, as itself.
+    /// May post interactions and comments in the viewer's own name.
     Poster,
-    /// Comments where only members may.
+    /// May also comment on videos that only members may comment on.
     Member,
-    /// Moderates comments of others.
+    /// May moderate comments of others.
     Moderator,
-    /// A program of the app's own: posts for any user, and says whose a video is.
+    /// A program of the app's own: it may post for any user, and say who owns a video.
     Service,
-    /// Looks after the system: sees its load, its moves and what the planner decides. It changes nothing by that.
+    /// An operator of the system: may see its load, its moves and the planner's decisions, but change nothing.
     Operator,
 }
 
 impl ViewerRole {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// The name in a token.
+    /// Returns the role's name in a token.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -36,7 +36,7 @@ impl ViewerRole {
         }
     }
 
-    /// The roles that come with this one, as bits.
+    /// Returns this role and the roles that it implies, as bits.
     const fn implied_roles(self) -> u8 {
         let others = match self {
             Self::Viewer => 0,
@@ -58,16 +58,16 @@ impl ViewerRole {
 pub struct ViewerRoles(u8);
 
 impl Default for ViewerRoles {
-    /// The role of a viewer whose token names none: such a viewer watches and posts. Tokens of issuers that know nothing of our roles
-    /// name none.
+    /// The roles of a viewer whose token names none: such a viewer may watch and post. Tokens of issuers that do not
+    /// know liverank's roles name none.
     fn default() -> Self {
         Self(ViewerRole::Poster.implied_roles())
     }
 }
 
 impl ViewerRoles {
-    /// The roles that a token's claim names. Names that are none of ours are passed over: the claim may be there for
-    /// another service, too.
+    /// Returns the roles that a token's claim names. Unknown names are ignored, because the claim may also be meant
+    /// for another service.
     pub fn of_claim(claim: Option<&Value>) -> Self {
         let role = |text: &str| ViewerRole::ALL.into_iter().find(|role| role.name() == text);
         let roles: u8 = match claim {
@@ -80,12 +80,12 @@ impl ViewerRoles {
         if roles == 0 { Self::default() } else { Self(roles) }
     }
 
-    /// The roles that a list of names says, as [`ViewerRoles::to_string`](ToString) writes it.
+    /// Returns the roles that a list of names says, in the form that [`ViewerRoles::to_string`](ToString) writes.
     pub fn of_names(names: &str) -> Self {
         Self::of_claim(Some(&Value::from(names)))
     }
 
-    /// Whether `role` is among them.
+    /// Whether `role` is one of these roles.
     pub const fn contains(self, role: ViewerRole) -> bool {
         self.0 & role.role_bit() != 0
     }

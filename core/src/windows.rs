@@ -1,8 +1,8 @@
-//! Windows: the hours, days and weeks of a time zone, in which boards may count.
+//! Windows: the hours, days and weeks of a time zone, for which boards may count.
 //!
-//! An event is in the window of its time, bounded by the log's own ([`counted_at`]). So its window follows from its record
-//! alone, and every counting of the log comes to the same. A window is final once no record can be in it any more
-//! ([`final_before`]).
+//! An event is in the window of its own time, bounded by the log's time ([`counted_at`]). So the window follows from
+//! the record alone, and every counting of the log has the same result. A window is final once no further record can
+//! be in it ([`final_before`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,29 +18,31 @@ mod counted;
 pub(crate) use counted::WindowCounting;
 pub use counted::{CountedKind, CountedWindows, MAX_KINDS, WindowChange, WindowKey};
 
-/// How long before the log takes it an event may have happened to be in the window of that time. It is as long as a client, a
-/// gateway and the log may try; results would wait for more. What comes later counts as having happened this long ago.
+/// The greatest delay, in milliseconds, between an event and its arrival in the log for which the event still counts
+/// in the window of its own time. One minute is as long as a client, a gateway and the log may retry; with more,
+/// results would come later. An event that arrives later counts as having happened this long before its arrival.
 pub const LATE_MS: Millis = 60_000;
-/// Partitions have brokers of their own, whose clocks may be apart by this.
+/// The bound on the difference between the clocks of the brokers of two partitions, in milliseconds.
 const BROKERS_APART_MS: Millis = 30_000;
-/// The brokers' clocks and that of whoever asks may be apart by this: as long as nothing is counted, there is no other one.
+/// The bound on the difference between a broker's clock and the caller's clock, in milliseconds. The bound is used for
+/// partitions without new records, for which only the caller's clock is known.
 const CLOCKS_APART_MS: Millis = 120_000;
 
-/// How long a window is.
+/// The length of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WindowUnit {
-    /// An hour of the clock on the wall.
+    /// One hour as a wall clock shows it.
     Hour,
-    /// A day of the calendar: 23 or 25 hours where the clocks change.
+    /// One day of the calendar: 23 or 25 hours long if the clocks change.
     Day,
-    /// A week, from Monday on.
+    /// One week, which begins on Monday.
     Week,
 }
 
 impl WindowUnit {
     const ALL: [Self; 3] = [Self::Hour, Self::Day, Self::Week];
 
-    /// Its name in declarations.
+    /// Returns the unit's name in declarations.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hour => "hour",
@@ -49,20 +51,20 @@ impl WindowUnit {
         }
     }
 
-    /// The unit of this name.
+    /// Returns the unit with this name; `None` if there is none.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| unit.name() == name)
     }
 }
 
-/// A time zone, by its name in the IANA's database.
+/// A time zone, with its name in the IANA database.
 #[derive(Clone)]
 struct Zone {
     name: Arc<str>,
     rules: TimeZone,
 }
 
-/// Which windows: the hours, days or weeks of a time zone.
+/// A kind of windows: the hours, days or weeks of one time zone.
 #[derive(Clone)]
 pub struct WindowKind {
     unit: WindowUnit,
@@ -72,14 +74,14 @@ pub struct WindowKind {
 /// A window: from its start (inclusive) to its end (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
-    /// When it begins.
+    /// The begin of the window, in milliseconds since the Unix epoch (inclusive).
     pub start: Millis,
-    /// When it ends.
+    /// The end of the window, in milliseconds since the Unix epoch (exclusive).
     pub end: Millis,
 }
 
 impl Window {
-    /// Whether this time is in it.
+    /// Whether the time `at` is in the window.
     pub const fn contains(&self, at: Millis) -> bool {
         self.start <= at && at < self.end
     }
@@ -99,7 +101,7 @@ impl fmt::Debug for WindowKind {
     }
 }
 
-/// As archives name it: `day of Europe/Berlin`.
+/// Writes the kind as archives name it: `day of Europe/Berlin`.
 impl fmt::Display for WindowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}", self.unit.name(), self.zone.name)
@@ -107,10 +109,10 @@ impl fmt::Display for WindowKind {
 }
 
 impl WindowKind {
-    /// The windows of this unit in this time zone.
+    /// Makes the kind of windows of this unit in this time zone.
     ///
     /// # Errors
-    /// Names `timeZone` where there is no such zone.
+    /// Names `timeZone` if there is no such time zone.
     pub fn new(unit: WindowUnit, zone: &str) -> Result<Self, Invalid> {
         let unknown =
             || Invalid::new("timeZone", "must be a name of the IANA's time zone database, as Europe/Berlin");
@@ -119,27 +121,27 @@ impl WindowKind {
         Ok(Self { unit, zone: Zone { name: name.into(), rules } })
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads the text that [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Names what is wrong.
+    /// Names the field that is wrong.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (unit, zone) = text.split_once(" of ").unwrap_or((text, ""));
         let unit = WindowUnit::of_name(unit);
         Self::new(unit.ok_or_else(|| Invalid::new("window", "must be hour, day or week"))?, zone)
     }
 
-    /// The unit of its windows.
+    /// Returns the unit of the windows.
     pub const fn unit(&self) -> WindowUnit {
         self.unit
     }
 
-    /// The name of their time zone.
+    /// Returns the name of the windows' time zone.
     pub fn time_zone(&self) -> &str {
         &self.zone.name
     }
 
-    /// The window that this time is in.
+    /// Returns the window that contains the time `at`.
     pub fn window_of(&self, at: Millis) -> Window {
         let at = timestamp(at);
         let date = at.to_zoned(self.zone.rules.clone()).date();
@@ -153,20 +155,20 @@ impl WindowKind {
         }
     }
 
-    /// The window before this one.
+    /// Returns the window before this one.
     #[must_use]
     pub fn before(&self, window: &Window) -> Window {
         self.window_of(window.start - 1)
     }
 
-    /// The window that runs at this time, and so many before it.
+    /// Returns the window that runs at the time `now`, and the `kept` windows before it, latest first.
     pub fn running_and_kept(&self, now: Millis, kept: usize) -> Vec<Window> {
         let running = self.window_of(now);
         std::iter::successors(Some(running), |window| Some(self.before(window))).take(kept + 1).collect()
     }
 
-    /// What a window is called: `2026-11-28T14`, `2026-11-28` or `2026-W48`. Of an hour that comes twice, as the clocks are put
-    /// back, the second one has `~2` behind it.
+    /// Returns the window's name: `2026-11-28T14`, `2026-11-28` or `2026-W48`. If an hour comes twice because the
+    /// clocks are put back, the second one ends in `~2`.
     pub fn name_of(&self, window: &Window) -> String {
         let begins = timestamp(window.start).to_zoned(self.zone.rules.clone());
         match self.unit {
@@ -186,10 +188,10 @@ impl WindowKind {
         }
     }
 
-    /// The window of this name.
+    /// Returns the window with this name.
     ///
     /// # Errors
-    /// `window` is always the field.
+    /// A name that no window of this kind has; the error's field is always `window`.
     pub fn named(&self, name: &str) -> Result<Window, Invalid> {
         let found = self.times_of(name).into_iter().map(|at| self.window_of(at));
         found.into_iter().find(|window| self.name_of(window) == name).ok_or_else(|| {
@@ -205,7 +207,7 @@ impl WindowKind {
         })
     }
 
-    /// Times, one of which is in the window of that name if there is one.
+    /// Returns times of which one is in the window of that name, if there is such a window.
     fn times_of(&self, name: &str) -> Vec<Millis> {
         let times = match self.unit {
             WindowUnit::Hour => self.times_of_hour(name),
@@ -223,7 +225,7 @@ impl WindowKind {
     fn times_of_hour(&self, name: &str) -> Option<Vec<Millis>> {
         let (date, hour) = name.strip_suffix("~2").unwrap_or(name).split_once('T')?;
         let (date, hour): (Date, i8) = (date.parse().ok()?, hour.parse().ok()?);
-        // An hour may be cut at its begin or at its end, but not at both.
+        // An hour may be cut by a clock change at its begin or at its end, but not at both.
         let ends: Vec<DateTime> = [(0, 0), (59, 59)]
             .iter()
             .filter_map(|(min, s)| {
@@ -245,7 +247,7 @@ impl WindowKind {
         Some(begins.timestamp().as_millisecond())
     }
 
-    /// So many days from this one on.
+    /// Returns the window of `count` days that begins with `date`.
     fn days(&self, date: Date, count: i64) -> Window {
         let begin =
             |date: Date, otherwise: Timestamp| self.begin(date).unwrap_or_else(|| otherwise.as_millisecond());
@@ -253,7 +255,8 @@ impl WindowKind {
         Window { start: begin(date, Timestamp::MIN), end }
     }
 
-    /// The hour of the wall's clock: where that is put forward or back within it, up to there.
+    /// Returns the hour of the wall clock that contains `at`. If the clocks change within the hour, the window ends or
+    /// begins there.
     fn hour_of(&self, at: Timestamp) -> Window {
         const HOUR: i64 = 3600;
         let rules = &self.zone.rules;
@@ -281,31 +284,31 @@ impl WindowKind {
 fn timestamp(at: Millis) -> Timestamp {
     const DAY: Millis = 86_400_000;
     let (least, most) = (Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond());
-    // A day within the ends, so that each zone has a date for it.
+    // The time is kept a day within the bounds, so that every zone has a date for it.
     Timestamp::from_millisecond(at.clamp(least + DAY, most - DAY)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// When an event counts as having happened: at its own time, but not later than the log took it, and not longer before than
-/// [`LATE_MS`].
+/// Returns the time at which an event counts as having happened: its own time, but not after its arrival in the log,
+/// `broker`, and not more than [`LATE_MS`] before that.
 pub fn counted_at(event: Millis, broker: Millis) -> Millis {
     event.clamp(broker.saturating_sub(LATE_MS), broker)
 }
 
-/// How far a partition is counted.
+/// The progress of counting in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionProgress {
-    /// When the log took the last record that is counted, if one is.
+    /// The log's time of the last record that was counted; `None` if none was.
     pub counted: Option<Millis>,
-    /// Whether the log had no more than what is counted.
+    /// Whether the partition had no records beyond the counted ones.
     pub at_end: bool,
 }
 
-/// The time up to which windows are final: no record that is still to be counted can be in one that ended by then. `now` was
-/// read before how far the partitions are.
+/// Returns the time up to which windows are final: no record that is still to be counted can be in a window that ended
+/// by then. `now` must have been read before the progress of the partitions was.
 pub fn final_before(now: Millis, partitions: &[PartitionProgress]) -> Millis {
     let of = |partition: &PartitionProgress| {
         let counted = partition.counted.map_or(Millis::MIN, |at| at - LATE_MS - BROKERS_APART_MS);
-        // What comes there from now on is as young as the clock says, or a little older.
+        // Later records of this partition are as young as `now`, or a little older.
         let silent = if partition.at_end { now - LATE_MS - CLOCKS_APART_MS } else { Millis::MIN };
         counted.max(silent)
     };

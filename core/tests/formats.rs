@@ -1,5 +1,6 @@
-//! Records of the log: what the release before wrote is read, what a later one adds is passed over, and what the release
-//! before needs is still written. Records that it would misread say their format ([`liverank_core::event::NEWEST_RECORD_FORMAT`]).
+//! Compatibility of log records: records of the release before are read, members that a later release adds are
+//! ignored, and everything that the release before needs is still written. Records that the release before would
+//! misread name their format ([`liverank_core::event::NEWEST_RECORD_FORMAT`]).
 
 #[path = "support/fixtures.rs"]
 mod fixtures;
@@ -55,7 +56,8 @@ fn interaction(kind: Kind) -> Interaction {
     }
 }
 
-/// One record of each action, by the name of its fixture; of an action that holds a restriction, one of each version.
+/// Returns one record of each action, with the name of its fixture; for actions that hold a restriction, one of each
+/// version.
 fn example_actions() -> Vec<(&'static str, Value)> {
     let restrict = |kind: &str| json!({"action": "restrict", "userid": "ann", "kind": kind, "scope": {"owner": "olga"}, "until": RECORD_TIME + 60_000});
     let rules = json!({
@@ -116,7 +118,8 @@ fn moderation_record(action: ModerationAction, role: ActorRole) -> Interaction {
     moderation.into_record(user("mia"), video, EventId::parse("m-1").expect("an id"), RECORD_TIME)
 }
 
-/// The names that `T` may have, as serde lists them where it meets another one. So no test has to list them.
+/// Returns the names that `T` may have, as serde lists them in its error for another name. So no test has to list
+/// them.
 fn names_known_to_serde<T: DeserializeOwned + std::fmt::Debug>(other: &Value) -> Vec<String> {
     let error = serde_json::from_value::<T>(other.clone()).expect_err("no such name").to_string();
     let names: Vec<String> = error.split('`').skip(3).step_by(2).map(str::to_owned).collect();
@@ -138,7 +141,7 @@ fn what_moderators_do() {
     }
 }
 
-/// Every record that can be written, and what a consumer of the release before does with it.
+/// Returns every record that can be written, with its treatment by a consumer of the release before.
 fn treatments() -> BTreeMap<String, Treatment> {
     let mut treatments = BTreeMap::new();
     for kind in Kind::ALL {
@@ -193,7 +196,7 @@ fn a_consumer_of_the_release_before_counts_what_it_knows_and_waits_at_the_rest()
     );
 }
 
-/// The fixtures of a crate, by name. Each is there twice.
+/// Returns the names of a crate's fixtures, and checks that each has two files.
 #[allow(clippy::disallowed_methods, reason = "a test reads files; core itself does not")]
 fn stored_fixtures(directory: &str) -> BTreeSet<String> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -1,4 +1,4 @@
-//! The planner in chaos: how even it keeps the readers.
+//! The planner in chaos: checks every plan, and how evenly the planner loads the readers.
 
 #[path = "support/chaos.rs"]
 #[allow(dead_code, reason = "shared with others, who use other parts of it")]
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use chaos::{Chaos, percentile};
 use liverank_core::placement::{Plan, PlanLimits, ReaderAvailability, Situation, WHOLE_SHARE, make_plan};
 
-/// What must hold of every plan, in whatever situation.
+/// Checks the properties that every plan must have, in any situation.
 fn check_plan(situation: &Situation, plan: &Plan) {
     let mut seen = HashSet::new();
     let mut load = vec![0_i64; situation.readers.len()];

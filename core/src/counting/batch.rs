@@ -1,4 +1,4 @@
-//! A stretch of the log that is applied as one.
+//! Batches: parts of the log that are applied as a whole.
 
 use std::collections::HashSet;
 
@@ -9,31 +9,31 @@ use super::{MarkKey, UniqueKinds, event_identities, mark_key, moderating, report
 use crate::moderation::RuleChange;
 use crate::{CommentId, Interaction, Kind, Millis, VideoId};
 
-/// One readable record of the log.
+/// One record of the log that could be read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogRecord {
-    /// Its partition.
+    /// The partition of the record.
     pub partition: u32,
-    /// Its offset in the partition.
+    /// The offset of the record in the partition.
     pub offset: u64,
-    /// When the log took it, by the log's clock.
+    /// The time at which the log accepted the record, by the log's clock.
     pub broker_time: Millis,
-    /// What it says.
+    /// The interaction or moderation that the record holds.
     pub event: Interaction,
 }
 
-/// What a record is besides its place. The same place with another mark is another log: its topic was deleted and made
-/// anew, or lost its end and was written again.
+/// The fingerprint of a record: what identifies it beside its position. If the same position has another fingerprint,
+/// it is another log: its topic was deleted and made anew, or lost its end and was written again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RecordFingerprint {
-    /// When the log took the record, by the log's clock.
+    /// The time at which the log accepted the record, by the log's clock.
     pub broker_time: Millis,
-    /// The first eight bytes of the SHA-256 of its value.
+    /// The first eight bytes of the SHA-256 of the record's value.
     pub digest: u64,
 }
 
 impl RecordFingerprint {
-    /// The mark of a record with this value.
+    /// Computes the fingerprint of a record with this value.
     pub fn of(broker_time: Millis, value: &[u8]) -> Self {
         let hash = Sha256::digest(value);
         let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
@@ -41,31 +41,31 @@ impl RecordFingerprint {
     }
 }
 
-/// The stretch of one partition that a batch covers: offsets `from` (inclusive) to `next` (exclusive).
+/// The range of offsets that a batch covers in one partition: `first` (inclusive) to `next` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetRange {
-    /// The partition.
+    /// The partition of the offsets.
     pub partition: u32,
-    /// The offset the archive must stand at for the batch to apply.
+    /// The offset at which the archive must be for the batch to be applied.
     pub first: u64,
-    /// The offset it stands at afterwards.
+    /// The archive's next offset after the batch.
     pub next: u64,
-    /// The mark of the record at offset `next - 1`; `None` where none was read there.
+    /// The fingerprint of the record at offset `next - 1`; `None` if no record was read there.
     pub last_record: Option<RecordFingerprint>,
 }
 
-/// A stretch of the log that is applied as one: all of it or nothing.
+/// A part of the log that is applied as a whole: all of it or nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// The partitions covered, each once. A span may be longer than its records: what could not be read has gone to
-    /// the dead letters and is stepped over.
+    /// The ranges of offsets that the batch covers, one per partition. A range may be longer than its records:
+    /// unreadable records have become dead letters and are skipped.
     pub offset_ranges: Vec<OffsetRange>,
-    /// The readable records, in log order within each partition.
+    /// The records that could be read, in log order within each partition.
     pub records: Vec<LogRecord>,
 }
 
 impl Batch {
-    /// Adds a batch that follows on: in each partition that both cover it starts where this one ends.
+    /// Appends the batch that follows this one: in each partition that both cover, `next` starts where this one ends.
     pub fn append(&mut self, next: Self) {
         for span in next.offset_ranges {
             match self.offset_ranges.iter_mut().find(|before| before.partition == span.partition) {
@@ -77,56 +77,58 @@ impl Batch {
         self.records.extend(next.records);
     }
 
-    /// Leaves these partitions out.
+    /// Removes these partitions from the batch.
     pub fn drop_partitions(&mut self, partitions: &[u32]) {
         self.offset_ranges.retain(|span| !partitions.contains(&span.partition));
         self.records.retain(|record| !partitions.contains(&record.partition));
     }
 
-    /// The videos whose state [`super::apply_batch`] wants to be given.
+    /// Returns the videos whose state [`super::apply_batch`] needs as input.
     pub fn videos(&self) -> HashSet<&VideoId> {
         self.first_records().map(|record| &record.event.video_id).collect()
     }
 
-    /// Of each video the first record, and perhaps others.
+    /// Returns the first record of each video, and perhaps further records of it.
     pub fn first_records(&self) -> impl Iterator<Item = &LogRecord> {
         first_records(&self.records)
     }
 
-    /// The videos of moderation records. What these do depends on the state of the video, also where they do not change it:
-    /// what any other event decides by its video's state, it changes.
+    /// Returns the videos of moderation records. The effect of a moderation record depends on the state of its video,
+    /// even if the record does not change that state. Every other event whose effect depends on its video's state also
+    /// changes that state.
     pub fn moderated_videos(&self) -> HashSet<&VideoId> {
         let moderated = self.records.iter().filter(|record| record.event.kind == Kind::Moderation);
         moderated.map(|record| &record.event.video_id).collect()
     }
 
-    /// The comments that [`super::apply_moderated_batch`] wants to be given, where they are stored: of several with the same identity the newest.
+    /// Returns the comments that [`super::apply_moderated_batch`] needs as input if they are stored: of several with
+    /// the same identity, the newest.
     pub fn moderation_targets(&self) -> HashSet<(&VideoId, &CommentId)> {
         moderating::targets(&self.records).collect()
     }
 
-    /// The entries that it wants to be given beside them, by their numbers.
+    /// Returns further entries that [`super::apply_moderated_batch`] needs as input, by their sequence numbers.
     pub fn targets_by_seq(&self) -> HashSet<(&VideoId, u64)> {
         moderating::numbered_targets(&self.records).collect()
     }
 
-    /// The comments whose reports it wants to be given, where there are any.
+    /// Returns the comments whose stored reports [`super::apply_moderated_batch`] needs as input.
     pub fn reported_comments(&self) -> HashSet<(&VideoId, &CommentId)> {
         self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
     }
 
-    /// Whether [`super::apply_moderated_batch`] wants to be given the latest revision of the rules.
+    /// Whether [`super::apply_moderated_batch`] needs the latest revision of the comment rules as input.
     pub fn changes_rules(&self) -> bool {
         self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
     }
 
-    /// The marks that [`super::apply_moderated_batch`] wants to be given, where they are set.
+    /// Returns the keys of the marks that [`super::apply_moderated_batch`] needs as input if they are set.
     pub fn affected_marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
         let of = |event| mark_key(event, unique).into_iter().chain(moderating::forgotten_marks(event));
         self.records.iter().flat_map(|record| of(&record.event)).collect()
     }
 
-    /// The identities whose earlier sighting [`super::apply_batch`] wants to be given.
+    /// Returns the identities whose earlier sightings [`super::apply_batch`] needs as input.
     pub fn event_identities(&self) -> HashSet<String> {
         self.records.iter().flat_map(|record| event_identities(&record.event)).collect()
     }

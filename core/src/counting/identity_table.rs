@@ -1,33 +1,34 @@
-//! Which identities an archive remembers, in memory: 16 bytes each, sorted, so that a whole batch is looked up at once. And which
-//! stored segments of them are merged.
+//! The event identities that an archive remembers, in memory: 16 bytes each, sorted, so that a whole batch is looked
+//! up at once. Also the choice of stored identity segments that are merged.
 
 use crate::Millis;
 
-/// Bits of a sighting that hold its time: milliseconds until the year 2109.
+/// The bits of a sighting that hold its time: 42 bits of milliseconds reach to the year 2109.
 const TIME_BITS: u32 = 42;
-/// Identities in a run at most: while two are merged they take their memory twice.
+/// The most identities in a run: while two runs are merged, they need their memory twice.
 const MAX_RUN: usize = 2 << 20;
-/// A segment of so many identities is not merged any more: half a MiB.
+/// The number of identities from which a segment is not merged any more: half a MiB.
 const SEALED_SEGMENT: usize = 32 << 10;
-/// Identities that segments are merged up to: 4 MiB, a quarter of what a document may have. A consumer that has just got many
-/// partitions finds small segments in each of them.
+/// The most identities in a merged segment: 4 MiB, a quarter of the largest document. A consumer that has just got
+/// many partitions finds small segments in each of them.
 const MAX_MERGED: usize = 256 << 10;
 
-/// An identity and when the log had it: the first 86 bits of the identity's digest, and the time.
+/// One sighting of an event's identity in the log: the first 86 bits of the identity's digest, and the log's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sighting(u128);
 
 impl Sighting {
-    /// The bytes of one as stored.
+    /// The length of a stored sighting, in bytes.
     pub const BYTES: usize = 16;
 
-    /// Of an identity with this digest ([`super::identity_digest`]). `None` for a time that has no room: before 1970, or after 2109.
+    /// Makes the sighting of an identity with this digest ([`super::identity_digest`]). `None` for a time that does
+    /// not fit: before 1970 or after 2109.
     pub fn of(digest: &[u8; 16], time: Millis) -> Option<Self> {
         let time = u128::try_from(time).ok().filter(|time| time >> TIME_BITS == 0)?;
         Some(Self(key(digest) << TIME_BITS | time))
     }
 
-    /// When the log had it.
+    /// Returns the log's time of the sighting.
     pub const fn time(self) -> Millis {
         (self.0 & ((1 << TIME_BITS) - 1)) as Millis
     }
@@ -36,12 +37,12 @@ impl Sighting {
         self.0 >> TIME_BITS
     }
 
-    /// Sightings as stored: in their order.
+    /// Writes sorted sightings as they are stored, 16 bytes each.
     pub fn write_all(sightings: &[Self]) -> Vec<u8> {
         sightings.iter().flat_map(|sighting| sighting.0.to_be_bytes()).collect()
     }
 
-    /// Reads what [`Sighting::write_all`] wrote. `None` where it did not write that.
+    /// Reads what [`Sighting::write_all`] wrote; `None` for any other bytes.
     pub fn read_all(bytes: &[u8]) -> Option<Vec<Self>> {
         let (sightings, []) = bytes.as_chunks() else { return None };
         let sightings: Vec<_> = sightings.iter().map(|bytes| Self(u128::from_be_bytes(*bytes))).collect();
@@ -49,30 +50,30 @@ impl Sighting {
     }
 }
 
-/// What of a digest a sighting holds.
+/// Returns the bits of a digest that a sighting holds.
 const fn key(digest: &[u8; 16]) -> u128 {
     u128::from_be_bytes(*digest) >> TIME_BITS
 }
 
-/// Sightings in sorted runs. A run is merged with the one before it as long as that is not more than twice as long, so
-/// there are some twenty, and one more for each [`MAX_RUN`].
+/// A table of sightings in sorted runs. A new run is merged with the one before it while that one is not more than
+/// twice as long. So there are about twenty runs, and one more for each [`MAX_RUN`] identities.
 #[derive(Debug, Default)]
 pub struct IdentityTable {
     runs: Vec<Vec<Sighting>>,
 }
 
 impl IdentityTable {
-    /// How many sightings it holds. One that was added twice may count twice.
+    /// Returns the number of sightings in the table. A sighting that was added twice may count twice.
     pub fn len(&self) -> usize {
         self.runs.iter().map(Vec::len).sum()
     }
 
-    /// Whether it holds none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds sightings, which are sorted.
+    /// Adds sightings, which must be sorted.
     pub fn insert_sorted(&mut self, sightings: Vec<Sighting>) {
         let mut run = sightings;
         if run.is_empty() {
@@ -86,14 +87,15 @@ impl IdentityTable {
         self.runs.push(run);
     }
 
-    /// Adds all of another table.
+    /// Adds all sightings of another table.
     pub fn insert_table(&mut self, other: Self) {
         for run in other.runs {
             self.insert_sorted(run);
         }
     }
 
-    /// The latest sighting of each of these digests that has one, by its place among them. The digests are sorted.
+    /// Returns the latest sighting of each digest that has one, with the digest's index in `digests`. The digests must
+    /// be sorted.
     pub fn find_sorted(&self, digests: &[[u8; 16]]) -> Vec<(usize, Millis)> {
         let mut found: Vec<(usize, Millis)> = Vec::new();
         for run in &self.runs {
@@ -102,7 +104,7 @@ impl IdentityTable {
                 let key = key(digest);
                 from = first_from(run, from, key);
                 let same = run[from..].iter().take_while(|sighting| sighting.key() == key);
-                // Of one identity the latest stands last.
+                // Of the sightings of one identity, the latest is last.
                 found.extend(same.last().map(|sighting| (place, sighting.time())));
             }
         }
@@ -111,7 +113,7 @@ impl IdentityTable {
         found
     }
 
-    /// Forgets what the log had before `watermark`.
+    /// Removes the sightings whose log time is before `watermark`.
     pub fn forget_before(&mut self, watermark: Millis) {
         for run in &mut self.runs {
             run.retain(|sighting| sighting.time() >= watermark);
@@ -121,7 +123,8 @@ impl IdentityTable {
     }
 }
 
-/// The first place at `from` or later whose key is not less. Looks close by first: the keys that are asked for come in order.
+/// Returns the first index from `from` on whose key is not less than `key`. The search begins close to `from`, because
+/// keys are asked for in ascending order.
 fn first_from(run: &[Sighting], from: usize, key: u128) -> usize {
     let (mut low, mut high, mut step) = (from, from, 1);
     while run.get(high).is_some_and(|sighting| sighting.key() < key) {
@@ -133,7 +136,7 @@ fn first_from(run: &[Sighting], from: usize, key: u128) -> usize {
     low + run[low..high].partition_point(|sighting| sighting.key() < key)
 }
 
-/// The sightings of both, sorted, each once.
+/// Merges two sorted lists of sightings into one, each sighting once.
 pub fn merged(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
     let mut all = Vec::with_capacity(one.len() + other.len());
     let (mut one, mut other) = (one, other);
@@ -151,9 +154,10 @@ pub fn merged(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
     all
 }
 
-/// Which segments, by their numbers of identities, are merged with one of `added` identities that is about to be written. What
-/// stays is more than twice as large as what they become, so that there are few; and each merge makes an identity's segment larger
-/// by half at least, so that each is written a few times only. They become one of [`MAX_MERGED`] identities at most, where `added` is less.
+/// Returns the segments that are to be merged with a new one of `added` identities. `segments` are keys and numbers of
+/// identities. Each small segment that is left out is more than twice as large as the merged one, so there are few.
+/// Each merge makes an identity's segment larger by at least half, so each identity is written a few times only. The
+/// merged segment has at most [`MAX_MERGED`] identities, if `added` is less.
 pub fn segments_to_merge<K>(segments: impl IntoIterator<Item = (K, usize)>, added: usize) -> Vec<K> {
     let mut small: Vec<_> = segments.into_iter().filter(|(_, count)| *count < SEALED_SEGMENT).collect();
     small.sort_by_key(|(_, count)| *count);
@@ -166,7 +170,7 @@ pub fn segments_to_merge<K>(segments: impl IntoIterator<Item = (K, usize)>, adde
     taken_in.map(|(key, _)| key).collect()
 }
 
-/// Whether a segment of so many identities may be merged with others later.
+/// Whether a segment of `count` identities may be merged with others later.
 pub const fn may_be_merged(count: usize) -> bool {
     count < SEALED_SEGMENT
 }
@@ -229,7 +233,7 @@ mod tests {
     }
 
     proptest! {
-        /// A table answers what a map of the latest sightings would.
+        /// A table gives the same answers as a map of the latest sightings.
         #[test]
         fn a_table_answers_the_latest_sighting(
             batches in proptest::collection::vec(proptest::collection::vec((0..60_u16, 0..1000 as Millis), 0..40), 0..12),
@@ -258,7 +262,7 @@ mod tests {
             }
         }
 
-        /// However large the commits are: few small segments are left, and each identity is written a few times only.
+        /// For commits of any size, few small segments are left, and each identity is written a few times only.
         #[test]
         fn few_small_segments_are_left(
             sizes in proptest::collection::vec(prop_oneof![1..4_usize, 1..400_usize, 1..60_000_usize], 1..800),

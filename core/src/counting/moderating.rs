@@ -1,4 +1,4 @@
-//! What the moderation records of a batch do.
+//! Applies the moderation records of a batch.
 
 use std::collections::HashMap;
 
@@ -11,27 +11,27 @@ use crate::moderation::{
 };
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
-/// What an archive holds of what a batch's moderation records change.
+/// The part of an archive's stored state that the moderation records of a batch change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredModeration {
     /// The stored entries among [`super::Batch::moderation_targets`] and [`super::Batch::targets_by_seq`].
     pub target_entries: Vec<Comment>,
-    /// The latest revision of the rules; 0 before the first.
+    /// The latest revision of the comment rules; 0 before the first.
     pub rules_revision: u64,
-    /// The comments among [`super::Batch::reported_comments`] that were reported before.
+    /// The comments among [`super::Batch::reported_comments`] that already have reports.
     pub stored_reports: Vec<ReportedComment>,
 }
 
-/// One thing that a moderator did, as the audit log keeps it.
+/// One action of a moderator, as the audit log stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// When the log took the record, by the log's clock.
+    /// The time at which the log accepted the record, by the log's clock.
     pub time: Millis,
-    /// Its partition.
+    /// The partition of the record.
     pub partition: u32,
-    /// Its offset there.
+    /// The offset of the record in the partition.
     pub offset: u64,
-    /// What it says.
+    /// The moderation record itself.
     pub record: Interaction,
 }
 
@@ -41,7 +41,7 @@ impl AuditEntry {
     }
 }
 
-/// The comments that these records delete, pin, report or erase.
+/// Returns the comments that these records delete, pin, report or erase.
 pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
@@ -66,7 +66,7 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
     })
 }
 
-/// The entries that these records erase, by their numbers.
+/// Returns the entries that these records erase, by their sequence numbers.
 pub(super) fn numbered_targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, u64)> {
     records.iter().filter_map(|record| match &record.event.moderation.as_ref()?.action {
         ModerationAction::Erase { seq: Some(seq), .. } => Some((&record.event.video_id, *seq)),
@@ -74,7 +74,7 @@ pub(super) fn numbered_targets(records: &[LogRecord]) -> impl Iterator<Item = (&
     })
 }
 
-/// The marks that a record forgets.
+/// Returns the keys of the marks that a record removes.
 pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkKey> {
     let marks: &[NameDigest] = match event.moderation.as_deref().map(|moderation| &moderation.action) {
         Some(ModerationAction::Forget { marks, .. }) => marks,
@@ -87,17 +87,17 @@ pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkK
 struct TargetEntry {
     author: UserId,
     seq: u64,
-    /// Among the batch's own comments; `None`: it is stored.
+    /// The index among the batch's new comments; `None` if the entry is stored already.
     index_in_batch: Option<usize>,
     removed: bool,
-    /// Whether others than its author are shown it, while it is not removed.
+    /// Whether the entry is shown to others than its author, as long as it is not removed.
     is_public: bool,
 }
 
-/// Those of one identity, by their numbers: a day apart there may be several.
+/// The entries with one identity, by their sequence numbers: there may be several, written more than a day apart.
 type TargetsOfIdentity = Vec<TargetEntry>;
 
-/// A batch's moderation under way.
+/// The state of applying the moderation records of a batch.
 pub(super) struct Moderating {
     targets: HashMap<(VideoId, CommentId), TargetsOfIdentity>,
     revision: u64,
@@ -125,7 +125,8 @@ impl Moderating {
         }
     }
 
-    /// A comment of this batch, and where it is among them.
+    /// Notes a comment of this batch, which is at index `at` among the new comments, as a possible target of later
+    /// records.
     pub(super) fn note(&mut self, comment: &Comment, at: usize) {
         if self.targets.is_empty() {
             return;
@@ -135,7 +136,7 @@ impl Moderating {
         }
     }
 
-    /// Applies a record; `video` is its video, where that is known.
+    /// Applies a moderation record; `video` is the state of its video, if the video is known.
     pub(super) fn apply(
         &mut self,
         record: &LogRecord,
@@ -158,7 +159,7 @@ impl Moderating {
                 if let Some(video) = video {
                     self.archive_shadowed(record, (comment_id, text, reply_to.as_ref()), video, effects);
                 }
-                // Nobody moderated.
+                // A shadowed comment is no moderator's action: it is not in the audit log.
                 return;
             }
             ModerationAction::Hold { comment_id, text, reply_to, rule } => {
@@ -171,7 +172,7 @@ impl Moderating {
                 if let Some(video) = video {
                     self.erase_entry(record, (comment_id, *seq), *user, video, effects);
                 }
-                // The audit log has the erasure of the user, as one.
+                // The audit log has the erasure of the user as one entry.
                 return;
             }
             ModerationAction::Forget { user, .. } => {
@@ -216,7 +217,8 @@ impl Moderating {
         effects.audit_entries.push(AuditEntry::of(record, record.event.clone()));
     }
 
-    /// What the audit log has of a report, where it counts. What nobody is shown needs no report.
+    /// Adds a report and returns its entry for the audit log; `None` if the report does not count. A comment that
+    /// nobody else is shown cannot be reported.
     fn report_comment(
         &mut self,
         record: &LogRecord,
@@ -230,7 +232,7 @@ impl Moderating {
         counts.then(|| AuditEntry::of(record, reporting::nameless(&record.event)))
     }
 
-    /// The comments whose reports changed.
+    /// Returns the comments whose reports changed.
     pub(super) fn reports(self) -> Vec<ReportedComment> {
         self.reporting.changed()
     }
@@ -247,7 +249,7 @@ impl Moderating {
         let targets = self.targets.get_mut(&(event.video_id.clone(), id.clone()));
         let target = targets.and_then(|targets| targets.last_mut());
         let is_own = target.as_ref().is_some_and(|target| target.author == event.user_id);
-        // A token of the author's says who it is for, and not whose the comment is.
+        // An author's token says who its bearer is, but not who wrote the comment.
         let entry = if role == ActorRole::Author && !is_own {
             EntryKind::Removed
         } else {
@@ -261,8 +263,8 @@ impl Moderating {
         push_comment(record, announcement_entry(record, video, entry), effects);
     }
 
-    /// Erases one entry: the one of this number, else the newest of this id, if it is this user's. A comment is removed as
-    /// by a deletion. An entry that nobody is shown loses its author's name alone.
+    /// Erases one entry: the one with this sequence number, else the newest one with this id, if its author is this
+    /// user. A comment is removed as by a deletion. An entry that nobody is shown loses only its author's name.
     fn erase_entry(
         &mut self,
         record: &LogRecord,
@@ -294,7 +296,8 @@ impl Moderating {
         push_comment(record, announcement_entry(record, video, entry), effects);
     }
 
-    /// It makes the video known, as any comment: its author is to find it there.
+    /// Archives a comment of a shadow-banned user. The comment makes its video known, as any comment does, so that its
+    /// author finds it there.
     fn archive_shadowed(
         &mut self,
         record: &LogRecord,
@@ -322,7 +325,7 @@ impl Moderating {
             (Some(id), Some(target)) if target.is_public && !target.removed => {
                 EntryKind::Pinned { comment_id: Some(id.clone()), of: target.seq }
             }
-            // What is not shown cannot be pinned: the number is taken all the same.
+            // A comment that is not shown cannot be pinned: the entry uses up its sequence number all the same.
             (Some(_), _) => EntryKind::Removed,
         };
         push_comment(record, announcement_entry(record, video, entry), effects);
@@ -349,16 +352,16 @@ fn hold_comment(
     effects.held_changes.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
 }
 
-/// An entry that says what was done, with the next number of the video's channel. It does not say who did it: the audit log
-/// does.
+/// Makes the notice of a moderator's action, with the next sequence number of the video's channel. The notice does not
+/// say who acted: the audit log does.
 fn announcement_entry(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
     let id = record.event.event_id.as_ref().and_then(|id| CommentId::parse(id.as_str()).ok());
-    // The log's reader takes no such record without an id.
+    // The reader of the log accepts no such record without an id.
     let id = id.unwrap_or_else(|| CommentId::parse("moderation").expect("it is an identifier"));
     Comment { user_id: nobody_user(), ..next_entry(record, video, (id, String::new(), None), what) }
 }
 
-/// An entry with the next number of the video's channel.
+/// Makes an entry with the next sequence number of the video's channel.
 fn next_entry(
     record: &LogRecord,
     video: &mut VideoState,
@@ -383,19 +386,20 @@ fn push_comment(record: &LogRecord, comment: Comment, effects: &mut BatchEffects
     effects.comments.push(NumberedComment { comment, partition: record.partition, offset: record.offset });
 }
 
-/// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
+/// Whether the actor may change the video. An owner's token says who its bearer is, but not whose the video is: a user
+/// who was merely the first to see a video does not own it.
 fn may_change_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY_ID;
     role != ActorRole::Owner || owns
 }
 
-/// And an owner does not put back what others removed.
+/// Whether the actor may put the video on boards: in addition, an owner must not put back what others removed.
 fn may_put_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let undoes_others = role == ActorRole::Owner && video.removed_by.is_some_and(|by| by != ActorRole::Owner);
     may_change_video(video, record, role) && !undoes_others
 }
 
-/// Whether a record makes a video known that nothing has happened to yet.
+/// Whether a record makes a video known that has had no event yet.
 pub(super) fn makes_known(event: &Interaction) -> bool {
     event.moderation.as_ref().is_some_and(|moderation| match moderation.action {
         ModerationAction::PutVideo { .. } => moderation.role != ActorRole::Owner,
@@ -410,7 +414,8 @@ impl TargetEntry {
         Self { author: entry.user_id.clone(), seq: entry.seq, index_in_batch: at, removed, is_public }
     }
 
-    /// Takes its text, its author's name, or both.
+    /// Removes the entry's text, its author's name, or both: in the batch's own comments, or as a removal for the
+    /// archive.
     fn take_text_or_author(
         &mut self,
         video: &VideoId,

@@ -1,8 +1,9 @@
-//! Finds what belongs to the video of a record, for batches in which most records are of few videos.
+//! Finds the entry of a record's video fast, for batches in which most records belong to few videos.
 //!
-//! Whoever reads a batch gives the records of a video one text ([`Interaction::from_log_of`](crate::Interaction::from_log_of)).
-//! Then its address tells the video, and a table of addresses needs neither the text nor a keyed hash: no sender chooses
-//! where a text lies. Of records with texts of their own the addresses differ, so the text decides where an address is new.
+//! The reader of a batch gives all records of a video the same id in memory
+//! ([`Interaction::from_log_of`](crate::Interaction::from_log_of)). Then the id's address identifies the video, and a
+//! table of addresses needs neither the text nor a keyed hash, because no sender chooses at which address a text is.
+//! Records whose ids were not shared have different addresses, so an unknown address is looked up by its text.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,16 +11,16 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::LogRecord;
 use crate::VideoId;
 
-/// Hashes an address.
+/// Hashes a memory address.
 #[derive(Default)]
 struct AddressHasher(u64);
 
-/// Two to the 64, divided by the golden ratio: multiples of it differ in their high bits.
+/// Two to the power of 64, divided by the golden ratio: its multiples differ in their high bits.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
-        // The table takes its places from the low bits, in which the product of an aligned address has nothing.
+        // The table uses the low bits, which are all zero in the product of an aligned address.
         self.0.rotate_left(32)
     }
 
@@ -36,13 +37,13 @@ impl Hasher for AddressHasher {
 
 type BuildAddressHasher = BuildHasherDefault<AddressHasher>;
 
-/// The first record of each text of a video's id: of each video one at least.
+/// Returns the first record of each copy of a video's id: at least one record per video.
 pub(super) fn first_records(records: &[LogRecord]) -> impl Iterator<Item = &LogRecord> {
     let mut addresses: HashSet<usize, BuildAddressHasher> = HashSet::default();
     records.iter().filter(move |record| addresses.insert(record.event.video_id.address()))
 }
 
-/// The places of videos in a list. Used for ids that all are there as long as it is.
+/// The indexes of videos in a list. All ids that it is asked for must stay alive as long as the table does.
 #[derive(Default)]
 pub(super) struct VideoPlaces {
     by_id: HashMap<VideoId, usize>,
@@ -50,17 +51,17 @@ pub(super) struct VideoPlaces {
 }
 
 impl VideoPlaces {
-    /// The places of these videos, in their order.
+    /// Makes the table of these videos: their indexes are in the order given.
     pub(super) fn of<'a>(videos: impl Iterator<Item = &'a VideoId>) -> Self {
         Self { by_id: videos.cloned().zip(0..).collect(), by_address: HashMap::default() }
     }
 
-    /// Whether the video has a place.
+    /// Whether the video has an index.
     pub(super) fn is_known(&self, id: &VideoId) -> bool {
         self.by_address.contains_key(&id.address()) || self.by_id.contains_key(id)
     }
 
-    /// The place of a video, which is `next` from now on if it had none.
+    /// Returns the index of a video; a new video gets the index `next`.
     pub(super) fn place_or(&mut self, id: &VideoId, next: usize) -> usize {
         let by_id = &mut self.by_id;
         *self.by_address.entry(id.address()).or_insert_with(|| *by_id.entry(id.clone()).or_insert(next))
@@ -93,7 +94,8 @@ mod tests {
     fn neighbouring_addresses_spread_over_a_table() {
         let build = BuildAddressHasher::default();
         for (shift, least) in [(0, 600), (57, 100)] {
-            // Where a table of 1,024 looks first, and by which seven bits it tells entries of a group apart.
+            // The bits by which a table of 1,024 slots chooses a slot, and the seven bits by which it tells entries of
+            // a group apart.
             let slots: HashSet<u64> =
                 (0..1_024_usize).map(|at| (build.hash_one(0x7f00_1000 + 32 * at) >> shift) & 1_023).collect();
             assert!(slots.len() >= least, "{shift}: {}", slots.len());

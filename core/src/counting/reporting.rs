@@ -1,4 +1,4 @@
-//! What the reports of a batch do, and what ends them.
+//! The reports of comments in a batch: how they are added, closed and erased.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::moderation::reports::{CommentReport, LogPlace, ReportDecision, Report
 use crate::moderation::{ActorRole, ModerationAction, NameDigest, ReportOutcome, ReportReason};
 use crate::{CommentId, Interaction, VideoId};
 
-/// The comments whose reports a record may change.
+/// Returns the comment whose reports a record may change; `None` if it changes none.
 pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
     match &event.moderation.as_ref()?.action {
         ModerationAction::Report { comment_id, .. }
@@ -30,8 +30,8 @@ pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
     }
 }
 
-/// The record of a report as the audit log has it: nobody is named, and nobody's words are there. Who reported is in the
-/// queue, where an erasure reaches it.
+/// Returns the record of a report as the audit log stores it: without the reporter's name and words. Name and words
+/// are in the queue of reports, where an erasure reaches them.
 pub(super) fn nameless(record: &Interaction) -> Interaction {
     let mut record = Interaction { user_id: nobody_user(), ..record.clone() };
     if let Some(moderation) = &mut record.moderation {
@@ -47,7 +47,7 @@ const fn place(record: &LogRecord) -> LogPlace {
 /// The reported comments of a batch.
 #[derive(Default)]
 pub(super) struct Reporting {
-    /// Each with whether it changed.
+    /// The reported comments by video and id, each with whether it changed.
     comments: BTreeMap<(VideoId, CommentId), (ReportedComment, bool)>,
 }
 
@@ -57,7 +57,7 @@ impl Reporting {
         Self { comments: keyed.collect() }
     }
 
-    /// Adds the report that a record is, and answers whether it counts.
+    /// Adds the report in a record to the comment, and returns whether the report counts.
     pub(super) fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> bool {
         let event = &record.event;
         let text = event.moderation.as_ref().and_then(|moderation| moderation.reason.clone());
@@ -70,7 +70,7 @@ impl Reporting {
         counts
     }
 
-    /// Ends the reports of a comment, if there are any.
+    /// Closes the reports of a comment, if it has any, with this outcome.
     pub(super) fn close(&mut self, record: &LogRecord, id: &CommentId, outcome: ReportOutcome) {
         let event = &record.event;
         let Some(moderation) = &event.moderation else { return };
@@ -81,7 +81,7 @@ impl Reporting {
         self.change_reports(record, id, |comment| comment.record_decision(decision, place(record)));
     }
 
-    /// Removes name and text from a user's report of a comment.
+    /// Removes the name and the text from a user's report of a comment.
     pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: NameDigest) {
         self.change_reports(record, id, |comment| comment.erase_reporter(user));
     }
@@ -98,7 +98,7 @@ impl Reporting {
         }
     }
 
-    /// Those that changed.
+    /// Returns the comments whose reports changed.
     pub(super) fn changed(self) -> Vec<ReportedComment> {
         self.comments.into_values().filter_map(|(comment, changed)| changed.then_some(comment)).collect()
     }

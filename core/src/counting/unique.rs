@@ -1,12 +1,13 @@
-//! What counts at most once for a user on a video, and is taken back.
+//! Events that count at most once per user and video, and can be taken back.
 //!
-//! A *mark* says that an event of a type that counts once per user has counted: one for each video, user and type. It is
-//! written and removed in the transaction that counts. So a second like finds the mark and counts nothing, and an unlike
-//! counts only where it finds one, and removes it. It says what the event added to the decayed score, so that exactly
-//! that is taken off again, also of each decayed score of boards' own, and, where windows are counted, when that was.
+//! A *mark* records that an event of a type that counts once per user has counted: one mark for each video, user and
+//! type. The mark is written and removed in the transaction that counts. So a second like finds the mark and counts
+//! nothing; an unlike counts only if it finds a mark, and removes it. The mark's value is what the event added to the
+//! decayed score and to each decayed score that boards have of their own, so that exactly this is subtracted again. If
+//! windows are counted, it also has the time of the event.
 //!
-//! A mark takes 24 bytes, or 32 with windows, and belongs to one counted event: there are as many as there are likes in force. None is ever
-//! forgotten, or what it stands for would count again.
+//! A mark takes 24 bytes, or 32 with windows, and belongs to one counted event: there are as many marks as likes in
+//! force. No mark ever expires, or a repeat of its event would count again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +19,7 @@ use super::identity_digest;
 use crate::decays::RunPart;
 use crate::{Interaction, Invalid, Kind, Millis, UserId, VideoId};
 
-/// The types of interactions that count once per user and video. By default none does.
+/// The set of interaction types that count once per user and video. Empty by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct UniqueKinds {
     view: bool,
@@ -26,7 +27,7 @@ pub struct UniqueKinds {
     share: bool,
 }
 
-/// The types that can count once per user: of comments and watches each is one of its own.
+/// The types that can count once per user: each comment and each watch is always an event of its own.
 const POSSIBLE_KINDS: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
 
 impl UniqueKinds {
@@ -48,12 +49,12 @@ impl UniqueKinds {
         }
     }
 
-    /// Whether all of `others` are among these.
+    /// Whether all types in `others` are also in this set.
     pub fn includes_all(self, others: Self) -> bool {
         POSSIBLE_KINDS.into_iter().all(|kind| self.contains(kind) || !others.contains(kind))
     }
 
-    /// The type whose mark an event of type `kind` sets or removes, if it does.
+    /// Returns the type whose mark an event of type `kind` sets or removes; `None` if it has no mark.
     pub(super) fn marked(self, kind: Kind) -> Option<Kind> {
         Some(kind.takes_back().unwrap_or(kind)).filter(|kind| self.contains(*kind))
     }
@@ -62,7 +63,7 @@ impl UniqueKinds {
 impl FromStr for UniqueKinds {
     type Err = Invalid;
 
-    /// Reads names that are separated by commas. No name: none of the types.
+    /// Reads names that are separated by commas. An empty text means no type.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let mut kinds = Self::default();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -99,17 +100,17 @@ impl<'de> Deserialize<'de> for UniqueKinds {
     }
 }
 
-/// What a mark is found by: 16 bytes that stand for a video, a user and a type. Two of 2^48 are the same by chance once in
-/// 2^33 times.
+/// The key of a mark: 16 bytes that stand for a video, a user and a type. Among 2^48 keys, the chance that any two are
+/// the same is 1 to 2^33.
 pub type MarkKey = [u8; 16];
 
-/// The key of the mark that this event sets or removes; `None` for a type that counts each time.
+/// Returns the key of the mark that this event sets or removes; `None` for a type that counts each time.
 pub fn mark_key(event: &Interaction, unique: UniqueKinds) -> Option<MarkKey> {
     let kind = unique.marked(event.kind)?;
     Some(mark_key_of(kind, &event.video_id, &event.user_id))
 }
 
-/// The keys of all marks that a user may have on a video.
+/// Returns the keys of all marks that a user may have on a video.
 pub fn mark_keys(video: &VideoId, user: &UserId, unique: UniqueKinds) -> impl Iterator<Item = MarkKey> {
     POSSIBLE_KINDS
         .into_iter()
@@ -118,39 +119,39 @@ pub fn mark_keys(video: &VideoId, user: &UserId, unique: UniqueKinds) -> impl It
 }
 
 fn mark_key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
-    // No id has a line break in it.
+    // No id contains a line break.
     identity_digest(&format!("{}\n{video}\n{user}", kind.name()))
 }
 
-/// What a mark says of the event that set it.
+/// The value of a mark: what the event that set it has added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UniqueMark {
-    /// What it added to the decayed score, as a logarithm.
+    /// The amount that the marked event added to the decayed score of `trending`, as a logarithm.
     pub log2: f64,
-    /// When it counts as having happened; `None` where it was in no window.
+    /// The time at which the event counts as having happened, in milliseconds; `None` if no windows were counted.
     pub at: Option<Millis>,
-    /// What it added to each decayed score beside that one.
+    /// The amounts that the marked event added to decayed scores that boards have of their own.
     pub decayed: Vec<RunPart>,
 }
 
-/// A change of a mark: it is set to a value, or removed.
+/// A change of a mark: it gets a value, or it is removed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MarkChange {
-    /// Its key.
+    /// The key of the mark.
     pub key: MarkKey,
-    /// Whether the archive holds it.
+    /// Whether the archive already has the mark.
     pub is_stored: bool,
-    /// What it says from now on. `None`: it is removed.
+    /// The mark's new value; `None` if the mark is removed.
     pub new_value: Option<UniqueMark>,
 }
 
-/// A mark during a batch.
+/// A mark during a batch: its stored value and its current one.
 struct MarkState {
     stored: Option<UniqueMark>,
     current_value: Option<UniqueMark>,
 }
 
-/// The marks of a batch.
+/// The marks that the events of a batch may set or remove.
 pub(super) struct Marks(HashMap<MarkKey, MarkState>);
 
 impl Marks {
@@ -170,12 +171,12 @@ impl Marks {
             Some(value);
     }
 
-    /// Removes a mark and answers its value, if it was set.
+    /// Removes a mark and returns its value; `None` if it was not set.
     pub(super) fn remove(&mut self, key: &MarkKey) -> Option<UniqueMark> {
         self.0.get_mut(key)?.current_value.take()
     }
 
-    /// What the archive is to change, in the order of the keys: neighbours share pages there.
+    /// Returns the changes that the archive has to write, sorted by key, because neighbouring keys share pages there.
     pub(super) fn changes(self) -> Vec<MarkChange> {
         let others = self.0.into_iter().filter(|(_, mark)| mark.current_value != mark.stored);
         let mut changes: Vec<_> = others

@@ -18,7 +18,8 @@ fn decay(text: &str) -> Decay {
     Decay::parse(text).unwrap()
 }
 
-/// An hour by the weights of all, and two hours in which a like alone is worth something: half a point.
+/// Two decays: one hour with the weights of all boards, and two hours in which only a like is worth something, half a
+/// point.
 fn counted() -> CountedDecays {
     let mut run = 6;
     CountedDecays::default().changed_to(&[decay("60"), decay("120 0 500 0 0 0 0")], None, || {
@@ -113,7 +114,7 @@ fn what_is_taken_back_leaves_nothing_and_others_what_was_theirs() {
     assert!((left.log2 - one.log2).abs() < 1e-6, "{left:?} {one:?}");
     store.commit(&[record(3, BEGIN, "ana", "unlike")], &rules, &decays);
     assert_eq!(store.video.as_ref().unwrap().decayed, DecayedScores::default());
-    // A view is worth nothing by the weights of the second.
+    // A view is worth nothing by the weights of the second decay.
     store.commit(&[record(4, BEGIN, "ana", "view")], &rules, &decays);
     assert_eq!((store.events("60"), store.events("120 0 500 0 0 0 0")), (1, 0));
 }
@@ -130,7 +131,7 @@ fn what_was_counted_without_a_decay_is_not_taken_from_it() {
         (1, 1),
         "ana's was not in it"
     );
-    // After a gap nobody knows what became of the marks from before.
+    // After a gap, it is unknown what happened to the marks from before.
     let second = first.with_gap(Some(BEGIN + 9), || 99);
     let of = second.of(&decay("60")).unwrap();
     assert_eq!((of.run, of.whole_after), (99, Some(BEGIN + 9)));
@@ -160,7 +161,7 @@ fn without_decays_nothing_is_kept() {
     assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().decayed, []);
 }
 
-/// What the log says by the definition: each event in force, by its time as the log bounds it.
+/// Computes the score by its definition: each event in force, at its time as bounded by the log.
 fn by_definition(log: &[LogRecord], weights: &str, now: Millis) -> (u64, f64) {
     let rules = unique();
     let own = decay(weights);
@@ -185,7 +186,8 @@ fn by_definition(log: &[LogRecord], weights: &str, now: Millis) -> (u64, f64) {
 }
 
 proptest! {
-    /// In whatever order what happens, and however the log is cut: each event is in each score once, in either direction.
+    /// In any order of events, and for any split of the log into batches, each event is in each score once, counted or
+    /// taken back.
     #[test]
     fn scores_are_those_of_the_events_in_force(
         events in proptest::collection::vec((0..3u8, 0..crate::Kind::ALL.len(), 0..3 * HOUR), 1..60), step in 1..20usize,

@@ -1,9 +1,9 @@
-//! The members of an interaction's JSON, borrowed from it: reading them this way costs a third of what reading a
-//! [`serde_json::Value`] does, and less where [`super::scan`] reads them.
+//! The fast parser of interactions: their members borrowed from the JSON. Reading them this way costs a third of
+//! reading a [`serde_json::Value`], and less if [`super::scan`] reads them.
 //!
-//! This way takes the usual event only: an object of known members, each at most once, each of its usual type. Of
-//! anything else it says nothing, and the caller reads it the other way. So there is one place that says what is wrong
-//! with an event, and nothing can be accepted here that is refused there.
+//! This parser accepts usual events only: an object of known members, each at most once, each of its usual type. For
+//! anything else it returns `None`, and the caller uses the full parser. So there is one place that reports what is
+//! wrong with an event, and nothing can be accepted here that is refused there.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::{
 use crate::comment::check_text;
 use crate::{CommentId, EventId, Millis, UserId, VideoId, canary};
 
-/// What the usual event is made of.
+/// The members of a usual event.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
@@ -42,7 +42,7 @@ struct Fields<'a> {
     comment: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     reply_to: Option<Cow<'a, str>>,
-    /// Of a known record. What clients send has none, and one of theirs means nothing.
+    /// The record format, on records of the log. Clients do not send it, and a client's is ignored.
     #[serde(default)]
     format: Option<u64>,
 }
@@ -68,8 +68,8 @@ impl Fields<'_> {
     }
 }
 
-/// The usual event that these bytes are. `None` for what is not usual, or where something is wrong with it. `known` gives ids
-/// of videos that were accepted before.
+/// Reads a usual event from its bytes. `None` if the event is unusual or malformed. `known` returns ids of videos that
+/// were accepted before.
 pub(super) fn read_usual(
     json: &[u8],
     now: Millis,
@@ -82,15 +82,15 @@ pub(super) fn read_usual(
     serde_json::from_slice::<Fields>(json).ok()?.members().interaction(now, known)
 }
 
-/// When an event happened, by its sender.
+/// The time of an event as its sender gave it.
 #[derive(Clone, Copy)]
 pub(super) enum TimeMember<'a> {
-    /// Since the Unix epoch.
+    /// Seconds since the Unix epoch.
     Seconds(f64),
     Text(&'a str),
 }
 
-/// The members of an event, of their usual types.
+/// The members of an event, each of its usual type.
 #[derive(Default)]
 pub(super) struct Members<'a> {
     pub(super) video_id: Option<&'a str>,
@@ -107,7 +107,7 @@ pub(super) struct Members<'a> {
 }
 
 impl Members<'_> {
-    /// `None` where something is wrong with a member.
+    /// Makes the interaction of these members; `None` if one of them is wrong.
     fn interaction(&self, now: Millis, known: impl FnOnce(&str) -> Option<VideoId>) -> Option<Interaction> {
         if self.format.is_some_and(|format| format > NEWEST_RECORD_FORMAT) {
             return None;
@@ -152,7 +152,7 @@ impl Members<'_> {
     }
 }
 
-/// A number, as [`serde_json::Value::as_f64`] would give it.
+/// A number, read as [`serde_json::Value::as_f64`] would give it.
 struct JsonNumber(f64);
 
 impl<'de> Deserialize<'de> for JsonNumber {
@@ -164,9 +164,9 @@ impl<'de> Deserialize<'de> for JsonNumber {
     }
 }
 
-/// A time as senders write it.
+/// The time of an event: a number or a text.
 enum EventTime<'a> {
-    /// Since the Unix epoch.
+    /// Seconds since the Unix epoch.
     Seconds(f64),
     Text(Cow<'a, str>),
 }

@@ -1,17 +1,18 @@
-//! Reads the members of a usual event in one pass over its bytes.
+//! The fastest parser of a usual event: one pass over its bytes.
 //!
-//! It knows an object of known members, each at most once: texts without escapes, and numbers of up to 15 digits without an
-//! exponent. Of anything else it says nothing, and [`serde_json`] reads the bytes. So it refuses nothing by itself.
+//! It reads an object of known members, each at most once: strings without escapes, and numbers of up to 15 digits
+//! without an exponent. For anything else it returns `None`, and [`serde_json`] reads the bytes. So it refuses no
+//! event by itself.
 
 use super::fields::{Members, TimeMember};
 
-/// Digits that a number may have here: an integer of so many is exact as a floating point number.
+/// The most digits of a number that this parser reads: an integer of 15 digits is exact as an `f64`.
 const MAX_DIGITS: usize = 15;
-/// The powers of ten that the decimal places of such a number take.
+/// The powers of ten by which the digits of such a number are divided.
 const POWERS_OF_TEN: [f64; MAX_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
-/// Reads the members of an event, where all of it is usual.
+/// Reads the members of an event; `None` if any part of it is unusual.
 pub(super) fn scan_members<'a>(json: &'a [u8], members: &mut Members<'a>) -> Option<()> {
     let text = std::str::from_utf8(json).ok()?;
     #[allow(clippy::needless_bitwise_bool, reason = "without branches many bytes are looked at in one step")]
@@ -25,14 +26,16 @@ pub(super) fn scan_members<'a>(json: &'a [u8], members: &mut Members<'a>) -> Opt
     (scanner.at == text.len()).then_some(())
 }
 
-/// Where the first quotation mark is: eight bytes at a time, for a text of an event is short.
+/// Returns the index of the first quotation mark. Strings in events are short, so eight bytes are looked at in one
+/// step.
 fn first_quote(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
     const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
     let (chunks, rest) = bytes.as_chunks::<8>();
     for (at, chunk) in chunks.iter().enumerate() {
-        // Zero where a quotation mark is. Taking one off sets the high bit of a zero byte, and of none below the first.
+        // A byte is zero here if it is a quotation mark. Subtracting one sets the high bit of a zero byte, and of no
+        // byte before the first one.
         let others = u64::from_le_bytes(*chunk) ^ QUOTES;
         let found = others.wrapping_sub(ONES) & !others & HIGH_BITS;
         if found != 0 {
@@ -43,20 +46,20 @@ fn first_quote(bytes: &[u8]) -> Option<usize> {
     Some(bytes.len() - rest.len() + found)
 }
 
-/// A number that is not negative: its digits without the point, and how many of them stand behind it.
+/// A number that is not negative: its digits without the decimal point, and how many of them are behind the point.
 struct DecimalNumber {
     digits: u64,
     places: usize,
 }
 
 impl DecimalNumber {
-    /// As [`serde_json`] makes it of the same text.
+    /// Returns the number that [`serde_json`] makes of the same text.
     fn value(&self) -> f64 {
         if self.places == 0 { self.digits as f64 } else { self.digits as f64 / POWERS_OF_TEN[self.places] }
     }
 }
 
-/// A place in a text that has no escapes and no control characters.
+/// A cursor in a text that has no escapes and no control characters.
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -73,13 +76,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Steps over this byte and the spaces before it.
+    /// Skips spaces and then this byte; `None` if another byte follows.
     fn expect(&mut self, byte: u8) -> Option<()> {
         self.skip_spaces();
         (self.next_byte()? == byte).then(|| self.at += 1)
     }
 
-    /// A text in quotes, the first of which may have spaces before it.
+    /// Reads a string in quotation marks, after any spaces.
     fn quoted(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let rest = self.text.get(self.at..)?;
@@ -88,7 +91,7 @@ impl<'a> Scanner<'a> {
         rest.get(..length)
     }
 
-    /// The value of a number. What follows it is looked at by the caller.
+    /// Reads a number. The caller checks what follows it.
     fn number(&mut self) -> Option<DecimalNumber> {
         self.skip_spaces();
         let start = self.at;
@@ -107,7 +110,8 @@ impl<'a> Scanner<'a> {
         (whole + places <= MAX_DIGITS).then_some(DecimalNumber { digits, places })
     }
 
-    /// Appends the digits that follow, one at least. More than [`MAX_DIGITS`] are nothing's, nor is an overflow.
+    /// Appends the digits that follow to `number`. `None` if there is no digit, if there are more than [`MAX_DIGITS`],
+    /// or on overflow.
     fn add_digits(&mut self, mut number: u64) -> Option<u64> {
         let start = self.at;
         while let Some(digit @ b'0'..=b'9') = self.next_byte() {
@@ -138,7 +142,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads the value of a member that has not been there yet.
+    /// Reads the value of the member `name`; `None` if it is unknown or was there before.
     fn member(&mut self, name: &str, members: &mut Members<'a>) -> Option<()> {
         match name {
             "video_id" => set(&mut members.video_id, self.quoted()?),
@@ -169,7 +173,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Nothing where there was one already.
+/// Sets a member; `None` if it was set before.
 fn set<T>(member: &mut Option<T>, value: T) -> Option<()> {
     member.replace(value).is_none().then_some(())
 }

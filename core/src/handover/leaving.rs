@@ -1,79 +1,84 @@
-//! When a reader that leaves sends its viewers away by itself, and how fast.
+//! The exit of a reader: when a reader that shuts down sends its viewers away by itself, and how fast.
 //!
-//! Managers move the videos of a reader that leaves, and their answers to its heartbeats say who goes where. This rule is
-//! for the viewers whom they have not moved. A viewer who is sent away while no other reader has room is without a stream
-//! until one has. So viewers stay for as long as no manager says that there is room, and all are gone in time before the
-//! process must end. Where there is room, the managers have a quarter of the time that is left to move the viewers under
-//! orders, and then the reader sends away no more than there is room for.
+//! Managers move the videos of a reader that is shutting down, and their answers to its heartbeats say which viewers
+//! go where. The rule of this module is for the viewers whom the managers have not moved. A viewer who is sent away
+//! while no other reader has room is without a stream until one has. So viewers stay as long as no manager reports
+//! room, and all of them are gone in time before the process must end. If there is room, the managers have a quarter
+//! of the remaining time to move the viewers by orders; then the reader sends away no more viewers than there is room
+//! for.
 
 use std::time::Duration;
 
 use super::ElapsedTime;
 
-/// The part of its time, at most, that a reader keeps for what it does after its last viewer has left.
+/// The divisor of the grace period that gives the greatest part (a quarter) that is reserved for work after the last
+/// viewer has left.
 const RESERVED_PART: u32 = 4;
-/// What it does then takes at most this long: a second until managers have heard of it, three until requests are answered
-/// that came before, and one for what is late.
+/// The most time reserved for work after the last viewer has left: one second until the managers have heard of it,
+/// three until earlier requests are answered, and one for delays.
 pub const RESERVED_TIME: Duration = Duration::from_secs(5);
-/// Viewers whom a reader sends away in a second when its time is nearly over: others let some 2,500 in within a second,
+/// The viewers that a reader sends away per second in its last phase: other readers accept some 2,500 within a second,
 /// and viewers of several readers may come to one.
 pub const LAST_PACE: u64 = 500;
-/// The last viewers are sent away over at least this time, however few they are, so that they do not come back together,
+/// The least duration of the last phase, in which the remaining viewers are sent away: even a few viewers must not
+/// come back all at once.
 const MIN_LAST_PHASE: Duration = Duration::from_secs(1);
-/// and over at most this part of all its time, however many they are.
+/// The divisor of the whole exit time that gives the greatest duration of the last phase: half of it, for any number
+/// of viewers.
 const MAX_LAST_PHASE_PART: u32 = 2;
 
-/// A reader that is to be empty before its process ends.
+/// The exit of a reader, which must be empty before its process ends.
 #[derive(Debug, Clone, Copy)]
 pub struct ReaderExit {
     began: ElapsedTime,
-    /// The time by which all viewers are to be gone.
+    /// The time by which all viewers must be gone.
     by: ElapsedTime,
-    /// Up to when it was last worked out how many viewers to send away.
+    /// The time up to which the number of viewers to send away was last computed.
     step: ElapsedTime,
-    /// What a manager said of room at other readers.
+    /// The room at other readers that a manager has reported.
     room: Option<RoomElsewhere>,
-    /// Whether the last phase has begun: viewers go whether or not there is room.
+    /// Whether the last phase has begun, in which viewers are sent away whether or not there is room.
     is_last_phase: bool,
-    /// Whether it sends viewers away now.
+    /// Whether viewers are being sent away now.
     sends_away: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct RoomElsewhere {
-    /// Since when managers have been saying that there is some.
+    /// The time since which managers have reported room without interruption.
     since: ElapsedTime,
-    /// When they said so last.
+    /// The time of the managers' latest report.
     said: ElapsedTime,
-    /// Viewers for whom there is room, less those who were sent away since.
+    /// The number of viewers for which there is room, less those who were sent away since the report.
     viewers: u64,
 }
 
 impl ReaderExit {
-    /// The reader's process ends after `grace`. `alone`: there are no managers that could find room.
+    /// Begins the exit of a reader whose process ends after `grace`. `alone` means that no managers exist that could
+    /// find room.
     pub fn new(now: ElapsedTime, grace: Duration, alone: bool) -> Self {
         let by = now + grace.saturating_sub((grace / RESERVED_PART).min(RESERVED_TIME));
         Self { began: now, by, step: now, room: None, is_last_phase: alone, sends_away: alone }
     }
 
-    /// The time by which all viewers are to be gone.
+    /// Returns the time by which all viewers must be gone.
     pub const fn by(&self) -> ElapsedTime {
         self.by
     }
 
-    /// A manager says for how many viewers other readers have room.
+    /// Notes a manager's report of the number of viewers for which other readers have room.
     pub fn hear_room(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) {
         let since = self.room_in_force(now, holds).map_or(now, |room| room.since);
         self.room = (viewers > 0).then_some(RoomElsewhere { since, said: now, viewers });
     }
 
-    /// Whether it sends viewers away now, so that one who comes is better refused.
+    /// Whether viewers are being sent away now, so that a viewer who connects should be refused.
     pub const fn sends_away(&self) -> bool {
         self.sends_away
     }
 
-    /// How many of its `viewers` the reader is to send away now. To be asked several times a second. What managers said of
-    /// room holds for as long as an order does.
+    /// Returns how many of its `viewers` the reader has to send away now. To be called several times a second. A
+    /// report of room is valid for `holds`, as long as an order is.
     pub fn due(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) -> u64 {
         let last_phase_from = self.by.saturating_sub(self.last_phase_of(viewers));
         let room = self.room_in_force(now, holds);
@@ -90,7 +95,7 @@ impl ReaderExit {
         self.step = now;
         self.sends_away = self.is_last_phase || from < now;
         let (passed, left) = (millis(now.saturating_sub(from)), millis(self.by.saturating_sub(from)));
-        // Rounded up: a few viewers need not go one after the other for as long as many do.
+        // Rounded up: a few viewers need not be sent away one by one over the whole time, as many are.
         let even = if left <= passed { viewers } else { (viewers * passed).div_ceil(left) };
         if self.is_last_phase {
             return even;
@@ -102,7 +107,7 @@ impl ReaderExit {
         due
     }
 
-    /// How long it takes to send so many viewers away.
+    /// Returns the duration of the last phase for this many viewers.
     fn last_phase_of(&self, viewers: u64) -> Duration {
         let all = self.by.saturating_sub(self.began);
         let at_pace = Duration::from_millis(viewers.saturating_mul(1_000) / LAST_PACE);
@@ -126,8 +131,9 @@ mod tests {
 
     const HOLDS: Duration = Duration::from_secs(3);
 
-    /// What becomes of `viewers` at a reader that has `grace`, is asked every `every` milliseconds and hears of room at the
-    /// times in `answers`: when it sent how many away, with the room that it knew of.
+    /// The course of the exit of a reader with `viewers` viewers and the time `grace`. The exit is asked every `every`
+    /// milliseconds and hears of room at the times in `answers`. The course records how many viewers were sent away
+    /// when, with the room known at that time.
     struct Course {
         sent: Vec<(Duration, u64)>,
         left: u64,
@@ -192,8 +198,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
-        /// Whatever managers say of room, and whenever: all viewers are gone in time; nobody goes before the last phase where
-        /// nobody is said to have room, nor more than were said to have room; and the last phase is as slow as it can be.
+        /// For any reports of room, at any time: all viewers are gone in time; before the last phase, nobody is sent
+        /// away without reported room, and never more than there was room for; and the last phase is as slow as
+        /// possible.
         #[test]
         fn viewers_are_sent_away_in_time_and_only_into_room(
             grace in 2_000_u64..200_000,
@@ -223,7 +230,7 @@ mod tests {
             }
         }
 
-        /// Between two answers, no more viewers go than the first one had room for.
+        /// Between two answers, no more viewers are sent away than the first answer had room for.
         #[test]
         fn room_is_used_once_an_answer(room in 1_u64..500, viewers in 600_u64..5_000, every in 20_u64..100) {
             let mut exit = ReaderExit::new(Duration::ZERO, Duration::from_secs(100), false);

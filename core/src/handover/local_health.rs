@@ -1,42 +1,43 @@
-//! How well this process itself runs, and by how much longer it waits therefore before it takes silence for an end.
+//! Local health: how late this process itself is, and how much longer it therefore waits before it takes silence for a
+//! failure.
 //!
-//! On a machine that has too much to do, heartbeats come late because the process that takes them is late. So a process
-//! looks at itself first: at the work that it wanted to do at a time, and when it did it. The longer its own delays, the
-//! longer it waits for others. The rule is that of Lifeguard (Dadgar, Phillips, Currey: "Lifeguard: Local Health Awareness
-//! for More Accurate Failure Detection", 2018): a score, which multiplies the time limits. What is far too late is a pause
-//! of the process, and that time is nobody's silence at all: see [`paused_time`].
+//! On an overloaded machine, heartbeats come late because the process that receives them is late. So a process first
+//! checks itself: the times at which it wanted to do work, and those at which it did. The greater its own delays, the
+//! longer it waits for others. The rule is that of Lifeguard (Dadgar, Phillips, Currey: "Lifeguard: Local Health
+//! Awareness for More Accurate Failure Detection", 2018): a score that multiplies the time limits. A very long delay
+//! is a pause of this process, and that time does not count as anybody's silence: see [`paused_time`].
 
 use std::time::Duration;
 
 use super::ElapsedTime;
 
-/// How late work may be on a machine that has time: half of the time between two looks at the readers.
+/// The lateness of work from which a process counts as late: half of the time between two checks of the readers.
 pub const LATE_THRESHOLD: Duration = Duration::from_millis(250);
-/// The score of a process that was late again and again: it waits three times as long.
+/// The highest score, of a process that was late again and again: it waits three times as long.
 const MAX_SCORE: u32 = 4;
-/// The score rises once in this time: many pieces of work that are late together say no more than one.
+/// The least time between two rises of the score: many pieces of work that are late together say no more than one.
 const SCORE_RISE_INTERVAL: Duration = Duration::from_millis(500);
-/// The score falls by one for each time in which nothing was late: less than a silent reader is given, so that a delay
-/// which happened once postpones little.
+/// The time without lateness after which the score falls by one: less than the time given to a silent reader, so that
+/// a single delay postpones little.
 const SCORE_FALL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The part of the time since the last look that this process did not look, where it wanted to look `every` so often.
-/// Nobody who was silent in that time is to blame for it.
+/// Returns the part of the time since the last check in which this process was paused; it wanted to check after
+/// `every`. Nobody's silence in that time counts.
 pub fn paused_time(since_last: Duration, every: Duration) -> Duration {
     let late = since_last.saturating_sub(every);
     if late > LATE_THRESHOLD { late } else { Duration::ZERO }
 }
 
-/// How late this process itself has been lately: a score from 0 to [`MAX_SCORE`].
+/// The recent lateness of this process: a score from 0 to [`MAX_SCORE`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct LocalHealth {
     score: u32,
-    /// When the score last rose or fell, or would have if it were not at its bound.
+    /// The time at which the score last rose or fell, or would have done so if it were not at its bound.
     changed: ElapsedTime,
 }
 
 impl LocalHealth {
-    /// Notes that some work of this process was done `late`. `now` does not go back.
+    /// Notes that some work of this process was done `late`. `now` must not go back.
     pub fn note_lateness(&mut self, now: ElapsedTime, late: Duration) {
         let passed = now.saturating_sub(self.changed);
         if late > LATE_THRESHOLD {
@@ -52,8 +53,8 @@ impl LocalHealth {
         }
     }
 
-    /// How long to wait for what would be waited for so long by a process that is never late: one and a half times as long
-    /// after one delay, three times at most.
+    /// Returns the time to wait instead of `time`, which a process that is never late would wait: one and a half times
+    /// as long after one delay, three times as long at most.
     pub fn stretched_wait(&self, time: Duration) -> Duration {
         time + time * self.score / 2
     }

@@ -1,18 +1,20 @@
-//! The most that a number was lately.
+//! The recent peak of a number.
 //!
-//! Between its end at one reader and its start at another a viewer is counted nowhere. Shares of a total that dips while
-//! viewers are on their way would make readers send others on that came a moment ago, so shares are of the peak.
+//! Between leaving one reader and arriving at another, a viewer is counted nowhere. If shares were computed from a
+//! total that dips meanwhile, readers would send away viewers who have just come; so shares are computed from the
+//! recent peak.
 
 use std::time::Duration;
 
 use super::ElapsedTime;
 
-/// The time that a viewer who was sent away may take to be counted where it went: up to 3 s until it comes back (the `retry`
-/// of a stream that ends), a second each until that is reported and read, and as long again where machines are busy.
+/// The time in which a viewer who was sent away is counted at the new reader: up to 3 s until the viewer comes back
+/// (the `retry` of a stream that ends), a second each until that is reported and read, and as long again on busy
+/// machines.
 const PEAK_WINDOW: Duration = Duration::from_secs(10);
 
-/// The greatest number of the last 10 to 20 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
-/// While viewers are handed over nothing is forgotten, and for 10 s after that.
+/// The greatest value of the last 10 to 20 s, if a value is noted every second: the maximum over two windows, kept in
+/// two numbers. During hand-overs and for 10 s after them, no value expires.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RecentPeak {
     window_start: ElapsedTime,
@@ -21,8 +23,8 @@ pub struct RecentPeak {
 }
 
 impl RecentPeak {
-    /// Notes a number. `now` does not go back. `handed_over`: viewers are being sent from one reader to another; see
-    /// [`Assigned::must_hand_over`](super::AssignedReaders::must_hand_over).
+    /// Notes a number. `now` must not go back. `handed_over` says that viewers are being sent from one reader to
+    /// another; see [`AssignedReaders::must_hand_over`](super::AssignedReaders::must_hand_over).
     pub fn note(&mut self, now: ElapsedTime, number: u64, handed_over: bool) {
         if handed_over {
             (self.previous_greatest, self.window_greatest, self.window_start) =
@@ -37,7 +39,7 @@ impl RecentPeak {
         self.window_greatest = self.window_greatest.max(number);
     }
 
-    /// Returns the greatest number that was noted lately.
+    /// Returns the greatest number that was noted recently.
     pub fn greatest(&self) -> u64 {
         self.window_greatest.max(self.previous_greatest)
     }
@@ -50,8 +52,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Nothing of the last window is forgotten, and nothing older than three is remembered: one window that began late,
-        /// where nothing was noted for a while, and the one before it. During a hand-over nothing becomes older.
+        /// No value of the last window is forgotten, and none older than three windows is remembered: one window that
+        /// began late because nothing was noted for a while, and the one before it. During a hand-over, no value
+        /// expires.
         #[test]
         fn the_peak_is_the_maximum_of_the_last_windows(
             steps in prop::collection::vec((0_u64..4_000, 0_u64..100, prop::bool::weighted(0.3)), 1..60)

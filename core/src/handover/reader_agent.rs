@@ -1,7 +1,9 @@
-//! A reader's side: which viewers it takes, whom it closes and how fast, what it keeps.
+//! The reader agent: decides in a reader which viewers are accepted, which are closed and how fast, and which videos
+//! are kept.
 //!
-//! It can deliver any video, and where no manager can be asked it does: who serves what is a matter of load, never of
-//! being right. What it has heard under an epoch is not undone by the word of somebody who has not heard it yet.
+//! A reader can deliver any video, and does so if no manager can be asked: assignments are about load, never about
+//! correctness. A reader does not undo what it has heard under an epoch because of a message from a process that has
+//! not heard of that epoch yet.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,59 +15,60 @@ use crate::VideoId;
 /// The times and bounds that a reader agent keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentLimits {
-    /// How long a manager's word is believed without asking again.
+    /// The time for which a manager's notice is used without asking again.
     pub answer_fresh_for: Duration,
-    /// How long it is still better than nothing where no manager answers.
+    /// The time for which an older notice is still used if no manager answers.
     pub answer_usable_for: Duration,
-    /// How long a video is held ready for viewers who are to be sent here: longer than an order takes.
+    /// The time for which a video is kept ready for viewers who are to be sent here: longer than an order takes.
     pub keep_warm_for: Duration,
-    /// How long a video is held after its last viewer left.
+    /// The time for which a video is kept after its last viewer left.
     pub keep_empty_for: Duration,
-    /// How long an order to hand over holds: some heartbeats. After that nobody vouches for its target any more.
+    /// The time for which a hand-over order is valid: some heartbeats. After that, no manager confirms that its target
+    /// is alive.
     pub hand_over_valid_for: Duration,
-    /// The greatest number of videos that are remembered.
+    /// The most videos that are remembered.
     pub max_videos: usize,
 }
 
-/// The decision on a viewer who comes.
+/// The decision on a viewer who connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// The viewer is accepted.
     Accept,
-    /// Another reader has it: this address.
+    /// The viewer is redirected to another reader, at this address.
     Redirect(String),
-    /// The managers are to be asked first, and told the epoch known here: they do not answer with less. Then
-    /// [`ReaderAgent::note_assignment`] and [`ReaderAgent::admit_after_answer`].
+    /// The managers must be asked first, with the epoch known here, below which they do not answer. After their
+    /// answer, call [`ReaderAgent::note_assignment`] and [`ReaderAgent::admit_after_answer`].
     Ask {
-        /// The highest epoch heard of for the video, here or by whoever sent the viewer.
+        /// The highest epoch heard of for the video, here or by the process that sent the viewer.
         known: u64,
     },
-    /// Not here, and it is not known where: it is to try again.
+    /// The viewer is not served here, and no other reader is known: the viewer has to try again.
     Refuse,
 }
 
 #[derive(Debug, Clone, Default)]
 struct VideoPlace {
-    /// The highest epoch heard of.
+    /// The highest epoch heard of for the video.
     epoch: u64,
-    /// The notice that came under the epoch, and when it came.
+    /// The notice that came under the epoch, and the time at which it came.
     last_notice: Option<(AssignmentNotice, ElapsedTime)>,
-    /// Held ready up to then.
+    /// The time up to which the video is kept ready.
     warm: Option<ElapsedTime>,
     leaving: Option<LeavingViewers>,
 }
 
-/// Viewers on their way out.
+/// A hand-over order that is being carried out.
 #[derive(Debug, Clone)]
 struct LeavingViewers {
     order: HandOver,
-    /// The time of the last order.
+    /// The time at which the order was last confirmed.
     last_order_time: ElapsedTime,
-    /// When viewers were last let go, and how many thousandths of one more may be.
+    /// The time at which viewers were last closed, and the credit left from then, in thousandths of a viewer.
     last_step: (ElapsedTime, u64),
 }
 
-/// The decisions of a reader about a hand-over.
+/// The decisions of one reader about hand-overs.
 #[derive(Debug)]
 pub struct ReaderAgent {
     agent_limits: AgentLimits,
@@ -75,22 +78,23 @@ pub struct ReaderAgent {
 }
 
 impl ReaderAgent {
-    /// A reader that knows nothing yet.
+    /// Makes an agent that knows no video yet.
     pub fn new(bounds: AgentLimits) -> Self {
         Self { agent_limits: bounds, places: HashMap::new(), highest_epoch: 0, exit: None }
     }
 
-    /// The highest epoch heard of, over all videos.
+    /// Returns the highest epoch heard of, over all videos.
     pub const fn highest_epoch(&self) -> u64 {
         self.highest_epoch
     }
 
-    /// The highest epoch heard of for a video; 0 for none.
+    /// Returns the highest epoch heard of for a video; 0 for none.
     pub fn video_epoch(&self, video: &VideoId) -> u64 {
         self.places.get(video).map_or(0, |place| place.epoch)
     }
 
-    /// What becomes of a viewer who comes, and was sent here under `sent_under` where that is known.
+    /// Decides about a viewer who connects. `sent_under` is the epoch under which the viewer was sent here, if it is
+    /// known.
     pub fn admit_viewer(&self, now: ElapsedTime, video: &VideoId, sent_under: Option<u64>) -> Admission {
         let place = self.places.get(video);
         let known = place.map_or(0, |place| place.epoch);
@@ -103,8 +107,9 @@ impl ReaderAgent {
         }
     }
 
-    /// The same after the managers were asked, whether they answered or not. What is older than what the viewer was
-    /// sent here under is not held against it: a manager that has not heard of a move would send it back and forth.
+    /// Decides about a viewer after the managers were asked, whether they answered or not. A notice older than the
+    /// epoch under which the viewer was sent here is ignored: a manager that has not heard of a move would send the
+    /// viewer back and forth.
     pub fn admit_after_answer(
         &self,
         now: ElapsedTime,
@@ -131,8 +136,8 @@ impl ReaderAgent {
         let sheds = place
             .and_then(|place| place.order_in_force(now, self.agent_limits.hand_over_valid_for))
             .is_some();
-        // One that leaves and is the only one still takes viewers until it begins to send them away: where else could they
-        // go?
+        // A reader that leaves and is the video's only one accepts viewers until it begins to send its own away: there
+        // is no other reader for them.
         let closing = self.exit.is_some_and(|exit| exit.sends_away());
         match &told.elsewhere {
             _ if told.here && !sheds && self.exit.is_none() => Admission::Accept,
@@ -142,13 +147,14 @@ impl ReaderAgent {
         }
     }
 
-    /// Another reader of a video that takes viewers, as a manager has said lately: for a viewer for whom there is no room here.
+    /// Returns the address of another reader of a video that accepts viewers, by a manager's recent notice; for a
+    /// viewer for whom this reader has no room.
     pub fn other_that_takes(&self, now: ElapsedTime, video: &VideoId) -> Option<&str> {
         let told = self.places.get(video)?.notice_no_older_than(now, self.agent_limits.answer_fresh_for)?;
         told.elsewhere.as_deref().filter(|_| told.elsewhere_takes)
     }
 
-    /// Takes a manager's word. `false`: it is older than what is known, and changes nothing.
+    /// Notes a manager's notice. Returns `false` if the notice is older than what is known, and changes nothing then.
     pub fn note_assignment(&mut self, now: ElapsedTime, video: &VideoId, told: AssignmentNotice) -> bool {
         let Some(place) = self.place_if_newer(now, video, told.epoch) else { return false };
         place.leaving.take_if(|leaving| leaving.order.epoch < told.epoch);
@@ -156,8 +162,8 @@ impl ReaderAgent {
         true
     }
 
-    /// Takes a heartbeat's answer: all that is to be handed over, and nothing else. `asked` is when the heartbeat was sent: the
-    /// answer may have waited for this process since then, and its targets may have died meanwhile.
+    /// Replaces all hand-over orders by those of a heartbeat's answer. `asked` is the time at which the heartbeat was
+    /// sent: the answer may have waited for this process since then, and its targets may have died meanwhile.
     pub fn set_hand_overs(&mut self, now: ElapsedTime, asked: ElapsedTime, orders: Vec<HandOver>) {
         for order in orders {
             let Some(place) = self.place_if_newer(asked, &order.video, order.epoch) else { continue };
@@ -171,13 +177,13 @@ impl ReaderAgent {
             let step = place.leaving.as_ref().map_or((now, 0), |leaving| leaving.last_step);
             place.leaving = Some(LeavingViewers { order, last_order_time: asked, last_step: step });
         }
-        // What was said again goes on as it was; what was not is over.
+        // Orders that were repeated go on as before; all others are over.
         for place in self.places.values_mut() {
             place.leaving.take_if(|leaving| leaving.last_order_time != asked);
         }
     }
 
-    /// Returns the entry of a video, to note an assignment of `epoch`. `None` where a newer one is known.
+    /// Returns the entry of a video, to note an assignment of `epoch`; `None` if a newer epoch is known.
     fn place_if_newer(&mut self, now: ElapsedTime, video: &VideoId, epoch: u64) -> Option<&mut VideoPlace> {
         self.highest_epoch = self.highest_epoch.max(epoch);
         if self.places.len() >= self.agent_limits.max_videos && !self.places.contains_key(video) {
@@ -191,8 +197,8 @@ impl ReaderAgent {
         Some(place)
     }
 
-    /// Forgets what was heard longest ago. What an epoch fences is forgotten with it, and the managers mint above
-    /// [`ReaderAgent::highest_epoch`] all the same.
+    /// Forgets the videos that are not in use, and if those are too few, all. The epochs of forgotten videos no longer
+    /// fence here; the managers still mint above [`ReaderAgent::highest_epoch`].
     fn forget_oldest(&mut self, now: ElapsedTime) {
         let bounds = self.agent_limits;
         let in_use = |place: &VideoPlace| {
@@ -206,41 +212,44 @@ impl ReaderAgent {
         }
     }
 
-    /// A manager asks for a video to be held ready: the caller opens its room, and answers when its ring stands.
+    /// Notes a manager's request to keep a video ready: the caller opens its channel, and answers when its ring is
+    /// filled.
     pub fn keep_warm(&mut self, now: ElapsedTime, video: &VideoId) {
         let until = now + self.agent_limits.keep_warm_for;
-        // An epoch of 0 is no news: this only finds or makes the place.
+        // An epoch of 0 is never news: the call only finds or makes the entry.
         self.place_if_newer(now, video, 0);
         if let Some(place) = self.places.get_mut(video) {
             place.warm = Some(until);
         }
     }
 
-    /// Whether a room that has been without viewers for `empty_for` may be let go.
+    /// Whether a channel that has been without viewers for `empty_for` may be dropped.
     pub fn may_drop_video(&self, now: ElapsedTime, video: &VideoId, empty_for: Duration) -> bool {
         let warm = self.places.get(video).and_then(|place| place.warm).is_some_and(|until| now < until);
         !warm && empty_for >= self.agent_limits.keep_empty_for
     }
 
-    /// This reader's process ends after `grace`. The managers hear of it by its heartbeats; whom they do not move it sends
-    /// away by itself ([`leaving`](super::leaving)). `alone`: there are no managers. Returns the time by which it is empty.
+    /// Notes that this reader's process ends after `grace`. The managers learn it from its heartbeats; viewers whom
+    /// they do not move are sent away by the reader itself ([`leaving`](super::leaving)). `alone` means that there are
+    /// no managers. Returns the time by which the reader is empty.
     pub fn begin_leaving(&mut self, now: ElapsedTime, grace: Duration, alone: bool) -> ElapsedTime {
         self.exit.get_or_insert_with(|| ReaderExit::new(now, grace, alone)).by()
     }
 
-    /// A manager says for how many viewers of this reader others have room, in the answer to the heartbeat sent at `asked`.
+    /// Notes the number of viewers for which other readers have room, from a manager's answer to the heartbeat sent at
+    /// `asked`.
     pub fn hear_room(&mut self, asked: ElapsedTime, viewers: u64) {
         if let Some(exit) = &mut self.exit {
             exit.hear_room(asked, viewers, self.agent_limits.hand_over_valid_for);
         }
     }
 
-    /// Whether it is leaving.
+    /// Whether the reader is shutting down.
     pub const fn is_leaving(&self) -> bool {
         self.exit.is_some()
     }
 
-    /// Whether it sends viewers of a video elsewhere that it still serves: they are more than its share.
+    /// Whether the reader sends away viewers of a video that it still serves, because they are above its share.
     pub fn is_shedding(&self, now: ElapsedTime, video: &VideoId) -> bool {
         let place = self.places.get(video);
         place
@@ -248,14 +257,14 @@ impl ReaderAgent {
             .is_some_and(|order| order.here)
     }
 
-    /// Videos that have viewers to be closed under an order.
+    /// Returns the hand-over orders in force.
     pub fn active_hand_overs(&self, now: ElapsedTime) -> impl Iterator<Item = &HandOver> {
         let holds = self.agent_limits.hand_over_valid_for;
         self.places.values().filter_map(move |place| place.order_in_force(now, holds))
     }
 
-    /// How many of a video's viewers to close now, whichever: the caller draws lots. To be asked several times a
-    /// second. Never more at once than a second's worth, however long nobody asked.
+    /// Returns how many of a video's viewers to close now; the caller chooses them at random. To be called several
+    /// times a second. The number is never more than a second's worth, even after a longer pause.
     pub fn viewers_to_close(&mut self, now: ElapsedTime, video: &VideoId, viewers: u64) -> u64 {
         let holds = self.agent_limits.hand_over_valid_for;
         let Some(place) = self.places.get_mut(video) else { return 0 };
@@ -273,7 +282,8 @@ impl ReaderAgent {
         due
     }
 
-    /// How many viewers to close now, over all videos, because the reader is leaving. To be asked several times a second.
+    /// Returns how many viewers to close now, over all videos, because the reader is shutting down. To be called
+    /// several times a second.
     pub fn viewers_to_close_on_exit(&mut self, now: ElapsedTime, viewers: u64) -> u64 {
         let holds = self.agent_limits.hand_over_valid_for;
         self.exit.as_mut().map_or(0, |exit| exit.due(now, viewers, holds))

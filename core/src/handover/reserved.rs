@@ -1,8 +1,9 @@
-//! Viewers to come, who are in no reader's report yet: one for each video given out lately, and those of a dead reader.
-//! Counting them keeps a burst of registrations, or a crowd that comes back, from going to one reader.
+//! Reserved capacity: viewers who are on their way to a reader and in no report yet. Counted are one viewer for each
+//! video assigned lately, and the viewers of a dead reader. Counting these viewers keeps a burst of registrations, or
+//! a returning crowd, from going to one reader.
 //!
-//! Who has arrived is in the reader's report and is counted there: a reader that reports more viewers than before has
-//! received so many of those that were expected. Counted twice, a reader that takes the place of another would seem full
+//! A viewer who has arrived is counted in the reader's report: if a reader reports more viewers than before, so many
+//! reservations are fulfilled. If viewers were counted twice, a reader that takes over from another would seem full
 //! before it is, and viewers would be sent to readers that are to be emptied next.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,25 +12,24 @@ use std::time::Duration;
 use super::ElapsedTime;
 use crate::ReaderId;
 
-/// How long a viewer is expected: by then the reader reports it, or it does not come.
+/// The time after which a reservation ends: by then the reader reports the viewer, or the viewer does not come.
 pub const RESERVATION_LIFETIME: Duration = Duration::from_secs(5);
-/// Viewers who are expected within this time of each other are kept as one number, so that what is kept is bounded by
-/// the number of readers: at most 50 numbers each.
+/// The time within which reservations are merged into one entry, so that there are at most 50 entries per reader.
 const ARRIVAL_STEP: Duration = Duration::from_millis(100);
 
-/// The viewers who are on their way to each reader.
+/// The viewers who are on their way, for each reader.
 #[derive(Debug, Default)]
 pub struct ReservedCapacity(HashMap<ReaderId, ExpectedViewers>);
 
 #[derive(Debug, Default)]
 struct ExpectedViewers {
-    /// When, and how many, in the order of the times.
+    /// The reservations, oldest first: the time and the number of viewers.
     reservations: VecDeque<(ElapsedTime, u64)>,
     viewer_count: u64,
 }
 
 impl ReservedCapacity {
-    /// Notes that `viewers` are on their way to `reader`. `now` does not go back.
+    /// Notes that `viewers` viewers are on their way to `reader`. `now` must not go back.
     pub fn reserve(&mut self, now: ElapsedTime, reader: &ReaderId, viewers: u64) {
         let expected = self.0.entry(reader.clone()).or_default();
         expected.expire(now);
@@ -40,7 +40,7 @@ impl ReservedCapacity {
         }
     }
 
-    /// Forgets viewers who were expected for too long.
+    /// Removes reservations of viewers who have not come in time.
     pub fn expire(&mut self, now: ElapsedTime) {
         self.0.retain(|_, expected| {
             expected.expire(now);
@@ -48,7 +48,7 @@ impl ReservedCapacity {
         });
     }
 
-    /// Notes that a reader reports `viewers` more viewers than before: those who were expected first have arrived.
+    /// Notes that a reader reports `viewers` more viewers than before: its oldest reservations are fulfilled.
     pub fn note_arrived(&mut self, reader: &ReaderId, viewers: u64) {
         let Some(expected) = self.0.get_mut(reader) else { return };
         let mut left = viewers;

@@ -1,16 +1,18 @@
-//! Where a viewer goes on who comes back.
+//! The point in a comment stream from which a returning viewer continues.
 
-/// The point at which a viewer who comes back continues.
+/// The point from which a returning viewer continues, and the comments it has missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumePoint {
-    /// The first and the last number that it misses and is told of by a gap.
+    /// The first and the last sequence number that the viewer has missed, which a gap tells it of; `None` if it missed
+    /// none.
     pub missed_range: Option<(u64, u64)>,
-    /// The viewer is sent the comments after this sequence number.
+    /// The sequence number after which the viewer is sent comments.
     pub send_after: u64,
 }
 
-/// Where a viewer goes on that has seen everything up to `seen`, at a reader whose ring ends at `head` and reaches back
-/// `reach` numbers. A viewer that has seen more than this reader holds gets nothing until the reader has caught up.
+/// Returns the point from which a viewer continues that has seen everything up to `seen`. The reader's ring ends at
+/// `head` and has the last `reach` sequence numbers. A viewer that has seen more than this reader has gets nothing
+/// until the reader has caught up.
 pub const fn resume_point(seen: u64, head: u64, reach: u64) -> ResumePoint {
     let first = head.saturating_sub(reach);
     if seen < first {

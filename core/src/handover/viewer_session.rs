@@ -1,36 +1,38 @@
-//! Whoever watches: where it stands, and what it does when its stream ends. A gateway has one for each of its viewers.
+//! The viewer session: a viewer's position in the stream, and the next step when its stream ends. A gateway has one
+//! for each of its viewers.
 
 use std::time::Duration;
 
 use super::ElapsedTime;
 use crate::backoff;
 
-/// How often and how long a viewer session tries to find a reader.
+/// The policy by which a viewer session retries to find a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The first wait is a random part of this, so that the viewers of a reader that died do not arrive as one.
+    /// The longest first wait. The wait is a random part of it, so that the viewers of a reader that died do not
+    /// arrive all at once.
     pub first_pause: Duration,
-    /// Later waits double up to this.
+    /// The longest wait: waits double from try to try up to this.
     pub longest_pause: Duration,
-    /// A stream that lasted this long was a good one: what comes after it is a first failure.
+    /// The duration from which a stream counts as stable: the failure after it counts as the first one.
     pub stable_after: Duration,
-    /// How long it looks for a reader before it gives up.
+    /// The time after which the search for a reader is given up.
     pub give_up_after: Duration,
 }
 
-/// The next action of a viewer session.
+/// The next step of a viewer session after its stream was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionStep {
-    /// At this time, ask who serves the video (what was known before now is not to be believed), and go to the
-    /// `choice`-th of its readers, counted round from the best. One manager after the other is to be asked until one
-    /// answers that sees the store: one that is cut off knows of no move.
+    /// At this time, ask who serves the video (earlier answers must not be used), and connect to the `choice`-th of
+    /// its readers, counted round from the best. One manager after the other is to be asked until one answers that can
+    /// reach the store: a manager that cannot does not know of moves.
     AskForReader {
         /// The time of the next attempt.
         at: ElapsedTime,
-        /// The number of the reader to choose, in the order of the route.
+        /// The index of the reader to choose, in the order of the route.
         choice: u32,
     },
-    /// Looked for long enough: the client is to come back by itself.
+    /// The search has taken too long: the client has to come back by itself.
     GiveUp,
 }
 
@@ -38,20 +40,20 @@ pub enum SessionStep {
 #[derive(Debug, Clone)]
 pub struct ViewerSession {
     patience: RetryPolicy,
-    /// The id of the last event that the client has, as it came; empty before the first.
+    /// The id of the last event that the client has, unchanged; empty before the first.
     last_id: String,
     accept_greeting: bool,
-    /// Attempts in a row that came to nothing.
+    /// The number of failed attempts in a row.
     failures: u32,
-    /// The time since which the viewer has no good stream.
+    /// The time since which the viewer has had no stable stream.
     note_stream_lost: ElapsedTime,
-    /// The time since which a stream is open; `None`: there is none.
+    /// The time since which a stream is open; `None` if there is none.
     open_since: Option<ElapsedTime>,
 }
 
 impl ViewerSession {
-    /// A viewer that comes back with the id of its last event, or with an empty one, if it wants only what comes from now
-    /// on. The id is kept as it came: the reader judges it.
+    /// Makes the session of a viewer with the id of its last event, or with an empty id if the viewer only wants later
+    /// comments. The id is kept unchanged: the reader checks it.
     pub const fn new(now: ElapsedTime, last_id: String, patience: RetryPolicy) -> Self {
         Self {
             patience,
@@ -63,13 +65,13 @@ impl ViewerSession {
         }
     }
 
-    /// What a reader is to be told as the last id; empty for none.
+    /// Returns the id that a reader is given as the last event id; empty for none.
     pub fn last_id(&self) -> &str {
         &self.last_id
     }
 
-    /// Whether it was greeted by a reader that did not know yet where the comments stand, and has heard nothing since: it does
-    /// not begin anew, and cannot say what it misses.
+    /// Whether the viewer was greeted by a reader that did not know the video's position yet, and has got no event
+    /// since. Such a viewer is not new, and cannot say what it has missed.
     pub const fn lacks_position(&self) -> bool {
         self.accept_greeting && self.last_id.is_empty()
     }
@@ -79,20 +81,20 @@ impl ViewerSession {
         self.open_since = Some(now);
     }
 
-    /// A reader greets. Returns whether the client is to have the greeting: the first one only.
+    /// Notes a reader's greeting. Returns whether the client is to get the greeting: only the first one.
     pub const fn greeted(&mut self) -> bool {
         !std::mem::replace(&mut self.accept_greeting, true)
     }
 
-    /// Notes the id of the last event that came, the greeting's included: from there the next reader goes on. Readers
-    /// promise order, so nothing else has to be looked at.
+    /// Notes the id of the last event that came, the greeting's included: the next reader continues after it. Readers
+    /// guarantee the order, so nothing else has to be checked.
     pub fn note_position(&mut self, id: &str) {
         self.last_id.clear();
         self.last_id.push_str(id);
     }
 
-    /// There is no stream (any more): it ended, or none could be had. `lot` is random: it spreads those who come back
-    /// together.
+    /// Notes that the stream ended or that none could be opened, and returns the next step. `lot` is random: it
+    /// spreads viewers who come back together.
     pub fn lost(&mut self, now: ElapsedTime, lot: u32) -> SessionStep {
         if let Some(since) = self.open_since.take()
             && now.saturating_sub(since) >= self.patience.stable_after

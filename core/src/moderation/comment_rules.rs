@@ -1,5 +1,5 @@
-//! What comments in a place must be like: everywhere, on an owner's videos, or on one video. As moderators set it by
-//! requests, and whoever runs the system by a file.
+//! Comment rules: what comments must be like everywhere, on an owner's videos, or on one video. Moderators set them by
+//! requests, and whoever runs the system sets them by a file.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -9,97 +9,100 @@ use super::screening::TextScreen;
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
-/// The longest JSON of the rules of one place. They are kept whole in memory by every comment service.
+/// The longest JSON of the rules of one scope, in bytes. Every comment service keeps all rules in memory.
 pub const MAX_RULES_BYTES: usize = 8 * 1024;
-/// Places that have rules, at most: 80 MB of rules at every comment service. More are refused.
+/// The most scopes that have rules: with the longest rules, 80 MB of memory in every comment service. More are
+/// refused.
 pub const MAX_RULED_SCOPES: u64 = 10_000;
-/// The longest pause that slow mode asks for: a day.
+/// The longest pause that slow mode may demand, in seconds: one day.
 pub const MAX_SLOW_SECONDS: u32 = 24 * 3600;
-/// The longest time for which a text must not be repeated: an hour. Each text is remembered for it.
+/// The longest time for which a text must not be repeated, in seconds: one hour. Each text is remembered for that
+/// time.
 pub const MAX_REPEAT_SECONDS: u32 = 3600;
-/// Words of one place. They are looked for all at once, in one pass over a comment.
+/// The most words in the rules of one scope. All words are looked for at once, in one pass over a comment.
 pub const MAX_WORDS: usize = 1000;
 /// The longest word or phrase, in characters.
 pub const MAX_WORD_CHARS: usize = 64;
-/// Patterns of one place. Each is one pass over a comment.
+/// The most patterns in the rules of one scope. Each pattern is one pass over a comment.
 pub const MAX_PATTERNS: usize = 8;
 /// The longest pattern, in characters.
 pub const MAX_PATTERN_CHARS: usize = 200;
-/// Hosts of links that are allowed.
+/// The most hosts that a scope allows links to.
 pub const MAX_ALLOWED_HOSTS: usize = 50;
 
-/// What happens to a comment in which something is found.
+/// The consequence of a rule for a comment in which something is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleConsequence {
-    /// It is refused.
+    /// The comment is refused.
     Reject,
-    /// It is taken; stars are in the place of what was found.
+    /// The comment is accepted, with stars in place of what was found.
     Mask,
-    /// It waits for a moderator.
+    /// The comment waits for a moderator.
     Hold,
 }
 
-/// What links do to a comment.
+/// The rule about links in comments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkRule {
-    /// What happens to a comment with a link.
+    /// The consequence for a comment with a link that is not allowed.
     pub action: RuleConsequence,
-    /// Hosts that may be linked to, with all below them.
+    /// The hosts that links may lead to, with all hosts below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
 }
 
-/// Words and phrases, and what they do to a comment.
+/// A rule about words and phrases in comments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WordRule {
-    /// What happens to a comment with one of them.
+    /// The consequence for a comment with one of the words.
     pub action: RuleConsequence,
-    /// Whole words; a `*` at an end stands for more of a word.
+    /// The words, matched as whole words; a `*` at an end means that the word may go on there.
     pub words: Vec<String>,
 }
 
-/// A pattern, and what it does to a comment.
+/// A rule about a pattern in comments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatternRule {
-    /// What happens to a comment in which it is found.
+    /// The consequence for a comment that matches the pattern.
     pub action: RuleConsequence,
-    /// A regular expression, in the syntax of the Rust crate `regex`, whatever the case of letters.
+    /// The pattern: a regular expression in the syntax of the Rust crate `regex`; upper and lower case are not
+    /// distinguished.
     pub pattern: String,
 }
 
-/// The rules of one place. What is absent is no rule.
+/// The comment rules of one scope. A member that is absent restricts nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommentRules {
     /// The least time between two comments of a user, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_seconds: Option<u32>,
-    /// Only members may comment: users whose token has the role `member`.
+    /// Whether only members may comment: users whose token has the role `member`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub members_only: bool,
     /// The longest comment, in characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<u32>,
-    /// For how many seconds a user may not repeat its own text.
+    /// The time for which a user may not repeat its own text, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_repeat_seconds: Option<u32>,
-    /// For how many seconds nobody may repeat a text, whoever wrote it.
+    /// The time for which nobody may repeat a text, whoever wrote it, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any_repeat_seconds: Option<u32>,
-    /// Links.
+    /// The rule about links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links: Option<LinkRule>,
-    /// Every comment waits for a moderator.
+    /// Whether every comment waits for a moderator.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hold_all: bool,
-    /// Words.
+    /// The rules about words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<WordRule>,
-    /// Patterns.
+    /// The rules about patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<PatternRule>,
 }
@@ -109,7 +112,7 @@ const fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// The members of [`CommentRules`], as they are written.
+/// The names of the members of [`CommentRules`] in JSON.
 const RULE_MEMBERS: [&str; 9] = [
     "slow_seconds",
     "members_only",
@@ -123,10 +126,10 @@ const RULE_MEMBERS: [&str; 9] = [
 ];
 
 impl CommentRules {
-    /// Reads and checks the rules that somebody wrote.
+    /// Reads and checks rules from a JSON object.
     ///
     /// # Errors
-    /// Names the member that is wrong; an unknown one is wrong, too.
+    /// Names the member that is wrong; an unknown member is wrong, too.
     pub fn parse(object: &Map<String, Value>) -> Result<Self, Invalid> {
         if let Some(unknown) = object.keys().find(|name| !RULE_MEMBERS.contains(&name.as_str())) {
             let known = RULE_MEMBERS.join(", ");
@@ -147,10 +150,10 @@ impl CommentRules {
         Ok(rules)
     }
 
-    /// Reads the JSON of a file.
+    /// Reads rules from the JSON text of a file.
     ///
     /// # Errors
-    /// As [`CommentRules::parse`].
+    /// Those of [`CommentRules::parse`].
     pub fn from_json(json: &[u8]) -> Result<Self, Invalid> {
         match crate::json::parse(json)? {
             Value::Object(object) => Self::parse(&object),
@@ -158,12 +161,12 @@ impl CommentRules {
         }
     }
 
-    /// Whether there is no rule.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether every member keeps its bounds, and words and patterns can be looked for.
+    /// Checks that every member is within its bounds, and that words and patterns can be compiled.
     ///
     /// # Errors
     /// Names the member that is wrong.
@@ -300,7 +303,7 @@ mod tests {
     fn usual_patterns_are_within_the_bounds() {
         for pattern in [r"\w+@\w+\.\w+", r"(?:\d[ -]?){9,16}", r"\b(buy|sell)\s+\w+\s+now\b", r"(.)\1"] {
             let read = parse(json!({ "patterns": [{ "action": "reject", "pattern": pattern }] }));
-            // The last one looks back, which takes more than one pass.
+            // The last pattern has a back-reference, which takes more than one pass over the text.
             assert_eq!(read.is_err(), pattern.contains(r"\1"), "{pattern}: {read:?}");
         }
     }

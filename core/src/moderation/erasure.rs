@@ -1,8 +1,9 @@
-//! What a user who is erased leaves, and how the log says it without the name.
+//! Erasure of a user: how the log names the user without keeping the name.
 //!
-//! The log keeps what it has until its retention ends, and an erasure is newer than all that it is about. A record of it
-//! that named the user would keep the name longer than the comments. So it has a digest of the name, by which the entries
-//! that it is about are known for the user's. A digest is no secret: who has the name can make it.
+//! The log keeps its records until their retention ends, and the record of an erasure is newer than everything that it
+//! erases. A record with the user's name would therefore keep the name longer than the comments. So the record has a
+//! digest of the name instead, by which the user's entries are found. The digest is no secret: anybody who has the
+//! name can compute it.
 
 use std::fmt;
 
@@ -12,25 +13,25 @@ use crate::comment::to_hex;
 use crate::counting::{MarkKey, identity_digest};
 use crate::{Invalid, UserId};
 
-/// The most marks that one record forgets: one for each type that can count once per user, and some room.
+/// The most marks that one record removes: one for each type that can count once per user, and some room.
 pub const MAX_FORGOTTEN_MARKS: usize = 8;
 
-/// Sixteen bytes that stand for a name or a mark; 32 hexadecimal digits in records.
+/// A digest of a user's name or of a mark: sixteen bytes; 32 hexadecimal digits in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NameDigest([u8; 16]);
 
 impl NameDigest {
-    /// That of a user. Two of 2^48 users have the same by chance once in 2^33 times.
+    /// Returns the digest of a user's id. Among 2^48 users, the chance that any two have the same is 1 to 2^33.
     pub fn of_user(user: &UserId) -> Self {
         Self(identity_digest(&format!("u:{user}")))
     }
 
-    /// That which a mark is found by.
+    /// Makes the digest of a mark from the mark's key.
     pub const fn of_mark(key: MarkKey) -> Self {
         Self(key)
     }
 
-    /// The mark that is found by it.
+    /// Returns the key of the mark that this digest stands for.
     pub const fn to_mark_key(self) -> MarkKey {
         self.0
     }
@@ -66,7 +67,7 @@ impl<'de> Deserialize<'de> for NameDigest {
     }
 }
 
-/// Refuses more marks than a record may have.
+/// Refuses more marks than one record may remove.
 pub(super) fn check_marks(marks: &[NameDigest]) -> Result<(), Invalid> {
     if marks.len() > MAX_FORGOTTEN_MARKS {
         return Err(Invalid::new(

@@ -1,35 +1,36 @@
-//! What a text says, whichever characters it is written with: the form in which words are looked for.
+//! The folded form of a text, in which words are looked for: the same for all characters that mean or look the same.
 //!
-//! Each character is folded by itself, so that it is known which characters of the text a match stands for:
+//! Each character is folded by itself, so it is known which characters of the text a match came from:
 //!
 //! 1. Unicode's compatibility decomposition (of NFKD and NFKC), in canonical order;
-//! 2. invisible characters and accents are left out, white space is one space;
+//! 2. invisible characters and accents are removed, white space becomes one space;
 //! 3. cases are folded, and look-alikes of other scripts become the letters that they look like (UTS 39);
-//! 4. digits and signs that stand for letters become these; `i`, `l`, `1`, and `|` and `!` within a word, are one.
+//! 4. digits and signs that are written in place of letters become these letters; `i`, `l`, `1`, and `|` and `!`
+//!    within a word, become the same letter.
 //!
-//! A capital may look like another letter than its small form: the Greek Ν like N, ν like v. So there are two folded forms
-//! of a text, by what its letters are and by what they look like.
+//! A capital letter may look like another letter than its small form: the Greek Ν like N, ν like v. So a text has two
+//! folded forms, one by what its letters are and one by what they look like.
 
 use std::ops::Range;
 
 use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
 use unicode_security::confusable_detection::skeleton;
 
-/// A folded text, and which characters of the text it came from.
+/// A folded text, with the characters of the original that each part came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FoldedText {
     text: String,
-    /// For each byte of `text`, the character of the original.
+    /// For each byte of `text`, the index of the original character that it came from.
     original_range: Vec<usize>,
 }
 
 impl FoldedText {
-    /// Folds a text by what its letters are.
+    /// Folds a text by the meaning of its letters.
     pub fn fold_by_letters(original: &str) -> Self {
         Self::fold_with(original, fold_char_by_meaning)
     }
 
-    /// Folds a text by what its capitals look like.
+    /// Folds a text by the look of its capital letters.
     pub fn fold_by_looks(original: &str) -> Self {
         Self::fold_with(original, fold_char_by_shape)
     }
@@ -63,12 +64,12 @@ impl FoldedText {
         self.original_range.resize(self.text.len(), origin);
     }
 
-    /// The folded text.
+    /// Returns the folded text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The characters of the original that a range of bytes of the folded text came from, from the first to the last.
+    /// Returns the range of original characters that a range of bytes of the folded text came from.
     pub fn origins(&self, bytes: Range<usize>) -> Range<usize> {
         match (self.original_range.get(bytes.start), self.original_range.get(bytes.end.wrapping_sub(1))) {
             (Some(first), Some(last)) if !bytes.is_empty() => (*first).min(*last)..(*first).max(*last) + 1,
@@ -77,8 +78,8 @@ impl FoldedText {
     }
 }
 
-/// The characters that a text is made of, each with the place of the character that it is a part of, accents in canonical
-/// order; without what is not seen.
+/// Decomposes a text into characters, each with the index of the original character that it is a part of. Accents are
+/// in canonical order; invisible characters and accents are then removed.
 fn decompose_chars(original: &str) -> Vec<(usize, char)> {
     let mut all: Vec<(usize, char)> = Vec::with_capacity(original.len());
     for (origin, c) in original.chars().enumerate() {
@@ -95,7 +96,7 @@ fn decompose_chars(original: &str) -> Vec<(usize, char)> {
     all
 }
 
-/// The letter that a sign stands for, where there are letters around it: at an end it is a sign.
+/// Returns the letter that a sign stands for if letters are around it; `None` for a sign at the end of a word.
 const fn fold_single_sign(c: char, before: bool, after: bool) -> Option<char> {
     match c {
         '!' | '|' if before && after => Some('l'),
@@ -113,12 +114,14 @@ fn fold_char_by_shape(c: char, take: &mut dyn FnMut(char)) {
     look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c))));
 }
 
-/// Upper case first: it has folds that lower case has not, as ß has.
+/// Folds the case of a character. The character is made upper case first, because upper case has folds that lower case
+/// has not, as of ß.
 fn fold_case(c: char, take: &mut dyn FnMut(char)) {
     c.to_uppercase().flat_map(char::to_lowercase).filter(|c| !is_accent(*c)).for_each(take);
 }
 
-/// What a character looks like. What is ASCII is what others look like; there an m is no rn.
+/// Folds a character to the one that it looks like. ASCII stays as it is: others are folded to it, and m must not
+/// become rn.
 fn look_alike(c: char, take: &mut dyn FnMut(char)) {
     if c.is_ascii() {
         return take(c);
@@ -126,7 +129,7 @@ fn look_alike(c: char, take: &mut dyn FnMut(char)) {
     skeleton(c.encode_utf8(&mut [0; 4])).filter(|c| !is_accent(*c)).for_each(take);
 }
 
-/// Digits that are written in place of letters, and small capitals, which look-alikes of other scripts are taken for.
+/// Returns the letter that a digit is written for, or that a small capital, the result of a look-alike, stands for.
 const fn letter_for_digit(c: char) -> char {
     match c {
         '0' => 'o',
@@ -143,13 +146,14 @@ const fn letter_for_digit(c: char) -> char {
     }
 }
 
-/// Accents of any letter. Vowel signs of scripts that are written with them are none.
+/// Whether a character is an accent that may be on any letter. Vowel signs of scripts that are written with them are
+/// no accents.
 const fn is_accent(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
         | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
-/// Characters that nobody sees: zero-width ones, marks of direction, variation selectors, tags, fillers.
+/// Whether a character is invisible: zero-width ones, marks of direction, variation selectors, tags, fillers.
 pub const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

@@ -1,8 +1,8 @@
-//! The hook: an HTTP service of the user's own that is asked before a comment is taken. Here is what is asked and answered,
-//! and when it is left alone; how it is asked is the comment service's.
+//! The hook: an HTTP service of the app's own that is asked before a comment is accepted. This module has the
+//! questions and answers, and decides when the hook is not asked for a while; the comment service makes the requests.
 //!
-//! Who is asked: [`question_body`] writes a batch of comments as JSON, [`parse_answers`] reads what comes back. An answer that is not
-//! whole is none: what a hook did not say of each comment, it said of none.
+//! [`question_body`] writes a batch of comments as JSON, [`parse_answers`] reads the response. A response that does
+//! not answer for each comment is refused as a whole.
 
 use std::collections::HashMap;
 
@@ -12,31 +12,31 @@ use serde_json::{Value, json};
 use crate::comment::check_text;
 use crate::{Comment, CommentId, Invalid, Millis};
 
-/// The version of what is asked.
+/// The version of the question's format.
 pub const HOOK_VERSION: u64 = 1;
-/// The longest reason that a hook may give, in characters: its user is shown it.
+/// The longest reason that a hook may give, in characters: the comment's author is shown it.
 pub const MAX_HOOK_REASON_CHARS: usize = 200;
 
-/// What a hook says of a comment.
+/// The answer of a hook for one comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookAnswer {
-    /// It is taken as it is.
+    /// The comment is accepted as it is.
     Accept,
-    /// It is refused; its user is told why.
+    /// The comment is refused; its author is told why.
     Refuse {
-        /// Why, if the hook says so.
+        /// The reason, if the hook gave one.
         reason: Option<String>,
     },
-    /// It waits for a moderator.
+    /// The comment waits for a moderator.
     Hold,
-    /// It is taken with this text in the place of its own.
+    /// The comment is accepted with this text in place of its own.
     Mask {
-        /// The text.
+        /// The text that replaces the comment's own.
         comment: String,
     },
 }
 
-/// The body of the request that asks about these comments.
+/// Writes the body of the request that asks about these comments.
 pub fn question_body<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> {
     let ask = |comment: &Comment| {
         json!({
@@ -58,7 +58,7 @@ struct Answers {
     answers: Vec<Answered>,
 }
 
-/// One answer as it is written. Members that it has besides are passed over, and take no memory.
+/// One answer as it is written in JSON. Further members are ignored, and take no memory.
 #[derive(Deserialize)]
 struct Answered {
     id: CommentId,
@@ -97,10 +97,10 @@ impl Answered {
     }
 }
 
-/// Reads the answers to a question about these comments.
+/// Reads the answers to a question about the comments `asked`.
 ///
 /// # Errors
-/// What is no JSON, has no answer for one of them or several, and one that nothing can be made of.
+/// A body that is not JSON, that has no answer or several answers for a comment, or an answer that is malformed.
 pub fn parse_answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, HookAnswer>, Invalid> {
     let read: Answers =
         serde_json::from_slice(body).map_err(|error| Invalid::new("answers", error.to_string()))?;
@@ -117,46 +117,47 @@ pub fn parse_answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<Comment
     }
 }
 
-/// How often a hook may fail, one time after the other, until it is left alone: one slow answer is no sign.
+/// The number of failures in a row after which the hook is not asked for a while: one slow answer is no sign.
 pub const MAX_FAILURES_IN_A_ROW: u32 = 3;
-/// For how long it is left alone then, in milliseconds.
+/// The time for which a failing hook is not asked, in milliseconds.
 pub const PAUSE_MS: Millis = 5_000;
 
-/// Leaves a hook alone that fails: comments are not slowed down by it more than now and then. After a while one question
-/// tries whether it is back.
+/// A circuit breaker for the hook: a failing hook is not asked for a while, so that it seldom slows comments down.
+/// After that time, one question tries whether the hook is back.
 #[derive(Debug, Default)]
 pub struct HookBreaker {
     failures: u32,
-    /// Until when it is left alone.
+    /// The time until which the hook is not asked; `None` while it works.
     paused_until: Option<Millis>,
-    /// Whether the one question is out.
+    /// Whether the one trial question is under way.
     is_trying: bool,
 }
 
 impl HookBreaker {
-    /// Whether it is left alone.
+    /// Whether the hook is not to be asked now.
     pub fn is_open(&self, now: Millis) -> bool {
         self.paused_until.is_some_and(|until| now < until || self.is_trying)
     }
 
-    /// Whether it is taken to be away.
+    /// Whether the hook is taken to be down, because its last [`MAX_FAILURES_IN_A_ROW`] questions or more have failed.
     pub const fn is_away(&self) -> bool {
         self.paused_until.is_some()
     }
 
-    /// Whether a question may be asked now. One that may has to be followed by [`Self::note_answer`] or [`Self::note_failure`].
+    /// Whether a question may be asked now. After a question, [`Self::note_answer`] or [`Self::note_failure`] must be
+    /// called.
     pub fn may_ask(&mut self, now: Millis) -> bool {
         let admits = !self.is_open(now);
         self.is_trying |= admits && self.is_away();
         admits
     }
 
-    /// A question was answered.
+    /// Notes that a question was answered.
     pub const fn note_answer(&mut self) {
         *self = Self { failures: 0, paused_until: None, is_trying: false };
     }
 
-    /// A question was not answered.
+    /// Notes that a question was not answered.
     pub fn note_failure(&mut self, now: Millis) {
         self.failures = self.failures.saturating_add(1);
         self.is_trying = false;
@@ -237,7 +238,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes back, nothing of it makes a panic, and what is read answers each question.
+        /// No response makes the reader panic, and a response that is accepted answers each question.
         #[test]
         fn no_answer_makes_it_panic(body in prop_oneof!["\\PC{0,60}", r#"\{"answers":\[\{"id":"a","outcome":"(accept|hold|refuse|mask)"\}\]\}"#]) {
             if let Ok(answers) = parse_answers(body.as_bytes(), &ids(&["a"])) {

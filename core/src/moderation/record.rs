@@ -1,4 +1,4 @@
-//! A moderation record of the log, as it is written and read.
+//! Moderation records of the log: how they are written and read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,15 +9,15 @@ use crate::comment::check_text;
 use crate::event::required_text;
 use crate::{EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary};
 
-/// What a moderation record says beside who, where and when.
+/// The content of a moderation record, apart from its actor, video and time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moderation {
-    /// What is done.
+    /// The action that was taken.
     #[serde(flatten)]
     pub action: ModerationAction,
-    /// What the one who does it is.
+    /// The role of the actor.
     pub role: ActorRole,
-    /// Why, in that one's words.
+    /// The reason, in the actor's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -36,8 +36,8 @@ pub fn check_reason(reason: &str) -> Result<(), Invalid> {
 }
 
 impl Moderation {
-    /// The record of this, done by `user` at `now`; `video` is the comment's, and none for an action on a user. Repeats
-    /// of `id` count once.
+    /// Makes the log record of this action, done by `user` at `now`. `video` is the video that the action is about;
+    /// `None` for an action on a user. Repeats of `id` count once.
     pub fn into_record(self, user: UserId, video: Option<VideoId>, id: EventId, now: Millis) -> Interaction {
         let key = || VideoId::parse(RECORDS_KEY).expect("the key is an identifier");
         Interaction {
@@ -54,7 +54,7 @@ impl Moderation {
     }
 }
 
-/// The JSON of a moderation record.
+/// Writes a moderation record as JSON.
 pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> {
     let wire = json!({
         "type": Kind::Moderation.name(),
@@ -68,12 +68,12 @@ pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> 
     serde_json::to_vec(&wire).expect("text and numbers always serialise")
 }
 
-/// Whether this JSON is meant as a moderation record.
+/// Whether this JSON is a moderation record, by its `type`.
 pub(crate) fn is_record(value: &Value) -> bool {
     value["type"] == Kind::Moderation.name()
 }
 
-/// Reads a moderation record.
+/// Reads a moderation record; refuses one of an unknown version or with a wrong member.
 pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     let Value::Object(object) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
     if !value["version"].as_u64().is_some_and(|version| (1..=VERSION).contains(&version)) {

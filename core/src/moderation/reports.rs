@@ -1,8 +1,9 @@
 //! Reports of comments by viewers, and what moderators decide about them.
 //!
-//! All reports of one comment are one thing, [`ReportedComment`]: it is open from the first report on, and closed by what a
-//! moderator decides, or by the comment's removal. A comment cannot be edited, so a decision holds: nothing opens it again.
-//! It does not repeat what the comment says. Who reads the queue finds that in the archive, where deletion and erasure reach it.
+//! All reports of one comment are one item, [`ReportedComment`]: it is open from the first report on, and closed by a
+//! moderator's decision or by the comment's removal. A comment cannot be edited, so a decision is final: nothing opens
+//! the item again. The item does not repeat the comment's text. Readers of the queue find the text in the archive,
+//! where deletion and erasure reach it.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
@@ -11,45 +12,46 @@ use super::NameDigest;
 use crate::comment::nobody_user;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
-/// The most reports that one comment keeps: a moderator needs no more to look at it, and its document, which is written anew
-/// with each report, stays small.
+/// The most reports that are kept for one comment: a moderator needs no more, and the comment's document, which is
+/// written anew with each report, stays small.
 pub const MAX_REPORTS: usize = 25;
 /// The longest text of a report, in characters: a sentence.
 pub const MAX_REPORT_CHARS: usize = 200;
-/// The most bytes that the reports of one comment take as JSON: names of 256 bytes and texts, both escaped, and the rest.
+/// The most bytes that the reports of one comment take as JSON: user names of 256 bytes and texts, both escaped, and
+/// the other members.
 pub const MAX_REPORTED_BYTES: usize = MAX_REPORTS * (2 * 256 + 6 * MAX_REPORT_CHARS + 128);
-/// The most comments that are reported and not decided on, in all: more are not read by people in time.
+/// The most comments, in all, that are reported and not decided on: people cannot read more in time.
 pub const MAX_OPEN_COMMENTS: u64 = 10_000;
-/// The most of one video: a raid on one video leaves room for reports of all others.
+/// The most open reported comments of one video: a raid on one video leaves room for reports of all others.
 pub const MAX_OPEN_COMMENTS_OF_A_VIDEO: u64 = 500;
 
-/// What is wrong with a comment, as a viewer sees it.
+/// The reason of a report: what is wrong with a comment in a viewer's opinion.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum ReportReason {
-    /// It advertises, or repeats itself.
+    /// The comment advertises, or repeats itself.
     Spam,
-    /// It attacks somebody.
+    /// The comment attacks somebody.
     Harassment,
-    /// It attacks a group of people for what they are.
+    /// The comment attacks a group of people for what they are.
     Hate,
-    /// It threatens, or shows violence.
+    /// The comment threatens, or shows violence.
     Violence,
-    /// It is sexual.
+    /// The comment is sexual.
     Sexual,
-    /// It is about hurting oneself.
+    /// The comment is about hurting oneself.
     SelfHarm,
-    /// Something else.
+    /// Something else is wrong with the comment.
     Other,
 }
 
 impl ReportReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Its name in requests, records and documents.
+    /// Returns the reason's name in requests, records and documents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Spam => "spam",
@@ -62,7 +64,7 @@ impl ReportReason {
         }
     }
 
-    /// Reads a name.
+    /// Reads the name of a reason.
     ///
     /// # Errors
     /// Another name, as the error of the field `reason`.
@@ -75,10 +77,10 @@ impl ReportReason {
     }
 }
 
-/// Checks the text of a report; `field` names it in the error.
+/// Checks the text of a report; `field` is the field's name in the error.
 ///
 /// # Errors
-/// One longer than [`MAX_REPORT_CHARS`].
+/// A text longer than [`MAX_REPORT_CHARS`].
 pub fn check_report(field: &'static str, text: &str) -> Result<(), Invalid> {
     let chars = text.chars().count();
     if chars > MAX_REPORT_CHARS {
@@ -90,88 +92,89 @@ pub fn check_report(field: &'static str, text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// One user's report.
+/// One user's report of a comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommentReport {
-    /// Who reports. Nobody, where that one was erased since.
+    /// The user who reports; "nobody" if that user was erased since.
     pub user: UserId,
-    /// What is wrong.
+    /// The reason of the report.
     pub why: ReportReason,
-    /// The same in the user's words.
+    /// The reason in the user's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time of the report, in milliseconds since the Unix epoch.
     pub at: Millis,
 }
 
-/// What ended the reports of a comment.
+/// The outcome of the reports of a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportOutcome {
     /// Nothing is wrong with the comment.
     Dismissed,
-    /// The comment was removed, by whomever.
+    /// The comment was removed by anybody.
     Deleted,
-    /// Its author was banned, or muted.
+    /// The comment's author was banned or muted.
     Banned,
 }
 
-/// That the reports of a comment are decided on.
+/// The decision that closed the reports of a comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportDecision {
-    /// What was decided.
+    /// The outcome of the reports.
     pub outcome: ReportOutcome,
-    /// Which moderator or service; absent where the author removed the comment.
+    /// The moderator or service who decided; absent if the author removed the comment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<UserId>,
-    /// Why, in that one's words.
+    /// The reason of the decision, in the moderator's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time of the decision, in milliseconds since the Unix epoch.
     pub at: Millis,
 }
 
-/// Where something stands in the order of the log: when the log took it, its partition and its offset there.
+/// The position of a record in the order of the log: the log's time, its partition and its offset.
 pub type LogPlace = (Millis, u32, u64);
 
 /// A comment that was reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedComment {
-    /// Its video.
+    /// The video of the comment.
     pub video: VideoId,
-    /// The comment.
+    /// The id of the reported comment.
     pub id: CommentId,
-    /// The reports, the first one first: at most one of a user, and [`MAX_REPORTS`] in all.
+    /// The reports, oldest first: at most one per user, and [`MAX_REPORTS`] in all.
     pub reports: Vec<CommentReport>,
-    /// What was decided; absent while they are open.
+    /// The decision; absent while the reports are open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<ReportDecision>,
-    /// Where the log has the last report, or the decision.
+    /// The position in the log of the last report, or of the decision.
     pub place: LogPlace,
 }
 
 impl ReportedComment {
-    /// A comment without reports.
+    /// Makes the item of a comment without reports.
     pub const fn new(video: VideoId, id: CommentId) -> Self {
         Self { video, id, reports: Vec::new(), decision: None, place: (0, 0, 0) }
     }
 
-    /// Whether nothing was decided yet.
+    /// Whether the reports are not decided on yet.
     pub const fn is_open(&self) -> bool {
         self.decision.is_none()
     }
 
-    /// Whether this user reported it.
+    /// Whether this user reported the comment.
     pub fn is_reported_by(&self, user: &UserId) -> bool {
         self.reports.iter().any(|report| report.user == *user)
     }
 
-    /// Whether no more reports of it are kept.
+    /// Whether the comment has [`MAX_REPORTS`] reports, so that no more are kept.
     pub const fn is_full(&self) -> bool {
         self.reports.len() >= MAX_REPORTS
     }
 
-    /// Adds a report, and answers whether it counts: the first one of its user does, while it is open and not full.
+    /// Adds a report, and returns whether it counts: it must be the first of its user, on a comment that is open and
+    /// not full.
     pub fn add_report(&mut self, report: CommentReport, place: LogPlace) -> bool {
         let counts = self.is_open() && !self.is_full() && !self.is_reported_by(&report.user);
         if counts {
@@ -181,7 +184,7 @@ impl ReportedComment {
         counts
     }
 
-    /// Closes it, and answers whether that changes anything: the first decision holds.
+    /// Closes the reports, and returns whether that changes anything: only the first decision is kept.
     pub fn record_decision(&mut self, decision: ReportDecision, place: LogPlace) -> bool {
         let closes = self.is_open();
         if closes {
@@ -191,7 +194,7 @@ impl ReportedComment {
         closes
     }
 
-    /// Removes name and text from a user's report, which counts as before. Returns whether there was one.
+    /// Removes the name and the text from a user's report, which still counts. Returns whether the user had one.
     pub fn erase_reporter(&mut self, user: NameDigest) -> bool {
         let own = self.reports.iter_mut().filter(|report| NameDigest::of_user(&report.user) == user);
         let erased = own.map(|report| (report.user, report.text) = (nobody_user(), None));
@@ -254,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, a user counts once, and the whole of it stays in its bound.
+        /// For any sequence of reports, a user counts once, and the item stays within its bound.
         #[test]
         fn reports_are_bounded_and_count_once_per_user(users in proptest::collection::vec(0..60_u8, 0..120)) {
             let mut comment = reported();

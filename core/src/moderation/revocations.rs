@@ -1,7 +1,7 @@
-//! Tokens that are good no more before they expire, as moderators and services said it.
+//! Revoked tokens: tokens that moderators and services made invalid before they expire.
 //!
-//! They are restrictions like others ([`Restriction::Token`], [`Restriction::Tokens`]), and so are in the log, in the order of all
-//! changes, in the audit log, and there again after a rebuild.
+//! Revocations are restrictions like others ([`Restriction::Token`], [`Restriction::Tokens`]). So revocations are in
+//! the log, in the order of all changes, and in the audit log, and they are restored by a rebuild.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,16 @@ use super::rules::key;
 use super::{ChangedRule, Restriction, RuleChange, RuleScope};
 use crate::Millis;
 
-/// A revocation of tokens.
+/// A revocation of one token, or of all tokens of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TokenRevocation {
-    /// The time of the revocation.
+    /// The time of the revocation, in milliseconds.
     revoked_at: Millis,
-    /// The time until which the revocation is kept; absent: it is kept for good.
+    /// The time until which the revocation is kept; `None` if it is kept for good.
     kept_until: Option<Millis>,
 }
 
-/// The revocations in force, by their identity: some 200 bytes each.
+/// The revocations in force, by their keys: some 200 bytes each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocations {
     by_key: HashMap<String, TokenRevocation>,
@@ -26,7 +26,7 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// The latest change that was taken over.
+    /// Returns the revision of the latest change that was applied.
     pub const fn revision(&self) -> u64 {
         self.revision
     }
@@ -36,12 +36,12 @@ impl Revocations {
         self.by_key.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no revocations.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
-    /// Takes a change over. Whether it is one of tokens that says something new.
+    /// Applies a change of a restriction. Returns whether it changed any revocation.
     pub fn take_over_change(&mut self, change: &RuleChange) -> bool {
         self.revision = self.revision.max(change.revision);
         match &change.changed_rule {
@@ -49,19 +49,19 @@ impl Revocations {
                 let new = TokenRevocation { revoked_at: rule.at, kept_until: rule.until };
                 self.by_key.insert(change.key.clone(), new) != Some(new)
             }
-            // What was lifted does not say what it was; others are not here.
+            // A lifted restriction does not say of which kind it was; those of other kinds have no entry here.
             ChangedRule::Restriction { rule: None, .. } => self.by_key.remove(&change.key).is_some(),
             ChangedRule::Restriction { .. } | ChangedRule::CommentRules { .. } => false,
         }
     }
 
-    /// Forgets those whose time is over.
+    /// Removes the revocations that have ended by `now`.
     pub fn expire(&mut self, now: Millis) {
         self.by_key.retain(|_, revocation| revocation.kept_until.is_none_or(|until| until > now));
     }
 
-    /// Whether a token is revoked: by its name, or because it was issued to this user before or in the second in which the user's
-    /// tokens were revoked. One that does not say when it was issued counts as issued before.
+    /// Whether a token is revoked: by its name, or because it was issued before or in the second in which the user's
+    /// tokens were revoked. A token without a time of issue counts as issued before.
     pub fn is_revoked(
         &self,
         user: &str,
@@ -125,7 +125,7 @@ mod tests {
         for (who, token, issued, now, is_revoked) in [
             ("eve", Some("t-1"), Some(5_000), ISSUED_AT_MS, true),
             ("eve", Some("t-2"), Some(5), ISSUED_AT_MS, false),
-            // A user is no token, and a token is no user.
+            // The name of a user is not the name of a token, and a token's name is not a user's.
             ("t-1", None, None, ISSUED_AT_MS, false),
             ("eve", Some("ana"), Some(5), ISSUED_AT_MS, false),
             ("ana", Some("u"), Some(99), ISSUED_AT_MS, true),

@@ -1,4 +1,4 @@
-//! The restrictions and the rules of comments in force, and what they say of a comment.
+//! The restrictions and comment rules in force, and their result for a comment.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,75 +12,75 @@ use crate::{Interaction, Millis, UserId, VideoId};
 /// A restriction of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRestriction {
-    /// Who is restricted.
+    /// The user who is restricted.
     pub userid: UserId,
     /// The kind of the restriction.
     pub kind: Restriction,
-    /// The videos that it holds for.
+    /// The videos on which the restriction is in force.
     pub scope: RuleScope,
-    /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
+    /// The end of the restriction, in milliseconds since the Unix epoch; absent if it does not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Millis>,
-    /// Why, in the moderator's words.
+    /// The reason, in the moderator's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who did it.
+    /// The moderator or service that set the restriction.
     pub by: UserId,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time at which the restriction was set, in milliseconds since the Unix epoch.
     pub at: Millis,
 }
 
-/// What comments in a place must be like.
+/// The comment rules of a scope, with who set them and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeRules {
-    /// The rules.
+    /// The rules themselves.
     pub rules: CommentRules,
-    /// Why, in the moderator's words.
+    /// The reason, in the moderator's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who set them.
+    /// The moderator or service that set the rules.
     pub by: UserId,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time at which the rules were set, in milliseconds since the Unix epoch.
     pub at: Millis,
 }
 
-/// What changed, as it is now.
+/// A restriction or a scope's comment rules after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangedRule {
     /// A restriction of a user.
     Restriction {
-        /// The user whom it restricts.
+        /// The user who is restricted.
         userid: UserId,
-        /// What is in force; absent: it was lifted.
+        /// The restriction in force; `None` if it was lifted.
         rule: Option<UserRestriction>,
     },
-    /// The rules of comments in a place.
+    /// The comment rules of a scope.
     CommentRules {
-        /// The videos that they hold for.
+        /// The videos on which the rules are in force.
         scope: RuleScope,
-        /// What is in force; absent: they were taken away.
+        /// The rules in force; `None` if they were removed.
         rules: Option<Arc<ScopeRules>>,
     },
 }
 
-/// A restriction, or the rules of comments in a place, as they were changed last.
+/// The latest change of a restriction or of a scope's comment rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleChange {
-    /// Its identity: user, kind and scope of a restriction; the scope of rules of comments.
+    /// The key of the restriction (user, kind and scope) or of the comment rules (scope).
     pub key: String,
-    /// When it changed, in the order of all changes of all rules: 1, 2, 3, …
+    /// The revision of the change, in the order of all changes of all rules: 1, 2, 3, …
     pub revision: u64,
-    /// The restriction or rules that are in force since.
+    /// The restriction or rules in force since the change.
     pub changed_rule: ChangedRule,
 }
 
 impl RuleChange {
-    /// The identity of a restriction.
+    /// Returns the key of a restriction: its user, kind and scope.
     pub fn restriction_key(userid: &UserId, kind: Restriction, scope: &RuleScope) -> String {
         key(&(userid, kind, scope))
     }
 
-    /// What a record changes; `None` for one that changes no rule.
+    /// Returns the change that a record makes, under this revision; `None` for a record that changes no rule.
     pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
         let (key, what) = match &moderation.action {
@@ -132,19 +132,18 @@ pub(super) fn key(parts: &impl Serialize) -> String {
     serde_json::to_string(parts).expect("text always serialises")
 }
 
-/// Why a comment is refused.
+/// The refusal of a comment: the restriction that caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommentRefusal {
-    /// By which restriction.
+    /// The kind of the restriction.
     pub kind: Restriction,
-    /// Where that is in force.
+    /// The videos on which the restriction is in force.
     pub scope: RuleScope,
-    /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
+    /// The end of the restriction, in milliseconds since the Unix epoch; `None` if it does not end.
     pub refused_until: Option<Millis>,
 }
 
-/// Whether what is in force in `scope` is in force on a video of `owner`. `None`: it depends on the owner, who is not
-/// given.
+/// Whether `scope` includes a video of `owner`; `None` if that depends on the owner and `owner` is not given.
 pub fn scope_covers(scope: &RuleScope, video: &VideoId, owner: Option<&UserId>) -> Option<bool> {
     match scope {
         RuleScope::Everywhere => Some(true),
@@ -153,40 +152,41 @@ pub fn scope_covers(scope: &RuleScope, video: &VideoId, owner: Option<&UserId>) 
     }
 }
 
-/// The rules of comments in a place, as they are in force.
+/// The comment rules in force in a scope.
 #[derive(Debug, Clone)]
 pub struct RulesInForce {
-    /// The videos that they hold for.
+    /// The videos on which the rules are in force.
     pub scope: RuleScope,
-    /// Their revision: no others have it.
+    /// The revision of the rules: no other rules have it.
     pub revision: u64,
-    /// The rules of the scope.
+    /// The rules of the scope, with who set them and why.
     pub rules: Arc<ScopeRules>,
 }
 
-/// What is in force: restrictions by user, some 300 bytes each, of which gateways let 100,000 be given, and rules of comments by place, of which there is a bound
-/// ([`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES)).
+/// The rule book: everything in force. Restrictions are kept by user, some 300 bytes each; gateways accept up to
+/// 100,000. Comment rules are kept by scope; their number is bounded by
+/// [`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES).
 #[derive(Debug, Clone, Default)]
 pub struct RuleBook {
     users: HashMap<UserId, HashMap<String, UserRestriction>>,
     scopes: HashMap<RuleScope, RulesInForce>,
-    /// How many of these are an owner's.
+    /// The number of scopes that are all videos of an owner.
     owners: usize,
     revision: u64,
 }
 
 impl RuleBook {
-    /// The latest change that it knows.
+    /// Returns the revision of the latest change that was applied.
     pub const fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Takes a change over.
+    /// Applies a change of a restriction or of comment rules.
     pub fn take_over_change(&mut self, change: RuleChange) {
         let RuleChange { key, revision, changed_rule: what } = change;
         self.revision = self.revision.max(revision);
         match what {
-            // Gateways look at tokens, before anything comes here.
+            // Gateways check tokens, before a comment comes here.
             ChangedRule::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {}
             ChangedRule::Restriction { userid, rule: Some(rule) } => {
                 self.users.entry(userid).or_default().insert(key, rule);
@@ -214,8 +214,8 @@ impl RuleBook {
         }
     }
 
-    /// The rules of comments that are in force on a video of `owner`, from the widest to the narrowest: a comment has to
-    /// keep all of them. Without an owner those of owners are left out.
+    /// Returns the comment rules in force on a video of `owner`, from the widest scope to the narrowest: a comment has
+    /// to satisfy all of them. Without an owner, rules of owners are left out.
     pub fn comment_rules(&self, video: &VideoId, owner: Option<&UserId>) -> Vec<RulesInForce> {
         if self.scopes.is_empty() {
             return Vec::new();
@@ -225,17 +225,17 @@ impl RuleBook {
         scopes.into_iter().flatten().filter_map(|scope| self.scopes.get(&scope).cloned()).collect()
     }
 
-    /// Whether any owner's videos have rules of comments.
+    /// Whether there are comment rules for all videos of any owner.
     pub const fn has_rules_of_owners(&self) -> bool {
         self.owners > 0
     }
 
-    /// How many places have rules of comments.
+    /// Returns the number of scopes that have comment rules.
     pub fn ruled_scopes(&self) -> usize {
         self.scopes.len()
     }
 
-    /// Forgets the rules whose time is over.
+    /// Removes the restrictions that have ended by `now`.
     pub fn expire(&mut self, now: Millis) {
         self.users.retain(|_, rules| {
             rules.retain(|_, rule| rule.until.is_none_or(|until| until > now));
@@ -243,24 +243,25 @@ impl RuleBook {
         });
     }
 
-    /// How many restrictions there are.
+    /// Returns the number of restrictions.
     pub fn len(&self) -> usize {
         self.users.values().map(HashMap::len).sum()
     }
 
-    /// Whether there is no restriction.
+    /// Whether there are no restrictions.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// Whether what is refused to a user depends on whose the video is.
+    /// Whether the user has a restriction in force that depends on who owns the video.
     pub fn needs_owner(&self, user: &UserId, now: Millis) -> bool {
         let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
         rules.filter(|rule| is_in_force(rule, now)).any(|rule| matches!(rule.scope, RuleScope::Owner(_)))
     }
 
-    /// Why a comment of `user` on `video` is refused now. Of several restrictions the one that lasts longest is named.
-    /// A restriction that depends on the owner, where the owner is not given, is taken to be in force.
+    /// Returns the refusal of a comment of `user` on `video` at the time `now`; `None` if it is not refused. Of
+    /// several restrictions, the one that lasts longest is returned. A restriction that depends on the owner counts as
+    /// in force if `owner` is not given.
     pub fn refusal_of_comment(
         &self,
         user: &UserId,
@@ -281,7 +282,8 @@ impl RuleBook {
         })
     }
 
-    /// Whether a comment of `user` on `video` is for its author alone, by the same rules as [`RuleBook::refusal_of_comment`].
+    /// Whether only its author is shown a comment of `user` on `video`, by the same rules as
+    /// [`RuleBook::refusal_of_comment`].
     pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
         let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
         let mut shadows = rules.filter(|rule| is_in_force(rule, now) && rule.kind == Restriction::Shadow);
@@ -426,7 +428,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rules that were forgotten when their time was over would refuse nothing.
+        /// Removing restrictions that have ended changes no refusal.
         #[test]
         fn expiring_restrictions_changes_no_refusal(
             rules in proptest::collection::vec((0..3u8, any::<bool>(), 0..3u8, proptest::option::of(0..50_i64)), 0..20),

@@ -1,4 +1,4 @@
-//! What the text of a comment does by the rules of a place: [`CommentRules`] made ready for looking.
+//! Screening: [`CommentRules`] compiled, and applied to the text of a comment.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,44 +14,44 @@ use super::folding::{FoldedText, is_invisible};
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
-/// The memory that one compiled pattern may take, in bytes, and again what it may take while it is matched. So a pattern
-/// like `(\w{100}){100}` is refused and not obeyed.
+/// The memory that one compiled pattern may take, in bytes, and the same again while it is matched. A pattern that
+/// needs more, like `(\w{100}){100}`, is refused.
 const PATTERN_BYTES: usize = 256 * 1024;
-/// What is taken for a link: an address with a scheme, one that begins with `www.`, and a host with a path or with an
-/// ending that is common.
+/// The pattern of a link: an address with a scheme, one that begins with `www.`, and a host with a path or with a
+/// common ending.
 const LINK: &str = r"(?i)(?:https?://|\bwww\.)\S+|\b(?:[\p{L}\d](?:[\p{L}\d-]*[\p{L}\d])?\.)+(?:\p{L}{2,24}(?::\d+)?/\S*|(?:com|net|org|info|biz|xyz|top|site|online|shop|club|live|app|dev|link|click|io|co|me|tv|gg|ly|to|cc|ru|cn|de|uk|fr|nl|eu|us|ca|au|in|br|jp|pl|it|es|рф)\b)";
-/// What stands in the place of what is masked.
+/// The character that replaces each masked character.
 const STAR: char = '*';
 
-/// Which rule it is.
+/// The name of a comment rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumCount, VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleName {
-    /// One comment a user in a time.
+    /// Slow mode: a least time between two comments of a user.
     SlowMode,
-    /// Members only.
+    /// Only members may comment.
     MembersOnly,
-    /// The same text again.
+    /// The same text must not be repeated for a time.
     Repeat,
-    /// Too long.
+    /// The comment is too long.
     Length,
-    /// A link.
+    /// The comment contains a link.
     Links,
-    /// A word.
+    /// The comment contains a listed word.
     Words,
-    /// A pattern.
+    /// The comment matches a pattern.
     Patterns,
-    /// Every comment waits.
+    /// Every comment waits for a moderator.
     HoldAll,
-    /// The answer of the hook.
+    /// The app's own hook has decided.
     Hook,
 }
 
 impl RuleName {
-    /// All of them.
+    /// All rules.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Its name in problems and as the label of a metric.
+    /// Returns the rule's name in problem responses and in the label of a metric.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SlowMode => "slow_mode",
@@ -76,24 +76,24 @@ impl fmt::Display for RuleName {
 /// The result of screening a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScreeningResult {
-    /// It is taken; masked where something was to be.
+    /// The comment is accepted, with this text; some of it may be masked.
     Taken(String),
-    /// It waits for a moderator, by this rule; masked where something was to be.
+    /// The comment waits for a moderator because of this rule, with this text; some of it may be masked.
     Held(String, RuleName),
-    /// It is refused by this rule.
+    /// The comment is refused by this rule.
     Refused(RuleName),
 }
 
-/// One list of words.
+/// One list of words, compiled for searching.
 #[derive(Debug, Clone)]
 struct Words {
     measure: RuleConsequence,
     searcher: AhoCorasick,
-    /// Whether each word must begin, and must end, at the edge of a word of the text.
+    /// For each word, whether it must begin and whether it must end at the edge of a word of the text.
     whole: Vec<(bool, bool)>,
 }
 
-/// The links of a place.
+/// The rule about links, compiled for searching.
 #[derive(Debug, Clone)]
 struct Links {
     measure: RuleConsequence,
@@ -101,7 +101,7 @@ struct Links {
     allow: Vec<String>,
 }
 
-/// The rules of a place that concern the text.
+/// The compiled rules of a scope that concern the text of a comment.
 #[derive(Debug, Clone, Default)]
 pub struct TextScreen {
     max_chars: Option<usize>,
@@ -112,10 +112,10 @@ pub struct TextScreen {
 }
 
 impl TextScreen {
-    /// Makes them ready.
+    /// Compiles the rules.
     ///
     /// # Errors
-    /// Names the member that cannot be looked for.
+    /// Names the member that cannot be compiled.
     pub fn compile(rules: &CommentRules) -> Result<Self, Invalid> {
         let words = rules.words.iter().map(|rule| Words::of(rule.action, &rule.words));
         let patterns = rules.patterns.iter().map(|rule| Ok((rule.action, pattern(&rule.pattern)?)));
@@ -128,8 +128,8 @@ impl TextScreen {
         })
     }
 
-    /// What becomes of a comment with this text. What is refused by one rule is not held by another; what is held is
-    /// masked, too.
+    /// Applies the rules to the text of a comment. A comment that one rule refuses is not held by another; a held
+    /// comment is masked, too.
     pub fn screen_text(&self, text: &str) -> ScreeningResult {
         if self.max_chars.is_some_and(|most| text.chars().count() > most) {
             return ScreeningResult::Refused(RuleName::Length);
@@ -157,7 +157,7 @@ impl TextScreen {
         if self.links.is_none() && self.patterns.is_empty() {
             return taken(text, held);
         }
-        // As it reads: without what is not seen, and with one way of writing each character.
+        // The text as it reads: without invisible characters, and with one encoding of each character.
         let mut plain: String = text.nfkc().filter(|c| !is_invisible(*c)).collect();
         let links = self.links.iter().map(|links| (RuleName::Links, links.measure, links.find(&plain)));
         let found: Vec<_> = links.collect();
@@ -175,7 +175,8 @@ impl TextScreen {
         }
         let masks = || found.iter().filter(|(_, measure, _)| *measure == RuleConsequence::Mask);
         if masks().next().is_some() {
-            // One character may stand for many (ﷺ for eighteen), and what is longer than any comment is none to the log's reader.
+            // One character may become many (ﷺ becomes eighteen), and the reader of the log refuses a text that is
+            // longer than any comment may be.
             if plain.chars().count() > MAX_COMMENT_CHARS {
                 return ScreeningResult::Refused(RuleName::Length);
             }
@@ -221,7 +222,7 @@ impl Words {
         Ok(Self { measure, searcher, whole })
     }
 
-    /// Where words of the list are in a folded text.
+    /// Returns the ranges of bytes in a folded text at which words of the list are.
     fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
         let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
         self.searcher.find_overlapping_iter(text).map(|found| (found.range(), found.pattern())).filter_map(
@@ -249,7 +250,7 @@ impl Links {
         Ok(Self { measure: rule.action, finder, allow })
     }
 
-    /// Where links are that are not allowed.
+    /// Returns the ranges of bytes at which links are that are not allowed.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let found = self.finder.find_iter(text);
         found.filter(|link| !self.allows(link.as_str())).map(|link| link.range()).collect()
@@ -259,7 +260,7 @@ impl Links {
         let link = link.to_lowercase();
         let rest = link.split_once("://").map_or(link.as_str(), |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-        // What stands before an @ is no host: `https://example.org@elsewhere.net` leads elsewhere.
+        // The part before an @ is no host: `https://example.org@elsewhere.net` leads to elsewhere.net.
         let host = authority.rsplit('@').next().unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default().trim_end_matches('.');
         self.allow.iter().any(|allowed| {
@@ -278,7 +279,7 @@ fn pattern(text: &str) -> Result<Regex, Invalid> {
     let built = built.map_err(|error| {
         let why = match error {
             regex::Error::CompiledTooBig(_) => "is too large once it is compiled".to_owned(),
-            // The last line says what is wrong; those before show where.
+            // The last line says what is wrong; the lines before it show the position.
             other => format!("cannot be read: {}", other.to_string().lines().last().unwrap_or_default()),
         };
         Invalid::new("patterns", format!("{text:?} {why}"))
@@ -289,7 +290,7 @@ fn pattern(text: &str) -> Result<Regex, Invalid> {
     Ok(built)
 }
 
-/// The text with stars in the place of the masked characters; white space stays.
+/// Returns the text with a star in place of each masked character; white space stays.
 fn stars(text: &str, masked: &[bool]) -> String {
     let chars = text.chars().zip(masked);
     chars.map(|(c, masked)| if *masked && !c.is_whitespace() { STAR } else { c }).collect()
@@ -418,8 +419,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the text: it stays as long as it was, nothing is left to mask, and all else is as it was. (Whole words
-        /// are another matter: what is left beside stars may be one.)
+        /// For any text: its length stays the same, nothing is left to mask, and all other characters are unchanged.
+        /// (Whole words are not tested here: what is left beside stars may be one.)
         #[test]
         fn a_masked_text_has_no_such_word_any_more(text in "[a-cA-C @4àс\u{200b}.]{0,30}") {
             const LIST: [&str; 4] = ["*a*", "*bc*", "*cab*", "*ab a*"];

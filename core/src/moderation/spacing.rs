@@ -1,5 +1,5 @@
-//! What has to keep a distance in time: comments of a user in slow mode, and texts that must not be repeated. In bounded
-//! memory: what ends first is forgotten first.
+//! Rules about distances in time: comments of a user in slow mode, and texts that must not be repeated. The memory is
+//! bounded: the claim that ends first is dropped first.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,20 +11,20 @@ use super::folding::FoldedText;
 use super::screening::RuleName;
 use crate::{Millis, UserId};
 
-/// Something that must not happen again for a time.
+/// A claim: a key, such as a user or a text, that must not occur again for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpacingClaim {
     /// The rule that makes the claim.
     pub rule: RuleName,
     /// The scope in which the rule is in force.
     pub scope: RuleScope,
-    /// For how long, in milliseconds.
+    /// The duration of the claim, in milliseconds.
     pub duration_ms: Millis,
     key: u128,
 }
 
 impl SpacingClaim {
-    /// What a comment claims by the rules of a place.
+    /// Returns the claims that a comment makes by the rules of a scope.
     pub fn claims_of_comment(
         rules: &CommentRules,
         scope: &RuleScope,
@@ -43,7 +43,7 @@ impl SpacingClaim {
         if rules.own_repeat_seconds.is_none() && rules.any_repeat_seconds.is_none() {
             return claims;
         }
-        // "Hello" and "HELLO !" are the same to who reads them.
+        // Readers take "Hello" and "HELLO !" as the same text.
         let said: String =
             FoldedText::fold_by_letters(text).as_str().chars().filter(|c| c.is_alphanumeric()).collect();
         let said = if said.is_empty() { text } else { &said };
@@ -69,25 +69,26 @@ fn claim_key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
     u128::from_be_bytes(*first)
 }
 
-/// Claims, and the time at which each ends. Their number is bounded; each takes some 100 bytes.
+/// The claims in force, with the time at which each ends. The number of claims is bounded; each claim takes some 100
+/// bytes.
 #[derive(Debug)]
 pub struct CommentSpacing {
     max_claims: usize,
     claim_ends: HashMap<u128, Millis>,
-    /// The claims in the order of the times at which they end.
+    /// The claims, sorted by the times at which they end.
     order: BTreeSet<(Millis, u128)>,
 }
 
 impl CommentSpacing {
-    /// Remembers at most `most` claims.
+    /// Makes an empty memory of at most `most` claims.
     pub fn new(most: usize) -> Self {
         Self { max_claims: most, claim_ends: HashMap::new(), order: BTreeSet::new() }
     }
 
-    /// Takes all of these, or none.
+    /// Makes all of these claims, or none of them if one of their keys is claimed already.
     ///
     /// # Errors
-    /// The one that has to wait the longest, and until when.
+    /// Of the claims that must wait, the one that waits longest, and the time at which it may be made.
     pub fn claim_all<'a>(
         &mut self,
         claims: &'a [SpacingClaim],
@@ -110,7 +111,7 @@ impl CommentSpacing {
         Ok(())
     }
 
-    /// Gives back what was taken: what was to happen did not.
+    /// Takes claims back, because the comment that made them was not accepted.
     pub fn give_back(&mut self, claims: &[SpacingClaim]) {
         for claim in claims {
             if let Some(until) = self.claim_ends.remove(&claim.key) {
@@ -202,8 +203,8 @@ mod tests {
     }
 
     proptest! {
-        /// It never refuses what nothing forbids, never forgets what is still to be remembered while there is room, and
-        /// never grows past its bound.
+        /// The memory of claims never refuses what no claim forbids, never drops a claim in force while there is room,
+        /// and never exceeds its bound.
         #[test]
         fn the_memory_of_claims_is_bounded(
             steps in proptest::collection::vec((0..6u8, 0..5u32, 0..3000_i64), 1..60), most in 1..8usize,

@@ -1,9 +1,10 @@
-//! The version that a moderation record says it has: the first one that knows everything in the record.
+//! The version of a moderation record: the first version that knows everything in the record.
 //!
-//! A consumer that meets a later version than it knows waits for its upgrade ([`crate::event::UnreadableRecord::NewerFormat`]). One that
-//! meets an unknown name in a version that it knows takes the record for damaged, and makes it a dead letter: what the
-//! moderator did would be lost. So each name has a version here. Every match is exhaustive: whoever adds an action, a
-//! restriction, a role, a place or a rule is asked by the compiler which version knows it.
+//! A consumer that meets a later version than it knows waits for its upgrade
+//! ([`crate::event::UnreadableRecord::NewerFormat`]). A consumer that meets an unknown name in a version that it knows
+//! takes the record for damaged and makes it a dead letter: the moderator's action would be lost. So each name has a
+//! version here. Every match is exhaustive: whoever adds an action, a restriction, a role, a scope or a rule is asked
+//! by the compiler which version knows it.
 
 use super::comment_rules::{CommentRules, RuleConsequence};
 use super::{
@@ -11,11 +12,11 @@ use super::{
     RuleName, RuleScope,
 };
 
-/// The newest version that this release reads.
+/// The newest version of moderation records that this release reads.
 pub(crate) const VERSION: u64 = 2;
 
 impl Moderation {
-    /// The version of its record.
+    /// Returns the version that this moderation's record must have.
     pub(super) fn version(&self) -> u64 {
         let Self { action, role, reason: _ } = self;
         action.version().max(role.version())
@@ -130,7 +131,8 @@ impl RuleConsequence {
 }
 
 impl CommentRules {
-    /// Rules refuse members that they do not know: a rule that is passed over is a rule that is not applied.
+    /// Returns the version of the rules. Older readers refuse unknown members, because a rule that is ignored is a
+    /// rule that is not applied.
     fn version(&self) -> u64 {
         let Self {
             slow_seconds: _,

@@ -1,74 +1,77 @@
-//! The result of the planner: orders, reasons, and what stood in the way.
+//! The result of the planner: orders, their reasons, and what limited the plan.
 
 use serde::{Deserialize, Serialize};
 
 use super::situation::{Situation, VideoPart};
 
-/// Orders, what they achieve, and what stood in the way of more.
+/// A plan: its orders, their effect, and the limits that kept it from doing more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// At most one a video, in the order in which they are to be carried out: viewers without a reader, drains, splits,
-    /// joins, then what balance asks for, most urgent first.
+    /// The orders, at most one per video, in the order in which they are to be carried out: viewers without a reader,
+    /// drains, splits, joins, then moves for balance, most urgent first.
     pub orders: Vec<PlannedOrder>,
     /// The balance of the viewers before the plan.
     pub before: ViewerBalance,
-    /// How they lie once the orders are carried out.
+    /// The balance of the viewers after the orders were carried out.
     pub after: ViewerBalance,
-    /// Viewers that the orders move, without those that have no reader to begin with.
+    /// The number of viewers that the orders move, without those that had no reader before.
     pub moved: u64,
-    /// What kept the plan from doing more, each once.
+    /// The limits that kept the plan from doing more, each once.
     pub bound_by: Vec<MetLimit>,
-    /// What was wanted and is not in the plan: the largest of each reason, at most [`Plan::MAX_REJECTED`].
+    /// The changes that were wanted and are not in the plan: the largest ones by viewers, at most
+    /// [`Plan::MAX_REJECTED`].
     pub rejected: Vec<RejectedChange>,
 }
 
 impl Plan {
-    /// What was not done is listed up to here: it is for people to read.
+    /// The most rejected changes that a plan lists: they are for people to read.
     pub const MAX_REJECTED: usize = 32;
 }
 
-/// One change of one video's readers: a compare-and-set from the epoch it expects, then a hand-over.
+/// An order of the planner: one change of one video's readers. An order is a compare-and-set from the epoch that it
+/// expects, then a hand-over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedOrder {
-    /// The video's position in [`Situation::videos`].
+    /// The position of the video in [`Situation::videos`].
     pub video: usize,
-    /// The epoch it expects to replace.
+    /// The epoch of the assignment that the order expects to replace.
     pub epoch: u64,
-    /// What kind of change it is.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// What the video has now, in the order of readers, without those that only still hand over. The viewers are
-    /// those the planner counted: waiting ones, and ones on their way, where they are going.
+    /// The parts that the video has now, sorted by reader, without readers that only hand over what they still have.
+    /// Waiting viewers and viewers on their way are counted at the readers they go to.
     pub from: Vec<VideoPart>,
-    /// What it is to have, in the order of readers; shares sum to [`super::situation::WHOLE_SHARE`] and none is 0.
+    /// The parts that the video is to have, sorted by reader; their shares sum to [`super::situation::WHOLE_SHARE`],
+    /// and none is 0.
     pub to: Vec<VideoPart>,
-    /// Viewers that leave a reader.
+    /// The number of viewers that leave a reader.
     pub moved: u64,
     /// The reason of the order.
     pub why: OrderReason,
 }
 
-/// The kinds of change.
+/// The kind of a change to a video's readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// A video without a reader gets one, or several.
     Place,
-    /// Away from a reader that is to be emptied.
+    /// Viewers of the video leave a reader that is to be emptied.
     Drain,
     /// The video gets more readers.
     Split,
     /// The video gets fewer readers.
     Join,
-    /// The video, or a part of it, moves to other readers; their number stays.
+    /// The video, or a part of it, moves to other readers; their number stays the same.
     Move,
-    /// One of two videos that change places, because neither could move alone.
+    /// The video changes places with another video, because neither could move alone.
     Swap,
-    /// The same readers get other shares of the video.
+    /// The video's readers stay the same, their shares of it change.
     Reshare,
 }
 
 impl ChangeKind {
-    /// Its name, as in JSON and in metrics' labels.
+    /// Returns the kind's name in JSON and in labels of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Place => "place",
@@ -82,135 +85,136 @@ impl ChangeKind {
     }
 }
 
-/// Why an order is there, with the numbers it rests on. [`PlannedOrder::explain`] has it in words.
+/// The reason of an order, with the numbers it is based on. [`PlannedOrder::explain`] puts it into words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OrderReason {
-    /// No reader served it.
+    /// No reader served the video.
     Unserved {
-        /// Viewers that wait for a reader.
+        /// The number of viewers that wait for a reader.
         waiting: u64,
     },
-    /// A reader is to be emptied.
+    /// A reader of the video is to be emptied.
     Emptying {
         /// The position of that reader in the situation.
         reader: usize,
-        /// Viewers it had when the plan began.
+        /// The number of viewers that the reader had when the plan began.
         load: u64,
     },
-    /// Too many of its viewers on one reader.
+    /// Too many viewers of the video are on one reader.
     Hot {
-        /// The reader with the most of them.
+        /// The position of the reader with the most viewers of the video.
         reader: usize,
-        /// The number of those viewers.
+        /// The number of the video's viewers on that reader.
         viewers: u64,
-        /// The number of viewers of a video that one reader may have.
+        /// The most viewers of one video that this reader may have.
         limit: u64,
-        /// Whether the limit is the reader's fair share with the tolerance (and not the one set for hot videos).
+        /// Whether the limit comes from the reader's fair share with the tolerance, and not from the setting for hot
+        /// videos.
         by_share: bool,
     },
-    /// It has cooled: fewer readers will do.
+    /// The video has cooled: fewer readers are enough for it.
     Cooled {
-        /// All viewers of the video.
+        /// The number of all viewers of the video.
         viewers: u64,
-        /// It is drawn onto one reader fewer at or below this.
+        /// The number of viewers at or below which the video is joined onto one reader fewer.
         below: u64,
     },
-    /// A reader has more than its fair share and the tolerance, or more than it can hold.
+    /// A reader has more viewers than its fair share with the tolerance, or than it can hold.
     Over {
         /// The position of that reader in the situation.
         reader: usize,
-        /// Viewers it had when this was decided.
+        /// The number of viewers that the reader had when this was decided.
         load: u64,
         /// The reader's fair share of all viewers.
         fair: u64,
         /// The greatest number of viewers within the tolerance.
         most: u64,
     },
-    /// A reader has less than its fair share without the tolerance.
+    /// A reader has fewer viewers than its fair share without the tolerance.
     Under {
         /// The position of that reader in the situation.
         reader: usize,
-        /// Viewers it had when this was decided.
+        /// The number of viewers that the reader had when this was decided.
         load: u64,
         /// The reader's fair share of all viewers.
         fair: u64,
         /// The least number of viewers within the tolerance.
         least: u64,
     },
-    /// As the reason beside it, in exchange for another video.
+    /// A reader is above or below its fair share, and the video is exchanged for another one.
     Exchange {
-        /// The position of the video that is exchanged for it.
+        /// The position of the other video in the situation.
         with: usize,
-        /// The overloaded or underloaded reader.
+        /// The position of the overloaded or underloaded reader in the situation.
         reader: usize,
-        /// Viewers it had when this was decided.
+        /// The number of viewers that the reader had when this was decided.
         load: u64,
         /// The reader's fair share of all viewers.
         fair: u64,
     },
 }
 
-/// How the viewers lie on the open readers.
+/// The balance of a situation: how evenly the viewers are spread over the open readers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewerBalance {
-    /// Viewers in all, on whatever readers, and those that wait.
+    /// The number of all viewers, on any reader or waiting.
     pub viewers: u64,
-    /// Viewers on readers that are to be emptied.
+    /// The number of viewers on readers that are to be emptied.
     pub on_draining: u64,
-    /// Viewers without a reader.
+    /// The number of viewers without a reader.
     pub waiting: u64,
-    /// Open readers.
+    /// The number of open readers.
     pub readers: usize,
-    /// Open readers outside the tolerance.
+    /// The number of open readers whose load is outside the tolerance.
     pub outside: usize,
     /// The fullest open reader's load over its fair share, in millionths; 0 without viewers or readers.
     pub max_over_mean: u64,
     /// The emptiest open reader's load over its fair share, in millionths; 0 without viewers or readers.
     pub min_over_mean: u64,
-    /// Viewers above fair shares, summed: the least that has to move for perfect balance.
+    /// The sum of the viewers above fair shares: the least number that has to move for perfect balance.
     pub excess: u64,
-    /// The open reader with the greatest part of its capacity in use: that part, in thousandths.
+    /// The greatest part of its capacity that any open reader has in use, in thousandths.
     pub max_utilisation: u64,
 }
 
-/// The limit that kept a plan from doing more.
+/// A limit that kept a plan from doing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MetLimit {
-    /// The budget in viewers moved.
+    /// The budget of viewers that may be moved is spent.
     Budget,
-    /// The readers' capacity.
+    /// The readers have no more capacity.
     Capacity,
     /// No reader is open.
     NoOpenReader,
-    /// Videos at rest after a change, or still moving.
+    /// Videos rest after a change, or are still being moved.
     Rest,
-    /// Videos too large to even the readers out, and too small to be split.
+    /// Videos are too large to even the readers out, and too small to be split.
     Granularity,
-    /// Videos on as many readers as a video may have.
+    /// Videos are on as many readers as a video may have.
     MaxReaders,
-    /// Only safety was asked for.
+    /// Rebalancing is paused: only what safety demands is done.
     SafetyOnly,
 }
 
-/// Something wanted that is not in the plan.
+/// A change that was wanted and is not in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedChange {
-    /// The kind of change that would have been made.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// The video, where it is about one.
+    /// The position of the video, if the change is about one.
     pub video: Option<usize>,
-    /// The reader, where it is about one.
+    /// The position of the reader, if the change is about one.
     pub reader: Option<usize>,
-    /// The number of viewers concerned.
+    /// The number of viewers that the change concerns.
     pub viewers: u64,
-    /// The limit that stood in the way.
+    /// The limit that prevented the change.
     pub because: MetLimit,
 }
 
 impl PlannedOrder {
-    /// Describes the reason in words and numbers.
+    /// Describes the reason of the order in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let reader = |at: &usize| situation.readers[*at].id.as_str();
         match &self.why {
@@ -247,7 +251,7 @@ impl PlannedOrder {
 }
 
 impl RejectedChange {
-    /// Describes what was not done and why, in words and numbers.
+    /// Describes the change that was not made, and the reason, in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let video = self.video.map(|at| format!(" of video {}", situation.videos[at].id)).unwrap_or_default();
         let reader =

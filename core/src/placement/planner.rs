@@ -1,10 +1,11 @@
-//! The planner: what to change in who serves what, and why.
+//! The planner: which assignments of videos to readers are to change, and why.
 //!
-//! The problem, the properties and the method are set out in `docs/planner.md`. In short: viewers without a reader are
-//! placed; readers that are to be emptied are emptied; hot videos are spread and cooled ones drawn together; overloaded
-//! readers give and underloaded ones get, until every open reader is within the tolerance of its fair share, or nothing
-//! that helps is left, or the budget is. What is found is worked on again until a pass changes nothing, so that
-//! planning again on the result changes nothing either; then each video that ended up elsewhere is one order.
+//! The problem, the properties and the method are described in `docs/planner.md`. In short: viewers without a reader
+//! are placed; draining readers are emptied; hot videos are spread over more readers, and cooled ones are joined onto
+//! fewer; then overloaded readers give viewers to underloaded ones, until every open reader is within the tolerance of
+//! its fair share, or nothing that helps is left, or the budget is spent. The result is planned again until a pass
+//! changes nothing, so that a plan for the result has no orders; then each video whose readers changed becomes one
+//! order.
 
 mod balance;
 mod chain;
@@ -20,21 +21,22 @@ use super::situation::{PlanLimits, Situation};
 use super::zones::ReaderZones;
 use model::Model;
 
-/// Passes over the situation. Each step of a pass takes something down that never goes up again (see [`balance`]), so
-/// they end by themselves, in nearly all cases after two or three; the bound is there because a plan has to end.
+/// The most passes over the situation. Each step of a pass lowers a sum that never rises again (see [`balance`]), so
+/// the passes end by themselves, in nearly all cases after two or three; the bound guarantees that a plan ends.
 const MAX_PASSES: usize = 64;
 
-/// Returns what to change, and why.
+/// Returns the changes to make, with their reasons.
 ///
-/// Pure and deterministic: the same situation and limits give the same plan. With enough budget, planning on the
-/// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or
-/// past its capacity. What is moved keeps to the budget as [`Budget`](super::ViewerMoveBudget) says.
+/// Pure and deterministic: the same situation and limits give the same plan. With enough budget, a plan for the
+/// situation that a plan leads to has no orders. No order adds viewers to a reader that is not open, or beyond its
+/// capacity. The number of moved viewers keeps to the budget as [`Budget`](super::ViewerMoveBudget) says.
 pub fn make_plan(situation: &Situation, limits: &PlanLimits) -> Plan {
     plan_in_zones(situation, limits, &ReaderZones::default())
 }
 
-/// As [`make_plan`], but that a hot video gets its next reader in the zone in which it has the fewest, among those that are as
-/// empty within half the tolerance and take as many of its viewers.
+/// Plans as [`make_plan`] does, and spreads hot videos over zones: a hot video gets its next reader in the zone in
+/// which it has the fewest readers. The choice is among readers whose load differs by at most half the tolerance and
+/// that can take as many of its viewers.
 pub fn plan_in_zones(situation: &Situation, limits: &PlanLimits, zones: &ReaderZones) -> Plan {
     let mut model = Model::new(situation, limits);
     model.zones = zones.numbers(&situation.readers);
@@ -62,7 +64,7 @@ fn plan_once(model: &mut Model) {
     if !model.limits.rebalance {
         model.note_limit_met(MetLimit::SafetyOnly);
     } else if covered {
-        // Drains come first: what they still wait for is not spent on anything else.
+        // Drains come first: budget that they still need is not spent on anything else.
         heat::split_hot_videos(model);
         heat::join_cooled_videos(model);
         balance::balance(model);

@@ -1,101 +1,110 @@
-//! What the planner looks at.
+//! The input of the planner: readers, videos, limits and the budget.
 //!
-//! Readers are named by their position in [`Situation::readers`], videos by theirs in [`Situation::videos`]: a plan over
-//! 90,000 videos then compares integers and not names. [`Situation::in_name_order`] makes positions the same for everybody who
-//! knows the same facts, whatever order they were gathered in.
+//! Readers are identified by their position in [`Situation::readers`], videos by theirs in [`Situation::videos`], so
+//! that a plan over 90,000 videos compares integers and not names. [`Situation::in_name_order`] makes the positions
+//! the same for everybody who has the same facts, whatever the order in which they were collected.
 
 use serde::{Deserialize, Serialize};
 
 use crate::handover::ReaderShare;
 use crate::{Millis, ReaderId, VideoId};
 
-/// A whole: shares are parts in a million, so that a share of a million viewers is exact to the viewer.
+/// The share of a whole video: shares are millionths, so that a share of a million viewers is exact to one viewer.
 pub const WHOLE_SHARE: u32 = 1_000_000;
 
-/// Everything a plan is made from; the same situation and limits give the same plan, always and everywhere.
+/// The situation of the system, from which a plan is made; the same situation and limits always give the same plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Situation {
-    /// The time of the situation.
+    /// The time of the situation, in milliseconds since the Unix epoch.
     pub now: Millis,
-    /// Every reader that lives. A dead one is left out, together with the parts of videos it held.
+    /// The readers that are alive. A dead reader is left out, together with its parts of videos.
     pub readers: Vec<PlacementReader>,
-    /// Every video that is assigned or has viewers.
+    /// The videos that are assigned or have viewers.
     pub videos: Vec<PlacementVideo>,
 }
 
 /// A reader, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementReader {
-    /// Its name.
+    /// The id of the reader.
     pub id: ReaderId,
-    /// Viewers it can hold; 0 counts as 1. Readers carry viewers in proportion to it.
+    /// The number of viewers that the reader can hold; 0 counts as 1. Fair shares are in proportion to it.
     pub capacity: u64,
-    /// Whether the reader takes viewers.
+    /// The reader's availability: open, closed or draining.
     pub standing: ReaderAvailability,
 }
 
-/// Whether a reader takes viewers.
+/// The availability of a reader: whether it accepts viewers, and whether it keeps its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReaderAvailability {
-    /// Takes viewers.
+    /// The reader accepts viewers.
     Open,
-    /// Takes none and keeps what it has: under suspicion, or too young to know. It does not count in a fair share.
+    /// The reader accepts no viewers and keeps those that it has: it is suspect, or too young to be known. A closed
+    /// reader does not count in fair shares.
     Closed,
-    /// Takes none and is to be emptied: cordoned, or on its way out.
+    /// The reader accepts no viewers and is to be emptied: it is cordoned, or it is shutting down.
     Draining,
 }
 
 /// A video, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementVideo {
-    /// Its name.
+    /// The id of the video.
     pub id: VideoId,
-    /// The epoch of its assignment, which orders repeat as the one they expect; 0 where it has none.
+    /// The epoch of the video's assignment, which orders name as the epoch that they replace; 0 if the video has no
+    /// assignment.
     pub epoch: u64,
-    /// When its assignment last changed; it is left alone for [`PlanLimits::rest_ms`] after it, but for drains.
+    /// The time at which the video's assignment last changed. Until [`PlanLimits::rest_ms`] after that time, only
+    /// drains change the video.
     pub changed: Millis,
-    /// Viewers with no reader at all now: of a dead one, or on their way. They count where the video is served.
+    /// The number of viewers who have no reader now: theirs has died, or they are on their way. Waiting viewers count
+    /// at the video's readers.
     pub waiting: u64,
-    /// A hand-over is under way: its viewers count where they are going, by the shares, and it is left alone but for drains.
+    /// Whether a hand-over of the video is under way. Meanwhile the video's viewers count at the readers they go to,
+    /// by the shares, and only drains change the video.
     pub moving: bool,
-    /// Its readers, and those that still have viewers of it to hand over (their share is 0).
+    /// The video's readers, and former readers that still have viewers of it to hand over (with a share of 0).
     pub parts: Vec<VideoPart>,
 }
 
-/// One reader's part of a video.
+/// The part of a video that one reader has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VideoPart {
-    /// The reader's position in [`Situation::readers`].
+    /// The position of the reader in [`Situation::readers`].
     pub reader: usize,
-    /// Viewers there: now in a [`Situation`], and in an order what it leads to.
+    /// The number of the video's viewers on the reader: now in a [`Situation`], and in an order the number that it
+    /// leads to.
     pub viewers: u64,
-    /// What it is to hold of the video's viewers, in millionths ([`WHOLE_SHARE`]); 0 where it is not assigned to it any more.
+    /// The reader's share of the video's viewers, in millionths ([`WHOLE_SHARE`]); 0 if the video is no longer
+    /// assigned to the reader.
     pub share: u32,
 }
 
 /// The limits that a plan keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanLimits {
-    /// A video with more viewers than this on one reader is spread over several.
+    /// The most viewers of one video on one reader; a video with more is spread over several readers.
     pub hot_video_viewers: u64,
-    /// How far a reader may be from its fair share before viewers are moved for balance, in thousandths of that share.
-    /// What is moved is moved to within half of it.
+    /// The tolerance around a reader's fair share, in thousandths of that share: only outside it are viewers moved for
+    /// balance. Viewers are then moved until the reader is within half the tolerance.
     pub tolerance: u32,
-    /// Nothing is moved for balance where a reader is off by fewer viewers than this, whatever the tolerance says:
-    /// on a small system a tenth of a fair share is nobody.
+    /// The least tolerance in viewers: for balance, nothing is moved if a reader differs by fewer viewers than this
+    /// from its fair share. In a small system, a tenth of a fair share is nobody.
     pub floor_viewers: u64,
-    /// A video is drawn together when its viewers fit into one reader fewer with this much of the limit in use, in
-    /// thousandths; below 1,000, so that a video at the limit is not split and joined in turn.
+    /// The part of the hot-video limit, in thousandths, at which a video is joined: its viewers must fit into one
+    /// reader fewer, each with at most this part of the limit. The part is below 1,000, so that a video at the limit
+    /// is not split and joined in turn.
     pub join_below: u32,
-    /// The most readers a video is spread over: each gets every comment of it.
+    /// The most readers of one video: each of them gets every comment of the video.
     pub max_readers_per_video: usize,
-    /// How long an assignment is left alone after a change, except by drains and for the sake of viewers without a
-    /// reader, in milliseconds: the reports of it need time to arrive.
+    /// The time for which an assignment is not changed again, in milliseconds, because reports about the change need
+    /// time to arrive. Drains and viewers without a reader are exempt.
     pub rest_ms: Millis,
-    /// False: only what safety asks for (viewers without a reader, drains), nothing for balance or heat.
+    /// Whether to move viewers for balance and heat. If false, only what safety demands is done: viewers without a
+    /// reader, and drains.
     pub rebalance: bool,
-    /// How many viewers may be moved.
+    /// The number of viewers that may be moved.
     pub budget: ViewerMoveBudget,
 }
 
@@ -114,33 +123,34 @@ impl Default for PlanLimits {
     }
 }
 
-/// The number of viewers that may be moved: a bucket that fills at the permitted rate. To place viewers without a reader takes
-/// nothing out of it.
+/// The budget of viewers that may be moved: a bucket that fills at the permitted rate. Placing viewers without a
+/// reader takes nothing from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewerMoveBudget {
-    /// What is in the bucket now. A plan moves no more, except that a full bucket admits one order larger than itself
-    /// when nothing else is moved (it would otherwise never be); whoever keeps the bucket then lets it go below zero.
+    /// The number of viewers in the bucket now. A plan moves no more than this, with one exception: a full bucket
+    /// admits one order larger than itself, if nothing else is moved (otherwise such an order would never be
+    /// possible). The keeper of the bucket then lets its level go below zero.
     pub available: u64,
-    /// What it holds when full: usually what may be moved in a minute.
+    /// The number of viewers in a full bucket: usually the number that may be moved in a minute.
     pub full: u64,
 }
 
 impl ViewerMoveBudget {
-    /// A full bucket of this size.
+    /// Makes a full bucket of this size.
     pub const fn full_bucket(viewers: u64) -> Self {
         Self { available: viewers, full: viewers }
     }
 
-    /// No limit at all.
+    /// Makes a budget without a limit.
     pub const fn without_limit() -> Self {
         Self::full_bucket(u64::MAX)
     }
 }
 
 impl Situation {
-    /// The same facts with readers and videos in the order of their names and parts in the order of readers, so that
-    /// everybody who gathered them plans the same. Parts of readers that are not there become waiting viewers, several
-    /// parts on one reader become one.
+    /// Returns the same facts with readers and videos sorted by name and parts sorted by reader, so that everybody who
+    /// collected them plans the same. Parts of unknown readers become waiting viewers, and several parts on one reader
+    /// become one.
     #[must_use]
     pub fn in_name_order(mut self) -> Self {
         let mut order: Vec<usize> = (0..self.readers.len()).collect();
@@ -172,7 +182,7 @@ impl Situation {
         self
     }
 
-    /// What the situation is once a plan for it has been carried out at `now`: every viewer where the plan leads it.
+    /// Changes the situation to the one after `plan` was carried out at `now`: every viewer is where the plan puts it.
     /// For simulations and for tests; epochs grow by one.
     pub fn apply_plan(&mut self, plan: &super::Plan, now: Millis) {
         for order in &plan.orders {
@@ -184,7 +194,7 @@ impl Situation {
         }
     }
 
-    /// Parts as the readers of an assignment, weighted in millionths. Those without a share are left out.
+    /// Converts parts to the readers of an assignment, with weights in millionths. Parts without a share are left out.
     pub fn shares_of_parts(&self, parts: &[VideoPart]) -> Vec<ReaderShare> {
         let share = |part: &VideoPart| ReaderShare {
             reader: self.readers[part.reader].id.clone(),
@@ -195,8 +205,8 @@ impl Situation {
 }
 
 impl PlacementVideo {
-    /// Gives the parts the shares of an assignment, and those that are none of it none. `index` finds readers in the
-    /// situation; those that are not there are passed over.
+    /// Sets the shares of the parts to those of an assignment, and to 0 for readers that are not in it. `index`
+    /// returns the position of a reader in the situation; readers without one are ignored.
     pub fn set_shares(&mut self, shares: &[ReaderShare], index: impl Fn(&ReaderId) -> Option<usize>) {
         self.parts.iter_mut().for_each(|part| part.share = 0);
         let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
@@ -212,7 +222,7 @@ impl PlacementVideo {
         self.parts.sort_by_key(|part| part.reader);
     }
 
-    /// All its viewers, wherever they are.
+    /// Returns the number of all viewers of the video, on any reader or waiting.
     pub fn viewers(&self) -> u64 {
         self.parts.iter().fold(self.waiting, |sum, part| sum.saturating_add(part.viewers))
     }

@@ -1,7 +1,9 @@
-//! What the planner would do if the system were another one: more or fewer readers, a video that many come to watch.
+//! What-if forecasts: what the planner would do in another system, with more or fewer readers, or with a crowd at one
+//! video.
 //!
-//! It is asked by people, of the situation as it is now. Nothing is changed by it: [`forecast`] plans minute by minute, each
-//! minute with a full budget and on what the minute before led to, until nothing is left to be done or [`MAX_PLANNED_MINUTES`] are over.
+//! People ask for forecasts from the current situation; a forecast changes nothing. [`forecast`] plans minute by
+//! minute, each minute with a full budget and from the result of the minute before, until nothing is left to do or
+//! [`MAX_PLANNED_MINUTES`] have passed.
 
 use super::plan::{MetLimit, Plan};
 use super::planner::make_plan;
@@ -10,41 +12,43 @@ use super::situation::{
 };
 use crate::{Millis, ReaderId, VideoId};
 
-/// Minutes that are planned: who asks waits for the answer, and a plan for a large system takes a tenth of a second.
+/// The most minutes that are planned: the caller waits for the answer, and a plan for a large system takes a tenth of
+/// a second.
 pub const MAX_PLANNED_MINUTES: usize = 10;
-/// Readers that may be asked for: the most that the planner is measured with, several times over.
+/// The most readers that a forecast may be asked for: several times the most with which the planner is measured.
 pub const MAX_ASKED_READERS: usize = 1_000;
-/// Videos that may be changed in one question.
+/// The most videos that one question may change.
 pub const MAX_CHANGED_VIDEOS: usize = 10;
-/// Viewers that may come to one video.
+/// The most viewers that one question may add to a video.
 pub const MAX_VIEWERS_OF_A_VIDEO: u64 = 10_000_000;
-/// What a new reader holds where there is none to compare it with.
+/// The capacity of a new reader, in viewers, if there is no open reader to compare it with.
 const DEFAULT_READER_CAPACITY: u64 = 20_000;
 const MINUTE_MS: Millis = 60_000;
 
-/// The changes to a situation that a forecast is made for.
+/// The changes to a situation for which a forecast is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WhatIfChanges {
-    /// How many readers take viewers, 1 to [`MAX_ASKED_READERS`]; `None`: as many as there are.
+    /// The number of readers that accept viewers, 1 to [`MAX_ASKED_READERS`]; `None` to keep the present number.
     pub readers: Option<usize>,
-    /// Viewers that come to videos, in addition to those that are there.
+    /// The numbers of viewers that are added to videos.
     pub viewers: Vec<(VideoId, u64)>,
 }
 
-/// The plans that would be made, and where they lead.
+/// A forecast: the plans that would be made, and the situation after them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// The situation that the first plan is made for. Every plan's positions of readers and videos are those in it.
+    /// The situation for which the first plan is made. The positions of readers and videos in all plans refer to it.
     pub start: Situation,
-    /// The plans, one a minute. One without orders may stand before others: videos rest after a change.
+    /// The plans, one per minute. A plan without orders may come before others: videos rest after a change.
     pub plans: Vec<Plan>,
     /// The situation after the last plan.
     pub end: Situation,
-    /// Whether nothing was left to be done, before [`MAX_PLANNED_MINUTES`] were over.
+    /// Whether nothing was left to do before [`MAX_PLANNED_MINUTES`] had passed.
     pub is_settled: bool,
 }
 
-/// Plans for the situation with the changes made. `limits.budget.full` is what may be moved in a minute.
+/// Plans for the situation after `changes`. `limits.budget.full` is the number of viewers that may be moved in a
+/// minute.
 pub fn forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChanges) -> Forecast {
     let mut from = situation;
     for (video, viewers) in &changes.viewers {
@@ -59,10 +63,10 @@ pub fn forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChang
     let limits = PlanLimits { budget: ViewerMoveBudget::full_bucket(limits.budget.full), ..*limits };
     while plans.len() < MAX_PLANNED_MINUTES && !settled {
         let made = make_plan(&to, &limits);
-        // What only rests now is looked at again in the next minute.
+        // A video that only rests now is considered again in the next minute.
         settled = made.orders.is_empty() && !made.bound_by.contains(&MetLimit::Rest);
         to.apply_plan(&made, to.now);
-        // Everything has come to rest by the next look: the forecast counts minutes, not seconds.
+        // All moves have ended and rested by the next plan: the forecast counts minutes, not seconds.
         to.now += MINUTE_MS.max(limits.rest_ms);
         to.videos.iter_mut().for_each(|video| video.moving = false);
         plans.push(made);
@@ -70,7 +74,7 @@ pub fn forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChang
     Forecast { start: from, plans, end: to, is_settled: settled }
 }
 
-/// Viewers come to a video: to its readers by their shares, or they wait where it has none.
+/// Adds viewers to a video: to its readers by their shares; if it has no reader, they wait.
 fn add_viewers(situation: &mut Situation, id: &VideoId, viewers: u64) {
     let known = situation.videos.iter().position(|video| video.id == *id);
     let at = known.unwrap_or_else(|| {
@@ -93,18 +97,19 @@ fn add_viewers(situation: &mut Situation, id: &VideoId, viewers: u64) {
         left -= own;
     }
     match video.parts.iter_mut().find(|part| part.share > 0) {
-        // What the division left over.
+        // The first reader gets the remainder of the division.
         Some(first) => first.viewers = first.viewers.saturating_add(left),
         None => video.waiting = video.waiting.saturating_add(left),
     }
 }
 
-/// New readers hold as much as the middle one of those that are open; the last ones by their names are emptied.
+/// Sets the number of open readers. New readers get the median capacity of the open ones; surplus ones, the last by
+/// name, are drained.
 fn set_reader_count(situation: &mut Situation, wanted: usize) {
     let mut open: Vec<usize> = (0..situation.readers.len())
         .filter(|at| situation.readers[*at].standing == ReaderAvailability::Open)
         .collect();
-    // `reader-10` comes after `reader-9`.
+    // Shorter names come first, so that `reader-10` comes after `reader-9`.
     open.sort_by_key(|at| (situation.readers[*at].id.as_str().len(), situation.readers[*at].id.clone()));
     for at in open.iter().skip(wanted) {
         situation.readers[*at].standing = ReaderAvailability::Draining;
@@ -131,7 +136,8 @@ mod tests {
         VideoId::parse(name).unwrap()
     }
 
-    /// `viewers` of each reader, each with a video of its own.
+    /// Makes a situation of one reader for each number in `viewers`, each with a video of its own that has so many
+    /// viewers.
     fn situation(viewers: &[u64]) -> Situation {
         let reader = |at: usize| PlacementReader {
             id: ReaderId::parse(&format!("reader-{}", at + 1)).unwrap(),
@@ -228,7 +234,7 @@ mod tests {
             prop_assert_eq!(all(&forecast.end), all(&forecast.start));
             prop_assert!((1..=MAX_PLANNED_MINUTES).contains(&forecast.plans.len()));
             for plan in &forecast.plans {
-                // A full budget admits one order that is larger than itself.
+                // A full budget admits one order that is larger than the budget.
                 prop_assert!(plan.moved <= budget || plan.orders.iter().filter(|order| order.moved > 0).count() == 1);
             }
         }

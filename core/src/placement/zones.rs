@@ -1,12 +1,13 @@
-//! In which zone of a cloud which reader is, where that is known.
+//! The cloud zones of readers, as far as they are known.
 
 use std::collections::BTreeMap;
 
 use super::situation::PlacementReader;
 use crate::ReaderId;
 
-/// Zones by reader. The planner puts a hot video's readers into different ones, among readers that are as good: a zone that
-/// is lost then takes a part of the video's viewers only. Nobody is moved for it, and balance comes first.
+/// The zone of each reader. The planner puts a hot video's readers into different zones, choosing among readers that
+/// are equally good: the loss of a zone then affects only a part of the video's viewers. No viewer is moved for zones,
+/// and balance comes first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReaderZones(BTreeMap<ReaderId, String>);
 
@@ -17,7 +18,7 @@ impl FromIterator<(ReaderId, String)> for ReaderZones {
 }
 
 impl ReaderZones {
-    /// A number for the zone of each reader; empty where there are not two zones to choose from.
+    /// Returns a number for the zone of each reader; an empty list if there are fewer than two zones to choose from.
     pub(super) fn numbers(&self, readers: &[PlacementReader]) -> Vec<Option<u32>> {
         let mut names: Vec<&String> = readers.iter().filter_map(|reader| self.0.get(&reader.id)).collect();
         names.sort_unstable();

@@ -1,29 +1,30 @@
-//! A sorted set that knows positions: how many keys stand above one, and what comes from a position on, each in
-//! `O(log n)`.
+//! A sorted set that knows positions: it counts the keys above a key and finds the key at a position, each in `O(log
+//! n)`.
 //!
-//! A weight-balanced tree: the sizes that tell positions are what it is balanced by, too (Adams 1992, with the parameters
-//! that Hirai and Yamazaki proved in 2011). Nodes are in one vector and name each other by index. The standard library's
-//! trees do not know positions.
+//! The set is a weight-balanced tree: the sizes of its subtrees give positions and also keep the tree balanced (Adams
+//! 1992, with the parameters that Hirai and Yamazaki proved in 2011). Nodes are in one vector and refer to each other
+//! by index. The trees of the standard library do not know positions.
 
 use std::cmp::Ordering;
 
-/// The index that stands for no node.
+/// The index that means "no node".
 const NO_NODE: u32 = u32::MAX;
-/// The larger side is at most this many times as large as the smaller one.
+/// The greatest ratio between the sizes of a node's two sides: above it, the node is rebalanced.
 const MAX_SIDE_RATIO: u32 = 3;
-/// A single rotation balances a side whose inner part is less than this many times as large as its outer part.
+/// The limit below which a single rotation suffices: the larger side's inner part has fewer than this many times the
+/// nodes of its outer part.
 const SINGLE_ROTATION_RATIO: u32 = 2;
 
 #[derive(Debug, Clone)]
 struct Node<K> {
-    /// `None` for a node that is free.
+    /// The key of the node; `None` if the node is free.
     key: Option<K>,
     size: u32,
     left: u32,
     right: u32,
 }
 
-/// An ordered set that finds the rank of a key. It holds fewer than `u32::MAX` keys.
+/// An ordered set that finds the rank of a key. The set holds fewer than `u32::MAX` keys.
 #[derive(Debug, Clone)]
 pub(super) struct OrderedSet<K> {
     nodes: Vec<Node<K>>,
@@ -43,17 +44,17 @@ impl<K: Ord> OrderedSet<K> {
         self.size(self.root) as usize
     }
 
-    /// Puts a key in.
+    /// Adds a key to the set.
     pub(super) fn insert(&mut self, key: K) {
         self.root = self.insert_below(self.root, key);
     }
 
-    /// Takes a key out, if it is there.
+    /// Removes a key, if the set has it.
     pub(super) fn remove(&mut self, key: &K) {
         self.root = self.remove_below(self.root, key);
     }
 
-    /// How many keys are greater than this one, which need not be there.
+    /// Returns the number of keys that are greater than `key`; the set need not have `key`.
     pub(super) fn above(&self, key: &K) -> usize {
         let (mut at, mut above) = (self.root, 0);
         while at != NO_NODE {
@@ -70,7 +71,7 @@ impl<K: Ord> OrderedSet<K> {
         above as usize
     }
 
-    /// The keys from the greatest down, without the first `skip`.
+    /// Returns the keys in descending order, without the first `skip`.
     pub(super) fn descending(&self, skip: usize) -> Descending<'_, K> {
         let mut path = Vec::new();
         let (mut at, mut skip) = (self.root, skip);
@@ -146,7 +147,8 @@ impl<K: Ord> OrderedSet<K> {
         self.rebalance(at)
     }
 
-    /// Two sides whose parent is gone: the nearest key of the larger one takes its place.
+    /// Joins two subtrees whose parent was removed: the nearest key of the larger one becomes the new parent. Returns
+    /// its index.
     fn join_sides(&mut self, left: u32, right: u32) -> u32 {
         if left == NO_NODE || right == NO_NODE {
             return left.min(right);
@@ -183,7 +185,8 @@ impl<K: Ord> OrderedSet<K> {
         (least, self.rebalance(at))
     }
 
-    /// Notes the size of a node of which one side has changed by one key, and balances it. Returns what stands there now.
+    /// Updates the size of a node after one of its sides changed by one key, and rebalances it. Returns the index of
+    /// the node that is now at the top.
     fn rebalance(&mut self, at: u32) -> u32 {
         let Node { left, right, .. } = *self.node(at);
         let (less, more) = (self.size(left), self.size(right));
@@ -208,7 +211,7 @@ impl<K: Ord> OrderedSet<K> {
         at
     }
 
-    /// The right side comes up.
+    /// Rotates left: the right child becomes the parent. Returns its index.
     fn turned_left(&mut self, at: u32) -> u32 {
         let up = self.node(at).right;
         self.node_mut(at).right = self.node(up).left;
@@ -218,7 +221,7 @@ impl<K: Ord> OrderedSet<K> {
         up
     }
 
-    /// The left side comes up.
+    /// Rotates right: the left child becomes the parent. Returns its index.
     fn turned_right(&mut self, at: u32) -> u32 {
         let up = self.node(at).left;
         self.node_mut(at).left = self.node(up).right;
@@ -234,10 +237,10 @@ impl<K: Ord> OrderedSet<K> {
     }
 }
 
-/// Keys from the greatest down.
+/// Iterates over the keys in descending order.
 pub(super) struct Descending<'a, K> {
     set: &'a OrderedSet<K>,
-    /// Nodes that are still to come, each before its left side; the next one is last.
+    /// The nodes that are still to come, each before its left side; the next node is last.
     path: Vec<u32>,
 }
 
@@ -263,7 +266,7 @@ mod tests {
 
     use super::*;
 
-    /// Checks sizes and balance; returns the depth.
+    /// Checks sizes and balance of a subtree; returns its depth.
     fn check(set: &OrderedSet<u16>, at: u32) -> u32 {
         if at == NO_NODE {
             return 0;

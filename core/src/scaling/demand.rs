@@ -1,4 +1,4 @@
-//! How many viewers there are, by reports that may be old, missing or at odds.
+//! Demand: the number of viewers, from reports that may be old, missing or contradictory.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use super::{ReaderLoadReport, ScalingInputs, ScalingPolicy};
 
 /// The demand by all reports together.
 pub(super) struct Seen {
-    /// Viewers: the greatest fresh report on each reader, or the latest one where none is fresh.
+    /// The number of viewers: the greatest fresh report on each reader, or its latest report if none is fresh.
     pub viewers: u64,
-    /// Readers whose fresh reports agree.
+    /// The number of readers whose fresh reports agree.
     pub agreeing_readers: u32,
-    /// Readers with a fresh report at all.
+    /// The number of readers with any fresh report.
     pub readers_with_report: u32,
-    /// Readers whose fresh reports contradict each other.
+    /// The number of readers whose fresh reports contradict each other.
     pub contradicting_readers: u32,
     readers: u32,
 }

@@ -8,7 +8,7 @@ fn reader_id(at: u32) -> ReaderId {
     ReaderId::parse(&format!("r{at}")).unwrap()
 }
 
-/// So many readers with as many viewers each, reported a second ago.
+/// Inputs of `readers` readers with `viewers` viewers each, all reported a second ago.
 fn even_load(readers: u32, viewers: u64) -> ScalingInputs {
     let report = |at| ReaderLoadReport { reader: reader_id(at), viewers, at: NOW - 1000 };
     ScalingInputs {
@@ -20,7 +20,7 @@ fn even_load(readers: u32, viewers: u64) -> ScalingInputs {
     }
 }
 
-/// The same for as long as the window, every ten seconds.
+/// The same inputs with a history as long as the window: a decision every ten seconds.
 fn with_settled_history(mut inputs: ScalingInputs, raw: u32) -> ScalingInputs {
     let past =
         |ago: i64| PastDecision { at: NOW - ago * 10_000, raw, desired: inputs.current, viewers: None };
@@ -34,7 +34,7 @@ fn policy() -> ScalingPolicy {
 
 #[test]
 fn more_viewers_than_the_target_ask_for_more_readers() {
-    // 8,000 of 10,000 are the target of each: 2 x 24,000 over 16,000 are 3.
+    // The target of each reader is 8,000 of 10,000: 2 × 24,000 viewers over 16,000 need 3 readers.
     let decision = decide_reader_count(&even_load(2, 24_000), &policy());
     assert_eq!((decision.action, decision.desired, decision.raw), (ScalingAction::Up, 3, 3));
     assert_eq!(decide_reader_count(&even_load(3, 16_000), &policy()).action, ScalingAction::Hold);
@@ -96,7 +96,7 @@ fn paused_scale_up_still_keeps_the_minimum() {
         (vec![ScalingLimit::ScaleOutPaused], vec![(8, ScalingLimit::ScaleOutPaused)])
     );
     assert_eq!(decide_reader_count(&even_load(1, 40_000), &paused).desired, 2);
-    // The other direction goes on.
+    // The other direction is not paused.
     assert_eq!(
         decide_reader_count(&with_settled_history(even_load(5, 1000), 1), &paused).action,
         ScalingAction::Down
@@ -204,7 +204,7 @@ proptest! {
         turned.readers.reverse();
         turned.reports.reverse();
         turned.history.reverse();
-        // Two things decided at once have no order.
+        // Two decisions at the same time have no order.
         let mut times: Vec<Millis> = inputs.history.iter().map(|past| past.at).collect();
         times.sort_unstable();
         times.dedup();

@@ -1,12 +1,13 @@
-//! Where demand is going: the slope of a straight line through the counts of late (least squares).
+//! The trend of demand: the slope of a straight line through the recent counts (least squares).
 
 use super::{ScalingInputs, ScalingPolicy};
 
-/// Fewer counts than this make no trend.
+/// The least number of counts that make a trend.
 const MIN_COUNTS_FOR_TREND: usize = 4;
 
-/// Viewers a minute by which demand rises, by the counts of the last two lead times and this one; 0 where it falls,
-/// or where they are too few or reach back less than half a lead time. A fall is never taken ahead of time.
+/// Returns the number of viewers a minute by which demand rises, from the present count and those of the last two lead
+/// times. 0 if demand falls, if there are too few counts, or if they reach back less than half a lead time. A fall is
+/// never anticipated.
 pub(super) fn viewers_a_minute(inputs: &ScalingInputs, policy: &ScalingPolicy, viewers: u64) -> u64 {
     let lead = policy.lead_ms.max(1);
     let counts = inputs.history.iter().filter_map(|past| Some((past.at, past.viewers?)));
@@ -20,7 +21,7 @@ pub(super) fn viewers_a_minute(inputs: &ScalingInputs, policy: &ScalingPolicy, v
     if points.len() < MIN_COUNTS_FOR_TREND || -oldest * 60_000.0 < lead as f64 / 2.0 {
         return 0;
     }
-    // Summed in the order of time, so that the order in which the history is kept changes nothing.
+    // The points are summed in the order of time, so that the order of the history changes nothing.
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let count = points.len() as f64;
     let mean_at = points.iter().map(|point| point.0).sum::<f64>() / count;

@@ -1,4 +1,4 @@
-//! Decisions in words and numbers.
+//! Scaling decisions in words and numbers, for people to read.
 
 use std::fmt::{Arguments, Write};
 
@@ -35,7 +35,7 @@ impl ScalingDecision {
 }
 
 impl ScalingLimit {
-    /// Returns the limit in words.
+    /// Describes the limit in words.
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Min => "fewer than the least there may be",

@@ -1,4 +1,4 @@
-//! Which windows an archive counts, and what a batch adds to them.
+//! The windows that an archive counts, and what a batch adds to their counters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use crate::counting::LogRecord;
 use crate::score::{Counters, Weights};
 use crate::{Kind, Millis, VideoId, canary};
 
-/// The most kinds of windows: each is one more document for each video that something happens to.
+/// The most kinds of windows: each is one more document for each video to which something happens.
 pub const MAX_KINDS: usize = 4;
 
-/// A kind of windows that an archive counts.
+/// A kind of windows that an archive counts, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountedKind {
-    /// The kind of the windows.
+    /// The unit and time zone of the windows.
     pub kind: WindowKind,
-    /// Windows that begin after this time have all that happened in them: what was counted before it was counted without them.
-    /// `None`: all windows have.
+    /// The time after which a window must begin to be complete: what was counted up to this time was counted without
+    /// this kind. `None` if all windows are complete.
     pub whole_after: Option<Millis>,
 }
 
 impl CountedKind {
-    /// Whether the window that begins then has all that happened in it.
+    /// Whether the window that begins at `start` contains everything that happened in it.
     pub fn is_whole(&self, start: Millis) -> bool {
         self.whole_after.is_none_or(|after| start > after)
     }
@@ -48,23 +48,23 @@ impl<'a> IntoIterator for &'a CountedWindows {
 }
 
 impl CountedWindows {
-    /// The kinds.
+    /// Returns the counted kinds.
     pub fn iter(&self) -> std::slice::Iter<'_, CountedKind> {
         self.0.iter()
     }
 
-    /// Whether there are none.
+    /// Whether no kind of windows is counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is said of this kind, if it is counted.
+    /// Returns the entry of this kind; `None` if the kind is not counted.
     pub fn of(&self, kind: &WindowKind) -> Option<&CountedKind> {
         self.iter().find(|counted| counted.kind == *kind)
     }
 
-    /// These kinds: those that are counted already as they are, the others from here on, where the last record that is counted was
-    /// taken by the log at `counted`.
+    /// Returns the entries for the `wanted` kinds: known ones unchanged, new ones as counted from here on. `counted`
+    /// is the log's time of the last record that has been counted.
     #[must_use]
     pub fn changed_to(&self, wanted: &[WindowKind], counted: Option<Millis>) -> Self {
         let of = |kind: &WindowKind| {
@@ -74,7 +74,8 @@ impl CountedWindows {
         wanted.iter().map(of).collect()
     }
 
-    /// After a stretch of the log that was counted without windows, of which the last record was taken by the log at `until`.
+    /// Returns the entries after a part of the log was counted without windows. `until` is the log's time of the last
+    /// record of that part.
     #[must_use]
     pub fn with_gap(&self, until: Option<Millis>) -> Self {
         let later = |counted: &CountedKind| CountedKind {
@@ -85,30 +86,31 @@ impl CountedWindows {
     }
 }
 
-/// A window of a kind, as counts are stored by it.
+/// The key under which the counters of a window are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowKey {
-    /// The kind of the window.
+    /// The unit and time zone of the window.
     pub kind: WindowKind,
-    /// When it begins.
+    /// The begin of the window, in milliseconds since the Unix epoch.
     pub start: Millis,
 }
 
-/// What a batch adds to the counts of a video in a window. A number is less than zero where more was taken back than came.
+/// What a batch adds to the counters of one video in one window. A number is negative if more was taken back than was
+/// counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowChange {
-    /// The window.
+    /// The window whose counters change.
     pub window: WindowKey,
-    /// The video.
+    /// The video whose counters change.
     pub video: VideoId,
-    /// The counts to add.
+    /// The amounts to add to the counters.
     pub counters: Counters,
 }
 
-/// The counts by window of a batch.
+/// Counts the events of a batch by window.
 pub(crate) struct WindowCounting<'a> {
     counted: &'a CountedWindows,
-    /// The window that was met last, by kind. Most records are in it.
+    /// The window of the previous record, by kind: most records are in the same one.
     last: Vec<Option<Window>>,
     changes: BTreeMap<(usize, Millis, VideoId), Counters>,
 }
@@ -122,7 +124,7 @@ impl<'a> WindowCounting<'a> {
         self.counted.is_empty()
     }
 
-    /// Counts an event, and returns when it counts as having happened; `None` where there are no windows.
+    /// Counts an event, and returns the time at which it counts as having happened; `None` if no windows are counted.
     pub(crate) fn add(&mut self, record: &LogRecord, weights: &Weights) -> Option<Millis> {
         let event = &record.event;
         if self.is_empty() || canary::is_canary(&event.video_id) {
@@ -139,13 +141,14 @@ impl<'a> WindowCounting<'a> {
         Some(at)
     }
 
-    /// Takes back an event of this type that counted as of `counted`, in each window that has not ended since: results stay.
+    /// Takes back an event of type `kind` that counted as of `counted`, in each window that also contains the time of
+    /// the taking back. Windows that ended in between keep their results.
     pub(crate) fn take_back(&mut self, record: &LogRecord, kind: Kind, counted: Option<Millis>) {
         let Some(counted) = counted else { return };
         let event = &record.event;
         let at = counted_at(event.timestamp, record.broker_time);
         for place in 0..self.last.len() {
-            // What was counted without this kind is not in it.
+            // An event that was counted without this kind is not in its windows.
             let is_in = self.counted.0[place].whole_after.is_none_or(|after| counted > after);
             let window = self.window_of(place, at);
             if is_in && window.contains(counted) {
@@ -162,7 +165,7 @@ impl<'a> WindowCounting<'a> {
         }
     }
 
-    /// What the batch adds, by kind, window and video.
+    /// Returns what the batch adds, sorted by kind, window and video.
     pub(crate) fn changes(self) -> Vec<WindowChange> {
         let change = |((kind, start, video), counters): ((usize, Millis, VideoId), Counters)| {
             let kind = self.counted.0[kind].kind.clone();

@@ -9,7 +9,7 @@ use crate::counting::{
 use crate::decays::CountedDecays;
 use crate::score::Counters;
 
-/// With zones whose clocks change at midnight, by half an hour, or that have left out a day.
+/// Time zones, among them some whose clocks change at midnight or by half an hour, or that have left out a day.
 const ZONES: [&str; 9] = [
     "UTC",
     "Europe/Berlin",
@@ -23,7 +23,7 @@ const ZONES: [&str; 9] = [
 ];
 const HOUR: Millis = 3_600_000;
 const DAY: Millis = 24 * HOUR;
-/// 1971 to 2100.
+/// The tested times: 1971 to 2100.
 const TIMES: std::ops::Range<Millis> = 31_536_000_000..4_102_444_800_000;
 
 fn kind(unit: WindowUnit, zone: &str) -> WindowKind {
@@ -144,7 +144,7 @@ fn unique() -> CountingRules {
     CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() }
 }
 
-/// Applies records one by one, with the marks that those before have left.
+/// Applies records one by one, each with the marks that the records before it have left.
 fn one_by_one(records: &[LogRecord], rules: &CountingRules, windows: &CountedWindows) -> Vec<BatchEffects> {
     let (mut videos, mut marks) = (Vec::new(), std::collections::BTreeMap::new());
     let one = |record: &LogRecord| {
@@ -190,7 +190,7 @@ fn what_is_taken_back_is_taken_from_the_window_that_it_counted_in_until_that_end
     let later = run(log(2 * DAY + HOUR), &days);
     assert_eq!(likes_by_window(&later), [(DAY, 1)], "its window has ended: the result stays");
     assert_eq!(later[1].videos[0].counters.likes, 0, "all time has it no more");
-    // A kind that was added in between has not counted it.
+    // A kind of windows that was added in between has not counted the like.
     let added = counted(&[kind(WindowUnit::Day, "UTC")], Some(DAY + HOUR));
     assert_eq!(likes_by_window(&run(log(DAY + 2 * HOUR), &added)), [(DAY, 1)]);
     assert_eq!(likes_by_window(&run(log(DAY + 2 * HOUR), &CountedWindows::default())), []);
@@ -249,7 +249,7 @@ proptest! {
         prop_assert_eq!(kind.named(&kind.name_of(&window)), Ok(window));
     }
 
-    /// Near the changes of the clocks, too.
+    /// Hours have distinct names, also near clock changes.
     #[test]
     fn hours_around_a_change_of_the_clocks_have_names_of_their_own(
         zone in 0..ZONES.len(), time in TIMES, steps in 0..60i64,
@@ -263,8 +263,7 @@ proptest! {
         prop_assert_eq!(shown(window.start), shown(window.end - 1), "one offset");
     }
 
-    /// Whatever comes after what is counted, in a log whose brokers' clocks are not further apart than is allowed for: it is in no
-    /// window that was final.
+    /// In a log whose brokers' clocks differ by no more than the bound, no later record is in a window that was final.
     #[test]
     fn nothing_comes_into_a_window_that_is_final(
         counted in 0..DAY, later in 0..DAY, clock in -BROKERS_APART_MS..=0, event in -DAY..2 * DAY,
@@ -273,7 +272,7 @@ proptest! {
         let broker = counted + later + clock;
         prop_assert!(counted_at(event, broker) >= final_before(0, &[progress]));
         let silent = PartitionProgress { counted: None, at_end: true };
-        // The broker's clock may be behind ours.
+        // The broker's clock may be behind the caller's.
         let broker = counted - CLOCKS_APART_MS + later;
         prop_assert!(counted_at(event, broker) >= final_before(counted, &[silent]));
     }
@@ -285,8 +284,8 @@ proptest! {
         prop_assert!(at == event || event > broker || event < broker - LATE_MS);
     }
 
-    /// Each event is in one window of each kind: together they have what the video has, less what was taken back later than its
-    /// window.
+    /// Each event is in one window of each kind: the windows together have the video's counts, without what was taken
+    /// back after its window had ended.
     #[test]
     fn windows_add_up_to_the_whole(
         events in proptest::collection::vec((0..4usize, 0..3usize, 0..DAY, -HOUR..2 * LATE_MS), 1..40),
@@ -310,7 +309,7 @@ proptest! {
             }
             prop_assert_eq!(sum, whole.videos[0].counters);
         }
-        // However the log is cut.
+        // The result is the same for any split of the log into batches.
         let mut parts = std::collections::BTreeMap::<_, Counters>::new();
         for change in one_by_one(&records, &unique(), &counted).into_iter().flat_map(|effects| effects.windows) {
             let key = (change.window.kind.to_string(), change.window.start);

@@ -1,4 +1,5 @@
-//! What must never happen, noted the moment it does, and what must have happened for the run to mean anything.
+//! The checks of the simulation: violations, recorded the moment they happen, and counts of the events without which a
+//! run would prove nothing.
 
 use std::collections::HashMap;
 
@@ -6,10 +7,11 @@ use liverank_core::handover::AssignedReaders;
 
 use crate::net::Ms;
 
-/// Nobody looks for a stream for longer than this, after the last reader of its video that died.
+/// The longest time that a viewer may be without a stream, in milliseconds, counted from the last death of a reader of
+/// its video.
 pub const WITHOUT_ROUTE: Ms = 10_000;
 
-/// How often what happened.
+/// The number of times that each kind of event happened.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub events: u64,
@@ -48,23 +50,23 @@ pub struct Counts {
 pub struct Checks {
     pub violation: Option<String>,
     pub counts: Counts,
-    /// What each epoch was minted for.
+    /// The assignment for which each epoch was minted.
     epochs: HashMap<u64, (usize, AssignedReaders)>,
     terms: HashMap<u64, usize>,
-    /// Viewers just closed for a move: of which video, and the reader they are sent to.
+    /// Viewers just closed for a move: the video, and the reader to which they are sent.
     pub closing: Vec<(usize, usize)>,
-    /// Readers that are about to be given a video by an order.
+    /// Videos that an order is about to give to a reader: the video and the reader.
     pub given: Vec<(usize, usize)>,
-    /// Readers that leave and have just sent a viewer away by themselves, before their time is nearly over.
+    /// The shutting-down readers that have just sent a viewer away by themselves, before their last phase.
     pub sent_away: Vec<usize>,
-    /// When nobody could be given another reader: the store was away, no manager was able to act, or no
+    /// The times in which no viewer could get another reader: the store was away, no manager was able to act, or no
     /// reader had room.
     pub away: Vec<(Ms, Ms)>,
-    /// When a reader that a video was assigned to died last.
+    /// The time at which a reader of each video last died.
     pub last_death: HashMap<usize, Ms>,
-    /// Comments of each video so far.
+    /// The number of comments of each video so far.
     pub heads: Vec<u64>,
-    /// How far back a viewer may resume.
+    /// The number of comments that a viewer may be behind and still resume without a gap.
     pub reach: u64,
 }
 
@@ -81,25 +83,25 @@ impl Checks {
         }
     }
 
-    /// The store minted an epoch.
+    /// Notes that the store minted an epoch for this assignment.
     pub fn minted(&mut self, video: usize, assigned: &AssignedReaders) {
         if let Some(before) = self.epochs.insert(assigned.epoch, (video, assigned.clone())) {
             self.fail(|| format!("epoch {} was minted twice: {before:?}, {assigned:?}", assigned.epoch));
         }
     }
 
-    /// Somebody takes this for an assignment.
+    /// Checks that an assignment that `who` believes in was minted.
     pub fn believed(&mut self, who: &str, video: usize, assigned: &AssignedReaders) {
         let holds = self.epochs.get(&assigned.epoch).is_some_and(|it| it.0 == video && it.1 == *assigned);
         self.require(holds, || format!("{who} believes {assigned:?} of v{video}, which nobody minted"));
     }
 
-    /// Who serves the video under an epoch.
+    /// Returns the assignment for which an epoch was minted.
     pub fn minted_as(&self, epoch: u64) -> Option<&AssignedReaders> {
         self.epochs.get(&epoch).map(|(_, assigned)| assigned)
     }
 
-    /// For how long between two times nobody could be given another reader.
+    /// Returns the time, between `since` and `now`, in which no viewer could get another reader.
     pub fn excused(&self, since: Ms, now: Ms) -> Ms {
         let mut away = self.away.clone();
         away.sort_unstable();

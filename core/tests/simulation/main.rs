@@ -1,14 +1,16 @@
-//! The hand-over protocol as a whole, on virtual time: managers, readers, viewers and planners around the machines of
-//! `liverank_core::handover`, a store that fails over and comes back empty, a network that loses, delays, repeats and
-//! reorders, and processes that die half way. Readers are removed while their processes linger, with or without a word to
-//! the managers, and managers are replaced meanwhile. Managers are not given the time that they need, and a machine stops and
-//! goes on. A run is a function of its seed.
+//! The simulation of the whole hand-over protocol on virtual time: managers, readers, viewers and planners around the
+//! machines of `liverank_core::handover`. The store fails over and comes back empty; the network loses, delays,
+//! repeats and reorders messages; processes die half way. Readers are removed while their processes linger, with or
+//! without notice to the managers, and managers are replaced meanwhile. Managers are starved of processor time, and
+//! the machine stops and goes on. A run is a function of its seed.
 //!
-//! After every step: one owner set an epoch; nobody acts on an older epoch than it has heard of; no viewer is sent to a
-//! reader that is not warm; no reader that lives is taken for gone; none is without a stream for more than 10 s; each is sent every comment once and in order,
-//! and gaps only where it was away for more than a ring. When all is calm everybody agrees and has everything.
+//! The simulation checks after every step: each epoch was minted for one assignment; nobody acts on an epoch older
+//! than one it has heard of; no viewer is sent to a reader that is not warm; no reader that is alive is taken for
+//! gone; no viewer is without a stream for more than 10 s; each viewer is sent every comment once and in order, with
+//! gaps only if it was away for longer than a ring reaches back. When all is calm, all processes agree and each viewer
+//! has every comment.
 //!
-//! A failing seed prints the end of its trace. To run one alone:
+//! A failing seed prints the end of its trace. To run one seed alone:
 //! `LIVERANK_SEED=17 cargo test --release -p liverank-core --test simulation one_seed -- --nocapture`
 
 mod checks;
@@ -28,12 +30,12 @@ use std::ops::Range;
 use checks::Counts;
 use world::World;
 
-/// Without optimisation a run takes ten times as long.
+/// The number of seeds that are run by default. Without optimisation, a run takes ten times as long.
 const SEEDS_RUN: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
-/// Lines of trace shown of a failing seed.
+/// The number of trace lines that are shown of a failing seed.
 const TRACE_LINES_SHOWN: usize = 150;
 
-/// The seeds to run: `LIVERANK_SEEDS=2500..20000` names others than the first [`SEEDS_RUN`].
+/// Returns the seeds to run: the first [`SEEDS_RUN`], or those that `LIVERANK_SEEDS=2500..20000` names.
 fn seeds_to_run() -> Range<u64> {
     let Some(named) = variable_value("LIVERANK_SEEDS") else { return 0..SEEDS_RUN };
     let (from, to) = named.split_once("..").expect("FROM..TO");
@@ -101,7 +103,7 @@ fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
     }
 }
 
-/// The same seed is the same run.
+/// Two runs of the same seed are equal.
 #[test]
 fn a_simulation_run_is_determined_by_its_seed() {
     let traced = || {
@@ -112,7 +114,7 @@ fn a_simulation_run_is_determined_by_its_seed() {
     assert_eq!(traced(), traced());
 }
 
-/// One seed with all of its trace, for a person to read.
+/// Runs one seed and prints its whole trace, for a person to read.
 #[test]
 fn run_one_seed() {
     let seed = variable_value("LIVERANK_SEED").map_or(0, |seed| seed.parse().expect("a number"));

@@ -1,4 +1,4 @@
-//! A manager replica around the [`Coordinator`]: what it sees of readers and assignments, and its traffic with the store.
+//! A simulated manager around the [`Coordinator`]: its view of readers and assignments, and its messages to the store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +16,13 @@ const PROBE_EVERY: Ms = 1_000;
 const SWEEP_EVERY: Ms = 250;
 const POLL_EVERY: Ms = 500;
 const LOAD_EVERY: Ms = 4_000;
-/// A manager does not wait longer for a reader that it asked to hold a video ready.
+/// The longest time that a manager waits for a reader that it asked to make a video ready, in milliseconds.
 const WARM_WITHIN: Ms = 4_000;
 const STORE_WITHIN: Ms = 1_000;
 const PACE: HandOverPace =
     HandOverPace { target_duration: Duration::from_secs(2), min_per_second: 2, max_per_second: 50 };
 
-/// Whoever waits for a video to have readers.
+/// A request that waits for a video to have readers.
 #[derive(Clone)]
 struct WaitingAsker {
     asker: Option<((Node, u32), u64)>,
@@ -30,7 +30,7 @@ struct WaitingAsker {
 }
 
 enum PendingRequest {
-    /// For those who wait, as the manager's own doing.
+    /// An assignment of the manager's own, with the requests that wait for it.
     Ensure(Vec<WaitingAsker>),
     Order(AssignmentOrder),
 }
@@ -45,7 +45,7 @@ pub struct Manager {
     view: View,
     pub coordinator: Coordinator,
     cas: BTreeMap<u64, PendingSwap>,
-    /// Heartbeats that the store is told of.
+    /// The heartbeats that are being written to the store, by number, with their senders.
     told: BTreeMap<u64, ((Node, u32), Record)>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
@@ -107,7 +107,7 @@ impl Manager {
         }
     }
 
-    /// Probes the silent, relocates what the gone and the leaving have, goes on with orders.
+    /// Probes silent readers, moves videos off readers that are gone or leaving, and continues orders.
     fn sweep_readers(&mut self, net: &mut Net) {
         let now = net.now;
         if self.view.pass_probe_time() {
@@ -139,7 +139,8 @@ impl Manager {
         self.advance_orders(net);
     }
 
-    /// Nobody is taken for gone who lives and can be reached: what the managers had no time for says nothing about readers.
+    /// Checks that no reader is taken for gone that is alive and can be reached: a manager's own delays say nothing
+    /// about readers.
     fn check_gone_is_true(&self, net: &mut Net, reader: usize) {
         let node = Node::Reader(reader);
         let is_well =
@@ -151,7 +152,7 @@ impl Manager {
         });
     }
 
-    /// Looks whether readers can be reached to which viewers are sent.
+    /// Checks that the readers to which viewers are sent can be reached.
     fn try_reach(&mut self, net: &mut Net) {
         let now = net.now;
         for (reader, sighting) in &self.view.readers {
@@ -218,7 +219,7 @@ impl Manager {
         self.cas.insert(rid, PendingSwap { video, pending });
     }
 
-    /// Makes sure that a video has readers fit to be used, and answers those who wait for it.
+    /// Makes sure that a video has usable readers, and answers the requests that wait for it.
     fn ensure_readers(&mut self, net: &mut Net, video: usize, mut waiting: Vec<WaitingAsker>) {
         let under_way = self.cas.values_mut().find_map(|cas| match &mut cas.pending {
             PendingRequest::Ensure(others) if cas.video == video => Some(others),
@@ -236,7 +237,8 @@ impl Manager {
         }) {
             VideoNeed::Serve => self.answer_waiting(net, video, waiting, true),
             VideoNeed::NoReader => {}
-            // Before the first load, a video it does not have may have a reader all the same: only the store knows.
+            // Before the first load, a video without a known assignment may have one all the same: only the store
+            // knows.
             VideoNeed::Assign { expected, readers, seen } => {
                 match expected {
                     Some(epoch) if known > epoch => net.checks.counts.reminted += 1,
@@ -248,13 +250,14 @@ impl Manager {
         }
     }
 
-    /// `decided`: what is in force was found fit to be used, and not merely all that is known.
+    /// Answers waiting requests. `decided` says that the assignment in force was found usable, and is not merely all
+    /// that is known.
     fn answer_waiting(&mut self, net: &mut Net, video: usize, waiting: Vec<WaitingAsker>, decided: bool) {
         let id = net.videos[video].clone();
         for it in waiting {
             let Some((asker, rid)) = it.asker else { continue };
             let lots = [net.rng.next() as u32, net.rng.next() as u32];
-            // While the store is away, what is known here may be older than what they know.
+            // While the store is away, this manager's knowledge may be older than the caller's.
             let epoch = self.view.assigned.get(&id).map(|assigned| assigned.epoch);
             let epoch = epoch.filter(|epoch| *epoch >= it.known);
             let readers = epoch.map(|_| self.view.route(&id, lots)).unwrap_or_default();
@@ -269,8 +272,8 @@ impl Manager {
         }
     }
 
-    /// Nobody is sent to a reader that leaves, was removed or cannot be reached, as far as the manager was told, while
-    /// another one takes viewers.
+    /// Checks that no viewer is sent to a reader that leaves, was removed or cannot be reached, as far as the manager
+    /// was told, while another reader accepts viewers.
     fn check_given_out(&self, net: &mut Net, video: usize, best: usize) {
         let takes_nobody = self.view.readers.get(&best).is_some_and(|it| it.record.draining)
             || self.view.removed.contains(&best);
@@ -404,8 +407,9 @@ impl Manager {
         self.view.heard(record);
     }
 
-    /// The store has a heartbeat. What could not be shared is not answered, and the reader then tells another manager:
-    /// `heartbeat` in `services/manager/src/http.rs` waits for the store before it answers.
+    /// Answers a heartbeat after the store has saved it. A heartbeat that could not be saved is not answered, and the
+    /// reader then tells another manager: `heartbeat` in `services/manager/src/http.rs` waits for the store before it
+    /// answers.
     fn answer_heartbeat(&mut self, net: &mut Net, beat: u64) {
         let Some((from, record)) = self.told.remove(&beat) else { return };
         let (name, held) = (net.readers[record.reader].clone(), record.held);

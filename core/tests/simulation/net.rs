@@ -1,4 +1,4 @@
-//! Virtual time and a network that loses, delays, repeats and reorders; and who is up.
+//! Virtual time, a network that loses, delays, repeats and reorders messages, and the processes that are up.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -10,13 +10,13 @@ use liverank_core::{ReaderId, VideoId};
 use crate::checks::Checks;
 use crate::rng::Rng;
 
-/// A message that is longer on its way is slow.
+/// The delay above which a message counts as slow, in milliseconds.
 const SLOW_MS: Ms = 20;
 
-/// Viewers that a reader takes: more than there are.
+/// The number of viewers that a reader accepts: more than there are.
 pub const CAPACITY: u64 = 1_000;
 
-/// Milliseconds since the start.
+/// Milliseconds since the start of the run.
 pub type Ms = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,13 +36,13 @@ pub struct Record {
     pub reader: usize,
     pub beat: u64,
     pub draining: bool,
-    /// Viewers that it takes.
+    /// The number of viewers that the reader accepts.
     pub capacity: u64,
     pub highest_epoch: u64,
     pub held: Vec<HeldVideo>,
 }
 
-/// What a stream brings.
+/// An item of a comment stream.
 #[derive(Debug, Clone, Copy)]
 pub enum Item {
     Connected(u64),
@@ -93,10 +93,10 @@ pub enum Msg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
-    /// A node's regular work.
+    /// The regular work of a node.
     Beat,
     Sweep,
-    /// A probe's time is over; what has come is looked at once more.
+    /// The time for a probe's answer is over; what has arrived is checked once more.
     LastLook,
     Poll,
     Load,
@@ -104,7 +104,7 @@ pub enum Timer {
     Heads,
     /// A reader's process is told to end.
     Leave,
-    /// What was begun under this number is late.
+    /// The request with this number has not been answered in time.
     Late(u64),
     Restart,
     Comment(usize),
@@ -140,12 +140,12 @@ impl Ord for QueuedEvent {
     }
 }
 
-/// The number in a name of ours, as `v3` or `r0`.
+/// Returns the number in a name such as `v3` or `r0`.
 pub fn index(name: &str) -> usize {
     name[1..].parse().expect("a letter and a number")
 }
 
-/// How bad the network is, in thousandths.
+/// The faults of the network, in thousandths of messages.
 #[derive(Clone, Copy)]
 pub struct Weather {
     pub lost: u64,
@@ -153,28 +153,30 @@ pub struct Weather {
     pub slow: u64,
 }
 
-/// Everything that nodes share: time, the network, and the checks.
+/// Everything that the nodes share: the time, the network, and the checks.
 pub struct Net {
     pub now: Ms,
     pub rng: Rng,
     pub checks: Checks,
     pub weather: Weather,
-    /// Managers that cannot reach the store, and until when: the last one only cannot now.
+    /// The managers that cannot reach the store, each with the end of the cut; only the last entry can be in force
+    /// now.
     pub cuts: Vec<(Node, Ms)>,
-    /// Readers whose addresses lead nowhere, whatever their processes do.
+    /// The readers whose addresses lead nowhere, whatever their processes do.
     pub unresolved: BTreeSet<usize>,
-    /// Readers that take no more viewers than this for a while, and until when.
+    /// The numbers of viewers at which readers are full for a while, and the end of that time.
     pub crowded: (BTreeMap<usize, u64>, Ms),
     pub videos: Vec<VideoId>,
     pub readers: Vec<ReaderId>,
     pub managers: usize,
-    /// Processes that do not run for a time, from when to when: what comes for them waits, and then comes all at once.
+    /// The pauses of processes, with begin and end: messages and timers for a paused process wait, and then come all
+    /// at once.
     pub pauses: Vec<(Node, Ms, Ms)>,
-    /// When a probe of each reader, or its answer, was last lost or slow.
+    /// The time at which a probe of each reader, or its answer, was last lost or slow.
     probes_lost: BTreeMap<usize, Ms>,
-    /// When each process began.
+    /// The time at which each process began.
     began: BTreeMap<Node, Ms>,
-    /// The process that runs as a node now, and whether it does.
+    /// The number of the process that runs as each node, and whether it is up.
     up: BTreeMap<Node, (u32, bool)>,
     queue: BinaryHeap<QueuedEvent>,
     number: u64,
@@ -204,12 +206,12 @@ impl Net {
         }
     }
 
-    /// Time as the machines take it.
+    /// Returns the time as the hand-over machines take it.
     pub const fn time(&self) -> Duration {
         Duration::from_millis(self.now)
     }
 
-    /// A number that nothing else has.
+    /// Returns a number that nothing else has.
     pub const fn fresh(&mut self) -> u64 {
         self.number += 1;
         self.number
@@ -219,7 +221,7 @@ impl Net {
         self.up.get(&node).is_none_or(|(_, up)| *up)
     }
 
-    /// Whether a node's address leads to it.
+    /// Whether a node's address leads to the node.
     pub fn leads_to(&self, node: Node) -> bool {
         !matches!(node, Node::Reader(at) if self.unresolved.contains(&at))
     }
@@ -239,12 +241,12 @@ impl Net {
         self.began.insert(node, self.now);
     }
 
-    /// Whether a node has been up for so long.
+    /// Whether a node has been up for `time`.
     pub fn is_up_for(&self, node: Node, time: Ms) -> bool {
         self.is_up(node) && self.now - self.began.get(&node).copied().unwrap_or(0) >= time
     }
 
-    /// Whether a manager has been up, running and in reach of the store for so long.
+    /// Whether a manager has been up, running and connected to the store for `time`.
     pub fn is_able_for(&self, manager: usize, time: Ms) -> bool {
         let (node, since) = (Node::Manager(manager), self.now.saturating_sub(time));
         let stood_still = self.pauses.iter().any(|it| it.0 == node && it.1 <= self.now && it.2 > since);
@@ -252,7 +254,7 @@ impl Net {
         self.is_up_for(node, time) && !stood_still && !was_cut
     }
 
-    /// Viewers that a reader takes now.
+    /// Returns the number of viewers that a reader accepts now.
     pub fn capacity(&self, reader: usize) -> u64 {
         let (crowded, until) = &self.crowded;
         crowded.get(&reader).filter(|_| self.now < *until).map_or(CAPACITY, |capacity| *capacity)
@@ -263,7 +265,7 @@ impl Net {
         self.now < self.crowded.1 && !self.crowded.0.contains_key(&reader)
     }
 
-    /// Until when a process that does not run now does not.
+    /// Returns the time up to which a node is paused; `None` if it is running.
     fn paused_until(&self, node: Node) -> Option<Ms> {
         let now = |it: &&(Node, Ms, Ms)| it.0 == node && (it.1..it.2).contains(&self.now);
         self.pauses.iter().filter(now).map(|(_, _, until)| *until).max()
@@ -284,17 +286,17 @@ impl Net {
         if self.rng.chance(self.weather.slow) { self.rng.between(20, 900) } else { self.rng.between(1, 20) }
     }
 
-    /// Sends to whoever runs there when it arrives.
+    /// Sends a message to the process that runs as `to` when the message arrives.
     pub fn send(&mut self, from: Node, to: Node, msg: Msg) {
         self.send_to(from, to, None, msg);
     }
 
-    /// Answers the very process that asked.
+    /// Answers the process that asked, and no process that has replaced it.
     pub fn answer(&mut self, from: Node, to: (Node, u32), msg: Msg) {
         self.send_to(from, to.0, Some(to.1), msg);
     }
 
-    /// Answers on a connection that is open.
+    /// Replies on an open connection, without loss or repeats.
     pub fn reply(&mut self, from: Node, to: (Node, u32), msg: Msg) {
         let at = self.now + self.delay();
         self.deliver(at, from, to.0, Some(to.1), msg);
@@ -304,7 +306,7 @@ impl Net {
         let cut = self.cuts.last().filter(|(_, until)| self.now < *until).map(|(node, _)| *node);
         let ends = [(from, to), (to, from)];
         let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
-        // Who answers does so on the connection that it was asked on.
+        // An answer goes back on the connection of its question, so it needs no address.
         let is_found = to_inc.is_some() || self.leads_to(to) || !matches!(from, Node::Manager(_));
         let probed = match (&msg, to) {
             (Msg::Probe { .. }, Node::Reader(reader)) => Some(reader),
@@ -326,14 +328,15 @@ impl Net {
         self.deliver(at, from, to, to_inc, msg);
     }
 
-    /// Whether the network carries probes of a reader now: none was lost or slow lately, and no manager is cut off.
+    /// Whether the network delivers probes of a reader now: none was lost or slow lately, and no manager is cut off.
     pub fn carries_probes(&self, reader: usize) -> bool {
         let is_over = |last: Ms| last + 3_000 < self.now;
         self.probes_lost.get(&reader).is_none_or(|last| is_over(*last))
             && self.cuts.last().is_none_or(|(_, until)| is_over(*until))
     }
 
-    /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.
+    /// Delivers a message at the time `at`, without loss or repeats: as TCP does for a stream, as long as the
+    /// connection lives.
     pub fn deliver(&mut self, at: Ms, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
         let from_inc = self.inc(from);
         self.push_event(at, Happening::Message { from, from_inc, to, to_inc, msg });
@@ -349,7 +352,7 @@ impl Net {
         self.queue.push(QueuedEvent { at, number, what });
     }
 
-    /// The next thing that happens to somebody who is still there.
+    /// Returns the next message or timer for a process that is still there; `None` if nothing is left up to `until`.
     pub fn next(&mut self, until: Ms) -> Option<Happening> {
         loop {
             if self.queue.peek()?.at > until {
@@ -366,7 +369,7 @@ impl Net {
                 Happening::Message { to, to_inc, .. } => {
                     self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to))
                 }
-                // Nodes that are down are restarted by a timer.
+                // A node that is down is restarted by a timer.
                 Happening::Timer { timer: Timer::Restart, .. } => true,
                 Happening::Timer { node, inc, .. } => self.is_up(*node) && *inc == self.inc(*node),
             };

@@ -1,5 +1,4 @@
-//! Planners without a plan: they order moves, splits and joins at random, race each other, and take over from each
-//! other.
+//! Simulated planners: they order moves, splits and joins at random, race each other, and take over from each other.
 
 use liverank_core::handover::{AssignedReaders, ReaderShare};
 
@@ -25,7 +24,7 @@ impl Planner {
             return;
         }
         let manager = Node::Manager(net.rng.index(net.managers));
-        // Every so often it takes itself for a new one.
+        // Now and then the planner acts as a new one and asks for a new term.
         let msg = if self.term.is_none() || net.rng.chance(100) { Msg::WantTerm } else { Msg::WhatIs };
         net.send(self.node, manager, msg);
         let after = net.rng.between(300, 2_500);
@@ -45,7 +44,7 @@ impl Planner {
     fn order_random_move(&self, net: &mut Net, assignments: &[(usize, AssignedReaders)], open: &[usize]) {
         let Some(term) = self.term else { return };
         let Some((video, assigned)) = net.rng.pick(assignments).cloned() else { return };
-        // One order, or two that race at two managers.
+        // The planner sends one order, or two that race at two managers.
         for _ in 0..net.rng.between(1, 2) {
             let mut readers = Vec::new();
             for _ in 0..net.rng.between(1, 3) {

@@ -1,4 +1,4 @@
-//! A reader around the [`ReaderAgent`]: its rooms, its heartbeats, its questions.
+//! A simulated reader around the [`ReaderAgent`]: its channels, its heartbeats and its questions to managers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const ASK_TIMEOUT: Ms = 800;
 const HEADS_INTERVAL: Ms = 1_000;
 const TICK_INTERVAL: Ms = 100;
 pub const GRACE: Ms = 10_000;
-/// How long a reader with so few viewers takes to send them away in the end.
+/// The duration of the last phase, in milliseconds, of a reader with as few viewers as here.
 const LAST_PHASE: Ms = 1_000;
 const BOUNDS: AgentLimits = AgentLimits {
     answer_fresh_for: Duration::from_secs(2),
@@ -27,7 +27,7 @@ const BOUNDS: AgentLimits = AgentLimits {
     max_videos: 1_000,
 };
 
-/// A viewer who comes.
+/// A viewer who connects.
 struct ComingViewer {
     conn: u64,
     from: (Node, u32),
@@ -38,9 +38,9 @@ struct ComingViewer {
 struct PendingQuestion {
     video: usize,
     tries: u32,
-    /// The epoch that was known when it was asked.
+    /// The epoch that was known when the question was asked.
     known: u64,
-    /// Connections that wait for the answer.
+    /// The viewers who wait for the answer.
     waiting: Vec<ComingViewer>,
 }
 
@@ -53,18 +53,18 @@ pub struct Reader {
     asking: BTreeMap<u64, PendingQuestion>,
     manager: usize,
     beat: u64,
-    /// When that heartbeat was sent.
+    /// The time at which the last heartbeat was sent.
     told_at: Duration,
     answered: u64,
     ticking: bool,
-    /// The highest epoch it was ever told of a video, by whatever word.
+    /// The highest epoch that the reader was ever told of each video, by any message.
     heard: BTreeMap<usize, u64>,
     pub drained: bool,
-    /// Whether its last heartbeat said that there is no room.
+    /// Whether the reader's last heartbeat said that it has no room.
     told_full: bool,
-    /// Managers that were told the last heartbeat in vain.
+    /// The number of managers that were sent the last heartbeat without an answer.
     managers_told: usize,
-    /// When the time is nearly over that it has to leave: then it sends viewers away whether or not others have room.
+    /// The time at which the reader's last phase begins: then it sends viewers away whether or not others have room.
     nearly_over: Ms,
     reach: u64,
 }
@@ -104,7 +104,7 @@ impl Reader {
         self.rooms.values().map(|room| room.seats.len() as u64).sum()
     }
 
-    /// Whether its ring of a video stands.
+    /// Whether the reader's ring of a video is filled.
     pub fn is_ready(&self, video: usize) -> bool {
         self.rooms.get(&video).is_some_and(|room| room.head.is_some())
     }
@@ -113,7 +113,7 @@ impl Reader {
         self.rooms.values().flat_map(|room| &room.seats).map(|(conn, seat)| (*conn, seat))
     }
 
-    /// SIGTERM.
+    /// Begins to leave, as on SIGTERM.
     pub fn leave(&mut self, net: &mut Net) {
         let by =
             self.holder.begin_leaving(net.time(), Duration::from_millis(GRACE), false).as_millis() as u64;
@@ -141,7 +141,7 @@ impl Reader {
                 self.ticking = false;
                 self.close_due_viewers(net);
             }
-            // No manager answered the heartbeat, or the question.
+            // No manager has answered the heartbeat, or the question.
             Timer::Late(rid) if rid == self.beat && rid == self.answered => {}
             Timer::Late(rid) if rid == self.beat => self.tell_next_manager(net),
             Timer::Late(rid) => self.handle_unanswered(net, rid),
@@ -149,7 +149,7 @@ impl Reader {
         }
     }
 
-    /// A heartbeat that is not answered is told to the other managers at once, one after the other (`send_heartbeat` in
+    /// Sends an unanswered heartbeat to the next manager at once, until each has been tried (`send_heartbeat` in
     /// `services/reader/src/heartbeat.rs`).
     fn tell_next_manager(&mut self, net: &mut Net) {
         self.manager = (self.manager + 1) % net.managers;
@@ -159,7 +159,8 @@ impl Reader {
         }
     }
 
-    /// A reader that refuses a viewer for want of room says so at once, where its last heartbeat did not.
+    /// Sends a heartbeat at once when the reader refuses a viewer because it is full, if its last heartbeat did not
+    /// say so.
     fn send_early_heartbeat(&mut self, net: &mut Net) {
         if !std::mem::replace(&mut self.told_full, true) {
             self.send_heartbeat(net);
@@ -188,7 +189,7 @@ impl Reader {
         net.timer(self.node, TELL_TIMEOUT, Timer::Late(self.beat));
     }
 
-    /// Compares heads with the archive, and lets go of what nobody watches.
+    /// Compares heads with the archive, and drops channels without viewers.
     fn compare_heads(&mut self, net: &mut Net) {
         let (now, holder) = (net.now, &self.holder);
         self.rooms.retain(|video, room| {
@@ -372,7 +373,7 @@ impl Reader {
         self.admit_after_asking(net, asking);
     }
 
-    /// Whatever it is told, it must not fall behind what it was told before.
+    /// Checks that the reader's epoch of a video does not fall behind any that it was told.
     fn check_epoch_heard(&mut self, net: &mut Net, video: usize, epoch: u64) {
         let heard = self.heard.entry(video).or_default();
         *heard = epoch.max(*heard);
@@ -408,7 +409,7 @@ impl Reader {
         }
     }
 
-    /// Lets go of as many viewers as are due.
+    /// Closes as many viewers as are due.
     fn close_due_viewers(&mut self, net: &mut Net) {
         let mut orders: Vec<HandOver> = self.holder.active_hand_overs(net.time()).cloned().collect();
         orders.sort_by(|a, b| a.video.cmp(&b.video));

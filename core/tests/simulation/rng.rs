@@ -1,4 +1,4 @@
-//! Randomness that is a function of the seed alone: `SplitMix64` (Steele, Lea and Flood, 2014).
+//! A random number generator that depends on the seed alone: `SplitMix64` (Steele, Lea and Flood, 2014).
 
 pub struct Rng(u64);
 
@@ -15,7 +15,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// Below `n`, which is at least 1.
+    /// Returns a number below `n`, which must be at least 1.
     pub const fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }

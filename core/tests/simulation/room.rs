@@ -1,4 +1,5 @@
-//! What a reader holds of one video: a ring of numbers that stands for a ring of comments, and its viewers' cursors.
+//! The simulated channel of one video in a reader: a ring of sequence numbers in place of comments, and its viewers'
+//! positions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,32 +7,33 @@ use liverank_core::handover::resume;
 
 use crate::net::{Item, Ms, Msg, Net, Node};
 
-/// A viewer's connection. What is written arrives in order, as long as it lives.
+/// A viewer's connection. Items written to it arrive in order, as long as it lives.
 pub struct Seat {
     pub viewer: (Node, u32),
-    /// Where it stands; `None` until the ring does.
+    /// The last sequence number that the viewer was sent; `None` until the ring is filled.
     pub seen: Option<u64>,
-    /// Where it said it stood.
+    /// The position that the viewer gave when it connected.
     pub position: Option<u64>,
-    /// When the last of what was written arrives.
+    /// The time at which the last written item arrives; `Ms::MAX` if the connection is broken.
     pub arrives: Ms,
 }
 
 #[derive(Default)]
 pub struct Room {
-    /// What the archive was asked for another room of the video, before this one, is not for this one: a reader reads a head
-    /// into the very channel that it asked for (`ChannelHub::open_channel` in `services/reader/src/hub.rs`).
+    /// The number of this channel. An archive's answer to a request for an earlier channel of the video is not for
+    /// this one: a reader reads a head into the very channel that asked for it (`ChannelHub::open_channel` in
+    /// `services/reader/src/hub.rs`).
     pub number: u64,
-    /// The last number held; `None` until the archive was asked.
+    /// The last sequence number in the ring; `None` until the archive has answered.
     pub head: Option<u64>,
-    /// The highest number known to exist.
+    /// The highest sequence number known to exist.
     pub known: u64,
-    /// Numbers held, without a hole, end at the head.
+    /// The first sequence number in the ring; the ring has no hole from there to the head.
     floor: u64,
     early: BTreeSet<u64>,
     pub seats: BTreeMap<u64, Seat>,
     pub empty_since: Ms,
-    /// Managers that wait for it to be ready, and since when.
+    /// The managers that wait for the channel to be ready, each with the time of its request.
     pub warming: Vec<((Node, u32), Ms)>,
 }
 
@@ -40,7 +42,7 @@ impl Room {
         Self { number, empty_since: now, ..Self::default() }
     }
 
-    /// The ring stands, with the numbers after `after` up to `head`.
+    /// Notes the archive's answer: the ring is filled with the numbers after `after` up to `head`.
     pub fn fetched(&mut self, after: u64, head: u64) {
         self.known = self.known.max(head);
         match self.head {
@@ -51,7 +53,7 @@ impl Room {
         self.join_ring_and_live();
     }
 
-    /// A comment came over the bus.
+    /// Notes a comment that came over the bus.
     pub fn published(&mut self, seq: u64) {
         self.known = self.known.max(seq);
         if self.head.is_some_and(|head| seq > head) {
@@ -68,12 +70,12 @@ impl Room {
         self.early.retain(|seq| *seq > *head);
     }
 
-    /// The last number before what is missing.
+    /// Returns the last sequence number before missing ones; `None` if none is missing.
     pub fn hole(&self) -> Option<u64> {
         self.head.filter(|head| *head < self.known)
     }
 
-    /// Everything that its viewers can be told now.
+    /// Returns everything that the viewers can be sent now, with their connections.
     pub fn tell(&mut self, reach: u64) -> Vec<(u64, Item)> {
         let Some(head) = self.head else { return Vec::new() };
         let mut items = Vec::new();
@@ -100,7 +102,7 @@ impl Room {
     }
 }
 
-/// What is written arrives, in order; or the connection breaks, and nothing that is written after that does.
+/// Writes an item to a connection. The item arrives in order; or the connection breaks, and no later item arrives.
 pub fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) {
     if seat.arrives == Ms::MAX {
         return;
@@ -108,7 +110,7 @@ pub fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) 
     if net.weather.lost > 0 && net.rng.chance(1) {
         let at = seat.arrives.max(net.now) + net.delay();
         net.deliver(at, node, seat.viewer.0, None, Msg::Reset { conn });
-        // The reader notices by a later write.
+        // The reader notices the broken connection at a later write.
         let (noticed, inc) = (at + net.rng.below(3_000), net.inc(node));
         net.deliver(noticed, seat.viewer.0, node, Some(inc), Msg::Close { conn });
         seat.arrives = Ms::MAX;

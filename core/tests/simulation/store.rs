@@ -1,5 +1,5 @@
-//! What the managers share, as it really is: it is away at times, fails over to a copy that lags behind, or comes back
-//! empty. And the archive, which keeps every comment.
+//! The simulated store that managers share, with its failures: it is away at times, fails over to a copy that lags
+//! behind, or comes back empty. And the archive, which keeps every comment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,13 +8,13 @@ use liverank_core::handover::AssignedReaders;
 
 use crate::net::{Ms, Msg, Net, Node, Record, Timer};
 
-/// Copies kept to fail over to.
+/// The most copies that are kept as targets of a fail-over.
 const MAX_COPIES: usize = 30;
 
 #[derive(Clone, Default)]
 struct EpochCounter {
     last: u64,
-    /// On which server it was last moved.
+    /// The server on which the counter last moved.
     on: u16,
 }
 
@@ -29,8 +29,8 @@ impl EpochCounter {
     }
 }
 
-/// A server's clock, in microseconds. Of four servers one has the time; the others' clocks stand still, for a clock that
-/// all of them have makes it too easy to mint what is new.
+/// Returns a server's clock, in microseconds. Only one server of four has the right time; the clocks of the others
+/// stand still, because with a common clock it would be too easy to mint new epochs.
 const fn server_clock_micros(server: u16, now: Ms) -> u64 {
     if server % 4 == 3 { now * 1_000 } else { 0 }
 }
@@ -47,10 +47,11 @@ struct StoreCopy {
 pub struct Store {
     kept: StoreCopy,
     copies: VecDeque<StoreCopy>,
-    /// Which server process this is.
+    /// The number of the server process that runs now.
     server: u16,
     pub away_until: Ms,
-    /// Readers that the operator has removed. Managers tell a store again that has lost these words; here it loses none.
+    /// The readers that the operator has removed. Managers repeat removals to a store that has lost them; here the
+    /// store loses none.
     pub removed: BTreeSet<usize>,
 }
 
@@ -59,7 +60,7 @@ impl Store {
         now < self.away_until
     }
 
-    /// Another server takes over, with what it had copied (`None`: nothing).
+    /// Lets another server take over, with a copy that is `behind` changes old (`None`: an empty one).
     pub fn fail_over(&mut self, behind: Option<usize>) {
         let at = behind.and_then(|behind| self.copies.len().checked_sub(behind + 1));
         self.kept = at.and_then(|at| self.copies.get(at)).cloned().unwrap_or_default();
@@ -131,11 +132,11 @@ impl Store {
     }
 }
 
-/// The log of comments, numbered, and those who may have subscribed. The heads stand in the checks.
+/// The archive of comments: it numbers them, and knows which readers may have subscribed. The heads are in the checks.
 pub struct Archive {
     pub subscribers: Vec<Vec<bool>>,
     pub reach: u64,
-    /// Comments are written up to then.
+    /// The time up to which comments are written.
     pub until: Ms,
 }
 
@@ -144,13 +145,13 @@ impl Archive {
         Self { subscribers: vec![vec![false; readers]; videos], reach, until }
     }
 
-    /// Somebody comments.
+    /// Writes one comment or a burst of them to a video.
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         let Timer::Comment(video) = timer else { return };
         if net.now > self.until {
             return;
         }
-        // The last video is quiet for long: its viewers come and go before they have seen anything.
+        // The last video is quiet for long: its viewers come and go before they have seen any comment.
         let quiet = video + 1 == net.checks.heads.len();
         let burst = if quiet || !net.rng.chance(50) { 1 } else { net.rng.between(2, 2 * self.reach) };
         for _ in 0..burst {
@@ -169,7 +170,7 @@ impl Archive {
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         let (Msg::Fetch { video, room, after }, Node::Reader(reader)) = (msg, from.0) else { return };
-        // It asked because somebody watches there: from now on it is told.
+        // A reader asks because it has a viewer or warms the video: from now on it is sent new comments.
         self.subscribers[video][reader] = true;
         let head = net.checks.heads[video];
         let after = after.unwrap_or_else(|| head.saturating_sub(self.reach)).min(head);

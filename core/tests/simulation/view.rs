@@ -1,4 +1,4 @@
-//! What a manager sees of assignments and readers: who is alive, who is suspect, and who is gone.
+//! A simulated manager's view of assignments and readers: which readers are alive, suspect and gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,53 +13,55 @@ use crate::net::{CAPACITY, Ms, Record, index};
 use crate::reader::HEARTBEAT_INTERVAL;
 
 pub const SUSPECT_AFTER: Ms = 3_000;
-/// How often the store is asked.
+/// The interval at which the store is asked for the readers' records.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const MISSING_AFTER: Ms = 2_000;
 const STALE_AFTER: Ms = 1_500;
 const PROBE_TIMEOUT: Ms = 500;
-/// How long a manager waits for a probe's answer that may have come already when the time was over.
+/// The time that a manager waits for a probe's answer that may have arrived already when its time was over, in
+/// milliseconds.
 pub const LAST_LOOK: Ms = 50;
 const SETTLED_AFTER: Ms = 3_000;
 
 pub struct Sighting {
     pub record: Record,
     pub changed: Ms,
-    /// The same by the clock: time in which nobody looked counts.
+    /// The time of the reader's last heartbeat by the clock: unlike `changed`, it is not moved by this manager's own
+    /// pauses.
     pub said: Ms,
-    /// When it was last probed in this silence.
+    /// The time at which the reader was last probed during its present silence.
     pub probed: Option<Ms>,
     pub answered: bool,
-    /// How far the time of that probe is.
+    /// The state of the time limit of that probe.
     pub probe: ProbeTime,
 }
 
-/// How far the time is that a probe may take.
+/// The state of a probe's time limit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeTime {
-    /// It goes on.
+    /// The time goes on.
     #[default]
     Running,
-    /// It is over, and the manager looks once more at what has come: it may have stood still itself.
+    /// The time is over, and the manager checks once more what has arrived: it may have been paused itself.
     LastLook,
-    /// It is over.
+    /// The time is over, and so is the last check.
     Over,
 }
 
 impl Sighting {
-    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
+    /// Excuses `time` of the reader's silence before `asked`. Later heartbeats of the reader are not affected.
     fn excuse(&mut self, time: Ms, asked: Ms) {
         self.changed = self.changed.max((self.changed + time).min(asked));
     }
 }
 
-/// Whether a reader can be reached, whatever it reports.
+/// Whether a reader can be reached at its address, apart from its heartbeats.
 #[derive(Default)]
 pub struct Reach {
-    /// When viewers were last sent there, and when it was last tried.
+    /// The time at which viewers were last sent to the reader; `tried` is the time of the last test.
     pub sent: Option<Ms>,
     pub tried: Option<Ms>,
-    /// How often in a row it could not be reached.
+    /// The number of failed tests in a row.
     pub failed: u32,
 }
 
@@ -69,7 +71,7 @@ impl Reach {
     }
 }
 
-/// What it sees.
+/// A manager's view of the cluster.
 #[derive(Default)]
 pub struct View {
     pub now: Ms,
@@ -78,19 +80,19 @@ pub struct View {
     pub highest_epoch: u64,
     pub readers: BTreeMap<usize, Sighting>,
     pub held: HashMap<(usize, VideoId), HeldVideo>,
-    /// The most viewers of each video lately.
+    /// The recent peak of the viewers of each video.
     pub peaks: HashMap<VideoId, RecentPeak>,
     pub names: Vec<ReaderId>,
     pub polled: Option<Ms>,
-    /// When the store was last asked, with success or not.
+    /// The time at which the store was last asked, with or without success.
     pub asked: Option<Ms>,
-    /// How well the manager itself runs.
+    /// The manager's own local health.
     pub health: LocalHealth,
     pub looking_since: Ms,
-    /// When this process went on after it had stood still.
+    /// The time at which this process continued after a pause.
     pub went_on: Option<Ms>,
     pub too_many: bool,
-    /// Readers that the operator has removed, by the store.
+    /// The readers that the operator has removed, as the store says.
     pub removed: BTreeSet<usize>,
     pub reach: BTreeMap<usize, Reach>,
 }
@@ -167,12 +169,12 @@ impl View {
         self.reach.get(&sighting.record.reader).is_some_and(Reach::is_lost)
     }
 
-    /// The readers of a video that viewers are sent to, the best first.
+    /// Returns the readers of a video to which viewers are sent, the best first.
     pub fn route(&mut self, video: &VideoId, lots: [u32; 2]) -> Vec<usize> {
         let Some(assigned) = self.assigned.get(video) else { return Vec::new() };
         let readers = coordinator::readers_for_new_viewer(self, video, assigned, lots);
         let readers: Vec<usize> = readers.iter().map(|reader| index(reader.as_str())).collect();
-        // One that is not known has no address.
+        // A reader without a heartbeat has no known address.
         let readers: Vec<usize> =
             readers.into_iter().filter(|reader| self.readers.contains_key(reader)).collect();
         if let Some(best) = readers.first() {
@@ -181,8 +183,8 @@ impl View {
         readers
     }
 
-    /// Goes on with the time of probes, as `answer_within` in `services/manager/src/sweep.rs`: what has come when it is over counts.
-    /// Returns whether there is to be a last look at some.
+    /// Advances the time limits of probes, as `answer_within` in `services/manager/src/sweep.rs` does: answers that
+    /// have arrived when the time is over count. Returns whether a last check is needed for any probe.
     pub fn pass_probe_time(&mut self) -> bool {
         let (now, limit) = (self.now, self.scaled_wait(PROBE_TIMEOUT));
         let mut is_to_look = false;
@@ -199,8 +201,8 @@ impl View {
         is_to_look
     }
 
-    /// Asks the store what it holds of the readers. A question that comes late is the manager's own delay; one that is not
-    /// answered is not.
+    /// Notes that the store is asked for the readers' records. A question that comes late is the manager's own delay;
+    /// one that is not answered is not.
     pub fn asks(&mut self) {
         let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
         if since_last > STALE_AFTER {
@@ -211,7 +213,7 @@ impl View {
         }
     }
 
-    /// How long it waits for what one would wait for so long that is never late itself.
+    /// Returns the time to wait instead of `time`, which a manager that is never late would wait.
     fn scaled_wait(&self, time: Ms) -> Ms {
         self.health.stretched_wait(Duration::from_millis(time)).as_millis() as u64
     }
@@ -224,13 +226,13 @@ impl View {
         self.readers.get(&reader).map_or(0, |it| it.record.held.iter().map(|held| held.viewers).sum())
     }
 
-    /// Readers that take new videos.
+    /// Returns the readers that accept new videos.
     pub fn open(&self) -> Vec<usize> {
         let alive = |reader: &usize| self.reader_status(&self.names[*reader]) == Some(ReaderStatus::Alive);
         self.readers.keys().copied().filter(alive).collect()
     }
 
-    /// The reader for a video: where most of its viewers are, else the least used.
+    /// Returns the reader to choose for a video: the one with most of its viewers, else the least used one.
     pub fn choose(&self, video: &VideoId, besides: &[ReaderShare]) -> Option<ReaderId> {
         let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
         let is_beside = |at: &usize| besides.iter().all(|share| share.reader != self.names[*at]);
@@ -242,14 +244,14 @@ impl View {
         Some(self.names[best].clone())
     }
 
-    /// The reader with the most room beside those that serve a video.
+    /// Returns the reader with the most room that does not serve the video; `None` if there is none.
     pub fn roomiest_other(&self, assigned: &AssignedReaders) -> Option<ReaderId> {
         let others = self.open().into_iter().map(|reader| self.names[reader].clone());
         let has_room = |reader: &ReaderId| assigned.share_of(reader).is_none() && self.room(reader) > 0;
         others.filter(has_room).max_by_key(|reader| self.room(reader))
     }
 
-    /// Viewers of a reader that leaves for whom others have room.
+    /// Returns the number of viewers for whom open readers have room.
     pub fn room_elsewhere(&self) -> u64 {
         self.open().into_iter().map(|reader| self.room(&self.names[reader])).sum()
     }
@@ -259,20 +261,20 @@ impl View {
         self.assigned.insert(video, assigned);
     }
 
-    /// The highest epoch that anybody has seen.
+    /// Returns the highest epoch that this manager or any reader has seen.
     pub fn seen(&self) -> u64 {
         let readers = self.readers.values().map(|sighting| sighting.record.highest_epoch).max();
         self.highest_epoch.max(readers.unwrap_or(0))
     }
 
-    /// Whether this process stood still a moment ago: what comes now may have waited for it to go on.
+    /// Whether this process was paused a moment ago: messages that come now may have waited for it.
     pub fn stood_still(&self) -> bool {
         let within = |at: Ms, time: Ms| self.now - at <= time;
         self.asked.is_some_and(|asked| !within(asked, STALE_AFTER))
             || self.went_on.is_some_and(|at| within(at, HEARTBEAT_INTERVAL))
     }
 
-    /// Notes a heartbeat that came to this manager itself.
+    /// Notes a heartbeat that this manager received itself.
     pub fn heard(&mut self, record: Record) {
         let (now, since) = (self.now, self.looking_since);
         let is_awake = self.asked.is_some_and(|asked| now - asked <= STALE_AFTER)
@@ -281,7 +283,8 @@ impl View {
         self.saw(now, record, is_awake);
     }
 
-    /// `is_current`: what the record says was said just now. Viewers are not sent to a reader by what may be of any age.
+    /// Notes a reader's record. `is_current` says that it was written just now: viewers are not sent to a reader
+    /// because of a record of unknown age.
     fn saw(&mut self, at: Ms, mut record: Record, is_current: bool) {
         if !is_current {
             record.held.iter_mut().for_each(|held| held.ready = false);
@@ -295,7 +298,7 @@ impl View {
         let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false, probe };
         self.readers.insert(reader, sighting);
         let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
-        // What one said that is gone is said of nobody.
+        // Records of readers that are gone are not counted.
         let is_there = |reader: &usize| self.reader_status(&self.names[*reader]) != Some(ReaderStatus::Gone);
         for ((reader, video), held) in self.held.iter().filter(|((reader, _), _)| is_there(reader)) {
             let (viewers, handed_over) = viewers.entry(video).or_default();
@@ -309,7 +312,7 @@ impl View {
         }
     }
 
-    /// Notes that a reader holds a video ready, ahead of its report.
+    /// Notes that a reader has a video ready, ahead of its report.
     pub fn ready(&mut self, reader: &ReaderId, video: &VideoId) {
         let key = (index(reader.as_str()), video.clone());
         if self.readers.contains_key(&key.0) {
@@ -330,10 +333,10 @@ impl View {
         self.too_many = gone > (all / 3).max(1);
     }
 
-    /// Takes over what the store holds of the readers; it was asked at `sent`.
+    /// Notes the store's records of the readers; the store was asked at `sent`.
     pub fn observe(&mut self, sent: Ms, records: Vec<Record>, removed: BTreeSet<usize>) {
-        // Questions overlap here: one that is lost is not sent again, as TCP would do. A manager asks one after the other, so what
-        // was asked earlier undoes nothing.
+        // Questions overlap here: a lost one is not sent again, as TCP would do. A manager asks one after the other,
+        // so an answer to an earlier question undoes nothing.
         if self.polled.is_none_or(|polled| polled <= sent) {
             self.removed = removed;
         }

@@ -1,5 +1,5 @@
-//! A viewer around the [`ViewerSession`]: behind a gateway, which asks a manager after every end, or direct, which follows
-//! redirects as a browser does. Remembers everything it is sent.
+//! A simulated viewer around the [`ViewerSession`]: behind a gateway, which asks a manager whenever the stream ends,
+//! or direct, which follows redirects as a browser does. The viewer remembers everything it is sent.
 
 use std::time::Duration;
 
@@ -15,24 +15,25 @@ const RETRY_POLICY: RetryPolicy = RetryPolicy {
     stable_after: Duration::from_secs(2),
     give_up_after: Duration::from_mins(1),
 };
-/// What a gateway's read timeout is, on the simulation's scale.
+/// The read timeout of a gateway, scaled to the simulation, in milliseconds.
 const READ_TIMEOUT: Ms = 5_000;
-/// Sent on so often in a row, a direct viewer asks a manager instead: readers that do not agree will have been told by
-/// then.
+/// The most redirects in a row that a direct viewer follows before it asks a manager instead: readers that disagree
+/// will have been told by then.
 const MAX_HOPS: u32 = 2;
 const ROUTE_TIMEOUT: Ms = 800;
-/// A host that is dead is not waited for as long as a reader that may have to ask and to fetch.
+/// The time to wait for a host that is dead, in milliseconds: less than for a reader, which may have to ask and to
+/// fetch.
 const CONNECT_TIMEOUT: Ms = 1_000;
 const DIAL_TIMEOUT: Ms = 2_500;
 
-/// Why there is no stream.
+/// The reason why there is no stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LossReason {
-    /// It ended, broke or fell silent.
+    /// The stream ended, broke or fell silent.
     Ended,
-    /// Nobody took the viewer, or could say who does.
+    /// No reader accepted the viewer, or no manager could name one.
     Failed,
-    /// A reader names another one.
+    /// The reader named another one.
     Redirected(usize),
 }
 
@@ -42,8 +43,8 @@ enum ViewerPhase {
         rid: u64,
         choice: u32,
     },
-    /// `stale`: the epoch and reader that a manager named which does not see the store. `before`: managers that were asked
-    /// before this one.
+    /// `stale` is the epoch and reader from a manager that cannot reach the store. `before` is the number of managers
+    /// that were asked before this one.
     Asking {
         rid: u64,
         choice: u32,
@@ -66,14 +67,14 @@ pub struct Viewer {
     pub video: usize,
     direct: bool,
     session: ViewerSession,
-    /// When its stream said something last.
+    /// The time at which the stream last brought anything.
     heard: Ms,
-    /// Redirects followed in a row.
+    /// The number of redirects followed in a row.
     hops: u32,
     phase: ViewerPhase,
     manager: usize,
     numbering: CommentEpoch,
-    /// The last number it was sent or told that it misses.
+    /// The last sequence number that the viewer was sent or told that it has missed.
     pub last: Option<u64>,
     comments: u64,
     pub without_since: Option<Ms>,
@@ -110,7 +111,7 @@ impl Viewer {
         net.timer(self.node, after, Timer::Hiccup);
     }
 
-    /// The reader that it has a stream of.
+    /// Returns the reader of the viewer's stream; `None` if it has none.
     pub const fn watches_at(&self) -> Option<usize> {
         match self.phase {
             ViewerPhase::Watching { reader, .. } if self.without_since.is_none() => Some(reader),
@@ -140,8 +141,9 @@ impl Viewer {
         net.timer(self.node, ROUTE_TIMEOUT, Timer::Late(rid));
     }
 
-    /// One manager after the other is asked until one answers that sees the store, the one that answered last time first, as a
-    /// gateway does (`first_answer` in `runtime/src/peer.rs`). Where none does, what one said that does not see it is better than nothing.
+    /// Asks the next manager, until one answers that can reach the store, as a gateway does (`first_answer` in
+    /// `runtime/src/peer.rs`). The manager that answered last time is asked first. If none can reach the store, the
+    /// answer of one that cannot is used.
     fn handle_unanswered(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>, before: usize) {
         if before + 1 < net.managers {
             self.manager = (self.manager + 1) % net.managers;
@@ -158,8 +160,8 @@ impl Viewer {
         self.phase = ViewerPhase::Dialing { conn, reader };
         let position = StreamPosition::parse(self.session.last_id()).ok().map(|position| position.seq);
         let connect = Msg::Connect { conn, video: self.video, position, under };
-        // TCP repeats nothing, and tries again after a second what was lost. Where the process is dead and its host
-        // is not, the kernel refuses.
+        // TCP repeats nothing, and sends lost packets again after a second. If the process is dead and its host is
+        // not, the kernel refuses the connection.
         let again = if net.rng.chance(net.weather.lost) { 1_000 } else { 0 };
         let at = net.now + net.delay() + again;
         if !net.leads_to(Node::Reader(reader)) {
@@ -228,9 +230,9 @@ impl Viewer {
 
     fn check_route(&self, net: &mut Net) {
         let Some(lost) = self.without_since else { return };
-        // The reader that it was to go to died as well: its video is to be given to another one once more.
+        // If the reader that the viewer was to go to died as well, its video has to be given to another one once more.
         let since = lost.max(net.checks.last_death.get(&self.video).copied().unwrap_or(0));
-        // Nobody can be given another reader while what the managers share cannot be reached.
+        // Nobody can be given another reader while the managers cannot reach their store.
         let waited = (net.now - since).saturating_sub(net.checks.excused(since, net.now));
         net.checks.counts.longest_without = net.checks.counts.longest_without.max(waited);
         let (at, video, phase) = (self.at, self.video, self.phase);
@@ -279,7 +281,7 @@ impl Viewer {
             (Msg::Sent { conn, item }, ViewerPhase::Watching { conn: mine, .. }) if conn == mine => {
                 self.take_item(net, item);
             }
-            // Of a stream that is over for this viewer: nobody listens there any more.
+            // The item is of a stream that is over for this viewer, so its connection is closed.
             (Msg::Sent { conn, item }, _) if !matches!(item, Item::End) => {
                 net.send(self.node, sender, Msg::Close { conn });
             }
@@ -290,7 +292,7 @@ impl Viewer {
     fn take_item(&mut self, net: &mut Net, item: Item) {
         self.heard = net.now;
         let id = |seq| StreamPosition { comment_epoch: self.numbering.clone(), seq }.to_string();
-        // As a gateway does: the first greeting is for the client, and each event that it passes on has an id.
+        // As in a gateway, only the first greeting is for the client, and each event that is passed on has an id.
         match item {
             Item::Alive => return,
             Item::End => return self.handle_loss(net, LossReason::Ended),
@@ -334,7 +336,7 @@ impl Viewer {
         }
     }
 
-    /// Where it stands of a video that has comments up to `head`.
+    /// Describes the viewer's position in a video that has comments up to `head`.
     pub fn describe(&self, head: u64) -> String {
         let (at, video, last, phase) = (self.at, self.video, self.last, self.phase);
         format!("viewer {at} of v{video} stands at {last:?} of {head}: {phase:?}")

@@ -1,4 +1,4 @@
-//! Everything together, what goes wrong in it, and the checks that need to see all of it.
+//! The simulated world: all nodes together, the faults in it, and the checks that need to see all of it.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,30 @@ use crate::viewer::Viewer;
 
 mod faults;
 
-/// Faults happen up to then; orders and comments go on a little longer.
+/// The time up to which faults happen, in milliseconds; orders and comments go on a little longer.
 const FAULTS_END: Ms = 22_000;
 const LAST_ORDER_AT: Ms = 24_000;
 const LAST_COMMENT_AT: Ms = 26_000;
 const SIMULATION_END: Ms = 38_000;
-/// How long a viewer who is sent to another reader takes to watch there, where nothing is lost: its pause, and the way of a
-/// question, of an answer, of a request and of a greeting, each of which may be slow.
+/// The time that a viewer who is sent to another reader takes to watch there if nothing is lost, in milliseconds: its
+/// pause, and the ways of a question, an answer, a request and a greeting, each of which may be slow.
 const LAST_MOVE_MS: Ms = 4_000;
-/// Viewers of the first video in every so many-th seed.
+/// The number of viewers in a run with a crowd; a crowd comes to the first video in one of `CROWD_SEED_INTERVAL`
+/// seeds.
 const CROWD_VIEWERS: usize = 60;
 const CROWD_SEED_INTERVAL: u64 = 16;
-/// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
+/// The greatest age of a manager's knowledge of a reader, in milliseconds: a heartbeat, its way, and a restart of the
+/// reader in between.
 const MAX_VIEW_AGE_MS: Ms = 6_000;
 
-/// How old what a reader goes by may be when it sends viewers into room: a reader that is silent is believed for three seconds,
-/// and an answer to a heartbeat as long.
+/// The greatest age of the room that a reader knows of when it sends viewers away, in milliseconds: a silent reader is
+/// believed for three seconds, and so is an answer to a heartbeat.
 const MAX_ROOM_AGE_MS: Ms = 6_500;
-/// How long a manager needs until it has looked for long enough to replace a reader that is dead: as long as it promises.
+/// The time that a manager needs to observe a dead reader before it replaces it, in milliseconds: as long as it
+/// promises.
 const ABLE_AFTER_MS: Ms = 5_000;
-/// How often it is looked whether any manager is able to act: a look takes longer than most events.
+/// The interval of checks whether any manager is able to act, in milliseconds: such a check takes longer than most
+/// events.
 const LOOK_AT_MANAGERS_MS: Ms = 100;
 
 pub struct World {
@@ -42,16 +46,16 @@ pub struct World {
     readers: Vec<Reader>,
     viewers: Vec<Viewer>,
     planners: Vec<Planner>,
-    /// When a reader was last seen to hold a video ready, or was last (re)started.
+    /// The time at which each reader was last seen to have each video ready, by reader and video.
     ready: BTreeMap<(usize, usize), Ms>,
     down: Vec<Node>,
-    /// When each reader last came back.
+    /// The time at which each reader last came back.
     back: Vec<Ms>,
-    /// When a reader that takes viewers was last seen to have room.
+    /// The time at which a reader that accepts viewers was last seen to have room.
     room_seen: Ms,
-    /// Since when no manager is able to act.
+    /// The time since which no manager has been able to act; `None` while one is.
     unable_since: Option<Ms>,
-    /// When that was looked at last.
+    /// The time of the last check whether a manager is able to act.
     looked_at_managers: Ms,
 }
 
@@ -62,7 +66,7 @@ impl World {
         (net.checks.heads, net.checks.reach) = (vec![0; net.videos.len()], reach);
         let names = net.readers.clone();
         let few = net.rng.between(8, 20) as usize;
-        // Below so many on one video no reader has so much above its share that it sheds any.
+        // With fewer viewers on one video, no reader is so far above its share that it sheds any.
         let crowd = seed.is_multiple_of(CROWD_SEED_INTERVAL);
         let viewers = if crowd { CROWD_VIEWERS } else { few };
         let watched = |at: usize| if crowd && at >= few { 0 } else { [0, 0, 1, 1, 2][at % 5] };
@@ -102,7 +106,7 @@ impl World {
         net.timer(Node::Chaos, FAULTS_END, Timer::Calm);
     }
 
-    /// Runs to the end, or to the first violation.
+    /// Runs to the end, or to the first violation, which is the error.
     pub fn run(&mut self) -> Result<Counts, String> {
         while let Some(happening) = self.net.next(SIMULATION_END) {
             self.net.checks.counts.events += 1;
@@ -163,7 +167,8 @@ impl World {
         }
     }
 
-    /// Where no manager has been up, running and in reach of the store for long enough, nobody can be given another reader.
+    /// Notes the times in which no manager has been up, running and connected to the store for long enough: then no
+    /// viewer can get another reader.
     fn note_able(&mut self) {
         let now = self.net.now;
         if now < self.looked_at_managers + LOOK_AT_MANAGERS_MS {
@@ -192,7 +197,7 @@ impl World {
         }
     }
 
-    /// No viewer is closed for a move before the reader it goes to is warm.
+    /// Checks that no viewer is closed for a move before the target reader is warm.
     fn check_closing(&mut self) {
         self.note_room();
         let closing = std::mem::take(&mut self.net.checks.closing).into_iter();
@@ -207,13 +212,13 @@ impl World {
         }
     }
 
-    /// Notes when readers had room last. Nobody is sent away by a reader that leaves, before its time is nearly over, while no
-    /// other has any.
+    /// Notes when readers last had room, and checks that no reader that is shutting down sends viewers away before its
+    /// last phase while no other reader has room.
     fn note_room(&mut self) {
         let now = self.net.now;
         let has_room = |at: &usize| {
             let reader = &self.readers[*at];
-            // The one that is about to leave is no place for its own viewers.
+            // The reader that is about to leave is no place for its own viewers.
             let leaves = reader.is_leaving() || self.net.is_the_roomy_one(*at);
             !leaves && self.net.is_up(Node::Reader(*at)) && reader.viewers() < self.net.capacity(*at)
         };
@@ -228,7 +233,7 @@ impl World {
         }
     }
 
-    /// When all is calm, everybody agrees, and everybody has everything.
+    /// Checks at the end, when all is calm, that all managers agree with the store.
     fn check_end(&mut self) {
         for video in 0..self.net.videos.len() {
             let Some(stored) = self.store.assignments().get(&video).cloned() else {
@@ -250,8 +255,9 @@ impl World {
         }
     }
 
-    /// When all is calm, each viewer watches where its video is served and has everything. Moves for evenness go on then, so a
-    /// viewer may be on its way at the very end: the run goes on for as long as a move takes, until each was seen to be there.
+    /// Checks at the end, when all is calm, that each viewer watches at a reader of its video and has every comment.
+    /// Moves for evenness still go on, so a viewer may be on its way at the very end: the run continues for as long as
+    /// a move takes, until each viewer was seen at its reader.
     fn check_viewers(&mut self) {
         let mut late: Vec<usize> = (0..self.viewers.len()).collect();
         loop {

@@ -1,5 +1,5 @@
-//! A run of rounds in which everything happens to a system of readers and videos: loads drift, videos come and go, one
-//! goes viral and has half of all viewers, readers join, leave and die. After each round the planner plans once.
+//! Chaos runs for the planner: rounds in which loads drift, videos come and go, one goes viral and gets half of all
+//! viewers, and readers join, leave and die. After each round the planner plans once.
 
 use liverank_core::placement::{
     PlacementReader, PlacementVideo, Plan, PlanLimits, ReaderAvailability, Situation, VideoPart,
@@ -9,15 +9,15 @@ use liverank_core::{ReaderId, VideoId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// A minute a round: a full bucket of a minute's budget each time.
+/// The time of a round, in milliseconds: one minute, so that each round has a full budget.
 const ROUND_MS: i64 = 60_000;
-/// Readers that are there at least and at most, and at the start.
+/// The least and the greatest number of readers, and the number at the start.
 const READER_COUNTS: (usize, usize, usize) = (80, 120, 100);
 
-/// Viewers a reader holds.
+/// The number of viewers that a reader can hold.
 const READER_CAPACITY: u64 = 20_000;
 
-/// What is run.
+/// The settings of a chaos run.
 pub struct Chaos {
     pub seed: u64,
     pub rounds: usize,
@@ -25,23 +25,23 @@ pub struct Chaos {
     pub limits: PlanLimits,
 }
 
-/// What one round came to.
+/// The result of one round.
 pub struct Round {
-    /// Max over mean, in millionths, with the round's changes and before its plan.
+    /// The fullest reader's load over its fair share, in millionths, after the round's changes and before its plan.
     pub before: u64,
-    /// The same after it.
+    /// The fullest reader's load over its fair share, in millionths, after the round's plan.
     pub after: u64,
-    /// Viewers in all.
+    /// The number of all viewers.
     pub viewers: u64,
-    /// Viewers the plan moved.
+    /// The number of viewers that the plan moved.
     pub moved: u64,
-    /// Its orders.
+    /// The number of orders in the plan.
     pub orders: usize,
-    /// Whether something happened that no drift explains.
+    /// The event of the round: `join`, `leave`, `die`, `viral`, `start`, or `drift` if nothing else happened.
     pub event: &'static str,
 }
 
-/// Tolerance 1 % and no budget.
+/// Limits with a tolerance of 1 % and without a budget.
 pub fn tight() -> PlanLimits {
     PlanLimits {
         tolerance: 10,
@@ -58,7 +58,7 @@ struct ChaosSystem {
     next_reader: usize,
 }
 
-/// Runs it, and hands every situation and plan to `check`.
+/// Runs the rounds, and calls `check` with every situation and plan.
 pub fn run(chaos: &Chaos, mut check: impl FnMut(&Situation, &Plan)) -> Vec<Round> {
     let mut system = ChaosSystem::new(chaos);
     (0..chaos.rounds)
@@ -82,7 +82,7 @@ pub fn run(chaos: &Chaos, mut check: impl FnMut(&Situation, &Plan)) -> Vec<Round
         .collect()
 }
 
-/// A heavy tail: Pareto with exponent 1.1, at most 20,000.
+/// Draws a number of viewers with a heavy tail: Pareto with exponent 1.1, at most 20,000.
 pub fn heavy_tail(random: &mut StdRng) -> u64 {
     let uniform: f64 = random.random_range(1e-9..1.0);
     (5.0 * uniform.powf(-1.0 / 1.1)).min(20_000.0) as u64
@@ -110,7 +110,7 @@ impl ChaosSystem {
         }
     }
 
-    /// Every video gains or loses up to a tenth; one in a hundred is another video altogether.
+    /// Changes the viewers of every video by up to a tenth; one video in a hundred is replaced by another.
     fn drift_videos(&mut self) {
         for at in 0..self.situation.videos.len() {
             if self.viral.is_some_and(|viral| viral.0 == at) {
@@ -124,7 +124,7 @@ impl ChaosSystem {
             };
             resize_video(&mut self.situation.videos[at], viewers);
         }
-        // What is emptied has left.
+        // Drained readers that are empty end.
         let gone: Vec<usize> = (0..self.situation.readers.len())
             .filter(|&reader| self.situation.readers[reader].standing == ReaderAvailability::Draining)
             .filter(|&reader| {
@@ -134,7 +134,7 @@ impl ChaosSystem {
         gone.into_iter().rev().for_each(|reader| self.remove_reader(reader));
     }
 
-    /// A viral video ends as suddenly as it began.
+    /// Ends a viral video as suddenly as it began, when its rounds are over.
     fn fall_silent(&mut self) {
         if let Some((video, rounds)) = self.viral {
             self.viral = (rounds > 1).then(|| (video, rounds - 1));
@@ -219,8 +219,8 @@ fn video(at: usize, viewers: u64) -> PlacementVideo {
     PlacementVideo { id, epoch: 0, changed: 0, waiting: viewers, moving: false, parts: Vec::new() }
 }
 
-/// Gives a video another number of viewers, who come to its readers and leave them in proportion. More than a reader
-/// can hold do not get in, and wait.
+/// Gives a video another number of viewers, who come to its readers and leave them in proportion. Viewers beyond a
+/// reader's capacity wait.
 fn resize_video(video: &mut PlacementVideo, viewers: u64) {
     let old: u64 = video.parts.iter().map(|part| part.viewers).sum();
     let Some(parts) = video.parts.len().checked_sub(1) else {
@@ -241,7 +241,7 @@ fn resize_video(video: &mut PlacementVideo, viewers: u64) {
     video.waiting = viewers - video.parts.iter().map(|part| part.viewers).sum::<u64>();
 }
 
-/// The value below which `per_mille` of the values are.
+/// Returns the value below which `per_mille` thousandths of the values are.
 pub fn percentile(values: &mut [u64], per_mille: usize) -> u64 {
     values.sort_unstable();
     values[((values.len() - 1) * per_mille).div_ceil(1000)]

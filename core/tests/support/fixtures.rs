@@ -1,8 +1,9 @@
-//! Fixtures of what is stored and sent: two files of each format.
+//! Fixtures of stored and sent formats: two files per format.
 //!
-//! `fixtures/<name>.json` is what today's code writes, as a snapshot: a change of it is seen, and has to be meant.
-//! `fixtures/previous/<name>.json` is what the release before wrote; it is never made anew by a program, and moves on
-//! with each release (`docs/formats.md`). Of both, [`check`] asks what two releases that run side by side rely on.
+//! `fixtures/<name>.json` is a snapshot of what today's code writes: a change of it is noticed, and has to be
+//! intended. `fixtures/previous/<name>.json` is what the release before wrote; no program writes it anew, and it is
+//! replaced with each release (`docs/formats.md`). With both files, [`check`] verifies what two releases that run side
+//! by side rely on.
 
 #![allow(clippy::disallowed_methods, reason = "a test reads files; core itself does not")]
 
@@ -11,8 +12,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-/// Objects that are maps or the app's own, or have one member by definition: a later release adds no member to them. A
-/// later release that adds a rule of comments gives its records a later version: a rule must not be passed over.
+/// Objects that are maps or the app's own, or have one member by definition: a later release adds no member to them.
+/// If a later release adds a comment rule, its records get a later version, because a rule must not be ignored.
 const CLOSED_OBJECTS: [&str; 8] = [
     "commentsByVideo",
     "topicSubscribers",
@@ -24,24 +25,24 @@ const CLOSED_OBJECTS: [&str; 8] = [
     "keys",
 ];
 
-/// Where fixtures are, and how one format is written and read.
+/// A format with fixtures: where they are, and how the format is written and read.
 pub struct Format<W, R> {
-    /// The directory `fixtures`.
+    /// The path of the directory `fixtures`.
     pub directory: &'static str,
-    /// The name of the two files.
+    /// The name of the two files, without `.json`.
     pub name: &'static str,
-    /// What today's code writes.
+    /// Writes a value as today's code does.
     pub write: W,
-    /// How today's code reads it; an error where it does not.
+    /// Reads a value as today's code does; an error if it cannot.
     pub read: R,
 }
 
 /// Checks a format, with `today` as the value that is written:
 ///
-/// 1. what is written is what the snapshot says (`UPDATE_FIXTURES=1` writes it anew), and is read back;
-/// 2. what the release before wrote is read;
-/// 3. members that a later release adds are passed over, wherever they are;
-/// 4. what the release before needs to read it is still written: every member, and of the same type.
+/// 1. the written JSON equals the snapshot (`UPDATE_FIXTURES=1` writes the snapshot anew), and is read back;
+/// 2. the fixture of the release before is read;
+/// 3. members that a later release adds are ignored, wherever they are;
+/// 4. everything that the release before needs is still written: every member, with the same type.
 pub fn check<T: PartialEq + Debug, E: Debug>(
     format: &Format<impl Fn(&T) -> Value, impl Fn(&Value) -> Result<T, E>>,
     today: &T,
@@ -80,7 +81,7 @@ pub fn check<T: PartialEq + Debug, E: Debug>(
     assert!(lost.is_empty(), "{name}: the release before needs {lost:?}");
 }
 
-/// The value with its members in the order of their names: `serde_json` keeps another one where a crate asks for that.
+/// Returns the value with its members sorted by name: `serde_json` keeps another order if a crate asks for that.
 fn with_sorted_members(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -94,10 +95,10 @@ fn with_sorted_members(value: &Value) -> Value {
     }
 }
 
-/// The value with one more member in each object that may have one.
+/// Returns the value with one more member in each object that may have one.
 fn with_unknown_members(value: &Value) -> Value {
     match value {
-        // A value of MongoDB's extended JSON: {"$numberLong": "7"}.
+        // Such an object is a value in MongoDB's extended JSON: {"$numberLong": "7"}.
         Value::Object(members) if members.keys().any(|name| name.starts_with('$')) => value.clone(),
         Value::Object(members) => {
             let within = |(name, value): (&String, &Value)| {
@@ -117,10 +118,11 @@ fn with_unknown_members(value: &Value) -> Value {
     }
 }
 
-/// What of `before` is not in `now`, or is of another type there. Of lists, the first items are compared.
+/// Returns the paths of members of `before` that are missing in `now` or have another type there. Of lists, the first
+/// items are compared.
 fn lost_members(before: &Value, now: &Value, path: &str) -> Vec<String> {
     match (before, now) {
-        // An id that MongoDB made: no release ever read one.
+        // This is an id that MongoDB made: no release ever read one.
         (Value::Object(before), _) if before.contains_key("$oid") => Vec::new(),
         (Value::Object(before), Value::Object(now)) => {
             let lost = before.iter().flat_map(|(name, value)| {

@@ -1,17 +1,17 @@
-//! How a consumer of the release before takes a record of the log: the part of that release's reader that decides whether a
-//! record is counted, waits for an upgrade, or becomes a dead letter. It is a copy, and is changed only when a release is made.
+//! The reader of log records in the release before: the part that decides whether a record is counted, waits for an
+//! upgrade, or becomes a dead letter. The module is a copy of that reader, and is changed only when a release is made.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What it does with a record.
+/// The treatment of a record by a consumer of the release before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It counts it.
+    /// The consumer counts the record.
     Counts,
-    /// It stops before it, until a consumer of a later release goes on.
+    /// The consumer stops before the record, until a consumer of a later release continues.
     Waits,
-    /// It puts it aside: what the record says is lost.
+    /// The consumer makes the record a dead letter: what the record says is lost.
     DeadLetters,
 }
 
@@ -61,7 +61,7 @@ struct Moderation {
     reason: Option<String>,
 }
 
-/// What it does with this record, whose members are right otherwise.
+/// Returns the treatment of this record, whose other members are assumed to be valid.
 pub fn treatment(record: &Value) -> Treatment {
     let later = |member: &str, latest: u64| record[member].as_u64().is_some_and(|number| number > latest);
     if later("format", KNOWN_FORMAT) {

@@ -52,7 +52,7 @@ fn delete_record(offset: u64, on: &str, id: &str, by: &str, role: ActorRole) -> 
     )
 }
 
-/// What an archive holds after these records, committed in these pieces.
+/// What an archive holds after these records were committed in these pieces.
 #[derive(Debug, Default, PartialEq)]
 struct ModelArchive {
     videos: BTreeMap<VideoId, VideoState>,
@@ -335,7 +335,7 @@ fn record(offset: u64, step: &RandomStep) -> LogRecord {
 }
 
 proptest! {
-    /// However a log is cut into batches, the same is stored, and no comment that was deleted is left.
+    /// For any split of a log into batches, the same is stored, and no deleted comment is left.
     #[test]
     fn splitting_moderation_into_other_batches_gives_the_same_result(
         steps in proptest::collection::vec(step(), 1..40),
@@ -351,7 +351,7 @@ proptest! {
             pieces.commit(&log[ends[0]..ends[1]]);
         }
         prop_assert_eq!(&pieces, &whole);
-        // Numbers do not depend on what is stored: a tally that holds no comment has the same.
+        // Sequence numbers do not depend on what is stored: an archive that holds no comments has the same ones.
         let tally = super::super::apply_batch(&log, [], Vec::new(), &CountingRules::default());
         prop_assert_eq!(tally.videos, whole.videos.values().cloned().collect::<Vec<_>>());
         for comment in whole.comments.values().filter(|comment| comment.entry.is_comment()) {
@@ -508,7 +508,7 @@ fn an_erasure_removes_held_comments_and_the_owner_s_name() {
     let state = &archive.videos[&video("v")];
     assert_eq!((archive.held.len(), state.owner.as_str()), (0, NOBODY_ID));
     assert!(state.revision() > before);
-    // Who bears the name that nobody has owns nothing by it.
+    // A user with the id that stands for "nobody" owns nothing by it.
     archive.commit(&[moderation_record(
         5,
         Some("v"),
@@ -550,7 +550,7 @@ fn an_erasure_removes_unique_marks() {
 }
 
 proptest! {
-    /// However the log is cut into batches, what is left is the same: so is what a rebuild makes of it.
+    /// For any split of the log into batches, and for a rebuild, what is left is the same.
     #[test]
     fn splitting_an_erasure_into_other_batches_gives_the_same_result(
         steps in proptest::collection::vec((0..4_u8, 0..4_u8, proptest::option::of(1..9_u64)), 1..20),

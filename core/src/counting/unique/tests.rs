@@ -127,7 +127,7 @@ fn unique_kind_names_round_trip() {
     assert!(of("").includes_all(of("")) && of("").is_empty() && !of("view").is_empty());
 }
 
-/// What the log says by the definition: the last of a user's likes and unlikes decides.
+/// Computes the counts by their definition: the last of a user's likes and unlikes decides.
 fn count_by_definition(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
     let weights = Weights::default();
     let mut counters: BTreeMap<String, Counters> = BTreeMap::new();
@@ -167,7 +167,7 @@ fn count_by_definition(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
 }
 
 proptest! {
-    /// However a log of likes and unlikes is cut, each counts once in either direction.
+    /// For any split of a log of likes and unlikes into batches, each counts once and can be taken back once.
     #[test]
     fn likes_and_unlikes_count_once_by_the_model(
         events in proptest::collection::vec((0..2u8, 0..3u8, 0..crate::Kind::ALL.len()), 1..80), step in 1..20usize,
@@ -182,7 +182,7 @@ proptest! {
             for state in store.commit(records, &rules()).videos {
                 let id = state.video_id.to_string();
                 let was = before.get(&id);
-                // The boards tell a later state from an earlier one by this.
+                // The boards tell a later state from an earlier one by the revision.
                 if was != Some(&state) {
                     prop_assert!(state.revision() > revisions.get(&id).copied().unwrap_or(0));
                 }
@@ -194,7 +194,7 @@ proptest! {
         for (video, (counters, worth)) in expected {
             let state = &store.videos[&video];
             prop_assert_eq!(state.counters, counters);
-            // All is of the same moment, as far as the half-life tells.
+            // All events are at the same moment, as far as the half-life can tell.
             let shown = crate::trending::value_at(state.trending, BEGIN_TIME, rules().half_life_ms) * 1000.0;
             prop_assert!((shown - worth).abs() <= worth.max(1.0) * 1e-4, "{} {}", shown, worth);
         }

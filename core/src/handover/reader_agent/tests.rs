@@ -46,7 +46,7 @@ fn without_managers_the_agent_serves_unless_it_leaves_or_knows_another_reader() 
     let mut holder = agent_with_notice(0, notice(5, false, "b"));
     assert_eq!(holder.admit_after_answer(at_ms(29_999), &video(), None), Admission::Redirect("b".into()));
     assert_eq!(holder.admit_after_answer(at_ms(30_000), &video(), None), Admission::Accept);
-    // Sent here under a later epoch, it is not sent back.
+    // The viewer was sent here under a later epoch, so it is not sent back.
     assert_eq!(holder.admit_after_answer(at_ms(1), &video(), Some(6)), Admission::Accept);
     holder.begin_leaving(at_ms(30_000), at_ms(8_000), false);
     assert_eq!(holder.admit_after_answer(at_ms(30_001), &video(), None), Admission::Refuse);
@@ -86,7 +86,7 @@ fn viewers_are_closed_at_the_pace_down_to_the_number_to_keep() {
         assert_eq!(closed, 1);
         viewers -= closed;
     }
-    // Said again, it goes on as it was, and no faster for not having been asked.
+    // An order that is repeated goes on as before, and no faster because nobody asked meanwhile.
     holder.set_hand_overs(at_ms(450), at_ms(450), vec![hand_over_order(5, 95, 10)]);
     assert_eq!(holder.viewers_to_close(at_ms(2_900), &video(), viewers), 1);
     assert_eq!(holder.viewers_to_close(at_ms(3_000), &video(), 95), 0);
@@ -111,11 +111,11 @@ fn an_order_ends_when_it_is_not_repeated_or_a_later_notice_comes() {
 #[test]
 fn an_order_is_as_old_as_the_heartbeat_that_it_answers() {
     let mut holder = ReaderAgent::new(BOUNDS);
-    // This process stood still for four seconds: its answer waited for it.
+    // This process was paused for four seconds, and its answer waited for it.
     holder.set_hand_overs(at_ms(4_000), at_ms(0), vec![hand_over_order(5, 0, 100)]);
     assert_eq!(holder.viewers_to_close(at_ms(4_500), &video(), 10), 0);
     assert!(matches!(holder.admit_viewer(at_ms(4_500), &video(), None), Admission::Ask { known: 5 }));
-    // One that came a second late goes on for two, and begins no faster for that.
+    // An order that came a second late is valid for two more, and does not begin faster for that.
     let mut holder = ReaderAgent::new(BOUNDS);
     holder.set_hand_overs(at_ms(6_000), at_ms(5_000), vec![hand_over_order(5, 0, 10)]);
     assert_eq!(holder.viewers_to_close(at_ms(6_100), &video(), 10), 1);
@@ -130,7 +130,7 @@ fn room_elsewhere_is_as_old_as_the_heartbeat_that_it_answers() {
     holder.begin_leaving(at_ms(0), at_ms(40_000), false);
     holder.hear_room(at_ms(0), 100);
     holder.viewers_to_close_on_exit(at_ms(11_900), 100);
-    // Said at 8 s, heard at 12: nobody vouches for it any more.
+    // The report was made at 8 s and heard at 12: it is no longer valid.
     holder.hear_room(at_ms(8_000), 100);
     assert_eq!(holder.viewers_to_close_on_exit(at_ms(20_000), 100), 0);
 }
@@ -149,7 +149,7 @@ fn a_warm_video_is_kept_without_viewers() {
 fn a_leaving_reader_takes_viewers_until_it_sends_them_away() {
     let mut holder = agent_with_notice(0, notice(5, true, ""));
     assert_eq!(holder.begin_leaving(at_ms(0), at_ms(8_000), false), at_ms(6_000));
-    // The only one there is takes viewers: where else could they go?
+    // The only reader accepts viewers, because there is no other one for them.
     assert_eq!(holder.admit_viewer(at_ms(1), &video(), None), Admission::Accept);
     assert_eq!(holder.viewers_to_close_on_exit(at_ms(4_000), 400), 0);
     assert_eq!(holder.admit_after_answer(at_ms(4_000), &video(), None), Admission::Accept);

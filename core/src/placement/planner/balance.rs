@@ -1,7 +1,7 @@
-//! Evening readers out: overloaded ones give, then underloaded ones get, within the tolerance and the budget.
+//! Balance: overloaded readers give viewers, then underloaded ones get some, within the tolerance and the budget.
 //!
-//! Each of these steps takes the sum of what readers are above or below their tolerance down, and never makes a reader
-//! leave it: that is why planning ends, and why planning again finds nothing.
+//! Each step lowers the sum by which readers are above or below their tolerance, and never makes a reader leave it:
+//! that is why planning ends, and why planning again finds nothing.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,17 +10,18 @@ use super::model::{Model, PlacementSlot};
 use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
 
-/// How many readers are tried for an exchange of videos: those that can take, or give, the most.
+/// The most readers that are tried as partners of an exchange: those that can take, or give, the most.
 pub(super) const MAX_PARTNERS: usize = 8;
 
 pub(super) struct Balancer<'m, 'a> {
     pub(super) model: &'m mut Model<'a>,
-    /// By reader: its videos that are on no other reader, until [`Self::size_index`] indexes them at the first use.
+    /// For each reader, its videos that are on no other reader, until [`Self::size_index`] indexes them at the first
+    /// use.
     unindexed: Vec<Vec<(u64, u32)>>,
     pub(super) size_indexes: Vec<Option<SizeIndex>>,
-    /// Videos on several readers, each reader's.
+    /// For each reader, its videos that are on several readers.
     pub(super) spread_videos: Vec<Vec<u32>>,
-    /// Viewers of resting videos, each reader's.
+    /// For each reader, the number of its viewers of resting videos.
     resting: Vec<u64>,
 }
 
@@ -137,7 +138,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         let mut aside = Vec::new();
         for &taker in under {
             let seat = &self.model.readers[taker as usize];
-            // What was taken off others may have gone to it, and may be more than it is to have.
+            // The reader may have got viewers from overloaded readers meanwhile, and may now have more than it needs.
             if seat.viewers_planned >= seat.emptied_down_to {
                 continue;
             }
@@ -151,7 +152,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
             while self.viewers_outside_tolerance(taker) > 0 {
                 let Some(giver) = top_reader(&mut givers, |reader| spare(self.model, reader)) else { break };
                 if !self.move_one_video(giver, taker, taker, &why) {
-                    // It has nothing of a size that fits; the next may.
+                    // This giver has no video of a size that fits; the next one may have.
                     aside.extend(givers.pop());
                 }
             }
@@ -172,8 +173,8 @@ impl<'m, 'a> Balancer<'m, 'a> {
             .max(seat.emptied_down_to.saturating_sub(seat.viewers_planned))
     }
 
-    /// The least and the most that may go from one reader to another for the sake of `needy`, one of the two: neither
-    /// goes past the other half of its tolerance.
+    /// Returns the least and the greatest number of viewers that may go from `giver` to `taker` for the sake of
+    /// `needy`, one of the two: neither reader goes past the other half of its tolerance.
     fn viewers_reader_may_give(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
         let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[taker as usize]);
         (
@@ -182,7 +183,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         )
     }
 
-    /// Moves one video: the smallest that is enough, or the largest that fits.
+    /// Moves one video: the smallest that is enough, or else the largest that fits. Returns whether one was moved.
     fn move_one_video(&mut self, giver: u32, taker: u32, needy: u32, why: &OrderReason) -> bool {
         if giver == taker {
             return false;
@@ -214,7 +215,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         self.size_indexes[reader].get_or_insert_with(|| SizeIndex::new(std::mem::take(unindexed)))
     }
 
-    /// Shifts viewers of videos that are on several readers anyway: exact, and nobody has to be warmed.
+    /// Shifts viewers of videos that are on several readers already: it is exact, and no reader has to be warmed.
     fn shift_shared_viewers(&mut self, needy: u32, relieves: bool, why: &OrderReason) {
         for video in self.spread_videos[needy as usize].clone() {
             for (other, _) in self.model.viewers_by_reader(video) {
@@ -227,7 +228,8 @@ impl<'m, 'a> Balancer<'m, 'a> {
                 }
                 let (giver, taker) = if relieves { (needy, other) } else { (other, needy) };
                 let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[taker as usize]);
-                // Up to fair shares only: who is within its tolerance is not drawn to its edge for another's sake.
+                // Both go up to their fair shares only: a reader within its tolerance is not pushed to its edge for
+                // another's sake.
                 let most = if relieves {
                     to.room_up_to(to.fair_share)
                 } else {
@@ -243,8 +245,9 @@ impl<'m, 'a> Balancer<'m, 'a> {
         }
     }
 
-    /// Exchanges a video of an overloaded reader for a smaller one (or the other way round for an underloaded one),
-    /// with the readers that have most to take or to give. Of all pairs that do, about the one with the fewest viewers.
+    /// Exchanges a video of an overloaded reader for a smaller one (or the reverse for an underloaded one), with the
+    /// readers that can take or give most. Of all sufficient pairs, about the one with the fewest viewers is
+    /// exchanged. Returns whether a pair was exchanged.
     fn exchange_videos(&mut self, needy: u32, relieves: bool) -> bool {
         let mut partners: Vec<u32> = self.model.open_readers().filter(|&reader| reader != needy).collect();
         partners.sort_by_key(|&reader| {
@@ -253,7 +256,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
             (if relieves { above } else { -above }, reader)
         });
         partners.truncate(MAX_PARTNERS);
-        // What is enough at once, else at least a quarter of it.
+        // First an exchange that is enough at once is tried, then one that achieves at least a quarter of that.
         [1, 4]
             .iter()
             .any(|part| partners.iter().any(|&partner| self.exchange_with(needy, partner, relieves, *part)))
@@ -262,7 +265,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
     fn exchange_with(&mut self, needy: u32, partner: u32, relieves: bool, part: u64) -> bool {
         let (giver, taker) = if relieves { (needy, partner) } else { (partner, needy) };
         let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
-        // What comes back must not come to a reader that is full even so.
+        // The video that comes back must not come to a reader that is over its capacity even after the exchange.
         let seat = &self.model.readers[giver as usize];
         let need = need.div_ceil(part).max(seat.viewers_planned.saturating_sub(seat.capacity)).max(1);
         if need > most {
@@ -300,7 +303,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         self.size_indexes[reader as usize].take().expect("made above")
     }
 
-    /// Puts a part of a hot video that a reader holds onto one more reader.
+    /// Moves viewers of a hot video from a reader that has it to one more reader. Returns whether it moved any.
     fn spread_hot_to(&mut self, giver: u32, taker: u32, needy: u32, why: &OrderReason) -> bool {
         let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
         let hot = self.hottest_video(giver, taker);
@@ -313,13 +316,13 @@ impl<'m, 'a> Balancer<'m, 'a> {
         self.model.move_viewers(video, Some(giver), taker, amount, why.clone());
         if !self.spread_videos[giver as usize].contains(&video) {
             self.spread_videos[giver as usize].push(video);
-            // It is not to be moved as a whole any more.
+            // The video must no longer be moved as a whole.
             self.size_index(giver).remove(part, video);
         }
         true
     }
 
-    /// The video with the most viewers on `giver` that may be on one reader more and is not on `taker`.
+    /// Returns the video with the most viewers on `giver` that may be on one more reader and is not on `taker`.
     fn hottest_video(&mut self, giver: u32, taker: u32) -> Option<(u64, u32)> {
         let model = &*self.model;
         let fits = |video: u32| model.may_spread(video) && !model.is_on(video, taker);
@@ -358,7 +361,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
     }
 }
 
-/// The reader on top of the heap once its key is what it is now; `None` where that key is 0.
+/// Returns the reader on top of the heap, after correcting outdated keys; `None` if its key is 0.
 fn top_reader(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u64) -> Option<u32> {
     while let Some(mut top) = heap.peek_mut() {
         let reader = top.1.0;
@@ -366,13 +369,14 @@ fn top_reader(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u
         if top.0 == key {
             return (key > 0).then_some(reader);
         }
-        // Keys that grew since are found late, which costs a little evenness within the tolerance and nothing else.
+        // Keys that have grown since are found late; this costs a little evenness within the tolerance, and nothing
+        // else.
         top.0 = key;
     }
     None
 }
 
-/// A large video and a small one whose difference is within `need..=most`: the smallest large one that has a partner.
+/// Returns a large and a small video whose sizes differ by `need..=most`: the smallest large one that has a partner.
 fn cheapest_pair(
     large: &mut SizeIndex,
     small: &mut SizeIndex,
@@ -388,7 +392,7 @@ fn cheapest_pair(
         if let Some(back) = small.largest_between(least, upper) {
             return Some((there, back));
         }
-        // The next one of another size; of the same size none has a partner either.
+        // The next video has another size, because those of the same size have no partner either.
         from = there.viewers + 1;
     }
     None

@@ -1,10 +1,11 @@
-//! Excess that passes through another reader.
+//! Chains: an overloaded reader's excess passes through another reader.
 //!
-//! A reader with a few large videos can be too full by an amount that none of them has, while what room there is lies
-//! in crumbs on many readers. Neither a move nor an exchange of two videos helps then. What helps is change, as with
-//! coins: a partner with small videos takes the excess, as viewers of a hot video both serve or as a large video for
-//! several smaller ones, and hands out as much in small videos to wherever there is room. The whole chain is worked out
-//! before any of it is done, so that nobody is left outside the tolerance by half of it.
+//! A reader with a few large videos can be too full by an amount that none of its videos has, while the free room is
+//! in small amounts on many readers. Then neither a move nor an exchange of two videos helps. A chain helps, as giving
+//! change does with coins: a partner with small videos takes the excess, either as viewers of a hot video that both
+//! serve or as a large video in exchange for several smaller ones, and gives away as much in small videos to readers
+//! with room. The whole chain is computed before any of it is carried out, so that no reader is left outside the
+//! tolerance by half a chain.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,25 +14,26 @@ use super::balance::{Balancer, MAX_PARTNERS};
 use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::OrderReason;
 
-/// Videos that go, with where they go.
+/// The videos that leave a reader, each with the reader that gets it.
 type VideoRoutes = Vec<(Item, u32)>;
 
-/// How many of a reader's videos are tried, smallest that do first: a larger one only moves more.
+/// The most videos of a reader that are tried, the smallest sufficient ones first: a larger one only moves more
+/// viewers.
 const MAX_VIDEOS_TRIED: usize = 8;
 
-/// A large video, or all a reader has of a hot one, for several smaller ones.
+/// An exchange of a large video, or of a reader's whole part of a hot one, for several smaller videos.
 struct VideoExchange {
     large: (u64, u32),
     small: Vec<Item>,
 }
 
 impl Balancer<'_, '_> {
-    /// Takes an overloaded reader's excess off it through another, or a part of it; returns whether that worked.
+    /// Moves an overloaded reader's excess, or a part of it, through another reader. Returns whether that worked.
     pub(super) fn pass_on(&mut self, giver: u32, why: &OrderReason) -> bool {
         self.pass_hot_viewers(giver, why) || [1, 4].iter().any(|part| self.pass_exchange(giver, *part, why))
     }
 
-    /// Viewers of a video that is on both, or may be.
+    /// Passes viewers of a hot video to a partner that serves the video or may do so. Returns whether that worked.
     fn pass_hot_viewers(&mut self, giver: u32, why: &OrderReason) -> bool {
         let fine = self.readers_with_most_videos(giver);
         for video in self.spread_videos[giver as usize].clone() {
@@ -55,14 +57,14 @@ impl Balancer<'_, '_> {
         let limit = seat.video_viewers_limit.saturating_sub(self.model.viewers_on(video, partner));
         let excess =
             self.viewers_outside_tolerance(giver).min(limit).min(self.model.viewers_on(video, giver));
-        // One that is overloaded itself is no help.
+        // A partner that is overloaded itself is no help.
         if !open || excess == 0 || seat.viewers_planned > seat.usable_capacity() {
             return false;
         }
         let routes = self.find_routes(partner, giver, excess.saturating_sub(room), &[]);
         let out: u64 = routes.iter().map(|route| route.0.viewers).sum();
         let amount = excess.min(room + out);
-        // Less than an eighth of it is not worth another reader's trouble.
+        // Less than an eighth of the excess is not worth changing another reader.
         if amount < self.viewers_outside_tolerance(giver).div_ceil(8)
             || !self.admit_with_routes(amount, &routes)
         {
@@ -73,7 +75,7 @@ impl Balancer<'_, '_> {
         true
     }
 
-    /// The readers with the most videos, which are the small ones.
+    /// Returns the readers with the most videos; these are the readers with small videos.
     fn readers_with_most_videos(&self, giver: u32) -> Vec<u32> {
         let mut partners: Vec<u32> = self.model.open_readers().filter(|&reader| reader != giver).collect();
         partners.sort_by_key(|&reader| (Reverse(self.model.readers[reader as usize].videos), reader));
@@ -81,11 +83,12 @@ impl Balancer<'_, '_> {
         partners
     }
 
-    /// A large video for several smaller ones, so that at least one `part`-th of the excess goes.
+    /// Exchanges a large video for several smaller ones, so that at least one `part`-th of the excess leaves the
+    /// giver. Returns whether that worked.
     fn pass_exchange(&mut self, giver: u32, part: u64, why: &OrderReason) -> bool {
         for partner in self.readers_with_most_videos(giver) {
             let seat = &self.model.readers[giver as usize];
-            // What comes back must not come to a reader that is full even so.
+            // The videos that come back must not come to a reader that is over its capacity even after the exchange.
             let least = self
                 .viewers_outside_tolerance(giver)
                 .div_ceil(part)
@@ -101,7 +104,8 @@ impl Balancer<'_, '_> {
         false
     }
 
-    /// What a reader has, as a whole, that another could have instead: the smallest first.
+    /// Returns the videos, or whole parts of videos, that `giver` has and `partner` could have instead, the smallest
+    /// first.
     fn large_videos(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
         let mut large: Vec<(u64, u32)> =
             self.size_index(giver).largest_first().map(|item| (item.viewers, item.video)).collect();
@@ -144,11 +148,12 @@ impl Balancer<'_, '_> {
         self.model.take_from_budget(sum)
     }
 
-    /// Finds places within their tolerance for about `over` viewers in videos of `from`, leaving out `giver` and the
-    /// videos `kept`: a little more where videos come in no smaller pieces, less where that is all.
+    /// Finds readers, other than `giver`, that can take about `over` viewers in videos of `from` and stay within their
+    /// tolerance; the videos `kept` stay. The result may be a little more than `over` if there are no smaller videos,
+    /// and less if there is not enough room.
     fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> VideoRoutes {
         let seat = &self.model.readers[from as usize];
-        // No further down than to its own half of the tolerance.
+        // The reader gives no more than down to the lower half of its tolerance.
         let most = over + (seat.filled_up_to - seat.emptied_down_to);
         let others = self.model.open_readers().filter(|&reader| reader != from && reader != giver);
         let room = |reader: u32| {
@@ -182,7 +187,7 @@ impl Balancer<'_, '_> {
     }
 }
 
-/// Ways to give a large video and get smaller ones back, so that between `least` and `most` viewers go on balance.
+/// Finds exchanges of a large video for smaller ones by which, on balance, between `least` and `most` viewers leave.
 fn find_exchanges(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<VideoExchange> {
     let mut found = Vec::new();
     for &(viewers, video) in large {

@@ -1,20 +1,21 @@
-//! Videos too hot for one reader, and ones that have cooled.
+//! Heat: splits videos that are too hot for one reader, and joins videos that have cooled.
 
 use std::cmp::Reverse;
 
 use super::model::{Model, PlacementSlot, ReaderLoad};
 use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
 
-/// How far a reader may be filled by what is spread onto it.
+/// The limit up to which readers are filled when a video is spread onto them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// First up to their fair share, then up to their capacity: balance evens out what that leaves.
+    /// First up to their fair share, then up to their capacity: balance evens out what is left uneven.
     FairShareFirst,
-    /// Up to their capacity, with as many viewers of one video as it takes.
+    /// Up to their capacity, with any number of viewers of one video.
     WholeCapacity,
 }
 
-/// Viewers of the video that the open readers have room for, within the number of readers it may have.
+/// Returns the number of the video's viewers for which open readers have room, within the number of readers that the
+/// video may have.
 pub(super) fn room_for(model: &Model, video: u32) -> u64 {
     let mut rooms: Vec<u64> = Vec::new();
     let mut beside = 0_u64;
@@ -31,8 +32,8 @@ pub(super) fn room_for(model: &Model, video: u32) -> u64 {
     rooms.iter().take(more).fold(beside, |sum, room| sum.saturating_add(*room))
 }
 
-/// Spreads `amount` of a video's viewers, from a reader or waiting ones, over open readers: those that have it first,
-/// then those furthest below their fair share. Returns what found no room.
+/// Spreads `amount` of a video's viewers, from a reader or waiting ones, over open readers: those that serve it first,
+/// then those furthest below their fair share. Returns the number of viewers for which there was no room.
 pub(super) fn spread_viewers(
     model: &mut Model,
     video: u32,
@@ -55,7 +56,7 @@ pub(super) fn spread_viewers(
             let room = seat
                 .room_up_to(u64::MAX)
                 .min(seat.video_viewers_limit.saturating_sub(model.viewers_on(video, reader)));
-            // On full readers, balance would make room for crumbs again and again.
+            // If full readers took small amounts, balance would have to make room for them again and again.
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
     } else {
@@ -66,8 +67,8 @@ pub(super) fn spread_viewers(
     left
 }
 
-/// So few viewers are not worth warming a reader, nor another round of balance: a twentieth of what it may have, and ten
-/// where that is next to nothing.
+/// Returns the number of viewers up to which it is not worth warming a reader or another round of balance: a twentieth
+/// of the reader's limit for one video, and at least ten.
 fn min_useful_viewers(seat: &ReaderLoad) -> u64 {
     (seat.video_viewers_limit / 20).max(10)
 }
@@ -111,8 +112,8 @@ fn fill_readers_with(
     left
 }
 
-/// Which of the readers in line takes next: the first one, or one that is as empty within half the tolerance and takes as
-/// much, in a zone where the video has fewer readers.
+/// Returns the index of the reader in `line` that takes viewers next: the first one, or one in a zone where the video
+/// has fewer readers, if its load differs by at most half the tolerance and it takes as many viewers.
 fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u64) -> usize {
     let first = line[0];
     if model.zones.is_empty() || model.is_on(video, first) {
@@ -130,7 +131,7 @@ fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u6
     choice.map_or(0, |(at, _)| at)
 }
 
-/// Spreads videos with too many viewers on one reader, the hottest first: what is too much leaves, the rest stays.
+/// Spreads videos with too many viewers on one reader, the hottest first: only the excess leaves the reader.
 pub(super) fn split_hot_videos(model: &mut Model) {
     let limit = model
         .open_readers()
@@ -164,14 +165,14 @@ fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
     }
     let by_share = limit < model.limits.hot_video_viewers;
     let why = OrderReason::Hot { reader: reader as usize, viewers, limit, by_share };
-    // Those who wait are on no reader: sending them elsewhere moves nobody.
+    // Waiting viewers are on no reader: placing them elsewhere moves nobody.
     let waiting = model.waiting_viewers(video);
     let amount = excess.min(model.budget_left().saturating_add(waiting));
     if amount < excess {
         model.note_rejected(ChangeKind::Split, Some(video), Some(reader), excess - amount, MetLimit::Budget);
     }
     let left = spread_viewers(model, video, Some(reader), amount, &why, Reach::FairShareFirst);
-    // Moved already, and within what is left.
+    // The viewers have been moved already, and their number is within the remaining budget.
     model.take_from_budget((amount - left).saturating_sub(waiting));
     model.take_waiting_viewers(video, amount - left);
     if left > 0 && viewers - (amount - left) > limit {
@@ -205,10 +206,11 @@ pub(super) fn join_cooled_videos(model: &mut Model) {
     }
 }
 
-/// Takes a cooled video off one reader. Returns whether that was possible.
+/// Moves a cooled video off one reader. Returns whether that was possible.
 fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
     let viewers = model.videos[video as usize].viewers;
-    // Cooled to half of where it could be joined: others make room for it. Until then it waits for room.
+    // A video that has cooled to half of the threshold may take room at others up to their capacity. Until then it
+    // waits for room within the tolerance.
     let pressing = viewers <= below / 2;
     let mut rooms: Vec<(u64, u32)> = model
         .viewers_by_reader(video)
@@ -235,7 +237,7 @@ fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below
     for (room, at) in rooms {
         let give = room.min(left);
         left -= give;
-        // With nobody to hand over it is dropped all the same.
+        // A part without viewers is dropped as well.
         if give > 0 || part == 0 {
             model.move_viewers(video, Some(reader), at, give, why.clone());
         }

@@ -1,4 +1,4 @@
-//! The state a plan works on: where every viewer would be if the decisions so far were carried out.
+//! The model that a plan works on: where every viewer would be after the decisions made so far.
 
 use std::collections::HashMap;
 
@@ -6,25 +6,27 @@ use super::shares::{counted_viewers, parts_of};
 use crate::placement::plan::{ChangeKind, MetLimit, OrderReason, RejectedChange, ViewerBalance};
 use crate::placement::situation::{PlacementVideo, PlanLimits, ReaderAvailability, Situation};
 
-/// A reader, its load and the marks that load is measured against, all in viewers.
+/// A reader, its load, and the thresholds for that load, all in viewers.
 #[derive(Debug, Clone)]
 pub(super) struct ReaderLoad {
     pub availability: ReaderAvailability,
     pub capacity: u64,
     pub viewers_planned: u64,
-    /// Videos, for evenness where there are no viewers to count.
+    /// The number of videos, by which readers are evened out if there are no viewers to count.
     pub videos: u32,
     /// The reader's part of all viewers, in proportion to its capacity.
     pub fair_share: u64,
-    /// Above this it has to give.
+    /// The load above which the reader has to give viewers.
     pub gives_above: u64,
-    /// Below this it has to get.
+    /// The load below which the reader has to get viewers.
     pub takes_below: u64,
-    /// A giver gives down to this, a taker takes up to it: half the tolerance above the fair share, and no more than it holds.
+    /// The load down to which a giver gives and up to which a taker takes: half the tolerance above the fair share,
+    /// and at most the capacity.
     pub filled_up_to: u64,
-    /// A taker takes up to at least this, a giver does not go below it: half the tolerance under the fair share.
+    /// The load up to which a taker takes at least, and below which a giver does not go: half the tolerance below the
+    /// fair share.
     pub emptied_down_to: u64,
-    /// Viewers of one video it may have.
+    /// The most viewers of one video that the reader may have.
     pub video_viewers_limit: u64,
 }
 
@@ -33,49 +35,49 @@ impl ReaderLoad {
         self.availability == ReaderAvailability::Open
     }
 
-    /// Returns the viewers that the reader can take without exceeding `mark` or its capacity.
+    /// Returns the number of viewers that the reader can take without exceeding `mark` or its capacity.
     pub fn room_up_to(&self, mark: u64) -> u64 {
         mark.min(self.capacity).saturating_sub(self.viewers_planned)
     }
 
-    /// Returns the viewers above the reader's fair share; negative: below it.
+    /// Returns the number of viewers above the reader's fair share; negative if the load is below it.
     pub fn viewers_above_fair(&self) -> i128 {
         i128::from(self.viewers_planned) - i128::from(self.fair_share)
     }
 
-    /// The viewers that the reader may have and can hold.
+    /// Returns the number of viewers that the reader may have and can hold.
     pub fn usable_capacity(&self) -> u64 {
         self.gives_above.min(self.capacity)
     }
 
-    /// The part of one video it gets when the video is spread: a fifth below the limit, so that the next few viewers
-    /// do not spread it again.
+    /// Returns the number of a video's viewers that the reader gets when the video is spread: a fifth below the limit,
+    /// so that the next few viewers do not spread it again.
     pub fn spread_target(&self) -> u64 {
         self.video_viewers_limit - self.video_viewers_limit / 5
     }
 }
 
-/// The readers that a video is on.
+/// The readers on which a video is placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PlacementSlot {
     Nowhere,
     One(u32),
-    /// Two or more readers with their viewers, in the order of readers.
+    /// Two or more readers, each with its viewers of the video, sorted by reader.
     Several(Vec<(u32, u64)>),
 }
 
-/// A video: what planning needs of it, in one cache line.
+/// A video, reduced to what planning needs, in one cache line.
 #[derive(Debug)]
 pub(super) struct PlannedVideo {
     pub placement: PlacementSlot,
     pub viewers: u64,
     pub epoch: u64,
-    /// Its position in [`Model::changed_videos`] plus one, or 0.
+    /// The video's position in [`Model::changed_videos`] plus one; 0 if it was not changed.
     changed_position: u32,
 }
 
-/// A video that was changed: what it was like before, and the first reason for changing it; `None` where no reader
-/// served it, which is the reason then.
+/// A video that the plan has changed: its placement before, and the first reason for changing it. The reason is `None`
+/// if no reader served the video, which is the reason then.
 #[derive(Debug)]
 pub(super) struct Touched {
     pub video: u32,
@@ -88,17 +90,17 @@ pub(super) struct Model<'a> {
     pub limits: &'a PlanLimits,
     pub readers: Vec<ReaderLoad>,
     pub videos: Vec<PlannedVideo>,
-    /// The zone of each reader; empty where there is nothing to choose.
+    /// The zone number of each reader; empty if there are not two zones to choose from.
     pub zones: Vec<Option<u32>>,
-    /// In the order in which they were first changed.
+    /// The changed videos, in the order in which they were first changed.
     pub changed_videos: Vec<Touched>,
-    /// Viewers of a video that one reader of average size may have.
+    /// The most viewers of one video that a reader of average size may have.
     pub mean_limit: u64,
-    /// Viewers moved step by step: at least what the plan moves in the end.
+    /// The number of viewers moved step by step: at least as many as the plan moves in the end.
     spent: u64,
-    /// Viewers of a video without a reader who were sent to one: they cost nothing once.
+    /// The viewers, by video, who had no reader and were given one: their first move costs no budget.
     viewers_placed: HashMap<u32, u64>,
-    /// Shifts so far.
+    /// The number of moves made in the model so far.
     pub shift_count: u64,
     pub limits_met: Vec<MetLimit>,
     pub rejected: Vec<RejectedChange>,
@@ -141,7 +143,7 @@ impl<'a> Model<'a> {
         model
     }
 
-    /// Adds a video; answers its viewers where no reader serves it.
+    /// Adds a video. Returns the number of its viewers if no reader serves it, otherwise 0.
     fn add_video(&mut self, video: &PlacementVideo) -> u64 {
         let viewers = video.viewers();
         let readers = self.readers.len();
@@ -165,7 +167,8 @@ impl<'a> Model<'a> {
         homeless
     }
 
-    /// Fair shares and tolerances. What closed readers hold is out of reach, so it counts on neither side.
+    /// Sets the fair shares and thresholds of all readers. Viewers on closed readers cannot be moved, so they and
+    /// their readers do not count.
     fn set_marks(&mut self, homeless: u64) {
         let in_play = self.readers.iter().filter(|seat| seat.availability != ReaderAvailability::Closed);
         let total = in_play.fold(homeless, |sum, seat| sum.saturating_add(seat.viewers_planned));
@@ -202,7 +205,7 @@ impl<'a> Model<'a> {
         video.moving || (video.epoch > 0 && age < self.limits.rest_ms.max(0) as u64)
     }
 
-    /// Returns the viewers of the video on one reader.
+    /// Returns the number of the video's viewers on one reader.
     pub fn viewers_on(&self, video: u32, reader: u32) -> u64 {
         match &self.videos[video as usize].placement {
             PlacementSlot::One(at) if *at == reader => self.videos[video as usize].viewers,
@@ -225,8 +228,8 @@ impl<'a> Model<'a> {
         parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
     }
 
-    /// Returns how many of the open readers that the video is on are in the zone of `reader`; more than any number where
-    /// that zone is not known.
+    /// Returns how many of the open readers that the video is on are in the zone of `reader`; `usize::MAX` if that
+    /// zone is not known.
     pub fn readers_in_zone_of(&self, video: u32, reader: u32) -> usize {
         let zone_of = |reader: u32| self.zones.get(reader as usize).copied().flatten();
         let Some(zone) = zone_of(reader) else { return usize::MAX };
@@ -244,14 +247,15 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// A video on `readers` of them is drawn together at or below this many viewers. The same line decides whether
-    /// balance may spread it onto that many, so that the two never undo each other.
+    /// Returns the number of viewers at or below which a video on `readers` readers is joined onto one fewer. The same
+    /// threshold decides whether balance may spread a video onto that many readers, so that joining and balance never
+    /// undo each other.
     pub fn join_threshold(&self, readers: usize) -> u64 {
         let most = u128::from(self.mean_limit) * readers.saturating_sub(1) as u128;
         (most * u128::from(self.limits.join_below.min(1000)) / 1000) as u64
     }
 
-    /// May balance put a part of it onto one reader more?
+    /// Whether balance may put a part of the video onto one more reader.
     pub fn may_spread(&self, video: u32) -> bool {
         let on = self.reader_count(video);
         let viewers = self.videos[video as usize].viewers;
@@ -259,12 +263,12 @@ impl<'a> Model<'a> {
         hot && on < self.limits.max_readers_per_video
     }
 
-    /// Returns the number of viewers that may still be moved by this plan.
+    /// Returns the number of viewers that this plan may still move.
     pub fn budget_left(&self) -> u64 {
         self.limits.budget.available.saturating_sub(self.spent)
     }
 
-    /// Takes `viewers` out of the budget. Returns whether the budget had so many.
+    /// Takes `viewers` from the budget. Returns whether the budget had so many.
     pub fn take_from_budget(&mut self, viewers: u64) -> bool {
         let budget = self.limits.budget;
         let oversize = self.spent == 0 && budget.available >= budget.full && viewers > budget.full;
@@ -277,7 +281,7 @@ impl<'a> Model<'a> {
         admitted
     }
 
-    /// Viewers of the video that have no reader yet, and were not sent anywhere by this plan.
+    /// Returns the number of the video's viewers who have no reader yet and were given none by this plan.
     pub fn waiting_viewers(&self, video: u32) -> u64 {
         let sent = self.viewers_placed.get(&video).copied().unwrap_or(0);
         self.situation.videos[video as usize].waiting.saturating_sub(sent)
@@ -306,8 +310,8 @@ impl<'a> Model<'a> {
         self.rejected.push(RejectedChange { kind, video, reader, viewers, because });
     }
 
-    /// Moves `amount` of a video's viewers; a reader left with none of them does not serve it any more. The only way
-    /// in which anything changes.
+    /// Moves `amount` of a video's viewers in the model. A reader that is left with none of them no longer serves the
+    /// video. All changes of placements go through this function.
     pub fn move_viewers(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: OrderReason) {
         self.shift_count += 1;
         let at = video as usize;
@@ -341,13 +345,14 @@ impl<'a> Model<'a> {
                 parts.insert(place, (to, amount));
             }
         }
-        // While waiting viewers are being spread, one part is not all of them.
+        // While waiting viewers are being spread, one part may not be all of them.
         let all_here = parts.len() == 1 && parts[0].1 == self.videos[at].viewers;
         self.videos[at].placement =
             if all_here { PlacementSlot::One(parts[0].0) } else { PlacementSlot::Several(parts) };
     }
 
-    /// The common case: a video goes from nowhere or from its one reader to one other.
+    /// Moves a whole video from nowhere, or from its only reader, to one other reader: the common case. Returns
+    /// whether this was such a case.
     fn shift_whole_video(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
         if amount != self.videos[at].viewers || from == Some(to) {
             return false;
@@ -366,7 +371,7 @@ impl<'a> Model<'a> {
         true
     }
 
-    /// Takes a video that was without a reader off those it was given, as if nothing had been decided about it.
+    /// Undoes the placement of a video that had no reader, as if nothing had been decided about it.
     pub fn undo_placement(&mut self, video: u32) {
         for (reader, viewers) in self.viewers_by_reader(video) {
             let seat = &mut self.readers[reader as usize];

@@ -1,4 +1,4 @@
-//! From where every video was and is to orders.
+//! Orders: made of every video's placement before and after the plan.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use super::model::{Model, Touched};
 use super::shares::{parts_of, parts_with_shares};
 use crate::placement::plan::{ChangeKind, OrderReason, PlannedOrder};
 
-/// One order for every video that ended up elsewhere, in the order of carrying them out.
+/// Returns one order for every video whose placement changed, in the order in which they are to be carried out.
 pub(super) fn orders_of(model: &Model) -> Vec<PlannedOrder> {
     let changed: Vec<&Touched> = model
         .changed_videos
@@ -38,7 +38,7 @@ fn order_for_video(model: &Model, touched: &Touched) -> PlannedOrder {
         to.iter().find(|part| part.0 == reader).map_or(0, |part| part.1).min(viewers)
     };
     let moved: u64 = from.iter().map(|&(reader, viewers)| viewers - stays(reader, viewers)).sum();
-    // Those who wait have no reader to leave.
+    // Waiting viewers leave no reader.
     let moved = moved.saturating_sub(model.situation.videos[video].waiting);
     let same = from.len() == to.len() && from.iter().zip(&to).all(|(from, to)| from.0 == to.0);
     let kind = match **why {
@@ -56,7 +56,7 @@ fn order_for_video(model: &Model, touched: &Touched) -> PlannedOrder {
     PlannedOrder { video, epoch, kind, from, to, moved, why: (**why).clone() }
 }
 
-/// An exchange whose other half came to nothing, by what was decided after it, is a plain move.
+/// Turns an exchange whose other half was undone by later decisions into a plain move.
 fn unpair_lost_exchanges(orders: &mut [PlannedOrder], model: &Model) {
     if !orders.iter().any(|order| matches!(order.why, OrderReason::Exchange { .. })) {
         return;

@@ -1,4 +1,4 @@
-//! What cannot wait for balance: viewers without a reader, and readers that are to be emptied.
+//! Safety: the changes that cannot wait for balance (viewers without a reader, and readers that are to be emptied).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,7 +8,7 @@ use super::model::{Model, PlacementSlot};
 use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
 use crate::placement::situation::ReaderAvailability;
 
-/// Open readers by what part of their capacity is in use, then by videos, then by position: the emptiest first.
+/// The open readers, emptiest first: by the part of their capacity in use, then by videos, then by position.
 struct EmptiestReaders(BinaryHeap<Reverse<(u64, u32, u32)>>);
 
 impl EmptiestReaders {
@@ -18,12 +18,12 @@ impl EmptiestReaders {
 
     fn emptiness_key(model: &Model, reader: u32) -> (u64, u32, u32) {
         let seat = &model.readers[reader as usize];
-        // Bits of numbers that are not negative are in the numbers' order.
+        // The bits of two numbers that are not negative compare as the numbers do.
         ((seat.viewers_planned as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
     }
 
-    /// The reader for this many viewers of a video: the emptiest by capacity, or, where they do not fit there, the one
-    /// with the most room.
+    /// Returns the reader for this many viewers of a video: the emptiest by capacity or, if they do not fit there, the
+    /// one with the most room.
     fn find_reader(&mut self, model: &Model, video: u32, viewers: u64) -> Option<u32> {
         let fits = |reader: u32| {
             let seat = &model.readers[reader as usize];
@@ -37,7 +37,7 @@ impl EmptiestReaders {
             if top.0 == now {
                 break;
             }
-            // Loads only grow while readers are looked for, so a key that is too old is too small.
+            // Loads only grow during the search, so a key that is out of date is too small.
             top.0 = now;
         }
         let emptiest = self.0.peek().map(|top| top.0.2).filter(|&reader| fits(reader));
@@ -48,8 +48,8 @@ impl EmptiestReaders {
     }
 }
 
-/// Gives every video without a reader one, or several where one is not enough: the largest first, onto the emptiest
-/// reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
+/// Places every video without a reader on one reader, or on several if one is not enough: the largest video first,
+/// onto the emptiest reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
 pub(super) fn place_unserved(model: &mut Model) {
     let nowhere = |video: &u32| model.videos[*video as usize].placement == PlacementSlot::Nowhere;
     let unserved = (0..model.videos.len() as u32).filter(nowhere);
@@ -77,7 +77,7 @@ pub(super) fn place_unserved(model: &mut Model) {
         } else {
             let left = heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::FairShareFirst);
             if left > 0 {
-                // Whoever has most room takes it, whatever one reader should have of one video.
+                // The readers with the most room take it, beyond the limit of one video on one reader.
                 model.undo_placement(video);
                 heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::WholeCapacity);
             }
@@ -89,8 +89,8 @@ fn is_full(model: &Model, reader: u32) -> bool {
     model.readers[reader as usize].room_up_to(u64::MAX) == 0
 }
 
-/// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
-/// Returns whether the budget covered all of it.
+/// Moves videos off readers that are to be emptied: the reader closest to empty first, and its largest videos first.
+/// Returns whether the budget covered everything.
 pub(super) fn drain_readers(model: &mut Model) -> bool {
     let draining =
         |reader: &u32| model.readers[*reader as usize].availability == ReaderAvailability::Draining;
@@ -131,7 +131,7 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
     covered
 }
 
-/// Moves one video's viewers off the reader `from`. Returns false only where the budget forbade it.
+/// Moves one video's viewers off the reader `from`. Returns false only if the budget did not allow it.
 fn move_video_off(
     model: &mut Model,
     emptiest: &mut EmptiestReaders,
@@ -141,7 +141,7 @@ fn move_video_off(
     why: &OrderReason,
 ) -> bool {
     let beside = model.viewers_by_reader(video).into_iter().map(|part| part.0);
-    // Its other readers need no warming, if they stay within their tolerance.
+    // The video's other readers need no warming; they are used if they stay within their tolerance.
     let beside = beside.filter(|&reader| {
         let seat = &model.readers[reader as usize];
         let part = model.viewers_on(video, reader).saturating_add(viewers);
@@ -166,7 +166,7 @@ fn move_video_off(
     if let Some(to) = to {
         model.move_viewers(video, Some(from), to, viewers, why.clone());
     } else {
-        // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
+        // If the video may have few more readers, evenness does not choose them: it would waste some on small amounts.
         let scarce =
             model.reader_count(video) + model.open_readers().count() > model.limits.max_readers_per_video;
         let reach = if scarce { heat::Reach::WholeCapacity } else { heat::Reach::FairShareFirst };

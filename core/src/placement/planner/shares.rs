@@ -1,9 +1,9 @@
-//! Between viewers and shares.
+//! Conversions between numbers of viewers and shares.
 
 use super::model::PlacementSlot;
 use crate::placement::situation::{PlacementVideo, VideoPart, WHOLE_SHARE};
 
-/// The readers of a placement with their viewers, in the order of readers.
+/// Returns the readers of a placement with their viewers, sorted by reader.
 pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
     match placement {
         PlacementSlot::Nowhere => Vec::new(),
@@ -12,8 +12,9 @@ pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64
     }
 }
 
-/// Where the viewers of a video on several readers count: where they are, and those that wait or are still to leave a
-/// reader that is not assigned any more, by the shares; all of them by the shares while a hand-over is under way.
+/// Returns the readers at which the viewers of a video on several readers count. Viewers count where they are. Viewers
+/// that wait, or are still on a reader that is no longer assigned, count by the shares; during a hand-over, all
+/// viewers do.
 pub(super) fn counted_viewers(video: &PlacementVideo, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
     let mut assigned: Vec<VideoPart> = video.parts.clone();
     assigned.retain(|part| part.share > 0 && part.reader < readers);
@@ -28,7 +29,8 @@ pub(super) fn counted_viewers(video: &PlacementVideo, viewers: u64, readers: usi
     counted.collect()
 }
 
-/// `total` in whole pieces in proportion to the weights, summing to it: largest remainders, then the first.
+/// Divides `total` into whole numbers in proportion to the weights (largest remainders, then the first); they sum to
+/// `total`.
 fn apportion_by_weights(total: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum::<u128>().max(1);
     let exact = |weight: u64| u128::from(total) * u128::from(weight);
@@ -42,7 +44,8 @@ fn apportion_by_weights(total: u64, weights: &[u64]) -> Vec<u64> {
     pieces
 }
 
-/// The parts with their shares: in proportion to the viewers, each at least a millionth, summing to the whole.
+/// Returns the parts of a placement with their shares: in proportion to the viewers, each at least a millionth,
+/// summing to the whole.
 pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<VideoPart> {
     let parts = match placement {
         PlacementSlot::Nowhere => return Vec::new(),
@@ -53,7 +56,7 @@ pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<
     };
     let none = parts.iter().all(|part| part.1 == 0);
     let weights: Vec<u64> = parts.iter().map(|part| if none { 1 } else { part.1 }).collect();
-    // One millionth each is set aside first, so that none is without.
+    // One millionth is set aside for each part first, so that no part is without a share.
     let each = apportion_by_weights(u64::from(WHOLE_SHARE) - parts.len() as u64, &weights);
     let part = |(&(reader, viewers), share): (&(u32, u64), u64)| VideoPart {
         reader: reader as usize,

@@ -1,17 +1,17 @@
-//! The videos of one reader by size, with what was taken off it left out.
+//! An index of one reader's videos by size, from which videos can be removed.
 
-/// Videos in ascending order of (viewers, position). Finding the nearest one at or above, or at or below, a size takes
-/// a binary search; what was taken is skipped by joining it to its neighbours (union-find with path halving), so that a
-/// reader that gives away most of what it has does not search its gaps again and again.
+/// Videos in ascending order of (viewers, position). Finding the nearest video at or above, or at or below, a size
+/// takes a binary search. Removed videos are skipped by joining their slots to the neighbours (union-find with path
+/// halving), so that a reader that gives away most of its videos does not search the gaps again and again.
 pub(super) struct SizeIndex {
     videos: Vec<(u64, u32)>,
-    /// The first slot at or after this one that is not taken; one past the end for none.
+    /// For each slot, the first slot at or after it that is not removed; one past the end if there is none.
     next_free_right: Vec<u32>,
-    /// One past the last slot before this one that is not taken; 0 for none.
+    /// For each slot, one past the last slot before it that is not removed; 0 if there is none.
     next_free_left: Vec<u32>,
 }
 
-/// A video in a size index.
+/// A video in a size index, with its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Item {
     pub index_slot: usize,
@@ -26,7 +26,7 @@ impl SizeIndex {
         Self { next_free_right: slots.clone().collect(), next_free_left: slots.collect(), videos }
     }
 
-    /// The smallest video with at least `from` and at most `to` viewers.
+    /// Returns the smallest video with at least `from` and at most `to` viewers.
     pub fn smallest_between(&mut self, from: u64, to: u64) -> Option<Item> {
         let slot = self.videos.partition_point(|video| video.0 < from);
         let slot = follow_links(&mut self.next_free_right, slot);
@@ -34,7 +34,7 @@ impl SizeIndex {
         (viewers <= to).then_some(Item { index_slot: slot, viewers, video })
     }
 
-    /// The largest video with at most `to` viewers and at least `from`.
+    /// Returns the largest video with at most `to` viewers and at least `from`.
     pub fn largest_between(&mut self, from: u64, to: u64) -> Option<Item> {
         let end = self.videos.partition_point(|video| video.0 <= to);
         let slot = follow_links(&mut self.next_free_left, end).checked_sub(1)?;
@@ -42,7 +42,7 @@ impl SizeIndex {
         (viewers >= from).then_some(Item { index_slot: slot, viewers, video })
     }
 
-    /// All that are left, the largest first.
+    /// Returns all videos that are not removed, the largest first.
     pub fn largest_first(&self) -> impl Iterator<Item = Item> + '_ {
         let left = self
             .videos
@@ -53,21 +53,21 @@ impl SizeIndex {
         left.map(|(slot, &(viewers, video))| Item { index_slot: slot, viewers, video })
     }
 
-    /// Takes this video out of the index, where it is in it.
+    /// Removes this video from the index, if the index has it.
     pub fn remove(&mut self, viewers: u64, video: u32) {
         if let Ok(slot) = self.videos.binary_search(&(viewers, video)) {
             self.take_video(slot);
         }
     }
 
-    /// Takes the video in a slot out of the index.
+    /// Removes the video in a slot from the index.
     pub fn take_video(&mut self, slot: usize) {
         self.next_free_right[slot] = slot as u32 + 1;
         self.next_free_left[slot + 1] = slot as u32;
     }
 }
 
-/// Follows links to the slot that points at itself, shortening the way.
+/// Follows links to the slot that points at itself, and shortens the path on the way.
 fn follow_links(links: &mut [u32], mut at: usize) -> usize {
     while links[at] as usize != at {
         links[at] = links[links[at] as usize];

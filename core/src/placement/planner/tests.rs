@@ -15,7 +15,7 @@ fn reader(at: usize, capacity: u64, standing: ReaderAvailability) -> PlacementRe
     PlacementReader { id: ReaderId::parse(&format!("r{at:03}")).unwrap(), capacity, standing }
 }
 
-/// A video with these viewers on these readers, or with none of them waiting viewers only.
+/// A video with these viewers on these readers; without parts, it has waiting viewers only.
 fn video(at: usize, parts: &[(usize, u64)], waiting: u64) -> PlacementVideo {
     let share = WHOLE_SHARE / parts.len().max(1) as u32;
     let part = |&(reader, viewers): &(usize, u64)| VideoPart { reader, viewers, share };
@@ -29,7 +29,7 @@ fn video(at: usize, parts: &[(usize, u64)], waiting: u64) -> PlacementVideo {
     }
 }
 
-/// Open readers of 20,000 and a video for every entry.
+/// Open readers with a capacity of 20,000, and a video for each entry of `videos`.
 fn situation(readers: usize, videos: &[&[(usize, u64)]]) -> Situation {
     Situation {
         now: NOW,
@@ -112,7 +112,7 @@ fn a_hot_video_is_spread_and_a_cooled_one_drawn_together() {
     assert_eq!((limit, by_share), (1925, true));
     assert!(made.after.max_over_mean <= 1_100_000);
     situation.apply_plan(&made, NOW - 60_000);
-    // Half the viewers on as many readers are a reason to wait; a quarter is none.
+    // With half the viewers on the same readers, joining waits; with a quarter of them, it does not.
     for (part, joined) in [(800, false), (100, true)] {
         situation.videos[0].parts.iter_mut().for_each(|held| held.viewers = part);
         let plan = make_plan(&situation, &limits());
@@ -133,7 +133,7 @@ fn a_video_is_hot_by_the_configured_limit() {
 
 #[test]
 fn an_exchange_balances_what_no_single_move_can() {
-    // 1,050 and 950 without one video that could move; 500 against 450 even them out.
+    // The loads are 1,050 and 950, and no single video can move; exchanging 500 for 450 evens them out.
     let situation = situation(2, &[&[(0, 550)], &[(0, 500)], &[(1, 500)], &[(1, 450)]]);
     let plan = make_plan(&situation, &PlanLimits { tolerance: 40, ..limits() });
     assert_eq!(plan.orders.len(), 2, "{plan:?}");
@@ -152,7 +152,7 @@ fn several_videos_move_where_none_alone_is_enough() {
 
 #[test]
 fn excess_passes_through_a_reader_with_small_videos() {
-    // Reader 0 is 60 too full with two large videos; what room there is lies in tens on readers 2 to 7.
+    // Reader 0 is too full by 60, with two large videos; the free room is in tens on readers 2 to 7.
     let mut videos: Vec<Vec<(usize, u64)>> = vec![vec![(0, 530)], vec![(0, 530)]];
     videos.extend((0..100).map(|_| vec![(1, 10)]));
     videos.extend((2..8).map(|reader| vec![(reader, 990)]));
@@ -201,13 +201,13 @@ fn nothing_is_moved_when_no_reader_has_room() {
     assert_eq!(make_plan(&situation, &limits()).bound_by, [MetLimit::NoOpenReader]);
 }
 
-/// A zone for each reader, `None` where it is not known.
+/// The zone of each reader; `None` if it is not known.
 fn zones(situation: &Situation, of: impl Fn(usize) -> Option<usize>) -> ReaderZones {
     let readers = situation.readers.iter().enumerate();
     readers.filter_map(|(at, reader)| Some((reader.id.clone(), format!("zone-{}", of(at)?)))).collect()
 }
 
-/// In how many readers of each zone a video is.
+/// The number of readers that a video has in each zone.
 fn by_zone(order: &PlannedOrder, of: impl Fn(usize) -> usize) -> Vec<usize> {
     let mut counts = vec![0; 3];
     order.to.iter().for_each(|part| counts[of(part.reader)] += 1);
@@ -216,7 +216,7 @@ fn by_zone(order: &PlannedOrder, of: impl Fn(usize) -> usize) -> Vec<usize> {
 
 #[test]
 fn a_hot_videos_next_reader_is_in_another_zone_where_that_costs_no_balance() {
-    // By name alone it would be the second, and then the third reader.
+    // By name alone it would be the second reader, and then the third.
     let of = |at: usize| [0, 0, 0, 1, 1, 2][at];
     let hot: &[&[(usize, u64)]] =
         &[&[(0, 3600)], &[(1, 900)], &[(2, 900)], &[(3, 900)], &[(4, 900)], &[(5, 900)]];
@@ -229,7 +229,7 @@ fn a_hot_videos_next_reader_is_in_another_zone_where_that_costs_no_balance() {
     let counts = by_zone(&of_hot(&made), of);
     assert!(counts.iter().all(|count| *count >= 1), "{counts:?} of {:?}", of_hot(&made));
     assert_ne!(of_hot(&plain), of_hot(&made));
-    // The other zones' readers are full: balance comes first.
+    // The readers in the other zones are full: balance comes first.
     for video in [3, 4, 5] {
         now.videos[video].parts[0].viewers = 3000;
     }
@@ -237,7 +237,7 @@ fn a_hot_videos_next_reader_is_in_another_zone_where_that_costs_no_balance() {
     assert_eq!(of_hot(&made), of_hot(&make_plan(&now, &limits())));
 }
 
-/// What must hold of every plan, whatever the situation.
+/// Checks the properties that every plan must have, for any situation.
 fn check_plan(situation: &Situation, limits: &PlanLimits, plan: &Plan) -> Result<(), TestCaseError> {
     let mut seen = HashSet::new();
     let mut gains = vec![false; situation.readers.len()];
@@ -273,7 +273,7 @@ fn check_plan(situation: &Situation, limits: &PlanLimits, plan: &Plan) -> Result
     prop_assert!(moved <= limits.budget.available || oversize, "{} moved", moved);
     let mut after = situation.clone();
     after.apply_plan(plan, 0);
-    // Once they have arrived; by the shares they might be one viewer elsewhere.
+    // The viewers have arrived; while they move, they would count by the shares, and might be one viewer elsewhere.
     plan.orders.iter().for_each(|order| after.videos[order.video].moving = false);
     let after = Model::new(&after, limits);
     for seat in after.readers.iter().zip(gains).filter(|(_, gains)| *gains).map(|(seat, _)| seat) {
@@ -346,14 +346,14 @@ proptest! {
         videos.extend((1..zone_of.len()).flat_map(|at| vec![vec![(at, 60)]; 10]));
         let videos: Vec<&[(usize, u64)]> = videos.iter().map(Vec::as_slice).collect();
         let situation = situation(zone_of.len(), &videos);
-        // So wide that balance, which knows no zones, has nothing to do.
+        // With a tolerance this wide, balance, which does not know zones, has nothing to do.
         let limits = PlanLimits { hot_video_viewers: 100, tolerance: 1000, ..limits() };
         let with = zones(&situation, |at| Some(zone_of[at]));
         let (plain, made) = (make_plan(&situation, &limits), plan_in_zones(&situation, &limits, &with));
         prop_assert_eq!((made.moved, &made.after), (plain.moved, &plain.after));
         let order = made.orders.iter().find(|order| order.video == 0).expect("it is hot");
         let counts = by_zone(order, |at| zone_of[at]);
-        // A zone has two more of them than another one only where that one has no other reader.
+        // A zone has two readers more than another zone only if that one has no further reader.
         for (zone, count) in counts.iter().enumerate().take(in_zones.len()) {
             let most = counts.iter().max().unwrap();
             prop_assert!(count + 1 >= *most || *count == in_zones[zone], "{:?} of {:?}", counts, in_zones);
@@ -384,7 +384,7 @@ proptest! {
 
     #[test]
     fn planning_again_on_its_own_result_changes_nothing((situation, limits) in any_situation()) {
-        // Videos that had to be left alone may be worth moving once they have arrived.
+        // Videos that had to rest may be worth moving once their viewers have arrived.
         let mut situation = situation;
         situation.videos.iter_mut().for_each(|video| video.moving = false);
         let first = make_plan(&situation, &limits);

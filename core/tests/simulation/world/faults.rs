@@ -1,23 +1,26 @@
-//! What goes wrong in the world: processes that die, leave, are removed, stand still or come back, and a store that fails over.
+//! Faults of the simulated world: processes die, leave, are removed, are paused or come back, and the store fails
+//! over.
 
 use super::{FAULTS_END, MAX_ROOM_AGE_MS, SIMULATION_END, World};
 use crate::manager::Manager;
 use crate::net::{Ms, Msg, Node, Timer};
 use crate::reader::{GRACE, Reader};
 
-/// Nobody begins to leave later than this: by the end its viewers have their stream elsewhere.
+/// The time after which no reader begins to leave, in milliseconds: its viewers must have their streams elsewhere by
+/// the end.
 const LAST_LEAVE_AT: Ms = SIMULATION_END - 6_000;
-/// How long a process that starves may stand still at once: what is longer is a break.
+/// The longest single pause of a starved process, in milliseconds: a longer one is a break.
 const MAX_STARVED_MS: Ms = 1_400;
-/// How long all readers have been full when one of them is told to end: longer than anybody goes by room that there was.
+/// The time for which all readers are full before one of them is told to end, in milliseconds: longer than any reader
+/// relies on earlier room.
 const FULL_BEFORE_LEAVE_MS: Ms = MAX_ROOM_AGE_MS + 500;
 
 impl World {
-    /// All readers but one become full: who loses its stream may find its seat again, and there is none for anybody else. Then
-    /// that one is told to end, and some seconds later there is room.
+    /// Makes all readers but one full: a viewer who loses its stream may find its own place again, but there is none
+    /// for anybody else. Then that one reader is told to end, and some seconds later there is room.
     fn drain_crowded_reader(&mut self, reader: usize) {
         let are_watched = self.viewers.iter().all(|viewer| viewer.watches_at().is_some());
-        // It is replaced a while before the end.
+        // Another reader replaces it some time before the end.
         let is_late = self.net.now + FULL_BEFORE_LEAVE_MS + GRACE > SIMULATION_END - 3_000;
         if self.readers[reader].viewers() == 0 || !are_watched || !self.down.is_empty() || is_late {
             return self.drain_reader(reader);
@@ -27,7 +30,7 @@ impl World {
         let (now, leaves) = (self.net.now, FULL_BEFORE_LEAVE_MS);
         let until = now + leaves + self.net.rng.between(4_000, 7_000);
         self.net.crowded = (seats, until);
-        // Whose seat somebody else has taken finds none.
+        // A viewer whose place somebody else has taken finds none.
         self.net.checks.away.push((now, until));
         self.net.checks.counts.crowded_leaves += 1;
         self.net.trace(|| format!("all readers are full but r{reader}, until {until}"));
@@ -74,7 +77,7 @@ impl World {
                 self.net.checks.away.push((from, to));
                 self.net.trace(|| format!("the store is away until {to}"));
             }
-            // A manager that does not hear of what happens.
+            // A manager is cut off from the store and hears nothing of what happens.
             11 | 12 if managers_down == 0 => {
                 let manager = self.net.rng.index(self.managers.len());
                 let until = self.net.now + self.net.rng.between(1_000, 6_000);
@@ -91,7 +94,8 @@ impl World {
         }
     }
 
-    /// A machine with too much to do: one manager stands still for long, or all managers and readers do again and again.
+    /// Starves processes, as on an overloaded machine: one manager is paused for long, or all managers and readers are
+    /// paused again and again.
     fn starve_managers(&mut self) {
         let now = self.net.now;
         if self.net.rng.chance(300) {
@@ -116,7 +120,7 @@ impl World {
         self.net.trace(|| format!("all starve until {until}"));
     }
 
-    /// The machine on which everything runs but the viewers stops for a while.
+    /// Stops the machine on which everything but the viewers runs, for a while.
     fn stop_machine(&mut self) {
         let (from, to) = (self.net.now, (self.net.now + 5_000).min(FAULTS_END + 1_000));
         let managers = (0..self.managers.len()).map(Node::Manager);
@@ -127,8 +131,8 @@ impl World {
         self.net.trace(|| format!("the machine stops until {to}"));
     }
 
-    /// The operator takes a reader away: first its word to the managers (or somebody else did it, without one), then its
-    /// address leads nowhere, some seconds later its process is told to end, and then it does.
+    /// Removes a reader as the operator does. With `said`, the managers are told first; without, somebody else removed
+    /// it. Then the reader's address leads nowhere, some seconds later its process is told to end, and then it ends.
     fn remove_reader(&mut self, reader: usize, said: bool) {
         if !self.net.is_up(Node::Reader(reader)) || self.readers[reader].is_leaving() {
             return;
@@ -139,7 +143,8 @@ impl World {
             self.store.removed.insert(reader);
         } else {
             self.net.checks.counts.unreachable += 1;
-            // Whatever led to it is gone, and its viewers' connections with it; it goes on reporting itself.
+            // The route to the reader is gone, and its viewers' connections with it; the reader still sends
+            // heartbeats.
             self.end_reader(reader);
         }
         self.net.unresolved.insert(reader);
@@ -150,7 +155,7 @@ impl World {
         self.net.timer(Node::Reader(reader), lingers + GRACE, Timer::Restart);
     }
 
-    /// All managers are replaced, one soon after the other.
+    /// Replaces all managers, one soon after the other.
     fn replace_managers(&mut self) {
         self.net.checks.counts.managers_replaced += 1;
         for at in 0..self.managers.len() {
@@ -158,7 +163,7 @@ impl World {
         }
     }
 
-    /// The process of a reader that leaves ends as soon as it is empty; its record says nothing of that.
+    /// Ends the process of a reader that leaves and is empty, without a last heartbeat that says so.
     fn end_empty_leaver(&mut self) {
         let empty = (0..self.readers.len()).find(|at| {
             let reader = &self.readers[*at];
@@ -182,7 +187,7 @@ impl World {
 
     fn stop_reader(&mut self, reader: usize, for_at_most: Ms) {
         let node = Node::Reader(reader);
-        // Where one dies again and again, no bound can hold for its viewers.
+        // If a reader dies again and again, no bound can hold for its viewers.
         let just_back = self.back[reader] > 0 && self.net.now - self.back[reader] < 8_000;
         if just_back || !self.net.is_up(node) || self.readers[reader].is_leaving() {
             return;
@@ -193,7 +198,7 @@ impl World {
         self.stop_node_for(node, for_at_most);
     }
 
-    /// Notes for which videos another reader has to be found.
+    /// Notes the videos for which another reader has to be found.
     fn note_death(&mut self, reader: usize) {
         let (id, now) = (&self.net.readers[reader], self.net.now);
         let assigned =
@@ -214,12 +219,12 @@ impl World {
         self.net.trace(|| format!("r{reader} is told to leave"));
         self.net.checks.counts.drains += 1;
         self.readers[reader].leave(&mut self.net);
-        // By then it exits, empty or not, and comes back after a while.
+        // At that time the process exits, empty or not, and comes back after a while.
         self.down.push(Node::Reader(reader));
         self.net.timer(Node::Reader(reader), GRACE, Timer::Restart);
     }
 
-    /// The kernel tells most peers of a dead process; a dead host tells nobody.
+    /// Ends the connections of a dead reader. The kernel tells most peers of a dead process; a dead host tells nobody.
     fn end_reader(&mut self, reader: usize) {
         let told = self.net.rng.chance(700);
         let ends: Vec<_> =
@@ -230,11 +235,12 @@ impl World {
         }
     }
 
-    /// What was down comes back; a reader that was leaving goes, and another takes its name; a viewer arrives.
+    /// Starts a node: what was down comes back, a reader that was leaving is replaced under the same name, and a
+    /// viewer arrives.
     pub(super) fn restart_node(&mut self, node: Node) {
         let was_down = self.down.contains(&node);
         if !was_down && !matches!(node, Node::Viewer(_)) {
-            // Another process has taken its place already, before the time at which the one before it was to be replaced.
+            // Another process has replaced it already, before the time planned for that.
             return;
         }
         self.down.retain(|down| *down != node);

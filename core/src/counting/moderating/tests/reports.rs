@@ -1,4 +1,4 @@
-//! Reports of comments: how often they count, and what ends them.
+//! Reports of comments: how often they count, and what closes them.
 
 use super::*;
 use crate::moderation::reports::{MAX_REPORTS, ReportDecision};
@@ -105,7 +105,7 @@ fn an_erased_user_is_named_in_no_report() {
 }
 
 proptest! {
-    /// However the log is cut into batches, what is left is the same: so is what a rebuild makes of it.
+    /// For any split of the log into batches, and for a rebuild, what is left is the same.
     #[test]
     fn splitting_reports_into_other_batches_gives_the_same_result(
         steps in proptest::collection::vec((0..8_u8, 0..3_u8, 0..3_usize), 1..30),

@@ -70,8 +70,8 @@ impl ArchiveMeta {
 pub struct ArchivePosition {
     /// The next offset to count: 0 if nothing was applied yet.
     pub next_offset: u64,
-    /// The fingerprint of the record at offset `next_offset - 1`, by which the log is recognised. `None` if
-    /// the batch gave none.
+    /// The fingerprint of the record at offset `next_offset - 1`, by which the log is recognised. `None` if the batch
+    /// gave no fingerprint.
     pub last_record: Option<RecordFingerprint>,
 }
 
@@ -88,7 +88,7 @@ pub struct CommitResult {
     pub identity_documents: bool,
 }
 
-/// The reason why a batch was not applied. No part of the batch was applied.
+/// The reason why a batch was not applied. Nothing of the batch was applied.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
     /// The archive's offset in this partition is another one: another consumer has committed here, or this
@@ -96,18 +96,18 @@ pub enum CommitError {
     /// and go on from the archive's offset.
     #[error("partition {partition} stands at offset {actual}, not at {expected}")]
     PositionMismatch {
-        /// The partition.
+        /// The partition whose next offset is another one.
         partition: u32,
-        /// The offset at which the batch was to start.
+        /// The first offset of the batch in the partition.
         expected: u64,
-        /// The offset at which the archive is.
+        /// The archive's next offset in the partition.
         actual: u64,
     },
     /// Another consumer has claimed this partition since. Ask the log who owns the partition before claiming
     /// it again, or two consumers would go on taking it from each other.
     #[error("partition {partition} was taken up by another consumer")]
     TakenOver {
-        /// The partition.
+        /// The partition that another consumer has claimed.
         partition: u32,
     },
     /// The store failed. It is unknown whether the batch was applied: read the positions again.

@@ -49,7 +49,7 @@ fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreErr
 /// The readers that serve a video, and the epoch of this assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoAssignment {
-    /// The video.
+    /// The assigned video.
     pub video_id: VideoId,
     /// The video's readers and the assignment epoch.
     pub assigned_readers: AssignedReaders,
@@ -79,7 +79,7 @@ pub struct ReaderRecord {
     /// A number that differs in every heartbeat; a restarted reader starts from another random number.
     pub beat: u64,
     /// The time at which the reader's process began, in microseconds since 1970: of two processes under one name, the
-    /// later one counts. 0: not reported.
+    /// later one counts. 0 if the reader did not report it.
     #[serde(default)]
     pub incarnation: u64,
     /// The number of viewers that the reader can hold.
@@ -88,7 +88,8 @@ pub struct ReaderRecord {
     pub viewers: u64,
     /// True if the reader is leaving and accepts no new viewers.
     pub draining: bool,
-    /// While the reader is leaving: milliseconds until it ends, even if viewers are left. 0: not reported.
+    /// While the reader is leaving: milliseconds until it ends, even if viewers are left. 0 if the reader did not
+    /// report it.
     #[serde(default)]
     pub grace_ms: u64,
     /// The highest epoch that the reader has seen.
@@ -100,7 +101,8 @@ pub struct ReaderRecord {
     /// The number of viewers who connected in the last minute and had been connected to a reader before.
     #[serde(default)]
     pub reconnects: u64,
-    /// Those of `reconnects` that were sent away by a leaving reader, or missed comments. A full reader causes none.
+    /// Those of `reconnects` that were sent away by a leaving reader, or missed comments. A full reader does not cause
+    /// such a reconnect.
     #[serde(default)]
     pub reconnect_errors: u64,
     /// The secret that managers show this reader with their requests; valid nowhere else, and a new one after each
@@ -114,7 +116,7 @@ pub struct ReaderRecord {
 pub struct AssignmentSnapshot {
     /// The version of the snapshot: changes of later versions apply to it.
     pub version: u64,
-    /// Every assignment.
+    /// All assignments at this version.
     pub assignments: Vec<VideoAssignment>,
 }
 
@@ -157,7 +159,7 @@ pub enum TermGrant {
 /// A planner's order that a reader gets no new videos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderCordon {
-    /// The reader.
+    /// The cordoned reader.
     pub reader: ReaderId,
     /// The level of the order: no new videos, or also the loss of those that the reader has.
     pub closing: CordonLevel,
@@ -177,18 +179,18 @@ pub struct PlannerOrders {
 /// A change of the assignments, as subscribers receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AssignmentChange {
-    /// This assignment is in force now.
+    /// A video has a new assignment, which is in force now.
     Assigned {
         /// The store's version after the change: one more than the version before.
         version: u64,
-        /// The assignment.
+        /// The assignment in force.
         assignment: VideoAssignment,
     },
     /// The video is no longer assigned.
     Removed {
         /// The store's version after the change: one more than the version before.
         version: u64,
-        /// The video.
+        /// The video that is no longer assigned.
         video_id: VideoId,
     },
     /// Changes may have been missed: load the assignments again.

@@ -41,14 +41,14 @@ fn trace_of(traces: &[(CommentId, TraceContext)], comment: &Comment) -> Option<T
     traces.iter().find(|(id, _)| *id == comment.id).map(|(_, trace)| *trace)
 }
 
-/// A message that a subscriber receives.
+/// A message that a subscriber to comments receives.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
     /// A comment of a video that was subscribed to.
     Comment {
         /// The comment epoch to which the comment's `seq` belongs.
         numbering: CommentEpoch,
-        /// The comment.
+        /// The published comment.
         comment: Comment,
         /// The trace span that published the comment; `None` if the span is not recorded.
         trace: Option<Box<TraceContext>>,

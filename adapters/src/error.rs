@@ -18,7 +18,7 @@ pub enum StoreError {
     Unusable {
         /// The store that failed.
         part: &'static str,
-        /// What is wrong with the store, and what somebody has to do.
+        /// The fault of the store, and what a person has to do.
         reason: String,
     },
 }

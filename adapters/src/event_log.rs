@@ -51,7 +51,7 @@ pub enum AppendError {
     /// record is in the log.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The record is larger than the log accepts. It is not in the log.
+    /// The record is larger than the log accepts. The record is not in the log.
     #[error("the record of {bytes} bytes is larger than the log takes")]
     TooLarge {
         /// The size of the record in bytes.
@@ -72,7 +72,7 @@ pub struct RawRecord {
     pub key: Option<Bytes>,
     /// The value of the record; empty for a tombstone.
     pub value: Bytes,
-    /// The trace span that appended the record; `None` if the span is not recorded. It is no part of the
+    /// The trace span that appended the record; `None` if the span is not recorded. The trace is no part of the
     /// record's content.
     pub trace: Option<Box<TraceContext>>,
 }
@@ -98,7 +98,7 @@ impl RawRecord {
 /// The position from which a partition is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadStart {
-    /// The partition.
+    /// The partition to read.
     pub partition: u32,
     /// The first offset to read.
     pub offset: u64,
@@ -117,7 +117,7 @@ impl ReadStart {
 /// A range of offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadRange {
-    /// The partition.
+    /// The partition to read.
     pub partition: u32,
     /// The first offset to read.
     pub first: u64,
@@ -185,12 +185,12 @@ pub struct LetterOrigin {
 /// An event that [`LogConsumer::next_event`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerEvent {
-    /// This member owns these partitions from now on, in addition to those that it has. It reads nothing of
-    /// them until [`LogConsumer::start`] gives an offset for each.
+    /// This member owns these partitions from now on, in addition to those that it has. The member reads nothing of
+    /// these partitions until [`LogConsumer::start`] gives an offset for each.
     Assigned(Vec<u32>),
     /// This member owns these partitions no longer; buffered records of them are dropped already.
     Revoked(Vec<u32>),
-    /// Records of owned partitions, in offset order within each partition. Never empty.
+    /// Records of owned partitions, in offset order within each partition. The list is never empty.
     Records(Vec<RawRecord>),
     /// Nothing happened within the time given.
     Idle,
@@ -267,7 +267,7 @@ pub trait EventLog: Send + Sync {
     /// Appends one record to the dead letters and returns once it is durable.
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
-    /// Joins the consumer group.
+    /// Joins the consumer group and returns its new member.
     async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
 
     /// Returns the offset after the last record of each partition, by partition number from 0.

@@ -35,7 +35,7 @@ pub const MAX_NOTE_BYTES: usize = 4096;
 /// A record to be written into an export topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportRecord {
-    /// The key of the record: the subject of its content. It decides on the partition.
+    /// The key of the record: the subject of its content. The key decides on the partition of the record.
     pub key: String,
     /// The content of the record, as JSON.
     pub value: String,

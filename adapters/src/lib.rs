@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | [`event_log`] | Kafka | redb file | the log: the one source of truth |
 //! | [`export_topics`] | Kafka | – | what happened, for other systems; optional |
-//! | [`archive`] | MongoDB | redb file | counts, comments and the offsets they stand at, atomically |
+//! | [`archive`] | MongoDB | redb file | counts, comments and the offsets up to which they are counted, atomically |
 //! | [`ranking_store`] | Redis | memory | the boards: a projection of the archive |
 //! | [`comment_bus`] | Redis | memory | comments on their way to readers, and the last ones of each video |
 //! | [`assignment_store`] | Redis | memory and a redb file | which reader serves which video, and the readers' heartbeats |

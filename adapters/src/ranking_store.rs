@@ -45,7 +45,7 @@ pub enum BuiltInBoard {
 /// One video as the boards hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoardEntry {
-    /// The video.
+    /// The video of this entry.
     #[serde(rename = "v")]
     pub video_id: VideoId,
     /// The owner of the video.
@@ -58,7 +58,7 @@ pub struct BoardEntry {
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub trending: Option<f64>,
     /// The revision of the video's state ([`liverank_core::counting::VideoState::revision`]): an earlier revision
-    /// never replaces a later one. 0 if an earlier release wrote this entry.
+    /// never replaces a later one. The revision is 0 if an earlier release wrote this entry.
     #[serde(rename = "n", default)]
     pub revision: u64,
     /// True if the video was taken off the boards; then it has no scores.
@@ -69,7 +69,7 @@ pub struct BoardEntry {
 /// The metadata that an app gave for a video, as of one revision of the video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The video.
+    /// The video that is described.
     pub video_id: VideoId,
     /// The revision of the video's state, as in [`BoardEntry`].
     pub revision: u64,
@@ -90,7 +90,7 @@ pub struct BatchProjection {
     pub traces: Vec<TraceContext>,
 }
 
-/// The result of a projection.
+/// The result of projecting a batch onto the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectionOutcome {
     /// The projection is on the boards, or was already.
@@ -117,7 +117,7 @@ pub struct ProjectionCheckpoint {
 pub struct BoardCursor {
     /// The score that the video had on the board.
     pub score: f64,
-    /// The video.
+    /// The video after which the page continues.
     pub video_id: VideoId,
 }
 
@@ -171,11 +171,11 @@ pub struct PlacesOfVideo {
 /// A change of the boards, as subscribers receive it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BoardChange {
-    /// These videos have these entries now.
+    /// Entries of the boards, or metadata of videos, have changed.
     Changed {
         /// The boards' version after the change: one more than the version before.
         version: u64,
-        /// The changed entries.
+        /// The changed entries, as they are now.
         entries: Vec<BoardEntry>,
         /// The videos that have other metadata now ([`RankingStore::metadata`]).
         described: Vec<VideoId>,
@@ -191,7 +191,7 @@ pub enum BoardChange {
 pub struct BoardsSnapshot {
     /// The version of the snapshot: changes of later versions apply to it; 0 for an empty store.
     pub version: u64,
-    /// Every video, in no particular order.
+    /// The entries of all videos, in no particular order.
     pub entries: Vec<BoardEntry>,
 }
 

@@ -24,7 +24,7 @@ impl CountingProgress {
     /// # Errors
     /// The log or the archive cannot be reached.
     pub async fn read_progress(backends: &Backends) -> Result<Self, StoreError> {
-        // In this order: the clock, what the log has, what is counted.
+        // The reads are in this order: the clock, the log's ends, the counted offsets.
         let now = (backends.clock)();
         let ends = backends.log.end_offsets().await?;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();

@@ -48,8 +48,8 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
     assert_eq!(archive.last_seqs(&[video("w"), video("none"), video("v")]).await.unwrap(), [1, 0, 0]);
 }
 
-/// Returns partition, expected and actual offset of a fence error. They must be true, because the consumer goes on
-/// from them.
+/// Returns partition, expected and actual offset of a fence error. These offsets must be true, because the consumer
+/// goes on from them.
 fn fence_positions(result: Result<liverank_adapters::archive::CommitResult, CommitError>) -> (u32, u64, u64) {
     match result {
         Err(CommitError::PositionMismatch { partition, expected, actual }) => (partition, expected, actual),

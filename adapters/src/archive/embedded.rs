@@ -40,7 +40,7 @@ const COUNTS_FORGOTTEN_AT_ONCE: usize = 1000;
 
 const PART_NAME: &str = "archive";
 
-/// The archive in one file.
+/// The archive in one file on this machine, for one process.
 pub struct EmbeddedArchive {
     file: Arc<RedbFile>,
     /// The random id of this archive among those that claimed partitions.

@@ -44,7 +44,7 @@ impl AuditPosition {
     /// Parses the text that [`fmt::Display`] writes; errors name the field `before`.
     ///
     /// # Errors
-    /// The same as [`AuditPosition::parse_field`].
+    /// The same errors as [`AuditPosition::parse_field`] returns.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         Self::parse_field("before", text)
     }

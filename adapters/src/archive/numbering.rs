@@ -24,7 +24,7 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Returns true if a difference was found.
+    /// Returns true if the comparison has found a difference between the archives.
     pub(super) const fn differ(&self) -> bool {
         self.found_difference
     }

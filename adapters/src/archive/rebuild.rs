@@ -24,7 +24,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 /// The reason why a rebuild did not happen. The archive in force did not change.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RebuildError {
-    /// The rebuild cannot be done as asked. The text says why, and what to do instead.
+    /// The rebuild cannot be done as asked. The text gives the reason, and says what to do instead.
     #[error("{0}")]
     Refused(String),
     /// The store failed: asking for the rebuild again goes on with it, or begins it anew.
@@ -45,9 +45,9 @@ pub struct StoredVideo {
 /// The number of comments of a video and their highest sequence number, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommentTally {
-    /// The video.
+    /// The video that has these comments.
     pub video_id: VideoId,
-    /// How many comments the video has.
+    /// The number of comments of the video.
     pub comment_count: u64,
     /// The highest sequence number of the video's comments. Numbers are unique, so there is no hole if it
     /// equals `comment_count`.
@@ -65,18 +65,18 @@ pub struct ArchiveCut {
     pub videos: Vec<StoredVideo>,
     /// All videos that have comments, in byte order of their ids.
     pub comments: Vec<CommentTally>,
-    /// All counts by window.
+    /// The counters of all videos in all windows.
     pub windows: Vec<WindowCount>,
 }
 
 /// The counters of a video in one window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowCount {
-    /// The window.
+    /// The window in which the interactions happened.
     pub window: WindowKey,
-    /// The video.
+    /// The video to which the interactions happened.
     pub video: VideoId,
-    /// How often each kind of interaction happened to the video within the window.
+    /// The number of interactions of each kind with the video within the window.
     pub counters: Counters,
 }
 
@@ -88,7 +88,7 @@ pub enum ReplayFinish {
     Behind(Vec<(u32, u64)>),
     /// The replayed archive has taken the place of the one that served.
     Done {
-        /// The meta data that are in force now.
+        /// The meta data in force after the replay.
         meta: ArchiveMeta,
         /// True if the comments are numbered otherwise than before, so that readers' positions are void.
         renumbered: bool,
@@ -117,10 +117,10 @@ pub trait ArchiveRebuild: Send + Sync {
     /// Starts a new generation with the same rules, which makes every projection void.
     async fn bump_generation(&self) -> Result<ArchiveMeta, StoreError>;
 
-    /// Scores all videos by other rules, in a new generation. Counts stay. Trending scores stay, too, unless
-    /// the half-life changes: then they start anew. Types that count once per user from now on may be added:
-    /// events that counted before are attributed to no user, and stay counted. Refused if the stored counts
-    /// are not enough for these rules ([`CountingRules::check_rescore`]).
+    /// Scores all videos by other rules, in a new generation. Counts stay unchanged. Trending scores stay, too, unless
+    /// the half-life changes: then they start anew. Types that count once per user from now on may be added: events
+    /// that counted before are attributed to no user, and stay counted. Refused if the stored counts are not enough
+    /// for these rules ([`CountingRules::check_rescore`]).
     async fn rescore_videos(
         &self,
         rules: &CountingRules,

@@ -168,7 +168,7 @@ fn parse_assignment(video: &VideoId, json: &str) -> Result<VideoAssignment, Stor
     })
 }
 
-/// The message on the channel of changes.
+/// A message on the channel of assignment changes.
 #[derive(Deserialize)]
 struct ChangeMessage {
     format: u32,

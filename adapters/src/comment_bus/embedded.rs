@@ -46,7 +46,7 @@ struct KeptComments {
 
 /// Returns the approximate size of a comment in bytes.
 fn comment_bytes(comment: &Comment) -> usize {
-    /// Ids, times and containers, in bytes.
+    /// The approximate size of a comment without its text (ids, times and containers), in bytes.
     const OTHER_FIELDS_BYTES: usize = 256;
     comment.text.len() + OTHER_FIELDS_BYTES
 }

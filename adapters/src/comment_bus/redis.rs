@@ -92,7 +92,7 @@ impl RedisBus {
 struct PublishedComment<N, C> {
     format: u32,
     numbering: N,
-    /// The trace span that published the comment. Releases without traces ignore it.
+    /// The trace span that published the comment. Releases without traces ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::read_one")]
     trace: Option<TraceContext>,
     #[serde(flatten)]

@@ -11,7 +11,7 @@ use crate::StoreError;
 /// The outcome of a write that is made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing of the write takes effect.
+    /// Nothing of the write takes effect, and the writer gets an error.
     Aborted,
     /// The write takes effect, and its answer is lost.
     AnswerLost,

@@ -31,8 +31,8 @@ struct Boards {
     version: u64,
     offsets: BTreeMap<u32, u64>,
     lists: Lists,
-    /// The next generation while it is gathered. There is one at most, and its entries are never older than the
-    /// generation: what an unfinished repair leaves here is of use to the next one.
+    /// The next generation while it is gathered. There is one such generation at most, and its entries are never older
+    /// than the generation: what an unfinished repair leaves here is of use to the next one.
     unfinished_repair: Option<(u64, Lists)>,
     subscribers: Vec<Arc<LossyChannel<BoardChange>>>,
     /// The half-life in milliseconds by generation, from the generation in force on.

@@ -106,7 +106,7 @@ impl Repair {
     }
 }
 
-/// The answer of a script.
+/// The answer of a script that writes to the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Applied,

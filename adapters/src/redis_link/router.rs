@@ -46,7 +46,7 @@ enum AnswerVerdict {
     Keep,
     /// Another server has the command's keys.
     SentOn(RouteTarget),
-    /// The command is to be tried again.
+    /// The command has to be sent again after a pause, because its slot is just being moved.
     Later,
 }
 

@@ -109,7 +109,8 @@ async fn counts_of_a_concurrent_older_release_are_seen() {
     }
 }
 
-/// Documents of an earlier release have an `_id` made by the server. They are read, and made anew when they change.
+/// Documents of an earlier release have an `_id` made by the server. Such documents are read, and are written anew
+/// when they change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_of_a_former_release_are_updated() {
     let config = fresh_database();

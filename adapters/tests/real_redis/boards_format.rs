@@ -30,7 +30,7 @@ struct ReadBoards {
     stands: ProjectionCheckpoint,
     half_life: Option<u64>,
     change: Vec<BoardEntry>,
-    /// The metadata of the one video. Boards of the previous release have none.
+    /// The metadata of the one video. Boards of the previous release have no metadata.
     metadata: Option<Metadata>,
     is_described: bool,
     /// The videos with other metadata, from the channel.

@@ -58,10 +58,11 @@ pub struct Tables {
     pub audit: TableDefinition<'static, LogKey, &'static [u8]>,
     /// The bits of the number that an event that counts once per user added to the decayed score, by its mark's key.
     pub marks: TableDefinition<'static, MarkKey, u64>,
-    /// The time at which such an event counts as having happened, by its mark's key, if windows are counted.
+    /// The time at which an event that counts once per user counts as having happened, by its mark's key, if windows
+    /// are counted.
     pub mark_times: TableDefinition<'static, MarkKey, Millis>,
-    /// The parts that such an event added to the decayed scores of boards with a decay of their own, as JSON, by its
-    /// mark's key.
+    /// The parts that an event that counts once per user added to the decayed scores of boards with a decay of their
+    /// own, as JSON, by its mark's key.
     pub mark_parts: TableDefinition<'static, MarkKey, &'static [u8]>,
     /// The counts of a video in a window, by kind and start of the window and by video.
     pub windows: TableDefinition<'static, (&'static str, Millis, &'static str), &'static [u8]>,
@@ -244,13 +245,14 @@ struct StoredMeta {
     generation: u64,
     weights: Weights,
     half_life_ms: u64,
-    /// The types that count once per user. Absent if there are none, and in files of earlier releases.
+    /// The types that count once per user. This field is absent if no type counts once, and in files of earlier
+    /// releases.
     #[serde(default, skip_serializing_if = "is_no_kind")]
     unique: UniqueKinds,
-    /// The windows that are counted. Absent if none are.
+    /// The windows that are counted. Absent if no windows are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     windows: Vec<StoredWindows>,
-    /// The decays that are counted. Absent if none are.
+    /// The decays that are counted. Absent if no decays are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     decays: Vec<StoredDecay>,
 }

@@ -68,10 +68,11 @@ pub(super) struct VideoDoc {
     /// The decayed score as a logarithm. Absent before the first event with a weight, because JSON and many clients
     /// know no negative infinity.
     trending: Option<f64>,
-    /// The scores by the decays of boards with a decay of their own. Absent or null if there are none.
+    /// The scores by the decays of boards with a decay of their own. Absent or null if no such scores are counted.
     #[serde(default)]
     decayed: Option<Vec<DecayedDoc>>,
-    /// The number of corrections. Absent before the first one.
+    /// The part of the video's revision that is not in its counts (`VideoState::corrections`). Absent before something
+    /// was taken back, put or removed.
     #[serde(default)]
     corrections: i64,
     /// The metadata as JSON; absent if the app gave none.
@@ -334,17 +335,17 @@ pub(super) struct OffsetDoc {
     #[serde(default)]
     outside_writes: HashMap<String, i64>,
     /// The offset up to which the partition is counted in windows and by decays, too. A release that knows neither
-    /// does not move it.
+    /// windows nor decays does not move this offset.
     #[serde(default)]
     pub windowed: i64,
-    /// How often this partition was claimed from an archive that did not count outside writes.
+    /// The number of times that this partition was claimed from an archive that did not count outside writes.
     #[serde(default)]
     uncounted: i64,
     /// The number of the partition's newest segment of identities.
     #[serde(default)]
     pub segments: i64,
-    /// The offset up to which the partition is counted by releases that know segments. A release that knows none does
-    /// not move it.
+    /// The offset up to which the partition is counted by releases that know segments. A release that knows no
+    /// segments does not move this offset.
     #[serde(default)]
     segmented: i64,
     /// The time until which documents may hold identities of the partition's events, in milliseconds since 1970.
@@ -539,7 +540,7 @@ pub(super) struct RebuildDoc {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decays: Option<Vec<CountedDecayDoc>>,
     /// True if the rebuild's videos have the decayed scores that are counted. A release that knows no decays does not
-    /// set it.
+    /// set this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     keeps_decayed: bool,
 }
@@ -618,13 +619,13 @@ pub(super) struct MetaDoc {
     pub generation: i64,
     weights: WeightsDoc,
     half_life_ms: i64,
-    /// The types that count once per user. Absent in documents of earlier releases.
+    /// The types that count once per user. This field is absent in documents of earlier releases.
     #[serde(default)]
     unique: UniqueKinds,
-    /// The windows that are counted. Absent if none are.
+    /// The windows that are counted. Absent if no windows are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<CountedDoc>,
-    /// The decays that are counted. Absent if none are.
+    /// The decays that are counted. Absent if no decays are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decays: Vec<CountedDecayDoc>,
     /// The generation whose videos have these decayed scores. A release that knows no decays begins generations

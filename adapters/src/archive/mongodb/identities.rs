@@ -239,8 +239,8 @@ impl CommitIdentities {
     }
 }
 
-/// Returns the digests of the events' identities, without those of comments, each with the index of its record.
-/// Sorted.
+/// Returns the digests of the events' identities, without those of comments, each with the index of its record. The
+/// list is sorted.
 fn event_digests(batch: &Batch) -> Vec<([u8; 16], usize)> {
     let named = batch.records.iter().enumerate().filter(|(_, record)| record.event.comment.is_none());
     let digests = named

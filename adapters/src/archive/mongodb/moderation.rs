@@ -133,7 +133,7 @@ struct HeldDoc {
     /// The comment's [`AuditPosition`], as text. Its partition and offset are members of their own as well
     /// ([`in_log_order`]).
     place: String,
-    /// The comment as JSON.
+    /// The held comment as JSON.
     held: String,
 }
 
@@ -155,8 +155,8 @@ pub(super) fn held_index() -> IndexModel {
     IndexModel::builder().keys(doc! { "place": 1 }).build()
 }
 
-/// Returns the members by which documents are read in the order of a partition. They have an index; earlier releases
-/// wrote none.
+/// Returns the members by which documents are read in the order of a partition. These members have an index; earlier
+/// releases wrote no such members.
 fn in_log_order(place: AuditPosition) -> Document {
     doc! { "partition": i64::from(place.partition), "offset": place.offset as i64 }
 }

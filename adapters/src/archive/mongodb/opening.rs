@@ -18,7 +18,7 @@ use crate::StoreError;
 
 /// The pause between two reads for the meta document that another process wrote.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
-/// The wire protocol of MongoDB 6.0.
+/// The lowest accepted version of the wire protocol: that of MongoDB 6.0.
 const MIN_WIRE_VERSION: i32 = 17;
 
 pub(super) async fn open(archive: &MongoArchive, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
@@ -123,7 +123,7 @@ pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<()
     Ok(())
 }
 
-/// The server's error codes.
+/// The server's error code for a collection that exists already.
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 

@@ -30,7 +30,8 @@ const OUT_OF_TIME_CODE: i32 = 50;
 /// The state that an archive keeps between its commits, which run one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Owner {
-    /// The session for transactions. Absent while a commit uses it, and after a commit that left it in doubt.
+    /// The session for transactions. Absent while a commit uses the session, and after a commit that left the session
+    /// in doubt.
     session: Option<ClientSession>,
     /// The session id that is stored beside the claimed partitions.
     noted: Option<Bson>,

@@ -34,7 +34,7 @@ const VIDEOS_COPIED_AT_ONCE: usize = 5_000;
 const REPLAYED_COLLECTIONS: [&str; 10] =
     ["videos", "comments", "rules", "moderation", "held", "reports", "seen", "segments", "marks", "offsets"];
 
-/// A replay under way.
+/// A replay under way: the archive that serves, and the one that is counted into.
 struct MongoReplay {
     live: MongoArchive,
     replayed_archive: MongoArchive,

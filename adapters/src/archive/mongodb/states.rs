@@ -49,8 +49,8 @@ struct CachedState {
 struct CachedPosition {
     next_offset: u64,
     outside_writes: i64,
-    /// A number that changes whenever another archive was the writer: a state that was cached in an earlier run is
-    /// void.
+    /// A number that changes whenever another archive has written the partition: a state that was cached in an earlier
+    /// run is void.
     run: u64,
     /// True if the cache holds all videos whose home is the partition, as far as this archive has written them.
     is_complete: bool,
@@ -78,7 +78,7 @@ pub(super) struct VideoStateCache {
     /// The states used since the two halves were last exchanged.
     young: HashMap<VideoId, CachedState>,
     young_bytes: usize,
-    /// The states not used since the two halves were last exchanged. Evicted when `young` is full.
+    /// The states not used since the two halves were last exchanged. These states are evicted when `young` is full.
     old_states: HashMap<VideoId, CachedState>,
 }
 
@@ -101,7 +101,7 @@ impl VideoStateCache {
         }
     }
 
-    /// Removes all states.
+    /// Removes all states from the cache.
     pub(super) fn clear(&mut self) {
         *self = Self { runs: self.runs, ..Self::with_max_bytes(2 * self.half) };
     }

@@ -73,8 +73,8 @@ impl WindowDoc {
     }
 }
 
-/// Returns the prefix of the ids of all videos of a window. It ends with a blank, which keeps the ids of two windows
-/// apart.
+/// Returns the prefix of the ids of all videos of a window. The prefix ends with a blank, which keeps the ids of two
+/// windows apart.
 fn prefix(WindowKey { kind, start }: &WindowKey) -> String {
     format!("{kind} {start:015} ")
 }

@@ -42,7 +42,7 @@ struct BreakerState {
     is_ended: bool,
     /// The last error of a connection that the library reported.
     last_error: Option<StoreError>,
-    /// The earliest time of the next probe.
+    /// The earliest time of the next probe or renewal; `None`: at once.
     not_before: Option<Instant>,
 }
 

@@ -22,9 +22,9 @@ pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 pub enum SaslMechanism {
     /// The password is sent as it is: over TLS only, or the network can read it.
     Plain,
-    /// SCRAM with SHA-256.
+    /// The password is proven by SCRAM with SHA-256, and is not sent.
     ScramSha256,
-    /// SCRAM with SHA-512.
+    /// The password is proven by SCRAM with SHA-512, and is not sent.
     #[default]
     ScramSha512,
 }
@@ -63,13 +63,13 @@ pub struct KafkaConfig {
     /// outside of their `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; the consumer reports the
     /// refusal as an error of the log.
     pub session_timeout: Duration,
-    /// True for connections with TLS. A CA file implies it.
+    /// True for connections with TLS. A CA file implies TLS.
     pub tls: bool,
     /// The file with the CA's certificate (PEM); if absent, the system's certificates are trusted.
     pub ca_file: Option<PathBuf>,
     /// The user for SASL; absent: no SASL.
     pub username: Option<String>,
-    /// The user's password. Never printed.
+    /// The user's password. It is never printed.
     pub password: Option<String>,
     /// The SASL mechanism for user and password.
     pub sasl: SaslMechanism,

@@ -17,7 +17,7 @@ const MAX_RECORDS: usize = 20_000;
 /// The number of bytes of records held ready, because records may be large.
 const MAX_BYTES: usize = 32 << 20;
 
-/// Partitions, each with an offset.
+/// A list of partitions, each with an offset.
 pub(super) type Offsets = Vec<(u32, u64)>;
 
 /// A command of the owner to the thread.

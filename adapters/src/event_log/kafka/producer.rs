@@ -32,7 +32,7 @@ const LINGER_MS: u32 = 2;
 const MAX_IN_FLIGHT: u32 = 20_000;
 /// The largest size of the appends in flight, in KiB: the memory that a process may use for a slow log.
 const MAX_IN_FLIGHT_KIB: u32 = 64 * 1024;
-/// The largest record that we append, in bytes, if the topic accepts as much. An interaction has a tenth of it.
+/// The largest record that we append, in bytes, if the topic accepts as much. An interaction has a tenth of this size.
 const MAX_RECORD: usize = 1_000_000;
 /// The size of a batch with one record, in bytes, beside the record itself, with a margin.
 const BATCH_OVERHEAD_BYTES: usize = 512;

@@ -229,7 +229,8 @@ pub(in crate::archive::mongodb) async fn read_table(
     Ok(table)
 }
 
-/// Reads which of these identities the archive remembers, and their times. Those in segments are looked up in `table`.
+/// Reads which of these identities the archive remembers, and their times. Identities in segments are looked up in
+/// `table`.
 pub(in crate::archive::mongodb) async fn read_sightings(
     archive: &MongoArchive,
     table: &IdentityTable,

@@ -22,7 +22,7 @@ pub(super) struct Branch {
 }
 
 pub(super) enum State {
-    /// A job is under way.
+    /// A job is under way on the connection.
     Busy,
     Idle(Live),
     /// There is no connection; the next attempt comes at this time.
@@ -34,7 +34,7 @@ impl Branch {
         Self { state: State::Resting(now), failures: 0, channels_to_leave: HashMap::new() }
     }
 
-    /// Returns true if a job can be started.
+    /// Returns true if a job can be started on this connection now.
     pub(super) fn is_free(&self, now: Instant) -> bool {
         match self.state {
             State::Busy => false,

@@ -54,9 +54,10 @@ const STEP: usize = 1000;
 const REPAIR_SECONDS: u32 = 600;
 /// The number of times that a snapshot is begun again because the boards were emptied during it.
 const SNAPSHOT_ATTEMPTS: usize = 3;
-/// The keys of the boards that are served, and those of the shadow, in the order in which the scripts expect them.
+/// The keys of the boards that are served, in the order in which the scripts expect them.
 const LIVE: [&str; 5] =
     ["ranking:projection", "global_ranking", "trending", "ranking:owners", "ranking:revisions"];
+/// The keys of the shadow (the next generation while it is gathered), in the same order.
 const SHADOW: [&str; 5] = [
     "ranking:next",
     "ranking:next:global",

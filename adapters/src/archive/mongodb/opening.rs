@@ -125,6 +125,7 @@ pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<()
 
 /// The server's error code for a collection that exists already.
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
+/// The server's error code for a second document with a key that must be unique.
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// Returns the server's error code of a failed command or write; `None` for other errors.

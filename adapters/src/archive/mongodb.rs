@@ -84,7 +84,8 @@ use ownership::Owner;
 const PART_NAME: &str = "mongodb";
 /// The time limit of a query: the driver uses a part of it to look for a server, and may ask twice.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
-/// The time limit of opening: on an archive that exists already but has no such index, the server builds the index.
+/// The time limit of opening an archive: long, because the server builds an index that an existing archive does not have
+/// yet.
 const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 /// The number of identities forgotten in one call: some 2 MiB of command at most, some ten milliseconds of work.
 const IDENTITIES_FORGOTTEN_AT_ONCE: i64 = 5_000;

@@ -1,4 +1,4 @@
-//! What every archive must do, told as small checks; each panics with what was promised and what was seen instead.
+//! The checks that every archive must pass; each panics with the promise and with what the archive did instead.
 #![allow(clippy::unwrap_used, reason = "a suite of checks: the panic is its answer")]
 
 use std::future::Future;
@@ -23,7 +23,7 @@ mod unique;
 mod windows;
 mod writers;
 
-/// Runs every check, each on an archive of its own: `fresh` gives a new, empty one that has not been opened.
+/// Runs every check, each on an archive of its own: `fresh` returns a new, empty archive that has not been opened.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,

@@ -1,6 +1,6 @@
-//! What every [`AssignmentStore`] must keep, as checks that panic where it does not.
+//! The checks that every [`AssignmentStore`] must pass; each panics if it fails.
 
-// Checks are tests: they panic with what went wrong.
+// Checks are tests: they panic with the reason.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,13 +22,13 @@ mod planners;
 
 type SharedStore = Arc<dyn AssignmentStore>;
 
-/// Everything is heard within a fraction of this, on a machine that is not overloaded.
+/// The longest wait for a change: changes arrive within a fraction of it, on a machine that is not overloaded.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Identifiers that trip what takes them for patterns, hash tags, separators or ASCII.
+/// Identifiers that expose code which mistakes them for patterns, hash tags, separators or ASCII.
 const ODD_IDS: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
-/// Runs all checks; `fresh` makes a new, empty store for each.
+/// Runs all checks; `fresh` returns a new, empty store for each.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
@@ -52,7 +52,7 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-/// Shares of different weights, the first one 1.
+/// Returns shares of these readers with different weights: 1, 2, ….
 fn shares_of(ids: &[&str]) -> Vec<ReaderShare> {
     let share = |(id, weight): (&&str, u32)| ReaderShare { reader: ReaderId::parse(id).unwrap(), weight };
     ids.iter().zip(1..).map(share).collect()
@@ -99,7 +99,7 @@ async fn next_change(changes: &mut mpsc::Receiver<AssignmentChange>) -> Assignme
         .expect("goes on")
 }
 
-/// A subscription, and the version from which on it hears everything.
+/// Returns a subscription, and the version after which it receives every change.
 async fn subscribe_at_version(store: &SharedStore) -> (mpsc::Receiver<AssignmentChange>, u64) {
     let mut changes = store.subscribe_changes().await.unwrap();
     assert_eq!(next_change(&mut changes).await, AssignmentChange::Reset, "the first item");
@@ -132,7 +132,7 @@ async fn an_assignment_changes_by_its_epoch_only(store: SharedStore) {
 /// A day in microseconds.
 const DAY_MICROS: u64 = 24 * 3_600 * 1_000_000;
 
-/// Half a day below the highest epoch or term that a store accepts: a day later it is above it.
+/// Returns an epoch half a day below the highest that a store accepts: a day later it would be above.
 fn highest_safe_epoch() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     latest_possible_epoch(now.as_micros() as u64) - DAY_MICROS / 2
@@ -150,7 +150,7 @@ async fn epochs_exceed_all_that_was_seen(store: SharedStore) {
     assert!(assign_and_expect(&store, "v8", Some(last), &["s"], 0).await.epoch() > last);
 }
 
-/// `other` stands for the store after it lost everything: nobody is there who has seen anything.
+/// `other` simulates the store after it lost everything, when nobody is left who has seen an epoch.
 async fn epochs_and_terms_outlive_what_the_store_holds(store: &SharedStore, other: &SharedStore) {
     let before = assign_and_expect(store, "v", None, &["r"], 0).await.epoch();
     let term = planners::minted(store, "p", 0, 0).await;
@@ -199,7 +199,7 @@ async fn of_many_that_try_one_wins(store: SharedStore) {
         epochs.push(winners[0].epoch());
     }
     assert!(epochs.is_sorted_by(|a, b| a < b), "epochs only grow: {epochs:?}");
-    // Over different videos too, no epoch is minted twice.
+    // No epoch is minted twice for different videos either.
     let many = (0..200).map(|at| {
         let store = Arc::clone(&store);
         tokio::spawn(
@@ -264,9 +264,9 @@ async fn a_slow_subscriber_is_told(store: SharedStore) {
     let mut overflow_count = 0;
     loop {
         match next_change(&mut changes).await {
-            // What was still on its way when the state was loaded, which has it.
+            // A change that was still on its way when the state was loaded, which contains it.
             AssignmentChange::Assigned { version, .. } if version <= state.version => {}
-            // It overflowed once more while it was emptied: what follows is told, and a later change is told as one.
+            // The queue overflowed once more while it was emptied: the next change must be delivered as one change.
             AssignmentChange::Reset => {
                 overflow_count += 1;
                 assert!(overflow_count < count, "the queue is emptied at some time");
@@ -333,7 +333,7 @@ async fn a_mirror_follows_many_writers(store: SharedStore) {
     assert_eq!(mirror, assignments_by_video(end));
 }
 
-/// An epoch of the year 2025.
+/// An epoch of the year 2025, in microseconds since 1970.
 const EPOCH_OF_2025: u64 = 1_750_000_000_000_007;
 
 fn held(id: &str) -> HeldVideo {

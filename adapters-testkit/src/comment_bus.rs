@@ -1,6 +1,6 @@
-//! What every [`CommentBus`] must keep, as checks that panic where it does not.
+//! The checks that every [`CommentBus`] must pass; each panics if it fails.
 
-// Checks are tests: they panic with what went wrong.
+// Checks are tests: they panic with the reason.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use liverank_adapters::comment_bus::{
 
 type SharedBus = Arc<dyn CommentBus>;
 
-/// Everything is heard within a fraction of this, on a machine that is not overloaded.
+/// The longest wait for a delivery: deliveries arrive within a fraction of it, on a machine that is not overloaded.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Identifiers that trip what takes them for patterns, hash tags, separators or ASCII.
+/// Identifiers that expose code which mistakes them for patterns, hash tags, separators or ASCII.
 const ODD_IDS: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
-/// Runs all checks; `fresh` makes a new, empty bus for each.
+/// Runs all checks; `fresh` returns a new, empty bus for each.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
@@ -92,12 +92,12 @@ async fn next_delivery(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
         .expect("goes on")
 }
 
-/// Hears comments up to `last`, each for the first time; fails at a loss.
+/// Receives comments up to `last` and returns them without repeats; fails at a reset.
 async fn hear_until(deliveries: &mut mpsc::Receiver<Delivery>, last: &Comment) -> Vec<Comment> {
     hear_until_all(deliveries, std::slice::from_ref(last)).await
 }
 
-/// Hears comments up to the last one of `lasts`, each for the first time: different videos come in any order.
+/// Receives comments up to all of `lasts` and returns them without repeats: different videos come in any order.
 async fn hear_until_all(deliveries: &mut mpsc::Receiver<Delivery>, lasts: &[Comment]) -> Vec<Comment> {
     let mut heard: Vec<Comment> = Vec::new();
     let mut missing: Vec<&Comment> = lasts.iter().collect();
@@ -160,7 +160,7 @@ async fn a_trace_comes_with_its_comment_and_with_no_other(bus: SharedBus) {
 async fn only_what_is_subscribed_to_is_heard(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     publish_all(&bus, &comments("v", 1..=1)).await;
-    // Twice is once.
+    // To subscribe twice is the same as once.
     subscription.subscribe(&video("v")).await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     subscription.subscribe(&video("end")).await.unwrap();
@@ -185,7 +185,7 @@ async fn any_identifier_will_do(bus: SharedBus) {
         subscription.subscribe(&video(id)).await.unwrap();
     }
     for (at, id) in ids.iter().enumerate() {
-        // Each its own number of comments, so that none is taken for another.
+        // Each video has another number of comments, so that none is taken for another.
         publish_all(&bus, &comments(id, 1..=at as u64 + 1)).await;
         let heard = hear_until(&mut deliveries, &comment(id, at as u64 + 1)).await;
         assert_eq!(heard, comments(id, 1..=at as u64 + 1), "{id:?}");
@@ -236,7 +236,7 @@ async fn a_hole_is_not_hidden(bus: SharedBus) {
         assert_eq!(recent_of(&bus, "v", after, 100).await, None, "6 and 7 are missing after {after}");
     }
     assert_eq!(recent_of(&bus, "v", 7, 100).await, Some(comments("v", 8..=9)));
-    // They come late: whoever listens hears of them all the same.
+    // The missing comments come late: subscribers receive them all the same.
     publish_all(&bus, &comments("v", 6..=7)).await;
     publish_all(&bus, &comments("v", 10..=10)).await;
     let heard = hear_until(&mut deliveries, &comment("v", 10)).await;
@@ -254,7 +254,8 @@ async fn what_was_removed_is_not_handed_out(bus: SharedBus) {
     let of = CommentId::parse("c3").unwrap();
     let entry = EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator };
     let deletion = Comment { text: String::new(), entry, ..comment("v", 6) };
-    // Again, as one who is not sure that it was done; and the comment, as one who comes late.
+    // The deletion again, as from a publisher that is not sure that it was done; and the comment, as from one that is
+    // late.
     for _ in 0..2 {
         publish_all(&bus, std::slice::from_ref(&deletion)).await;
         publish_all(&bus, &comments("v", 3..=3)).await;
@@ -310,14 +311,14 @@ async fn long_ones_are_kept_by_bytes(bus: SharedBus) {
     let count = 2 * KEPT_BYTES_PER_VIDEO as u64 / LONG_TEXT_CHARS as u64;
     let long = |seq| Comment { text: "x".repeat(LONG_TEXT_CHARS), ..comment("v", seq) };
     let all: Vec<Comment> = (1..=count).map(long).collect();
-    // As they come: one, a few, and many at a time.
+    // In growing numbers: one comment, a few, and many at a time.
     let (one, rest) = all.split_at(1);
     publish_all(&bus, one).await;
     for few in rest.chunks(50) {
         publish_all(&bus, few).await;
     }
     let near = |after| recent_of(&bus, "v", after, KEPT_COMMENTS_PER_VIDEO);
-    // What the text has beside it takes little.
+    // The other fields of a comment take little space beside the text.
     let fit = (KEPT_BYTES_PER_VIDEO / LONG_TEXT_CHARS) as u64 * 9 / 10;
     assert_eq!(
         near(count - fit).await.as_deref(),
@@ -330,7 +331,7 @@ async fn long_ones_are_kept_by_bytes(bus: SharedBus) {
         "and not for these"
     );
     assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
-    // Short ones have room again, up to their number.
+    // Short comments fit again, up to their largest number.
     publish_all(&bus, &comments("v", count + 1..=count + 2 * KEPT_COMMENTS_PER_VIDEO as u64)).await;
     let after = count + KEPT_COMMENTS_PER_VIDEO as u64;
     let kept = recent_of(&bus, "v", after, KEPT_COMMENTS_PER_VIDEO).await;
@@ -357,16 +358,16 @@ async fn a_slow_subscriber_is_told(bus: SharedBus) {
         assert_eq!(comment.seq, heard, "what is heard before the loss has no hole");
         assert!(heard < count, "the loss is told");
     }
-    // Whoever compares heads now and goes on listening misses nothing.
+    // A subscriber that compares heads now and goes on receiving misses nothing.
     assert_eq!(bus.channel_heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
     let mut last = count + 1;
     publish_all(&bus, &comments("v", last..=last)).await;
     loop {
         match next_delivery(&mut deliveries).await {
             Delivery::Comment { comment, .. } if comment.seq == last => break,
-            // What was still on its way.
+            // A comment that was still on its way.
             Delivery::Comment { comment, .. } => assert!(comment.seq < last),
-            // It overflowed once more, meanwhile.
+            // The queue overflowed once more, meanwhile.
             Delivery::Reset => {
                 last += 1;
                 publish_all(&bus, &comments("v", last..=last)).await;
@@ -383,7 +384,7 @@ async fn a_dropped_subscription_ends(bus: SharedBus) {
     drop(subscription);
     let end = tokio::time::timeout(DELIVERY_TIMEOUT, deliveries.recv()).await.expect("ends in time");
     assert_eq!(end, None);
-    // And one whose deliveries nobody takes any more does not hold up anything.
+    // A subscription whose deliveries nobody receives any more blocks nothing.
     let (subscription, deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     drop(deliveries);

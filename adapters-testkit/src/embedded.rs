@@ -1,4 +1,4 @@
-//! The stores of `liverank up` that are in memory, and the assignments on a file.
+//! Runs the suites on the stores of `liverank up` that are in memory, and on the assignments in a file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
-//! What every log must do, told as small checks; each panics with what was promised and what was seen instead.
+//! The checks that every log must pass; each panics with the promise and with what the log did instead.
 //!
-//! The times in here are deadlines, generous enough for a broker that has to form a group first. What has to be fast
-//! is measured elsewhere.
+//! The times in this module are time limits, generous enough for a broker that has to form a group first. Speed is
+//! measured elsewhere.
 #![allow(clippy::unwrap_used, reason = "a suite of checks: the panic is its answer")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,12 +22,12 @@ mod marks;
 mod member;
 mod reading;
 
-/// How long anything may take to come true.
+/// The time limit for anything that a check waits for.
 const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
-/// A wait that a check lets pass on purpose, to see that nothing comes.
+/// The time for which a check waits on purpose, to see that nothing arrives.
 const QUIET_TIME: Duration = Duration::from_millis(700);
 
-/// Runs every check, each on a log of its own: `fresh` gives a new, empty one that has not been opened.
+/// Runs every check, each on a log of its own: `fresh` returns a new, empty log that has not been opened.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
@@ -220,7 +220,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
         member.read_until(20 - back).await;
         assert_eq!(values(&member), from(back), "goes back to {back}");
     }
-    // Going back while records of before may be buffered: none of them may come after the first one asked for again.
+    // Going back while earlier records may be buffered: none of them may come after the first one asked for again.
     member.start_at(places[0].partition, places[0].offset).await;
     let first = member.consumer.next_event(3, CHECK_TIMEOUT).await.unwrap();
     assert!(matches!(&first, ConsumerEvent::Records(records) if records[0].value == "0"), "{first:?}");
@@ -329,7 +329,7 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
             first.owned,
             second.owned
         );
-        // The new one first: what the other one still holds must not be given to it.
+        // The new member polls first: it must not get partitions that the other member still holds.
         second.step(Duration::from_millis(20)).await;
         first.step(Duration::from_millis(20)).await;
     }
@@ -385,7 +385,7 @@ async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
     assert!(first.records.iter().all(|record| first.owned.contains(&record.partition)));
 }
 
-/// Whether an error is one that trying again does not cure.
+/// Returns true if trying again does not help with an error.
 fn is_final(error: &StoreError) -> bool {
     !error.is_transient()
 }

@@ -1,8 +1,9 @@
-//! What every implementation of a port must do: one suite of checks for each, which panic with what was promised and what was
-//! seen instead. The promises stand at the traits, in `liverank_adapters`.
+//! The checks that every implementation of a port must pass: one suite for each port, whose checks panic with the
+//! promise and with what the implementation did instead. The promises are in the docs of the traits, in
+//! `liverank_adapters`.
 //!
-//! The real stores and the embedded ones run the same suite: `adapters/tests` against the real ones and those on files, and
-//! this crate's own tests against those in memory. No crate that runs in production depends on this one.
+//! The real stores and the embedded ones run the same suite: `adapters/tests` runs it on the real ones and those in
+//! files, and this crate's own tests run it on those in memory. No crate that runs in production depends on this one.
 
 pub mod archive;
 pub mod assignment_store;

@@ -1,6 +1,6 @@
-//! What every [`RankingStore`] must keep, as checks that panic where it does not.
+//! The checks that every [`RankingStore`] must pass; each panics if it fails.
 
-// Checks are tests: they panic with what went wrong.
+// Checks are tests: they panic with the reason.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashSet};
@@ -26,13 +26,13 @@ mod revisions;
 
 type Store = Arc<dyn RankingStore>;
 
-/// Everything is heard within a fraction of this, on a machine that is not overloaded.
+/// The longest wait for a change: changes arrive within a fraction of it, on a machine that is not overloaded.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Identifiers that trip what takes them for patterns, hash tags, separators or ASCII.
+/// Identifiers that expose code which mistakes them for patterns, hash tags, separators or ASCII.
 const ODD: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
-/// Runs all checks; `fresh` makes a new, empty store for each.
+/// Runs all checks; `fresh` returns a new, empty store for each.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
@@ -72,7 +72,7 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-/// An entry of a revision that grows with its score.
+/// Returns an entry with a revision that grows with its score.
 fn entry(id: &str, score: f64) -> BoardEntry {
     let revision = ((score.max(0.0) * 1000.0) as u64).saturating_add(1);
     let owner = UserId::parse("o").unwrap();
@@ -101,7 +101,7 @@ async fn apply_of(generation: u64, store: &Store, from: u64, next: u64, entries:
     assert_eq!(projected, ProjectionOutcome::Applied);
 }
 
-/// A store of generation 1 that stands at the beginning of the log.
+/// Puts generation 1 in force in an empty store, at the beginning of the log, and returns the store.
 async fn begun(store: Store) -> Store {
     store.commit_snapshot(1, &[]).await.unwrap();
     store
@@ -135,7 +135,7 @@ async fn all(store: &Store) -> Vec<BoardEntry> {
     sorted(&store.boards_snapshot().await.unwrap())
 }
 
-/// The lines of a page that is not around a video.
+/// Returns the lines of a page that is not around a video.
 async fn page_of(store: &Store, board: BuiltInBoard, start: &PageStart, limit: usize) -> Vec<RankedVideo> {
     store.board_page(board, start, limit).await.unwrap().expect("around no video").lines
 }
@@ -205,7 +205,7 @@ async fn replays_and_zombies_change_nothing(store: Store) {
     let before = (store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap());
     apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
     apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
-    // A zombie with another past: what it knows is already counted for.
+    // A zombie with another past: the store has counted what it sends.
     apply(&store, 5, 15, vec![owned("a", 99.0, "z", 99.0), owned("b", 1.0, "z", 1.0)]).await;
     assert_eq!((store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap()), before);
     apply(&store, 20, 21, vec![owned("a", 3.0, "x", 3.0)]).await;
@@ -227,7 +227,7 @@ async fn a_missing_batch_is_noticed(store: Store) {
     let mut two = batch(1, 10, 12, vec![entry("a", 2.0)]);
     two.offset_ranges.push(OffsetRange { partition: 1, first: 7, next: 8, last_record: None });
     behind(two).await;
-    // Also where the batch is a large one.
+    // A large batch is refused, too.
     behind(batch(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
     behind(batch(2, 10, 11, vec![entry("a", 2.0)])).await;
 }
@@ -245,7 +245,7 @@ async fn a_repair_spares_what_is_later(store: Store) {
     store.write_snapshot(1, &[]).await.unwrap();
     store.commit_snapshot(1, &[(0, 7), (3, 4)]).await.unwrap();
     loop {
-        // The projection among them may be told.
+        // The changes of the projection may come first.
         if next(&mut changes).await == BoardChange::Reset {
             break;
         }
@@ -316,9 +316,9 @@ async fn a_slow_subscriber_is_told(store: Store) {
     apply(&store, at, at + 1, vec![entry("v", points(at))]).await;
     loop {
         match next(&mut slow).await {
-            // What was still on its way when the snapshot was taken, which has it, is passed over.
+            // A change that was still on its way when the snapshot was taken, which contains it, is ignored.
             BoardChange::Changed { version: told, .. } if told <= version => {}
-            // It overflowed once more while it was emptied: what follows is told, and a later change is told as one.
+            // The queue overflowed once more while it was emptied: the next change must be delivered as one change.
             BoardChange::Reset => {
                 at += 1;
                 assert!(at < 2 * count, "the queue is emptied at some time");
@@ -332,13 +332,13 @@ async fn a_slow_subscriber_is_told(store: Store) {
     }
     drop(slow);
     apply(&store, at + 1, at + 2, vec![entry("v", 2e9)]).await;
-    // The quick one hears of the last one above, too.
+    // The quick subscriber receives the last change above, too.
     for _ in count..=at + 1 {
         changed(&mut quick).await;
     }
 }
 
-/// What a board must look like, by the definition of the order.
+/// Returns the expected board, by the definition of the order.
 fn model(entries: &[BoardEntry]) -> Ranking {
     let mut ranking = Ranking::default();
     for entry in entries {
@@ -359,7 +359,7 @@ async fn ties_stand_in_byte_order(store: Store) {
     let mut expected: Vec<_> = entries.iter().collect();
     expected.sort_by_key(|entry| std::cmp::Reverse(entry.video_id.as_str().as_bytes()));
     assert_eq!(best(&store, BuiltInBoard::Global, 100).await, ranking.best_videos(None));
-    // From every place, also from places where no video stands (any more).
+    // From every position, also from positions at which there is no video (any more).
     let gone = ["0", "b", "aä", "zz", "\u{10ffff}"].map(|id| entry(id, 7.0));
     let moved = [entry("a", 7.5), entry("best", 7.0), entry("ä", -2.0), entry("{", f64::INFINITY)];
     for from in entries.iter().chain(&gone).chain(&moved) {
@@ -407,7 +407,7 @@ async fn a_mirror_follows_two_writers(store: Store) {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             for at in 0..BATCHES {
-                // Both move the shared videos, with numbers that the other's may be above.
+                // Both partitions change the shared videos, with scores that may be below the other one's.
                 let own = entry(&format!("own {partition} {}", at % 5), at as f64);
                 let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
                 let spans = vec![OffsetRange { partition, first: at, next: at + 1, last_record: None }];
@@ -421,7 +421,7 @@ async fn a_mirror_follows_two_writers(store: Store) {
             }
         })
     });
-    // As a subscriber should: take a snapshot, apply what is newer, start over at a loss or a hole.
+    // A correct subscriber: read a snapshot, apply later changes, start over at a reset or a gap.
     let start = store.boards_snapshot().await.unwrap();
     let mut version = start.version;
     let mut mirror: BTreeMap<VideoId, BoardEntry> =

@@ -1,16 +1,17 @@
-//! The parts of `bench/counting` that speak to Kafka, MongoDB and Redis. Each prints one line of JSON.
+//! The parts of `bench/counting` that talk to Kafka, MongoDB and Redis. Each command prints one line of JSON.
 //!
 //! | command | does |
 //! |---|---|
 //! | `produce TOPIC EVENTS VIDEOS ids\|plain` | makes a topic as the system does and fills it: keyed events, videos by Zipf 1.0 |
 //! | `bare TOPIC` | reads all of it with one rdkafka consumer and parses each value |
-//! | `archive DATABASE TOTAL` | waits until an archive has counted so many, and tells how fast |
-//! | `boards DATABASE TOTAL PREFIX BOARDS` | the same, and waits until the declared boards (as `--boards`) have all of it, too |
-//! | `standing DATABASE` | says how many it has counted |
-//! | `group GROUP TOPIC TOTAL` | the same by the offsets that a consumer group has committed |
-//! | `latency TOPIC VIDEOS RATE SECONDS PREFIX` | sends at a rate; the time from when each probe was due until the board has it |
+//! | `archive DATABASE TOTAL` | waits until an archive has counted so many records, and prints the rate |
+//! | `boards DATABASE TOTAL PREFIX BOARDS` | the same, and waits until the declared boards (as `--boards`) show all of it, too |
+//! | `standing DATABASE` | prints how many records an archive has counted |
+//! | `group GROUP TOPIC TOTAL` | waits until a consumer group has committed so many offsets, and prints the rate |
+//! | `latency TOPIC VIDEOS RATE SECONDS PREFIX` | sends at a rate; measures the time from when each probe was due until the board shows it |
 //!
-//! A rate is taken between the first progress that is seen and the end, so that nobody's start counts.
+//! A rate is measured between the first progress that is seen and the end, so that the time of starting does not
+//! count.
 #![allow(clippy::print_stdout, reason = "a program of a bench: its output is its result")]
 
 use std::collections::HashMap;
@@ -85,10 +86,10 @@ async fn create_topic(topic: &str) -> BenchResult<()> {
     Ok(KafkaLog::new(config)?.open().await?)
 }
 
-/// Makes the events of a bench.
+/// A generator of the benchmark's events.
 struct EventGenerator {
     random: StdRng,
-    /// The sums of the videos' shares.
+    /// The cumulated shares of the videos, by which a random video is chosen.
     shares: Vec<f64>,
     ids: bool,
     made: u64,
@@ -151,7 +152,7 @@ fn measure_produce(topic: &str, events: u64, videos: usize, ids: bool) -> BenchR
     Ok(json!({"produced": events}))
 }
 
-/// Where each partition begins and ends.
+/// Returns the first offset of each partition, and the number of records in all.
 fn partition_ends(consumer: &BaseConsumer, topic: &str) -> BenchResult<(TopicPartitionList, u64)> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions = metadata.topics().first().ok_or("no such topic")?.partitions();
@@ -186,7 +187,7 @@ fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
     Ok(json!({"events": read, "readable": readable, "seconds": seconds, "rate": read as f64 / seconds}))
 }
 
-/// What was seen of a count that grows.
+/// The observations of a count that grows, with their times.
 #[derive(Default)]
 struct GrowthMeter {
     seen: Vec<(Instant, u64)>,
@@ -199,7 +200,7 @@ impl GrowthMeter {
         }
     }
 
-    /// From the first progress to the end.
+    /// Returns the growth per second from the first progress to the end.
     fn growth_rate(&self) -> BenchResult<Value> {
         let first = self.seen.iter().find(|(_, count)| *count > 0).ok_or("nothing was counted")?;
         let last = self.seen.last().ok_or("nothing was counted")?;
@@ -244,7 +245,7 @@ async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
     growth.growth_rate()
 }
 
-/// How many records each store of boards has, of the one that has the fewest.
+/// Returns the number of records that the boards show, of the store that shows the fewest.
 async fn shown_records(stores: &[Arc<dyn RankingStore>]) -> BenchResult<u64> {
     let mut fewest = u64::MAX;
     for store in stores {
@@ -273,7 +274,7 @@ async fn measure_boards(database: &str, total: u64, prefix: &str, declared: &str
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     let mut result = counted.growth_rate()?;
-    // From the first count on: boards that come at once at the end show no growth of their own.
+    // Measured from the first count on: boards that show everything at once at the end have no growth of their own.
     let ended = |meter: &GrowthMeter| meter.seen.last().map(|(at, _)| *at);
     let begun = counted.seen.iter().find(|(_, count)| *count > 0).map(|(at, _)| *at);
     if let (Some(begun), Some(counted), Some(shown)) = (begun, ended(&counted), ended(&shown)) {
@@ -289,7 +290,7 @@ fn measure_committed(group: &str, topic: &str, total: u64) -> BenchResult<Value>
     let mut growth = GrowthMeter::default();
     let mut count = 0;
     while count < total {
-        // Transactions leave marks in the log of results, not in this one: its offsets are its events.
+        // Transactions leave marks in a log of results, but not in this one: its offsets are its events.
         let offsets = consumer.committed_offsets(list.clone(), TIMEOUT)?;
         let next = |offset| if let Offset::Offset(next) = offset { next as u64 } else { 0 };
         count = offsets.elements().iter().map(|partition| next(partition.offset())).sum();
@@ -328,7 +329,7 @@ async fn measure_latency(
         }
     }
     sending.await??;
-    // What the first second meets is caches that are empty.
+    // The first second is left out: caches are empty then.
     let mut sorted: Vec<f64> =
         waits.iter().filter(|(nth, _)| **nth >= rate).map(|(_, wait)| wait.as_secs_f64() * 1000.0).collect();
     sorted.sort_by(f64::total_cmp);
@@ -338,7 +339,8 @@ async fn measure_latency(
     )
 }
 
-/// One event in so many is a probe: a hundred a second, or all.
+/// Returns the number of events of which one is a probe: so that there are a hundred probes a second, or all events
+/// are.
 const fn probe_interval(rate: u64) -> u64 {
     if rate < 100 { 1 } else { rate / 100 }
 }
@@ -349,7 +351,7 @@ fn send_paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instan
     let mut source = EventGenerator::new(videos, false)?;
     let mut nth = 0;
     while nth < rate * seconds {
-        // The first one is due at the beginning, not an interval later.
+        // The first event is due at the beginning, not an interval later.
         let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64 + 1;
         let due = if Instant::now() < begun { 0 } else { due.min(rate * seconds) };
         while nth < due {

@@ -1,5 +1,6 @@
-//! How long appends and commits take on the real parts: `cargo run --release --example measure_log_and_archive`, with
-//! the environment that `testbed/testbed env` prints. Figures go to the standard output.
+//! Measures the duration of appends and commits on the real stores:
+//! `cargo run --release --example measure_log_and_archive`, with the environment that `testbed/testbed env` prints.
+//! Prints the results to the standard output.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -145,7 +146,7 @@ async fn measure_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What it costs that likes count once per user: each of another user, all of them again, and all taken back.
+/// Measures the cost of likes that count once per user: each by another user, all of them again, and all taken back.
 async fn measure_unique_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     const EVENTS: u64 = 5_000;
     const BATCHES: u64 = 20;

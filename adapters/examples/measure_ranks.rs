@@ -1,5 +1,6 @@
-//! How long ranks take on large boards: `cargo run --release --example measure_ranks -- 1000000`. Boards in memory; on Redis,
-//! too, with the environment that `testbed/testbed env` prints. Figures go to the standard output.
+//! Measures the duration of rank queries on large boards: `cargo run --release --example measure_ranks -- 1000000`.
+//! Uses boards in memory, and on Redis with the environment that `testbed/testbed env` prints. Prints the results to
+//! the standard output.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use liverank_adapters::ranking_store::{BatchProjection, BoardEntry, BuiltInBoard
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::{UserId, VideoId};
 
-/// Videos written at once while the boards are filled.
+/// The number of videos in one write while the boards are filled.
 const VIDEOS_A_WRITE: u32 = 1000;
-/// Questions of each sort.
+/// The number of queries of each sort.
 const QUESTIONS_OF_EACH_SORT: u32 = 2000;
-/// Scores that there are: each is shared by thousands of videos, so that order is by their ids, too.
+/// The number of distinct scores: each is shared by thousands of videos, so that ids decide on the order, too.
 const DISTINCT_SCORES: u32 = 300;
 
 #[tokio::main(flavor = "current_thread")]
@@ -66,7 +67,7 @@ async fn measure_store(name: &str, store: &dyn RankingStore, videos: u32) -> Res
         let begun = Instant::now();
         let places = store.places_of_video(&video).await?;
         took[0].push(begun.elapsed());
-        // Above it: the videos of greater scores, and of those with the same, the ones of greater ids.
+        // Above the video are those with greater scores, and of those with the same score the ones with greater ids.
         let (points, rest) = (at % DISTINCT_SCORES, videos % DISTINCT_SCORES);
         let with = |points: u32| videos / DISTINCT_SCORES + u32::from(points < rest);
         let above: u32 =

@@ -1,16 +1,20 @@
-//! The archive: counts, owners and comments, and the offsets of the log that they stand at, changed together.
+//! The archive: counts, owners and comments, and the offsets of the log up to which they are counted, changed
+//! together.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/archive.rs`:
-//! 1. [`Archive::commit_batch`] applies a batch wholly and durably or not at all, by [`liverank_core::counting::apply_batch`], and
-//!    only if the archive stands at the batch's `from` offset in each of its partitions.
-//! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
+//! 1. [`Archive::commit_batch`] applies a batch wholly and durably or not at all, by
+//!    [`liverank_core::counting::apply_batch`], and only if the archive's next offset is the batch's `from`
+//!    offset in each of its partitions.
+//! 2. What a commit has read cannot have changed when the commit takes effect: two writers of one video
+//!    serialise.
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
-//! 4. Who takes a partition up ends what its former owner has under way there, soon, and the former owner commits to
-//!    it no more, not even where the offset fits.
-//! 5. Counts by window, and decayed scores of boards' own, change with the counts of their videos, also where releases that know
-//!    neither have counted in between: then it is said what lacks something ([`liverank_core::windows::CountedKind`],
-//!    [`liverank_core::decays::CountedDecay`]).
-//! 6. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
+//! 4. A consumer that claims a partition soon ends the commits that the former owner has under way in it. The
+//!    former owner commits to this partition no more, even if the offset fits.
+//! 5. Counts by window, and the decayed scores of boards with a decay of their own, change with the counts of
+//!    their videos. If releases that know neither have counted in between, the archive says which of them are
+//!    incomplete ([`liverank_core::windows::CountedKind`], [`liverank_core::decays::CountedDecay`]).
+//! 6. An `event_id` or comment identity that is repeated within 24 h of the log's time counts once, across
+//!    partitions.
 
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, CommentEpoch};
@@ -38,115 +42,122 @@ pub use rebuild::{
     StoredVideo, WindowCount,
 };
 
-/// What is fixed for an archive's life, or until a rebuild.
+/// The archive's settings that are fixed for its life, or until a rebuild.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchiveMeta {
-    /// Which count of comments its numbers belong to.
+    /// The comment epoch to which the sequence numbers of the archive's comments belong.
     pub comment_epoch: CommentEpoch,
-    /// Which generation of scores it holds: a projection of another generation is void.
+    /// The generation of the archive's scores. A projection of another generation is void.
     pub generation: u64,
-    /// How events count in this generation. Not necessarily what the configuration asks for.
+    /// The rules by which events count in this generation; not necessarily those that the configuration asks
+    /// for.
     pub counting_rules: CountingRules,
-    /// The windows that are counted.
+    /// The kinds of windows that are counted.
     pub windows: CountedWindows,
-    /// The decays that are counted beside that of the rules.
+    /// The decays that are counted beside the decay of the counting rules.
     pub decays: CountedDecays,
 }
 
 impl ArchiveMeta {
-    /// By what the archive counts.
+    /// Returns the rules, windows and decays by which the archive counts.
     pub const fn in_force(&self) -> InForce<'_> {
         InForce { rules: &self.counting_rules, windows: &self.windows, decays: &self.decays }
     }
 }
 
-/// Where the archive stands in a partition.
+/// The position up to which the archive has counted a partition of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ArchivePosition {
-    /// The offset to go on from: 0 where nothing was applied yet.
+    /// The next offset to count: 0 if nothing was applied yet.
     pub next_offset: u64,
-    /// The mark of the record at offset `next - 1`, by which the log is known again. `None` where the batch gave none.
+    /// The fingerprint of the record at offset `next_offset - 1`, by which the log is recognised. `None` if the batch
+    /// gave no fingerprint.
     pub last_record: Option<RecordFingerprint>,
 }
 
-/// What a commit did.
+/// The result of a commit that took effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitResult {
-    /// Videos, comments and counts as they are now.
+    /// The batch's videos, comments and counts as they are after the commit.
     pub batch_effects: BatchEffects,
-    /// What was in force when it took effect: the rules that counted, and the generation and numbering of the effects.
+    /// The meta data in force when the commit took effect: the rules that counted, and the generation and
+    /// comment epoch of the effects.
     pub meta_in_force: ArchiveMeta,
-    /// Whether the identity of each event takes room of its own in the archive. Batches are to be bounded by that, too.
+    /// True if the archive stores a document of its own for each event's identity. The size of batches is to
+    /// be bounded by these, too.
     pub identity_documents: bool,
 }
 
-/// Why a batch was not applied. Nothing of it was.
+/// The reason why a batch was not applied. Nothing of the batch was applied.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// The archive stands elsewhere in this partition: another consumer was here, or this one lost its answer. Take it
-    /// up again, if it still is this consumer's, and go on from there.
+    /// The archive's offset in this partition is another one: another consumer has committed here, or this
+    /// consumer lost the answer to its own commit. Claim the partition again, if it still is this consumer's,
+    /// and go on from the archive's offset.
     #[error("partition {partition} stands at offset {actual}, not at {expected}")]
     PositionMismatch {
-        /// The partition.
+        /// The partition whose next offset is another one.
         partition: u32,
-        /// Where the batch wanted to start.
+        /// The first offset of the batch in the partition.
         expected: u64,
-        /// Where the archive stands.
+        /// The archive's next offset in the partition.
         actual: u64,
     },
-    /// Another consumer took this partition up since. Ask the log whose it is before taking it up again, or two would
-    /// go on taking it from each other.
+    /// Another consumer has claimed this partition since. Ask the log who owns the partition before claiming
+    /// it again, or two consumers would go on taking it from each other.
     #[error("partition {partition} was taken up by another consumer")]
     TakenOver {
-        /// The partition.
+        /// The partition that another consumer has claimed.
         partition: u32,
     },
-    /// The store failed. Unknown whether the batch was applied: ask for the offsets again.
+    /// The store failed. It is unknown whether the batch was applied: read the positions again.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Which comments of a video to read.
+/// The part of a video's comments to read, and its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommentPage {
-    /// Comments numbered less than this (`u64::MAX`: the newest), newest first.
+    /// Comments with sequence numbers less than this (`u64::MAX`: the newest), newest first.
     Before(u64),
-    /// Comments numbered more than this, oldest first.
+    /// Comments with sequence numbers greater than this, oldest first.
     After(u64),
 }
 
-/// The archive.
+/// The store of counts, comments and the offsets up to which the log is counted.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and returns what is in force.
-    /// May be called again, by several processes at once.
+    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and returns the meta
+    /// data in force. May be called again, and by several processes at once.
     async fn open(&self, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError>;
 
-    /// What is in force, or `None` where no consumer has opened this archive yet.
+    /// Returns the meta data in force; `None` if no consumer has opened this archive yet.
     async fn archive_meta(&self) -> Result<Option<ArchiveMeta>, StoreError>;
 
-    /// Makes this archive (this value, in this process) the only one that may commit to these partitions, ends what
-    /// their former owner has under way, and answers where to go on, in their order. A partition that nobody took up
-    /// yet is open to all.
+    /// Makes this archive (this value, in this process) the only one that may commit to these partitions, and
+    /// ends what their former owner has under way. Returns the position of each partition from which to go
+    /// on, in the order of `partitions`. Everybody may commit to a partition that nobody has claimed yet.
     async fn claim_partitions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError>;
 
-    /// Where each of the partitions stands, in their order.
+    /// Returns the archive's position in each of the partitions, in the order of `partitions`.
     async fn partition_positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError>;
 
-    /// Applies a batch. Retries conflicts with other writers by itself, within a bound.
+    /// Applies a batch. Retries conflicts with other writers by itself, for a bounded time.
     async fn commit_batch(&self, batch: &Batch) -> Result<CommitResult, CommitError>;
 
-    /// One video.
+    /// Reads the state of one video; `None` if the archive does not have the video.
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError>;
 
-    /// Up to `limit` videos with ids after `after`, in ascending byte order: for walking through all of them.
+    /// Reads up to `limit` videos with ids after `after`, in ascending byte order: for going through all
+    /// videos page by page.
     async fn videos_after(
         &self,
         after: Option<&VideoId>,
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError>;
 
-    /// Up to `limit` entries of a video's channel: comments, what is left of removed ones, and deletions.
+    /// Reads up to `limit` entries of a video's channel: comments, what is left of removed comments, and
+    /// deletions.
     async fn comments(
         &self,
         video: &VideoId,
@@ -154,11 +165,12 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Comment>, StoreError>;
 
-    /// The newest comment of this identity, if it is archived; a removed one without its text.
+    /// Reads the newest comment with this identity, if it is archived; a removed comment comes without its
+    /// text.
     async fn newest_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError>;
 
-    /// Up to `limit` comments that came from `partition` at `offset` or later, in log order: for publishing again what
-    /// may not have been.
+    /// Reads up to `limit` comments that came from `partition` at `offset` or later, in log order: for
+    /// publishing comments again if it is not certain that they were published.
     async fn comments_from(
         &self,
         partition: u32,
@@ -166,18 +178,21 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError>;
 
-    /// Counts these kinds of windows from now on, and no others; what is counted of others stays until it is forgotten.
+    /// Counts these kinds of windows from now on, and no others. Counts of other kinds stay until they are
+    /// forgotten.
     async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError>;
 
     /// Counts these decays from now on, and no others.
     async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError>;
 
-    /// Those of these videos to which something has happened in a window, as they are within it
-    /// ([`VideoState::within_window`]). Counts may be newer than the video that they are of, never older.
+    /// Reads those of these videos to which something has happened in a window, with their counts within the
+    /// window ([`VideoState::within_window`]). Counts may be newer than the state of their video, never
+    /// older.
     async fn window_videos(&self, window: &WindowKey, ids: &[VideoId])
     -> Result<Vec<VideoState>, StoreError>;
 
-    /// The same, of up to `limit` videos with ids after `after`, in ascending byte order.
+    /// Reads up to `limit` videos with ids after `after` to which something has happened in a window, in
+    /// ascending byte order of their ids and with their counts within the window.
     async fn window_videos_after(
         &self,
         window: &WindowKey,
@@ -185,27 +200,30 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError>;
 
-    /// Forgets what is counted in windows of this kind that begin before `start`. Bounded work a call; returns how many counts went.
+    /// Forgets the counts of windows of this kind that begin before `start`. Does a bounded amount of work a
+    /// call; returns how many counts were removed.
     async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError>;
 
-    /// The number of the last comment of each video, in their order; 0 where there is none.
+    /// Returns the sequence number of the last comment of each video, in the order of `videos`; 0 for a video
+    /// without comments.
     async fn last_seqs(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError>;
 
-    /// What apps say of these videos, in their order.
+    /// Returns the metadata that apps gave for these videos, in the order of `videos`.
     async fn videos_metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError>;
 
-    /// The owners of these videos, in their order.
+    /// Returns the owners of these videos, in the order of `videos`.
     async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError>;
 
-    /// Forgets identities first seen before `watermark` of the log's time. Bounded work a call; returns how many went.
+    /// Forgets identities first seen before `watermark` of the log's time. Does a bounded amount of work a
+    /// call; returns how many identities were removed.
     async fn forget_identities_before(&self, watermark: Millis) -> Result<u64, StoreError>;
 
-    /// The restrictions in force and the audit log.
+    /// Returns the part of this archive that holds the restrictions in force and the audit log.
     fn moderation_archive(&self) -> &dyn ModerationArchive;
 
-    /// What this archive can do besides serving.
+    /// Returns the part of this archive that rebuilds it: everything that it can do besides serving.
     fn rebuild_archive(&self) -> &dyn ArchiveRebuild;
 
-    /// How many comments are stored, roughly.
+    /// Returns how many comments are stored, approximately.
     async fn comment_count(&self) -> Result<u64, StoreError>;
 }

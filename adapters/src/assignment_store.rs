@@ -1,14 +1,15 @@
-//! Which reader serves which video, the readers' heartbeats, and who plans: what the managers share.
+//! The store that the managers share: which reader serves which video, the readers' heartbeats, and which planner
+//! decides.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/assignment_store.rs`:
-//! 1. An assignment changes by compare-and-set of its epoch only; of two managers that try, one wins.
-//! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also where the
-//!    store has lost what it held, or falls back to a copy. The same holds for terms. What cannot have been minted
-//!    ([`liverank_core::epoch`]) is refused, and where it is stored already, it is as if it were not there.
-//! 3. Whoever subscribed hears of every change; a hole in the versions means that a fresh [`AssignmentStore::load_assignments`] is
-//!    due.
-//! 4. What is done under a term is refused once a later one has begun, in the same atomic step. A term later than the
-//!    store's own is believed: the store has lost it.
+//! 1. An assignment changes only by compare-and-set of its epoch; of two managers that try, one wins.
+//! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also if the
+//!    store has lost its data, or falls back to a copy. The same holds for terms. An epoch that cannot have been
+//!    minted ([`liverank_core::epoch`]) is refused; if one is stored already, the store acts as if it were not there.
+//! 3. Every subscriber receives every change; a gap in the versions means that [`AssignmentStore::load_assignments`]
+//!    must be called again.
+//! 4. An operation under a term is refused once a later term has begun, in the same atomic step. A term later than the
+//!    store's own is accepted as true: the store has lost it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,14 +29,15 @@ pub use liverank_core::epoch::MAX_EPOCH;
 pub mod embedded;
 pub mod redis;
 
-/// Changes kept for a subscriber who is slow: as many videos as change hands when a reader fails.
+/// The number of changes kept for a subscriber that is slow: as many videos as change readers when a reader fails.
 pub const CHANGE_QUEUE: usize = 1024;
 
 fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// An error for an epoch or term that cannot have been minted by now: believed, it would be the last one.
+/// Returns an error for an epoch or term that cannot have been minted by now: if it were accepted, no later one could
+/// be minted.
 fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
     if is_plausible_epoch(seen, now_micros()) {
         return Ok(());
@@ -44,64 +46,67 @@ fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreErr
     Err(StoreError::unusable(part, reason))
 }
 
-/// Which readers serve a video, under which epoch.
+/// The readers that serve a video, and the epoch of this assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoAssignment {
-    /// The video.
+    /// The assigned video.
     pub video_id: VideoId,
-    /// Its readers and its epoch.
+    /// The video's readers and the assignment epoch.
     pub assigned_readers: AssignedReaders,
 }
 
 impl VideoAssignment {
-    /// Of two assignments of a video the one with the greater epoch is in force.
+    /// Returns the assignment epoch. Of two assignments of a video, the one with the greater epoch is in force.
     pub const fn epoch(&self) -> u64 {
         self.assigned_readers.epoch
     }
 
-    /// Its readers, at least one.
+    /// Returns the readers of the video, at least one.
     pub fn readers(&self) -> &[ReaderShare] {
         &self.assigned_readers.readers
     }
 }
 
-/// A reader as it last reported itself. It is alive as long as `beat` changes, by the observer's own clock.
+/// A reader as it last reported itself. The reader is alive as long as `beat` changes, by the observer's own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderRecord {
-    /// Its name.
+    /// The name of the reader.
     pub id: ReaderId,
-    /// Where viewers reach it (`http://localhost:4001`).
+    /// The URL at which viewers reach the reader (`http://localhost:4001`).
     pub public_url: String,
-    /// Where gateways and managers reach it.
+    /// The URL at which gateways and managers reach the reader.
     pub internal_url: String,
-    /// Differs in every heartbeat; a restarted reader starts from another random number.
+    /// A number that differs in every heartbeat; a restarted reader starts from another random number.
     pub beat: u64,
-    /// When its process began, in microseconds since 1970: of two processes under one name, the later one counts. 0: not
-    /// said.
+    /// The time at which the reader's process began, in microseconds since 1970: of two processes under one name, the
+    /// later one counts. 0 if the reader did not report it.
     #[serde(default)]
     pub incarnation: u64,
-    /// Viewers it can hold.
+    /// The number of viewers that the reader can hold.
     pub capacity: u64,
-    /// Viewers connected.
+    /// The number of viewers that are connected.
     pub viewers: u64,
-    /// Whether it is leaving and takes no new viewers.
+    /// True if the reader is leaving and accepts no new viewers.
     pub draining: bool,
-    /// While the reader is leaving: milliseconds until it ends, even if viewers are left. 0: it did not say.
+    /// While the reader is leaving: milliseconds until it ends, even if viewers are left. 0 if the reader did not
+    /// report it.
     #[serde(default)]
     pub grace_ms: u64,
-    /// The highest epoch it has seen.
+    /// The highest epoch that the reader has seen.
     pub highest_epoch: u64,
-    /// Every video that it has viewers of or holds ready.
+    /// Every video that the reader has viewers of or keeps ready for viewers.
     pub videos: Vec<HeldVideo>,
-    /// Comments written to viewers since its start.
+    /// The number of comments written to viewers since the reader's start.
     pub messages_sent: u64,
-    /// Viewers who came in the last minute and had been somewhere before.
+    /// The number of viewers who connected in the last minute and had been connected to a reader before.
     #[serde(default)]
     pub reconnects: u64,
-    /// Of these, those who were sent away by a reader that leaves, or missed something. A full reader is none of it.
+    /// Those of `reconnects` that were sent away by a leaving reader, or missed comments. A full reader does not cause
+    /// such a reconnect.
     #[serde(default)]
     pub reconnect_errors: u64,
-    /// What managers show this reader when they ask it for something; good nowhere else, and another one after each start.
+    /// The secret that managers show this reader with their requests; valid nowhere else, and a new one after each
+    /// start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Secret>,
 }
@@ -109,52 +114,54 @@ pub struct ReaderRecord {
 /// All assignments at one version of the store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AssignmentSnapshot {
-    /// Changes of later versions apply to it.
+    /// The version of the snapshot: changes of later versions apply to it.
     pub version: u64,
-    /// Every assignment.
+    /// All assignments at this version.
     pub assignments: Vec<VideoAssignment>,
 }
 
 /// The outcome of a compare-and-set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwapOutcome {
-    /// Done; this is in force now (after [`AssignmentStore::remove_assignment`]: was in force).
+    /// The compare-and-set succeeded; this assignment is in force now (after [`AssignmentStore::remove_assignment`]:
+    /// was in force).
     Stored(VideoAssignment),
-    /// Somebody else was first; this is in force (`None`: it has been removed).
+    /// Another manager was first; this assignment is in force (`None`: it has been removed).
     Conflict(Option<VideoAssignment>),
-    /// It was ordered under a term that is over; this one has begun.
+    /// The change was ordered under a term that is over; this is the term that has begun.
     Fenced(u64),
 }
 
-/// Who plans. It holds on as long as `beat` changes, on the observer's own clock, and until somebody mints a later one.
+/// The term of a planner: who decides on moves. The term lasts as long as `beat` changes, by the observer's own clock,
+/// and until a later one is minted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannerTerm {
-    /// Of two planners, the one with the greater term is in office.
+    /// The number of the term. Of two planners, the one with the greater term is in office.
     pub term: u64,
-    /// Its name; empty for one whose name the store has lost.
+    /// The name of the planner; empty if the store has lost it.
     pub holder: String,
-    /// The lease shown last, by this planner or one before it.
+    /// The lease that was shown last, by this planner or by one before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<PlannerLease>,
-    /// Differs with every [`AssignmentStore::renew_term`].
+    /// A number that differs with every [`AssignmentStore::renew_term`].
     pub beat: u64,
 }
 
-/// What became of a try to begin a term or to hold on to one.
+/// The outcome of an attempt to begin or to renew a term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TermGrant {
-    /// This is in force now.
+    /// The attempt succeeded; this term is in force now.
     Held(PlannerTerm),
     /// The term of another planner is in force (`None`: no term is).
     Lost(Option<PlannerTerm>),
 }
 
-/// A reader that takes no new videos because a planner said so.
+/// A planner's order that a reader gets no new videos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderCordon {
-    /// The reader.
+    /// The cordoned reader.
     pub reader: ReaderId,
-    /// The way in which the reader is closed.
+    /// The level of the order: no new videos, or also the loss of those that the reader has.
     pub closing: CordonLevel,
     /// The reason, in the planner's words.
     pub why: String,
@@ -165,41 +172,41 @@ pub struct ReaderCordon {
 pub struct PlannerOrders {
     /// The term of the planner; `None`: nobody plans.
     pub planner_term: Option<PlannerTerm>,
-    /// The closed readers, in the order of their names.
+    /// The cordoned readers, in the order of their names.
     pub cordons: Vec<ReaderCordon>,
 }
 
-/// A change, as subscribers hear it.
+/// A change of the assignments, as subscribers receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AssignmentChange {
-    /// This is in force now.
+    /// A video has a new assignment, which is in force now.
     Assigned {
-        /// One more than the version before.
+        /// The store's version after the change: one more than the version before.
         version: u64,
-        /// The assignment.
+        /// The assignment in force.
         assignment: VideoAssignment,
     },
     /// The video is no longer assigned.
     Removed {
-        /// One more than the version before.
+        /// The store's version after the change: one more than the version before.
         version: u64,
-        /// The video.
+        /// The video that is no longer assigned.
         video_id: VideoId,
     },
-    /// Changes may have been missed: load again.
+    /// Changes may have been missed: load the assignments again.
     Reset,
 }
 
 /// The store of assignments, heartbeats, terms and cordons that all managers share.
 #[async_trait]
 pub trait AssignmentStore: Send + Sync {
-    /// Reads all assignments.
+    /// Reads all assignments and the store's version.
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError>;
 
-    /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: has none). The new epoch is
-    /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows; a `seen` that
-    /// cannot have been minted is refused as [`StoreError::Unusable`]. `term`: the planner's whose order
-    /// this is; `None` for what a manager does by itself.
+    /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: it has no assignment). The new
+    /// epoch is greater than all before it and than `seen`, the highest epoch that the caller or any reader knows. A
+    /// `seen` that cannot have been minted is refused as [`StoreError::Unusable`]. `term` is the term of the planner
+    /// that ordered this; `None` for what a manager does without an order.
     async fn assign_video(
         &self,
         video: &VideoId,
@@ -209,23 +216,24 @@ pub trait AssignmentStore: Send + Sync {
         term: Option<u64>,
     ) -> Result<SwapOutcome, StoreError>;
 
-    /// Removes an assignment if it still has epoch `expected`.
+    /// Removes a video's assignment if it still has epoch `expected`.
     async fn remove_assignment(&self, video: &VideoId, expected: u64) -> Result<SwapOutcome, StoreError>;
 
-    /// Notes a reader's heartbeat.
+    /// Stores a reader's heartbeat.
     async fn note_heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError>;
 
-    /// The readers as they last reported.
+    /// Returns the readers as they last reported themselves.
     async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError>;
 
-    /// Forgets a reader that is gone, if its last heartbeat still is `beat`.
+    /// Removes a reader that is gone, if its last heartbeat still is `beat`.
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError>;
 
-    /// Reads the planner's term and which readers are closed.
+    /// Reads the planner's term and its cordons.
     async fn planner_orders(&self) -> Result<PlannerOrders, StoreError>;
 
     /// Begins a term of `holder`, later than all before it and than `seen`, if the term in force still is `expected`
-    /// (0: none). Without a `lease`, the one shown last stays: one who comes back with an older one is still known.
+    /// (0: none). Without a `lease`, the lease that was shown last stays, so that a planner that returns with an older
+    /// lease is recognised.
     async fn mint_term(
         &self,
         holder: &str,
@@ -234,11 +242,11 @@ pub trait AssignmentStore: Send + Sync {
         seen: u64,
     ) -> Result<TermGrant, StoreError>;
 
-    /// Shows that the planner of `term` is still there: its `beat` is any number that it did not say before. A lease
-    /// that is known stays where `term` has none.
+    /// Renews a term: its planner is still there. `beat` is any number that the planner did not give before. If `term`
+    /// has no lease, the stored lease stays.
     async fn renew_term(&self, term: &PlannerTerm) -> Result<TermGrant, StoreError>;
 
-    /// Closes a reader, or (`None`) opens it again. Returns `Some` with the term in force where `term` is over.
+    /// Cordons a reader, or (`None`) lifts its cordon. Returns `Some` with the term in force if `term` is over.
     async fn set_cordon(
         &self,
         term: u64,
@@ -246,7 +254,7 @@ pub trait AssignmentStore: Send + Sync {
         cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError>;
 
-    /// Changes from now on. The first item is always [`AssignmentChange::Reset`]; one who reads too slowly gets it again.
-    /// Reconnects by itself while the receiver lives.
+    /// Returns a channel of the changes from now on. The first item is always [`AssignmentChange::Reset`]; a
+    /// subscriber that reads too slowly gets it again. The subscription reconnects by itself while the receiver lives.
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError>;
 }

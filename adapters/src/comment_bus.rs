@@ -2,14 +2,14 @@
 //! come later.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/comment_bus.rs`:
-//! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in the
-//!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
-//! 2. The last comments of a video are kept ([`KEPT_COMMENTS_PER_VIDEO`], as far as [`KEPT_BYTES_PER_VIDEO`] have room for them), for at least a while
-//!    ([`KEPT_SECONDS`]); publishing one again changes nothing.
-//! 3. A comment that a published deletion removes is kept no longer, and is not handed out again: whoever asks for it is
+//! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in
+//!    the order published; a subscription that may have missed something receives [`Delivery::Reset`].
+//! 2. The last comments of a video are kept ([`KEPT_COMMENTS_PER_VIDEO`], as far as they fit into
+//!    [`KEPT_BYTES_PER_VIDEO`]), for at least [`KEPT_SECONDS`]; publishing a comment again changes nothing.
+//! 3. A comment that a published deletion removes is kept no longer, and is not returned again: whoever asks for it is
 //!    told that it was removed, or to ask the archive.
-//! 4. It may lose everything at any time. The archive has every comment, and readers compare heads to find what they
-//!    did not get.
+//! 4. The bus may lose everything at any time. The archive has every comment, and readers compare channel heads to
+//!    find the comments that they did not get.
 
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, CommentEpoch};
@@ -22,63 +22,64 @@ use crate::StoreError;
 pub mod embedded;
 pub mod redis;
 
-/// How many comments of a video are kept, at least: what a reconnecting viewer may ask for at most.
+/// The number of a video's comments that are kept, at least: the most that a reconnecting viewer may ask for.
 pub const KEPT_COMMENTS_PER_VIDEO: usize = 1000;
-/// What the kept comments of a video may take together, as they are published: the thousand that are promised, of 4 KB each in
-/// the mean. Longer ones would take 17 MB. The archive has those that there is no room for. The newest one is kept, whatever it takes.
+/// The largest total size in bytes of a video's kept comments, as they are published: enough for the promised
+/// thousand, of 4 KB each in the mean. A thousand of the longest comments would take 17 MB. Comments that do not fit
+/// are in the archive only. The newest comment is kept, whatever its size.
 pub const KEPT_BYTES_PER_VIDEO: usize = 4 * 1024 * 1024;
-/// How long a video's last comments are kept after the newest one: longer than a viewer stays away, short enough that
-/// videos nobody talks about any more cost no memory.
+/// The time in seconds for which a video's last comments are kept after the newest one: longer than a viewer stays
+/// away, short enough that videos without new comments cost no memory.
 pub const KEPT_SECONDS: u64 = 3600;
 
-/// Deliveries kept for a subscriber who is slow: a burst over all its videos, and in the worst case (the longest comments
-/// in four-byte characters) 64 MiB.
+/// The number of deliveries kept for a subscriber that is slow: a burst over all its videos, and in the worst case
+/// (the longest comments in four-byte characters) 64 MiB.
 pub const DELIVERY_QUEUE_LENGTH: usize = 4096;
 
-/// The trace of a comment, among those of a batch.
+/// Returns the trace of a comment, among the traces of a batch.
 fn trace_of(traces: &[(CommentId, TraceContext)], comment: &Comment) -> Option<TraceContext> {
     traces.iter().find(|(id, _)| *id == comment.id).map(|(_, trace)| *trace)
 }
 
-/// A message to a subscriber.
+/// A message that a subscriber to comments receives.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
-    /// A comment of a video subscribed to.
+    /// A comment of a video that was subscribed to.
     Comment {
-        /// Which count its `seq` belongs to.
+        /// The comment epoch to which the comment's `seq` belongs.
         numbering: CommentEpoch,
-        /// The comment.
+        /// The published comment.
         comment: Comment,
-        /// The span that published it, where that is recorded.
+        /// The trace span that published the comment; `None` if the span is not recorded.
         trace: Option<Box<TraceContext>>,
     },
-    /// Comments of any video subscribed to may have been missed: compare heads.
+    /// Comments of any video that was subscribed to may have been missed: compare channel heads.
     Reset,
 }
 
-/// Where a video's comments stand.
+/// The last sequence number of a video's channel, and its comment epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelHead {
-    /// The run of sequence numbers.
+    /// The comment epoch (the run of sequence numbers) of the channel.
     pub comment_epoch: CommentEpoch,
-    /// The number of the last comment.
+    /// The sequence number of the last comment.
     pub seq: u64,
 }
 
-/// One reader's subscription to any number of videos. Dropping it ends them all.
+/// One reader's subscription to any number of videos. Dropping it ends the subscription to all of them.
 #[async_trait]
 pub trait Subscription: Send + Sync {
-    /// Hears of a video's comments from now on: those published after this has answered.
+    /// Subscribes to a video's comments: those published after this call has returned are delivered.
     async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError>;
 
-    /// Hears of them no longer; what was published before may still be on its way.
+    /// Ends the delivery of a video's comments; comments that were published before may still arrive.
     async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError>;
 }
 
-/// The way of the comments.
+/// The bus that brings published comments from the consumer to the readers.
 #[async_trait]
 pub trait CommentBus: Send + Sync {
-    /// Publishes comments, those of a video in the order given, and keeps them among the last ones. At least once.
+    /// Publishes comments at least once, those of a video in the order given, and keeps them among the last comments.
     async fn publish_comments(
         &self,
         numbering: &CommentEpoch,
@@ -87,7 +88,7 @@ pub trait CommentBus: Send + Sync {
         self.publish_traced(numbering, comments, &[]).await
     }
 
-    /// The same, with the spans that publish some of them: subscribers go on with these.
+    /// Publishes comments together with the trace spans that publish some of them, which subscribers continue.
     async fn publish_traced(
         &self,
         numbering: &CommentEpoch,
@@ -95,12 +96,12 @@ pub trait CommentBus: Send + Sync {
         traces: &[(CommentId, TraceContext)],
     ) -> Result<(), StoreError>;
 
-    /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets
-    /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.
+    /// Returns a new subscription and the channel in which its deliveries arrive. The channel is bounded; a subscriber
+    /// that reads too slowly gets [`Delivery::Reset`]. The subscription reconnects and resubscribes by itself.
     async fn new_subscription(&self)
     -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError>;
 
-    /// The kept comments of a video with sequence numbers above `after`, oldest first, at most `limit`.
+    /// Returns the kept comments of a video with sequence numbers above `after`, oldest first, at most `limit`.
     ///
     /// `Some(vec![])`: `after` is the last kept comment of this comment epoch, so there is none above it. `None`: the
     /// next one (`after + 1`) is not kept, or the kept comments are of another comment epoch; ask the archive.
@@ -112,6 +113,7 @@ pub trait CommentBus: Send + Sync {
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError>;
 
-    /// The last kept comment of each video, in their order; `None` where none is kept.
+    /// Returns the last kept comment's comment epoch and number for each video, in the order of `videos`; `None` if
+    /// none is kept.
     async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError>;
 }

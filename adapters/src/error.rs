@@ -1,10 +1,10 @@
-//! What a caller can do about a store that did not do as asked.
+//! The errors of stores, divided by what a caller can do about them.
 
-/// A store's failure, by what the caller should do.
+/// A store's failure, divided by what the caller should do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The store is away, slow or full: nothing is wrong with the request, try again later. The text names the part
-    /// (`kafka`, `mongodb`, `redis`, `log file …`) and what it said.
+    /// The store is unreachable, slow or full. Nothing is wrong with the request: try again later. The text
+    /// names the store (`kafka`, `mongodb`, `redis`, `log file …`) and the store's own error.
     #[error("{part} is unavailable: {reason}")]
     Unavailable {
         /// The store that failed.
@@ -18,28 +18,28 @@ pub enum StoreError {
     Unusable {
         /// The store that failed.
         part: &'static str,
-        /// What is wrong with the store, and what somebody has to do.
+        /// The fault of the store, and what a person has to do.
         reason: String,
     },
 }
 
 impl StoreError {
-    /// A store that is away for now.
+    /// Returns the error of a store that is unavailable for now.
     pub fn unavailable(part: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Unavailable { part, reason: reason.to_string() }
     }
 
-    /// A store that somebody has to look at.
+    /// Returns the error of a store that a person has to repair.
     pub fn unusable(part: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Unusable { part, reason: reason.to_string() }
     }
 
-    /// Whether trying again may help.
+    /// Returns true if trying again may help.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// The store that failed.
+    /// Returns the name of the store that failed.
     pub const fn part(&self) -> &'static str {
         match self {
             Self::Unavailable { part, .. } | Self::Unusable { part, .. } => part,

@@ -1,16 +1,18 @@
 //! The log of interactions: the one source of truth.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/event_log.rs`:
-//! 1. An append that answered is durable: it survives the death of this process and of the machine (Kafka: acks=all;
-//!    embedded: fsync before the answer, grouped).
+//! 1. An append that was acknowledged is durable: it survives the death of this process and of the machine
+//!    (Kafka: `acks=all`; embedded: a grouped fsync before the answer).
 //! 2. Records of one partition have offsets 0, 1, 2, … (holes are allowed, going back is not) and keep them.
-//! 3. Records of the same key are in the same partition, in the order of their appends' answers.
-//! 4. An append that failed may still be in the log (its answer got lost); one that failed with
+//! 3. Records of the same key are in the same partition, in the order in which their appends were
+//!    acknowledged.
+//! 4. An append that failed may still be in the log (its answer got lost); an append that failed with
 //!    [`AppendError::TooLarge`] is not.
-//! 5. A consumer group's members own disjoint partitions, all of them together, and each owner reads its partitions
-//!    from the offsets that it asked for.
-//! 6. A log that is not the one that was read before (its topic was deleted and made anew, or lost its end, or lost
-//!    records before they were read) is refused by its reader with [`StoreError::Unusable`], and never read as if it were.
+//! 5. A consumer group's members own disjoint partitions, all of them together, and each owner reads its
+//!    partitions from the offsets that it asked for.
+//! 6. A log that is not the one that was read before (its topic was deleted and created anew, or lost its
+//!    end, or lost records before they were read) is refused by its reader with [`StoreError::Unusable`], and
+//!    never read as if it were.
 
 use std::time::Duration;
 
@@ -26,60 +28,64 @@ use crate::export_topics::ExportTopics;
 pub mod embedded;
 pub mod kafka;
 
-/// The name of the topic, unless configured otherwise.
+/// The name of the log's topic, unless configured otherwise.
 pub const DEFAULT_TOPIC: &str = "video_interactions";
-/// Appended to the topic's name for what cannot be read.
+/// The suffix of the topic of dead letters, appended to the name of the log's topic.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
-/// Partitions of a topic that we create.
+/// The number of partitions of a topic that liverank creates.
 pub const CREATED_PARTITIONS: u32 = 12;
 
-/// Where an append landed.
+/// The position at which a record was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordPosition {
-    /// The partition.
+    /// The partition of the record.
     pub partition: u32,
-    /// The offset in it.
+    /// The offset of the record in its partition.
     pub offset: u64,
 }
 
-/// Why an append was not acknowledged.
+/// The reason why an append was not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
-    /// The log is away, slow, full or has too much in flight. Unknown whether the record is in the log.
+    /// The log is unreachable, slow or full, or has too many appends in flight. It is unknown whether the
+    /// record is in the log.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The record is larger than the log takes. It is not in the log.
+    /// The record is larger than the log accepts. The record is not in the log.
     #[error("the record of {bytes} bytes is larger than the log takes")]
     TooLarge {
-        /// The record's size.
+        /// The size of the record in bytes.
         bytes: usize,
     },
 }
 
-/// A record as the log holds it. Anyone may have written it.
+/// A record as the log holds it. Any program may have written it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRecord {
-    /// Its partition.
+    /// The partition of the record.
     pub partition: u32,
-    /// Its offset there.
+    /// The offset of the record in its partition.
     pub offset: u64,
-    /// When the log took it, by the log's clock.
+    /// The time at which the log appended the record, by the log's clock.
     pub broker_time: Millis,
-    /// Its key, if any.
+    /// The key of the record, if any.
     pub key: Option<Bytes>,
-    /// Its value; empty for a tombstone.
+    /// The value of the record; empty for a tombstone.
     pub value: Bytes,
-    /// The span that appended it, where that is recorded. It is no part of what the record says.
+    /// The trace span that appended the record; `None` if the span is not recorded. The trace is no part of the
+    /// record's content.
     pub trace: Option<Box<TraceContext>>,
 }
 
 impl RawRecord {
-    /// Returns a fingerprint of its content, which tells it from another record at the same place.
+    /// Returns a fingerprint of the record's content, which tells it from another record at the same
+    /// position.
     pub fn fingerprint(&self) -> RecordFingerprint {
         RecordFingerprint::of(self.broker_time, &self.value)
     }
 
-    /// A copy with memory of its own. The record's own may be that of many others, too.
+    /// Returns a copy with memory of its own. The memory of the original may be shared with many other
+    /// records.
     #[must_use]
     pub fn detached(&self) -> Self {
         let key = self.key.as_deref().map(Bytes::copy_from_slice);
@@ -89,160 +95,168 @@ impl RawRecord {
     }
 }
 
-/// The place from which a partition is to be read.
+/// The position from which a partition is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadStart {
-    /// The partition.
+    /// The partition to read.
     pub partition: u32,
     /// The first offset to read.
     pub offset: u64,
-    /// The mark of the record before it, where that was read. If the log still holds an offset before this one, it has
-    /// to be that record's.
+    /// The fingerprint of the record before `offset`, if that record was read. If the log still holds the
+    /// offset before this one, the record there must have this fingerprint.
     pub previous_record: Option<RecordFingerprint>,
 }
 
 impl ReadStart {
-    /// Reads from an offset on, whatever record stands before it.
+    /// Returns a start at an offset without a check of the record before it.
     pub const fn without_previous(partition: u32, offset: u64) -> Self {
         Self { partition, offset, previous_record: None }
     }
 }
 
-/// A part of one partition.
+/// A range of offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadRange {
-    /// The partition.
+    /// The partition to read.
     pub partition: u32,
     /// The first offset to read.
     pub first: u64,
     /// The offset after the last one to read.
     pub end: u64,
-    /// As in [`ReadStart`].
+    /// The fingerprint of the record before `first`, to be checked as [`ReadStart::previous_record`] is.
     pub previous_record: Option<RecordFingerprint>,
 }
 
 /// A record that could not be read, on its way to the dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The record as it was; truncated where it would exceed the log's limit.
+    /// The unreadable record itself; truncated if it would exceed the log's limit.
     pub record: RawRecord,
-    /// Why it could not be read.
+    /// The reason why the record could not be read.
     pub reason: String,
 }
 
-/// A dead letter, as it is found again.
+/// A dead letter as it is read from the topic of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
-    /// Its place among the dead letters.
+    /// The position of the dead letter in the topic of dead letters.
     pub letter_position: RecordPosition,
-    /// When it became a dead letter, by the log's clock.
+    /// The time at which the record became a dead letter, by the log's clock.
     pub dead_lettered_at: Millis,
-    /// Where it was in the log; `None` where whoever wrote it did not say. Several of the same origin are one: a
-    /// consumer that dies after it wrote one writes it again.
+    /// The position and time of the original record in the log; `None` if the writer of the dead letter did
+    /// not give them. Several dead letters of the same origin count as one: a consumer that dies after it
+    /// wrote one writes it again.
     pub origin: Option<LetterOrigin>,
-    /// Why it could not be read; empty where whoever wrote it did not say.
+    /// The reason why the record could not be read; empty if the writer of the dead letter did not give it.
     pub reason: String,
-    /// Its key, if any.
+    /// The key of the record, if any.
     pub key: Option<Bytes>,
-    /// Its value.
+    /// The value of the record.
     pub value: Bytes,
-    /// The whole value's bytes, where the value or the key was cut to fit.
+    /// The size of the whole value in bytes, if the value or the key was truncated to fit.
     pub truncated_from: Option<u64>,
 }
 
-/// Says of each dead letter whether it is meant.
+/// A predicate that returns true for the dead letters that an operation applies to.
 pub type LetterFilter<'a> = &'a (dyn Fn(&StoredDeadLetter) -> bool + Send + Sync);
 
-/// For how long a log keeps its records.
+/// The time for which a log keeps its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordRetention {
-    /// For good: until somebody removes them.
+    /// Records stay until somebody removes them.
     ForGood,
-    /// For at most this long after they were appended.
+    /// Records stay for at most this long after they were appended.
     For(Duration),
-    /// Until there are too many of them: nobody knows when that is.
+    /// Records stay until the log is full; the time at which that happens is unknown.
     UntilFull,
-    /// The log does not say.
+    /// The log does not tell its retention.
     Unknown,
 }
 
-/// Where a dead letter was in the log.
+/// The position and the time of a dead letter's original record in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LetterOrigin {
-    /// Its place.
+    /// The position of the original record.
     pub log_position: RecordPosition,
-    /// When the log took it, by the log's clock.
+    /// The time at which the log appended the original record, by the log's clock.
     pub broker_time: Millis,
 }
 
-/// An event that a consumer gets.
+/// An event that [`LogConsumer::next_event`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerEvent {
-    /// These partitions are this member's from now on, in addition to those it has. It reads nothing of them until
-    /// [`LogConsumer::start`] says from where.
+    /// This member owns these partitions from now on, in addition to those that it has. The member reads nothing of
+    /// these partitions until [`LogConsumer::start`] gives an offset for each.
     Assigned(Vec<u32>),
-    /// These partitions are this member's no longer; buffered records of them are dropped already.
+    /// This member owns these partitions no longer; buffered records of them are dropped already.
     Revoked(Vec<u32>),
-    /// Records of owned partitions, in offset order within each. Never empty.
+    /// Records of owned partitions, in offset order within each partition. The list is never empty.
     Records(Vec<RawRecord>),
     /// Nothing happened within the time given.
     Idle,
 }
 
-/// One member of the consumer group. Dropping it leaves the group.
+/// A member of the consumer group. Dropping it leaves the group.
 #[async_trait]
 pub trait LogConsumer: Send {
-    /// The next thing that happened, waiting at most `max_wait` for it: at most `max_records` records, and as many as
-    /// are at hand, so that batches grow under load and latency is least when calm. Whoever drops it while it waits
-    /// misses nothing: the next poll tells it.
+    /// Returns the next event, after waiting at most `max_wait` for it. Records are returned as soon as some
+    /// are available, and at most `max_records` of them, so that batches grow under load and latency is least
+    /// without load. If the future is dropped while it waits, no event is lost: the next call returns it.
     ///
-    /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip. Where the log may be another
-    /// one since it was started, a partition is revoked and assigned again, so that its start is checked again.
+    /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip. If the log may
+    /// have been replaced since a partition was started, the partition is revoked and assigned again, so that
+    /// its start is checked again.
     async fn next_event(
         &mut self,
         max_records: usize,
         max_wait: Duration,
     ) -> Result<ConsumerEvent, StoreError>;
 
-    /// Reads each partition from its offset on (inclusive). Also used to go back after a fenced batch. Partitions
-    /// that are not owned (any more) are passed over. Where the log is not the one that was read before, this or a poll
-    /// after it, before any record of the partition, is [`StoreError::Unusable`].
+    /// Reads each partition from its offset on (inclusive). Also used to go back after a batch was fenced.
+    /// Partitions that this member does not own (any more) are ignored. If the log is not the one that was
+    /// read before, this call or a later call of `next_event` returns [`StoreError::Unusable`], before any
+    /// record of the partition.
     async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError>;
 
-    /// Tells the log how far the group is, for lag monitoring only: the archive's offsets are the ones that count.
+    /// Reports the group's offsets to the log, for lag monitoring only: counting goes on from the archive's
+    /// offsets.
     async fn report_offsets(&mut self, offsets: &[(u32, u64)]);
 }
 
-/// Reads stretches of the log, outside of any group.
+/// Reads offset ranges of the log, outside of any consumer group.
 #[async_trait]
 pub trait LogReader: Send {
-    /// Up to `max_records` records (one at least is asked for), in offset order within each partition; none once all
-    /// stretches have been read. Whoever drops it while it runs has to drop the reader, too: the records may be lost.
+    /// Returns up to `max_records` records (at least 1 must be asked for), in offset order within each
+    /// partition; none once all ranges have been read. If the future is dropped while it runs, the reader has
+    /// to be dropped, too: records may be lost.
     async fn next_records(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError>;
 }
 
-/// Reads dead letters.
+/// Reads dead letters from the log's topic of dead letters.
 #[async_trait]
 pub trait LetterReader: Send {
-    /// Up to `max_letters` letters, in the order of their places within each partition of theirs; none at the end.
-    /// Dropping it is as with [`LogReader::next_records`].
+    /// Returns up to `max_letters` letters, in offset order within each partition of the dead letters' topic;
+    /// none at the end. If the future is dropped while it runs, the reader has to be dropped, too, as with
+    /// [`LogReader::next_records`].
     async fn next_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError>;
 }
 
-/// The log.
+/// The log of interactions and its dead letters.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Connects, creates the topics where they are absent, and checks them. Called once, before all else; waits for
-    /// an absent broker only as long as the implementation's connect timeout.
+    /// Connects, creates the topics if they are absent, and checks them. Called once, before everything else;
+    /// waits for an unreachable broker only as long as the implementation's connect timeout.
     async fn open(&self) -> Result<(), StoreError>;
 
-    /// Appends one record and answers once it is durable. Appends in flight at once share writes and fsyncs; their
-    /// number is bounded, and one too many fails at once with [`AppendError::Unavailable`].
+    /// Appends one record and returns once it is durable. Appends in flight at once share writes and fsyncs.
+    /// The number of appends in flight is bounded; an append over the bound fails at once with
+    /// [`AppendError::Unavailable`].
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
         self.append_traced(key, value, None).await
     }
 
-    /// The same, with the span that appends: whoever reads the record goes on with it.
+    /// Appends one record together with the trace span that appends it, which the reader of the record
+    /// continues.
     async fn append_traced(
         &self,
         key: &[u8],
@@ -250,46 +264,52 @@ pub trait EventLog: Send + Sync {
         trace: Option<TraceContext>,
     ) -> Result<RecordPosition, AppendError>;
 
-    /// Appends one record to the dead letters and answers once it is durable.
+    /// Appends one record to the dead letters and returns once it is durable.
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
-    /// Joins the group of consumers.
+    /// Joins the consumer group and returns its new member.
     async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
 
-    /// The offset after the last record of each partition, by partition number from 0.
+    /// Returns the offset after the last record of each partition, by partition number from 0.
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError>;
 
-    /// The first offset that each partition still holds, by partition number from 0; where it holds none, its end.
+    /// Returns the first offset that each partition still holds, by partition number from 0; for an empty
+    /// partition, its end.
     async fn first_offsets(&self) -> Result<Vec<u64>, StoreError>;
 
-    /// Reads these stretches, each of another partition, as they are. A stretch that the log does not hold as a whole,
-    /// and one whose mark is another, is [`StoreError::Unusable`], here or when it is read.
+    /// Reads these ranges, each of another partition, as they are. A range that the log does not hold as a
+    /// whole, or whose previous record has another fingerprint, is [`StoreError::Unusable`], from this call
+    /// or when the range is read.
     async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError>;
 
-    /// Reads the dead letters that are there now: all of them, or the one at a place of theirs (none, if none is there).
+    /// Reads the dead letters that exist now: all of them, or the one at a position in their topic (none, if
+    /// none is there).
     async fn read_dead_letters(
         &self,
         only: Option<RecordPosition>,
     ) -> Result<Box<dyn LetterReader>, StoreError>;
 
-    /// Removes dead letters that are there now, those that `is_meant` says. Letters that come meanwhile are not looked at.
-    /// Returns how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
+    /// Removes those dead letters that exist now and for which `is_meant` returns true. Dead letters that
+    /// arrive meanwhile are not examined. Returns how many were removed. A process that is killed in the
+    /// middle may leave copies of other dead letters, which count as one with their originals
+    /// ([`StoredDeadLetter`]).
     async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
 
-    /// For how long records are kept.
+    /// Returns the time for which the log keeps its records.
     async fn record_retention(&self) -> Result<RecordRetention, StoreError>;
 
-    /// Topics for other systems beside the log; `None` where it is not on Kafka.
+    /// Returns the topics for other systems beside the log; `None` if the log is not on Kafka.
     fn export_topics(&self) -> Option<&dyn ExportTopics> {
         None
     }
 
-    /// Whether the log can be written to as far as this process knows, without asking it: what `/readyz` shows.
+    /// Returns an error if the log cannot be written to as far as this process knows, without asking the log:
+    /// what `/readyz` shows.
     fn write_health(&self) -> Result<(), StoreError>;
 }
 
-/// The error for a log that is not the one that was read before. `log` names it; `seen` says what it has instead of the
-/// offset that is to be read next.
+/// Returns the error for a log that is not the one that was read before. `log` names the log; `seen` says
+/// what the log has instead of the offset that is to be read next.
 fn another_log_error(part: &'static str, log: &str, partition: u32, offset: u64, seen: &str) -> StoreError {
     StoreError::unusable(
         part,
@@ -301,5 +321,5 @@ fn another_log_error(part: &'static str, log: &str, partition: u32, offset: u64,
     )
 }
 
-/// What is seen where the record before an offset has another mark.
+/// The text for a log in which the record before the next offset has another fingerprint.
 const OTHER_RECORD_SEEN: &str = "the record before it is not the one that was read there";

@@ -1,4 +1,4 @@
-//! Fixtures of what the stores hold: see `core/tests/support/fixtures.rs`.
+//! Fixtures of the formats in the stores: see `core/tests/support/fixtures.rs`.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::assignment_store::ReaderRecord;
 #[path = "../../core/tests/support/fixtures.rs"]
 mod shared;
 
-/// Checks a format that is JSON, or is written as JSON in its fixture.
+/// Checks a stored format against its fixture file. The format is JSON, or is written as JSON in the fixture.
 pub fn check_json_fixture<T: PartialEq + Debug, E: Debug>(
     name: &'static str,
     today: &T,
@@ -33,12 +33,12 @@ pub fn check_json_fixture<T: PartialEq + Debug, E: Debug>(
     shared::check(&shared::Format { directory, name, write, read }, today);
 }
 
-/// Bytes of JSON as a value.
+/// Parses bytes of JSON into a value.
 pub fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("what is written is JSON")
 }
 
-/// A comment that replies to another one.
+/// Returns a comment that replies to another one.
 pub fn fixture_comment() -> Comment {
     let id = |id| CommentId::parse(id).expect("an id");
     Comment {
@@ -53,25 +53,25 @@ pub fn fixture_comment() -> Comment {
     }
 }
 
-/// An entry that says that a comment was removed.
+/// Returns a channel entry that says that a comment was removed.
 pub fn fixture_deletion() -> Comment {
     let comment_id = CommentId::parse("c-1").expect("an id");
     let entry = EntryKind::Deleted { comment_id, of: 11, role: ActorRole::Author };
     Comment { text: String::new(), reply_to: None, entry, ..fixture_comment() }
 }
 
-/// An entry that says which comment is pinned.
+/// Returns a channel entry that says which comment is pinned.
 pub fn fixture_pin() -> Comment {
     let entry = EntryKind::Pinned { comment_id: CommentId::parse("c-1").ok(), of: 11 };
     Comment { text: String::new(), reply_to: None, entry, ..fixture_comment() }
 }
 
-/// A comment of a user who is shadow-banned.
+/// Returns a comment of a user who is shadow-banned.
 pub fn fixture_shadowed() -> Comment {
     Comment { entry: EntryKind::Shadowed, ..fixture_comment() }
 }
 
-/// A comment that waits for a moderator.
+/// Returns a comment that waits for a moderator.
 pub fn fixture_held() -> HeldComment {
     let Comment { id, video_id: video, user_id: user, text, reply_to, timestamp, .. } = fixture_comment();
     HeldComment {
@@ -86,7 +86,7 @@ pub fn fixture_held() -> HeldComment {
     }
 }
 
-/// A comment that was reported and decided on.
+/// Returns a comment that was reported, and whose reports were decided on.
 pub fn fixture_reported() -> ReportedComment {
     let Comment { id, video_id: video, timestamp: at, .. } = fixture_comment();
     let user = |id| UserId::parse(id).expect("an id");
@@ -105,7 +105,7 @@ pub fn fixture_reported() -> ReportedComment {
     ReportedComment { video, id, reports: vec![report], decision: Some(decision), place: (at + 21, 4, 99) }
 }
 
-/// Rules of comments, with one of each kind.
+/// Returns comment rules of a video, with one rule of each kind.
 pub fn comment_rules() -> RuleChange {
     let rules = serde_json::json!({
         "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60, "any_repeat_seconds": 5,
@@ -124,14 +124,14 @@ pub fn comment_rules() -> RuleChange {
     RuleChange { key: "comments/video/cats".to_owned(), revision: 8, changed_rule: what }
 }
 
-/// Windows that are counted.
+/// Returns the kinds of windows that are counted: one from the beginning, one since a later time.
 pub fn windows() -> CountedWindows {
     let of =
         |kind: &str, whole_after| CountedKind { kind: WindowKind::parse(kind).expect("a kind"), whole_after };
     [of("day of Europe/Berlin", None), of("hour of UTC", Some(1_700_000_000_250))].into_iter().collect()
 }
 
-/// Decays that are counted.
+/// Returns the decays that are counted: one from the beginning, one since a later time.
 pub fn decays() -> CountedDecays {
     let of = |decay: &str, run, whole_after| CountedDecay { decay: decay_of(decay), run, whole_after };
     [of("120", 77, None), of("30 1 20 0 0 0 7", u32::MAX, Some(1_700_000_000_250))].into_iter().collect()
@@ -145,12 +145,12 @@ fn decayed(decay: &str, events: u64) -> DecayedScore {
     DecayedScore { decay: decay_of(decay), log2: 81_234.25, events }
 }
 
-/// What a mark says of an event in the runs of decays.
+/// Returns what a user's mark stores of an event for the runs of two decays.
 pub fn run_parts() -> Vec<RunPart> {
     vec![RunPart { run: 77, log2: 81_234.125 }, RunPart { run: u32::MAX, log2: 81_233.5 }]
 }
 
-/// A video with another number in each counter.
+/// Returns a video with a different value in each counter.
 pub fn video() -> VideoState {
     VideoState {
         video_id: VideoId::parse("cats").expect("an id"),
@@ -174,7 +174,7 @@ pub fn video() -> VideoState {
     }
 }
 
-/// Weights of which none is as another one.
+/// Counting weights that are all different.
 pub const DISTINCT_WEIGHTS: Weights = Weights {
     view: 1,
     like: 20,
@@ -185,7 +185,7 @@ pub const DISTINCT_WEIGHTS: Weights = Weights {
     watch_threshold_ms: 2000,
 };
 
-/// A restriction.
+/// Returns the change that mutes a user in the videos of one owner.
 pub fn fixture_mute() -> RuleChange {
     let user = |id| UserId::parse(id).expect("an id");
     let rule = UserRestriction {
@@ -201,7 +201,7 @@ pub fn fixture_mute() -> RuleChange {
     RuleChange { key: "ann/mute/owner/olga".to_owned(), revision: 8, changed_rule: what }
 }
 
-/// An entry of the audit log.
+/// Returns an audit entry: a moderator deleted a comment.
 pub fn deleted_by_a_moderator() -> AuditEntry {
     let action = ModerationAction::Delete { comment_id: CommentId::parse("c-1").expect("an id") };
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
@@ -211,7 +211,7 @@ pub fn deleted_by_a_moderator() -> AuditEntry {
     AuditEntry { time: 1_700_000_000_251, partition: 4, offset: 99, record }
 }
 
-/// A heartbeat.
+/// Returns the heartbeat of a reader that is leaving.
 pub fn reader_record() -> ReaderRecord {
     let video = VideoId::parse("cats").expect("an id");
     ReaderRecord {
@@ -233,11 +233,11 @@ pub fn reader_record() -> ReaderRecord {
     }
 }
 
-/// A moderation record of a later release, of the form of today's.
+/// A moderation record of a later release (version 9) that has the form of today's records.
 pub const LATER_RELEASE_RECORD: &str = r#"{"type":"moderation","version":9,"event_id":"m-9","user_id":"mia","timestamp":1700000000,
     "video_id":"cats","moderation":{"action":"praise","role":"moderator"}}"#;
 
-/// What is stored of something, with another name in a member, as a later release may write it.
+/// Returns the stored value with an unknown name in `member`, as a later release may write it.
 pub fn with_unknown_member(member: &str, stored: &Value) -> Value {
     let mut later = stored.clone();
     later[member] = match member {

@@ -1,5 +1,5 @@
-//! What a store says of itself, for whoever looks after it: its version, its clock, and which of its settings we would have
-//! made otherwise. Nothing here changes anything.
+//! The results of inspecting a store for its administrator: its version, its clock, and those of its settings that
+//! differ from our recommendation. An inspection changes nothing.
 
 use liverank_core::Millis;
 
@@ -12,16 +12,16 @@ pub struct Inspection {
     pub server_time: Option<Millis>,
     /// A description of the server, in words.
     pub description: String,
-    /// Settings that we would have made otherwise.
+    /// The settings that differ from our recommendation.
     pub remarks: Vec<SettingRemark>,
 }
 
-/// A setting that we would have made otherwise.
+/// A setting that differs from our recommendation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingRemark {
     /// The problem with the setting.
     pub problem: String,
-    /// The command or the configuration line that mends it.
+    /// The command or the configuration line that corrects the setting.
     pub remedy: String,
 }
 

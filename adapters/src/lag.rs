@@ -1,8 +1,9 @@
-//! How far counting and the boards are behind the log.
+//! The lag of counting and of the boards behind the log.
 //!
-//! One truth, by the stores' own offsets: the log says where each partition ends, the archive where counting stands, the
-//! boards up to where they show it. The age of a backlog is counted from the first look that saw it, so it depends on no
-//! record's own time; only what was there at the first look of a process is as old as the last record that was counted.
+//! The lag is computed from the stores' own offsets: the log gives the end of each partition, the archive the next
+//! offset to count, the boards the offset up to which they show the log. The age of a backlog is counted from the
+//! first observation that saw it, so it depends on no record's own time. Only the backlog at the first observation of
+//! a process is taken to be as old as the last record that was counted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,18 +12,18 @@ use liverank_core::Millis;
 use crate::archive::ArchivePosition;
 use crate::{Backends, StoreError};
 
-/// Looks kept of a partition: half an hour of a growing backlog. Past it every second one is forgotten, which costs
-/// precision and never the age of the oldest.
+/// The number of observations kept of a partition: half an hour of a growing backlog. Beyond it every second
+/// observation is removed, which costs precision but never the age of the oldest record.
 const MAX_LOOKS: usize = 900;
 
-/// The offsets of one partition: its end, what was counted, what is on the boards.
+/// The offsets of one partition: the end of the log, what was counted, and what is on the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LagOffsets {
     /// The offset after the last record in the log.
     pub log_end: u64,
-    /// The position up to which records were counted.
+    /// The archive's position: records before it were counted.
     pub counted_to: ArchivePosition,
-    /// Up to where the boards show it.
+    /// The offset up to which the boards show the partition.
     pub shown_to: u64,
 }
 
@@ -31,10 +32,11 @@ pub struct LagOffsets {
 pub struct OffsetsByPartition(pub Vec<(u32, LagOffsets)>);
 
 impl OffsetsByPartition {
-    /// Of these partitions, in an order that never makes a lag of what happens meanwhile: who is behind is asked first.
+    /// Reads the offsets of these partitions: boards first, then archive, then log. In this order, progress made
+    /// during the reading never hides a lag.
     ///
     /// # Errors
-    /// A store is away.
+    /// A store cannot be reached.
     pub async fn read_offsets(backends: &Backends, partitions: &[u32]) -> Result<Self, StoreError> {
         if partitions.is_empty() {
             return Ok(Self(Vec::new()));
@@ -57,18 +59,18 @@ impl OffsetsByPartition {
     }
 }
 
-/// How far one partition is behind.
+/// The lag of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionLag {
-    /// Records of the log that are not counted yet.
+    /// The number of records of the log that are not counted yet.
     pub uncounted_records: u64,
-    /// How long the oldest of them has waited, in milliseconds.
+    /// The time for which the oldest uncounted record has waited, in milliseconds.
     pub oldest_wait_ms: Millis,
-    /// Records that are counted and not on the boards yet.
+    /// The number of records that are counted but not on the boards yet.
     pub unprojected_records: u64,
 }
 
-/// What was seen of one partition's end, the oldest first: where it was, and since when something before it waits.
+/// The observed ends of one partition, the oldest first: each with the time since when a record before it waits.
 #[derive(Debug, Default)]
 pub struct PartitionBacklog {
     observed_ends: VecDeque<(u64, Millis)>,
@@ -76,7 +78,7 @@ pub struct PartitionBacklog {
 }
 
 impl PartitionBacklog {
-    /// Returns how far the partition is behind, by its offsets at `now`.
+    /// Computes the lag of the partition from its offsets at `now`, and stores the observation.
     pub fn lag_at(&mut self, at: &LagOffsets, now: Millis) -> PartitionLag {
         let next = at.counted_to.next_offset;
         while self.observed_ends.front().is_some_and(|(end, _)| *end <= next) {

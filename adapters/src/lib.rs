@@ -1,18 +1,19 @@
-//! The system's edges: one folder a port, each with the trait and its promise, the real implementation, the embedded
-//! one. Both pass one conformance suite, which is in `adapters-testkit`.
+//! The adapters to external stores: one folder a port, each with the trait and its promises, the real
+//! implementation and the embedded one. Both implementations pass the same conformance suite, which is in
+//! `adapters-testkit`.
 //!
 //! | port | real | embedded | what it holds |
 //! |---|---|---|---|
 //! | [`event_log`] | Kafka | redb file | the log: the one source of truth |
 //! | [`export_topics`] | Kafka | – | what happened, for other systems; optional |
-//! | [`archive`] | MongoDB | redb file | counts, comments and the offsets they stand at, atomically |
+//! | [`archive`] | MongoDB | redb file | counts, comments and the offsets up to which they are counted, atomically |
 //! | [`ranking_store`] | Redis | memory | the boards: a projection of the archive |
 //! | [`comment_bus`] | Redis | memory | comments on their way to readers, and the last ones of each video |
 //! | [`assignment_store`] | Redis | memory and a redb file | which reader serves which video, and the readers' heartbeats |
 //!
-//! Each embedded implementation is a separate store with its own transaction, so that the windows between the real
-//! ones exist in it too. Those in memory only come back empty after a restart, as a Redis may, and are repaired the same
-//! way.
+//! Each embedded implementation is a separate store with its own transactions, so it can crash between two
+//! stores at the same points as the real stores. An embedded store that is in memory only is empty after a
+//! restart, as a Redis may be, and is repaired in the same way.
 
 pub mod archive;
 pub mod assignment_store;
@@ -43,19 +44,19 @@ pub use export_topics::ExportTopics;
 pub use ranking_store::RankingStore;
 pub use redb_file::catches_panics_here;
 
-/// All that a service may be given. Cheap to clone; every clone speaks to the same stores.
+/// The stores and the clock that a service may be given. Cheap to clone: all clones share the same stores.
 #[derive(Clone)]
 pub struct Backends {
-    /// The log.
+    /// The log of interactions.
     pub log: Arc<dyn EventLog>,
-    /// Counts and comments.
+    /// The archive: counts and comments.
     pub archive: Arc<dyn Archive>,
-    /// The boards.
+    /// The boards (rankings).
     pub ranking: Arc<dyn RankingStore>,
-    /// Comments on their way.
+    /// The comment bus, which brings published comments to the readers.
     pub comments: Arc<dyn CommentBus>,
-    /// Who serves what.
+    /// The store of assignments: which reader serves which video.
     pub assignments: Arc<dyn AssignmentStore>,
-    /// The time, for what begins and ends by it.
+    /// The clock by which windows, terms and other periods begin and end.
     pub clock: Clock,
 }

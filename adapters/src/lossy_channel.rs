@@ -1,25 +1,26 @@
-//! A bounded channel to one listener that is never waited for: what finds it full is dropped, and the listener is told
-//! so as soon as it has room.
+//! A bounded channel to one receiver that the sender never waits for: an item that finds the channel full is dropped,
+//! and the receiver is told of the loss as soon as there is room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, mpsc};
 
-/// The sending side: one for each listener.
+/// The sending side of a lossy channel: one for each receiver.
 pub(crate) struct LossyChannel<T> {
     sender: mpsc::Sender<T>,
     loss: Arc<LossFlag>,
 }
 
 struct LossFlag {
-    /// Whether something was dropped that the listener has not been told of.
+    /// True if an item was dropped and the receiver has not been told so yet.
     happened: AtomicBool,
     wake: Notify,
 }
 
 impl<T: Clone + Send + 'static> LossyChannel<T> {
-    /// An outlet that holds up to `bound` items; `reset` tells its listener of a loss. Needs a runtime.
+    /// Opens a channel that holds up to `bound` items; the item `reset` tells its receiver of a loss. Needs a tokio
+    /// runtime.
     pub(crate) fn open(bound: usize, reset: T) -> (Arc<Self>, mpsc::Receiver<T>) {
         let (sender, receiver) = mpsc::channel(bound);
         let loss = Arc::new(LossFlag { happened: AtomicBool::new(false), wake: Notify::new() });
@@ -27,9 +28,9 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
         (Arc::new(Self { sender, loss }), receiver)
     }
 
-    /// Hands an item to the listener, or notes that it was lost. Never blocks.
+    /// Sends an item to the receiver, or marks the item as lost if the channel is full. Never blocks.
     pub(crate) fn offer(&self, item: T) {
-        // While a loss is to be told, the telling covers this item too.
+        // While a loss is to be reported, the report covers this item, too.
         if self.loss.happened.load(Ordering::SeqCst) {
             return;
         }
@@ -38,18 +39,18 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
         }
     }
 
-    /// Notes that an item was or may have been lost.
+    /// Marks that an item was or may have been lost: the receiver gets the reset item.
     pub(crate) fn note_loss(&self) {
         self.loss.happened.store(true, Ordering::SeqCst);
         self.loss.wake.notify_one();
     }
 
-    /// Whether the listener is gone.
+    /// Returns true if the receiver was dropped.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Waits until the listener is gone.
+    /// Waits until the receiver is dropped.
     pub(crate) async fn wait_until_closed(&self) {
         self.sender.closed().await;
     }
@@ -61,17 +62,17 @@ impl<T> Drop for LossyChannel<T> {
     }
 }
 
-/// Tells the listener of losses until the outlet or the listener is gone.
+/// Sends the reset item to the receiver after each loss, until the sending side or the receiver is dropped.
 async fn report_losses<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<LossFlag>, reset: T) {
     loop {
         loss.wake.notified().await;
-        // Held only while there is something to tell, so that the channel ends with its outlet.
+        // Held only while there is a loss to report, so that the channel ends with its sending side.
         let Some(sender) = sender.upgrade() else { return };
         if !loss.happened.load(Ordering::SeqCst) {
             continue;
         }
         let Ok(room) = sender.reserve().await else { return };
-        // In this order: what is dropped before the flag falls comes before the telling; what comes after is sent.
+        // In this order: items dropped before the flag is cleared come before the reset item; later items are sent.
         loss.happened.store(false, Ordering::SeqCst);
         room.send(reset.clone());
     }

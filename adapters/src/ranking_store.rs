@@ -1,15 +1,16 @@
-//! The boards: a projection of the archive that can be thrown away and made again.
+//! The store of the boards: a projection of the archive that can be discarded and made again.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/ranking_store.rs`:
-//! 1. [`RankingStore::project_batch`] is one atomic step. It takes effect only in its own generation and only where no
-//!    earlier batch is missing; replays and zombies change nothing, for entries are absolute, and each has the revision of
-//!    its video: a later one stands, whether its scores are higher or lower.
-//! 2. Whoever subscribed hears of every change once, in the order of versions `v+1, v+2, …`; a hole in the versions
-//!    means that something was missed and a fresh [`RankingStore::boards_snapshot`] is due.
-//! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is complete.
+//! 1. [`RankingStore::project_batch`] is one atomic step. It takes effect only in its own generation and only if no
+//!    earlier batch is missing. Replays and zombies change nothing: entries are absolute, and each has the revision of
+//!    its video. The later revision stays, whether its scores are higher or lower.
+//! 2. Every subscriber receives every change once, in the order of versions `v+1, v+2, …`; a gap in the versions means
+//!    that a change was missed and that [`RankingStore::boards_snapshot`] must be called again.
+//! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is
+//!    complete.
 //! 4. Lists are in the order of [`liverank_core::ranking`].
-//! 5. Metadata stand beside the boards, of each video the latest: whoever subscribed hears of which video another one is
-//!    there, and finds it when asking.
+//! 5. Metadata are stored beside the boards, the latest of each video. Subscribers are told which videos have other
+//!    metadata now, and can read them from then on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,215 +28,219 @@ use crate::StoreError;
 pub mod embedded;
 pub mod redis;
 
-/// Changes kept for a subscriber who is slow: seconds' worth at the pace of batches, and little memory where each is small.
+/// The number of changes kept for a subscriber that is slow: some seconds of batches, and little memory because each
+/// change is small.
 pub const CHANGE_QUEUE_LENGTH: usize = 256;
 
-/// The two boards.
+/// The two boards that every installation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuiltInBoard {
     /// The board that is ordered by score.
     Global,
-    /// The board that is ordered by decayed score. Its numbers are logarithms ([`liverank_core::trending`]).
+    /// The board that is ordered by decayed score. Its scores are logarithms ([`liverank_core::trending`]).
     Trending,
 }
 
 /// One video as the boards hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoardEntry {
-    /// The video.
+    /// The video of this entry.
     #[serde(rename = "v")]
     pub video_id: VideoId,
-    /// Its owner.
+    /// The owner of the video.
     #[serde(rename = "u")]
     pub owner: UserId,
-    /// Its score, in points.
+    /// The score of the video, in points.
     #[serde(rename = "s")]
     pub score: f64,
-    /// Its decayed score as a logarithm; `None` before its first event of weight.
+    /// The decayed score of the video as a logarithm; `None` before its first event with a weight.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub trending: Option<f64>,
-    /// Which state of the video this is ([`liverank_core::counting::VideoState::revision`]): an earlier one never takes the
-    /// place of a later one. 0 where a former release put it there.
+    /// The revision of the video's state ([`liverank_core::counting::VideoState::revision`]): an earlier revision
+    /// never replaces a later one. The revision is 0 if an earlier release wrote this entry.
     #[serde(rename = "n", default)]
     pub revision: u64,
-    /// Whether the video was taken off the boards; then it has no scores.
+    /// True if the video was taken off the boards; then it has no scores.
     #[serde(rename = "x", default)]
     pub removed: bool,
 }
 
-/// What an app says of a video, as of one state of that.
+/// The metadata that an app gave for a video, as of one revision of the video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The video.
+    /// The video that is described.
     pub video_id: VideoId,
-    /// Which state of the video this is, as in [`BoardEntry`].
+    /// The revision of the video's state, as in [`BoardEntry`].
     pub revision: u64,
-    /// Its metadata; `None` where nothing is said of it.
+    /// The metadata of the video; `None` if the app gave none.
     pub metadata: Option<Metadata>,
 }
 
 /// The changes that one batch makes on the boards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchProjection {
-    /// The generation the scores belong to.
+    /// The generation to which the scores belong.
     pub generation: u64,
-    /// The stretch of the log that the batch covered.
+    /// The offset ranges of the log that the batch covered.
     pub offset_ranges: Vec<OffsetRange>,
-    /// The videos it changed, as they are now.
+    /// The videos that the batch changed, as they are now.
     pub entries: Vec<BoardEntry>,
-    /// The spans of those of its events that are recorded: at most [`liverank_core::trace::MAX_TRACES_PER_BATCH`].
+    /// The trace spans of the batch's recorded events: at most [`liverank_core::trace::MAX_TRACES_PER_BATCH`].
     pub traces: Vec<TraceContext>,
 }
 
-/// The result of a projection.
+/// The result of projecting a batch onto the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectionOutcome {
-    /// It is in, or was already.
+    /// The projection is on the boards, or was already.
     Applied,
-    /// The store is empty, older than the batch's start, or of an earlier generation: nothing was written, it has to be
-    /// repaired from the archive.
+    /// The store is empty, its offset is before the batch's start, or it is of an earlier generation: nothing was
+    /// written, the store has to be repaired from the archive.
     Behind,
-    /// The store is of a later generation, or on its way to one: whoever sent this must look at the archive again.
+    /// The store is of a later generation, or a later one is being written: the caller must read the archive's meta
+    /// data again.
     Superseded,
 }
 
-/// Where the projection stands.
+/// The generation of the boards and the offsets up to which they show the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProjectionCheckpoint {
-    /// Its generation; `None` where the store is empty.
+    /// The generation of the boards; `None` if the store is empty.
     pub generation: Option<u64>,
-    /// The next offset of each partition it knows, ascending by partition.
+    /// The next offset of each partition that the store knows, ascending by partition.
     pub offsets: Vec<(u32, u64)>,
 }
 
-/// Where a page of a board goes on: after this video, as it stood then.
+/// The position at which a page of a board continues: after this video, with the score that it had then.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoardCursor {
-    /// Its score on the board.
+    /// The score that the video had on the board.
     pub score: f64,
-    /// The video.
+    /// The video after which the page continues.
     pub video_id: VideoId,
 }
 
-/// Where a page of a board begins.
+/// The position at which a page of a board begins.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageStart {
     /// The page begins at the best video.
     Best,
-    /// After this place, which need not be taken any more.
+    /// The page begins after this position, even if no video is there any more.
     After(BoardCursor),
-    /// So that this video is in the middle ([`liverank_core::ranking::first_index_around`]).
+    /// The page has this video in its middle ([`liverank_core::ranking::first_index_around`]).
     Around(VideoId),
 }
 
 impl PageStart {
-    /// The page after the one that ends with `last`.
+    /// Returns the start of the page after the one that ends with `last`.
     pub fn after(last: &RankedVideo) -> Self {
         Self::After(BoardCursor { score: last.score, video_id: last.video_id.clone() })
     }
 }
 
-/// A page of a board, and where on the board it is.
+/// A page of a board, and its position on the board.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoardPage {
-    /// Its videos, best first.
+    /// The videos of the page, best first.
     pub lines: Vec<RankedVideo>,
-    /// The rank of the first of them; the best video has rank 1.
+    /// The rank of the first video of the page; the best video of the board has rank 1.
     pub first_rank: u64,
-    /// How many videos are on the board.
+    /// The number of videos on the board.
     pub total: u64,
 }
 
-/// Where a video stands on a board.
+/// The rank of a video on a board.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BoardPlace {
-    /// Its rank, the best being 1; `None` where it is not on the board.
+    /// The rank of the video, the best being 1; `None` if the video is not on the board.
     pub rank: Option<u64>,
-    /// How many videos are on the board.
+    /// The number of videos on the board.
     pub total: u64,
 }
 
-/// Where a video stands on both boards.
+/// The ranks of a video on both boards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PlacesOfVideo {
-    /// The place on [`BuiltInBoard::Global`].
+    /// The rank on [`BuiltInBoard::Global`].
     pub global: BoardPlace,
-    /// The place on [`BuiltInBoard::Trending`].
+    /// The rank on [`BuiltInBoard::Trending`].
     pub trending: BoardPlace,
 }
 
-/// A change of the boards, as subscribers hear it.
+/// A change of the boards, as subscribers receive it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BoardChange {
-    /// These videos stand so now.
+    /// Entries of the boards, or metadata of videos, have changed.
     Changed {
-        /// One more than the version before.
+        /// The boards' version after the change: one more than the version before.
         version: u64,
-        /// The videos.
+        /// The changed entries, as they are now.
         entries: Vec<BoardEntry>,
-        /// Videos of which other metadata are there ([`RankingStore::metadata`]).
+        /// The videos that have other metadata now ([`RankingStore::metadata`]).
         described: Vec<VideoId>,
-        /// The spans that brought them, where these are recorded.
+        /// The trace spans of the events that made the change, if these are recorded.
         traces: Vec<TraceContext>,
     },
-    /// Changes may have been missed (a lost connection, an overflow, a repair, a new generation): take a snapshot.
+    /// Changes may have been missed (a lost connection, an overflow, a repair, a new generation): read a snapshot.
     Reset,
 }
 
-/// All of both boards at a version.
+/// The entries of both boards at one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoardsSnapshot {
-    /// Changes of later versions apply to it; 0 for an empty store.
+    /// The version of the snapshot: changes of later versions apply to it; 0 for an empty store.
     pub version: u64,
-    /// Every video, in no particular order.
+    /// The entries of all videos, in no particular order.
     pub entries: Vec<BoardEntry>,
 }
 
-/// The boards.
+/// The store of the two boards, of declared boards and of videos' metadata.
 #[async_trait]
 pub trait RankingStore: Send + Sync {
-    /// Puts a batch's result on the boards, notes its offsets and tells the subscribers. They also hear of each later state
-    /// of the canary ([`liverank_core::canary`]), which is on no board.
+    /// Puts a batch's result on the boards, stores its offsets and notifies the subscribers. Subscribers also receive
+    /// each later state of the canary ([`liverank_core::canary`]), which is on no board.
     async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError>;
 
-    /// Where the projection stands.
+    /// Reads the generation of the boards and the offsets up to which they show the log.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, StoreError>;
 
-    /// Writes entries of a repair. Where the store is empty they are on the boards at once, for a part of a list is better
-    /// than none. In the generation that is in force later revisions stay, and ordinary projections go on meanwhile.
-    /// Where an earlier generation is in force it goes on being served, and takes its own projections, while the later
-    /// one is gathered out of sight until [`RankingStore::commit_snapshot`]; several may gather the same one.
+    /// Writes entries of a repair. If the store is empty the entries are on the boards at once, because a part of a
+    /// list is better than none. In the generation that is in force later revisions stay, and ordinary projections go
+    /// on meanwhile. If an earlier generation is in force, it goes on being served, and accepts its own projections,
+    /// while the later generation is gathered without being shown until [`RankingStore::commit_snapshot`]. Several
+    /// processes may gather the same generation.
     ///
-    /// [`ProjectionOutcome::Superseded`]: a later generation is in force, or is being gathered; nothing was written, look at the
-    /// archive again. Never [`ProjectionOutcome::Behind`]. After any error of this or [`RankingStore::commit_snapshot`] the repair has
-    /// to begin again, with the first entry; also after a pause of more than ten minutes, which is such an error. One
-    /// repair at a time by each process.
+    /// Returns [`ProjectionOutcome::Superseded`] if a later generation is in force or is being gathered: nothing was
+    /// written, read the archive's meta data again. Never returns [`ProjectionOutcome::Behind`]. After any error of
+    /// this or [`RankingStore::commit_snapshot`] the repair has to begin again, with the first entry; a pause of more
+    /// than ten minutes is such an error. Each process does one repair at a time.
     async fn write_snapshot(
         &self,
         generation: u64,
         entries: &[BoardEntry],
     ) -> Result<ProjectionOutcome, StoreError>;
 
-    /// Ends a repair: puts a generation in force that was gathered, notes that everything before these offsets is on
-    /// the boards, and tells subscribers to take a snapshot. Offsets only move up within a generation. Returns as
-    /// [`RankingStore::write_snapshot`].
+    /// Ends a repair: puts the gathered generation in force, stores that everything before these offsets is on the
+    /// boards, and tells subscribers to read a snapshot. Offsets only move up within a generation. Returns the same
+    /// outcomes as [`RankingStore::write_snapshot`].
     async fn commit_snapshot(
         &self,
         generation: u64,
         offsets: &[(u32, u64)],
     ) -> Result<ProjectionOutcome, StoreError>;
 
-    /// Notes the half-life that the decayed scores of a generation are made by, in milliseconds. A repair does so before
-    /// [`RankingStore::commit_snapshot`]. Noting it again, or after a later generation, changes nothing.
+    /// Stores the half-life, in milliseconds, by which the decayed scores of a generation are made. A repair does so
+    /// before [`RankingStore::commit_snapshot`]. Storing it again, or after a later generation, changes nothing.
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError>;
 
-    /// The half-life of the decayed scores that are in force, in milliseconds; `None` where it was never noted: an earlier
-    /// release filled the boards.
+    /// Reads the half-life of the decayed scores that are in force, in milliseconds; `None` if it was never stored
+    /// because an earlier release filled the boards.
     async fn noted_half_life(&self) -> Result<Option<u64>, StoreError>;
 
-    /// Up to `limit` videos of a board from `start` on, best first, in `O(log n + limit)`. Goes on at the right place also
-    /// when the cursor's video has moved or gone. `None` where the video that it is to be around is not on the board.
+    /// Reads up to `limit` videos of a board from `start` on, best first, in `O(log n + limit)`. Continues at the
+    /// right position also if the cursor's video has moved or gone. `None` if the video of [`PageStart::Around`] is
+    /// not on the board.
     async fn board_page(
         &self,
         board: BuiltInBoard,
@@ -243,36 +248,40 @@ pub trait RankingStore: Send + Sync {
         limit: usize,
     ) -> Result<Option<BoardPage>, StoreError>;
 
-    /// Where a video stands, by the order of lists, in `O(log n)`.
+    /// Reads the ranks of a video on both boards, by the order of lists, in `O(log n)`.
     async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError>;
 
-    /// Everything. Entries may be newer than the version, never older: applying the changes after it, which are absolute,
-    /// leads to the same.
+    /// Reads all entries of both boards. Entries may be newer than the version, never older: applying the later
+    /// changes, which are absolute, leads to the same result.
     async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError>;
 
-    /// Changes from now on. The channel's bound is the implementation's; one who reads too slowly gets
-    /// [`BoardChange::Reset`]. The first item is always [`BoardChange::Reset`]. Reconnects by itself while the receiver lives.
+    /// Returns a channel of the changes from now on. The bound of the channel depends on the implementation; a
+    /// subscriber that reads too slowly gets [`BoardChange::Reset`]. The first item is always [`BoardChange::Reset`].
+    /// The subscription reconnects by itself while the receiver lives.
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError>;
 
-    /// Puts metadata beside the boards, where no later one is known, and tells the subscribers of which videos others are there
-    /// now. Of a later generation all are later. It can be done before anything is on the boards.
+    /// Stores videos' metadata beside the boards, unless a later revision is stored, and tells the subscribers which
+    /// videos have other metadata now. Any metadata of a later generation replace those of an earlier one. May be
+    /// called before the boards have entries.
     async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError>;
 
-    /// The metadata of each of these videos that [`RankingStore::describe`] put there.
+    /// Reads the metadata of each of these videos that [`RankingStore::describe`] stored.
     async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError>;
 
-    /// Notes that the metadata of every video that the archive has were put there.
+    /// Stores that the metadata of every video in the archive were written beside the boards.
     async fn note_described(&self) -> Result<(), StoreError>;
 
-    /// Whether that was noted, and what was put there has not been lost since. An earlier release puts none there.
+    /// Returns true if [`RankingStore::note_described`] was called and the metadata have not been lost since. Earlier
+    /// releases write no metadata.
     async fn is_described(&self) -> Result<bool, StoreError>;
 
-    /// What holds a declared board, by its key ([`liverank_core::boards::DeclaredBoard::key`]): a store beside this one, that
-    /// shares nothing with it and makes the same promises. It has no declared boards of its own, and nobody puts metadata there.
+    /// Returns the store of a declared board, by its key ([`liverank_core::boards::DeclaredBoard::key`]): a store
+    /// beside this one, which shares nothing with it and makes the same promises. A declared board's store has no
+    /// declared boards of its own, and nobody writes metadata to it.
     fn declared_board(&self, key: &str) -> Arc<dyn RankingStore>;
 
-    /// Says that these declared boards are wanted, and removes those of which nobody has said so for `unwanted_after`. It has to
-    /// be said again and again. Returns the keys of what was removed.
+    /// Marks these declared boards as wanted, and removes those that nobody has marked for `unwanted_after`. The call
+    /// has to be repeated regularly. Returns the keys of the removed boards.
     async fn keep_declared_boards(
         &self,
         wanted: &[String],

@@ -1,7 +1,7 @@
 //! One redb file: opened, checked, and kept usable through failures of the disk.
 //!
-//! After an I/O error redb refuses everything until the database is opened again. That is done here, by whoever comes
-//! next and at most once in [`RETRY_PACE`]; meanwhile every caller gets the error of the failure at once.
+//! After an I/O error redb refuses everything until the database is opened again. The next caller opens the database
+//! again, at most once in [`RETRY_PACE`]; meanwhile every caller gets the error of the failure at once.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -20,38 +20,39 @@ mod failure;
 pub(crate) use failure::Failure;
 use failure::explain;
 
-/// How often a broken file is tried again: soon enough for a person who just freed some space, and rare enough to
-/// cost a full disk nothing.
+/// The shortest time between two attempts to open a broken file again: short enough for a person who just freed some
+/// space, and long enough to add no load to a full disk.
 pub(crate) const RETRY_PACE: Duration = Duration::from_secs(1);
-/// What redb may keep in memory of a file: the newest part of a log and the videos in use fit; its default is 1 GiB.
+/// The size in bytes of redb's cache for a file: the newest part of a log and the videos in use fit; redb's default is
+/// 1 GiB.
 const CACHE_BYTES: usize = 64 << 20;
-/// What must fit on the disk before a broken file counts as mended: the largest single append. Without it a full disk
-/// would mend and break once a second.
+/// The number of bytes that must fit on the disk before a broken file counts as usable again: the largest single
+/// append. Without this check a file on a full disk would become usable and break again once a second.
 const PROBE_SIZE_BYTES: usize = 1 << 20;
 
 const FORMAT_TABLE: TableDefinition<&str, u64> = TableDefinition::new("format");
 const PROBE_TABLE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
 
-/// Opens the medium. The argument says whether it may be created; it must not be where it was there before.
+/// Opens the medium. The argument is true if the medium may be created: false if it has existed before.
 pub(crate) type Opener = Box<dyn Fn(bool) -> Result<Database, Failure> + Send + Sync>;
 
 /// The name and the format of a file.
 pub(crate) struct Purpose {
-    /// Its name in errors (`event log`).
+    /// The name of the store in errors (`event log`).
     pub store_name: &'static str,
-    /// The version of its format that this program reads and writes.
+    /// The version of the file's format that this program reads and writes.
     pub version: u64,
-    /// Creates its tables where they are absent.
+    /// Creates the file's tables if they are absent.
     pub create_tables: fn(&WriteTransaction) -> Result<(), Failure>,
 }
 
 pub(crate) struct RedbFile {
     purpose: Purpose,
-    /// What errors call the file: its path, or the name that it was opened with.
+    /// The file's name in errors: its path, or the name that it was opened with.
     name: String,
     medium_opener: Opener,
     state: RwLock<FileState>,
-    /// Held by the one who opens again, so that nobody waits for a long repair.
+    /// Held by the thread that opens the file again, so that no other thread waits for a long repair.
     reopening: Mutex<()>,
     /// The error after which the file cannot be used, if there was one.
     broken: Mutex<Option<StoreError>>,
@@ -59,9 +60,10 @@ pub(crate) struct RedbFile {
 
 struct FileState {
     database: Option<Database>,
-    /// How often it has been opened: tells a caller that what it remembers of the contents may be wrong.
+    /// The number of times that the file was opened: a change tells a caller that what it remembers of the contents
+    /// may be wrong.
     generation: u64,
-    /// When to try again, while there is no database.
+    /// The time of the next attempt to open the file, while there is no database.
     retry_at: Instant,
 }
 
@@ -73,13 +75,13 @@ thread_local! {
     static CATCHES_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic on this thread, now, costs one call of an embedded store and nothing else. For panic hooks, which run
-/// before a panic is caught.
+/// Returns true if a panic on this thread, now, would only fail one call of an embedded store. For panic hooks, which
+/// run before a panic is caught.
 pub fn catches_panics_here() -> bool {
     CATCHES_PANICS.get()
 }
 
-/// Puts back what [`CATCHES_PANICS`] was, also where a panic passes by.
+/// Restores the value of [`CATCHES_PANICS`] on drop, also after a panic.
 struct CatchingGuard(bool);
 
 impl Drop for CatchingGuard {
@@ -88,7 +90,8 @@ impl Drop for CatchingGuard {
     }
 }
 
-/// redb may panic on a file that somebody else wrote into; that must cost one call, not the thread.
+/// Runs `work` and turns a panic into [`Failure::Panicked`]: redb may panic on a file that another program wrote into,
+/// and that must fail one call, not the thread.
 fn catch_panics<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let _catching = CatchingGuard(CATCHES_PANICS.replace(true));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -98,7 +101,7 @@ fn catch_panics<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failu
     })
 }
 
-/// A write transaction whose commit answers only once the data is on the disk.
+/// Begins a write transaction whose commit returns only once the data are on the disk.
 pub(crate) fn begin_durable(database: &Database) -> Result<WriteTransaction, Failure> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
@@ -106,7 +109,7 @@ pub(crate) fn begin_durable(database: &Database) -> Result<WriteTransaction, Fai
 }
 
 impl RedbFile {
-    /// Opens `name` in `dir`; creates both where they are absent.
+    /// Opens the file `name` in `dir`; creates both if they are absent.
     pub fn open(purpose: Purpose, dir: &Path, name: &str) -> Result<Self, StoreError> {
         let path = dir.join(name);
         let shown = path.display().to_string();
@@ -132,7 +135,7 @@ impl RedbFile {
         Self::open_with(purpose, shown, Box::new(open))
     }
 
-    /// Opens whatever `open` gives; `name` stands for it in errors.
+    /// Opens the database that `open` returns; errors call it `name`.
     pub fn open_with(purpose: Purpose, name: String, open: Opener) -> Result<Self, StoreError> {
         let file = Self {
             purpose,
@@ -185,7 +188,7 @@ impl RedbFile {
         explain(self.purpose.store_name, &self.name, failure)
     }
 
-    /// Why it cannot be used, if so. Asks nobody.
+    /// Returns the error because of which the file cannot be used, if there is one. Does not access the file.
     pub fn file_health(&self) -> Result<(), StoreError> {
         lock(&self.broken).clone().map_or(Ok(()), Err)
     }
@@ -197,8 +200,8 @@ impl RedbFile {
         lock(&self.broken).clone().unwrap_or_else(mended)
     }
 
-    /// Does `work` on the database; the second argument changes whenever it had to be opened again. Blocks: reads and
-    /// writes files.
+    /// Runs `work` on the database, after an attempt to open it again if that is due. The second argument of `work` is
+    /// a number that changes whenever the database was opened again. Blocks: reads and writes files.
     pub fn with_database<T>(
         &self,
         work: impl FnOnce(&Database, u64) -> Result<T, Failure>,
@@ -227,7 +230,7 @@ impl RedbFile {
         *lock(&self.broken) = Some(error.clone());
         state.retry_at = Instant::now() + RETRY_PACE;
         let database = state.database.take();
-        // Closing writes, too, and may fail as everything did before.
+        // Closing the database writes, too, and may fail as everything did before.
         let _closed = catch_panics(|| {
             drop(database);
             Ok(())

@@ -1,7 +1,9 @@
-//! The one way to Redis: a shared connection for commands, dedicated ones for subscriptions, and the names of keys.
+//! The connections to Redis: a shared connection for commands, dedicated ones for subscriptions, and the names of
+//! keys.
 //!
 //! The three stores on Redis share a link. Connections are opened when first needed and again whenever they are lost;
-//! a caller waits a moment for one ([`CALLER_TIMEOUT`](node::CALLER_TIMEOUT)) and is then told [`StoreError::Unavailable`].
+//! a caller waits a moment for one ([`CALLER_TIMEOUT`](node::CALLER_TIMEOUT)) and then gets
+//! [`StoreError::Unavailable`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,30 +29,30 @@ use cluster::Cluster;
 use node::{Dialer, Node, Single};
 use router::Router;
 
-/// What errors name as the part that failed.
+/// The name of this store in errors.
 pub(crate) const PART: &str = "redis";
 
-/// Waits between attempts double from the first to the second of these.
+/// The bounds of the pauses between attempts: the pause doubles from the first to the second.
 const BACKOFF_BOUNDS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
 
 /// The address of Redis, and how to connect to it.
 #[derive(Clone)]
 pub struct RedisConfig {
-    /// `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS. Of a cluster, some of its nodes, separated by
-    /// commas; the first says with which credentials and whether with TLS all are spoken to.
+    /// The address: `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS. For a cluster, the addresses
+    /// of some of its nodes, separated by commas; credentials and TLS of the first address are used for all nodes.
     pub url: String,
-    /// Whether it is a Redis Cluster.
+    /// True if the address is that of a Redis Cluster.
     pub cluster: bool,
-    /// Stands before every key and channel, as it is; may be empty, has no braces. Two systems on one Redis need
-    /// different ones: its numbered databases separate keys, but not channels.
+    /// The prefix of every key and channel, used unchanged; may be empty, must not contain braces. Two systems on one
+    /// Redis need different prefixes: Redis's numbered databases separate keys, but not channels.
     pub prefix: String,
-    /// Certificates (PEM) to trust in place of the system's, for `rediss://`.
+    /// The file with certificates (PEM) to trust instead of the system's, for `rediss://`.
     pub ca_file: Option<PathBuf>,
 }
 
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
+        // Without the URL, which may contain a password.
         f.debug_struct("RedisConfig")
             .field("cluster", &self.cluster)
             .field("prefix", &self.prefix)
@@ -59,20 +61,20 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// The way to one Redis, shared by all stores on it.
+/// The connections to one Redis, shared by all stores on it.
 pub struct RedisLink {
     servers: RedisServers,
     key_names: Keys,
 }
 
-/// The servers that answer: one, or a cluster.
+/// The Redis server or servers behind a link.
 enum RedisServers {
     One(Arc<Node>),
     Cluster(Arc<Cluster>),
 }
 
 impl RedisLink {
-    /// A link to the Redis of `config`. Connects when first used.
+    /// Returns a link to the Redis of `config`. Connects when first used.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] for a URL, prefix or certificate file that cannot be used.
@@ -91,12 +93,13 @@ impl RedisLink {
         Ok(Arc::new(Self { servers, key_names: Keys::new(config.prefix, config.cluster) }))
     }
 
-    /// The names of keys and channels.
+    /// Returns the names of keys and channels.
     pub(crate) fn keys(&self) -> &Keys {
         &self.key_names
     }
 
-    /// What publishes to a channel of one video: [`Keys`] and the subscriptions agree with it.
+    /// Returns the command that publishes to a video's channel; it must match the names in [`Keys`] and the
+    /// subscriptions.
     pub(crate) fn publish(&self) -> &'static str {
         match self.servers {
             RedisServers::One(_) => "PUBLISH",
@@ -113,8 +116,8 @@ impl RedisLink {
         .map_err(store_error)
     }
 
-    /// Sends commands in one round trip to each server that holds keys of theirs. Those without a key go to each of
-    /// these servers, before the others; their answers have no meaning.
+    /// Sends commands in one round trip to each server that holds any of their keys. Commands without a key go to each
+    /// of these servers, before the others; their answers have no meaning.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, StoreError> {
         match &self.servers {
             RedisServers::One(node) => commands.query_async(&mut Single(node)).await,
@@ -123,7 +126,7 @@ impl RedisLink {
         .map_err(store_error)
     }
 
-    /// Runs a script, teaching it to the server first where it has to. Its keys share a slot.
+    /// Runs a script, and loads it into the server first if necessary. All its keys must be in one slot.
     pub(crate) async fn script<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
@@ -136,8 +139,8 @@ impl RedisLink {
     }
 }
 
-/// A wait before the next attempt: doubles with every failure up to a bound, and differs between processes, so that
-/// they do not all come back at the same moment.
+/// Returns the pause before the next attempt: it doubles with every failure up to a bound, and differs between
+/// processes, so that they do not all come back at the same moment.
 pub(crate) fn backoff(failures: u32) -> Duration {
     let full = liverank_core::backoff::wait_after_failures(
         failures.saturating_sub(1),
@@ -147,7 +150,7 @@ pub(crate) fn backoff(failures: u32) -> Duration {
     full.mul_f64(rand::random_range(0.5..1.0))
 }
 
-/// Whether somebody has to look: other credentials, rights, or a Redis before version 6.
+/// Returns true if a person has to act: wrong credentials, missing rights, or a Redis before version 6.
 fn is_permanent(error: &RedisError) -> bool {
     let kind = matches!(
         error.kind(),
@@ -157,7 +160,7 @@ fn is_permanent(error: &RedisError) -> bool {
             | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot)
     );
     kind || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
-        // What one that is no cluster says of itself.
+        // The answer of a server that is no cluster.
         || error.detail().is_some_and(|detail| detail.contains("cluster support disabled"))
 }
 

@@ -1,4 +1,5 @@
-//! Whether a window that has ended is final: no record can come into it any more, and its list has all that came.
+//! The check that a window that has ended is final: no record can come into it any more, and its list has all that
+//! came.
 
 use liverank_core::Millis;
 use liverank_core::windows::{PartitionProgress, Window, final_before};
@@ -6,24 +7,24 @@ use liverank_core::windows::{PartitionProgress, Window, final_before};
 use crate::archive::{ArchiveMeta, ArchivePosition};
 use crate::{Backends, RankingStore, StoreError};
 
-/// How far all of the log is counted.
+/// The progress of counting over all partitions of the log, read at one moment.
 #[derive(Debug, Clone)]
 pub struct CountingProgress {
-    /// Windows that ended before then are final.
+    /// The time in milliseconds since 1970: windows that ended before it are final.
     final_before: Millis,
-    /// The next offset of each partition.
+    /// The next offset of each partition that is to be counted.
     counted: Vec<u64>,
-    /// What is in force in the archive.
+    /// The archive's meta data in force; `None` if no consumer has opened the archive yet.
     pub meta: Option<ArchiveMeta>,
 }
 
 impl CountingProgress {
-    /// Asks the log and the archive.
+    /// Reads the progress from the log and the archive.
     ///
     /// # Errors
-    /// One of them is away.
+    /// The log or the archive cannot be reached.
     pub async fn read_progress(backends: &Backends) -> Result<Self, StoreError> {
-        // In this order: the clock, what the log has, what is counted.
+        // The reads are in this order: the clock, the log's ends, the counted offsets.
         let now = (backends.clock)();
         let ends = backends.log.end_offsets().await?;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
@@ -38,10 +39,11 @@ impl CountingProgress {
         Ok(Self { final_before: final_before(now, &progress), counted, meta })
     }
 
-    /// Whether a window is final, and its list has all of it. What is counted was asked for before what the list has.
+    /// Returns true if a window is final and `list` shows everything that was counted in it. The progress must have
+    /// been read before this call.
     ///
     /// # Errors
-    /// The list's store is away.
+    /// The list's store cannot be reached.
     pub async fn is_final(&self, window: &Window, list: &dyn RankingStore) -> Result<bool, StoreError> {
         if self.final_before < window.end {
             return Ok(false);
@@ -52,7 +54,7 @@ impl CountingProgress {
             found.map_or(0, |(_, offset)| *offset)
         };
         let has = (0..).zip(&self.counted).all(|(partition, next)| stands(partition) >= *next);
-        // Where nothing was ever counted there is nothing to have.
+        // A log of which nothing was ever counted needs no list.
         let is_empty = self.counted.iter().all(|next| *next == 0);
         let generation = self.meta.as_ref().map(|meta| meta.generation);
         Ok(is_empty || (has && standing.generation == generation))

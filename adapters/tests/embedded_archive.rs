@@ -1,4 +1,4 @@
-//! The embedded archive: what every archive promises, and what only a file can do wrong.
+//! Tests of the embedded archive: the promises of every archive, and failures that only a file can have.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::path::Path;
@@ -34,7 +34,7 @@ async fn embedded_archive_passes_the_archive_suite() {
     .await;
 }
 
-/// A comment at this offset of partition 0.
+/// Returns a batch with a comment at this offset of partition 0.
 fn batch(offset: u64) -> Batch {
     let value = json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": format!("c{offset}"),
         "comment": format!("number {offset}")});
@@ -205,7 +205,7 @@ async fn a_commit_with_a_dropped_caller_is_whole_or_absent() {
         let batch = batch(from);
         drop(tokio::time::timeout(Duration::from_micros(round * 20), archive.commit_batch(&batch)).await);
     }
-    // Writers queue up: when this one is through, all before it are.
+    // Writers queue up: when this commit is done, all before it are.
     let from = loop {
         let from = archive.partition_positions(&[0]).await.unwrap()[0].next_offset;
         match archive.commit_batch(&batch(from)).await {

@@ -1,4 +1,4 @@
-//! The embedded log: what every log promises, and what only a file can do wrong.
+//! Tests of the embedded log: the promises of every log, and failures that only a file can have.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::path::Path;
@@ -44,7 +44,7 @@ async fn embedded_log_passes_the_event_log_suite() {
     .await;
 }
 
-/// Everything in the log, in order of place.
+/// Reads all records of the log, in the order of their positions.
 async fn read_all(log: &dyn EventLog) -> Vec<RawRecord> {
     let mut consumer = log.join_consumers().await.unwrap();
     let count: u64 = log.end_offsets().await.unwrap().iter().sum();
@@ -214,7 +214,8 @@ async fn a_corrupted_file_never_ends_the_process() {
         let mut hurt = whole.clone();
         hurt[begin..begin + 8192].fill(0xEE);
         std::fs::write(&path, hurt).unwrap();
-        // Wherever it was hurt: refused by name, or usable; what it then says it cannot read is an error, no panic.
+        // Wherever the file was corrupted: it is refused by name, or usable; a record that cannot be read is an error,
+        // no panic.
         match EmbeddedLog::open(dir.path(), clock::system_clock()) {
             Err(error) => assert!(error.to_string().contains(LOG_FILE_NAME), "{error}"),
             Ok(log) => {

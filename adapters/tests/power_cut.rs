@@ -1,8 +1,8 @@
-//! What was acknowledged survives a power cut, at whatever moment it comes.
+//! Tests that acknowledged writes survive a power cut, at whatever moment it comes.
 //!
-//! The disk under test forgets what was not synced, or keeps a random part of it. It fails after a random number of
-//! writes, so that cuts fall before, into and after every step of a commit. That these checks can fail is checked too:
-//! on a disk that only pretends to sync, they must find the loss.
+//! The disk under test loses what was not synced, or keeps a random part of it. It fails after a random number of
+//! writes, so that cuts fall before, into and after every step of a commit. The tests also check themselves: on a disk
+//! that only pretends to sync, they must find the loss.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,15 +26,16 @@ mod medium;
 
 use medium::Medium;
 
-/// Disks, each with its own dice.
+/// The number of disks, each with its own random seed.
 const SEEDS_RUN: u64 = 40;
-/// Power cuts of each disk.
+/// The number of power cuts of each disk.
 const CUTS_A_DISK: usize = 4;
 
-/// Appends of a task, or batches, in one life: the power fails then at the latest, also on a disk that nobody writes to.
+/// The largest number of appends of a task, or of batches, between two cuts: after it the power fails, also on a disk
+/// that nobody writes to.
 const MAX_WRITES_A_LIFE: usize = 300;
 
-/// The disk after a cut: every other time, a part of what was not synced survives.
+/// Returns the disk after a cut: every other time, a part of what was not synced survives.
 fn cut_power(medium: &Medium, dice: &mut StdRng) -> Medium {
     let survivors = dice.random::<bool>().then(|| dice.random());
     medium.cut(survivors)
@@ -42,7 +43,7 @@ fn cut_power(medium: &Medium, dice: &mut StdRng) -> Medium {
 
 type AcknowledgedRecords = BTreeMap<(u32, u64), String>;
 
-/// Appends from many tasks until the power fails; adds what was acknowledged.
+/// Appends from many tasks until the power fails; adds the acknowledged records to `acknowledged`.
 async fn append_until_dark(
     medium: &Medium,
     life: usize,
@@ -77,12 +78,12 @@ async fn append_until_dark(
     for task in tasks {
         task.await.unwrap()?;
     }
-    // Before the log closes its file, which would write what it had kept back.
+    // Before the log closes its file, which would write what it had buffered.
     medium.power_for(0);
     Ok(())
 }
 
-/// Everything in the log, by place.
+/// Reads all records of the log, by position.
 async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
     let disk = medium.clone();
     let log = EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock())
@@ -112,7 +113,7 @@ async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
     Ok(held)
 }
 
-/// Appends and cuts, and compares; answers how many appends were acknowledged.
+/// Appends, cuts the power and compares, several times; returns the number of acknowledged appends.
 async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String> {
     let mut dice = StdRng::seed_from_u64(seed);
     let acknowledged = Arc::new(Mutex::new(AcknowledgedRecords::new()));
@@ -132,7 +133,7 @@ async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String
                 return Err(format!("{value} is at {other:?} and at {place:?}"));
             }
         }
-        // Reading was the life of another log, which closed its file in good order.
+        // Reading opened another log, which closed its file in good order.
         medium = medium.cut(None);
     }
     Ok(acknowledged.lock().unwrap().len())
@@ -159,8 +160,8 @@ async fn the_test_detects_a_log_on_a_disk_that_does_not_sync() {
     panic!("acknowledged appends were lost, and nobody noticed");
 }
 
-/// The batch that begins at this offset: as long as it can be told from the offset alone, so that any part of it
-/// missing shows.
+/// Returns the batch that begins at this offset. Length and contents depend on the offset alone, so that any missing
+/// part of it is noticed.
 fn batch(from: u64) -> Batch {
     let mut dice = StdRng::seed_from_u64(from);
     let next = from + dice.random_range(1..30);
@@ -184,7 +185,7 @@ fn batch(from: u64) -> Batch {
     Batch { offset_ranges: vec![OffsetRange { partition: 0, first: from, next, last_record: None }], records }
 }
 
-/// Commits until the power fails; answers where the last acknowledged batch ended.
+/// Commits until the power fails; returns the offset after the last acknowledged batch.
 async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64, String> {
     let disk = medium.clone();
     let Ok(archive) = EmbeddedArchive::open_on_medium("disk", move || disk.database()) else {
@@ -206,7 +207,7 @@ async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64
             Err(fenced) => return Err(fenced.to_string()),
         }
     }
-    // Before the archive closes its file, which would write what it had kept back.
+    // Before the archive closes its file, which would write what it had buffered.
     medium.power_for(0);
     Ok(acknowledged)
 }

@@ -1,4 +1,4 @@
-//! The log on a real Kafka. `testbed/testbed up` starts one; `testbed/testbed env` says where it is.
+//! Tests of the log on a real Kafka. `testbed/testbed up` starts one; `testbed/testbed env` prints its address.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ fn fresh() -> FreshTopic {
     FreshTopic(config)
 }
 
-/// A topic and group that nobody else has. The topics are deleted when it is dropped, whatever became of the test.
+/// A topic and group that no other test uses. The topics are deleted on drop, whether the test passed or failed.
 struct FreshTopic(KafkaConfig);
 
 impl Deref for FreshTopic {
@@ -58,12 +58,12 @@ impl Deref for FreshTopic {
 impl Drop for FreshTopic {
     fn drop(&mut self) {
         let topics = [self.topic.clone(), self.dead_letter_topic()];
-        // Away from the runtime that the test runs in.
+        // Outside of the runtime in which the test runs.
         let deleting = std::thread::spawn(move || {
             let names = topics.each_ref().map(String::as_str);
             futures::executor::block_on(admin().delete_topics(&names, &AdminOptions::new()))
         });
-        // What a test never created cannot be deleted, and a test that failed has its own words.
+        // Topics that a test never created cannot be deleted, and a failed test has its own message.
         let _ = deleting.join();
     }
 }
@@ -116,7 +116,7 @@ fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_created_with_the_wanted_settings() {
     let config = fresh();
-    // Several processes at once, as it happens when a system starts.
+    // Several processes at once, as happens when a system starts.
     join_all((0..4).map(|_| open_log(&config))).await;
     let dead_letters = config.dead_letter_topic();
     let topics = [ResourceSpecifier::Topic(&config.topic), ResourceSpecifier::Topic(&dead_letters)];
@@ -139,14 +139,14 @@ async fn an_existing_topic_is_used_unchanged() {
     admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
     let log = open_log(&config).await;
     assert_eq!(log.end_offsets().await.unwrap(), [0, 0, 0]);
-    // Many small ones at once: a batch beyond the topic's limit would be refused as a whole.
+    // Many small records at once: a batch beyond the topic's limit would be refused as a whole.
     let small = join_all((0..200).map(|at| log.append(b"k", vec![at; 2000]))).await;
     assert!(small.iter().all(Result::is_ok), "{small:?}");
     let large = log.append(b"k", vec![b'x'; 60_000]).await;
     assert!(matches!(large, Err(AppendError::TooLarge { bytes: 60_001 })), "{large:?}");
 }
 
-/// The hash of Kafka's Java clients (murmur2), by its published definition.
+/// Returns the partition that Kafka's Java clients choose (murmur2), by the published definition.
 fn java_partition(key: &[u8], partitions: u32) -> u32 {
     const MURMUR2_M: u32 = 0x5bd1_e995;
     let mix =
@@ -239,7 +239,7 @@ async fn records_of_foreign_producers_are_read_unchanged() {
     assert!(records.iter().all(|record| (now - record.broker_time).abs() < 60_000), "the broker's time");
 }
 
-/// What was to be read next has vanished: expired, or with the topic that held it.
+/// The next offset to read has vanished: its record expired, or was deleted with its topic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vanished_offset_is_named_in_the_error() {
     let config = fresh();
@@ -275,7 +275,7 @@ async fn a_vanished_offset_is_named_in_the_error() {
     }
     let expected = format!("partition {partition}: offset 2 is to be read next, and the log holds 6 to 10");
     assert!(answer.contains(&expected), "{answer}");
-    // Once somebody has decided where to go on, it does.
+    // Once somebody has decided where to go on, reading goes on.
     consumer.start(&[ReadStart::without_previous(partition, 6)]).await.unwrap();
     let records = match consumer.next_event(10, TEST_TIMEOUT).await {
         Ok(ConsumerEvent::Records(records)) => records,
@@ -284,10 +284,10 @@ async fn a_vanished_offset_is_named_in_the_error() {
     assert_eq!(records[0].offset, 6);
 }
 
-/// The next offset of each partition, and the mark of the record before it.
+/// The next offset of each partition, and the fingerprint of the record before it.
 type ArchivedOffsets = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<RecordFingerprint>)>>>;
 
-/// A member that starts what it is assigned where `archive` stands, and moves the archive on.
+/// A member that starts its partitions at the offsets in `archive`, and advances these.
 struct CountingMember {
     consumer: Box<dyn LogConsumer>,
     archive: ArchivedOffsets,
@@ -332,7 +332,7 @@ impl CountingMember {
                 let mut archive = self.archive.lock().unwrap();
                 for record in records {
                     let (next, last) = archive.entry(record.partition).or_default();
-                    // The archive fences: what another member has counted meanwhile is not counted again.
+                    // The archive fences: records that another member has counted meanwhile are not counted again.
                     if *next == record.offset {
                         (*next, *last) = (record.offset + 1, Some(record.fingerprint()));
                         self.records.push(record);
@@ -350,7 +350,7 @@ impl CountingMember {
         Ok(())
     }
 
-    /// Follows until it is told that the log is another one; answers in which words.
+    /// Reads until the log is refused as another one; returns the error's text.
     async fn read_until_refused(&mut self) -> String {
         let begun = Instant::now();
         loop {
@@ -378,7 +378,7 @@ async fn delete_before(config: &KafkaConfig, partition: u32, before: i64) {
     admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
 }
 
-/// A log of ten records of one key, all of them read and remembered.
+/// Returns a log of ten records with one key, and a member that has read all of them.
 async fn log_of_ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, CountingMember) {
     let log = open_log(config).await;
     for at in 0..10_u8 {
@@ -389,7 +389,7 @@ async fn log_of_ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, CountingMember
     (log, member)
 }
 
-/// Deletes the topic and creates it again with as many records, other ones.
+/// Deletes the topic and creates it again with `records` other records.
 async fn recreate_topic(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
     let deleted = admin().delete_topics(&[&config.topic], &AdminOptions::new()).await.unwrap();
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
@@ -418,7 +418,7 @@ fn check_refusal_text(said: &str, config: &KafkaConfig) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_recreated_between_two_runs_is_refused() {
-    // Shorter than what was read, one short of it, as long, and longer.
+    // The new topic is empty, shorter than what was read, one record short of it, as long, or longer.
     for records in [0, 3, 9, 10, 11, 50] {
         let config = fresh();
         let (log, member) = log_of_ten_read(&config).await;
@@ -461,7 +461,7 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     for at in 10..20 {
         log.append(b"k", vec![at]).await.unwrap();
     }
-    // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
+    // All records that were read have expired, and no others: there is nothing to compare, and nothing is missing.
     delete_before(&config, partition, 10).await;
     assert_eq!(log.first_offsets().await.unwrap()[partition as usize], 10);
     let mut member = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
@@ -483,7 +483,7 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     assert_eq!(reader.next_records(100).await.unwrap()[0].value, vec![25]);
 }
 
-/// Looking at the record before the first one takes no question of its own.
+/// The check of the record before the first one needs no request of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
     let config = fresh();
@@ -497,7 +497,7 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
     member.read_until(written.len()).await;
     let standing = member.archive.lock().unwrap().clone();
     let mut took = [Duration::ZERO; 2];
-    // Alternately, so that both have the same machine.
+    // Alternately, so that both kinds run under the same load.
     for round in 0..20 {
         let marked = round % 2;
         let starts: Vec<_> = standing
@@ -584,7 +584,7 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
     assert!(read == written, "all that was acknowledged: {} of {}", read.len(), written.len());
 }
 
-/// Brokers name themselves in their answers: there, too, the proxy takes their place.
+/// Brokers give their address in their answers: the proxy's address takes its place there.
 fn rewrite_port(frame: &mut [u8], ports: Ports) {
     let host = b"127.0.0.1";
     let store = u32::from(ports.store).to_be_bytes();
@@ -619,7 +619,7 @@ async fn check_outage(mode: Mode) {
     log.append(b"k", b"before".to_vec()).await.unwrap();
 
     proxy.set(mode);
-    // Appends go on, as they would: the first ones may wait, and then they fail at once.
+    // Appends go on as in production: the first ones may wait, and then they fail at once.
     let opened = wait_until("the breaker opens", async || {
         let slow = tokio::time::timeout(Duration::from_millis(50), log.append(b"k", b"lost?".to_vec())).await;
         assert!(!matches!(slow, Ok(Ok(_))), "acknowledged without a broker");
@@ -724,7 +724,7 @@ async fn a_shorter_session_gives_the_partitions_of_a_silent_member_away_sooner()
         other.owned.len() == partitions
     })
     .await;
-    // The default of six seconds would be seen here: a member that says nothing keeps its partitions for that long.
+    // With the default of six seconds this would fail: a silent member would keep its partitions for that long.
     assert!(taken_over < Duration::from_secs(5), "{taken_over:?}");
 }
 

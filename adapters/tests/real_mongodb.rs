@@ -1,4 +1,4 @@
-//! The archive on a real MongoDB. `testbed/testbed up` starts one; `testbed/testbed env` says where it is.
+//! Tests of the archive on a real MongoDB. `testbed/testbed up` starts one; `testbed/testbed env` prints its address.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn mongodb_uri() -> String {
         .expect("LIVERANK_TEST_MONGODB is not set; start the real parts: testbed/testbed up")
 }
 
-/// A database that nobody else has.
+/// Returns the configuration of a database that no other test uses.
 fn fresh_database() -> MongoConfig {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
@@ -56,7 +56,7 @@ fn record(partition: u32, offset: u64, value: &serde_json::Value) -> LogRecord {
     LogRecord { partition, offset, broker_time, event }
 }
 
-/// A batch of one partition, which has stood at `from`.
+/// Returns a batch of one partition whose next offset is `from`.
 fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
     let records: Vec<_> =
         values.iter().zip(from..).map(|(value, offset)| record(partition, offset, value)).collect();
@@ -173,7 +173,7 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
     const COUNT: u64 = 6_000;
     const VIDEO_COUNT: u64 = 25_000;
     let archive = open_archive(&fresh_database()).await;
-    // More statements than go into one command, and more bytes: 18 MiB of comments.
+    // More statements than fit into one command, and more bytes: 18 MiB of comments.
     let values: Vec<_> = (0..COUNT)
         .map(|at| {
             json!({"video_id": format!("v{at}"), "user_id": "u", "type": "comment",
@@ -188,7 +188,7 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
     );
     assert_eq!(archive.partition_positions(&[0]).await.unwrap()[0].next_offset, COUNT);
     assert_eq!(archive.comment_count().await.unwrap(), COUNT);
-    // The same identities on another partition: all are known.
+    // The same identities on another partition: all are repeats.
     let again = archive.commit_batch(&batch(1, 0, &values)).await.unwrap();
     assert_eq!((again.batch_effects.counted_events, again.batch_effects.repeated_events), (0, COUNT));
     let ids: Vec<_> =
@@ -203,13 +203,13 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
     assert_eq!(many.batch_effects.videos.len() as u64, VIDEO_COUNT);
 }
 
-/// A client that only knows the way through the proxy.
+/// Returns a proxy and an archive that connects through it.
 async fn through_a_proxy() -> (Proxy, MongoArchive) {
     let uri = mongodb_uri();
     let port = uri.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
     let proxy = Proxy::before(port, None).await;
     let mut config = fresh_database();
-    // Members name themselves in their answers; a direct connection does not follow that.
+    // Members give their address in their answers; a direct connection does not follow it.
     config.uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", proxy.ports.proxy);
     let archive = open_archive(&config).await;
     (proxy, archive)
@@ -234,7 +234,7 @@ async fn check_outage(mode: Mode) {
         assert!(error.is_transient() && error.part() == "mongodb", "{error}");
     }
     let reads_took = begun.elapsed() / 3;
-    // A commit has ten seconds. Where the connection is cut, it may look for a server twice, for three seconds each.
+    // A commit has ten seconds. If the connection is cut, it may look for a server twice, for three seconds each.
     assert!(commit_took < Duration::from_secs(12), "{mode:?}: a commit failed after {commit_took:?}");
     assert!(reads_took < Duration::from_secs(9), "{mode:?}: a read failed after {reads_took:?}");
     proxy.set(Mode::Open);
@@ -245,7 +245,7 @@ async fn check_outage(mode: Mode) {
             Err(error) => assert!(begun.elapsed() < TEST_TIMEOUT, "it is back: {error}"),
         }
     };
-    // Unknown whether the batch was applied; the archive knows.
+    // It is unknown whether the batch was applied; the archive knows.
     assert!((1..=2).contains(&stands), "{stands}");
     archive.commit_batch(&view(stands)).await.unwrap();
     let held = archive.video(&video).await.unwrap().unwrap();
@@ -278,7 +278,7 @@ async fn opening_without_a_server_is_an_error() {
     assert!(!error.is_transient(), "{error}");
 }
 
-/// Releases up to 0.1 remembered an event by its id alone, as a document of this form.
+/// Releases up to 0.1 stored an event's identity by its id alone, in a document of this form.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn identities_stored_by_an_earlier_release_still_mark_repeats() {
     let config = fresh_database();
@@ -297,7 +297,7 @@ async fn identities_stored_by_an_earlier_release_still_mark_repeats() {
     assert_eq!((effects.counted_events, effects.repeated_events), (1, 1));
 }
 
-/// Transactions that meet on a video, each with a batch of its own, from processes of their own.
+/// Several processes, each with batches of its own, whose transactions conflict on a video.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_processes_count_one_video() {
     let config = fresh_database();

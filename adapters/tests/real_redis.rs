@@ -1,6 +1,7 @@
-//! The stores on a real Redis: the conformance suites, and what only a real one can do: lose connections and data.
+//! Tests of the stores on a real Redis: the conformance suites, and failures that only a real one can have: lost
+//! connections and data.
 
-// Helpers of tests are tests: they panic with what went wrong.
+// Helpers of tests are tests: they panic with the reason.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -37,14 +38,15 @@ fn redis_url() -> String {
         .expect("start the real parts: testbed/testbed up, and eval \"$(testbed/testbed env)\"")
 }
 
-/// A link with a prefix of its own; `db` separates the tests that lose data and connections from all others.
+/// Returns a link with a random prefix; `db` separates the tests that lose data and connections from all others.
 fn link(db: u8) -> Arc<RedisLink> {
     let url = format!("{}/{db}", redis_url().trim_end_matches('/'));
     let prefix = format!("test-{:016x}:", rand::random::<u64>());
     RedisLink::new(RedisConfig { url, cluster: false, prefix, ca_file: None }).unwrap()
 }
 
-/// A link to an empty database of its own. Channels are shared by all databases: it takes a prefix to separate those.
+/// Returns a link to an empty database, and an operator's connection to it. All databases share their channels: the
+/// prefix separates those.
 async fn link_to_empty_database(db: u8, prefix: &str) -> (Arc<RedisLink>, RedisAdmin) {
     let url = format!("{}/{db}", redis_url().trim_end_matches('/'));
     let mut admin = RedisAdmin::new(db).await;
@@ -53,7 +55,7 @@ async fn link_to_empty_database(db: u8, prefix: &str) -> (Arc<RedisLink>, RedisA
     (link.unwrap(), admin)
 }
 
-/// Redis as an operator sees it.
+/// An operator's connection to Redis.
 struct RedisAdmin {
     connection: MultiplexedConnection,
     db: u8,
@@ -69,7 +71,7 @@ impl RedisAdmin {
         cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await.unwrap()
     }
 
-    /// Listens to a channel.
+    /// Subscribes to a channel.
     async fn subscribe_channel(&self, channel: &str) -> redis::aio::PubSub {
         let client = redis::Client::open(redis_url()).unwrap();
         let mut subscriber = client.get_async_pubsub().await.unwrap();
@@ -77,7 +79,7 @@ impl RedisAdmin {
         subscriber
     }
 
-    /// What is said there next.
+    /// Receives the next message of a subscription.
     async fn next_message(subscriber: &mut redis::aio::PubSub) -> Vec<u8> {
         let told = tokio::time::timeout(TEST_TIMEOUT, subscriber.on_message().next()).await;
         told.expect("said in time").expect("goes on").get_payload_bytes().to_vec()
@@ -87,7 +89,7 @@ impl RedisAdmin {
         self.run_command::<()>(&["FLUSHDB"]).await;
     }
 
-    /// Closes the other connections to this database that pass; answers how many.
+    /// Closes the other connections to this database for which `passes` returns true; returns how many.
     async fn kill_connections(&mut self, passes: fn(&str) -> bool) -> usize {
         let own: u64 = self.run_command(&["CLIENT", "ID"]).await;
         let clients: String = self.run_command(&["CLIENT", "LIST"]).await;
@@ -189,7 +191,7 @@ async fn keys_and_messages_in_redis_are_those_of_the_design() {
     assert_eq!((&json["videoid"], &json["comment"], &json["seq"]), (&"v".into(), &"hé".into(), &1.into()));
 }
 
-/// Declared boards have keys of their own, and none where none is declared.
+/// Declared boards have keys of their own, and none if none is declared.
 #[tokio::test]
 async fn declared_boards_leave_nothing_behind() {
     let (link, mut redis) = link_to_empty_database(2, "t2:").await;
@@ -197,7 +199,7 @@ async fn declared_boards_leave_nothing_behind() {
     store.commit_snapshot(1, &[]).await.unwrap();
     store.project_batch(&projection_of(0, 1, vec![entry("a", 1.0)])).await.unwrap();
     store.keep_declared_boards(&[], Duration::ZERO).await.unwrap();
-    // What counts the steps of a repair ends by itself.
+    // The key that counts the steps of a repair expires by itself.
     let mut keys = async || -> BTreeSet<String> {
         let keys: Vec<String> = redis.run_command(&["KEYS", "*"]).await;
         keys.into_iter().filter(|key| !key.contains("ranking:steps:")).collect()
@@ -230,7 +232,7 @@ async fn streams_are_bounded_in_length_and_time() {
     assert!((KEPT_COMMENTS_PER_VIDEO..2 * KEPT_COMMENTS_PER_VIDEO).contains(&length), "{length}");
     let left: u64 = redis.run_command(&["TTL", "t12:comments:v"]).await;
     assert!(left <= KEPT_SECONDS && left > KEPT_SECONDS - 60, "{left}");
-    // A hole that somebody made is not hidden either.
+    // A gap that another program made is noticed, too.
     redis.run_command::<u64>(&["XDEL", "t12:comments:v", "4998-0"]).await;
     assert_eq!(bus.recent_comments(&comment_epoch(), &video("v"), 4996, 100).await.unwrap(), None);
     let rest = bus.recent_comments(&comment_epoch(), &video("v"), 4998, 100).await.unwrap();
@@ -256,7 +258,7 @@ async fn a_lost_subscription_is_reported_and_renewed() {
         assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
         assert_eq!(next_item(&mut assigned).await, assignment_store::AssignmentChange::Reset);
         assert_eq!(next_item(&mut deliveries).await, Delivery::Reset);
-        // From there on everything is heard again, on every channel.
+        // From here on everything is received again, on every channel.
         let from = u64::from(round);
         ranking
             .project_batch(&projection_of(from, from + 1, vec![entry("v", f64::from(round + 1))]))
@@ -288,7 +290,7 @@ async fn a_lost_connection_is_replaced() {
     store.commit_snapshot(1, &[]).await.unwrap();
     for round in 0..5_u64 {
         assert_eq!(redis.kill_connections(|_| true).await, 1, "one connection");
-        // What was on its way may fail; within a moment all is well.
+        // A command that was under way may fail; within a moment all succeed.
         let started = Instant::now();
         let projection = projection_of(round, round + 1, vec![entry("v", round as f64)]);
         loop {
@@ -352,12 +354,12 @@ async fn a_repair_that_lost_its_first_steps_does_not_count() {
     let error = store.write_snapshot(1, &entries[1..]).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
     assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
-    // From the beginning it goes well; and a loss just before its end is noticed too.
+    // Begun again, the repair succeeds; and a loss just before its end is noticed, too.
     store.write_snapshot(1, &entries).await.unwrap();
     redis.flush_database().await;
     assert!(store.commit_snapshot(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
     assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
-    // And also where another process began a repair meanwhile.
+    // The loss is noticed also if another process began a repair meanwhile.
     store.write_snapshot(1, &entries[..1]).await.unwrap();
     redis.flush_database().await;
     RedisRanking::new(link).write_snapshot(1, &entries[1..]).await.unwrap();
@@ -371,7 +373,7 @@ async fn a_repair_that_lost_its_first_steps_does_not_count() {
     assert_eq!(store.boards_snapshot().await.unwrap().entries.len(), 2);
 }
 
-/// Boards of generation 1, and two processes that fill generation 2.
+/// Returns boards of generation 1 for two processes that are to fill generation 2.
 async fn two_repairs_under_way(db: u8, prefix: &str) -> (RedisRanking, RedisRanking, RedisAdmin) {
     let (link, redis) = link_to_empty_database(db, prefix).await;
     let (first, second) = (RedisRanking::new(Arc::clone(&link)), RedisRanking::new(link));
@@ -396,7 +398,7 @@ async fn two_concurrent_repairs_of_a_generation_are_safe() {
     let line = |id: &str, score: f64| (id.to_owned(), score);
     let snapshot = first.boards_snapshot().await.unwrap();
     assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 3.0)]);
-    // The slower one goes on where it was, now in place, and knows other offsets.
+    // The slower repair goes on where it was, with the generation in force now, and knows other offsets.
     assert_eq!(
         second.write_snapshot(2, &[entry("b", 2.0), entry("c", 4.0)]).await.unwrap(),
         ProjectionOutcome::Applied
@@ -426,7 +428,8 @@ async fn an_unfinished_repair_expires_and_is_never_served() {
         let seconds: i64 = redis.run_command(&["TTL", key]).await;
         assert!((1..=600).contains(&seconds), "{key} expires in {seconds} s");
     }
-    // As if it had expired, as a whole or in part, while its filler slept: and another one has begun anew meanwhile.
+    // As if the shadow had expired, wholly or in part, while its repair paused, and another repair has begun anew
+    // meanwhile.
     let one = |name: &str| vec![format!("t5:ranking:next:{name}")];
     for gone in [left[..5].to_vec(), one("global"), one("owners"), one("revisions")] {
         first.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
@@ -436,7 +439,7 @@ async fn an_unfinished_repair_expires_and_is_never_served() {
         assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
         first.write_snapshot(2, &[entry("a", 1.0)]).await.unwrap();
         redis.run_command::<u64>(&words).await;
-        // It, too, may have had a part there before.
+        // The second repair may have written a part before, too.
         if second.write_snapshot(2, &[entry("b", 1.0)]).await.is_err() {
             second.write_snapshot(2, &[entry("b", 1.0)]).await.unwrap();
         }
@@ -468,7 +471,7 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     };
     let (old, old_term) = (assign("v", 40).await, mint(0, 0).await);
     let before = store.load_assignments().await.unwrap().version;
-    // Empty, and nobody is left who has seen anything.
+    // Redis is empty, and nobody is left who has seen an epoch.
     redis.flush_database().await;
     let after = store.load_assignments().await.unwrap();
     assert!(after.assignments.is_empty() && after.version > before + 1, "{before} and {}", after.version);
@@ -477,7 +480,7 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     assert!(old > first && old_term > first_term);
     let copy: Vec<String> = redis.run_command(&["HGETALL", "t9:assignments:state"]).await;
     let (lost, lost_term) = (assign("lost", 0).await, mint(old_term, 0).await);
-    // As a copy that has not heard of the last changes: what was minted and lost is not minted again.
+    // Redis is a copy without the last changes: epochs that were minted and lost are not minted again.
     let other_server = |text: &String| if text.len() == 40 { "another".to_owned() } else { text.clone() };
     let copy: Vec<String> = copy.iter().map(other_server).collect();
     let copy: Vec<&str> = copy.iter().map(String::as_str).collect();
@@ -486,12 +489,13 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     let (next, next_term) = (assign("v", 0).await, mint(old_term, 0).await);
     assert!(next > lost + 50_000_000 && lost > old, "{next} after {lost}: also where its clock is behind");
     assert!(next_term > lost_term + 50_000_000 && lost_term > old_term);
-    // And where its clock went back, those who are left say what they have seen.
+    // Redis's clock went back: those that are left report the epochs that they have seen.
     let ahead = next + 3_600_000_000;
     redis.flush_database().await;
     assert!(assign("v", ahead).await > ahead);
     assert!(mint(0, ahead).await > ahead);
-    // Who asks first after that may not know what was seen by who asks next, nor he what else was minted there.
+    // The first caller after that may not know the epochs that the next caller has seen, nor the next one those minted
+    // for the first.
     redis.flush_database().await;
     let (low, low_term) = (assign("w", 0).await, mint(0, 0).await);
     let (ahead, ahead_term) = (low + 3_600_000_000, low_term + 3_600_000_000);
@@ -499,8 +503,8 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     assert!(mint(low_term, ahead_term).await > ahead_term + 50_000_000);
 }
 
-/// An earlier release believed whatever epoch it was told: one heartbeat with the highest number there is stopped every
-/// later assignment.
+/// An earlier release accepted any epoch: one heartbeat with the highest number that exists stopped every later
+/// assignment.
 #[tokio::test]
 async fn an_epoch_that_was_never_minted_is_healed() {
     let (link, mut redis) = link_to_empty_database(5, "t5:").await;
@@ -536,7 +540,7 @@ async fn an_epoch_that_was_never_minted_is_healed() {
     );
     assert_eq!(store.load_assignments().await.unwrap().assignments, [], "nor what was assigned under it");
     assert_eq!(store.planner_orders().await.unwrap().planner_term, None);
-    // A video is registered, the poisoned one again, moved and let go, as if it had never been.
+    // A video is assigned, then the poisoned one again, moved and released, as if the wrong epoch had never been.
     let assign = async |id: &str, expected| {
         store.assign_video(&video(id), expected, &[reader_share("r")], 0, None).await.unwrap()
     };
@@ -586,7 +590,7 @@ async fn a_large_batch_that_lost_its_first_steps_does_not_count() {
     let (link, mut redis) = link_to_empty_database(7, "t7:").await;
     let entries: Vec<_> = (0..ENTRY_COUNT).map(|at| entry(&format!("v{at}"), 1.0)).collect();
     let projection = Arc::new(projection_of(0, 1, entries));
-    // As if the boards had been lost and begun again between two steps; which of them it hits is chance.
+    // As if the boards had been lost and begun again between two steps; chance decides between which.
     let lose = "redis.call('FLUSHDB') return redis.call('HSET', 't7:ranking:projection', 'generation', '1')";
     for _ in 0..20 {
         redis.flush_database().await;
@@ -602,7 +606,7 @@ async fn a_large_batch_that_lost_its_first_steps_does_not_count() {
                 let standing = store.checkpoint().await.unwrap();
                 return assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![] });
             }
-            // The loss came after its end.
+            // The loss came after the batch's end.
             Ok(_) => {
                 assert!(store.checkpoint().await.unwrap().offsets.is_empty(), "a part counts for the whole");
             }

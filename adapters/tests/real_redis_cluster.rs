@@ -1,7 +1,7 @@
-//! The stores on a real Redis Cluster: the conformance suites, and what only a cluster can do: move slots and lose one
-//! node of several.
+//! Tests of the stores on a real Redis Cluster: the conformance suites, and what only a cluster can do: move slots and
+//! lose one node of several.
 
-// Helpers of tests are tests: they panic with what went wrong.
+// Helpers of tests are tests: they panic with the reason.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::sync::{RwLock, mpsc};
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who moves slots or takes nodes away is alone with the cluster.
+/// A lock: tests that move slots or take nodes away have the cluster alone.
 static CLUSTER_CALM: RwLock<()> = RwLock::const_new(());
 
 fn cluster_urls() -> String {
@@ -58,7 +58,7 @@ async fn next_item<T>(receiver: &mut mpsc::Receiver<T>) -> T {
     tokio::time::timeout(TEST_TIMEOUT, receiver.recv()).await.expect("arrives in time").expect("goes on")
 }
 
-/// A node as an operator sees it.
+/// An operator's connection to a node.
 struct ClusterNode {
     connection: MultiplexedConnection,
     url: String,
@@ -86,7 +86,7 @@ impl ClusterNode {
         self.url.rsplit_once(':').unwrap().1
     }
 
-    /// Closes its listeners for a while and comes back with its data.
+    /// Stops the node for a while; it comes back with its data.
     async fn restart_after(&mut self, after: Duration) {
         let after = after.as_millis().to_string();
         let gone = cmd("DEBUG").arg("RESTART").arg(after).query_async::<()>(&mut self.connection).await;
@@ -94,7 +94,7 @@ impl ClusterNode {
     }
 }
 
-/// The node that holds the slot of `key`, and another one.
+/// Returns the indexes of the node that holds the slot of `key`, and of another one.
 async fn holder_and_other(nodes: &mut [ClusterNode], key: &str) -> (usize, usize) {
     let slot: u16 = nodes[0].run_command(&["CLUSTER", "KEYSLOT", key]).await;
     let ranges: Vec<(u16, u16, Vec<redis::Value>)> = nodes[0].run_command(&["CLUSTER", "SLOTS"]).await;
@@ -104,7 +104,7 @@ async fn holder_and_other(nodes: &mut [ClusterNode], key: &str) -> (usize, usize
     (holder, (holder + 1) % nodes.len())
 }
 
-/// A video whose channel is held by the node `at`.
+/// Returns a video whose channel is held by the node `at`.
 async fn video_held_by(nodes: &mut [ClusterNode], at: usize) -> String {
     for number in 0.. {
         let id = format!("video-{number}");
@@ -115,7 +115,7 @@ async fn video_held_by(nodes: &mut [ClusterNode], at: usize) -> String {
     unreachable!("slots are spread")
 }
 
-/// A video in a slot of its own: a node does not let go of one that holds what another test has left.
+/// Returns a video in an otherwise empty slot: a node does not release a slot that holds keys of another test.
 async fn video_in_own_slot(nodes: &mut [ClusterNode]) -> String {
     loop {
         let id = format!("moving-{:016x}", rand::random::<u64>());
@@ -128,7 +128,7 @@ async fn video_in_own_slot(nodes: &mut [ClusterNode]) -> String {
     }
 }
 
-/// Publishes until it is taken: a node that has just come back refuses for a moment.
+/// Publishes until it succeeds: a node that has just come back refuses for a moment.
 async fn publish_until_taken(bus: &RedisBus, comment: Comment) {
     let started = Instant::now();
     while let Err(error) = bus.publish_comments(&comment_epoch(), std::slice::from_ref(&comment)).await {
@@ -165,7 +165,7 @@ async fn a_wrong_node_address_is_an_error() {
         RedisLink::new(RedisConfig { url: single, cluster: true, prefix: fresh_prefix(), ca_file: None });
     let error = RedisRanking::new(link.unwrap()).checkpoint().await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("cluster support disabled"), "{error}");
-    // A cluster that passes for a single one: two of its three nodes do not hold the key.
+    // A cluster that is configured as a single Redis: two of its three nodes do not hold the key.
     let (mut told, prefix) = (0, fresh_prefix());
     for url in cluster_urls().split(',') {
         let config =
@@ -231,12 +231,12 @@ async fn a_subscription_follows_a_slot_that_moves() {
             (nodes[from].id.clone(), nodes[to].id.clone(), nodes[to].node_port().to_owned());
         nodes[to].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
         nodes[from].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
-        // What is there is served there, and told there.
+        // A key that is still on the old node is served there, and its comments are published there.
         seq += 1;
         bus.publish_comments(&comment_epoch(), &[comment(moving, seq)]).await.unwrap();
         assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
         nodes[from].run_command::<()>(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "5000"]).await;
-        // What has gone is asked for where it is: reads, and writes to it together with others.
+        // A key that has moved is requested where it is: reads, and writes to it together with others.
         let last = bus.recent_comments(&comment_epoch(), &video(moving), seq - 1, 10).await.unwrap();
         assert_eq!(last, Some(vec![comment(moving, seq)]));
         seq += 1;
@@ -266,7 +266,7 @@ async fn a_subscription_follows_a_slot_that_moves() {
     seq += 1;
     publish_until_taken(&bus, comment(moving, seq)).await;
     assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
-    // By the node's word, not by the look every 5 s, of which three moves would wait for at least two.
+    // By the node's message, not by the check every 5 s, for which three moves would wait at least twice.
     assert!(unheard < Duration::from_secs(8), "{unheard:?}");
 }
 
@@ -300,7 +300,7 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 
-    // It comes back with what it had, and all that was wanted there is heard again, after the loss is told.
+    // The node comes back with its data, and all its channels are received again, after the reset.
     publish_until_taken(&bus, comment(&there, 2)).await;
     assert_eq!(
         bus.recent_comments(&comment_epoch(), &video(&there), 0, 10).await.unwrap().map(|all| all.len()),
@@ -342,7 +342,8 @@ async fn lost_subscriptions_are_renewed_channel_by_channel() {
                 "one subscription a node"
             );
         }
-        // Each node's part is told when it stands again; then everything is heard, on every channel.
+        // Each node's part is reported when its subscription is active again; then everything is received, on every
+        // channel.
         let mut resets = 0;
         let started = Instant::now();
         let mut heard = std::collections::HashSet::new();

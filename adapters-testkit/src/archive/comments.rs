@@ -1,4 +1,4 @@
-//! Comments: numbered, paged, and found again.
+//! Checks of comments: numbered, paged, and found again.
 
 use liverank_core::counting::{CountingRules, REPEAT_WINDOW_MS};
 use liverank_core::{Comment, CommentId};
@@ -38,7 +38,7 @@ pub async fn comments_are_numbered_without_a_hole(archive: &dyn Archive) {
 
 pub async fn pages_of_comments(archive: &dyn Archive) {
     let mut log = Log::new();
-    // Neighbours in any order of keys: a page must not run over into them.
+    // Videos whose keys are next to each other in any order: a page must not contain comments of a neighbour.
     let batch = log.on_one((1..=20).flat_map(|at| {
         ["u", "v", "v ", "v!", "w"].map(|id| comment(id, &format!("{id}-{at}"), &format!("{id} says {at}")))
     }));

@@ -1,4 +1,5 @@
-//! What a copy of an archive has to keep beside counts and comments: for tests of copies, which each store makes its own way.
+//! The data that a copy of an archive has to keep beside counts and comments: for tests of copies, which each store
+//! makes in its own way.
 
 use liverank_core::Interaction;
 use liverank_core::counting::Batch;
@@ -10,7 +11,8 @@ use liverank_adapters::archive::{ReportQueue, pinned_comment};
 
 const COPIED_VIDEO: &str = "copied";
 
-/// A comment that is pinned and reported, and one that waits; on a partition of their own.
+/// Returns a batch with a comment that is pinned and reported, and with one that waits for a moderator; on a partition
+/// of their own.
 pub fn batch() -> Batch {
     let record = |event: &str, action: ModerationAction| -> Interaction {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
@@ -32,7 +34,7 @@ pub fn batch() -> Batch {
     Log::new().batch(events.into_iter().map(|event| (9, event)))
 }
 
-/// Checks that an archive has it.
+/// Checks that an archive has the data of `batch`.
 pub async fn check(archive: &dyn Archive) {
     let moderation = archive.moderation_archive();
     let pin = pinned_comment(archive, &video(COPIED_VIDEO)).await.unwrap().map(|comment| comment.text);

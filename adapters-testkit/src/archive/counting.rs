@@ -1,4 +1,4 @@
-//! Batches: applied wholly, once, and as the core says.
+//! Checks of batches: applied wholly, once, and with the result that the core computes.
 
 use liverank_core::counting::{Batch, CountingRules, OffsetRange};
 use liverank_core::score::Weights;
@@ -48,7 +48,8 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
     assert_eq!(archive.last_seqs(&[video("w"), video("none"), video("v")]).await.unwrap(), [1, 0, 0]);
 }
 
-/// The fence's words must be the truth, for the consumer goes on from them.
+/// Returns partition, expected and actual offset of a fence error. These offsets must be true, because the consumer
+/// goes on from them.
 fn fence_positions(result: Result<liverank_adapters::archive::CommitResult, CommitError>) -> (u32, u64, u64) {
     match result {
         Err(CommitError::PositionMismatch { partition, expected, actual }) => (partition, expected, actual),
@@ -115,7 +116,8 @@ pub async fn unreadable_records_are_stepped_over(archive: &dyn Archive) {
     model.check(archive).await;
 }
 
-/// Also: what weighs nothing has no place on the trending board, and that nothing must survive the store.
+/// Also checks that a video without a score is not on the trending board, and that its infinite score is stored and
+/// read back.
 pub async fn the_archive_s_rules_count(archive: &dyn Archive) {
     let rules = CountingRules {
         weights: Weights { view: 0, like: 333, ..Weights::default() },

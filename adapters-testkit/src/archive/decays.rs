@@ -1,4 +1,4 @@
-//! Decayed scores of boards' own.
+//! Checks of the decayed scores of boards with a decay of their own.
 
 use liverank_core::counting::{CountingRules, RecordFingerprint};
 use liverank_core::decays::{CountedDecay, Decay};
@@ -36,7 +36,7 @@ async fn log2_of(archive: &dyn Archive, id: &str, decay: &Decay) -> f64 {
     archive.video(&video(id)).await.unwrap().unwrap().decayed.log2_of(decay)
 }
 
-/// The model's, and those of one moment.
+/// Checks that the archive has the scores of the model, in its videos and in a cut of one moment.
 async fn check(archive: &dyn Archive, model: &Model) {
     model.check(archive).await;
     let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
@@ -70,7 +70,8 @@ pub async fn scores_decay_by_half_lives_of_their_own(archive: &dyn Archive) {
     check(archive, &model).await;
     let scored = model.videos.values().filter(|state| !state.decayed.is_empty()).count();
     assert!(scored > 0, "something decays");
-    // A generation that is made from counts keeps them, also with another half-life of `trending`, where that may change.
+    // A generation that is computed from counts keeps these scores, also with another half-life of `trending`, where
+    // that may change.
     archive.rebuild_archive().rescore_videos(&rules, NO_PROGRESS).await.unwrap();
     check(archive, &model).await;
     archive.rebuild_archive().bump_generation().await.unwrap();
@@ -101,7 +102,7 @@ pub async fn a_half_life_that_is_added_later_says_from_when_on_it_is_whole(archi
     commit(9, Kind::Like).await;
     let of_one_like = log2_of(archive, "v", &day).await;
     assert!(of_one_like.is_finite(), "from then on");
-    // What is counted no more goes with the next change of the video, and begins anew.
+    // A score that is no longer counted is removed with the next change of the video, and begins anew.
     archive.count_decays(&[hour]).await.unwrap();
     commit(11, Kind::View).await;
     assert!(log2_of(archive, "v", &day).await.is_infinite());

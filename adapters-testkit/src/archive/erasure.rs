@@ -1,4 +1,4 @@
-//! Users who are erased.
+//! Checks of the erasure of users.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ fn erase_record(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> In
     moderation_record(on, event_id, "ops", ActorRole::Service, action)
 }
 
-/// All entries of a user, and in how many parts they were found.
+/// Returns all entries of a user, and the number of parts in which they were found.
 async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPosition>, usize) {
     let (mut found, mut from, mut parts) = (BTreeSet::new(), None, 0);
     loop {
@@ -57,7 +57,7 @@ async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPos
 
 pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Archive) {
     let mut log = Log::new();
-    // A day apart the same identity is another comment: both are the user's.
+    // After more than a day the same identity is another comment: both belong to the user.
     archive.commit_batch(&log.on_one([event_by_user("ann", comment("v", "again", "once"))])).await.unwrap();
     log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
     let delete = ModerationAction::Delete { comment_id: comment_id("gone") };

@@ -1,4 +1,4 @@
-//! Repeats: recognised for a day of the log's time, in any batch, on any partition.
+//! Checks of repeats: recognised for a day of the log's time, in any batch, on any partition.
 
 use liverank_core::counting::{CountingRules, REPEAT_WINDOW_MS};
 use liverank_core::{Interaction, UserId};

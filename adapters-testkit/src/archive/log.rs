@@ -1,4 +1,4 @@
-//! A pretended log: makes the batches that the checks commit.
+//! A simulated log that makes the batches which the checks commit.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, Video
 
 use liverank_adapters::Archive;
 
-/// When the pretended logs begin.
+/// The time at which the simulated logs begin, in milliseconds since 1970.
 pub const BEGIN: Millis = 1_700_000_000_000;
 
 pub fn video(id: &str) -> VideoId {
@@ -26,13 +26,13 @@ pub fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
-/// Where the partitions stand, as numbers.
+/// Returns the next offset of each of the partitions, in their order.
 pub async fn offsets(archive: &dyn Archive, partitions: &[u32]) -> Vec<u64> {
     let positions = archive.partition_positions(partitions).await.unwrap();
     positions.into_iter().map(|position| position.next_offset).collect()
 }
 
-/// Somebody views a video.
+/// Returns a view of the video `id` by the user `viewer`.
 pub fn view(id: &str) -> Interaction {
     Interaction {
         video_id: video(id),
@@ -47,24 +47,24 @@ pub fn view(id: &str) -> Interaction {
     }
 }
 
-/// Somebody does something else.
+/// Returns an event of another kind for the video `id` by the user `viewer`.
 pub fn does(id: &str, kind: Kind) -> Interaction {
     Interaction { kind, watch_ms: if kind == Kind::WatchTime { 1500 } else { 0 }, ..view(id) }
 }
 
-/// An event with an identity.
+/// Returns a view of the video `id` with the identity `event_id`.
 pub fn named(id: &str, event_id: &str) -> Interaction {
     Interaction { event_id: Some(EventId::parse(event_id).unwrap()), ..view(id) }
 }
 
-/// Somebody comments.
+/// Returns a comment on the video `id`.
 pub fn comment(id: &str, comment_id: &str, text: &str) -> Interaction {
     let comment_id = CommentId::parse(comment_id).unwrap();
     let comment = Some(CommentBody { comment_id, text: text.to_owned(), reply_to: None });
     Interaction { kind: Kind::Comment, comment, ..view(id) }
 }
 
-/// Where the next batches stand: one place a partition, and a clock.
+/// A simulated log: the next offset of each partition, and a clock.
 #[derive(Default)]
 pub struct Log {
     next: BTreeMap<u32, u64>,
@@ -76,12 +76,12 @@ impl Log {
         Self::default()
     }
 
-    /// Lets the log's clock go on.
+    /// Advances the log's clock by `time` milliseconds.
     pub fn pass(&mut self, time: Millis) {
         self.elapsed += time;
     }
 
-    /// The time of the next record.
+    /// Returns the time of the next record.
     pub fn now(&self) -> Millis {
         BEGIN + self.elapsed
     }
@@ -108,12 +108,12 @@ impl Log {
         batch
     }
 
-    /// The next batch, all of it on partition 0.
+    /// The next batch, with all events on partition 0.
     pub fn on_one(&mut self, events: impl IntoIterator<Item = Interaction>) -> Batch {
         self.batch(events.into_iter().map(|event| (0, event)))
     }
 
-    /// A stretch of records that nobody can read.
+    /// Returns a batch for a range of `count` records that nobody can read.
     pub fn unreadable(&mut self, partition: u32, count: u64) -> Batch {
         let next = self.next.entry(partition).or_default();
         let span = OffsetRange { partition, first: *next, next: *next + count, last_record: None };
@@ -122,7 +122,7 @@ impl Log {
     }
 }
 
-/// What the archive must hold, by the core alone.
+/// The expected contents of the archive, computed by the core alone.
 #[derive(Default)]
 pub struct Model {
     pub videos: BTreeMap<VideoId, VideoState>,
@@ -133,12 +133,12 @@ pub struct Model {
     pub windows: CountedWindows,
     /// The decays that are counted.
     pub decays: CountedDecays,
-    /// The counts by the kind and the start of a window, and by video.
+    /// The expected counts, by kind and start of a window, and by video.
     pub window_counts: BTreeMap<(String, Millis, VideoId), Counters>,
 }
 
 impl Model {
-    /// Applies a batch, and checks that the archive does the same and says so.
+    /// Applies a batch, and checks that the archive does the same and returns the same effects.
     pub async fn commit(&mut self, archive: &dyn Archive, batch: &Batch, rules: &CountingRules) {
         let known: Vec<_> = batch.videos().iter().filter_map(|id| self.videos.get(*id).cloned()).collect();
         let seen: Vec<_> = batch
@@ -171,7 +171,7 @@ impl Model {
         }
     }
 
-    /// Checks that the archive reads back as what this holds.
+    /// Checks that reading the archive gives the contents of this model.
     pub async fn check(&self, archive: &dyn Archive) {
         let held = archive.videos_after(None, self.videos.len() + 10).await.unwrap();
         assert_eq!(held, self.videos.values().cloned().collect::<Vec<_>>(), "the archive holds these videos");

@@ -1,4 +1,4 @@
-//! Moderation: comments that are removed, restrictions, and the audit log.
+//! Checks of moderation: comments that are removed, restrictions, and the audit log.
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, CountingRules};
@@ -36,7 +36,7 @@ fn set_rules_event(scope: RuleScope, slow: Option<u32>, id: &str) -> Interaction
     moderation_event(None, id, ModerationAction::SetRules { scope, rules })
 }
 
-/// The user and the restriction of a change.
+/// Returns the user and the restriction of a change; panics for comment rules.
 fn restriction_of(change: &RuleChange) -> (&str, Option<&UserRestriction>) {
     match &change.changed_rule {
         ChangedRule::Restriction { userid, rule } => (userid.as_str(), rule.as_ref()),
@@ -44,7 +44,7 @@ fn restriction_of(change: &RuleChange) -> (&str, Option<&UserRestriction>) {
     }
 }
 
-/// What a video's channel holds: text, and the number that an entry removes.
+/// Returns the entries of a video's channel: the text, and the sequence number that an entry removes.
 async fn channel_entries(archive: &dyn Archive, id: &str) -> Vec<(String, Option<u64>)> {
     let held = archive.comments(&video(id), CommentPage::After(0), 100).await.unwrap();
     assert!(held.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "numbered without a hole");
@@ -55,7 +55,7 @@ fn expected_entries(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64
     expected.iter().map(|(text, removes)| ((*text).to_owned(), *removes)).collect()
 }
 
-/// Comments, and deletions in the same batch and in a later one.
+/// Returns batches with comments, and with deletions in the same batch and in a later one.
 fn deletion_batches(log: &mut Log) -> Vec<Batch> {
     vec![
         log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete_event("v", "b", "m1")]),
@@ -121,7 +121,7 @@ pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
     assert_eq!((rule.by.as_str(), rule.reason.as_deref(), rule.at), ("mod", Some("spam"), BEGIN));
 }
 
-/// A revision, and the place and the slow mode of rules of comments.
+/// A revision, with the scope and the slow mode (in seconds) of comment rules.
 type RuleRevision = (u64, Option<(RuleScope, Option<u32>)>);
 
 pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Archive) {
@@ -214,7 +214,7 @@ pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive
     assert_eq!(pinned().await.as_deref(), Some("one"), "in the batch of its comment");
     commit(log.on_one([pin_event("v", Some("b"), "m2"), comment("w", "c", "other")])).await;
     assert_eq!(pinned().await.as_deref(), Some("two"));
-    // What is not there, and what is another video's, is no pin.
+    // A comment that does not exist, or belongs to another video, cannot be pinned.
     commit(log.on_one([pin_event("v", Some("x"), "m3"), pin_event("v", Some("c"), "m4")])).await;
     assert_eq!(pinned().await.as_deref(), Some("two"));
     commit(log.on_one([delete_event("v", "b", "m5")])).await;
@@ -330,7 +330,7 @@ pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
     let id: CommentId = "h1".parse().unwrap();
     assert_eq!(held.held_comment(&video("v"), &id).await.unwrap(), Some(first.clone()));
     assert_eq!(held.held_comment(&video("w"), &id).await.unwrap(), None);
-    // Released by two moderators at once: it is one comment.
+    // The comment is released by two moderators at once, and is one comment.
     commit(log.on_one([
         first.release_record(BEGIN + 9),
         review_event("v", "h1", ReviewOutcome::Release, "m1"),
@@ -340,7 +340,7 @@ pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
     .await;
     assert_eq!(channel_entries(archive, "v").await, expected_entries(&[("shown", None), ("one", None)]));
     assert_eq!(archive.video(&video("v")).await.unwrap().unwrap().counters.comments, 2);
-    // One that waits and is refused in the same batch.
+    // A comment that is held and rejected in the same batch.
     commit(
         log.on_one([hold_event("v", "h3", "three"), review_event("v", "h3", ReviewOutcome::Reject, "m3")]),
     )
@@ -363,7 +363,7 @@ pub async fn a_replay_removes_again(archive: &dyn Archive) {
     let audit = archive.moderation_archive().audit_log(None, 10).await.unwrap();
     let replay =
         archive.rebuild_archive().begin_replay(&CountingRules::default(), None, &|_, _| ()).await.unwrap();
-    // In other batches than at first.
+    // In other batches than the first time.
     let mut whole = Batch::default();
     for batch in batches {
         whole.append(batch);

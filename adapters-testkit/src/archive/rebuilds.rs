@@ -1,4 +1,4 @@
-//! Generations, rules and whole archives that change while consumers go on committing.
+//! Checks of generations, rules and whole archives that change while consumers go on committing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +88,7 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
         .await;
     model.check(archive).await;
     check_scores(archive).await;
-    // Another half-life: what was decayed by the old one says nothing.
+    // With another half-life, scores that were decayed by the old one are of no use.
     let slower = CountingRules { half_life_ms: 1_000, ..heavier_rules() };
     archive.rebuild_archive().rescore_videos(&slower, NO_PROGRESS).await.unwrap();
     let held = archive.videos_after(None, 5000).await.unwrap();
@@ -96,7 +96,7 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), likes + 1, "counts stay");
 }
 
-/// Every score is what the counts make of it by the rules in force, and numbers have no hole.
+/// Checks that every score is computed from the counts by the rules in force, and that sequence numbers have no hole.
 pub async fn check_scores(archive: &dyn Archive) {
     let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
     for video in &cut.videos {
@@ -111,7 +111,7 @@ pub async fn check_scores(archive: &dyn Archive) {
     assert_eq!(tallies, heads, "as many comments as the head says");
 }
 
-/// Commits until told to stop, on one partition; answers how many likes of `v` and comments that made.
+/// Commits to one partition until `stop` is set; returns the number of batches, each with a like and a comment of `v`.
 async fn keep_committing(archive: &dyn Archive, partition: u32, stop: &AtomicBool) -> i64 {
     let mut log = Log::new();
     let mut made = 0;
@@ -162,7 +162,7 @@ pub async fn commits_race_with_rescores(archive: &dyn Archive) {
     check_scores(archive).await;
 }
 
-/// Counts the batches into a replay that its archive has not yet, and finishes.
+/// Counts those of the batches that the replay has not counted yet, and finishes the replay.
 async fn finish_replay_of(replay: &dyn ArchiveReplay, batches: &[Batch]) -> ReplayFinish {
     for batch in batches {
         match replay.archive().commit_batch(batch).await {

@@ -1,4 +1,4 @@
-//! Reports of comments, and the queues of them.
+//! Checks of reports of comments, and of their queues.
 
 use liverank_core::counting::{Batch, CountingRules};
 use liverank_core::moderation::{
@@ -58,7 +58,7 @@ async fn reported(archive: &dyn Archive, on: &str, comment: &str) -> Option<Repo
     archive.moderation_archive().reports_of_comment(&video(on), &comment_id(comment)).await.unwrap()
 }
 
-/// The comments of a queue, page by page.
+/// Reads the comments of a queue, in pages of `page` comments.
 async fn read_queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -83,7 +83,7 @@ pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive
     ]))
     .await;
     assert_eq!(reported(archive, "v", "b").await, None, "there is no such comment");
-    // Longer than repeats of a record are known: it is the same user all the same.
+    // After longer than repeats of a record are recognised, it is the same user all the same.
     log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
     commit(log.on_one([report_event("v", "a", "ben")])).await;
     commit(log.on_one([report_event("v", "a", "cy")])).await;

@@ -1,4 +1,4 @@
-//! Types that count once per user and are taken back.
+//! Checks of types that count once per user and can be taken back.
 
 use liverank_core::counting::{CountingRules, mark_key};
 use liverank_core::{Interaction, Kind};
@@ -30,7 +30,7 @@ pub async fn each_counts_once_in_either_direction(archive: &dyn Archive) {
         model.commit(archive, &log.on_one([event_by_user("ana", "v", kind)]), &rules).await;
         assert_eq!(likes_of(archive, "v").await, expected, "after {kind:?}");
     }
-    // Any log in any cut, with users of few names, so that they meet their own marks within a batch and after it.
+    // Random events in random batches, with few users, so that they meet their own marks within a batch and after it.
     let mut random = StdRng::seed_from_u64(7);
     for _ in 0..40 {
         let events: Vec<_> = (0..random.random_range(1..30))
@@ -75,7 +75,7 @@ pub async fn a_rescore_may_add_types_and_no_more(archive: &dyn Archive) {
     let rules = unique_rules("like");
     let meta = archive.rebuild_archive().rescore_videos(&rules, &|_, _| ()).await.unwrap();
     assert_eq!((meta.counting_rules, archive.archive_meta().await.unwrap()), (rules, Some(meta)));
-    // What counted before is nobody's: it stays, and is not taken back.
+    // Events that counted before belong to no user: they stay counted, and cannot be taken back.
     model.commit(archive, &log.on_one([event_by_user("ana", "v", Kind::Unlike)]), &rules).await;
     assert_eq!(likes_of(archive, "v").await, 2);
     let events = [Kind::Like, Kind::Like, Kind::Unlike].map(|kind| event_by_user("ana", "v", kind));

@@ -1,4 +1,4 @@
-//! Counts by window.
+//! Checks of counts by window.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn unique_rules() -> CountingRules {
     CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() }
 }
 
-/// Every window that the model has is in the archive, with these videos and no others.
+/// Checks that every window of the model is in the archive, with its videos and no others.
 async fn check(archive: &dyn Archive, model: &Model) {
     let mut windows: BTreeMap<(String, Millis), Vec<VideoState>> = BTreeMap::new();
     for ((kind, start, id), counters) in &model.window_counts {
@@ -102,7 +102,7 @@ pub async fn a_kind_that_is_added_later_says_from_when_on_it_is_whole(archive: &
     archive.commit_batch(&batch).await.unwrap();
     archive.count_windows(&[hours.clone(), days.clone()]).await.unwrap();
     assert_eq!((whole_after(&hours).await, whole_after(&days).await), (None, Some(BEGIN + 7)));
-    // What is counted without windows is in none.
+    // Events that are counted without windows are in none.
     assert!(archive.count_windows(&[]).await.unwrap().windows.is_empty());
     let mut batch = log.on_one([view("v")]);
     batch.offset_ranges[0].last_record = Some(RecordFingerprint { broker_time: BEGIN + 9, digest: 2 });

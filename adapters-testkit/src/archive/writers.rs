@@ -1,4 +1,4 @@
-//! Several consumers at once.
+//! Checks of several consumers at once.
 
 use futures::future::join_all;
 use liverank_core::Kind;
@@ -14,7 +14,8 @@ pub async fn writers_of_one_video_serialise(archive: &dyn Archive) {
         let mut log = Log::new();
         for at in 0..BATCHES_A_WRITER {
             let id = format!("{partition}-{at}");
-            // "shared" reaches the archive on every partition, at about the same time, and counts once a round.
+            // The event "shared" reaches the archive on every partition, at about the same time, and counts once a
+            // round.
             let events = [does("v", Kind::Like), comment("v", &id, &id), named("v", &format!("shared{at}"))];
             let batch = log.batch(events.map(|event| (partition, event)));
             archive.commit_batch(&batch).await.expect("conflicts are retried, not answered");

@@ -1,4 +1,4 @@
-//! Checks of what planners order: terms, cordons, and that a planner whose term is over changes nothing.
+//! Checks of planners' orders: terms, cordons, and that a planner whose term is over changes nothing.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use liverank_adapters::assignment_store::{
     CordonLevel, MAX_EPOCH, PlannerOrders, PlannerTerm, ReaderCordon, SwapOutcome, TermGrant,
 };
 
-/// Runs all checks; `fresh` makes a new, empty store for each.
+/// Runs all checks; `fresh` returns a new, empty store for each.
 pub(super) async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
@@ -28,7 +28,7 @@ where
     cordons_are_kept_as_they_came(fresh().await).await;
 }
 
-/// Begins a term, which nobody else does.
+/// Begins a term, with nobody else trying, and returns it.
 pub(super) async fn minted(store: &SharedStore, holder: &str, expected: u64, seen: u64) -> u64 {
     match store.mint_term(holder, None, expected, seen).await.unwrap() {
         TermGrant::Held(term) => {
@@ -98,7 +98,7 @@ async fn what_an_old_term_orders_is_refused(store: SharedStore) {
     assert_eq!(order(None, old).await, SwapOutcome::Fenced(new));
     assert!(all_assignments(&store).await.is_empty(), "it changed nothing");
     let SwapOutcome::Stored(stored) = order(None, new).await else { panic!("the term in force is obeyed") };
-    // What managers do by themselves needs no term, and an old epoch is told also to who is in office.
+    // A manager's own operations need no term, and a conflict is reported to the planner in office, too.
     assign_and_expect(&store, "w", None, &["r"], 0).await;
     assert_eq!(order(None, new).await, SwapOutcome::Conflict(Some(stored.clone())));
     assert_eq!(order(Some(stored.epoch()), old).await, SwapOutcome::Fenced(new));
@@ -147,11 +147,11 @@ async fn the_lease_shown_last_is_kept(store: SharedStore) {
     assert_eq!((bare.lease.clone(), stored().await), (None, bare.clone()));
     let first = mint(lease("ä \"1\"", 3), bare.term).await;
     assert_eq!((first.lease.clone(), stored().await), (lease("ä \"1\"", 3), first.clone()));
-    // Who did not take office left no lease behind.
+    // A planner that did not take office left no lease behind.
     let late = store.mint_term("late", lease("1", 9).as_ref(), bare.term, 0).await.unwrap();
     assert_eq!(late, TermGrant::Lost(Some(first.clone())));
     assert_eq!(stored().await, first);
-    // Neither a beat nor a planner without a lease forgets it, nor does a term that was lost.
+    // The lease is kept by a beat, by a planner without a lease, and by a term that was lost.
     let beaten = term(first.term, "p", 5);
     let kept = PlannerTerm { lease: first.lease.clone(), ..beaten.clone() };
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(kept));

@@ -1,4 +1,4 @@
-//! Whether a log is the one that was read before.
+//! Checks that a log is recognised as the one that was read before, or refused as another one.
 
 use liverank_core::counting::RecordFingerprint;
 
@@ -6,7 +6,7 @@ use super::member::Member;
 use super::{QUIET_TIME, append_text};
 use liverank_adapters::event_log::{ConsumerEvent, EventLog, RawRecord, ReadStart};
 
-/// Five records of one partition, as they are read.
+/// Appends five records to one partition and returns them as they are read.
 async fn read_five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
     for at in 0..5 {
         append_text(log, "k", &at.to_string()).await;
@@ -29,14 +29,14 @@ pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
         member.read_until(5 - at).await;
         assert_eq!(member.records, records[at..], "from the {at}th on");
     }
-    // At the end, where nothing comes to be compared with.
+    // At the end of the log, where no record comes that could be compared.
     member.records.clear();
     member.start_as(start(&records, 5, records[4].fingerprint())).await;
     assert_eq!(member.consumer.next_event(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
     append_text(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");
-    // Nothing stands before the first one: whatever mark is given for it.
+    // There is no record before the first one, so any fingerprint is accepted for it.
     member.records.clear();
     member.start_as(ReadStart { offset: 0, ..start(&records, 1, records[4].fingerprint()) }).await;
     member.read_until(6).await;
@@ -53,12 +53,12 @@ pub async fn another_log_is_refused(log: &dyn EventLog) {
         let offset = records[3].offset;
         assert!(said.contains(&format!("offset {offset} is to be read next")), "{said}");
         assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
-        // Also where new records come meanwhile.
+        // The start is refused also if new records come meanwhile.
         append_text(log, "k", "new").await;
         let polled = member.consumer.next_event(10, QUIET_TIME).await;
         assert!(!matches!(polled, Ok(ConsumerEvent::Records(_))), "nothing of it is read: {polled:?}");
     }
-    // The record before would come next: the log ends one record short.
+    // The record before the start would come next: the log ends one record short.
     let beyond = records[4].offset + 4;
     member
         .start_is_refused(ReadStart {
@@ -67,7 +67,7 @@ pub async fn another_log_is_refused(log: &dyn EventLog) {
             previous_record: Some(mark),
         })
         .await;
-    // Once somebody has decided where to go on, it does.
+    // Once somebody has decided where to go on, reading goes on.
     member.records.clear();
     member.start_as(start(&records, 3, mark)).await;
     member.read_until(4).await;

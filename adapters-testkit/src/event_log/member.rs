@@ -1,4 +1,4 @@
-//! A member of the consumer group as the checks drive it.
+//! A member of the consumer group that the checks control.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use liverank_adapters::event_log::{
     CREATED_PARTITIONS, ConsumerEvent, EventLog, LogConsumer, RawRecord, ReadStart,
 };
 
-/// A member that starts whatever it is assigned where it last stood, and remembers what it read.
+/// A member that starts each assigned partition at its last position, and collects what it reads.
 pub struct Member {
     pub consumer: Box<dyn LogConsumer>,
     pub owned: BTreeSet<u32>,
@@ -29,7 +29,7 @@ impl Member {
         }
     }
 
-    /// Joins as the only member and waits until everything is assigned. Nothing is started yet.
+    /// Joins as the only member and waits until all partitions are assigned. Nothing is started yet.
     pub async fn join(log: &dyn EventLog) -> Self {
         let mut member = Self::new(log.join_consumers().await.expect("joining the group"));
         let begun = Instant::now();
@@ -72,7 +72,7 @@ impl Member {
         }
     }
 
-    /// Starts what is owned and not started yet, where it last stood.
+    /// Starts the partitions that are owned and not started yet, at their last positions.
     pub async fn start_everything(&mut self) {
         let fresh: Vec<_> = self
             .owned
@@ -85,14 +85,14 @@ impl Member {
         }
     }
 
-    /// Polls once and takes what comes; starts what was assigned.
+    /// Polls once and processes the event; starts what was assigned.
     pub async fn step(&mut self, wait: Duration) {
         let polled = self.consumer.next_event(100, wait).await.expect("polling");
         self.take_event(polled);
         self.start_everything().await;
     }
 
-    /// Reads until this many records are held, and a little longer, in case there are too many.
+    /// Reads until `count` records have arrived, and a little longer, in case there are too many.
     pub async fn read_until(&mut self, count: usize) {
         self.start_everything().await;
         let begun = Instant::now();
@@ -104,20 +104,20 @@ impl Member {
         assert_eq!(self.records.len(), count, "more records came than were written");
     }
 
-    /// Starts one partition there, and none of the others if they were not started before.
+    /// Starts one partition at an offset, and none of the others if they were not started before.
     pub async fn start_at(&mut self, partition: u32, offset: u64) {
         self.start_as(ReadStart::without_previous(partition, offset)).await;
     }
 
-    /// As [`Self::start_at`].
+    /// Starts one partition at `start`, and none of the others, as [`Self::start_at`] does.
     pub async fn start_as(&mut self, start: ReadStart) {
         self.positions.insert(start.partition, start.offset);
         self.consumer.start(&[start]).await.expect("starting where the log has records");
         self.started.clone_from(&self.owned);
     }
 
-    /// Starts one partition where the log is not what was read: the start itself or a poll after it must say so for good,
-    /// and nothing may be read. Answers what was said.
+    /// Starts one partition of a log that is not the one that was read: the start itself or a poll after it must
+    /// return a final error, and nothing may be read. Returns the error's text.
     pub async fn start_is_refused(&mut self, start: ReadStart) -> String {
         if let Err(error) = self.consumer.start(&[start]).await {
             assert!(is_final(&error), "{error:?} suggests to try again");

@@ -1,4 +1,4 @@
-//! Reading without a group: stretches of the log, and its dead letters.
+//! Checks of reading without a group: offset ranges of the log, and its dead letters.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
             .collect();
         assert!(read == written, "{} of {} records", read.len(), written.len());
     }
-    // What is appended after the end that was asked for is not read, and a part is a part.
+    // Records appended after the requested end are not read, and a part of a range is read as such.
     let place = append_text(log, "k0", "later").await;
     assert_eq!(read_all_of(log, &stretches, 100).await.unwrap().len(), 500);
     let part = read_all_of(log, &[read_range(place.partition, 2, 5)], 2).await.unwrap();

@@ -1,4 +1,4 @@
-//! Boards that are declared: each by itself, and gone when nobody wants it.
+//! Checks of declared boards: each is separate from the others, and is removed when nobody wants it.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) async fn declared_boards_stand_by_themselves(store: Store) {
     let first = batch(1, 0, 1, vec![entry("a", 7.0)]);
     assert_eq!(cats.project_batch(&first).await.unwrap(), ProjectionOutcome::Behind, "it is filled first");
 
-    // One is filled while it serves, the other in a later generation: nothing of it is seen elsewhere.
+    // One board is filled while it serves, the other in a later generation: other boards show nothing of either.
     cats.write_snapshot(1, &[entry("a", 7.0)]).await.unwrap();
     cats.commit_snapshot(1, &[(0, 1)]).await.unwrap();
     assert_eq!(next(&mut of_cats).await, BoardChange::Reset);
@@ -51,10 +51,10 @@ pub(super) async fn declared_boards_stand_by_themselves(store: Store) {
     assert_eq!(dogs.places_of_video(&video("b")).await.unwrap().trending.rank, Some(1));
     assert_eq!(lines(&cats, BuiltInBoard::Global).await, [("d".to_owned(), 8.0, "o".to_owned())]);
 
-    // Subscribers of one hear of nothing of the others. The next thing that those of all hear is theirs.
+    // Subscribers of one board receive no changes of the others: the next change on the main board is its own.
     apply(&store, 1, 2, vec![entry("z", 3.0)]).await;
     assert_eq!(changed(&mut of_all).await.1, [entry("z", 3.0)]);
-    // By its key it is the same again, as another process finds it.
+    // The same key gives the same board, as in another process.
     assert_eq!(ids(&store.declared_board(CATS)).await, ["d"]);
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn what_nobody_wants_is_removed(store: Store) {
         (ids(&store).await, ids(&store.declared_board(CATS)).await),
         (vec!["a".into()], vec!["a".into()])
     );
-    // Wanted again, it is filled again.
+    // Wanted again, the board can be filled again.
     dogs.write_snapshot(1, &[entry("b", 1.0)]).await.unwrap();
     dogs.commit_snapshot(1, &[(0, 1)]).await.unwrap();
     assert_eq!(ids(&dogs).await, ["b"]);

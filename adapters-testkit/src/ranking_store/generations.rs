@@ -1,4 +1,4 @@
-//! One generation after the other.
+//! Checks of generations that follow each other.
 
 use super::{Store, all, apply, apply_of, batch, begun, changed, entry, lines, next, owned, subscribed};
 use liverank_adapters::ranking_store::{BoardChange, BuiltInBoard, ProjectionCheckpoint, ProjectionOutcome};
@@ -9,7 +9,7 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
     let mut changes = subscribed(&store).await;
     let gathered = store.write_snapshot(2, &[owned("a", 3.0, "y", 3.0)]).await.unwrap();
     assert_eq!(gathered, ProjectionOutcome::Applied);
-    // The old one is served, and goes on, until the new one is complete.
+    // The old generation is served, and goes on, until the new one is complete.
     assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0), owned("gone", 1.0, "x", 1.0)]);
     apply(&store, 10, 11, vec![owned("a", 10.0, "x", 10.0)]).await;
     assert_eq!(
@@ -37,7 +37,7 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
     );
     let version = store.boards_snapshot().await.unwrap().version;
     assert!(version > old, "versions go on");
-    // Whoever still is of the old one is told, and changes nothing.
+    // A caller of the old generation is told that it is superseded, and changes nothing.
     let late = batch(1, 10, 11, vec![owned("a", 10.0, "x", 10.0)]);
     assert_eq!(store.project_batch(&late).await.unwrap(), ProjectionOutcome::Superseded);
     assert_eq!(store.write_snapshot(1, &[entry("late", 1.0)]).await.unwrap(), ProjectionOutcome::Superseded);
@@ -67,12 +67,12 @@ pub async fn a_generation_that_nobody_completes_leaves_no_trace(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0)]).await;
     store.write_snapshot(2, &[owned("a", 70.0, "y", 70.0), owned("b", 70.0, "y", 70.0)]).await.unwrap();
-    // A later one is begun: what comes of the first one is late.
+    // A later generation is begun: what is written to the first one comes too late.
     store.write_snapshot(3, &[entry("a", 5.0)]).await.unwrap();
     assert_eq!(store.write_snapshot(2, &[entry("c", 1.0)]).await.unwrap(), ProjectionOutcome::Superseded);
     assert_eq!(store.commit_snapshot(2, &[(0, 99)]).await.unwrap(), ProjectionOutcome::Superseded);
     assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0)]);
-    // Whatever became of the repair that was interrupted: from its first entry on it goes well.
+    // Whatever remains of the interrupted repair: it succeeds when begun again with its first entry.
     assert_eq!(
         store.write_snapshot(3, &[entry("a", 5.0), entry("d", 2.0)]).await.unwrap(),
         ProjectionOutcome::Applied

@@ -1,4 +1,4 @@
-//! Metadata beside the boards: of each video the latest, and told.
+//! Checks of metadata beside the boards: the latest of each video is kept, and subscribers are told.
 
 use liverank_adapters::ranking_store::{BoardChange, Described};
 use liverank_core::{Metadata, VideoId};
@@ -23,7 +23,7 @@ fn some(titles: &[&str]) -> Vec<Option<String>> {
     titles.iter().map(|title| Some((*title).to_owned())).collect()
 }
 
-/// The videos of a change that brings metadata and no scores.
+/// Returns the videos of a change that brings metadata and no scores.
 async fn heard(changes: &mut tokio::sync::mpsc::Receiver<BoardChange>) -> Vec<VideoId> {
     match next(changes).await {
         BoardChange::Changed { entries, described, .. } => {
@@ -41,20 +41,20 @@ pub(super) async fn the_latest_metadata_stand_and_are_told(store: Store) {
     store.describe(1, &[described("a", 3, Some("first")), described("b", 1, None)]).await.unwrap();
     assert_eq!(heard(&mut changes).await, [video("a")]);
     assert_eq!(titles(&store, &["b", "a"]).await, [None, Some("first".into())]);
-    // Repeats and what is earlier change nothing, and nobody hears of them.
+    // Repeats and earlier revisions change nothing, and subscribers are not told.
     store.describe(1, &[described("a", 3, Some("first"))]).await.unwrap();
     store.describe(1, &[described("a", 2, Some("before"))]).await.unwrap();
     store.describe(1, &[described("a", 10, Some("tenth"))]).await.unwrap();
     assert_eq!(heard(&mut changes).await, [video("a")]);
     assert_eq!(titles(&store, &["a"]).await, some(&["tenth"]));
-    // A later generation counts anew, and what is of an earlier one comes too late.
+    // A later generation counts revisions anew, and metadata of an earlier one come too late.
     store.describe(2, &[described("a", 1, Some("anew"))]).await.unwrap();
     store.describe(1, &[described("a", 99, Some("late"))]).await.unwrap();
     assert_eq!(titles(&store, &["a"]).await, some(&["anew"]));
     store.describe(2, &[described("a", 2, None)]).await.unwrap();
     assert_eq!(titles(&store, &["a"]).await, [None]);
     assert_eq!((heard(&mut changes).await, heard(&mut changes).await), (vec![video("a")], vec![video("a")]));
-    // Versions have no hole: a score that follows is the next change.
+    // Versions have no gap: a score that follows is the next change.
     apply(&store, 0, 1, vec![entry("a", 1.0)]).await;
     let before = changed(&mut changes).await.0;
     store.describe(2, &[described("a", 3, Some("again"))]).await.unwrap();
@@ -80,7 +80,7 @@ pub(super) async fn that_all_are_described_is_noted(store: Store) {
     assert!(!store.is_described().await.unwrap(), "some is not all");
     store.note_described().await.unwrap();
     assert!(store.is_described().await.unwrap());
-    // What was put there before there was anything on the boards is there, and no board is.
+    // Metadata that were written before the boards had entries are kept, and the boards are still empty.
     assert_eq!(titles(&store, &["a"]).await, some(&["early"]));
     assert_eq!(store.checkpoint().await.unwrap().generation, None);
     assert_eq!(store.boards_snapshot().await.unwrap().version, 0);

@@ -1,4 +1,4 @@
-//! Ranks, and pages around a video.
+//! Checks of ranks, and of pages around a video.
 
 use liverank_core::ranking::{RankedVideo, first_index_around};
 
@@ -11,7 +11,7 @@ async fn around(store: &Store, board: BuiltInBoard, id: &str, limit: usize) -> O
     store.board_page(board, &PageStart::Around(video(id)), limit).await.unwrap()
 }
 
-/// Ties, odd identifiers, and a board that fewer videos are on.
+/// With ties, odd identifiers, and a board that has fewer videos than the other.
 pub async fn every_place_is_that_in_the_list(store: Store) {
     let store = begun(store).await;
     let ids: Vec<String> = (0..40).map(|at| format!("{}{at}", ODD[at % ODD.len()])).collect();
@@ -44,7 +44,7 @@ pub async fn every_place_is_that_in_the_list(store: Store) {
     }
 }
 
-/// Nor has what is on one of the boards only a place on the other.
+/// A video that is on one board only has no rank on the other either.
 pub async fn what_is_on_no_board_has_no_place(store: Store) {
     assert_eq!(store.places_of_video(&video("v")).await.unwrap(), PlacesOfVideo::default());
     assert_eq!(around(&store, BuiltInBoard::Global, "v", 5).await, None);

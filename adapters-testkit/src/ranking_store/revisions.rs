@@ -1,4 +1,5 @@
-//! Of two states of a video the later one stands, whichever arrives first, and whether its scores are higher or lower.
+//! Checks that of two revisions of a video the later one stays, whichever arrives first, whether its scores are higher
+//! or lower.
 
 use std::collections::HashSet;
 
@@ -16,7 +17,7 @@ fn removed(id: &str, revision: u64) -> BoardEntry {
     BoardEntry { removed: true, ..at(revision, entry(id, 0.0)) }
 }
 
-/// What the consumer of another partition sends.
+/// Projects these entries as the consumer of another partition does.
 async fn from_another(store: &Store, from: u64, entries: Vec<BoardEntry>) {
     let spans = vec![OffsetRange { partition: 1, first: from, next: from + 1, last_record: None }];
     let projection = BatchProjection { generation: 1, offset_ranges: spans, entries, traces: Vec::new() };
@@ -28,7 +29,8 @@ pub async fn the_later_state_of_a_video_stands(store: Store) {
     let first = [at(5, owned("a", 5.0, "given", 5.0)), at(5, owned("b", 5.0, "o", 5.0))];
     apply(&store, 0, 10, first.to_vec()).await;
     let mut changes = subscribed(&store).await;
-    // Another partition's consumer read `a` before the batch above and comes later; of `b` it knows more.
+    // The consumer of another partition read `a` before the batch above and comes later; of `b` it has a later
+    // revision.
     let late = vec![at(4, owned("a", 9.0, "first", 9.0)), at(6, owned("b", 4.0, "o", 4.5)), entry("c", 1.0)];
     from_another(&store, 0, late).await;
     let lower = at(6, owned("b", 4.0, "o", 4.5));
@@ -39,7 +41,7 @@ pub async fn the_later_state_of_a_video_stands(store: Store) {
     apply(&store, 10, 11, vec![named.clone()]).await;
     assert_eq!(changed(&mut changes).await.1, [named]);
     assert_eq!(lines(&store, BuiltInBoard::Global).await[1].2, "given");
-    // What is the same but for its revision is no news.
+    // An entry that differs by its revision only is no change.
     apply(&store, 11, 12, vec![at(8, owned("a", 5.0, "given", 5.0))]).await;
     let untrending = at(8, BoardEntry { trending: None, ..owned("b", 3.0, "given", 0.0) });
     apply(&store, 12, 13, vec![untrending.clone()]).await;
@@ -73,7 +75,7 @@ pub async fn what_is_taken_off_comes_back_by_a_later_state_only(store: Store) {
     let back = at(7, owned("a", 5.0, "o", 5.0));
     apply(&store, 11, 12, vec![back.clone()]).await;
     assert_eq!(all(&store).await, [back, b.clone()]);
-    // Also in a generation that is gathered out of sight.
+    // The same holds in a generation that is gathered without being shown.
     store.write_snapshot(2, &[removed("a", 8), b.clone()]).await.unwrap();
     store.write_snapshot(2, &[at(7, owned("a", 5.0, "o", 5.0))]).await.unwrap();
     store.commit_snapshot(2, &[]).await.unwrap();
@@ -88,7 +90,7 @@ pub async fn the_canary_is_told_of_and_not_shown(store: Store) {
         apply(&store, revision - 1, revision, entries.clone()).await;
         assert_eq!(changed(&mut changes).await.1, entries);
     }
-    // What was told of is no news, nor is what came before it.
+    // A state of the canary that was reported before is no change, nor is an earlier one.
     from_another(&store, 0, vec![removed(canary::CANARY_ID, 1)]).await;
     from_another(&store, 1, vec![removed(canary::CANARY_ID, 2), entry("a", 1.0)]).await;
     assert_eq!(changed(&mut changes).await.1, [entry("a", 1.0)]);
@@ -101,7 +103,7 @@ pub async fn a_snapshot_misses_nothing_while_scores_fall(store: Store) {
     let name = |at: u32| format!("v{at:05}");
     let entries = (0..VIDEOS).map(|at| entry(&name(at), f64::from(at))).collect();
     apply(&store, 0, 1, entries).await;
-    // The best fall to the end, so that all others rise without a change of their own.
+    // The best videos fall to the end, so that all others rise without a change of their own.
     let writer = tokio::spawn({
         let store = store.clone();
         async move {

@@ -1,7 +1,7 @@
-//! The archive in one file of this machine, for one process.
+//! The archive in one file on this machine, for one process.
 //!
-//! A batch is read, decided by the core and written in one transaction, which is answered once it is on the disk.
-//! There is one writer at a time, so what a batch read cannot have changed when it is written.
+//! A batch is read, decided by the core and written in one transaction, which returns once it is on the disk. There is
+//! one writer at a time, so what a batch has read cannot have changed when the batch is written.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,36 +31,36 @@ mod writing;
 
 use tables::Tables;
 
-/// The file's name in the data directory.
+/// The name of the archive's file in the data directory.
 pub const ARCHIVE_FILE_NAME: &str = "archive.redb";
-/// Identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
+/// The number of identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
 const IDENTITIES_FORGOTTEN_AT_ONCE: usize = 1000;
-/// Counts of windows forgotten in one call: the same.
+/// The number of counts of windows forgotten in one call: a few milliseconds of the writer's time.
 const COUNTS_FORGOTTEN_AT_ONCE: usize = 1000;
 
 const PART_NAME: &str = "archive";
 
-/// The archive in one file.
+/// The archive in one file on this machine, for one process.
 pub struct EmbeddedArchive {
     file: Arc<RedbFile>,
-    /// Who this one is among those that took partitions up.
+    /// The random id of this archive among those that claimed partitions.
     claimant_id: u64,
     tables: &'static Tables,
-    /// Writers wait here and not in threads.
+    /// Held by the task that writes, so that tasks wait for it and not threads.
     writer: Arc<Mutex<()>>,
 }
 
 impl EmbeddedArchive {
-    /// Opens the archive in `dir`; creates both where they are absent.
+    /// Opens the archive in `dir`; creates the directory and the file if they are absent.
     ///
-    /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
-    /// which.
+    /// Fails if the file is in use by another process, cannot be written, is damaged or of another format; the error
+    /// says which.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self::from_file(RedbFile::open(tables::ARCHIVE_PURPOSE, dir, ARCHIVE_FILE_NAME)?))
     }
 
-    /// Opens an archive on whatever `open` gives, which is asked again after every failure; `name` stands for it in
-    /// errors. For tests that put something in the place of the disk.
+    /// Opens an archive on the database that `open` returns, which is called again after every failure; errors call
+    /// the archive `name`. For tests that replace the disk.
     pub fn open_on_medium(
         name: &str,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
@@ -78,7 +78,7 @@ impl EmbeddedArchive {
         }
     }
 
-    /// The same file, as another owner, or with other tables.
+    /// Returns an archive on the same file with another claimant id, or with other tables.
     fn as_owner(&self, me: u64, tables: &'static Tables) -> Self {
         Self { file: Arc::clone(&self.file), claimant_id: me, tables, writer: Arc::clone(&self.writer) }
     }
@@ -95,7 +95,7 @@ impl EmbeddedArchive {
         &self,
         work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // Held to the end of the work, also when nobody waits for it any more.
+        // Held to the end of the work, also if the caller no longer waits for it.
         let turn = Arc::clone(&self.writer).lock_owned().await;
         let (file, tables) = (Arc::clone(&self.file), self.tables);
         run_blocking(move || {
@@ -106,7 +106,7 @@ impl EmbeddedArchive {
     }
 }
 
-/// Runs blocking work where it may block.
+/// Runs blocking work on a thread on which it may block.
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

@@ -1,5 +1,5 @@
-//! What an archive holds of moderation beside comments: the restrictions in force, and the audit log. Both are written
-//! by [`super::Archive::commit_batch`], in the transaction of the batch.
+//! The archive's data of moderation beside comments: the restrictions in force, and the audit log. Both are
+//! written by [`super::Archive::commit_batch`], in the transaction of the batch.
 
 use std::fmt;
 
@@ -14,20 +14,20 @@ use serde_json::Value;
 use super::{Archive, CommentPage};
 use crate::StoreError;
 
-/// Where an action stands in the audit log: by the log's time, and by partition and offset among those of one
-/// millisecond.
+/// The position of an action in the audit log: ordered by the log's time, and by partition and offset among
+/// the actions of one millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditPosition {
-    /// When the log took the record.
+    /// The time at which the log appended the record, in milliseconds since 1970.
     pub time: Millis,
-    /// Its partition.
+    /// The partition of the record.
     pub partition: u32,
-    /// Its offset there.
+    /// The offset of the record in its partition.
     pub offset: u64,
 }
 
 impl AuditPosition {
-    /// The place of a comment that waits for a moderator.
+    /// Returns the position of a comment that is held for a moderator.
     pub const fn of_held(held: &HeldComment) -> Self {
         Self::from_log_order(held.place)
     }
@@ -36,23 +36,23 @@ impl AuditPosition {
         Self { time, partition, offset }
     }
 
-    /// The place of an entry.
+    /// Returns the position of an audit entry.
     pub const fn of(entry: &AuditEntry) -> Self {
         Self { time: entry.time, partition: entry.partition, offset: entry.offset }
     }
 
-    /// Reads what [`fmt::Display`] writes, as the field `before`.
+    /// Parses the text that [`fmt::Display`] writes; errors name the field `before`.
     ///
     /// # Errors
-    /// As [`AuditPosition::parse_field`].
+    /// The same errors as [`AuditPosition::parse_field`] returns.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         Self::parse_field("before", text)
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Parses the text that [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Any other text, as the error of `field`.
+    /// The text is any other one: [`Invalid`] with the name `field`.
     pub fn parse_field(field: &'static str, text: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new(field, "must be the `next` of a page of this list");
         let mut parts = text.split('-');
@@ -71,30 +71,31 @@ impl AuditPosition {
 }
 
 impl fmt::Display for AuditPosition {
-    /// Text of one length, in the order of the places.
+    /// Writes text of a fixed length that sorts in the order of the positions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:08x}-{:016x}", self.time.max(0), self.partition, self.offset)
     }
 }
 
-/// An entry of the audit log, as it is read.
+/// An entry of the audit log as a caller reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditLine {
-    /// Where it is.
+    /// The position of the entry in the audit log.
     pub place: AuditPosition,
-    /// What was done.
+    /// The moderation record of the entry; [`UnknownRecord`] if this release cannot read it.
     pub record: Result<Interaction, UnknownRecord>,
 }
 
-/// A record that this release does not know: another one wrote it.
+/// A record that this release cannot read: another release wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownRecord {
-    /// The version that it says it has; `None` where it says none.
+    /// The version that the record gives for itself; `None` if it gives none.
     pub version: Option<u64>,
 }
 
 impl AuditLine {
-    /// Reads the record at a place. One that cannot be read takes no other one with it.
+    /// Parses the record at a position of the audit log. A record that cannot be read does not affect the
+    /// other ones.
     pub(super) fn read(place: AuditPosition, record: &[u8]) -> Self {
         let record = Interaction::from_log(record, place.time).map_err(|_| {
             let value = serde_json::from_slice::<Value>(record).unwrap_or_default();
@@ -104,22 +105,22 @@ impl AuditLine {
     }
 }
 
-/// Which reported comments, and in which order.
+/// The list of reported comments to read, and its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportQueue {
-    /// Those that wait for a decision, the one that was reported last first.
+    /// The comments whose reports wait for a decision, the one with the latest report first.
     OpenNewest,
-    /// Those that wait for a decision, the one with most reports first.
+    /// The comments whose reports wait for a decision, the one with the most reports first.
     OpenMost,
-    /// Those that were decided on, the last one first.
+    /// The comments whose reports were decided on, the latest decision first.
     Closed,
 }
 
 impl ReportQueue {
-    /// All of them.
+    /// All queues of reported comments.
     pub const ALL: [Self; 3] = [Self::OpenNewest, Self::OpenMost, Self::Closed];
 
-    /// Its name in a store.
+    /// Returns the name of the queue in a store.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::OpenNewest => "open_newest",
@@ -128,7 +129,8 @@ impl ReportQueue {
         }
     }
 
-    /// Where a comment is in this queue, if it is: text in the order of the queue, read backwards.
+    /// Returns the sort key of a comment in this queue, or `None` if the comment is not in it. The queue is
+    /// read in descending order of the keys.
     pub(super) fn place(self, comment: &ReportedComment) -> Option<String> {
         if (self == Self::Closed) == comment.is_open() {
             return None;
@@ -136,7 +138,7 @@ impl ReportQueue {
         Some(self.place_of(ReportPosition::of(comment)))
     }
 
-    /// The text of a place in this queue.
+    /// Returns the sort key of a position in this queue.
     pub(super) fn place_of(self, place: ReportPosition) -> String {
         match self {
             Self::OpenMost => place.to_string(),
@@ -145,7 +147,7 @@ impl ReportQueue {
     }
 }
 
-/// Where a reported comment stands: in each queue by its own part of this.
+/// The position of a reported comment in the queues: each queue sorts by a part of the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReportPosition {
     count: u32,
@@ -153,16 +155,16 @@ pub struct ReportPosition {
 }
 
 impl ReportPosition {
-    /// The place of a comment.
+    /// Returns the position of a reported comment.
     pub fn of(comment: &ReportedComment) -> Self {
         let count = u32::try_from(comment.reports.len()).unwrap_or(u32::MAX);
         Self { count, last: AuditPosition::from_log_order(comment.place) }
     }
 
-    /// Reads what [`fmt::Display`] writes, as the field `after`.
+    /// Parses the text that [`fmt::Display`] writes; errors name the field `after`.
     ///
     /// # Errors
-    /// Any other text.
+    /// The text is any other one.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (count, last) = text.split_once('-').unwrap_or_default();
         let last = AuditPosition::parse_field("after", last)?;
@@ -175,66 +177,71 @@ impl ReportPosition {
 }
 
 impl fmt::Display for ReportPosition {
-    /// Text of one length, in the order of the places.
+    /// Writes text of a fixed length that sorts in the order of the positions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}-{}", self.count, self.last)
     }
 }
 
-/// An entry of a video's channel.
+/// The position of an entry in a video's channel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryPosition {
-    /// Its video.
+    /// The video of the entry.
     pub video: VideoId,
-    /// Its number.
+    /// The sequence number of the entry.
     pub seq: u64,
-    /// Its identity.
+    /// The identity of the entry's comment.
     pub id: CommentId,
 }
 
-/// Entries of a user, among those of a part of the archive.
+/// The channel entries of one user that were found in one part of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserEntries {
     /// The user's entries in this part.
     pub entries: Vec<EntryPosition>,
-    /// Where the next part begins; `None`: this was the last one.
+    /// The key at which the next part of the archive begins; `None` if this was the last part.
     pub next_part: Option<String>,
 }
 
-/// Entries that [`ModerationArchive::entries_of`] looks at in one call: some ten milliseconds of work.
+/// The number of entries that [`ModerationArchive::entries_of`] examines in one call: some ten milliseconds
+/// of work.
 pub const ENTRIES_READ_PER_CALL: usize = 5_000;
 
-/// What [`super::Archive::moderation_archive`] gives.
+/// The part of an archive that holds restrictions, comment rules, held and reported comments, and the audit
+/// log; see [`super::Archive::moderation_archive`].
 #[async_trait]
 pub trait ModerationArchive: Send + Sync {
-    /// Up to `limit` restrictions and rules of comments that changed after `revision`, each as it is now, in the order of
-    /// their revisions. What was lifted or taken away is among them.
+    /// Reads up to `limit` restrictions and comment rules that changed after `revision`, each as it is now,
+    /// in the order of their revisions. Restrictions that were lifted and rules that were removed are among
+    /// them.
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
 
-    /// Up to `limit` places whose rules of comments changed after `revision` and are in force, in the order of their
-    /// revisions.
+    /// Reads the comment rules of up to `limit` scopes whose rules changed after `revision` and are in force,
+    /// in the order of their revisions.
     async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
 
-    /// How many places have rules of comments in force.
+    /// Counts the scopes that have comment rules in force.
     async fn count_comment_rules(&self) -> Result<u64, StoreError>;
 
-    /// The last entry of a video's channel that says which comment is pinned.
+    /// Reads the last entry of a video's channel that says which comment is pinned; `None` if there is none.
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError>;
 
-    /// Up to `limit` comments that wait for a moderator, from after a place (`None`: the first), oldest first.
+    /// Reads up to `limit` comments that wait for a moderator, from after a position (`None`: from the first
+    /// one), oldest first.
     async fn held_comments(
         &self,
         after: Option<AuditPosition>,
         limit: usize,
     ) -> Result<Vec<HeldComment>, StoreError>;
 
-    /// A comment that waits for a moderator.
+    /// Reads one comment that waits for a moderator; `None` if it does not wait.
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError>;
 
-    /// How many comments wait for a moderator, roughly.
+    /// Counts the comments that wait for a moderator, approximately.
     async fn count_held(&self) -> Result<u64, StoreError>;
 
-    /// Up to `limit` comments of a queue, from after a place (`None`: the first).
+    /// Reads up to `limit` comments of a queue of reports, from after a position (`None`: from the first
+    /// one).
     async fn report_queue(
         &self,
         queue: ReportQueue,
@@ -242,31 +249,33 @@ pub trait ModerationArchive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError>;
 
-    /// The reports of a comment, if there are any.
+    /// Reads the reports of a comment; `None` if it has none.
     async fn reports_of_comment(
         &self,
         video: &VideoId,
         id: &CommentId,
     ) -> Result<Option<ReportedComment>, StoreError>;
 
-    /// How many comments, of this video or of all, wait for a decision. Counting ends at `most`.
+    /// Counts the reported comments, of this video or of all, that wait for a decision. Counting ends at
+    /// `most`.
     async fn count_open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError>;
 
-    /// The entries of all channels that name this user as their author, removed ones included, part by part: each call looks
-    /// at [`ENTRIES_READ_PER_CALL`] entries from a place on (`None`: the first). No index answers this, for it is seldom asked.
-    /// What was archived before the first call is found by the last one.
+    /// Finds the entries of all channels that name this user as their author, removed ones included, part by
+    /// part: each call examines [`ENTRIES_READ_PER_CALL`] entries from the key `from` on (`None`: the first).
+    /// No index serves this query, because it is rare. Entries that were archived before the first call are
+    /// found by the end of the last one.
     async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError>;
 
-    /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first. What another release
-    /// wrote is among them ([`UnknownRecord`]).
+    /// Reads up to `limit` entries of the audit log from before a position (`None`: from the latest one),
+    /// newest first. Entries that another release wrote are among them ([`UnknownRecord`]).
     async fn audit_log(
         &self,
         before: Option<AuditPosition>,
         limit: usize,
     ) -> Result<Vec<AuditLine>, StoreError>;
 
-    /// Up to `limit` entries of the audit log that came from `partition` at `offset` or later, in log order: as
-    /// [`Archive::comments_from`]. What releases before this one wrote is not among them.
+    /// Reads up to `limit` entries of the audit log that came from `partition` at `offset` or later, in log
+    /// order, like [`Archive::comments_from`]. Entries that earlier releases wrote are not among them.
     async fn audit_from(
         &self,
         partition: u32,
@@ -274,7 +283,8 @@ pub trait ModerationArchive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<AuditLine>, StoreError>;
 
-    /// The same, of comments that wait for a moderator.
+    /// Reads up to `limit` comments held for a moderator that came from `partition` at `offset` or later, in
+    /// log order.
     async fn held_from(
         &self,
         partition: u32,
@@ -283,7 +293,7 @@ pub trait ModerationArchive: Send + Sync {
     ) -> Result<Vec<HeldComment>, StoreError>;
 }
 
-/// The comment that is pinned on a video, unless it was removed since.
+/// Reads the comment that is pinned on a video; `None` if none is, or if the pinned one was removed since.
 pub async fn pinned_comment(archive: &dyn Archive, video: &VideoId) -> Result<Option<Comment>, StoreError> {
     let entry = archive.moderation_archive().last_pin(video).await?.map(|pin| pin.entry);
     let Some(EntryKind::Pinned { comment_id: Some(id), of }) = entry else { return Ok(None) };

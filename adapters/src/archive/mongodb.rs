@@ -2,35 +2,35 @@
 //!
 //! | collection | a document is | found by |
 //! |---|---|---|
-//! | `videos` | a video's counts, as clients read them, and what counting goes on from | `_id`, `video_id` (the same) |
-//! | `comments` | a comment and the place in the log it came from | `video_id, seq`; `comment_id`; `partition, offset` |
+//! | `videos` | a video's counts: as clients read them, and the integers that counting continues from | `_id`, `video_id` (the same) |
+//! | `comments` | a comment and its position in the log | `video_id, seq`; `comment_id`; `partition, offset` |
 //! | `rules` | a restriction of a user, as it was changed last | `_id`; `revision` |
-//! | `moderation` | what a moderator did: the audit log | `_id`: time, partition and offset |
-//! | `offsets` | how far a partition is counted, and whose it is | `_id` |
-//! | `seen` | an identity, as a digest, and when the log first had it | `_id`; `time` |
+//! | `moderation` | an action of a moderator: the audit log | `_id`: time, partition and offset |
+//! | `offsets` | the next offset to count in a partition, and the partition's owner | `_id` |
+//! | `seen` | an identity, as a digest, and the time at which the log first had it | `_id`; `time` |
 //! | `segments` | identities of events of a commit, or of several | `_id`: partition, number; `newest` |
-//! | `meta` | what is fixed for the archive's life, or until a rebuild, and the rebuild under way | `_id` |
-//! | `windows` | what happened to a video in a window; there is none until windows are declared | `_id`: kind, start, video |
-//! | `…_next_…` | what a rebuild is about to put in another collection's place | |
+//! | `meta` | the settings fixed for the archive's life, or until a rebuild, and the rebuild under way | `_id` |
+//! | `windows` | the counters of a video in a window; there is none until windows are declared | `_id`: kind, start, video |
+//! | `…_next_…` | the collections of a rebuild, which will replace the collections of the same name without the suffix | |
 //!
 //! | module | does |
 //! |---|---|
-//! | [`config`] | what a user says, and what the driver is told |
-//! | `documents` | the documents, and the core's types made from them |
+//! | [`config`] | the user's settings, and the driver's options made from them |
+//! | `documents` | the documents, and their conversion into the core's types |
 //! | `opening` | checks the server, creates what is absent |
-//! | `transaction` | what all transactions have in common |
+//! | `transaction` | the parts that all transactions have in common |
 //! | `commit` | the transaction of a batch |
-//! | `states` | what is known of videos without reading them |
-//! | `identities` | identities of events in segments, and what is known of them without reading |
-//! | `stopwatch` | how long the steps of a commit take |
+//! | `states` | the cache of videos' states, which saves reading them |
+//! | `identities` | identities of events in segments, and the cache of them, which saves reading them |
+//! | `stopwatch` | measures the duration of a commit's steps |
 //! | `moderation` | restrictions, the audit log, comments that were removed |
 //! | `windows` | counts by window |
-//! | `decays` | decayed scores of boards' own, and what was counted without them |
-//! | `ownership` | whose a partition is, and the end of what its former owner left open |
-//! | `barrier` | changes of what is in force that no commit overlaps |
+//! | `decays` | decayed scores of boards with a decay of their own, and gaps in which events were counted without them |
+//! | `ownership` | the owner of a partition, and the end of the transactions that its former owner left open |
+//! | `barrier` | changes of the meta document that no commit overlaps |
 //! | `rebuilding`, `replay` | scoring anew, counting anew |
-//! | `swapping` | putting new collections in the place of old ones |
-//! | `cut` | all of it as of one moment |
+//! | `swapping` | replaces old collections by new ones |
+//! | `cut` | reads the whole archive as of one moment |
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -80,32 +80,34 @@ pub use config::MongoConfig;
 use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, MetadataDoc, OffsetDoc, OwnerDoc, VideoDoc};
 use ownership::Owner;
 
-/// How errors and logs name this store.
+/// The name of this store in errors and logs.
 const PART_NAME: &str = "mongodb";
-/// How long a question may take: the driver looks for a server for a part of it, and may ask twice.
+/// The time limit of a query: the driver uses a part of it to look for a server, and may ask twice.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long opening may take: on an archive that is there already but lacks an index, the server builds it.
+/// The time limit of opening an archive: long, because the server builds an index that an existing archive does not have
+/// yet.
 const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
-/// Identities forgotten a call: some 2 MiB of command at most, some ten milliseconds of work.
+/// The number of identities forgotten in one call: some 2 MiB of command at most, some ten milliseconds of work.
 const IDENTITIES_FORGOTTEN_AT_ONCE: i64 = 5_000;
-/// More than any limit asks for: whole answers in one go, up to the server's 16 MiB.
+/// The batch size of answers, in documents: more than any limit asks for, so that an answer is in one piece, up to the
+/// server's 16 MiB.
 const WHOLE_ANSWER_BATCH: u32 = 100_000;
 
-/// The archive on MongoDB. Connects by itself and again by itself.
+/// The archive on MongoDB. Connects and reconnects by itself.
 #[derive(Debug, Clone)]
 pub struct MongoArchive {
     client: Client,
     db: Database,
-    /// What the names of its collections end in: nothing, but for one that is to replace another.
+    /// The suffix of the names of its collections: empty, except for an archive that is to replace another one.
     suffix: String,
     owner: Arc<Mutex<Owner>>,
-    /// The identities in the segments of other databases to which nobody writes, by their names.
+    /// The identities in the segments of other databases to which nobody writes, by the databases' names.
     snapshot_identities: Arc<Mutex<HashMap<String, IdentityTable>>>,
 }
 
 impl MongoArchive {
-    /// An archive that connects in the background: a server that is away is no error here. A configuration that
-    /// cannot work is.
+    /// Returns an archive that connects in the background: a server that cannot be reached is no error here. A
+    /// configuration that cannot work is an error.
     pub async fn new(config: MongoConfig) -> Result<Self, StoreError> {
         let options = with_timeout(QUERY_TIMEOUT, "reading the address", config.driver_options()).await?;
         let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
@@ -119,18 +121,20 @@ impl MongoArchive {
         })
     }
 
-    /// Keeps so many identities of events in memory at most, roughly; beyond that each gets a document. By default 8,388,608, in 128 MiB.
+    /// Sets the largest number of events' identities that are kept in memory, approximately; beyond it each identity
+    /// is stored in a document of its own. The default is 8,388,608 identities, which take 128 MiB.
     pub async fn set_max_identities_in_memory(&self, max: usize) {
         self.owner.lock().await.identities.max = max;
     }
 
-    /// An archive of the same servers: in another database, or in collections of which the names end so.
+    /// Returns an archive on the same servers, in the database `database` and in collections whose names end in
+    /// `suffix`.
     fn beside_database(&self, database: &str, suffix: String) -> Self {
         let (client, db) = (self.client.clone(), self.client.database(database));
         Self { client, db, suffix, owner: Arc::default(), snapshot_identities: Arc::default() }
     }
 
-    /// What a collection is called.
+    /// Returns the name of a collection in the database, with the archive's suffix.
     fn collection_name(&self, collection: &str) -> String {
         format!("{collection}{}", self.suffix)
     }
@@ -146,7 +150,7 @@ impl MongoArchive {
         .await
     }
 
-    /// Where each of the partitions stands, in their order.
+    /// Reads the position in each of the partitions, in the order of `partitions`.
     async fn positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
         let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
         let split = |found: OffsetDoc| (found.partition, found.position());
@@ -154,7 +158,7 @@ impl MongoArchive {
         Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    /// All that a filter finds, up to `limit`.
+    /// Reads all documents that match a filter, up to `limit`.
     async fn find_documents<T: DeserializeOwned + Send + Sync + Unpin>(
         &self,
         collection: &str,
@@ -162,7 +166,7 @@ impl MongoArchive {
         sort: Document,
         limit: usize,
     ) -> Result<Vec<T>, StoreError> {
-        // MongoDB takes a limit of 0 for none.
+        // MongoDB understands a limit of 0 as no limit.
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -181,7 +185,8 @@ impl MongoArchive {
         .await
     }
 
-    /// Looks up `ids` among the values of `field`; answers in their order.
+    /// Finds the documents whose `field` is one of `ids`; returns them in the order of `ids`, `None` for those that do
+    /// not exist.
     async fn find_by_values<T, K, V>(
         &self,
         collection: &str,
@@ -328,7 +333,7 @@ impl Archive for MongoArchive {
             return Ok(in_segments);
         }
         let ids: Vec<Bson> = ids.into_iter().map(|found| found.id).collect();
-        // Its time again: what was seen anew since it was found stays.
+        // The filter repeats the time: an identity that was seen again since it was found stays.
         let filter = doc! { "_id": { "$in": ids }, "time": { "$lt": watermark } };
         let gone = with_timeout(QUERY_TIMEOUT, "forgetting identities", async {
             self.collection::<IdDoc>("seen").delete_many(filter).await
@@ -367,7 +372,7 @@ impl MongoArchive {
     }
 }
 
-/// Bounds a conversation with the server: the driver itself waits for an answer for ever.
+/// Bounds the time of a request to the server: the driver itself waits for an answer for ever.
 async fn with_timeout<T>(
     time: Duration,
     doing: &str,
@@ -379,10 +384,11 @@ async fn with_timeout<T>(
     }
 }
 
-/// What a caller can do about an error of the driver: most are the network's or the replica set's and pass.
+/// Turns an error of the driver into the error that tells a caller what to do: most errors come from the network or
+/// the replica set and pass.
 fn store_error(doing: &str, error: &Error) -> StoreError {
-    /// `Unauthorized`, `AuthenticationFailed`, `IllegalOperation` (no transactions here), `UserNotFound`,
-    /// `CommandNotFound`, `DocumentValidationFailure`.
+    /// The codes of errors that do not pass: `Unauthorized`, `AuthenticationFailed`, `IllegalOperation` (no
+    /// transactions on this server), `UserNotFound`, `CommandNotFound`, `DocumentValidationFailure`.
     const FINAL_CODES: [i32; 6] = [13, 18, 20, 11, 59, 121];
     let reason = format!("{doing}: {error}");
     match &*error.kind {

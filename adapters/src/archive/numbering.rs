@@ -1,7 +1,8 @@
-//! Whether two counts of one log number its comments alike.
+//! Compares two archives that counted the same log: do they number its comments alike?
 //!
-//! A comment is known by its place in the log. Where each one that the first archive holds is in the second at the same
-//! place, with the same identity, number and video, a reader's position means the same in both.
+//! A comment is recognised by its position in the log. If the second archive has each comment of the first
+//! one at the same position, with the same identity, sequence number and video, then a reader's position
+//! means the same in both archives.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,10 @@ use liverank_core::counting::NumberedComment;
 use super::{Archive, Progress};
 use crate::StoreError;
 
-/// Comments compared at once.
+/// The number of comments that are read from each archive and compared in one step.
 const COMMENTS_A_PAGE: usize = 2_000;
 
-/// How far the comparison is.
+/// The state of a comparison: the offsets up to which comments are compared, and the result so far.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     /// The next offset to compare, by partition.
@@ -23,12 +24,13 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Whether a difference was found.
+    /// Returns true if the comparison has found a difference between the archives.
     pub(super) const fn differ(&self) -> bool {
         self.found_difference
     }
 
-    /// Compares further, up to these offsets (exclusive), to which both archives must have counted.
+    /// Continues the comparison up to these offsets (exclusive, by partition), up to which both archives must
+    /// have counted.
     pub(super) async fn go_on(
         &mut self,
         live: &dyn Archive,
@@ -55,7 +57,7 @@ impl Checked {
     }
 }
 
-/// Whether `theirs` starts with the very comments that `ours` are, in the same order.
+/// Returns true if `theirs` starts with exactly the comments in `ours`, in the same order.
 fn starts_alike(ours: &[NumberedComment], theirs: &[NumberedComment]) -> bool {
     let key = |numbered: &NumberedComment| {
         let comment = &numbered.comment;

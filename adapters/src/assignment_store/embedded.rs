@@ -1,9 +1,9 @@
-//! Assignments and heartbeats in memory, and in a file where one is given.
+//! Assignments and heartbeats in memory, and also in a file if one is given.
 //!
-//! The file has the assignments, and under which addresses the readers were: after a restart a video is served where it
-//! was, and whoever asks before the first heartbeat is told so. Terms and cordons are those of one run: with embedded
-//! stores the planner lives in the same process. Memory is what counts: a disk that cannot be written costs the next
-//! start its assignments, and nobody an answer.
+//! The file holds the assignments, and the addresses of the readers: after a restart a video is served by the same
+//! readers as before, and they can be named before the first heartbeat. Terms and cordons last for one run only: with
+//! embedded stores the planner is in the same process. The memory decides: if the disk cannot be written, the next
+//! start lacks the latest assignments, but no call fails.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -24,14 +24,14 @@ use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redb_file::{Failure, Purpose, RedbFile, begin_durable};
 
-/// What errors name as the part that failed.
+/// The name of this store in errors.
 const PART_NAME: &str = "assignments";
 
-/// The name of the file.
+/// The name of the assignments' file.
 const FILE_NAME: &str = "assignments.redb";
 /// The table of assignments by video, as JSON.
 const ASSIGNMENTS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
-/// Readers by name, as JSON: who they are, without viewers and videos.
+/// The table of readers by name, as JSON: their names and addresses, without viewers and videos.
 const READERS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
 
 const FILE_PURPOSE: Purpose = Purpose {
@@ -44,12 +44,12 @@ const FILE_PURPOSE: Purpose = Purpose {
     },
 };
 
-/// The assignment store in memory, for `liverank up`. Assignments and readers' addresses are also written to a file, where
-/// one is given.
+/// The assignment store in memory, for `liverank up`. Assignments and readers' addresses are also written to a file,
+/// if one is given.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
     inner: Arc<Mutex<EmbeddedState>>,
-    /// Whether changes are written to a file, which blocks.
+    /// True if changes are written to a file, which blocks.
     durable: bool,
 }
 
@@ -66,7 +66,7 @@ struct EmbeddedState {
 }
 
 impl EmbeddedState {
-    /// Reads what the file has. What cannot be read there is left out: it is assigned anew when somebody asks.
+    /// Reads the state from the file. A row that cannot be read is left out: its video is assigned anew on request.
     fn from_file(file: RedbFile) -> Result<Self, StoreError> {
         let mut inner = Self::default();
         let (assignments, readers) = file.with_database(|database, _| {
@@ -90,7 +90,7 @@ impl EmbeddedState {
         Ok(inner)
     }
 
-    /// Writes (`None`: removes) a row, so that it is on the disk when this returns. Blocks.
+    /// Writes a row (`None`: removes it); the change is on the disk when this returns. Blocks.
     fn write_row(
         &self,
         table: TableDefinition<'static, &'static str, &'static [u8]>,
@@ -111,7 +111,8 @@ impl EmbeddedState {
         }
     }
 
-    /// Notes a heartbeat. The file is told of readers that are new or have moved: of the rest, the next one is news.
+    /// Stores a heartbeat in memory. Only readers that are new or have another address or capacity are written to the
+    /// file: the rest of a record is outdated with the next heartbeat.
     fn record_heartbeat(&mut self, record: ReaderRecord) {
         let known = self.readers.get(&record.id);
         let is_known = known.is_some_and(|known| lasting_fields(known) == lasting_fields(&record));
@@ -143,7 +144,8 @@ impl EmbeddedState {
         SwapOutcome::Conflict(self.assignments.get(video).cloned())
     }
 
-    /// Returns the term in force where `term` is over. A later one was lost here, and is put in force.
+    /// Returns the term in force if `term` is over. A later term than the stored one was lost here, and is put in
+    /// force.
     fn refuse_older_term(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {
@@ -158,7 +160,7 @@ impl EmbeddedState {
     }
 }
 
-/// What of a reader stays the same from one heartbeat to the next.
+/// Returns the fields of a reader that stay the same from one heartbeat to the next.
 fn lasting_fields(record: &ReaderRecord) -> (&str, &str, u64) {
     (&record.public_url, &record.internal_url, record.capacity)
 }
@@ -175,21 +177,22 @@ fn parse_rows(
 }
 
 impl EmbeddedAssignments {
-    /// A store without assignments and readers, in memory only.
+    /// Returns a store without assignments and readers, in memory only.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens the store in `directory`; creates both where they are absent.
+    /// Opens the store in `directory`; creates the directory and the file if they are absent.
     ///
     /// # Errors
-    /// The file is in use by another process, cannot be written, is damaged or of another format; says which.
+    /// The file is in use by another process, cannot be written, is damaged or of another format; the error says
+    /// which.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let inner = EmbeddedState::from_file(RedbFile::open(FILE_PURPOSE, directory, FILE_NAME)?)?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)), durable: true })
     }
 
-    /// Does `work`, which may write to the file, where it may block.
+    /// Runs `work`, which may write to the file, on a thread on which it may block.
     async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut EmbeddedState) -> T + Send + 'static,

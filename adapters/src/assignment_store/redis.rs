@@ -3,13 +3,14 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `assignments` | hash | video → `{"format","epoch","readers"}` |
-//! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat`, `lease` (JSON) of who plans |
+//! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat`, `lease` (JSON) of the planner |
+//! | | | and `epoch:server` and `term:server`: the server process (`run_id`) on which each was minted last |
 //! | `assignments:cordons` | hash | reader → `{"format","reader","closing","why"}` |
-//! | | | and beside `epoch` and `term` the server process (`run_id`) on which each was minted last |
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
 //! | `assignments:changes` | channel | changes, as JSON |
 //!
-//! Epochs and terms are minted in Lua as [`liverank_core::epoch::mint_epoch`] says; a test compares their numbers.
+//! Epochs and terms are minted in Lua by the rule of [`liverank_core::epoch::mint_epoch`]; a test compares their
+//! constants.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -30,7 +31,7 @@ use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{PART, RedisLink};
 
-/// The format of what is stored and published.
+/// The format version of what is stored and published.
 const STORED_FORMAT: u32 = 1;
 
 const STATE_LUA: &str = include_str!("redis/state.lua");
@@ -50,13 +51,13 @@ fn script(parts: &[&str]) -> Script {
     Script::new(&parts.concat())
 }
 
-/// Assignments and heartbeats on Redis.
+/// Assignments, heartbeats, terms and cordons on Redis.
 pub struct RedisAssignments {
     link: Arc<RedisLink>,
 }
 
 impl RedisAssignments {
-    /// Assignments and heartbeats on the Redis of `link`.
+    /// Returns the store on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
         Self { link }
     }
@@ -71,7 +72,8 @@ impl RedisAssignments {
         call
     }
 
-    /// Runs a script on assignments. Its last argument is the greatest epoch that can have been minted by our clock.
+    /// Runs a script on assignments. Adds the last argument: the greatest epoch that can have been minted by our
+    /// clock.
     async fn run_script<T: FromRedisValue + Send>(
         &self,
         mut call: ScriptInvocation<'_>,
@@ -122,7 +124,8 @@ fn parse_number(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| unexpected_answer(text))
 }
 
-/// Who plans, as the scripts tell it: term, holder, beat, lease. No term at all is an empty text, as is no lease.
+/// The planner's term, holder, beat and lease in a script's answer. An absent term is an empty text, as is an absent
+/// lease.
 type PlannerFields = (String, String, String, String);
 
 fn parse_term((term, holder, beat, lease): PlannerFields) -> Result<Option<PlannerTerm>, StoreError> {
@@ -136,14 +139,14 @@ fn parse_term((term, holder, beat, lease): PlannerFields) -> Result<Option<Plann
     Ok(Some(PlannerTerm { term: parse_number(&term)?, holder, lease, beat: parse_number(&beat)? }))
 }
 
-/// A lease as it is stored; none is an empty text.
+/// Returns a lease as it is stored: JSON, or an empty text for none.
 fn lease_json(lease: Option<&PlannerLease>) -> String {
     lease.map_or_else(String::new, |lease| {
         serde_json::to_string(lease).expect("texts and whole numbers always serialise")
     })
 }
 
-/// An assignment as it is stored under its video.
+/// The value under a video in the hash `assignments`.
 #[derive(Deserialize)]
 struct StoredAssignment {
     format: u32,
@@ -165,7 +168,7 @@ fn parse_assignment(video: &VideoId, json: &str) -> Result<VideoAssignment, Stor
     })
 }
 
-/// A published change.
+/// A message on the channel of assignment changes.
 #[derive(Deserialize)]
 struct ChangeMessage {
     format: u32,
@@ -181,7 +184,8 @@ fn decode_change(payload: &[u8]) -> Option<AssignmentChange> {
     }
     let version = told.version;
     Some(match told.assignment {
-        // The hole in the versions has everything loaded again.
+        // A change with an impossible epoch is dropped; the gap in the versions makes subscribers load everything
+        // again.
         Some(stored) if !is_plausible_epoch(stored.epoch, now_micros()) => return None,
         Some(stored) => {
             AssignmentChange::Assigned { version, assignment: stored.into_assignment(told.video)? }
@@ -190,14 +194,14 @@ fn decode_change(payload: &[u8]) -> Option<AssignmentChange> {
     })
 }
 
-/// A record without epochs that cannot have been minted.
+/// Sets the epochs of a record that cannot have been minted to 0.
 fn without_impossible_epochs(mut record: ReaderRecord, now: u64) -> ReaderRecord {
     let epochs = record.videos.iter_mut().map(|held| &mut held.epoch).chain([&mut record.highest_epoch]);
     epochs.filter(|epoch| !is_plausible_epoch(**epoch, now)).for_each(|epoch| *epoch = 0);
     record
 }
 
-/// A reader's record or cordon as it is stored.
+/// A reader's record or cordon as it is stored, with its format version.
 #[derive(Serialize, Deserialize)]
 struct WithFormat<R> {
     format: u32,
@@ -206,7 +210,7 @@ struct WithFormat<R> {
 }
 
 impl<R: for<'a> Deserialize<'a>> WithFormat<R> {
-    /// `None` where it is of another format: that is for the managers of its own release.
+    /// Parses a stored value; `None` if it is of another format, which is for the managers of another release.
     fn read(json: &str) -> Option<R> {
         let stored: Self = serde_json::from_str(json).ok()?;
         (stored.format == STORED_FORMAT).then_some(stored.record)
@@ -266,7 +270,8 @@ impl AssignmentStore for RedisAssignments {
         self.link.query(cmd("HSET").arg(self.key_named("readers")).arg(reader.id.as_str()).arg(record)).await
     }
 
-    /// Records of another format are left out, and epochs that cannot have been minted: another release believed them.
+    /// Reads the readers' records. Records of another format are left out, and impossible epochs (which another
+    /// release accepted) are set to 0.
     async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         let all: HashMap<String, String> =
             self.link.query(cmd("HGETALL").arg(self.key_named("readers"))).await?;
@@ -284,7 +289,7 @@ impl AssignmentStore for RedisAssignments {
         self.link.script(&call).await
     }
 
-    /// Cordons of another format are left out.
+    /// Reads the planner's term and the cordons. Cordons of another format are left out.
     async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
         let (planner, cordons): (PlannerFields, Vec<String>) =
             self.run_script(self.orders_call(&ORDERS_SCRIPT)).await?;
@@ -399,7 +404,7 @@ mod tests {
         );
     }
 
-    /// What `assign.lua` and `tell` of `state.lua` write.
+    /// The fixtures are what `assign.lua` and `tell` of `state.lua` write.
     #[test]
     fn assignments_and_their_changes_have_fixtures() {
         let readers = vec![ReaderShare { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];

@@ -1,4 +1,4 @@
-//! Comments on their way, in memory: empty after a start, as a Redis may be.
+//! The comment bus in memory: empty after a start, as a Redis may be.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use super::{
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
-/// How often videos that nobody talks about any more are looked for: the memory they may hold meanwhile is small.
+/// The interval at which the comments of idle videos are removed: the memory that they use meanwhile is small.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The way of the comments, in memory.
+/// The comment bus in memory, for `liverank up`.
 #[derive(Default)]
 pub struct EmbeddedBus {
     state: Arc<Mutex<BusState>>,
@@ -29,24 +29,24 @@ pub struct EmbeddedBus {
 #[derive(Default)]
 struct BusState {
     kept_comments: HashMap<VideoId, KeptComments>,
-    /// Subscriptions by video, and within it by their number.
+    /// The subscriptions by video, and within a video by their number.
     subscribers: HashMap<VideoId, HashMap<u64, Arc<LossyChannel<Delivery>>>>,
     subscriptions: u64,
     swept: Option<Instant>,
 }
 
-/// The last comments of a video, without a hole.
+/// The last comments of a video, without a gap in their sequence numbers.
 struct KeptComments {
     numbering: CommentEpoch,
     comments: VecDeque<Comment>,
-    /// The bytes that they take.
+    /// The approximate size of the kept comments in bytes.
     bytes: usize,
     newest: Instant,
 }
 
-/// What a comment takes, about.
+/// Returns the approximate size of a comment in bytes.
 fn comment_bytes(comment: &Comment) -> usize {
-    /// Ids, times and what holds them.
+    /// The approximate size of a comment without its text (ids, times and containers), in bytes.
     const OTHER_FIELDS_BYTES: usize = 256;
     comment.text.len() + OTHER_FIELDS_BYTES
 }
@@ -70,7 +70,7 @@ impl KeptComments {
         self.bytes = 0;
     }
 
-    /// Keeps a comment; whether it has to be told to subscribers.
+    /// Keeps a comment. Returns true if subscribers have to get it.
     fn keep_comment(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
         if self.numbering != *numbering {
             self.numbering = numbering.clone();
@@ -83,11 +83,11 @@ impl KeptComments {
             self.bytes = self.bytes + after - before;
         }
         if !self.comments.is_empty() && comment.seq <= self.last_seq() {
-            // What is kept was told when it came; older ones were told long ago, or come late.
+            // Comments that are kept were delivered when they came; older ones were delivered long ago, or come late.
             return comment.seq < self.first_seq();
         }
         if comment.seq != self.last_seq() + 1 {
-            // An earlier one is missing: who asks for that goes to the archive.
+            // An earlier comment is missing: who asks for it has to ask the archive.
             self.remove_all();
         }
         self.bytes += comment_bytes(comment);
@@ -127,7 +127,8 @@ impl BusState {
         }
     }
 
-    /// Forgets the comments of videos whose newest one is old.
+    /// Removes the comments of videos whose newest comment is older than [`KEPT_SECONDS`], at most once in
+    /// [`SWEEP_INTERVAL`].
     fn forget_old_videos(&mut self, now: Instant) {
         let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_INTERVAL);
         if due {
@@ -152,7 +153,7 @@ fn lock(state: &Mutex<BusState>) -> MutexGuard<'_, BusState> {
 }
 
 impl EmbeddedBus {
-    /// A way on which nothing is yet.
+    /// Returns a bus without comments and subscriptions.
     pub fn new() -> Self {
         Self::default()
     }

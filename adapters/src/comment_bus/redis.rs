@@ -1,8 +1,9 @@
-//! Comments on Redis: a channel a video to tell of them, a stream a video to keep the last ones.
+//! The comment bus on Redis: a channel for each video to deliver its comments, and a stream for each video to keep the
+//! last ones.
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `comments:<video>` | stream | entry `<seq>-0`: `n` the numbering, `c` the comment as JSON, `b` the bytes of all up to it |
+//! | `comments:<video>` | stream | entry `<seq>-0`: `n` the comment epoch, `c` the comment as JSON, `b` the bytes of all comments up to it |
 //! | `video:<video>` | channel, sharded on a cluster | the same JSON |
 
 use std::collections::HashMap;
@@ -24,24 +25,24 @@ use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{Listener, PART, RedisLink};
 
-/// Comments published in one round trip, so that a large batch stays well within the response timeout.
+/// The number of comments published in one round trip, so that a large batch stays well within the response timeout.
 const COMMENTS_A_PUBLISH: usize = 1000;
-/// Heads asked for in one round trip.
+/// The number of channel heads read in one round trip.
 const HEADS_A_REQUEST: usize = 500;
-/// The format of what is stored and published.
+/// The format version of what is stored and published.
 const WIRE_FORMAT: u32 = 1;
 
 const PUBLISH_LUA: &str = include_str!("redis/publish.lua");
 
-/// The way of the comments over Redis.
+/// The comment bus on Redis.
 pub struct RedisBus {
     link: Arc<RedisLink>,
-    /// The digest by which Redis knows [`PUBLISH_LUA`].
+    /// The digest under which Redis stores [`PUBLISH_LUA`].
     digest: String,
 }
 
 impl RedisBus {
-    /// The way of the comments over the Redis of `link`.
+    /// Returns the bus on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
         Self { link, digest: redis::Script::new(PUBLISH_LUA).get_hash().to_owned() }
     }
@@ -62,7 +63,8 @@ impl RedisBus {
             of_video.push(comment);
         }
         let mut pipeline = Pipeline::new();
-        // The script goes along each time: it is small beside a batch, and a restarted Redis needs no second try.
+        // The script is sent along each time: it is small beside a batch, and a restarted Redis needs no second
+        // attempt.
         pipeline.cmd("SCRIPT").arg("LOAD").arg(PUBLISH_LUA).ignore();
         for video in order {
             pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
@@ -85,12 +87,12 @@ impl RedisBus {
     }
 }
 
-/// A comment as it is kept and published: what clients see, and which count its number belongs to.
+/// A comment as it is kept and published: the JSON that clients see, and the comment epoch of its sequence number.
 #[derive(Serialize, Deserialize)]
 struct PublishedComment<N, C> {
     format: u32,
     numbering: N,
-    /// The span that published it. Releases before there were traces pass it over.
+    /// The trace span that published the comment. Releases without traces ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::read_one")]
     trace: Option<TraceContext>,
     #[serde(flatten)]
@@ -117,7 +119,7 @@ fn delivery(payload: &[u8]) -> Option<Delivery> {
     Some(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) })
 }
 
-/// An entry of a stream as Redis answers it: its id, and its fields and values in turn.
+/// An entry of a stream as Redis answers it: the entry's id, and its fields and values in turn.
 type StreamEntry = (String, Vec<Vec<u8>>);
 
 fn head((id, fields): &StreamEntry) -> Result<ChannelHead, StoreError> {
@@ -127,7 +129,8 @@ fn head((id, fields): &StreamEntry) -> Result<ChannelHead, StoreError> {
     Ok(ChannelHead { comment_epoch: CommentEpoch::parse(numbering).map_err(|_| foreign())?, seq })
 }
 
-/// The comments of these entries if they are those after `after` of `numbering`, with no hole.
+/// Returns the comments of these entries if they are those that follow `after` in this comment epoch without a gap;
+/// else `None`.
 fn comments_without_gap(
     entries: &[StreamEntry],
     numbering: &CommentEpoch,
@@ -136,7 +139,7 @@ fn comments_without_gap(
     let mut comments = Vec::with_capacity(entries.len());
     for (entry, seq) in entries.iter().zip(after + 1..) {
         let head = head(entry)?;
-        // What another release wrote in another way is as good as not kept.
+        // An entry in the format of another release counts as not kept.
         let comment = entry.1.get(3).and_then(|payload| decode_comment(payload));
         match comment {
             Some((_, comment)) if head.seq == seq && head.comment_epoch == *numbering => {

@@ -1,7 +1,8 @@
-//! The log in one file of this machine, for one process.
+//! The log in one file on this machine, for one process.
 //!
-//! Appends go through a bounded queue to one committer thread, which writes what is waiting in one transaction and
-//! answers once it is on the disk: under load, many appends share an fsync. Readers see a record only after that.
+//! Appends go through a bounded queue to one committer thread, which writes the waiting appends in one transaction and
+//! answers once the transaction is on the disk: under load, many appends share an fsync. Readers see a record only
+//! after that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,40 +39,40 @@ mod reading;
 mod records;
 mod traces;
 
-/// The file's name in the data directory.
+/// The name of the log's file in the data directory.
 pub const LOG_FILE_NAME: &str = "log.redb";
-/// The largest record taken, key and value together, in bytes: as Kafka's default.
+/// The largest record that is accepted, key and value together, in bytes: as Kafka's default.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
-/// Appends waiting to be written. A commit takes milliseconds and all that wait go into one: a queue this long means
-/// that the disk stands still, and then more of it would only be forgotten together.
+/// The largest number of appends that wait to be written. A commit takes milliseconds and contains all that wait: a
+/// queue this long means that the disk does not answer, and a longer one would only lose more appends together.
 const MAX_WAITING: usize = 16_384;
-/// Bytes waiting to be written or being written.
+/// The largest number of bytes that wait to be written or are being written.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-/// How long an append waits for the disk: one that stands still must not hold its callers, who have their own callers
-/// to answer. As long as a Kafka append waits. The record may be written all the same.
+/// The time for which an append waits for the disk: as long as a Kafka append waits. A disk that does not answer must
+/// not block callers, who have to answer their own callers. The record may be written all the same.
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
-/// What a waiting append costs besides its key and value.
+/// The memory of a waiting append in bytes, besides its key and value.
 const REQUEST_OVERHEAD_BYTES: usize = 256;
 
-/// Dead letters looked at, and removed, in one transaction.
+/// The number of dead letters that are examined, and removed, in one transaction.
 const LETTERS_REMOVED_AT_ONCE: usize = 100;
 
 const PART_NAME: &str = "event log";
 
-/// The log in one file.
+/// The log in one file, for one process.
 pub struct EmbeddedLog {
     shared: Arc<SharedLog>,
-    /// `None` only while dropping.
+    /// The queue to the committer thread. `None` only while dropping.
     queue: Option<SyncSender<AppendRequest>>,
     committer: Option<JoinHandle<()>>,
     budget: Arc<Semaphore>,
     /// The partition of the next record without a key.
     next_keyless_partition: AtomicU32,
-    /// Topics for other systems, which only tests have.
+    /// The topics for other systems, which only tests have.
     exports: Option<Arc<dyn ExportTopics>>,
 }
 
-/// What the committer, the consumers and the log itself share.
+/// The state that the committer, the consumers and the log itself share.
 struct SharedLog {
     file: RedbFile,
     group: ConsumerGroup,
@@ -79,12 +80,12 @@ struct SharedLog {
     traces: RecordTraces,
 }
 
-/// The state that consumers wait to see changed.
+/// The values whose changes consumers wait for.
 #[derive(Debug, Clone, Copy, Default)]
 struct ConsumerSignal {
     /// The offset after the last durable record of each partition.
     durable_ends: [u64; CREATED_PARTITIONS as usize],
-    /// Grows whenever partitions change hands.
+    /// A number that grows with each change of the partitions' owners.
     handovers: u64,
 }
 
@@ -95,16 +96,17 @@ impl SharedLog {
 }
 
 impl EmbeddedLog {
-    /// Opens the log in `dir`; creates both where they are absent. `clock` dates the records.
+    /// Opens the log in `dir`; creates the directory and the file if they are absent. `clock` gives the records'
+    /// times.
     ///
-    /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
-    /// which.
+    /// Fails if the file is in use by another process, cannot be written, is damaged or of another format; the error
+    /// says which.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
         Self::start_committer(RedbFile::open(records::LOG_PURPOSE, dir, LOG_FILE_NAME)?, clock)
     }
 
-    /// Opens a log on whatever `open` gives, which is asked again after every failure; `name` stands for it in errors.
-    /// For tests that put something in the place of the disk.
+    /// Opens a log on the database that `open` returns, which is called again after every failure; errors call the log
+    /// `name`. For tests that replace the disk.
     pub fn open_on_medium(
         name: &str,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
@@ -134,7 +136,7 @@ impl EmbeddedLog {
         Ok(Self { shared, queue, committer, budget, next_keyless_partition: turn, exports: None })
     }
 
-    /// The same log with topics for other systems beside it. For tests of whoever exports.
+    /// Returns the log with topics for other systems beside it. For tests of exporters.
     #[must_use]
     pub fn with_export_topics(mut self, topics: Arc<dyn ExportTopics>) -> Self {
         self.exports = Some(topics);
@@ -169,7 +171,7 @@ impl EmbeddedLog {
     }
 }
 
-/// Runs blocking work where it may block.
+/// Runs blocking work on a thread on which it may block.
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
@@ -178,11 +180,11 @@ async fn run_blocking<T: Send + 'static>(
 }
 
 impl Drop for EmbeddedLog {
-    /// Writes what waits, then lets go of the file (unless a consumer still holds it).
+    /// Writes the waiting appends, then closes the file (unless a consumer still uses it).
     fn drop(&mut self) {
         drop(self.queue.take());
         if let Some(thread) = self.committer.take() {
-            // It catches panics by itself; one that got through was told by the panic's own message.
+            // The thread catches panics by itself; a panic that got through has printed its own message.
             let _ended = thread.join();
         }
     }
@@ -194,7 +196,7 @@ impl EventLog for EmbeddedLog {
         self.write_health()
     }
 
-    /// A record without a key (an empty one) goes to the next partition in turn.
+    /// Appends a record. A record without a key (an empty key) goes to the next partition in turn.
     async fn append_traced(
         &self,
         key: &[u8],
@@ -224,7 +226,7 @@ impl EventLog for EmbeddedLog {
         Ok(self.shared.signal.borrow().durable_ends.to_vec())
     }
 
-    /// Nothing is ever removed.
+    /// Returns 0 for each partition: no record is ever removed.
     async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
         Ok(vec![0; CREATED_PARTITIONS as usize])
     }
@@ -262,7 +264,7 @@ impl EventLog for EmbeddedLog {
         }
     }
 
-    /// Nothing is ever removed.
+    /// Returns [`RecordRetention::ForGood`]: no record is ever removed.
     async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
         Ok(RecordRetention::ForGood)
     }

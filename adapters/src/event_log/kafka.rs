@@ -2,24 +2,25 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`config`] | what a user says, and what the client library is told |
+//! | [`config`] | the user's settings, and the options of the client library made from them |
 //! | `topics` | creates and checks the topics |
 //! | `producer` | appends, bounded in number and in time |
-//! | `breaker` | refuses appends at once while the brokers are away, and finds out when they are back |
-//! | `consumer` | one member of the group: its thread, and what it hands over |
-//! | `turns` | what the client library calls back for it |
-//! | `record_buffer` | copies of what the client library has read |
-//! | `inbox` | what that thread has read and not handed over yet |
-//! | `walk` | reads stretches outside of the group |
-//! | `letters` | dead letters and their headers |
+//! | `breaker` | refuses appends at once while the brokers are unreachable, and finds out when they are back |
+//! | `consumer` | one member of the group: its thread, and the events that it returns |
+//! | `rebalance` | the callbacks of the client library for the member |
+//! | `record_buffer` | copies of the records that the client library has read |
+//! | `inbox` | the events and records that the thread has read and not returned yet |
+//! | `range_reader` | reads offset ranges outside of the group |
+//! | `dead_letters` | dead letters and their headers |
 //! | `traceparent` | the header by which a record carries its trace |
 //! | `export` | topics for other systems, each source by a transactional producer |
-//! | `removal` | what is removed: records by their retention, dead letters one by one |
+//! | `removal` | removal of records by their retention, and of dead letters one by one |
+//! | `inspect`, `inspect_exports` | checks of the brokers and topics for an administrator |
 //!
-//! Topics that we create keep their records for good (`retention.ms` and `retention.bytes` -1, `cleanup.policy` delete):
-//! the log is the one source of truth, and what it has dropped no rebuild can count again. Whoever wants to bound the
-//! disk sets a retention on the topic and keeps backups of MongoDB, from which a rebuild can go on. A topic that was
-//! there before is taken as it is, and a retention on it is told at the start.
+//! Topics that liverank creates keep their records for good (`retention.ms` and `retention.bytes` -1, `cleanup.policy`
+//! delete): the log is the one source of truth, and no rebuild can count records that it has dropped. To bound the use
+//! of the disk, set a retention on the topic and keep backups of MongoDB, from which a rebuild can go on. A topic that
+//! existed before is used as it is, and a retention on it is logged at the start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,21 +58,21 @@ use consumer::KafkaConsumer;
 use producer::Producer;
 use range_reader::{RangeReader, Walker};
 
-/// How errors and logs name this store.
+/// The name of this store in errors and logs.
 const PART_NAME: &str = "kafka";
-/// How long one question to the brokers (metadata, watermarks) may take. Beyond it they are as good as away: an
+/// The time limit of one query to the brokers (metadata, watermarks). After it they are treated as unreachable: an
 /// operator who waits for an answer would rather read an error.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The log on Apache Kafka 2.4 or newer. Connects by itself and again by itself.
+/// The log on Apache Kafka 2.4 or newer. Connects and reconnects by itself.
 pub struct KafkaLog {
     config: KafkaConfig,
     producer: Arc<Producer>,
 }
 
 impl KafkaLog {
-    /// A log that connects in the background: brokers that are away are no error here. A configuration that cannot
-    /// work (an unreadable CA file, say) is.
+    /// Returns a log that connects in the background: unreachable brokers are no error here. A configuration that
+    /// cannot work (an unreadable CA file, for example) is an error.
     pub fn new(config: KafkaConfig) -> Result<Self, StoreError> {
         let producer = Producer::start(&config)?;
         Ok(Self { config, producer })
@@ -165,7 +166,8 @@ impl EventLog for KafkaLog {
     }
 }
 
-/// What a caller can do about an error of the client library: most are the network's and pass.
+/// Turns an error of the client library into the error that tells a caller what to do: most errors come from the
+/// network and pass.
 fn store_error(doing: &str, error: &KafkaError) -> StoreError {
     use RDKafkaErrorCode::{
         Authentication, GroupAuthorizationFailed, InvalidSessionTimeout, InvalidTopic, SSL,
@@ -200,7 +202,7 @@ fn store_error(doing: &str, error: &KafkaError) -> StoreError {
     }
 }
 
-/// Runs a blocking call of the client library beside the runtime.
+/// Runs a blocking call of the client library on a thread on which it may block.
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

@@ -1,4 +1,4 @@
-//! Topics in memory, for tests of whoever exports. No process has them: `liverank up` without Kafka exports nothing.
+//! Export topics in memory, for tests of exporters. No process uses them: `liverank up` without Kafka exports nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,24 +8,24 @@ use async_trait::async_trait;
 use super::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
 use crate::StoreError;
 
-/// What becomes of a write that is made to fail.
+/// The outcome of a write that is made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing of it is written.
+    /// Nothing of the write takes effect, and the writer gets an error.
     Aborted,
-    /// It is written, and the answer is lost.
+    /// The write takes effect, and its answer is lost.
     AnswerLost,
-    /// Another writer has begun for the source before it.
+    /// Another writer has begun for the source before the write.
     TakenOver,
 }
 
-/// What is exported to one topic, by whom and how far.
+/// The records of one topic, and its positions and writers.
 #[derive(Default)]
 struct Topic {
     records: Vec<ExportRecord>,
     positions: BTreeMap<u32, u64>,
     note: Option<String>,
-    /// How many writers have begun for each source: the last one is the one that may write.
+    /// The number of writers that have begun for each source (`None`: the boards): only the last one may write.
     writers: BTreeMap<Option<u32>, u64>,
 }
 
@@ -35,7 +35,7 @@ struct State {
     failures: VecDeque<Failure>,
 }
 
-/// Cheap to clone; all clones are the same topics.
+/// Export topics in memory. Cheap to clone: all clones share the same topics.
 #[derive(Clone, Default)]
 pub struct MemoryTopics(Arc<Mutex<State>>);
 
@@ -44,22 +44,22 @@ impl MemoryTopics {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All records of a topic, in the order of their transactions.
+    /// Returns all records of a topic, in the order of their transactions.
     pub fn records(&self, topic: &str) -> Vec<ExportRecord> {
         self.lock().topics.get(topic).map(|topic| topic.records.clone()).unwrap_or_default()
     }
 
-    /// How far a partition is exported.
+    /// Returns the offset up to which a partition is exported; `None` if nobody has begun.
     pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
         self.lock().topics.get(topic)?.positions.get(&partition).copied()
     }
 
-    /// Makes the next writes fail, one each.
+    /// Makes the next writes fail, one for each of `failures`.
     pub fn fail_next(&self, failures: impl IntoIterator<Item = Failure>) {
         self.lock().failures.extend(failures);
     }
 
-    /// Whether writes are still to fail.
+    /// Returns true if writes are still to fail.
     pub fn will_fail(&self) -> bool {
         !self.lock().failures.is_empty()
     }
@@ -103,7 +103,7 @@ struct MemoryWriter {
 }
 
 impl MemoryWriter {
-    /// Does `write` where this writer may write, unless it is made to fail.
+    /// Runs `write` on the topic if this writer is the last one of its source, unless the write is made to fail.
     fn commit(&mut self, write: impl FnOnce(&mut Topic)) -> Result<(), ExportError> {
         let away = || Err(StoreError::unavailable("export", "made to fail").into());
         let mut state = self.topics.lock();

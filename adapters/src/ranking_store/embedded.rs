@@ -1,4 +1,4 @@
-//! The boards in memory: empty after a start, as a Redis may be, and repaired the same way.
+//! The boards in memory: empty after a start, as a Redis may be, and repaired in the same way.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,11 +17,11 @@ use super::{
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
-/// The boards in memory.
+/// The boards in memory, for `liverank up`.
 #[derive(Default)]
 pub struct EmbeddedRanking {
     boards: Mutex<Boards>,
-    /// Declared boards by key, and when each was wanted last.
+    /// The declared boards by key, each with the time at which it was last wanted.
     declared: Mutex<HashMap<String, (Instant, Arc<EmbeddedRanking>)>>,
 }
 
@@ -31,23 +31,23 @@ struct Boards {
     version: u64,
     offsets: BTreeMap<u32, u64>,
     lists: Lists,
-    /// The next generation while it is gathered. One at most, and nothing in it is ever older than its generation: what a
-    /// repair that nobody ended leaves here is of use to the next one.
+    /// The next generation while it is gathered. There is one such generation at most, and its entries are never older
+    /// than the generation: what an unfinished repair leaves here is of use to the next one.
     unfinished_repair: Option<(u64, Lists)>,
     subscribers: Vec<Arc<LossyChannel<BoardChange>>>,
-    /// The half-lives by generation, from the one in force on.
+    /// The half-life in milliseconds by generation, from the generation in force on.
     half_lives: BTreeMap<u64, u64>,
-    /// The metadata of each video, with the generation and the revision of the state that they are of.
+    /// The metadata of each video, with the generation and the revision of the video's state.
     metadata: HashMap<VideoId, ((u64, u64), Metadata)>,
-    /// All that the archive has of metadata was put there.
+    /// True if all metadata in the archive were written here.
     is_described: bool,
 }
 
-/// The videos of one generation.
+/// The videos of one generation, with their ranks.
 #[derive(Default)]
 struct Lists {
     entries: HashMap<VideoId, BoardEntry>,
-    /// The revision of the last known state of each video, also where the video was taken off.
+    /// The revision of the last known state of each video, also of videos that were taken off the boards.
     revisions: HashMap<VideoId, u64>,
     global: Ranking,
     trending: Ranking,
@@ -61,7 +61,7 @@ impl Lists {
         }
     }
 
-    /// Puts entries on the boards where no later state is known; returns the ones that changed anything.
+    /// Puts entries on the boards unless a later revision is known; returns the entries that changed the boards.
     fn put(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
         entries.iter().filter_map(|entry| self.put_one(entry)).collect()
     }
@@ -93,7 +93,7 @@ impl Lists {
 }
 
 impl Boards {
-    /// Puts a generation in force. Subscribers have to be told.
+    /// Puts a generation in force. The caller has to notify the subscribers.
     fn begin_generation(&mut self, generation: u64, lists: Lists) {
         self.generation = Some(generation);
         self.version += 1;
@@ -102,13 +102,13 @@ impl Boards {
         self.unfinished_repair = None;
     }
 
-    /// Whether a repair towards `generation` comes too late.
+    /// Returns true if a repair towards `generation` comes too late.
     fn superseded(&self, generation: u64) -> bool {
         self.generation > Some(generation)
             || self.unfinished_repair.as_ref().is_some_and(|(next, _)| *next > generation)
     }
 
-    /// Puts a video's metadata where no later one is known. Returns whether it is another one than before.
+    /// Stores a video's metadata unless later ones are known. Returns true if the metadata differ from those before.
     fn put_metadata(&mut self, generation: u64, video: &Described) -> bool {
         let (of, known) = ((generation, video.revision), self.metadata.get(&video.video_id));
         if known.is_some_and(|(known, _)| *known > of) {
@@ -126,7 +126,7 @@ impl Boards {
         is_other
     }
 
-    /// Tells subscribers of a change, or of a loss.
+    /// Sends subscribers a change (`None`: a reset).
     fn notify_subscribers(&mut self, change: Option<&BoardChange>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
@@ -136,7 +136,7 @@ impl Boards {
 }
 
 impl EmbeddedRanking {
-    /// Empty boards.
+    /// Returns empty boards.
     pub fn new() -> Self {
         Self::default()
     }

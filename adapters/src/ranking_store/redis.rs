@@ -1,26 +1,26 @@
-//! The boards on Redis: two sorted sets, a hash of owners and a hash that says where they stand.
+//! The boards on Redis: two sorted sets, a hash of owners, and a hash with the generation and offsets.
 //!
 //! | key | type | holds |
 //! |---|---|---|
 //! | `global_ranking` | sorted set | video → score in points, as in MongoDB |
 //! | `trending` | sorted set | video → log2 of the decayed score |
 //! | `ranking:owners` | hash | video → owner |
-//! | `ranking:revisions` | hash | video → revision of its state; of videos that were taken off, too |
-//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>`, `shadow` (the one it was), `revisions` (the generation of those) |
+//! | `ranking:revisions` | hash | video → revision of its state; also of videos that were taken off the boards |
+//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>`, `shadow` (the one it was), `revisions` (their generation) |
 //! | `ranking:next`, `ranking:next:…` | as above | the shadow: the next generation while it is gathered; expires |
-//! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
+//! | `ranking:steps:<random>` | string | the boards that a write too large for one script goes to, and its done steps; expires |
 //! | `ranking:half-life` | hash | generation → half-life of its decayed scores, in ms; of the one in force and later ones |
-//! | `ranking:metadata` | hash | video → generation, revision and metadata of it; the empty field says that those of all are there |
+//! | `ranking:metadata` | hash | video → generation, revision and metadata of it; the empty field exists if those of all videos do |
 //! | `ranking:changes` | channel | changes, as JSON |
 //! | `board:<key>:…` | as above | a declared board |
-//! | `ranking:declared` | hash | key of a declared board → when it was wanted last, in seconds; there is none where none was ever declared |
+//! | `ranking:declared` | hash | key of a declared board → when it was last wanted, in seconds; absent if none was ever declared |
 //!
-//! A write larger than [`STEP`] entries takes several scripts, so that none holds up Redis for long. Its offsets come
-//! with the last one, and only where all steps before it are in this very store: entries are absolute, so that a
-//! write that ends half-way has done a part of what its repetition does.
+//! A write larger than [`STEP`] entries takes several scripts, so that none blocks Redis for long. Its offsets are
+//! written by the last one, and only if all earlier steps are in this very store. Entries are absolute, so a write
+//! that ends half-way has done a part of what its repetition does.
 //!
-//! The shadow expires, and keys that do may be evicted one by one by a Redis that is full: each step compares what the
-//! shadow holds with what it held after the step before, and begins anew where something is missing.
+//! The shadow expires, and a Redis that is full may evict keys that expire one by one. So each step compares what the
+//! shadow holds with what it held after the step before, and begins anew if something is missing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -46,16 +46,18 @@ mod metadata;
 
 use change_message::{damaged, decode, number, owner_of, video_id, whole};
 
-/// Entries a script writes or reads at most: about 10 ms of Redis's one thread, which others wait for meanwhile.
+/// The number of entries that a script writes or reads at most: about 10 ms of Redis's one thread, for which other
+/// commands wait meanwhile.
 const STEP: usize = 1000;
-/// How long what a repair has written beside the boards is kept after its last step. Steps follow each other within
-/// moments, but for an archive that is away meanwhile; a repair that nobody ends must not fill Redis.
+/// The time in seconds for which the shadow of a repair is kept after its last step. Steps follow each other within
+/// moments, unless the archive cannot be reached meanwhile; an unfinished repair must not fill Redis.
 const REPAIR_SECONDS: u32 = 600;
-/// How often a snapshot begins again when the boards are emptied under it.
+/// The number of times that a snapshot is begun again because the boards were emptied during it.
 const SNAPSHOT_ATTEMPTS: usize = 3;
-/// What the scripts know of the boards that are served, and of the shadow.
+/// The keys of the boards that are served, in the order in which the scripts expect them.
 const LIVE: [&str; 5] =
     ["ranking:projection", "global_ranking", "trending", "ranking:owners", "ranking:revisions"];
+/// The keys of the shadow (the next generation while it is gathered), in the same order.
 const SHADOW: [&str; 5] = [
     "ranking:next",
     "ranking:next:global",
@@ -63,7 +65,7 @@ const SHADOW: [&str; 5] = [
     "ranking:next:owners",
     "ranking:next:revisions",
 ];
-/// The format of what is stored and published.
+/// The format version of what is stored and published.
 const FORMAT: u32 = 1;
 
 const ENTRIES: &str = include_str!("redis/entries.lua");
@@ -83,16 +85,16 @@ fn script(parts: &[&str]) -> Script {
     Script::new(&parts.concat())
 }
 
-/// The boards on Redis.
+/// The boards on Redis, or one declared board.
 pub struct RedisRanking {
     link: Arc<RedisLink>,
-    /// What its keys begin with: nothing, or the name of a declared board.
+    /// The prefix of the keys: empty, or the name of a declared board.
     begin: String,
-    /// The repair that this process is at: one at a time.
+    /// The repair that this process does: one at a time.
     repair: Mutex<Repair>,
 }
 
-/// A repair under way: Redis counts its steps too, and a Redis that lost some of them is noticed.
+/// A repair under way. Redis counts the steps, too, so that the loss of some of them is noticed.
 struct Repair {
     token: u64,
     generation: u64,
@@ -105,13 +107,13 @@ impl Repair {
     }
 }
 
-/// The answer of a script.
+/// The answer of a script that writes to the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Applied,
     Behind,
     Superseded,
-    /// Steps taken before are missing.
+    /// Steps that were done before are missing.
     Lost,
 }
 
@@ -139,7 +141,7 @@ impl Outcome {
 }
 
 impl RedisRanking {
-    /// The boards on the Redis of `link`.
+    /// Returns the boards on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
         Self { link, begin: String::new(), repair: Mutex::new(Repair::new(0)) }
     }
@@ -149,7 +151,7 @@ impl RedisRanking {
         Self { link, begin, repair: Mutex::new(Repair::new(0)) }
     }
 
-    /// Removes all that it holds.
+    /// Removes all keys of these boards.
     async fn remove(&self) -> Result<(), StoreError> {
         let mut unlink = cmd("UNLINK");
         for name in LIVE.into_iter().chain(SHADOW).chain(["ranking:half-life", metadata::KEY]) {
@@ -167,7 +169,7 @@ impl RedisRanking {
         self.key("ranking:changes")
     }
 
-    /// A step of a repair.
+    /// Returns the call of a script for a step of a repair.
     fn repairing<'a>(&self, script: &'a Script, repair: &Repair) -> ScriptInvocation<'a> {
         let mut call = self.call(script, repair.token);
         for name in SHADOW {
@@ -180,7 +182,7 @@ impl RedisRanking {
         call
     }
 
-    /// A call of `script` with the boards as its keys, and where its steps are counted.
+    /// Returns a call of `script` with the keys of the boards, and the key in which its steps are counted.
     fn call<'a>(&self, script: &'a Script, token: u64) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
         for name in LIVE {
@@ -194,7 +196,8 @@ impl RedisRanking {
         Outcome::read(&self.link.script::<String>(call).await?)
     }
 
-    /// Reads a stretch of the boards, the best or what stands after `last`: generation, version and entries.
+    /// Reads up to [`STEP`] entries of the boards, the best ones or those after `last`: generation, version and
+    /// entries.
     async fn stretch(&self, last: Option<&BoardEntry>) -> Result<(String, u64, Vec<BoardEntry>), StoreError> {
         let mut call = self.call(&READ, 0);
         call.arg(STEP);
@@ -224,7 +227,7 @@ impl RedisRanking {
         Ok((generation.clone(), whole(version)?, entries))
     }
 
-    /// Up to `step` videos, at most [`STEP`], of a page of `limit`.
+    /// Reads up to `step` videos, at most [`STEP`], of a page of `limit` videos.
     async fn page_step(
         &self,
         board: BuiltInBoard,
@@ -256,14 +259,14 @@ impl RedisRanking {
         Ok(Some(BoardPage { lines, first_rank: whole(skipped)? + 1, total: whole(total)? }))
     }
 
-    /// Everything, or `None` where the boards were emptied meanwhile.
+    /// Reads all entries; `None` if the boards were emptied meanwhile.
     async fn try_snapshot(&self) -> Result<Option<BoardsSnapshot>, StoreError> {
         let (generation, version, mut stretch) = self.stretch(None).await?;
         let mut entries: HashMap<VideoId, BoardEntry> = HashMap::new();
         loop {
             let full = stretch.len() == STEP;
             let last = stretch.last().filter(|_| full).cloned();
-            // Who falls while we read is in a later stretch again: the later reading holds.
+            // A video that falls during the read is read again later: the later read counts.
             entries.extend(stretch.into_iter().map(|entry| (entry.video_id.clone(), entry)));
             let Some(last) = last else {
                 return Ok(Some(BoardsSnapshot { version, entries: entries.into_values().collect() }));
@@ -277,7 +280,7 @@ impl RedisRanking {
     }
 }
 
-/// The traces as texts of JSON: digits and dashes need no escaping.
+/// Returns the traces as JSON texts without brackets: digits and dashes need no escaping.
 fn traces(projection: &BatchProjection) -> String {
     let texts: Vec<String> = projection.traces.iter().map(|trace| format!("\"{trace}\"")).collect();
     texts.join(",")
@@ -351,7 +354,7 @@ impl RankingStore for RedisRanking {
             *repair = Repair::new(generation);
         }
         let mut rest = entries;
-        // A repair of nothing begins the generation all the same.
+        // A repair without entries begins the generation all the same.
         loop {
             let (now, later) = rest.split_at(rest.len().min(STEP));
             let mut call = self.repairing(&RESTORE, &repair);
@@ -446,9 +449,10 @@ impl RankingStore for RedisRanking {
         Ok(PlacesOfVideo { global: place(global, global_total), trending: place(trending, trending_total) })
     }
 
-    /// Reads in stretches, so as not to hold up Redis, from the best to the last, each from where the one before it ended, by
-    /// score and id: what does not change meanwhile is read once, whatever moves above or below it. What changes is told to
-    /// subscribers after the answered version. So an entry may be newer than the version, never older.
+    /// Reads all entries in parts, so as not to block Redis, from the best to the last, each part from the end of the
+    /// one before, by score and id: an entry that does not change meanwhile is read once, whatever moves above or
+    /// below it. Subscribers receive entries that change after the returned version. So an entry may be newer than the
+    /// version, never older.
     async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError> {
         for _ in 0..SNAPSHOT_ATTEMPTS {
             if let Some(snapshot) = self.try_snapshot().await? {
@@ -497,7 +501,7 @@ impl RankingStore for RedisRanking {
         }
         let unwanted: Vec<String> = self.link.script(&call).await?;
         for key in &unwanted {
-            // Off the list last: what ends in between is removed again.
+            // The list entry is removed last: a removal that is interrupted is done again.
             self.of_declared(key).remove().await?;
             self.link.query::<u64>(cmd("HDEL").arg(&list).arg(key)).await?;
         }

@@ -1,21 +1,21 @@
-//! What can go wrong with a file, in words for the one who has to mend it.
+//! The failures of a redb file, with error texts for the person who has to repair it.
 
 use std::io::{self, ErrorKind};
 
 use crate::StoreError;
 
-/// Why something could not be done with a file.
+/// The reason why an operation on a file failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The operating system said no.
+    /// The operating system returned an error.
     Io(io::Error),
     /// redb returned an error.
     Redb(redb::Error),
-    /// redb panicked: the file is not as redb left it.
+    /// redb panicked: the contents of the file are not as redb wrote them.
     Panicked(String),
-    /// A value in it cannot be read; the text says which and why.
+    /// A value in the file cannot be read; the text says which value and why.
     Damaged(String),
-    /// The file has a format of another release.
+    /// The file has the format of another release.
     Format { found: u64, known: u64 },
 }
 
@@ -29,7 +29,7 @@ impl<E: Into<redb::Error>> From<E> for Failure {
 }
 
 impl Failure {
-    /// Whether the database has to be closed and opened again before it can be of use.
+    /// Returns true if the database has to be closed and opened again before it can be used.
     pub fn breaks_the_file(&self) -> bool {
         match self {
             Self::Io(_) | Self::Panicked(_) => true,
@@ -45,7 +45,7 @@ impl Failure {
     }
 }
 
-/// The failure of the file `name` as its users see it.
+/// Returns the failure of the file `name` as the error that its users get.
 pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> StoreError {
     match failure {
         Failure::Io(error) => io_error(part, name, error),
@@ -99,7 +99,7 @@ fn io_error(part: &'static str, name: &str, error: &io::Error) -> StoreError {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "a part of its path is not a directory",
         ErrorKind::IsADirectory => "it is a directory",
         ErrorKind::NotFound => "it is not there (any more)",
-        // redb's words for a file that is shorter than it says it is.
+        // redb's error for a file that is shorter than its header says.
         ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
             return damaged_file(part, name, &error.to_string());
         }

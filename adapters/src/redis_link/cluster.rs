@@ -1,8 +1,8 @@
-//! The nodes of a Redis Cluster, and who holds which slot as far as we know.
+//! The nodes of a Redis Cluster, and the node that holds each slot as far as we know.
 //!
-//! The client library's own cluster connection is not used: it takes up sharded subscriptions again in a way that
-//! Redis refuses, keeps what is pushed in a queue without bound, and holds up everybody while it dials a node that is
-//! away. Here each node has its connection, and one that is away is a matter of its slots alone.
+//! The client library's own cluster connection is not used: it renews sharded subscriptions in a way that Redis
+//! refuses, keeps pushed messages in a queue without bound, and delays all callers while it connects to an unreachable
+//! node. Here each node has its own connection, and an unreachable node affects only its slots.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,26 +19,27 @@ use super::node::{CALLER_TIMEOUT, Dialer, Node};
 use super::slots::{Address, Slots};
 use crate::StoreError;
 
-/// Between two readings of who holds what: nodes need about as long to tell each other.
+/// The pause between two reads of the slots' owners: nodes need about as long to inform each other.
 const REREAD_SLOTS_AFTER: Duration = Duration::from_millis(200);
-/// Nodes asked at once who holds what; the first answer counts. More would be many questions for one answer, fewer
-/// might all be away.
+/// The number of nodes asked at once for the slots' owners; the first answer counts. More would be many requests for
+/// one answer, fewer might all be unreachable.
 const NODES_ASKED_AT_ONCE: usize = 5;
 
-/// The nodes of a cluster.
+/// The nodes of a Redis Cluster.
 pub(super) struct Cluster {
     dialer: Dialer,
     seeds: Vec<(Address, Arc<Node>)>,
-    /// The nodes that hold slots, and the nodes that a redirection named since the slots were read last.
+    /// The nodes that hold slots, and the nodes that a redirection named since the slots were last read.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     known_slots: RwLock<Arc<Slots>>,
-    /// Held by the one who reads who holds what; when that was tried last.
+    /// Held by the task that reads the slots' owners; the value is the time of the last attempt.
     reading: tokio::sync::Mutex<Option<Instant>>,
     doubted: AtomicBool,
 }
 
 impl Cluster {
-    /// The cluster that some of the nodes in `dialers` belong to. All are spoken to as the first.
+    /// Returns the cluster to which the nodes in `dialers` belong. The first one's credentials and TLS are used for
+    /// all nodes.
     pub(super) fn new(dialers: Vec<Dialer>) -> Result<Self, StoreError> {
         let mut seeds = Vec::new();
         for dialer in &dialers {
@@ -61,18 +62,18 @@ impl Cluster {
         })
     }
 
-    /// Who holds which slot, as far as we know.
+    /// Returns the node that holds each slot, as far as we know.
     pub(super) fn slots(&self) -> Arc<Slots> {
         Arc::clone(&self.known_slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes that slots may have moved: the next caller reads them again first.
+    /// Marks the slots' owners as possibly changed: the next caller reads them again first.
     pub(super) fn mark_slots_stale(&self) {
         self.doubted.store(true, Ordering::Relaxed);
     }
 
-    /// As [`Self::known_slots`], after a look where there is reason to. An old answer is better than none: whoever follows it
-    /// to the wrong node is told the right one.
+    /// Returns the same as [`Self::slots`], after reading the owners again if they may have changed. An old answer is
+    /// better than none: a command that is sent to the wrong node is redirected to the right one.
     pub(super) async fn looked_up(&self) -> Result<Arc<Slots>, RedisError> {
         let slots = self.slots();
         if slots.version == 0 {
@@ -84,7 +85,7 @@ impl Cluster {
         Ok(self.reread(slots.version).await.unwrap_or(slots))
     }
 
-    /// Who holds which slot, read after version `seen`.
+    /// Returns the slots' owners, read after version `seen`.
     pub(super) async fn reread(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
         tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read_slots(seen)).await.unwrap_or_else(
             |_| {
@@ -128,14 +129,15 @@ impl Cluster {
         Err(failure)
     }
 
-    /// The nodes to ask for the slots: first those with a connection, then the others, then those that the configuration names.
+    /// Returns the nodes to ask for the slots: first those with a connection, then the others, then those that the
+    /// configuration names.
     fn nodes_to_ask(&self) -> Vec<(Address, Arc<Node>)> {
         let mut all: Vec<_> = {
             let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             nodes.iter().map(|(address, node)| (address.clone(), Arc::clone(node))).collect()
         };
         all.sort_by_key(|(_, node)| !node.is_connected());
-        // One of the configuration's is always among them: the nodes we know may all have gone for good.
+        // One of the configuration's nodes is always among them: the nodes we know may all have gone for good.
         all.truncate(NODES_ASKED_AT_ONCE - 1);
         let seeds: Vec<_> =
             self.seeds.iter().filter(|(seed, _)| all.iter().all(|(known, _)| known != seed)).collect();
@@ -163,7 +165,7 @@ impl Cluster {
         read
     }
 
-    /// The node at `address`.
+    /// Returns the node at `address`, which is created if it is not known yet.
     pub(super) fn node(&self, address: &Address) -> Result<Arc<Node>, RedisError> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = nodes.get(address) {

@@ -1,4 +1,4 @@
-//! What Redis says of itself.
+//! Inspects the Redis server: its version, clock and settings.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,15 @@ use super::{RedisLink, RedisServers};
 use crate::StoreError;
 use crate::inspect::{Inspection, SettingRemark};
 
-/// The least version that has sharded Pub/Sub.
+/// The lowest major version of Redis that has sharded Pub/Sub.
 const MIN_VERSION: u32 = 7;
 
 impl RedisLink {
-    /// Asks the server. Of a cluster only whether its keys can be read: each of its nodes has settings of its own.
+    /// Inspects the server. Of a cluster it only checks that keys can be read, because each node has settings of its
+    /// own.
     ///
     /// # Errors
-    /// It is away, or refuses who asks.
+    /// The server cannot be reached, or refuses this user.
     pub async fn inspect_server(&self) -> Result<Inspection, StoreError> {
         if matches!(self.servers, RedisServers::Cluster(_)) {
             let found = "a cluster; the settings of its nodes are not looked at".to_owned();

@@ -1,7 +1,7 @@
 //! The names of keys and channels.
 //!
-//! On a Redis Cluster a script may only touch keys of one slot, which the part of a key in braces (its hash tag)
-//! decides: keys that change together share a tag, and each video's have its own.
+//! On a Redis Cluster a script may only touch keys of one slot, which is computed from the part of a key in braces
+//! (its hash tag): keys that change together share a tag, and the keys of each video have a tag of their own.
 
 use liverank_core::VideoId;
 use liverank_core::comment::to_hex;
@@ -14,12 +14,12 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Names that begin with `prefix`; tagged for a cluster.
+    /// Returns the names that begin with `prefix`; with hash tags for a cluster.
     pub(crate) fn new(prefix: String, cluster: bool) -> Self {
         Self { prefix, cluster }
     }
 
-    /// The key or channel `name` of the `group` of keys that change together.
+    /// Returns the key or channel `name` of the `group` of keys that change together.
     pub(crate) fn shared(&self, group: &str, name: &str) -> String {
         if self.cluster {
             format!("{}{{{group}}}:{name}", self.prefix)
@@ -28,12 +28,12 @@ impl Keys {
         }
     }
 
-    /// The channel of a video's comments: `video:` and its id; on a cluster the id is its hash tag.
+    /// Returns the channel of a video's comments: `video:` and the video's id, which is the hash tag on a cluster.
     pub(crate) fn video_channel(&self, video: &VideoId) -> String {
         format!("{}video:{}", self.prefix, self.tagged_video(video))
     }
 
-    /// The stream of a video's last comments, on a cluster in its channel's slot.
+    /// Returns the stream of a video's last comments, which is in the same slot as the video's channel on a cluster.
     pub(crate) fn comment_stream(&self, video: &VideoId) -> String {
         format!("{}comments:{}", self.prefix, self.tagged_video(video))
     }
@@ -43,7 +43,7 @@ impl Keys {
         if !self.cluster {
             id.to_owned()
         } else if id.contains('}') {
-            // A tag ends at its first closing brace: the id's own would split its keys over slots.
+            // A tag ends at its first closing brace, so a brace in the id would give its keys different tags.
             format!("{{{}}}:{id}", to_hex(id.as_bytes()))
         } else {
             format!("{{{id}}}")
@@ -59,7 +59,7 @@ mod tests {
         VideoId::parse(id).unwrap()
     }
 
-    /// What Redis Cluster hashes of a key.
+    /// Returns the part of a key that Redis Cluster hashes.
     fn hash_tag(key: &str) -> &str {
         let Some(open) = key.find('{') else { return key };
         match key[open + 1..].find('}') {

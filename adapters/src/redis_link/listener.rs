@@ -1,4 +1,5 @@
-//! A subscription to channels of Redis on a connection of its own: reconnects, subscribes again, and says so.
+//! A subscription to channels of Redis on a connection of its own: it reconnects, subscribes again, and reports the
+//! loss.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ mod shards;
 
 use shards::Shards;
 
-/// Channels named in one command: each waits for this many confirmations, well within the response timeout.
+/// The number of channels in one command: each waits for this many confirmations, well within the response timeout.
 const CHANNELS_A_COMMAND: usize = 500;
-/// Requests of callers waiting for the connection; more callers wait for their turn.
+/// The number of requests that wait for the connection in a queue; further callers wait for room.
 const MAX_REQUESTS_QUEUED: usize = 1024;
-/// An idle subscription says nothing by itself: a ping this often notices a Redis that has stopped.
+/// The interval of pings: an idle subscription gets no messages, and a ping notices that a Redis has stopped.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// How long a caller waits for a confirmation: as for any answer, and a moment for a reconnect.
+/// The time for which a caller waits for a confirmation: as for any answer, and a moment for a reconnect.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
 enum SubscriptionOp {
@@ -31,7 +32,7 @@ enum SubscriptionOp {
     Unsubscribe,
 }
 
-/// Where a caller waits for the result of its request.
+/// The sender of the result of a caller's request.
 type SubscriptionAnswer = oneshot::Sender<Result<(), StoreError>>;
 
 struct SubscriptionRequest {
@@ -40,19 +41,19 @@ struct SubscriptionRequest {
     answer_sender: SubscriptionAnswer,
 }
 
-/// Changes which channels are heard. Dropping it ends the subscription.
+/// Subscribes to channels and unsubscribes from them. Dropping it ends the whole subscription.
 pub(crate) struct Listener {
     requests: mpsc::Sender<SubscriptionRequest>,
     _stop: DropGuard,
 }
 
 impl Listener {
-    /// Hears what is published to `channel` after this has answered.
+    /// Subscribes to `channel`: messages published after this call has returned are delivered.
     pub(crate) async fn subscribe(&self, channel: String) -> Result<(), StoreError> {
         self.request_and_wait(SubscriptionOp::Subscribe, channel).await
     }
 
-    /// No longer hears what is published to `channel`.
+    /// Unsubscribes from `channel`.
     pub(crate) async fn unsubscribe(&self, channel: String) -> Result<(), StoreError> {
         self.request_and_wait(SubscriptionOp::Unsubscribe, channel).await
     }
@@ -75,8 +76,9 @@ impl Listener {
 }
 
 impl RedisLink {
-    /// Hears channels into `outlet` as its owner asks for them, until the listener or the outlet's receiver is dropped.
-    /// What `decode` does not understand counts as lost.
+    /// Starts a subscription that delivers messages into `outlet`, for the channels that the returned listener
+    /// subscribes to, until the listener or the outlet's receiver is dropped. A message that `decode` does not
+    /// understand is reported as a loss.
     pub(crate) fn listen<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         outlet: Arc<LossyChannel<T>>,
@@ -88,8 +90,8 @@ impl RedisLink {
         Listener { requests, _stop: stop.drop_guard() }
     }
 
-    /// Hears one channel into `outlet` until its receiver is dropped. The outlet is told of a loss whenever the
-    /// subscription begins, the first time included.
+    /// Subscribes to one channel and delivers its messages into `outlet` until the outlet's receiver is dropped. A
+    /// loss is reported whenever the subscription begins, the first time included.
     pub(crate) fn listen_to<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         channel: String,
@@ -126,7 +128,7 @@ impl RedisLink {
     }
 }
 
-/// The subscription on a single Redis.
+/// The task of a subscription on a single Redis.
 struct SubscriptionTask<T> {
     node: Arc<Node>,
     outlet: Arc<LossyChannel<T>>,
@@ -157,7 +159,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it fails, and returns the error.
     async fn serve_connection(&mut self, failures: &mut u32) -> RedisError {
         let (outlet, decode) = (Arc::clone(&self.outlet), self.decode);
         let hear = move |push: &PushInfo| {
@@ -210,7 +212,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         }
     }
 
-    /// Carries out a request, together with the requests behind it that ask for the same, in one round trip.
+    /// Carries out a request in one round trip, together with the requests behind it that have the same operation.
     async fn carry_out(&mut self, first: SubscriptionRequest, live: &mut Live) -> Result<(), RedisError> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
@@ -238,7 +240,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     ) -> Result<(), RedisError> {
         let result = match wish {
             SubscriptionOp::Subscribe => {
-                // Whoever waits no longer was told that it failed.
+                // Callers that wait no longer were told that the request failed.
                 same.retain(|(_, answer)| !answer.is_closed());
                 let channels: BTreeSet<&String> = same.iter().map(|(channel, _)| channel).collect();
                 let channels: Vec<&String> = channels.into_iter().collect();
@@ -262,7 +264,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 }
 
-/// Hands on what was published.
+/// Delivers a published message to the outlet; reports a loss if the message cannot be decoded.
 fn offer_published<T: Clone + Send + 'static>(
     push: &PushInfo,
     outlet: &LossyChannel<T>,

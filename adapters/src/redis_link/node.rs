@@ -1,4 +1,4 @@
-//! One server of Redis: a connection that all share for commands, and more on request.
+//! One Redis server: a connection that all callers share for commands, and further ones on request.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,30 +17,32 @@ use super::slots::Address;
 use super::{PART, backoff, is_permanent};
 use crate::StoreError;
 
-/// The slowest of our scripts takes about 10 ms, but a busy disk may hold up a Redis that appends every second for 2 s,
-/// by its design: only who has not answered after this long is away or stuck.
+/// The time limit for an answer. The slowest of our scripts takes about 10 ms, but a busy disk may delay a Redis that
+/// appends every second by 2 s, by its design: only a server that has not answered after this time is unreachable or
+/// stuck.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For TCP, TLS and the greeting of one attempt.
+/// The time limit for TCP, TLS and the greeting of one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a caller waits for a connection: bridges a restart or a dropped connection, and no more.
+/// The time for which a caller waits for a connection: longer than a restart or a dropped connection, and no more.
 pub(super) const CALLER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Unanswered bytes end a connection after this long (Linux), so that a peer that vanished without a word is noticed.
+/// The time after which unacknowledged bytes end a connection (Linux), so that a peer that vanished silently is
+/// noticed.
 #[cfg(target_os = "linux")]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Commands waiting to be written; more callers wait for their turn.
+/// The number of commands that wait to be written; further callers wait for room.
 const MAX_COMMANDS_WAITING: usize = 256;
 
-/// Opens connections to servers: with credentials, TLS and protocol version.
+/// Creates nodes with the same credentials, TLS and protocol version.
 pub(super) struct Dialer {
     info: ConnectionInfo,
     root_cert: Option<Vec<u8>>,
 }
 
 impl Dialer {
-    /// Speaks as `url` says, trusting the certificates in `ca_file`.
+    /// Returns a dialer with the credentials and TLS of `url` that trusts the certificates in `ca_file`.
     pub(super) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, StoreError> {
         let info = url.into_connection_info().map_err(unusable_error)?;
-        // RESP3 brings messages and answers over one connection and tells of its end at once.
+        // RESP3 brings messages and answers over one connection and reports its end at once.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         // Without NODELAY small commands wait for the acknowledgement of the ones before.
         let tcp = TcpSettings::default().set_nodelay(true);
@@ -55,12 +57,12 @@ impl Dialer {
         Ok(Self { info, root_cert: root_cert.transpose()? })
     }
 
-    /// The server that the URL names.
+    /// Returns the server that the URL names.
     pub(super) fn named(&self) -> Result<Node, StoreError> {
         self.node(self.info.clone()).map_err(unusable_error)
     }
 
-    /// The server at `address`, spoken to in the same way.
+    /// Returns the server at `address`, with the same credentials and TLS.
     pub(super) fn at(&self, address: &Address) -> Result<Node, RedisError> {
         let (host, port) = (address.host.to_string(), address.port);
         let addr = match self.info.addr() {
@@ -72,7 +74,7 @@ impl Dialer {
         self.node(self.info.clone().set_addr(addr))
     }
 
-    /// Where the URL leads; `None` for a socket of this machine.
+    /// Returns the address in the URL; `None` for a Unix socket.
     pub(super) fn address(&self) -> Option<Address> {
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
@@ -82,7 +84,7 @@ impl Dialer {
         }
     }
 
-    /// The numbered database that the URL names.
+    /// Returns the numbered database that the URL names.
     pub(super) fn database(&self) -> i64 {
         self.info.redis_settings().db()
     }
@@ -112,7 +114,7 @@ fn unusable_error(error: RedisError) -> StoreError {
     StoreError::unusable(PART, format!("URL or certificates: {error}"))
 }
 
-/// A connection, and whether it has ended.
+/// A connection, with a token that is cancelled when the connection has ended.
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
@@ -123,7 +125,7 @@ pub(super) struct Live {
 pub(super) enum Failure {
     /// There was no connection: nothing was sent.
     NotSent(RedisError),
-    /// They were sent: whether they were carried out is open.
+    /// The commands were sent: it is unknown whether they were carried out.
     Sent(RedisError),
 }
 
@@ -134,26 +136,26 @@ impl From<Failure> for RedisError {
     }
 }
 
-/// A Redis server, with one connection that commands share.
+/// A Redis server, with one connection that all commands share.
 pub(super) struct Node {
     client: Client,
     name: String,
     current: RwLock<Option<Live>>,
-    /// Held by the one who connects; counts attempts that failed in a row.
+    /// Held by the caller that connects; the value is the number of consecutive failed attempts.
     connecting: tokio::sync::Mutex<u32>,
     last_failure: Mutex<String>,
     is_away: AtomicBool,
 }
 
 impl Node {
-    /// Sends one command; an error that the server answers is a value.
+    /// Sends one command; an error that the server answers is returned as a value.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
         let mut live = self.wait_for_connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_command(command).await;
         self.note_result(result, &live)
     }
 
-    /// Sends commands in one round trip; errors that the server answers are values.
+    /// Sends commands in one round trip; errors that the server answers are returned as values.
     pub(super) async fn commands(
         &self,
         pipeline: &Pipeline,
@@ -188,7 +190,7 @@ impl Node {
         }
     }
 
-    /// Whether there is a connection now.
+    /// Returns true if there is a connection now.
     pub(super) fn is_connected(&self) -> bool {
         self.live_connection().is_some()
     }
@@ -211,8 +213,8 @@ impl Node {
         current.as_ref().filter(|live| !live.has_ended.is_cancelled()).cloned()
     }
 
-    /// Tries until there is a connection, one caller at a time, with growing waits. Gives up where waiting is of no
-    /// use (a wrong password); the caller bounds the rest.
+    /// Tries until there is a connection, one caller at a time, with growing pauses. Gives up if waiting is of no use
+    /// (a wrong password); otherwise the caller bounds the time.
     async fn reconnect(&self) -> Result<Live, RedisError> {
         let mut failures = self.connecting.lock().await;
         loop {
@@ -239,8 +241,8 @@ impl Node {
         }
     }
 
-    /// Opens a connection of its own; `hear` is called with every message published to it, with every confirmation
-    /// that a sharded channel is no longer heard, and with its end. It must not block.
+    /// Opens a separate connection. `hear` is called with every message published to it, with every confirmation that
+    /// a sharded channel is no longer delivered, and at the end of the connection. `hear` must not block.
     pub(super) async fn open(
         &self,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
@@ -269,7 +271,7 @@ impl Node {
     }
 }
 
-/// One server as what a command is sent over.
+/// A single server as a target for the client library's commands.
 pub(super) struct Single<'a>(pub(super) &'a Node);
 
 impl ConnectionLike for Single<'_> {

@@ -1,4 +1,4 @@
-//! Commands on their way to the nodes of a cluster that hold their keys.
+//! Sends commands to the nodes of a cluster that hold their keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,41 +12,41 @@ use super::cluster::Cluster;
 use super::node::Failure;
 use super::slots::{Address, slot_of};
 
-/// How often a command is sent at most: to who held its slot, who has it now, who gets it, and some for a slot that is
-/// just being moved.
+/// The largest number of times that a command is sent: to the former owner of its slot, to the present one, to the
+/// next one, and some for a slot that is just being moved.
 const MAX_ATTEMPTS: usize = 6;
-/// Before a command whose keys are partly here and partly there is sent again.
+/// The pause before a command is sent again because its keys are partly on one node and partly on another.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// A way to all nodes at once: each command goes where its first key is, and on to where its node sends it. Commands
-/// without keys go along with the others, to every node that gets any. Commands for different nodes go in no order.
+/// Sends each command to the node of its first key, and on to where that node redirects it. Commands without keys are
+/// sent along with the others, to every node that gets any. Commands for different nodes have no common order.
 pub(super) struct Router<'a> {
     cluster: &'a Cluster,
-    /// Where the last command went: one without keys, sent alone, follows it.
+    /// The node to which the last command went: a command without keys that is sent alone goes there, too.
     last_address: Option<Address>,
 }
 
-/// A node, and whether the slot is only just moving to it.
+/// A node to send a command to; `asking` is true if the slot is only just moving to the node.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct RouteTarget {
     address: Address,
     asking: bool,
 }
 
-/// A command under way.
+/// A command that is under way: its index in the pipeline, its slot, and the node it was redirected to.
 struct RoutedCommand {
     index: usize,
     slot: Slot,
     sent_on: Option<RouteTarget>,
 }
 
-/// What to do with a command after its answer: keep the answer, or send the command again.
+/// The next step for a command after its answer: keep the answer, or send the command again.
 enum AnswerVerdict {
-    /// It is the command's answer.
+    /// The value is the command's answer.
     Keep,
     /// Another server has the command's keys.
     SentOn(RouteTarget),
-    /// The command is to be tried again.
+    /// The command has to be sent again after a pause, because its slot is just being moved.
     Later,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Router<'a> {
                 return Ok(answers);
             }
             if let Some((address, error)) = away {
-                // Perhaps another one has taken its place.
+                // Another node may have taken its place.
                 let Ok(fresh) = self.cluster.reread(slots.version).await else { return Err(error) };
                 slots = fresh;
                 if left
@@ -137,7 +137,7 @@ impl<'a> Router<'a> {
         Ok(node.commands(&pipeline, 0, commands.len()).await?)
     }
 
-    /// Sends the commands of `errands`, and first those without keys; answers with the latter's answers first.
+    /// Sends the commands of `errands`, preceded by those without keys; the latter's answers come first in the result.
     async fn send_group(
         &self,
         target: RouteTarget,
@@ -164,7 +164,7 @@ impl<'a> Router<'a> {
                 let mut at = 0;
                 values.retain(|_| {
                     at += 1;
-                    // After those without keys every other one answers ASKING.
+                    // After the commands without keys, every other answer is the one to ASKING.
                     at <= without_keys || (at - without_keys).is_multiple_of(2)
                 });
             }
@@ -173,8 +173,8 @@ impl<'a> Router<'a> {
         (target, errands, result)
     }
 
-    /// Stores the answers, and adds the commands that have to be sent again to those that are left. Returns whether to
-    /// wait before sending them.
+    /// Stores the answers, and adds the commands that have to be sent again to `left`. Returns true if the caller is
+    /// to pause before sending them.
     fn collect_answers(
         &self,
         target: &RouteTarget,
@@ -183,7 +183,7 @@ impl<'a> Router<'a> {
         answers: &mut [Value],
         left: &mut Vec<RoutedCommand>,
     ) -> bool {
-        // Answers to those without keys are as good from one node as from another, and nobody looks at them.
+        // The answers to commands without keys are the same from every node, and no caller reads them.
         let without_keys = values.len().saturating_sub(errands.len());
         let mut later = false;
         for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
@@ -234,7 +234,8 @@ impl ConnectionLike for Router<'_> {
         })
     }
 
-    /// Transactions are not for several nodes; our stores use scripts.
+    /// Sends the commands of a pipeline. Transactions are refused, because they cannot span nodes; our stores use
+    /// scripts.
     fn req_packed_commands<'a>(
         &'a mut self,
         pipeline: &'a Pipeline,

@@ -1,4 +1,4 @@
-//! Which node of a cluster holds which slot, and which slot a command is for.
+//! The node of a cluster that holds each slot, and the slot that a command is for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redis::cluster_routing::Slot;
 use redis::{Arg, Cmd, Value};
 
-/// Where a node listens.
+/// The address of a node: host and port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Address {
     pub(super) host: Arc<str>,
@@ -19,8 +19,8 @@ impl Address {
         Self { host: host.into(), port }
     }
 
-    /// Reads `host:port` as a node writes it. One that does not know its own name leaves the host out: it is the one
-    /// that was `asked`.
+    /// Parses `host:port` as a node writes it. A node that does not know its own name leaves the host out: then the
+    /// host of `asked` is meant, the node that was asked.
     pub(super) fn read(text: &str, asked: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(asked.with_name_or(host, port.parse().ok()?))
@@ -40,16 +40,16 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who holds which slot, as some node knew it.
+/// The node that holds each slot, as read from some node.
 #[derive(Default)]
 pub(super) struct Slots {
-    /// Grows with every reading; 0 before the first.
+    /// A number that grows with every reading; 0 before the first one.
     pub(super) version: u64,
     owners: HashMap<Slot, Address>,
 }
 
 impl Slots {
-    /// Reads what a node that is reached at `asked` answers to `CLUSTER SLOTS`; `None` for anything else.
+    /// Parses the answer to `CLUSTER SLOTS` of the node that is reached at `asked`; `None` for any other answer.
     pub(super) fn read(version: u64, answer: &Value, asked: &Address) -> Option<Self> {
         let Value::Array(ranges) = answer else { return None };
         let mut owners = HashMap::new();
@@ -73,18 +73,19 @@ impl Slots {
         Some(Self { version, owners })
     }
 
-    /// The node that holds `slot`.
+    /// Returns the node that holds `slot`; `None` if it is not known.
     pub(super) fn owner(&self, slot: Slot) -> Option<&Address> {
         self.owners.get(&slot)
     }
 
-    /// The nodes that hold any.
+    /// Returns all nodes that hold a slot.
     pub(super) fn nodes(&self) -> std::collections::BTreeSet<&Address> {
         self.owners.values().collect()
     }
 }
 
-/// The slot that a command is for, by the first key it names; `None` for one without keys. Knows what our stores send.
+/// Returns the slot of a command by its first key; `None` for a command without keys. Knows only the commands that our
+/// stores send.
 pub(super) fn slot_of(command: &Cmd) -> Option<Slot> {
     let arg = |at: usize| match command.args_iter().nth(at) {
         Some(Arg::Simple(bytes)) => Some(bytes),

@@ -1,4 +1,4 @@
-//! The promises of `adapters/src/export_topics.rs`.
+//! Tests of the promises of `adapters/src/export_topics.rs`.
 
 use liverank_adapters::export_topics::{
     ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter, MAX_NOTE_BYTES,
@@ -6,7 +6,7 @@ use liverank_adapters::export_topics::{
 
 use super::*;
 
-/// The topic of exports beside a log's.
+/// A log's topic, and a topic of exports beside it that is deleted on drop.
 struct Exports {
     log: FreshTopic,
     topic: String,
@@ -35,7 +35,7 @@ impl Exports {
         log.begin(&self.topic, source).await.unwrap()
     }
 
-    /// What a reader of committed records finds, each partition in its order; of keys `k…` alone.
+    /// Returns what a reader of committed records finds in each partition, in order; only records with keys `k…`.
     fn committed(&self) -> Vec<(String, String)> {
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", broker_addresses())
@@ -119,7 +119,7 @@ async fn a_note_is_there_with_its_records_and_who_begins_finds_it() {
     assert_eq!(exports.values(), ["1", "2"]);
 }
 
-/// A transaction that nobody ends, by the same id as the exporter's.
+/// A transaction that nobody ends, with the same transactional id as the exporter's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_exporter_left_open_is_undone_by_the_next_one() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

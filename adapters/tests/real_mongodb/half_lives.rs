@@ -1,4 +1,5 @@
-//! Windows and decayed scores of boards' own, where a release that knows neither has counted in between, or made a generation.
+//! Tests of windows and decayed scores of boards with a decay of their own, after a release that knows neither has
+//! counted in between, or begun a generation.
 
 use liverank_core::counting::RecordFingerprint;
 use liverank_core::decays::{CountedDecay, Decay};
@@ -16,7 +17,7 @@ fn event(user: &str, kind: &str) -> serde_json::Value {
     json!({"video_id": "v", "user_id": user, "type": kind})
 }
 
-/// Commits the next records of partition 0; the log took the last one at this time.
+/// Commits the next records of partition 0; `taken` is the log's time of the last one, in milliseconds.
 async fn commit(archive: &MongoArchive, values: &[serde_json::Value], taken: i64) {
     let from = archive.partition_positions(&[0]).await.unwrap()[0].next_offset;
     let mut batch = batch(0, from, values);
@@ -59,7 +60,7 @@ async fn what_a_release_without_half_lives_counted_in_between_is_noted() {
     commit(&archive, &[event("ana", "like"), event("ben", "like")], BEGIN + 1).await;
     let (first, windows) = counted(&archive).await;
     assert_eq!((events_in_score(&archive).await, first.whole_after, windows.whole_after), (2, None, None));
-    // It counts a view, and leaves `windowed` where it is.
+    // The older release counts a view, and does not move `windowed`.
     let last = doc! { "broker_time": BEGIN + 5, "digest": 3_i64 };
     change(&config, "offsets", doc! { "$inc": { "next": 1_i64 }, "$set": { "last": last } }).await;
     let more = doc! { "$inc": { "views": 1_i64, "score": 1.0 } };
@@ -97,7 +98,7 @@ async fn a_generation_that_a_release_without_half_lives_began_is_noted() {
     assert_eq!((events_in_score(&archive).await, counted(&archive).await.0), (0, second), "our own are not");
 }
 
-/// Two consumers, each with a partition: the gap is noted once, whoever finds it.
+/// Two consumers, each with a partition: the gap is noted once, whichever of them finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_is_noted_while_others_commit() {
     let (config, archive) = with_half_life_and_windows().await;

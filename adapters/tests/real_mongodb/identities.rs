@@ -1,4 +1,5 @@
-//! Identities of events, in segments: a repeat is one whoever counted the event before, on whatever partition.
+//! Tests of events' identities in segments: a repeat is recognised whichever archive counted the event before, on
+//! whatever partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ async fn views_of(archive: &MongoArchive, video: &str) -> i64 {
     held.map_or(0, |state| state.counters.views)
 }
 
-/// Commits these values on a partition, from where it stands; returns how many events counted, and how many were repeats.
+/// Commits these values to a partition, from its next offset on; returns the number of events that counted, and of
+/// repeats.
 async fn commit(archive: &MongoArchive, partition: u32, values: &[serde_json::Value]) -> (u64, u64) {
     let from = archive.partition_positions(&[partition]).await.unwrap()[0].next_offset;
     let effects = archive.commit_batch(&batch(partition, from, values)).await.unwrap().batch_effects;
@@ -59,7 +61,7 @@ async fn a_new_owner_knows_what_counted_before() {
     );
     first.rebuild_archive().bump_generation().await.unwrap();
     assert_eq!(commit(&first, 0, &named_views(0..221)).await, (1, 220), "in a new generation, too");
-    // A process that begins anew has nothing in memory.
+    // A process that starts has nothing in memory.
     let third = open_archive(&config).await;
     third.claim_partitions(&[0, 1]).await.unwrap();
     assert_eq!(commit(&third, 0, &named_views(0..222)).await, (1, 221));
@@ -103,7 +105,7 @@ async fn each_event_counts_once_when_owners_change_and_repeats_span_partitions()
                 whole
             })
             .collect();
-        // At the same moment: the same event may be in several.
+        // At the same moment: several batches may have the same event.
         let committed = archives.iter().zip(&batches).map(|(archive, batch)| archive.commit_batch(batch));
         for committed in join_all(committed).await {
             committed.unwrap();
@@ -128,7 +130,7 @@ async fn identities_of_moderation_and_of_interactions_are_the_same_names() {
     assert_eq!(commit(&again, 1, &[removal("a"), named_view("v", "b"), removal("b")]).await, (0, 3));
 }
 
-/// What a release counted that knows no segments is in documents, and it finds nothing else.
+/// A release without segments stores identities in documents, and finds no others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_without_segments_counts_beside_this_one() {
     let config = fresh_database();
@@ -179,7 +181,7 @@ async fn a_full_memory_writes_documents_and_goes_on() {
     let unlimited = open_archive(&config).await;
     assert_eq!(commit(&unlimited, 1, &named_views(0..112)).await, (1, 111), "with room again, too");
     assert_eq!(documents(&config, "seen").await.len(), 61);
-    // The fifty in segments are of the first eighty records.
+    // The fifty identities in segments are of the first eighty records.
     assert_eq!(archive.forget_identities_before(1_700_000_000_080).await.unwrap(), 50);
     assert_eq!(commit(&archive, 0, &named_views(200..201)).await, (1, 0));
     assert_eq!(documents(&config, "seen").await.len(), 61, "there is room again");

@@ -1,4 +1,4 @@
-//! Rebuilds beside several consumers, and by processes that die.
+//! Tests of rebuilds beside several consumers, and of rebuilds by processes that die.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,7 @@ fn heavier_rules() -> CountingRules {
     }
 }
 
-/// What clients of the database would find wrong.
+/// Checks what clients of the database read: scores and comment numbers. Returns the archive's cut.
 async fn check_archive(archive: &MongoArchive) -> ArchiveCut {
     let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
     for video in &cut.videos {
@@ -37,8 +37,8 @@ struct SharedLog {
 }
 
 impl SharedLog {
-    /// Writes and counts one partition until told to stop, going on where the archive stands; answers how many batches
-    /// there are.
+    /// Writes batches to one partition and counts them until `stop` is set, from the archive's next offset on; returns
+    /// the number of batches.
     async fn write_and_count(&self, archive: &MongoArchive, partition: u32) -> u64 {
         const EVENTS_A_BATCH: u64 = 3;
         let mut stands = archive.claim_partitions(&[partition]).await.unwrap()[0].next_offset;
@@ -60,8 +60,8 @@ impl SharedLog {
             match archive.commit_batch(&batches[at]).await {
                 Ok(_) => stands += EVENTS_A_BATCH,
                 Err(CommitError::PositionMismatch { actual, .. }) => stands = actual,
-                // A commit that was left in doubt begins a new session, and a swap may have noted the one before. A consumer
-                // then asks the log whose the partition is; here it is this one's.
+                // A commit that was left in doubt begins a new session, and a swap may have stored the one before. A
+                // consumer then asks the log who owns the partition; here it is this one.
                 Err(CommitError::TakenOver { .. }) => {
                     stands = archive.claim_partitions(&[partition]).await.unwrap()[0].next_offset;
                 }
@@ -130,7 +130,7 @@ async fn commits_of_several_processes_race_with_rescores() {
     assert!(cut.videos.len() >= 3001);
 }
 
-/// Rescores until the pages done satisfy `enough`, and dies there.
+/// Rescores until the progress satisfies `enough`, and drops the rescore there, as a killed process would.
 async fn abort_rescore_when(archive: &MongoArchive, enough: impl Fn(u64, u64) -> bool + Send + Sync) {
     let now = Notify::new();
     let progress = |done, of| {
@@ -193,7 +193,7 @@ async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
         abort_rescore_when(&archive, |done, of| done == of).await;
         let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
         let db = client.database(&config.database);
-        // What the last barrier does, and then the first step of the swap.
+        // The effects of the last barrier, and then of the first step of the swap.
         let swapping = doc! { "$set": { "rebuild.phase": "swapping" } };
         db.collection::<Document>("meta").update_one(doc! {}, swapping).await.unwrap();
         let token = meta_document(&config)
@@ -261,7 +261,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
         };
         let positions = live.partition_positions(&[0, 1, 2]).await.unwrap();
         let deadline = Instant::now() + TEST_TIMEOUT;
-        // Consumers go on behind it.
+        // Consumers go on after the replay.
         while live
             .partition_positions(&[0, 1, 2])
             .await

@@ -1,4 +1,4 @@
-//! What an archive remembers of videos is what their documents say, whoever writes them.
+//! Tests that the states an archive has cached equal the documents, whichever archive writes them.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ async fn offset_of(archive: &MongoArchive, partition: u32) -> u64 {
     archive.partition_positions(&[partition]).await.unwrap()[0].next_offset
 }
 
-/// Counts a view of each of these on a partition, by its owner.
+/// Counts a view of each of these videos on a partition, by its owner.
 async fn count_views(archive: &MongoArchive, partition: u32, videos: &[&str]) {
     let values: Vec<_> = videos.iter().map(|video| view_event(video)).collect();
     archive.commit_batch(&batch(partition, offset_of(archive, partition).await, &values)).await.unwrap();
 }
 
-/// Producers without keys and partitions that change their owner, at random: no count is made from an old one.
+/// Producers without keys and partitions that change their owner, at random: no count is made from an outdated state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
     const PARTITIONS: u32 = 4;
@@ -56,7 +56,7 @@ async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
             }
             let values: Vec<_> = (0..random.random_range(1..4))
                 .map(|_| {
-                    // Most of them where they belong, some anywhere.
+                    // Most records are on the partition of their video, some on any.
                     let anywhere = random.random_range(0..3) == 0;
                     let video = if anywhere { random.random_range(0..VIDEOS) } else { partition as usize };
                     let video = format!("v{video}");
@@ -75,7 +75,7 @@ async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
     }
 }
 
-/// An archive of an older release counts beside this one. It says nothing of what it wrote outside of its partitions.
+/// An archive of an older release counts beside this one, and does not count its outside writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_of_a_concurrent_older_release_are_seen() {
     for (taken_back, others_between) in [(false, true), (true, false), (true, true)] {
@@ -109,7 +109,8 @@ async fn counts_of_a_concurrent_older_release_are_seen() {
     }
 }
 
-/// Documents of a former release have an `_id` of the server's. They are read, and made anew when they change.
+/// Documents of an earlier release have an `_id` made by the server. Such documents are read, and are written anew
+/// when they change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_of_a_former_release_are_updated() {
     let config = fresh_database();
@@ -153,8 +154,8 @@ async fn documents_of_a_former_release_are_updated() {
     assert_eq!(told, [(Some("new"), "new", 3), (Some("v"), "v", 3), (None, "w", 3)]);
 }
 
-/// A consumer that has counted its partition from the first record on takes a video that it does not know for new. Here each is
-/// there: counted on another's partition, or by a former release, which gave the document an `_id` of the server's.
+/// A consumer that has counted its partition from the first record on takes an unknown video for a new one. Here each
+/// exists: counted on another partition, or by an earlier release, which let the server make the document's `_id`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_video_that_is_wrongly_taken_for_new_is_counted_from_its_document() {
     let removed = json!({"video_id": "counted", "user_id": "m", "type": "moderation", "version": 2, "event_id": "e",

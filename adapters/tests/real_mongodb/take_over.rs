@@ -1,4 +1,4 @@
-//! One consumer after another.
+//! Tests of consumers that follow each other as owners of a partition.
 
 use mongodb::options::WriteConcern;
 
@@ -8,7 +8,7 @@ fn like_batch(partition: u32, from: u64) -> Batch {
     batch(partition, from, &[json!({"video_id": "hot", "user_id": "u", "type": "like"})])
 }
 
-/// A process that is stopped in the middle of a commit: the server has the transaction and what it wrote.
+/// A process is stopped in the middle of a commit: the server keeps the transaction open, and locks what it wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     let config = fresh_database();
@@ -60,7 +60,7 @@ async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
     zombie.commit_batch(&like_batch(0, 2)).await.expect("it was taken back");
 }
 
-/// Whoever kills our session ends one attempt, not our ownership.
+/// Killing an owner's session ends one attempt to commit, not the ownership.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_whose_session_is_killed_goes_on() {
     let config = fresh_database();

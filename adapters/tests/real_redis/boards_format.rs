@@ -1,5 +1,5 @@
-//! The boards' keys and their channel as another release finds and leaves them: `docs/formats.md`. They are written by
-//! scripts inside Redis, so that only a real one shows what they are.
+//! Tests of the boards' keys and channel as another release reads and writes them: `docs/formats.md`. Scripts inside
+//! Redis write them, so only a real Redis shows their form.
 
 use std::sync::Arc;
 
@@ -20,20 +20,20 @@ mod fixtures;
 
 const DATABASE: u8 = 4;
 const KEY_PREFIX: &str = "t4:";
-/// Of Redis's clock, where a store was empty.
+/// A version of the boards that an empty store takes from Redis's clock.
 const REDIS_CLOCK_VERSION: &str = "1700000000000250";
 
-/// What is read of boards.
+/// The values that are read from boards.
 #[derive(Debug, PartialEq)]
 struct ReadBoards {
     entries: Vec<BoardEntry>,
     stands: ProjectionCheckpoint,
     half_life: Option<u64>,
     change: Vec<BoardEntry>,
-    /// Of the video that there is. Boards of the release before have none.
+    /// The metadata of the one video. Boards of the previous release have no metadata.
     metadata: Option<Metadata>,
     is_described: bool,
-    /// Of which videos other metadata are there, as the channel has it.
+    /// The videos with other metadata, from the channel.
     described: Vec<VideoId>,
 }
 
@@ -46,14 +46,14 @@ fn cats_metadata() -> Metadata {
     Metadata::read(&json!({"title": "Cats"})).unwrap()
 }
 
-/// Pairs in the order of their names: what a sorted set or a map holds, which has no members of its own.
+/// Returns the pairs of a sorted set or a map (which JSON fixtures cannot hold as members), sorted by name.
 async fn sorted_pairs(redis: &mut RedisAdmin, command: &[&str]) -> Value {
     let mut pairs: Vec<(String, String)> = redis.run_command(command).await;
     pairs.sort();
     json!(pairs)
 }
 
-/// What today's code writes of a batch into boards that were empty and are filled.
+/// Returns what today's code writes for a batch, into boards that were empty and are filled.
 async fn boards_as_written() -> Value {
     let (link, mut redis) = link_to_empty_database(DATABASE, KEY_PREFIX).await;
     let boards = RedisRanking::new(Arc::clone(&link));
@@ -101,7 +101,7 @@ async fn boards_as_written() -> Value {
     })
 }
 
-/// What today's code reads where another release wrote this.
+/// Reads with today's code what another release wrote.
 async fn read(stored: &Value) -> Result<ReadBoards, String> {
     let (link, mut redis) = link_to_empty_database(DATABASE, KEY_PREFIX).await;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -131,7 +131,7 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
     assert_eq!(next_item(&mut changes).await, BoardChange::Reset, "it listens");
     let mut told: Vec<(Vec<BoardEntry>, Vec<VideoId>)> = Vec::new();
     for message in [&stored["ranking:changes"], &stored["ranking:changes of metadata"]] {
-        // The release before told of no metadata.
+        // The previous release sent no metadata.
         if message.is_null() {
             continue;
         }

@@ -1,7 +1,7 @@
 //! A disk that can be full, slow, or lose its power, for databases under test.
 //!
-//! What is written is volatile until `sync_data`; a power cut leaves what was synced and, if asked to, a random part
-//! of what was not, sector by sector, as a disk with a cache may.
+//! Writes are volatile until `sync_data`; a power cut leaves what was synced and, if asked to, a random part of what
+//! was not, sector by sector, as a disk with a cache may.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -10,10 +10,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
-/// What a disk writes in one piece.
+/// The number of bytes that a disk writes in one piece.
 const SECTOR_BYTES: usize = 512;
 
-/// One life of a disk, from one power cut to the next. Clones are the same disk.
+/// A disk between two power cuts. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub struct Medium {
     disk: Arc<SharedDisk>,
@@ -29,15 +29,15 @@ struct SharedDisk {
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct DiskState {
-    /// What survives a cut.
+    /// The contents that survive a cut.
     durable: Vec<u8>,
-    /// What is read.
+    /// The contents that are read.
     volatile: Vec<u8>,
-    /// What brings `durable` to `volatile`, in order.
+    /// The changes that make `durable` equal to `volatile`, in order.
     unsynced: Vec<PendingChange>,
-    /// Grows with every cut; whoever still holds an earlier life has no power.
+    /// A number that grows with every cut; a user of an earlier life gets errors.
     life: u64,
-    /// Changes and syncs until the power fails.
+    /// The number of changes and syncs until the power fails.
     power_left: Option<u64>,
     full: bool,
     stalling: bool,
@@ -65,7 +65,7 @@ impl PendingChange {
         }
     }
 
-    /// Applies each sector of it or not, as the dice say.
+    /// Applies some sectors of the change, chosen at random.
     fn apply_some_sectors(&self, image: &mut Vec<u8>, dice: &mut StdRng) {
         match self {
             Self::Length(_) if dice.random() => self.apply_to(image),
@@ -102,7 +102,7 @@ impl DiskState {
 }
 
 impl Medium {
-    /// A disk that says it has synced, and has not.
+    /// Returns a disk that reports syncs and does not do them.
     pub fn lying() -> Self {
         let medium = Self::default();
         medium.state().lying = true;
@@ -118,44 +118,44 @@ impl Medium {
         self.disk.changed.notify_all();
     }
 
-    /// Opens, or creates, the database on it.
+    /// Opens, or creates, the database on the disk.
     pub fn database(&self) -> std::result::Result<Database, DatabaseError> {
         self.state().openings += 1;
         Builder::new().create_with_backend(self.clone())
     }
 
-    /// How often a database was opened on it.
+    /// Returns how often a database was opened on the disk.
     pub fn openings(&self) -> u64 {
         self.state().openings
     }
 
-    /// Lets every write fail for lack of room.
+    /// Makes every write fail because the disk is full.
     pub fn fill(&self) {
         self.set_state(|state| state.full = true);
     }
 
-    /// Makes room.
+    /// Ends the state in which the disk is full.
     pub fn empty(&self) {
         self.set_state(|state| state.full = false);
     }
 
-    /// Makes every sync wait for as long as the answer lives; also where the test fails meanwhile.
+    /// Makes every sync wait until the returned value is dropped; also if the test fails meanwhile.
     pub fn stall(&self) -> Stall {
         self.set_state(|state| state.stalling = true);
         Stall(self.clone())
     }
 
-    /// Whether a sync waits.
+    /// Returns true if a sync waits.
     pub fn stalled(&self) -> bool {
         self.state().stalled
     }
 
-    /// The power fails after this many more writes and syncs.
+    /// Makes the power fail after this many more writes and syncs.
     pub fn power_for(&self, operations: u64) {
         self.set_state(|state| state.power_left = Some(operations));
     }
 
-    /// Cuts the power, and gives the disk as it is when the power is back: what was synced, and with `survivors` (a
+    /// Cuts the power, and returns the disk as it is when the power is back: what was synced, and with `survivors` (a
     /// seed) a random part of what was not.
     pub fn cut(&self, survivors: Option<u64>) -> Self {
         let mut state = self.state();
@@ -174,7 +174,7 @@ impl Medium {
     }
 }
 
-/// Lets syncs go on when it is dropped.
+/// A guard that lets syncs go on when it is dropped.
 pub struct Stall(Medium);
 
 impl Drop for Stall {

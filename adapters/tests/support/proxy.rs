@@ -8,18 +8,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the proxy does with connections.
+/// The way in which the proxy treats connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Passes everything on.
     Open,
-    /// Refuses new connections and has closed the others: the store is dead.
+    /// Refuses new connections and has closed the others, as if the store were dead.
     Cut,
-    /// Takes everything and passes nothing on: the network swallows it.
+    /// Accepts everything and passes nothing on, as if the network swallowed it.
     Stalled,
 }
 
-/// In one direction, what passes is cut into frames of a 32-bit length and their bytes, and each may be changed.
+/// A function that may change the frames of one direction: each is a 32-bit length and as many bytes.
 pub type Rewrite = fn(&mut [u8], Ports);
 
 /// The store's port and the proxy's.
@@ -36,7 +36,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy on a free port in front of the store on 127.0.0.1. Answers of the store pass through `rewrite`.
+    /// Starts a proxy on a free port in front of the store on 127.0.0.1. The store's answers pass through `rewrite`.
     pub async fn before(store: u16, rewrite: Option<Rewrite>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let ports = Ports { store, proxy: listener.local_addr().unwrap().port() };

@@ -1,4 +1,5 @@
-//! Restrictions, rules of comments and the audit log, in their tables; and comments that were removed. Reports: [`super::reports`].
+//! Restrictions, comment rules and the audit log in their tables, and the removal of comments. Reports are in
+//! [`super::reports`].
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -22,22 +23,22 @@ use super::{EmbeddedArchive, reports};
 use crate::StoreError;
 use crate::redb_file::Failure;
 
-/// Where an audit entry is: time, partition, offset.
+/// The position of a moderation record in the log: time, partition and offset.
 pub type LogKey = (Millis, u32, u64);
 
 #[derive(Serialize, Deserialize)]
 struct StoredRule {
     key: String,
-    /// Whose restriction it is; absent of rules of comments.
+    /// The user whom the restriction is for; absent for comment rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     userid: Option<UserId>,
-    /// The restriction; absent where it was lifted.
+    /// The restriction; absent if it was lifted.
     #[serde(default)]
     rule: Option<UserRestriction>,
-    /// The place that has rules of comments.
+    /// The scope of the comment rules (a video, an owner or all); absent for a restriction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<RuleScope>,
-    /// These; absent where they were taken away.
+    /// The comment rules; absent if they were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     comments: Option<Arc<ScopeRules>>,
 }
@@ -74,7 +75,7 @@ pub(super) fn damaged(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::Damaged(format!("{what}: {error}"))
 }
 
-/// What a batch's moderation records are about.
+/// Reads the stored comments, reports and rules that a batch's moderation records refer to.
 pub fn read_moderation(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -103,7 +104,8 @@ pub fn read_moderation(
     Ok(moderated)
 }
 
-/// Writes what a batch's moderation records did.
+/// Writes the effects of a batch's moderation records: removed entries, pins, rules, held comments, reports and the
+/// audit log.
 pub fn write_moderation(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -165,7 +167,7 @@ pub fn write_moderation(
     Ok(())
 }
 
-/// Changes after a revision; all of them, or those that are rules of comments in force.
+/// Reads the rule changes after a revision: all, or with `of_comments` only comment rules in force.
 fn rules_since(
     database: &Database,
     tables: &Tables,
@@ -234,7 +236,8 @@ fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Opt
     bytes.map(|bytes| decode_comment(video.as_str(), seq, bytes.value())).transpose()
 }
 
-/// A user's entries among [`ENTRIES_READ_PER_CALL`] from after a place on, which is a video and a number.
+/// Finds a user's entries among the [`ENTRIES_READ_PER_CALL`] entries after a key, which is a video and a sequence
+/// number.
 fn entries_of(
     database: &Database,
     tables: &Tables,
@@ -279,7 +282,7 @@ fn audit(
     entries.collect()
 }
 
-/// What a table has of a partition from an offset on. It is in the order of time, and has no other one: only tests ask.
+/// Reads a partition's rows from an offset on. Scans the whole table, which is ordered by time: only tests call this.
 fn from_offset<T>(
     table: &impl ReadableTable<LogKey, &'static [u8]>,
     (partition, offset): (u32, u64),

@@ -83,7 +83,7 @@ fn decode_comment_row((key, bytes): &CommentRow) -> Result<Comment, Failure> {
     decode_comment(video, seq, bytes.value())
 }
 
-/// The comment that another table points to.
+/// Reads the comment that a row of another table points to; an error if it does not exist.
 fn find_pointed_comment(
     table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     video: &str,

@@ -1,4 +1,4 @@
-//! Rebuilds, each change of what is in force in one transaction.
+//! Rebuilds of the embedded archive: each change of the meta data is one transaction.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl ArchiveRebuild for EmbeddedArchive {
         let after = self
             .write_blocking(move |database, tables| {
                 change_meta(database, tables, |transaction, before| {
-                    // Scores are not stored here: they follow from counts and rules.
+                    // Scores are not stored in this archive: they are computed from counts and rules.
                     if before.counting_rules.half_life_ms != rules.half_life_ms {
                         forget_trending(transaction, tables)?;
                     }
@@ -79,7 +79,7 @@ impl ArchiveRebuild for EmbeddedArchive {
             let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
             NEXT.drop_all(&transaction)?;
             NEXT.create_absent(&transaction)?;
-            // A copy was counted without these windows and decays, up to where it stands.
+            // The source was counted without these windows and decays, up to its positions.
             let counted = source.as_ref().map(SourceArchive::last_counted).transpose()?.flatten();
             let kinds: Vec<_> = before.windows.iter().map(|counted| counted.kind.clone()).collect();
             let of_source = source.as_ref().map(|source| source.meta.windows.clone()).unwrap_or_default();
@@ -157,11 +157,11 @@ impl ArchiveRebuild for EmbeddedArchive {
     }
 }
 
-/// Another archive, which nobody writes to.
+/// Another archive, to which nobody writes.
 struct SourceArchive {
     transaction: ReadTransaction,
     meta: ArchiveMeta,
-    /// What is read is this one's, as long as it lives.
+    /// Keeps the file open for as long as `transaction` reads from it.
     _archive: EmbeddedArchive,
 }
 
@@ -213,7 +213,7 @@ impl SourceArchive {
         copy_table(from, LIVE.window_offsets, to, NEXT.window_offsets)
     }
 
-    /// When the log took the last record that it has counted.
+    /// Returns the time at which the log appended the last record that the source has counted.
     fn last_counted(&self) -> Result<Option<Millis>, Failure> {
         let positions = partition_positions(&self.transaction.open_table(LIVE.offsets)?)?;
         Ok(positions.iter().filter_map(|(_, position)| Some(position.last_record?.broker_time)).max())
@@ -255,7 +255,7 @@ pub(super) fn change_meta(
     Ok(after)
 }
 
-/// Trending by another half-life cannot be had from what is stored: it starts anew.
+/// Resets the trending scores of all videos: scores by another half-life cannot be computed from the stored ones.
 fn forget_trending(transaction: &WriteTransaction, tables: &Tables) -> Result<(), Failure> {
     let mut table = transaction.open_table(tables.videos)?;
     let states: Vec<VideoState> = states(&table)?;
@@ -302,7 +302,7 @@ fn cut(database: &Database, tables: &Tables) -> Result<ArchiveCut, Failure> {
     Ok(ArchiveCut { meta, positions, videos, comments, windows })
 }
 
-/// A replay under way, in tables beside those that serve.
+/// A replay under way, in tables beside those of the archive that serves.
 struct EmbeddedReplay {
     live: EmbeddedArchive,
     replayed_archive: EmbeddedArchive,
@@ -357,7 +357,7 @@ fn partition_offsets(database: &Database, tables: &Tables) -> Result<Vec<(u32, u
     Ok(found.into_iter().map(|(partition, position)| (partition, position.next_offset)).collect())
 }
 
-/// Where all partitions stand that there are.
+/// Reads the positions of all partitions that the archive knows.
 fn partition_positions(
     table: &impl ReadableTable<u32, StoredPosition>,
 ) -> Result<Vec<(u32, ArchivePosition)>, Failure> {
@@ -368,7 +368,8 @@ fn partition_positions(
     found.collect()
 }
 
-/// Puts the next archive in place, unless the live one has moved on from `checked`.
+/// Puts the next archive in place; returns `None`, without a change, if the live archive's offsets are no longer
+/// `checked`.
 fn swap_in_next(
     database: &Database,
     tables: &Tables,
@@ -396,7 +397,7 @@ fn swap_in_next(
         decays,
     };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;
-    // Partitions stay with those who have them.
+    // Partitions stay with their owners.
     transaction.delete_table(NEXT.owners)?;
     transaction.rename_table(tables.owners, NEXT.owners)?;
     tables.drop_all(&transaction)?;

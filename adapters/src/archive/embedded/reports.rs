@@ -1,4 +1,4 @@
-//! Reports of comments: one entry a comment, and where it is in the queues.
+//! Reports of comments: one row a comment, and one row in each queue that contains the comment.
 
 use std::collections::HashSet;
 
@@ -26,7 +26,7 @@ fn find_reported(
     table.get((video, id))?.map(|bytes| decode_reported(bytes.value())).transpose()
 }
 
-/// Those of these comments that were reported.
+/// Reads those of these comments that were reported.
 pub(super) fn known(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -40,7 +40,7 @@ pub(super) fn known(
     found.filter_map(Result::transpose).collect()
 }
 
-/// Writes what changed.
+/// Writes the reported comments that have changed, and their rows in the queues.
 pub(super) fn put(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -76,7 +76,7 @@ pub(super) fn of_comment(
     find_reported(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
 }
 
-/// Behind every place.
+/// A text that sorts after every sort key of a queue.
 const BEHIND_ALL_PLACES: &str = "~";
 
 pub(super) fn of_queue(

@@ -1,4 +1,4 @@
-//! How the archive lies in its file.
+//! The tables of the archive's file, and the encoding of their rows.
 
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{CountingRules, MarkKey, RecordFingerprint, UniqueKinds, VideoState};
@@ -15,60 +15,62 @@ use super::PART_NAME;
 use super::moderation::LogKey;
 use crate::redb_file::{Failure, Purpose};
 
-/// Where a partition stands, as stored: the next offset, and time and digest of the record before it.
+/// A partition's position as stored: the next offset, and time and digest of the record before it.
 pub type StoredPosition = (u64, Option<(Millis, u64)>);
 
-/// The tables of an archive.
+/// The tables of an archive, each with its key and value.
 pub struct Tables {
-    /// What is fixed, as JSON, under the one key.
+    /// The meta data as JSON, under the one key.
     pub meta: TableDefinition<'static, (), &'static str>,
-    /// Where each partition stands.
+    /// The position in each partition.
     pub offsets: TableDefinition<'static, u32, StoredPosition>,
-    /// Who took a partition up.
+    /// The claimant id of each partition's owner.
     pub owners: TableDefinition<'static, u32, u64>,
-    /// States by video.
+    /// The state of each video, by video.
     pub videos: TableDefinition<'static, &'static str, &'static [u8]>,
-    /// The log's time of the first sighting by identity.
+    /// The log's time of an identity's last sighting that counted, by identity.
     pub identities: TableDefinition<'static, &'static str, Millis>,
-    /// The same the other way round, for forgetting the oldest.
+    /// The times and identities of `identities`, ordered by time, for forgetting the oldest.
     pub sightings: TableDefinition<'static, (Millis, &'static str), ()>,
-    /// Comments by video and number.
+    /// Comments and other channel entries, by video and sequence number.
     pub comments: TableDefinition<'static, (&'static str, u64), &'static [u8]>,
-    /// Video and number by partition and offset.
+    /// The video and sequence number of each entry, by partition and offset of its record.
     pub comment_places: TableDefinition<'static, (u32, u64), (&'static str, u64)>,
-    /// The number of the newest comment by video and comment id.
+    /// The sequence number of the newest comment, by video and comment id.
     pub newest_by_id: TableDefinition<'static, (&'static str, &'static str), u64>,
-    /// How many comments there are, under the one key.
+    /// The number of comments, under the one key.
     pub comment_count: TableDefinition<'static, (), u64>,
-    /// Restrictions by the revision of their last change.
+    /// Restrictions and comment rules, by the revision of their last change.
     pub restrictions: TableDefinition<'static, u64, &'static [u8]>,
-    /// The revision of each restriction, by its key.
+    /// The revision of each restriction or comment rule, by its key.
     pub rule_revisions: TableDefinition<'static, &'static str, u64>,
-    /// The number of the last entry that says what is pinned, by video.
+    /// The sequence number of the last entry that says which comment is pinned, by video.
     pub pins: TableDefinition<'static, &'static str, u64>,
-    /// Comments that wait for a moderator, by when and where the log has them.
+    /// Comments that wait for a moderator, by time, partition and offset of their record.
     pub held_comments: TableDefinition<'static, LogKey, &'static [u8]>,
-    /// Where each of them is, by video and comment.
+    /// The key in `held_comments` of each comment that waits, by video and comment.
     pub held_places: TableDefinition<'static, (&'static str, &'static str), LogKey>,
     /// Reports of comments, by video and comment.
     pub reports: TableDefinition<'static, (&'static str, &'static str), &'static [u8]>,
-    /// Video and comment of each of them, by queue and place in it.
+    /// The video and comment of each reported comment, by queue and sort key in it.
     pub report_queues: TableDefinition<'static, (&'static str, &'static str), (&'static str, &'static str)>,
-    /// What moderators did, by when and where the log has it.
+    /// Moderators' records (the audit log), by time, partition and offset of the record.
     pub audit: TableDefinition<'static, LogKey, &'static [u8]>,
-    /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
+    /// The bits of the number that an event that counts once per user added to the decayed score, by its mark's key.
     pub marks: TableDefinition<'static, MarkKey, u64>,
-    /// When it counts as having happened, where windows are counted.
+    /// The time at which an event that counts once per user counts as having happened, by its mark's key, if windows
+    /// are counted.
     pub mark_times: TableDefinition<'static, MarkKey, Millis>,
-    /// What it added to decayed scores of boards' own, as JSON.
+    /// The parts that an event that counts once per user added to the decayed scores of boards with a decay of their
+    /// own, as JSON, by its mark's key.
     pub mark_parts: TableDefinition<'static, MarkKey, &'static [u8]>,
-    /// Counts by kind and start of a window and by video.
+    /// The counts of a video in a window, by kind and start of the window and by video.
     pub windows: TableDefinition<'static, (&'static str, Millis, &'static str), &'static [u8]>,
-    /// Up to where each partition is counted in windows and by decays, too.
+    /// The offset up to which each partition is counted in windows and by decays, too.
     pub window_offsets: TableDefinition<'static, u32, u64>,
 }
 
-/// The archive that serves.
+/// The tables of the archive that serves.
 pub static LIVE: Tables = Tables {
     meta: TableDefinition::new("meta"),
     offsets: TableDefinition::new("offsets"),
@@ -95,7 +97,7 @@ pub static LIVE: Tables = Tables {
     window_offsets: TableDefinition::new("window_offsets"),
 };
 
-/// The archive that a replay counts into.
+/// The tables of the archive that a replay counts into.
 pub static NEXT: Tables = Tables {
     meta: TableDefinition::new("next_meta"),
     offsets: TableDefinition::new("next_offsets"),
@@ -129,7 +131,7 @@ pub const ARCHIVE_PURPOSE: Purpose = Purpose {
 };
 
 impl Tables {
-    /// Creates what is absent.
+    /// Creates those of these tables that are absent.
     pub fn create_absent(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
         transaction.open_table(self.meta)?;
         transaction.open_table(self.offsets)?;
@@ -157,7 +159,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Drops all of them.
+    /// Drops all of these tables.
     pub fn drop_all(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
         transaction.delete_table(self.meta)?;
         transaction.delete_table(self.offsets)?;
@@ -185,7 +187,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Puts these in the place of `others`, which are not there.
+    /// Renames these tables to the names of `others`, which must not exist.
     pub fn put_in_place_of(&self, transaction: &WriteTransaction, others: &Self) -> Result<(), Failure> {
         transaction.rename_table(self.meta, others.meta)?;
         transaction.rename_table(self.offsets, others.offsets)?;
@@ -214,7 +216,7 @@ impl Tables {
     }
 }
 
-/// Where the partitions stand.
+/// Reads the positions in these partitions, in the order of `partitions`.
 pub fn read_positions(
     table: &impl ReadableTable<u32, StoredPosition>,
     partitions: &[u32],
@@ -225,7 +227,7 @@ pub fn read_positions(
         .collect()
 }
 
-/// A position as stored.
+/// Converts a stored position into the core's type.
 pub fn decode_position((next, last): StoredPosition) -> ArchivePosition {
     ArchivePosition {
         next_offset: next,
@@ -243,32 +245,33 @@ struct StoredMeta {
     generation: u64,
     weights: Weights,
     half_life_ms: u64,
-    /// Absent where none is, as in what former releases wrote.
+    /// The types that count once per user. This field is absent if no type counts once, and in files of earlier
+    /// releases.
     #[serde(default, skip_serializing_if = "is_no_kind")]
     unique: UniqueKinds,
-    /// Absent where none are counted.
+    /// The windows that are counted. Absent if no windows are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     windows: Vec<StoredWindows>,
-    /// Absent where none are counted.
+    /// The decays that are counted. Absent if no decays are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     decays: Vec<StoredDecay>,
 }
 
-/// A decay that is counted.
+/// A decay that is counted, as stored.
 #[derive(Serialize, Deserialize)]
 struct StoredDecay {
     decay: String,
     run: u32,
-    /// Absent where the scores have all that was counted.
+    /// The time after which the scores are complete; absent if they contain everything that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     whole_after: Option<Millis>,
 }
 
-/// A kind of windows that is counted.
+/// A kind of windows that is counted, as stored.
 #[derive(Serialize, Deserialize)]
 struct StoredWindows {
     kind: String,
-    /// Absent where all windows have all that happened in them.
+    /// The time after which windows are complete; absent if all windows are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     whole_after: Option<Millis>,
 }
@@ -283,7 +286,7 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What is fixed, if it is yet.
+/// Reads the meta data; `None` if the archive was never opened.
 pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<ArchiveMeta>, Failure> {
     table.get(())?.map(|text| decode_meta(text.value())).transpose()
 }
@@ -339,7 +342,7 @@ struct StoredVideo {
     owner_given: bool,
     counters: Counters,
     last_seq: u64,
-    /// The bits of the number: JSON knows no infinity, and reads no other one back to the bit.
+    /// The bits of the trending score: JSON knows no infinity, and parsing decimal text does not give back every bit.
     trending: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     decayed: Vec<StoredScore>,
@@ -351,11 +354,11 @@ struct StoredVideo {
     removed: Option<ActorRole>,
 }
 
-/// The score of a video by a decay of a board's own.
+/// The score of a video by the decay of a board with a decay of its own.
 #[derive(Serialize, Deserialize)]
 struct StoredScore {
     decay: String,
-    /// The bits of the logarithm.
+    /// The bits of the score's logarithm.
     log2: u64,
     events: u64,
 }
@@ -376,11 +379,11 @@ fn scores(stored: Vec<StoredScore>) -> Result<DecayedScores, Failure> {
     stored.into_iter().map(of).collect()
 }
 
-/// What an event added in a run, as its mark says.
+/// The part that an event added to the score in one run of a decay, as stored in the event's mark.
 #[derive(Serialize, Deserialize)]
 struct StoredPart {
     run: u32,
-    /// The bits of the logarithm.
+    /// The bits of the part's logarithm.
     log2: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Counts by window; and which windows and decays are counted, and up to where.
+//! Counts by window, the windows and decays that are counted, and the offsets up to which they are.
 
 use std::ops::Bound;
 
@@ -14,10 +14,10 @@ use super::rebuilding::change_meta;
 use super::tables::{StoredPosition, Tables, decode_position, decode_video, encode_meta};
 use crate::redb_file::{Failure, begin_durable};
 
-/// By kind and start of a window and by video.
+/// The key of a count: the kind and start of a window, and the video.
 type Key = (&'static str, Millis, &'static str);
 
-/// Counts these kinds from now on.
+/// Counts these kinds of windows from now on, and no others.
 pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Result<ArchiveMeta, Failure> {
     change_meta(database, tables, |transaction, before| {
         let last = begin_here(transaction, tables, before)?;
@@ -25,7 +25,7 @@ pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Resu
     })
 }
 
-/// Counts these decays from now on.
+/// Counts these decays from now on, and no others.
 pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> Result<ArchiveMeta, Failure> {
     change_meta(database, tables, |transaction, before| {
         let last = begin_here(transaction, tables, before)?;
@@ -33,8 +33,8 @@ pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> R
     })
 }
 
-/// Notes that windows and decays are counted from here on, where neither was counted `before`. Returns when the log took the last record
-/// that is counted.
+/// Stores that windows and decays are counted from the present offsets on, if neither was counted `before`. Returns
+/// the time at which the log appended the last counted record.
 fn begin_here(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -54,7 +54,8 @@ fn begin_here(
     Ok(last)
 }
 
-/// Notes that these stretches are counted in windows and by decays, and what was counted without them. Comes before the offsets move.
+/// Stores that these ranges are counted in windows and by decays, and notes gaps that were counted without them. To be
+/// called before the offsets move.
 pub fn advance(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -84,7 +85,7 @@ pub fn advance(
     Ok(())
 }
 
-/// Adds what a batch adds.
+/// Adds a batch's counts to the counts of windows.
 pub fn put(transaction: &WriteTransaction, tables: &Tables, changes: &[WindowChange]) -> Result<(), Failure> {
     if changes.is_empty() {
         return Ok(());
@@ -109,7 +110,7 @@ fn decode(bytes: &[u8]) -> Result<Counters, Failure> {
     serde_json::from_slice(bytes).map_err(|error| Failure::Damaged(format!("counts of a window: {error}")))
 }
 
-/// Those of these videos that are in a window, as they are there.
+/// Reads those of these videos that have counts in a window, with these counts.
 pub fn read(
     database: &Database,
     tables: &Tables,
@@ -130,7 +131,7 @@ pub fn read(
     Ok(found)
 }
 
-/// The videos of a window after this one.
+/// Reads up to `limit` videos of a window with ids after `after`, in ascending order of ids.
 pub fn read_after(
     database: &Database,
     tables: &Tables,
@@ -156,7 +157,7 @@ fn video(id: &str) -> Result<VideoId, Failure> {
     VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))
 }
 
-/// All counts by window.
+/// Reads all counts by window.
 pub fn all(table: &impl ReadableTable<Key, &'static [u8]>) -> Result<Vec<WindowCount>, Failure> {
     let decoded = table.iter()?.map(|entry| {
         let (key, counts) = entry?;
@@ -168,7 +169,8 @@ pub fn all(table: &impl ReadableTable<Key, &'static [u8]>) -> Result<Vec<WindowC
     decoded.collect()
 }
 
-/// Forgets up to `limit` counts of windows of this kind that begin before `start`, those of the oldest first.
+/// Deletes up to `limit` counts of windows of this kind that begin before `start`, those of the oldest windows first;
+/// returns how many were deleted.
 pub fn forget(
     database: &Database,
     tables: &Tables,
@@ -205,7 +207,7 @@ mod tests {
 
     const BEGIN: Millis = 1_700_000_000_000;
 
-    /// Commits the next record, a like or what takes it back.
+    /// Commits the record at this offset: a like of the user `who`, or its opposite.
     fn commit(database: &Database, offset: u64, who: &str, kind: Kind) {
         let video = VideoId::parse("v").unwrap();
         let event = Interaction {
@@ -247,7 +249,7 @@ mod tests {
             (reading::read_meta(&database, &LIVE).unwrap(), events_in_score(&database)),
             (Some(before.clone()), 1)
         );
-        // It counts a record, and leaves this where it is.
+        // An earlier release counts a record, and does not move the offset up to which windows are counted.
         let transaction = begin_durable(&database).unwrap();
         transaction.open_table(LIVE.offsets).unwrap().insert(0, (2, Some((BEGIN + 5, 3)))).unwrap();
         transaction.commit().unwrap();

@@ -1,4 +1,4 @@
-//! What is written, each in one transaction.
+//! Writes of the embedded archive, each in one transaction.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,8 @@ use super::tables::{
 use super::{moderation, windows};
 use crate::redb_file::{Failure, begin_durable};
 
-/// Fixes what is fixed, unless it is already; `bits` make the numbering.
+/// Writes the meta data of a new archive, unless there are some already, and returns those in force; `bits` make the
+/// comment epoch.
 pub fn create_meta(
     database: &Database,
     tables: &Tables,
@@ -45,7 +46,8 @@ pub fn create_meta(
     Ok(meta)
 }
 
-/// Applies a batch if the archive stands where it begins. Every early return leaves everything as it was.
+/// Applies a batch if the archive's next offsets are those at which the batch begins. Every early return leaves the
+/// file unchanged.
 pub fn commit_batch(
     database: &Database,
     tables: &Tables,
@@ -59,7 +61,7 @@ pub fn commit_batch(
         let batch_effects = BatchEffects::default();
         return Ok(Ok(CommitResult { batch_effects, meta_in_force: meta, identity_documents: true }));
     }
-    // Before the offsets move: where they stand tells what was counted without windows and decays.
+    // Before the offsets move, because they tell what was counted without windows and decays.
     windows::advance(&transaction, tables, &mut meta, &batch.offset_ranges)?;
     if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
@@ -79,7 +81,7 @@ pub fn commit_batch(
     Ok(Ok(CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents: true }))
 }
 
-/// Makes `me` the owner of the partitions, and says where they stand.
+/// Makes `me` the owner of the partitions, and returns their positions.
 pub fn claim_partitions(
     database: &Database,
     tables: &Tables,
@@ -98,7 +100,8 @@ pub fn claim_partitions(
     Ok(positions)
 }
 
-/// Moves the offsets, or says why not: another one owns the partition, or it stands elsewhere.
+/// Moves the offsets; returns an error instead if another archive owns a partition, or if its next offset is another
+/// one.
 fn advance_offsets(
     transaction: &WriteTransaction,
     tables: &Tables,
@@ -115,7 +118,7 @@ fn advance_offsets(
         let before = table.get(partition)?.map(|before| before.value());
         let ArchivePosition { next_offset: actual, last_record: last } =
             before.map_or_else(ArchivePosition::default, decode_position);
-        // Where nothing was read, what was read before it stays the last.
+        // If a range is empty, the record before it stays the last one.
         let last = if span.next == span.first { last } else { span.last_record };
         table.insert(partition, (span.next, last.map(|mark| (mark.broker_time, mark.digest))))?;
         if actual != span.first {
@@ -144,7 +147,7 @@ fn known_sightings(
     identities: &HashSet<String>,
 ) -> Result<Vec<(String, Millis)>, Failure> {
     let table = transaction.open_table(tables.identities)?;
-    // In the order of the table: neighbours share pages, random ones do not.
+    // In the order of the table: neighbours share pages, random keys do not.
     let mut identities: Vec<&String> = identities.iter().collect();
     identities.sort_unstable();
     let known = identities.into_iter().filter_map(|identity| {
@@ -167,7 +170,7 @@ fn known_marks(
     read_marks(&values, &beside.0, &beside.1, keys)
 }
 
-/// The marks among `keys` that are set, and what they say.
+/// Reads the marks among `keys` that are set, and their values.
 pub fn read_marks(
     values: &impl ReadableTable<MarkKey, u64>,
     times: &impl ReadableTable<MarkKey, Millis>,
@@ -226,7 +229,8 @@ fn put_identities(
 ) -> Result<(), Failure> {
     let mut times = transaction.open_table(tables.identities)?;
     let mut sightings = transaction.open_table(tables.sightings)?;
-    // In the order of the table, as above. One identity may come twice, a day apart: the later one stays the later.
+    // In the order of the table, as in `known_sightings`. An identity may come twice, a day apart: the later time
+    // stays.
     let mut identities: Vec<&(String, Millis)> = identities.iter().collect();
     identities.sort_by(|a, b| a.0.cmp(&b.0));
     for (identity, time) in identities {
@@ -264,7 +268,7 @@ fn put_comments(
     Ok(())
 }
 
-/// Forgets up to `limit` of the identities first seen before `watermark`, the oldest first.
+/// Forgets up to `limit` of the identities seen before `watermark`, the oldest first; returns how many were forgotten.
 pub fn forget_identities(
     database: &Database,
     tables: &Tables,
@@ -307,7 +311,7 @@ mod fixtures {
         Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
     }
 
-    /// The row that a mark becomes: its key in hexadecimal digits, and the bits of its number.
+    /// Returns the row that a mark is stored as: its key in hexadecimal digits, and the bits of its number.
     fn encode_mark_row(change: &MarkChange) -> Result<Value, Failure> {
         let database = memory_database();
         let transaction = database.begin_write()?;
@@ -326,7 +330,7 @@ mod fixtures {
         Ok(row)
     }
 
-    /// The mark that a row is read as.
+    /// Returns the mark that is read from a row.
     fn mark(row: &Value) -> Result<MarkChange, Failure> {
         let text = row["key"].as_str().unwrap_or_default();
         let key = u128::from_str_radix(text, 16).expect("hexadecimal digits").to_be_bytes();

@@ -1,10 +1,12 @@
 //! Changes of the meta document that no commit overlaps.
 //!
-//! A barrier is a transaction that changes the meta document and touches the offsets of every partition. Each commit
-//! reads the one and writes some of the others (and the first one of a partition, which no barrier could know, writes
-//! the meta document as well), so of a commit and a barrier that overlap one meets a conflict and runs again.
+//! A barrier is a transaction that changes the meta document and writes to the offsets of every partition. Each commit
+//! reads the meta document and writes some of the offsets (and the first commit of a partition, whose offset document
+//! no barrier could know, writes the meta document as well). So if a commit and a barrier overlap, one of them gets a
+//! conflict and runs again.
 //!
-//! Consumers that commit without a pause would leave a barrier no gap. So it first asks them to make way.
+//! Consumers that commit without a pause would leave no time for a barrier. So a barrier first asks the consumers to
+//! wait (to yield).
 
 use std::time::Duration;
 
@@ -18,28 +20,29 @@ use super::{MongoArchive, PART_NAME, QUERY_TIMEOUT, store_error, with_timeout};
 use crate::StoreError;
 use crate::archive::CommitError;
 
-/// For how long a barrier asks consumers to wait: many times what it takes.
+/// The time for which a barrier asks consumers to wait: many times the duration of a barrier.
 const YIELD_TIME: Duration = Duration::from_secs(3);
-/// How long a barrier may take in all.
+/// The time limit of a barrier, with all its attempts.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(20);
-/// After this time of conflicts nobody is in the way who means to go on: what is open is ended.
+/// The time of conflicts after which a barrier ends all open transactions: consumers that work have yielded by then.
 const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two attempts: about what a commit takes.
+/// The pause between two attempts: about the duration of a commit.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// The changes to the meta document that a barrier makes.
 pub(super) struct Change {
     /// The update of the meta document.
     pub meta_update: Document,
-    /// Statements on other collections, to take effect with it.
+    /// The statements on other collections, which take effect together with the update.
     pub other_updates: Vec<(String, Vec<Document>)>,
 }
 
-/// Says, from the meta document and the offsets of all partitions, what to change: `None` for nothing.
+/// Decides on the change, from the meta document and the offsets of all partitions; returns `None` if nothing is to be
+/// changed.
 pub(super) type Decide<'a> =
     &'a (dyn Fn(&MetaDoc, &[OffsetDoc]) -> Result<Option<Change>, StoreError> + Sync);
 
-/// Asks consumers to make way for so long, and answers by which token.
+/// Asks consumers to wait for `time`; returns the token of the request.
 pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Result<String, StoreError> {
     let token = format!("{:016x}", rand::random::<u64>());
     let way = doc! { "token": &token, "ms": time.as_millis() as i64 };
@@ -49,7 +52,7 @@ pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Resul
     Ok(token)
 }
 
-/// Lets consumers go on.
+/// Tells consumers to go on, if the request with this token is still the one in the meta document.
 pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result<(), StoreError> {
     let meta = archive.collection::<Document>("meta");
     let mine = doc! { "_id": MetaDoc::ID, "make_way.token": token };
@@ -57,12 +60,12 @@ pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result
     with_timeout(QUERY_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
-/// Changes the meta document as `decide` says, and returns whether it did. Asks the consumers to yield first.
+/// Changes the meta document as `decide` says, and returns true if it was changed. Asks the consumers to yield first.
 pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
     let token = ask_for_way(archive, YIELD_TIME).await?;
     let passed = change_meta_while_yielding(archive, decide).await;
     if !matches!(passed, Ok(true)) {
-        // Best effort: they go on by themselves soon.
+        // Best effort: consumers go on by themselves soon.
         let _ = give_way_back(archive, &token).await;
     }
     passed

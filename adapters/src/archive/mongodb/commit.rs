@@ -1,10 +1,11 @@
-//! The transaction that applies a batch: read what the core wants to know, let it decide, write what it says.
+//! The transaction that applies a batch: it reads what the core needs, lets the core decide, and writes the core's
+//! result.
 //!
-//! All reads are of one snapshot, and every document that a decision rests on is written too (a partition's offset, a
-//! video, an identity), so that two transactions that would decide on each other's ground conflict, and one of them
-//! runs again. A video whose state is known ([`super::states`]) is not read: the offset documents, which are read, tell
-//! that it is still the same. One that is taken for new is not read either: its document is inserted, which fails where
-//! there is one.
+//! All reads are of one snapshot, and every document that a decision depends on is written too (a partition's offset,
+//! a video, an identity). So if two transactions would change what the other one's decisions depend on, they conflict,
+//! and one of them runs again. A video whose state is cached ([`super::states`]) is not read: the offset documents,
+//! which are read, tell that it is still the same. A video that is taken for a new one is not read either: its
+//! document is inserted, which fails if one exists.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -32,11 +33,11 @@ use super::transaction::{Stop, Transaction, WasThere, abort, never_opened, to_ra
 use super::{MongoArchive, PART_NAME, decays, swapping};
 use crate::StoreError;
 
-/// How long a batch may take in all, conflicts, elections and retries included. Afterwards its caller asks where the
-/// archive stands.
+/// The time limit of a batch's commit, with conflicts, elections and retries. After it the caller reads the archive's
+/// positions again.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest pause before a conflicting transaction runs again; the first is a fraction of it. A transaction takes
-/// some ten milliseconds, and the other one has to come to its end.
+/// The longest pause before a conflicting transaction runs again; the first pause is a fraction of it. A transaction
+/// takes some ten milliseconds, and the conflicting one must be given time to end.
 const MAX_PAUSE: Duration = Duration::from_millis(160);
 
 pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<CommitResult, CommitError> {
@@ -159,7 +160,7 @@ async fn try_commit(
     Ok(CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents })
 }
 
-/// The offset documents, all of them: also those of partitions that are others'.
+/// The offset documents of all partitions, also of those that other consumers own.
 struct OffsetDocs(HashMap<i64, OffsetDoc>);
 
 impl OffsetDocs {
@@ -167,8 +168,8 @@ impl OffsetDocs {
         Self(found.into_iter().map(|found| (found.partition, found)).collect())
     }
 
-    /// Refuses a batch that does not follow on, or that is for another to commit. Returns the partitions that have no
-    /// offset yet.
+    /// Refuses a batch whose first offset is not the next one of its partition, or whose partition another archive has
+    /// claimed. Returns the partitions that have no offset document yet.
     fn check_fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
         for &OffsetRange { partition, first: from, .. } in spans {
@@ -191,12 +192,13 @@ impl OffsetDocs {
         Ok(absent)
     }
 
-    /// Whether something was counted without windows and decays before these stretches.
+    /// Returns true if records just before these ranges were counted without windows and decays.
     fn has_gap(&self, spans: &[OffsetRange]) -> bool {
         spans.iter().any(|span| self.0.get(&i64::from(span.partition)).is_some_and(OffsetDoc::has_gap))
     }
 
-    /// How often videos of this home may have been written by batches that had no record of it.
+    /// Returns a number that grows with each write to videos of this home by a batch that had no record of that
+    /// partition.
     fn outside_writes(&self, home: u32) -> i64 {
         self.0.values().map(|found| found.outside_writes(home)).sum()
     }
@@ -206,22 +208,23 @@ impl OffsetDocs {
     }
 }
 
-/// What is known of a video before a batch.
+/// The state of a video before a batch.
 #[derive(Default)]
 struct KnownVideo {
-    /// `None` where it has no document.
+    /// The state; `None` if the video has no document.
     state: Option<VideoState>,
-    /// Where it is at home from now on: one of the batch's own partitions.
+    /// The home partition of the video from now on: one of the batch's own partitions.
     home: u32,
-    /// The `_id` that a former release gave its document, where one did. The document is written anew under the `_id` of today.
+    /// The `_id` that an earlier release gave the video's document, if one did. The document is written anew under
+    /// today's `_id`.
     foreign_id: Option<Bson>,
 }
 
-/// What is known of a batch's videos before it.
+/// The states of a batch's videos before the batch.
 #[derive(Default)]
 struct KnownVideos {
     by_id: HashMap<VideoId, KnownVideo>,
-    /// Partitions that are not the batch's, and lose a video to it.
+    /// Partitions that are not the batch's own, and lose a video to one of the batch's partitions.
     losing_partitions: BTreeSet<u32>,
 }
 
@@ -243,7 +246,8 @@ impl CommitAttempt<'_> {
     }
 
     async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<KnownVideos, Stop> {
-        // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
+        // Other archives that cache states of a partition see by the partition's offset that this batch was there: the
+        // offset has to move.
         let moved = batch.offset_ranges.iter().filter(|span| span.next != span.first);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
@@ -255,7 +259,7 @@ impl CommitAttempt<'_> {
         for record in first_records {
             let id = &record.event.video_id;
             let Entry::Vacant(vacant) = videos.by_id.entry(id.clone()) else { continue };
-            // New ones, and those that come here from elsewhere, are at home where they were seen first.
+            // A new video, and a video whose home was another partition, is at home where its first record is.
             let mut known = KnownVideo { home: record.partition, ..KnownVideo::default() };
             match kept.look_up(id, record.partition, covered) {
                 CachedVideo::Known(state, home) => (known.state, known.home) = (Some(*state), home),
@@ -264,7 +268,7 @@ impl CommitAttempt<'_> {
             }
             vacant.insert(known);
         }
-        // Each command then looks at a stretch of the index, and not at all of it.
+        // The ids are sorted so that each command looks at one range of the index, and not at all of it.
         unknown.sort_unstable();
         let ids = unknown.into_iter().map(Bson::from).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
@@ -284,8 +288,9 @@ impl CommitAttempt<'_> {
         Ok(videos)
     }
 
-    /// The offsets first: a zombie's transaction ends here, before it touches what others wait for. Only the batch's own
-    /// partitions are written: two consumers do not meet on them, whatever they count.
+    /// Writes the offsets of the batch's partitions. The offsets come first: a zombie's transaction ends here, before
+    /// it locks documents that others wait for. Only the batch's own partitions are written, so two consumers never
+    /// conflict on offsets, whatever they count.
     async fn advance_offsets(
         &mut self,
         spans: &[OffsetRange],
@@ -295,7 +300,7 @@ impl CommitAttempt<'_> {
         notes: &OffsetNotes,
     ) -> Result<(), Stop> {
         let moved = spans.iter().filter(|span| span.next != span.first || absent.contains(&span.partition));
-        // A video that is written has a record, and its partition moves.
+        // A video that is written has a record, so the partition of that record moves.
         let mut left: Document =
             left.iter().map(|home| (OffsetDoc::outside_writes_member(*home), 1_i64.into())).collect();
         let statements: Vec<Document> = moved
@@ -322,7 +327,8 @@ impl CommitAttempt<'_> {
             })
             .collect();
         self.transaction.update("offsets", to_raw_documents(statements)?).await?;
-        // A barrier that is under way knows nothing of a partition that is new.
+        // A barrier that is under way does not know the offset document of a new partition, so both must write the
+        // meta document.
         if moved.clone().any(|span| span.first == 0) {
             let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
             self.transaction.update("meta", to_raw_documents([touch])?).await?;
@@ -354,7 +360,7 @@ impl CommitAttempt<'_> {
             videos.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
         if effects.archived_comments().next().is_some() {
-            // The driver cuts these into commands of a size that the server takes.
+            // The driver splits these documents into commands of a size that the server accepts.
             let comments = archive.collection::<CommentDoc>("comments");
             let numbered = effects.archived_comments().map(CommentDoc::of);
             comments.insert_many(numbered).session(&mut *self.transaction.session).await?;
@@ -362,7 +368,8 @@ impl CommitAttempt<'_> {
         Ok(())
     }
 
-    /// The same states by the rules of the next generation, where it is being filled.
+    /// Writes the videos' states by the rules of the next generation into the collection of the rebuild that is being
+    /// filled.
     async fn write_next_generation(
         &mut self,
         states: &[VideoState],
@@ -377,8 +384,8 @@ impl CommitAttempt<'_> {
         self.transaction.update(&rebuild.source("videos"), statements.collect()).await
     }
 
-    /// Sets and removes marks. Two batches that would decide on the same mark meet on its video, too: what a mark decides
-    /// changes that.
+    /// Sets and removes marks. Two batches that would decide on the same mark also conflict on its video, because the
+    /// decision on a mark changes the video.
     async fn write_marks(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for MarkChange { key, is_stored: stored, new_value: now } in changes {

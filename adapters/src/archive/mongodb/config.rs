@@ -1,4 +1,4 @@
-//! What a user says about MongoDB, and what the driver is told.
+//! The user's settings for MongoDB, and the driver's options made from them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,12 +7,13 @@ use std::time::Duration;
 use mongodb::error::Error;
 use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, Tls, TlsOptions, WriteConcern};
 
-/// How long the driver looks for a primary. An election takes a second or two; without a server it is how long each
-/// call takes to fail.
+/// The time for which the driver looks for a primary. An election takes a second or two; without a server each call
+/// fails after this time.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection may take to come about.
+/// The time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections a process opens at most: commits take one a consumer, the rest is for readers of history.
+/// The largest number of connections that a process opens: commits use one a consumer, readers of history use the
+/// rest.
 const MAX_CONNECTIONS: u32 = 32;
 
 /// The address of the MongoDB server, and how to connect to it.
@@ -20,26 +21,26 @@ const MAX_CONNECTIONS: u32 = 32;
 pub struct MongoConfig {
     /// A connection string (`mongodb://…` or `mongodb+srv://…`); credentials and TLS are part of it.
     pub uri: String,
-    /// The database.
+    /// The name of the database.
     pub database: String,
-    /// The CA's certificate (PEM), where TLS is spoken and the system's are not to be trusted. Implies TLS.
+    /// The file with the CA's certificate (PEM), for TLS with a CA that the system does not trust. Implies TLS.
     pub ca_file: Option<PathBuf>,
 }
 
 impl MongoConfig {
-    /// The usual database.
+    /// Returns a configuration with this address, the default database `video_db` and no CA file.
     pub fn new(uri: impl Into<String>) -> Self {
         Self { uri: uri.into(), database: "video_db".to_owned(), ca_file: None }
     }
 
-    /// Makes the options of the driver.
+    /// Makes the driver's options from these settings; an option in the address wins over our default.
     pub(super) async fn driver_options(&self) -> Result<ClientOptions, Error> {
         let mut options = ClientOptions::parse(&self.uri).await?;
         options.app_name.get_or_insert_with(|| "liverank".to_owned());
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         options.max_pool_size.get_or_insert(MAX_CONNECTIONS);
-        // What was answered once must not be undone by an election.
+        // A result that was returned once must not be undone by an election.
         options.read_concern = Some(ReadConcern::majority());
         options.write_concern = Some(durable_write_concern());
         if let Some(file) = &self.ca_file {
@@ -54,14 +55,14 @@ impl MongoConfig {
     }
 }
 
-/// The write concern of durable writes: on disk on a majority of the members.
+/// Returns the write concern of durable writes: on disk on a majority of the members.
 pub(super) fn durable_write_concern() -> WriteConcern {
     WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
 }
 
 impl fmt::Debug for MongoConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Between `//` and `@` stands the password.
+        // The password is between `//` and `@`.
         let shown = match (self.uri.split_once("//"), self.uri.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}//…@{hosts}"),
             _ => self.uri.clone(),

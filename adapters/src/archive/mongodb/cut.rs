@@ -1,4 +1,4 @@
-//! All of an archive as of one moment: every read is of the same snapshot of the server's.
+//! Reads the whole archive as of one moment: every read is of the same snapshot of the server.
 
 use futures::TryStreamExt;
 use liverank_core::VideoId;
@@ -17,7 +17,7 @@ use super::windows::WindowDoc;
 use super::{MongoArchive, store_error};
 use crate::StoreError;
 
-/// Documents of one answer of the server's.
+/// The number of documents in one answer of the server.
 const BATCH_DOCUMENTS: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -28,7 +28,7 @@ struct CommentTallyDoc {
     last: i64,
 }
 
-/// Reads the archive. Takes as long as it takes, up to the five minutes that a server keeps a snapshot.
+/// Reads the whole archive. Has no time limit of its own; the server keeps a snapshot for five minutes.
 pub(super) async fn read_cut(archive: &MongoArchive) -> Result<ArchiveCut, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
     let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
@@ -65,8 +65,8 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<ArchiveCut, Store
     })
 }
 
-/// A collection to be read within a snapshot session. It has to say so itself: the client's own read concern would win
-/// over the session's, and each read would be of another moment.
+/// Returns a collection for reads within a snapshot session. The read concern has to be set on the collection: the
+/// client's own read concern would win over the session's, and each read would be of another moment.
 fn as_of_snapshot<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
     let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
     archive.db.collection_with_options(&archive.collection_name(name), options)
@@ -88,7 +88,7 @@ async fn read_comment_tallies(
     archive: &MongoArchive,
     session: &mut ClientSession,
 ) -> Result<Vec<CommentTallyDoc>, Error> {
-    // Along the unique index of (video_id, seq), which has all that is asked for.
+    // Reads along the unique index of (`video_id`, `seq`), which contains all the fields that are needed.
     let stages = [
         doc! { "$sort": { "video_id": 1, "seq": 1 } },
         doc! { "$group": { "_id": "$video_id", "count": { "$sum": 1_i64 }, "last": { "$max": "$seq" } } },
@@ -104,7 +104,7 @@ async fn read_comment_tallies(
     grouped.stream(session).try_collect().await
 }
 
-/// Reads which of these marks are set, and their values.
+/// Reads the marks with these keys that are set, and their values.
 pub(super) async fn read_marks(
     archive: &MongoArchive,
     keys: &[MarkKey],

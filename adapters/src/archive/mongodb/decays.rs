@@ -1,8 +1,9 @@
-//! Decayed scores of boards' own: which are counted, and what was counted without them.
+//! Decayed scores of boards with a decay of their own: the decays that are counted, and the gaps in which events were
+//! counted without them.
 //!
-//! A score is a part of its video's document, so nothing is read for it, and nothing more is written. What was counted without decays or
-//! windows, by a release that knows neither, shows in `offsets` (`windowed`). It is noted by a barrier: no commit that began
-//! before it goes on after it by what was in force before.
+//! A score is a part of its video's document, so it costs no further read or write. If a release that knows neither
+//! decays nor windows has counted records, `windowed` in `offsets` shows it. This gap is noted by a barrier: no commit
+//! that began before the barrier goes on after it by the earlier settings.
 
 use liverank_core::Millis;
 use liverank_core::decays::{CountedDecay, CountedDecays, Decay, DecayedScore, DecayedScores, RunPart};
@@ -18,12 +19,12 @@ use super::windows::{CountedDoc, begin_here, last_counted};
 use super::{MongoArchive, PART_NAME, swapping};
 use crate::StoreError;
 
-/// A decay that is counted.
+/// A decay that is counted, as stored in the meta document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CountedDecayDoc {
     decay: String,
     run: i64,
-    /// Absent where the scores have all that was counted.
+    /// The time after which the scores are complete; absent if they contain everything that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     whole_after: Option<Millis>,
 }
@@ -54,7 +55,7 @@ fn parse(decay: &str, collection: &str) -> Result<Decay, StoreError> {
     Decay::parse(decay).map_err(|error| damaged(collection, &error))
 }
 
-/// The score of a video by a decay.
+/// The score of a video by one decay, as stored in the video's document.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct DecayedDoc {
     decay: String,
@@ -71,7 +72,7 @@ impl DecayedDoc {
     }
 }
 
-/// Decayed scores as stored.
+/// Returns decayed scores in the form in which a video's document stores them.
 pub(super) fn stored_scores(scores: &DecayedScores) -> bson::RawArrayBuf {
     let of = |DecayedScore { decay, log2, events }: &DecayedScore| {
         bson::rawdoc! { "decay": decay.to_string(), "log2": *log2, "events": *events as i64 }
@@ -79,7 +80,7 @@ pub(super) fn stored_scores(scores: &DecayedScores) -> bson::RawArrayBuf {
     scores.iter().map(of).collect()
 }
 
-/// What an event added in a run, as its mark says.
+/// The part that an event added to the score in one run of a decay, as stored in the event's mark.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct RunPartDoc {
     run: i64,
@@ -96,7 +97,7 @@ impl RunPartDoc {
     }
 }
 
-/// Counts these decays from now on: no commit overlaps the change.
+/// Counts these decays from now on, and no others. The change is made by a barrier, so no commit overlaps it.
 pub(super) async fn count(archive: &MongoArchive, wanted: &[Decay]) -> Result<ArchiveMeta, StoreError> {
     let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
         if meta.is_swapping() {
@@ -121,7 +122,7 @@ pub(super) async fn count(archive: &MongoArchive, wanted: &[Decay]) -> Result<Ar
     archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()
 }
 
-/// The change of the meta document that has these decays counted.
+/// Returns the update of the meta document that makes these decays the counted ones.
 fn change_of(meta: &MetaDoc, decays: &CountedDecays) -> Result<Document, StoreError> {
     if decays.is_empty() {
         return Ok(doc! { "$unset": { "decays": "", "decays_of": "" } });
@@ -130,7 +131,7 @@ fn change_of(meta: &MetaDoc, decays: &CountedDecays) -> Result<Document, StoreEr
     Ok(doc! { "$set": { "decays": stored, "decays_of": meta.generation } })
 }
 
-/// Notes what was counted without windows and decays, in whatever partition.
+/// Notes in the meta document that records were counted without windows and decays, in whatever partition.
 pub(super) async fn note_gap(archive: &MongoArchive) -> Result<(), StoreError> {
     let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
         let gaps: Vec<&OffsetDoc> = offsets.iter().filter(|found| found.has_gap()).collect();
@@ -153,12 +154,12 @@ pub(super) async fn note_gap(archive: &MongoArchive) -> Result<(), StoreError> {
         let here = gaps.iter().map(|found| found.counted_to_here()).collect();
         Ok(Some(Change { meta_update: change, other_updates: vec![("offsets".to_owned(), here)] }))
     };
-    // Where there is none any more somebody else has noted it.
+    // If there is no gap any more, another process has noted it.
     barrier::change_meta(archive, &decide).await.map(drop)
 }
 
-/// The decays that a replay counts where an archive counts these: a copy that it begins with was counted without those that it does
-/// not know.
+/// Returns the decays that a replay counts, for an archive that counts `decays`. A replay that starts as a copy of
+/// `source` has complete scores only for the decays that `source` counted.
 pub(super) async fn of_replay(
     decays: &CountedDecays,
     source: Option<&MongoArchive>,
@@ -167,7 +168,7 @@ pub(super) async fn of_replay(
     let Some(source) = source else {
         return Ok(CountedDecays::default().changed_to(&wanted, None, rand::random));
     };
-    // One that has lost scores is none to go on from.
+    // A source that has lost scores cannot be continued from.
     let found = source.read_meta_doc().await?.filter(|meta| !meta.lost_decays());
     let known = found.map(MetaDoc::into_meta).transpose()?.map(|meta| meta.decays).unwrap_or_default();
     let offsets: Vec<OffsetDoc> = source.find_documents("offsets", doc! {}, doc! {}, usize::MAX).await?;

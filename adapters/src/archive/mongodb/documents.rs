@@ -1,7 +1,7 @@
-//! The documents, and the core's types made from them.
+//! The documents in MongoDB, and their conversion into the core's types.
 //!
-//! What clients of the database read (`score`, `watch_time_total`, …) are doubles, made anew at each write; what
-//! counting goes on from are integers, so that no sum is ever rounded.
+//! The fields that clients of the database read (`score`, `watch_time_total`, …) are doubles, computed anew at each
+//! write. The fields that counting continues from are integers, so that no sum is ever rounded.
 
 use std::collections::HashMap;
 
@@ -25,21 +25,21 @@ use super::transaction::Stop;
 use super::windows::CountedDoc;
 use crate::StoreError;
 
-/// The version of what is written here: a later one is refused.
+/// The newest format version that this release writes and reads: a later one is refused.
 pub(super) const FORMAT: i64 = 2;
-/// The version that an archive has in which every event counts. Releases that know no other one would count each event of
-/// the types that count once per user.
+/// The format version of an archive in which every event counts. Releases that know only this version would count each
+/// event of the types that count once per user, so they must refuse an archive with such types.
 const FORMAT_WITHOUT_MARKS: i64 = 1;
 
 const fn format_for_rules(rules: &CountingRules) -> i64 {
     if rules.unique.is_empty() { FORMAT_WITHOUT_MARKS } else { FORMAT }
 }
 
-/// The longest `video_id` that is the `_id`, too, in bytes. A longer one would stand in each document and in each index
-/// once more, and a transaction has to fit into the server's cache.
+/// The length in bytes of the longest `video_id` that is used as the `_id`, too. A longer one would be in each
+/// document and in each index once more, and a transaction has to fit into the server's cache.
 const MAX_PLAIN_KEY_BYTES: usize = 64;
 
-/// The `_id` of a video's document: its `video_id`, or the SHA-256 of a long one.
+/// Returns the `_id` of a video's document: its `video_id`, or the SHA-256 of a long one.
 fn video_key(video_id: &str) -> RawBson {
     if video_id.len() <= MAX_PLAIN_KEY_BYTES {
         return RawBson::String(video_id.to_owned());
@@ -47,10 +47,10 @@ fn video_key(video_id: &str) -> RawBson {
     RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: sha256(video_id).to_vec() })
 }
 
-/// A video, as far as it is read.
+/// The fields of a video's document that are read.
 #[derive(Debug, Deserialize)]
 pub(super) struct VideoDoc {
-    /// Its [`video_key`]; an id of the server's where a release wrote it that did not say.
+    /// The document's [`video_key`]; an id of the server's if the release that wrote the document gave none.
     #[serde(rename = "_id")]
     id: Bson,
     video_id: String,
@@ -65,21 +65,23 @@ pub(super) struct VideoDoc {
     watch_long: i64,
     last_seq: i64,
     pub(super) score: f64,
-    /// Absent before the first event of weight: JSON and many a client know no negative infinity.
+    /// The decayed score as a logarithm. Absent before the first event with a weight, because JSON and many clients
+    /// know no negative infinity.
     trending: Option<f64>,
-    /// By half-lives of boards' own. Absent or null where there is none.
+    /// The scores by the decays of boards with a decay of their own. Absent or null if no such scores are counted.
     #[serde(default)]
     decayed: Option<Vec<DecayedDoc>>,
-    /// Absent before the first.
+    /// The part of the video's revision that is not in its counts (`VideoState::corrections`). Absent before something
+    /// was taken back, put or removed.
     #[serde(default)]
     corrections: i64,
-    /// JSON; absent where nothing was said of it.
+    /// The metadata as JSON; absent if the app gave none.
     #[serde(default)]
     metadata: Option<String>,
-    /// Absent where it was not removed.
+    /// The role that removed the video; absent if it was not removed.
     #[serde(default)]
     removed: Option<ActorRole>,
-    /// The partition whose owner may keep its state ([`super::states`]).
+    /// The partition whose owner may cache the video's state ([`super::states`]).
     home: Option<i64>,
 }
 
@@ -88,7 +90,7 @@ impl VideoDoc {
         self.home.map(|home| home as u32)
     }
 
-    /// Its `_id`, where that is not its [`video_key`].
+    /// Returns the document's `_id` if it is not the [`video_key`] of the video.
     pub(super) fn foreign_id(&self) -> Option<Bson> {
         (Bson::try_from(video_key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
     }
@@ -117,8 +119,8 @@ impl VideoDoc {
     }
 }
 
-/// The statement of an `update` command that makes a video what `state` says, whatever its `_id`. What it makes has no
-/// home yet.
+/// Returns the statement of an `update` command that makes the document of a video equal to `state`, whatever its
+/// `_id`. A document that the statement creates has no home yet.
 pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     let mut update = rawdoc! { "$setOnInsert": { "_id": video_key(state.video_id.as_str()) } };
     update.append("$set", video_fields(state, weights));
@@ -128,7 +130,7 @@ pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocument
     rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
 }
 
-/// The document of a video that has none yet.
+/// Returns the document to insert for a video that has none yet.
 pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
     let mut document =
         rawdoc! { "_id": video_key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
@@ -137,8 +139,9 @@ pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -
     document
 }
 
-/// The statement that makes what `before` says what `after` says, where the document has its [`video_key`] as its `_id`. By it a
-/// document is found in half the time, and the server looks at each member that is set.
+/// Returns the statement that changes a video from `before` to `after`, for a document whose `_id` is its
+/// [`video_key`]. The server finds a document by `_id` in half the time, and only changed members are set because the
+/// server examines each member that is set.
 pub(super) fn video_change(
     before: &VideoState,
     after: &VideoState,
@@ -173,7 +176,7 @@ fn append_decayed(document: &mut RawDocumentBuf, scores: &DecayedScores) {
     }
 }
 
-/// All members but for the last ones where there is nothing to correct, as in most videos.
+/// Appends all members; without the last ones if there is nothing to correct, as in most videos.
 fn append_members(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
     let members = changing_members(state, weights);
     let count =
@@ -186,10 +189,10 @@ fn append_members(document: &mut RawDocumentBuf, state: &VideoState, weights: &W
     }
 }
 
-/// How many members, the last ones, a video has only when something was taken back, put or removed.
+/// The number of members at the end that a video has only if something was taken back, put or removed.
 const OPTIONAL_TRAILING_MEMBERS: usize = 3;
 
-/// The value of a member, borrowed: most are only compared.
+/// The value of a member, borrowed because most values are only compared.
 #[derive(Clone, Copy, PartialEq)]
 enum MemberValue<'a> {
     Text(&'a str),
@@ -211,11 +214,11 @@ impl From<MemberValue<'_>> for RawBson {
     }
 }
 
-/// What changes of a video, in one order.
+/// Returns the members of a video's document that can change, always in the same order.
 fn changing_members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static str, MemberValue<'a>); 17] {
     use MemberValue::{Absent, Flag, Real, Text, Whole};
     let counters = &state.counters;
-    // By name, so that the compiler finds a counter that is not stored.
+    // The fields are named, so that the compiler finds a counter that is not stored.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
     let trending = state.trending.is_finite().then_some(state.trending);
     [
@@ -239,7 +242,7 @@ fn changing_members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static 
     ]
 }
 
-/// The part of a video that tells what it is.
+/// The part of a video's document that holds its metadata.
 #[derive(Debug, Deserialize)]
 pub(super) struct MetadataDoc {
     pub video_id: String,
@@ -247,21 +250,21 @@ pub(super) struct MetadataDoc {
     pub metadata: Option<String>,
 }
 
-/// The part of a video that tells its head.
+/// The part of a video's document that holds the sequence number of its last comment.
 #[derive(Debug, Deserialize)]
 pub(super) struct HeadDoc {
     pub video_id: String,
     pub last_seq: i64,
 }
 
-/// The part of a video that tells its owner.
+/// The part of a video's document that holds its owner.
 #[derive(Debug, Deserialize)]
 pub(super) struct OwnerDoc {
     pub video_id: String,
     pub user_id: String,
 }
 
-/// A comment.
+/// The document of a comment or another entry of a video's channel.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CommentDoc {
     video_id: String,
@@ -269,14 +272,15 @@ pub(super) struct CommentDoc {
     comment_id: String,
     user_id: String,
     comment: String,
-    /// Milliseconds since the Unix epoch.
+    /// The time of the comment, in milliseconds since the Unix epoch.
     timestamp: Millis,
-    /// Absent where it replies to none, as in what releases before replies wrote.
+    /// The comment that this one replies to; absent if there is none, and in documents of releases that knew no
+    /// replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reply_to: Option<String>,
     partition: i64,
     offset: i64,
-    /// Absent for a comment.
+    /// The kind of the channel entry; absent for a comment.
     #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
     entry: EntryKind,
 }
@@ -314,81 +318,85 @@ impl CommentDoc {
     }
 }
 
-/// How far a partition is counted.
+/// The offset document of a partition: the next offset to count, the owner, and what older releases have counted.
 #[derive(Debug, Deserialize)]
 pub(super) struct OffsetDoc {
     #[serde(rename = "_id")]
     pub partition: i64,
     pub next: i64,
-    /// What the record before `next` was.
+    /// The fingerprint of the record before `next`.
     last: Option<MarkDoc>,
-    /// The session of the archive that took it up.
+    /// The session of the archive that claimed the partition last.
     pub session: Option<Bson>,
-    /// The same, noted only by archives that count their outside writes.
+    /// The session of the archive that claimed the partition last, set only by releases that count outside writes.
     pub keeper: Option<Bson>,
-    /// How many batches of this partition wrote videos that were at home on another one, of which the batch had no
-    /// record, by that partition. It has as many entries as there are partitions at most.
+    /// The number of this partition's batches that wrote videos whose home is another partition of which the batch had
+    /// no record, by home partition. The map has at most as many entries as there are partitions.
     #[serde(default)]
     outside_writes: HashMap<String, i64>,
-    /// Up to where it is counted in windows and by decays, too. A release that knows neither leaves it where it is.
+    /// The offset up to which the partition is counted in windows and by decays, too. A release that knows neither
+    /// windows nor decays does not move this offset.
     #[serde(default)]
     pub windowed: i64,
-    /// How often this partition was taken up from an archive that did not count them.
+    /// The number of times that this partition was claimed from an archive that did not count outside writes.
     #[serde(default)]
     uncounted: i64,
-    /// The number of its newest segment of identities.
+    /// The number of the partition's newest segment of identities.
     #[serde(default)]
     pub segments: i64,
-    /// Up to where it is counted by releases that know segments. One that knows none leaves it where it is.
+    /// The offset up to which the partition is counted by releases that know segments. A release that knows no
+    /// segments does not move this offset.
     #[serde(default)]
     segmented: i64,
-    /// Until when documents may hold identities of its events.
+    /// The time until which documents may hold identities of the partition's events, in milliseconds since 1970.
     #[serde(default)]
     documents_until: Option<Millis>,
-    /// The session of the archive that took it up, noted only by archives that read segments.
+    /// The session of the archive that claimed the partition last, set only by releases that read segments.
     #[serde(default)]
     pub segment_keeper: Option<Bson>,
 }
 
 impl OffsetDoc {
-    /// The member of the document that counts writes to videos of this home.
+    /// Returns the name of the member that counts outside writes to videos of this home.
     pub(super) fn outside_writes_member(home: u32) -> String {
         format!("outside_writes.{home}")
     }
 
-    /// A number that grows whenever a batch of this partition may have written a video of this home without a record
-    /// of it.
+    /// Returns a number that grows whenever a batch of this partition may have written a video of this home without a
+    /// record of the home partition.
     pub(super) fn outside_writes(&self, home: u32) -> i64 {
         self.uncounted + self.outside_writes.get(&home.to_string()).copied().unwrap_or_default()
     }
 
-    /// Whether an archive of a release has it that does not count its outside writes.
+    /// Returns true if the partition's owner is an archive of a release that does not count its outside writes.
     pub(super) fn is_of_an_older_release(&self) -> bool {
         self.session.is_some() && self.session != self.keeper
     }
 
-    /// Partitions have brokers of their own, whose clocks may differ.
+    /// The largest difference between the clocks of two partitions' brokers that is assumed, in milliseconds: one
+    /// hour.
     pub(super) const CLOCKS_APART_MS: Millis = 3_600_000;
 
-    /// Until when documents may hold identities of its events; `None` where none does. What a release counted that knows no
-    /// segments is there; [`Millis::MAX`] where nothing tells how old that is.
+    /// Returns the time until which documents may hold identities of the partition's events; `None` if no document
+    /// does. Identities that a release without segments counted are in documents; [`Millis::MAX`] if their age is
+    /// unknown.
     pub(super) fn documents_until(&self) -> Option<Millis> {
         let until = |last: &MarkDoc| last.broker_time.saturating_add(Self::CLOCKS_APART_MS);
         let older = (self.segmented != self.next).then(|| self.last.as_ref().map_or(Millis::MAX, until));
         older.max(self.documents_until)
     }
 
-    /// Whether an archive has it that finds no identities in segments.
+    /// Returns true if the partition's owner is an archive that finds no identities in segments.
     pub(super) fn is_of_a_release_without_segments(&self) -> bool {
         self.session.is_some() && self.session != self.segment_keeper
     }
 
-    /// Whether the last records that are counted are counted without windows and decays.
+    /// Returns true if the last counted records were counted without windows and decays.
     pub(super) const fn has_gap(&self) -> bool {
         self.windowed != self.next
     }
 
-    /// The statement that says that there is no such gap before what comes next.
+    /// Returns the statement that ends such a gap: the records after `next` are counted with windows and decays.
     pub(super) fn counted_to_here(&self) -> Document {
         doc! { "q": { "_id": self.partition }, "u": { "$set": { "windowed": self.next } } }
     }
@@ -399,11 +407,11 @@ impl OffsetDoc {
     }
 }
 
-/// What a record is besides its place.
+/// The fingerprint of a record as stored: its time and the digest of its content.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct MarkDoc {
     broker_time: Millis,
-    /// The bits of the unsigned number: BSON has none.
+    /// The bits of the unsigned digest: BSON has no unsigned numbers.
     digest: i64,
 }
 
@@ -413,12 +421,12 @@ impl MarkDoc {
     }
 }
 
-/// A mark as stored.
+/// Returns a record's fingerprint in the form in which it is stored.
 pub(super) fn mark_document(mark: RecordFingerprint) -> Document {
     doc! { "broker_time": mark.broker_time, "digest": mark.digest as i64 }
 }
 
-/// An identity, as its digest, and when the log first had it.
+/// The document of an identity: its digest, and the time at which the log first had it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SeenDoc {
     #[serde(rename = "_id")]
@@ -431,23 +439,23 @@ impl SeenDoc {
         Self { id: digest_binary(digest), time }
     }
 
-    /// `None` for a document that is not ours.
+    /// Returns the digest; `None` for a document that liverank did not write.
     pub(super) fn digest(&self) -> Option<[u8; 16]> {
         self.id.bytes.as_slice().try_into().ok()
     }
 }
 
-/// That an event of a type that counts once per user has counted.
+/// The document of a mark: an event of a type that counts once per user has counted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct MarkedDoc {
     #[serde(rename = "_id")]
     id: Binary,
-    /// What it added to the decayed score, as a logarithm.
+    /// The part that the event added to the decayed score, as a logarithm.
     pub log2: f64,
-    /// When it counts as having happened; absent where it was in no window.
+    /// The time at which the event counts as having happened; absent if the event was in no window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<Millis>,
-    /// What it added to decayed scores of boards' own; absent where there are none.
+    /// The parts that the event added to decayed scores of boards with a decay of their own; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     decayed: Vec<RunPartDoc>,
 }
@@ -457,7 +465,7 @@ impl MarkedDoc {
         Self { id: digest_binary(key), log2: *log2, at: *at, decayed: RunPartDoc::all(decayed) }
     }
 
-    /// The statement that makes a stored mark say this.
+    /// Returns the statement that makes the stored mark equal to this one.
     pub(super) fn update(&self) -> Result<Document, StoreError> {
         let mut set = doc! { "log2": self.log2 };
         let mut unset = Document::new();
@@ -478,7 +486,7 @@ impl MarkedDoc {
         Ok(doc! { "q": { "_id": Bson::Binary(self.id.clone()) }, "u": change })
     }
 
-    /// `None` for a document that is not ours.
+    /// Returns the key and the mark; `None` for a document that liverank did not write.
     pub(super) fn entry(&self) -> Option<(MarkKey, UniqueMark)> {
         let mark = UniqueMark { log2: self.log2, at: self.at, decayed: RunPartDoc::read(&self.decayed) };
         Some((self.id.bytes.as_slice().try_into().ok()?, mark))
@@ -489,31 +497,31 @@ fn digest_binary(digest: &[u8; 16]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: digest.to_vec() }
 }
 
-/// A digest as stored.
+/// Returns a digest in the form in which it is stored.
 pub(super) fn digest_bson(digest: &[u8; 16]) -> Bson {
     Bson::Binary(digest_binary(digest))
 }
 
-/// Any document.
+/// The `_id` of any document.
 #[derive(Debug, Deserialize)]
 pub(super) struct IdDoc {
     #[serde(rename = "_id")]
     pub id: Bson,
 }
 
-/// Consumers are asked to wait.
+/// A request that consumers wait before they commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct WayDoc {
-    /// Which request it is.
+    /// The token that tells this request from others.
     pub token: String,
-    /// For how long at most, from when a consumer first sees it.
+    /// The longest time in milliseconds for which consumers wait, from when a consumer first sees the request.
     pub ms: i64,
 }
 
-/// What a rebuild is about.
+/// A rebuild under way: its result, its phase and its collections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct RebuildDoc {
-    /// Part of the names of its collections: no two rebuilds share one.
+    /// The part of the names of the rebuild's collections that no two rebuilds share.
     pub token: String,
     pub generation: i64,
     numbering: String,
@@ -522,23 +530,25 @@ pub(super) struct RebuildDoc {
     #[serde(default)]
     unique: UniqueKinds,
     pub phase: String,
-    /// The collections that it replaces.
+    /// The collections that the rebuild replaces.
     pub collections: Vec<String>,
-    /// The windows that are counted in them; absent where it does not replace the counts by window.
+    /// The windows that are counted in the new collections; absent if the rebuild does not replace the counts by
+    /// window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Vec<CountedDoc>>,
-    /// The decays that are counted in them; absent where it does not count anew.
+    /// The decays that are counted in the new collections; absent if the rebuild does not count anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decays: Option<Vec<CountedDecayDoc>>,
-    /// Whether its videos have the decayed scores that are counted. A release that knows none does not say so.
+    /// True if the rebuild's videos have the decayed scores that are counted. A release that knows no decays does not
+    /// set this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     keeps_decayed: bool,
 }
 
 impl RebuildDoc {
-    /// Commits write what was and what will be.
+    /// The phase in which commits write to the present and to the new collections.
     pub(super) const FILLING: &str = "filling";
-    /// The new collections are whole; nothing is committed until they are in place.
+    /// The phase in which the new collections are complete; nothing is committed until they are in place.
     pub(super) const SWAPPING: &str = "swapping";
 
     pub(super) fn new(token: &str, meta: &ArchiveMeta, phase: &str, collections: &[&str]) -> Self {
@@ -557,7 +567,7 @@ impl RebuildDoc {
         }
     }
 
-    /// What of the meta document changes in the end.
+    /// Returns the fields of the meta document that change at the end of the rebuild.
     pub(super) fn outcome(&self) -> Result<Document, StoreError> {
         let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART_NAME, error))?;
         let mut outcome = doc! {
@@ -580,7 +590,7 @@ impl RebuildDoc {
         Ok(outcome)
     }
 
-    /// The collection that will take the place of `collection`.
+    /// Returns the name of the new collection that will replace `collection`.
     pub(super) fn source(&self, collection: &str) -> String {
         format!("{collection}{}", suffix(&self.token))
     }
@@ -591,15 +601,15 @@ impl RebuildDoc {
     }
 }
 
-/// What the names of a rebuild's collections end in.
+/// Returns the suffix of the names of a rebuild's collections.
 pub(super) fn suffix(token: &str) -> String {
     format!("{NEXT}{token}")
 }
 
-/// Between a collection's name and the token of the rebuild that fills it.
+/// The text between a collection's name and the token of the rebuild that fills the collection.
 pub(super) const NEXT: &str = "_next_";
 
-/// What is fixed for the archive's life, or until a rebuild.
+/// The meta document: the settings that are fixed for the archive's life, or until a rebuild.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct MetaDoc {
     #[serde(rename = "_id")]
@@ -609,28 +619,29 @@ pub(super) struct MetaDoc {
     pub generation: i64,
     weights: WeightsDoc,
     half_life_ms: i64,
-    /// Absent in what former releases made.
+    /// The types that count once per user. This field is absent in documents of earlier releases.
     #[serde(default)]
     unique: UniqueKinds,
-    /// Absent where none are counted.
+    /// The windows that are counted. Absent if no windows are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<CountedDoc>,
-    /// Absent where none are counted.
+    /// The decays that are counted. Absent if no decays are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decays: Vec<CountedDecayDoc>,
-    /// The generation of which the videos have these scores. A release that knows none begins generations without them.
+    /// The generation whose videos have these decayed scores. A release that knows no decays begins generations
+    /// without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decays_of: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub make_way: Option<WayDoc>,
-    /// Identities that the log had before this time are forgotten.
+    /// The identities that the log had before this time (in milliseconds since 1970) are forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identities_from: Option<Millis>,
 }
 
-/// The weights in thousandths of a point: integers, as they are counted with.
+/// The weights in thousandths of a point: integers, as counting uses them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct WeightsDoc {
     view: i64,
@@ -700,7 +711,8 @@ impl MetaDoc {
         })
     }
 
-    /// Whether a release that knows no decays has begun this generation: its videos may lack their scores.
+    /// Returns true if a release that knows no decays has begun this generation, so that scores may be absent in its
+    /// videos.
     pub(super) fn lost_decays(&self) -> bool {
         !self.decays.is_empty() && self.decays_of != Some(self.generation)
     }
@@ -709,7 +721,8 @@ impl MetaDoc {
         self.rebuild.as_ref().is_some_and(|rebuild| rebuild.phase == RebuildDoc::SWAPPING)
     }
 
-    /// The rebuild that is being filled, if any; one that is about to be put in place is for the caller to finish.
+    /// Returns the rebuild that is being filled, if any. A rebuild in the swapping phase is an error that tells the
+    /// caller to finish it.
     pub(super) fn rebuilding(&self) -> Result<Option<RebuildDoc>, Stop> {
         match &self.rebuild {
             Some(rebuild) if self.is_swapping() => Err(Stop::FinishSwap(Box::new(rebuild.clone()))),
@@ -740,17 +753,17 @@ impl MetaDoc {
     }
 }
 
-/// Metadata as stored.
+/// Parses metadata as stored in a video's document.
 pub(super) fn metadata(json: &str) -> Result<Metadata, StoreError> {
     Metadata::parse(json).map_err(|error| damaged("videos", &error))
 }
 
-/// An owner as stored.
+/// Parses an owner's id as stored in a video's document.
 pub(super) fn user(id: &str) -> Result<UserId, StoreError> {
     UserId::parse(id).map_err(|error| damaged("videos", &error))
 }
 
-/// Somebody else has written here what we never would.
+/// Returns the error for a document that liverank would never write.
 pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
     StoreError::unusable(
         PART_NAME,
@@ -771,7 +784,7 @@ mod tests {
             video_id: VideoId::parse("v").unwrap(),
             owner: UserId::parse("o").unwrap(),
             owner_given: true,
-            // Beyond what a double holds exactly: 2^53 + 1.
+            // Beyond the integers that a double holds exactly: 2^53 + 1.
             counters: Counters { views: (1 << 53) + 1, watch_ms: (1 << 53) + 1, ..Counters::default() },
             last_seq: (1 << 53) + 1,
             trending,

@@ -1,8 +1,9 @@
-//! The identities of events, in segments, and what is known of them without reading (ADR 039).
+//! The identities of events in segments, and the copy of all segments in memory, which saves reading them (ADR 039).
 //!
-//! A segment holds what a commit counted. All segments that a commit's snapshot has are in memory before it decides: the offset
-//! documents say which is the newest of each partition. So an identity that is not there is new, unless it is in a document of
-//! its own (`seen`): [`CommitIdentities::reads_documents`].
+//! A segment holds the identities of the events that a commit counted. All segments in a commit's snapshot are in
+//! memory before the commit decides: the offset documents give the number of each partition's newest segment. So an
+//! identity that is not in memory is new, unless it is in a document of its own (`seen`):
+//! [`CommitIdentities::reads_documents`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -23,47 +24,49 @@ pub(super) use segments::{
 };
 use segments::{KnownSegments, read_newer_segments};
 
-/// Identities that one transaction may write as documents: more may take too much of MongoDB's cache ([`CommitResult::identity_documents`]
-/// is what keeps batches below that). Where a batch is larger, it was gathered before that was known, and its identities are a segment.
+/// The number of identities that one transaction may write as documents: more may take too much of MongoDB's cache
+/// ([`CommitResult::identity_documents`] is what keeps batches below it). A larger batch was gathered before its
+/// consumer knew that, and its identities are written as a segment.
 ///
 /// [`CommitResult::identity_documents`]: super::super::CommitResult::identity_documents
 const MAX_DOCUMENTS_A_COMMIT: usize = 100_000;
 
-/// What a batch has to do with identities.
+/// The identities of a batch: those that the archive knows, and those that the commit writes.
 pub(super) struct CommitIdentities {
-    /// The digests of those that events have, with the places of their records. Sorted.
+    /// The digests of the events' identities, sorted, each with the index of its record in the batch.
     events: Vec<([u8; 16], usize)>,
-    /// Segments that were read for this commit: newer than what is in memory.
+    /// The segments that were read for this commit because they are newer than those in memory.
     read: KnownSegments,
-    /// The segments that it writes.
+    /// The segments that the commit writes.
     written: KnownSegments,
-    /// The segments that are in those it writes.
+    /// The segments that were merged into those that the commit writes.
     merged: Vec<SegmentId>,
-    /// Those that have documents of their own, of which one is stored already.
+    /// The names of identities that have a document in `seen` already.
     stored_documents: HashSet<String>,
-    /// Whether identities of events may be in documents.
+    /// True if identities of events may be in documents, so that the commit reads the documents, too.
     reads_documents: bool,
-    /// Whether new ones become documents.
+    /// True if new identities of events are written as documents.
     writes_documents: bool,
-    /// Whether batches are to be small enough for that.
+    /// True if batches are to be small enough for their identities to be documents.
     pub takes_documents: bool,
-    /// What the offset documents are to say.
+    /// The changes to the offset documents.
     pub notes: OffsetNotes,
-    /// When the log had the batch's newest record.
+    /// The time at which the log appended the batch's newest record.
     newest_record: Millis,
 }
 
-/// What a commit writes into offset documents, because of identities.
+/// The changes to offset documents that a commit makes because of identities.
 #[derive(Debug, Default)]
 pub(super) struct OffsetNotes {
-    /// The newest segment, where one is written.
+    /// The newest segment, if the commit writes one.
     pub newest_segment: Option<SegmentId>,
-    /// Until when documents may hold identities of events, by partition: where that changes.
+    /// The time until which documents may hold identities of a partition's events, by partition, for partitions for
+    /// which it changes.
     pub documents_until: HashMap<i64, Millis>,
 }
 
 impl OffsetNotes {
-    /// The members that are set in the document of a partition.
+    /// Returns the members to be set in the offset document of a partition.
     pub(super) fn of_partition(&self, partition: i64) -> Document {
         let mut members = Document::new();
         if let Some(newest) = self.newest_segment.filter(|newest| newest.partition == partition) {
@@ -77,7 +80,8 @@ impl OffsetNotes {
 }
 
 impl CommitIdentities {
-    /// Finds out what there is to know, in the transaction of a commit.
+    /// Reads the segments that are not in memory, and decides whether documents are read and written, in the
+    /// transaction of a commit.
     pub(super) async fn begin(
         transaction: &mut Transaction<'_>,
         batch: &Batch,
@@ -115,7 +119,7 @@ impl CommitIdentities {
         })
     }
 
-    /// The identities of the batch that are remembered, and since when.
+    /// Returns the identities of the batch that the archive remembers, each with the time of its last sighting.
     pub(super) async fn sightings(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -147,7 +151,8 @@ impl CommitIdentities {
         Ok(sightings.into_iter().collect())
     }
 
-    /// Decides what is noted beside the offsets of these partitions, of which `new` says what is remembered from now on.
+    /// Decides on the changes to the offset documents of these partitions; `new` are the identities that the commit
+    /// adds.
     pub(super) fn note_offsets(
         &mut self,
         spans: &[OffsetRange],
@@ -155,7 +160,7 @@ impl CommitIdentities {
         new: &[(String, Millis)],
         memory: &IdentityMemory,
     ) {
-        // Where nothing tells how old the documents of a partition are, they are older than what comes now.
+        // If the age of a partition's documents is unknown, they are older than the records that come now.
         let now = self.newest_record.saturating_add(OffsetDoc::CLOCKS_APART_MS);
         for partition in moved_partitions(spans) {
             let Some(found) = offsets.get(&partition) else { continue };
@@ -178,7 +183,7 @@ impl CommitIdentities {
         }
     }
 
-    /// Remembers new identities.
+    /// Writes the new identities of a batch as a segment or as documents.
     pub(super) async fn write(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -189,7 +194,7 @@ impl CommitIdentities {
         let moderated = batch.records.iter().filter(|record| record.event.kind == Kind::Moderation);
         let moderation: HashSet<String> =
             moderated.filter_map(|record| identity_of_event(&record.event)).collect();
-        // In a batch that spans more than a day one may come twice: the later time counts.
+        // In a batch that spans more than a day an identity may occur twice: the later time counts.
         let mut documents: HashMap<&str, Millis> = HashMap::new();
         let mut sightings: Vec<Sighting> = Vec::new();
         for (name, time) in &effects.new_identities {
@@ -219,7 +224,7 @@ impl CommitIdentities {
         let open = open.filter(|(id, _)| partitions.contains(&id.partition));
         let small = segments_to_merge(open.map(|(id, count)| (*id, *count)), sightings.len());
         let ids = small.iter().map(|id| id.to_bson()).collect();
-        // Some may be gone: forgotten, or merged by a former owner of their partition.
+        // Some segments may be gone: forgotten, or merged by a former owner of their partition.
         let found: Vec<SegmentDoc> = transaction.find_each(SEGMENTS, "_id", ids).await?;
         transaction.delete(SEGMENTS, found.iter().map(|segment| segment.id.to_bson()).collect()).await?;
         let mut whole = sightings.clone();
@@ -234,7 +239,8 @@ impl CommitIdentities {
     }
 }
 
-/// The digests of the identities that events have, comments apart, with the places of their records. Sorted.
+/// Returns the digests of the events' identities, without those of comments, each with the index of its record. The
+/// list is sorted.
 fn event_digests(batch: &Batch) -> Vec<([u8; 16], usize)> {
     let named = batch.records.iter().enumerate().filter(|(_, record)| record.event.comment.is_none());
     let digests = named
@@ -244,23 +250,23 @@ fn event_digests(batch: &Batch) -> Vec<([u8; 16], usize)> {
     digests
 }
 
-/// The partitions that these ranges are of, in ascending order, but for empty ones: their offset documents are written.
+/// Returns the partitions of the ranges that are not empty, in ascending order: their offset documents are written.
 fn moved_partitions(spans: &[OffsetRange]) -> impl Iterator<Item = i64> {
     let moved = spans.iter().filter(|span| span.next != span.first);
     moved.map(|span| i64::from(span.partition)).collect::<BTreeSet<_>>().into_iter()
 }
 
-/// Whether an identity is that of a comment ([`identity_of_event`]).
+/// Returns true if an identity is that of a comment ([`identity_of_event`]).
 fn is_comment(identity: &str) -> bool {
     identity.starts_with("c:")
 }
 
-/// Which of these identities have documents, and since when they are known. The names are given by their digests.
+/// Reads which of these identities have documents, and the time in each. The names are given by their digests.
 async fn stored_documents(
     transaction: &mut Transaction<'_>,
     mut names: HashMap<[u8; 16], String>,
 ) -> Result<Vec<(String, Millis)>, Stop> {
-    // In the order of the index: neighbours share pages, random ones do not.
+    // In the order of the index: neighbours share pages, random ids do not.
     let mut digests: Vec<[u8; 16]> = names.keys().copied().collect();
     digests.sort_unstable();
     let ids = digests.iter().map(digest_bson).collect();
@@ -268,7 +274,8 @@ async fn stored_documents(
     Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
 }
 
-/// Remembers identities in documents. Those that are `stored` are older than a day of the log's time, or they would not have counted.
+/// Writes identities as documents. Those in `stored` are older than a day of the log's time, or their events would not
+/// have counted.
 async fn write_documents(
     transaction: &mut Transaction<'_>,
     identities: HashMap<&str, Millis>,

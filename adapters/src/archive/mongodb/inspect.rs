@@ -1,4 +1,4 @@
-//! What MongoDB says of itself.
+//! Inspects the MongoDB server: its version, clock and settings.
 
 use mongodb::bson::{Document, doc};
 
@@ -6,14 +6,14 @@ use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
 use crate::StoreError;
 use crate::inspect::{Inspection, SettingRemark};
 
-/// The least version that has what we use.
+/// The lowest major version of MongoDB that has the features we use.
 const MIN_VERSION: u32 = 6;
 
 impl MongoArchive {
-    /// Asks the server of the archive's database.
+    /// Inspects the server of the archive's database.
     ///
     /// # Errors
-    /// It is away, or refuses who asks.
+    /// The server cannot be reached, or refuses this user.
     pub async fn inspect_server(&self) -> Result<Inspection, StoreError> {
         let ask = |command: Document| async move { self.db.run_command(command).await };
         let hello = with_timeout(QUERY_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;

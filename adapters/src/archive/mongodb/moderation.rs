@@ -1,4 +1,4 @@
-//! Restrictions, rules of comments and the audit log, in their collections; and comments that were removed. Reports:
+//! Restrictions, comment rules and the audit log in their collections, and the removal of comments. Reports are in
 //! [`super::reports`].
 
 use std::collections::{HashMap, HashSet};
@@ -27,27 +27,27 @@ use super::transaction::{Stop, Transaction, to_raw_documents};
 use super::{MongoArchive, QUERY_TIMEOUT, reports, with_timeout};
 use crate::StoreError;
 
-/// A restriction, or the rules of comments in a place, as they were changed last.
+/// The document of a restriction, or of the comment rules of a scope, as changed last.
 #[derive(Debug, Deserialize)]
 struct RuleDoc {
     #[serde(rename = "_id")]
     key: String,
     revision: i64,
-    /// Whose restriction it is; absent of rules of comments.
+    /// The user whom the restriction is for; absent for comment rules.
     #[serde(default)]
     userid: Option<String>,
-    /// The restriction as JSON; absent where it was lifted.
+    /// The restriction as JSON; absent if it was lifted.
     #[serde(default)]
     rule: Option<String>,
-    /// The place that has rules of comments, as JSON.
+    /// The scope of the comment rules (a video, an owner or all), as JSON; absent for a restriction.
     #[serde(default)]
     scope: Option<String>,
-    /// These rules as JSON; absent where they were taken away.
+    /// The comment rules as JSON; absent if they were removed.
     #[serde(default)]
     comments: Option<String>,
 }
 
-/// The member that rules of comments have while they are in force: their revision. It has an index of its own.
+/// The name of the member with the revision of comment rules that are in force. The member has an index of its own.
 const IN_FORCE_MEMBER: &str = "comments_in_force";
 
 pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
@@ -92,17 +92,18 @@ impl RuleDoc {
     }
 }
 
-/// Where a comment is in its collection.
+/// The `_id` of a comment's document.
 #[derive(Debug, Deserialize)]
 struct PlaceDoc {
     #[serde(rename = "_id")]
     id: ObjectId,
 }
 
-/// What entries have that say which comment is pinned. They have an index of their own.
+/// The filter for entries that say which comment is pinned: member and value. These entries have an index of their
+/// own.
 const PINNED_ENTRY_FILTER: (&str, &str) = ("entry.kind", "pinned");
 
-/// The index of pins.
+/// Returns the index of entries that say which comment is pinned.
 pub(super) fn pins() -> IndexModel {
     let options = IndexOptions::builder()
         .name("pins".to_owned())
@@ -111,26 +112,28 @@ pub(super) fn pins() -> IndexModel {
     IndexModel::builder().keys(doc! { "video_id": 1, "seq": -1 }).options(options).build()
 }
 
-/// The index of rules of comments in force.
+/// Returns the index of comment rules in force.
 pub(super) fn index() -> IndexModel {
     let options = IndexOptions::builder().sparse(true).build();
     IndexModel::builder().keys(doc! { IN_FORCE_MEMBER: 1 }).options(options).build()
 }
 
-/// The `_id` of what is kept of a comment: no id has a line break in it.
+/// Returns the `_id` under which data of a comment are kept: video and comment, separated by a line break, which no id
+/// contains.
 pub(super) fn comment_key(video: &VideoId, id: &CommentId) -> String {
     format!("{video}\n{id}")
 }
 
-/// A comment that waits for a moderator.
+/// The document of a comment that waits for a moderator.
 #[derive(Debug, Serialize, Deserialize)]
 struct HeldDoc {
-    /// Video and comment: no id has a line break in it.
+    /// The video and the comment, separated by a line break, which no id contains.
     #[serde(rename = "_id")]
     key: String,
-    /// An [`AuditPosition`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
+    /// The comment's [`AuditPosition`], as text. Its partition and offset are members of their own as well
+    /// ([`in_log_order`]).
     place: String,
-    /// The comment as JSON.
+    /// The held comment as JSON.
     held: String,
 }
 
@@ -147,34 +150,36 @@ impl HeldDoc {
     }
 }
 
-/// The index of comments that wait.
+/// Returns the index of comments that wait for a moderator, in their order.
 pub(super) fn held_index() -> IndexModel {
     IndexModel::builder().keys(doc! { "place": 1 }).build()
 }
 
-/// The members by which documents are read in the order of a partition. They have an index; former releases wrote none.
+/// Returns the members by which documents are read in the order of a partition. These members have an index; earlier
+/// releases wrote no such members.
 fn in_log_order(place: AuditPosition) -> Document {
     doc! { "partition": i64::from(place.partition), "offset": place.offset as i64 }
 }
 
-/// The index of these members. A document that has none takes no room in it.
+/// Returns the index of these members. A document without them takes no space in it.
 pub(super) fn log_order_index() -> IndexModel {
     let options = IndexOptions::builder().sparse(true).build();
     IndexModel::builder().keys(doc! { "partition": 1, "offset": 1 }).options(options).build()
 }
 
-/// Documents of a partition from an offset on.
+/// Returns the filter for documents of a partition from an offset on.
 fn from_offset(partition: u32, offset: u64) -> Document {
     doc! { "partition": i64::from(partition), "offset": { "$gte": i64::try_from(offset).unwrap_or(i64::MAX) } }
 }
 
-/// One thing that a moderator did.
+/// The document of an audit entry: one action of a moderator.
 #[derive(Debug, Serialize, Deserialize)]
 struct AuditDoc {
-    /// An [`AuditPosition`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
+    /// The entry's [`AuditPosition`], as text. Its partition and offset are members of their own as well
+    /// ([`in_log_order`]).
     #[serde(rename = "_id")]
     place: String,
-    /// The record, as the log has it.
+    /// The record of the action, as the log has it.
     record: String,
 }
 
@@ -198,13 +203,13 @@ impl AuditDoc {
 }
 
 impl Transaction<'_> {
-    /// What a batch's moderation records are about.
+    /// Reads the stored comments, reports and rules that a batch's moderation records refer to.
     pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<StoredModeration, Stop> {
         let reports = self.reported(&batch.reported_comments()).await?;
         let mut moderated = StoredModeration { stored_reports: reports, ..StoredModeration::default() };
         let targets: HashSet<(&VideoId, &CommentId)> = batch.moderation_targets();
         if !targets.is_empty() {
-            // Those that are asked for by their numbers are among them: each has its id, too.
+            // Entries that are named by their sequence numbers are found, too, because each has its id.
             let ids = targets.iter().map(|(_, id)| id.as_str().into()).collect();
             let found: Vec<CommentDoc> = self.find_each("comments", "comment_id", ids).await?;
             for found in found {
@@ -222,7 +227,8 @@ impl Transaction<'_> {
         Ok(moderated)
     }
 
-    /// Writes what a batch's moderation records did.
+    /// Writes the effects of a batch's moderation records: removed entries, rules, held comments, reports and the
+    /// audit log.
     pub(super) async fn moderate(&mut self, effects: &BatchEffects) -> Result<(), Stop> {
         let removed = effects.removals.iter().map(
             |EntryRemoval { video, seq, removes_text: text, removes_author: author }| {
@@ -239,7 +245,7 @@ impl Transaction<'_> {
         self.update("comments", to_raw_documents(removed)?).await?;
         let changed = effects.rule_changes.iter().map(RuleDoc::update);
         self.update("rules", to_raw_documents(changed)?).await?;
-        // Of each comment the last that happened to it: one may wait and be released in one batch.
+        // Only the last change of each comment is written: a comment may be held and released in one batch.
         let last: HashMap<_, _> =
             effects.held_changes.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
         let waiting =
@@ -248,7 +254,8 @@ impl Transaction<'_> {
         let ended = last.iter().filter(|(_, held)| held.is_none());
         let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::held_key(video, id).into()).collect();
         if !ended.is_empty() {
-            // Two moderators may have ended the same; and what was written and ended in one batch was never there.
+            // Two moderators may have ended the same one; and a comment held and released in one batch was never
+            // stored.
             let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
             self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
         }
@@ -419,7 +426,7 @@ mod fixtures {
             .map_err(|error| error.to_string())
     }
 
-    /// The document that an update makes where none is there.
+    /// Returns the document that an update creates if there is none.
     fn document_made_by(update: &Document) -> Value {
         let part = |of: &Document, name: &str| of.get_document(name).expect("a part of an update").clone();
         let mut document = part(update, "q");

@@ -1,5 +1,5 @@
-//! Checks that the server can do what is needed, and creates what is absent. Any number of processes may do so at
-//! once: every step leaves alone what is there.
+//! Checks that the server has the features that are needed, and creates what is absent. Any number of processes may do
+//! so at once: no step changes what exists.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use super::identities::SEGMENTS;
 use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, with_timeout};
 use crate::StoreError;
 
-/// Between two looks for what another process wrote.
+/// The pause between two reads for the meta document that another process wrote.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
-/// The wire protocol of MongoDB 6.0.
+/// The lowest accepted version of the wire protocol: that of MongoDB 6.0.
 const MIN_WIRE_VERSION: i32 = 17;
 
 pub(super) async fn open(archive: &MongoArchive, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
@@ -34,7 +34,7 @@ pub(super) async fn open(archive: &MongoArchive, wanted: &CountingRules) -> Resu
     })
 }
 
-/// Whether a server that says this of itself can hold the archive.
+/// Checks the server's answer to `hello`: returns an error if the server cannot hold the archive.
 fn check_server(hello: &Document) -> Result<(), StoreError> {
     let sharded = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
     if !sharded && !hello.contains_key("setName") {
@@ -48,7 +48,7 @@ fn check_server(hello: &Document) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The collections of an archive.
+/// The names of an archive's collections that always exist.
 const COLLECTIONS: [&str; 11] = [
     "videos",
     "comments",
@@ -64,7 +64,8 @@ const COLLECTIONS: [&str; 11] = [
 ];
 
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
-    // Beforehand, so that no transaction has to: two that create the same collection would conflict.
+    // Collections are created beforehand, so that no transaction has to: two that create the same collection would
+    // conflict.
     for name in COLLECTIONS {
         match archive.db.create_collection(archive.collection_name(name)).await {
             Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
@@ -85,7 +86,7 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
             moderation::pins(),
         ])
         .await?;
-    // Revisions are given one by one: two commits that would give the same meet here, and one of them runs again.
+    // Revisions are consecutive: two commits that use the same one conflict in this index, and one of them runs again.
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
     archive.collection::<Document>("rules").create_index(moderation::index()).await?;
     archive
@@ -99,7 +100,7 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     Ok(())
 }
 
-/// The first one to open decides.
+/// Writes the meta document if there is none: the first process that opens the archive decides on its contents.
 pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
     let meta = archive.collection::<Document>("meta");
     let key = doc! { "_id": MetaDoc::ID };
@@ -115,18 +116,19 @@ pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<()
             other?;
         }
     }
-    // What another process wrote shows once it is on a majority.
+    // A document that another process wrote can be read once it is on a majority of the members.
     while meta.find_one(key.clone()).await?.is_none() {
         tokio::time::sleep(SETTLE_PAUSE).await;
     }
     Ok(())
 }
 
-/// The server's numbers of errors.
+/// The server's error code for a collection that exists already.
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
+/// The server's error code for a second document with a key that must be unique.
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 
-/// The server's number of a command's error.
+/// Returns the server's error code of a failed command or write; `None` for other errors.
 pub(super) fn code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),

@@ -1,9 +1,9 @@
-//! Whose a partition is: the transactions of an archive run in one session, whose id stands beside the offsets of the
-//! partitions that it took up.
+//! The owners of partitions: the transactions of an archive run in one session, whose id is stored beside the offsets
+//! of the partitions that the archive claimed.
 //!
-//! So whoever takes a partition up can end what a stopped process left open there, which would otherwise hold the videos
-//! that it wrote for a minute (`transactionLifetimeLimitSeconds`); and that process, should it wake up, finds another's
-//! id there and does nothing, even where the offset still fits.
+//! So an archive that claims a partition can end the transaction that a stopped process left open there, which would
+//! otherwise lock the videos that it wrote for a minute (`transactionLifetimeLimitSeconds`). If the stopped process
+//! wakes up, it finds another session's id and commits nothing, even if the offset still fits.
 
 use std::time::{Duration, Instant};
 
@@ -19,20 +19,21 @@ use super::states::VideoStateCache;
 use super::{MongoArchive, PART_NAME, store_error, with_timeout};
 use crate::StoreError;
 
-/// How long one attempt to note an owner may wait for a transaction that holds the offset; then its session is killed
-/// again, for it may have begun another.
+/// The time for which one attempt to store an owner waits for a transaction that locks the offset document; then the
+/// former owner's session is killed again, because it may have begun another transaction.
 const NOTE_OWNER_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long taking partitions up may take in all.
+/// The time limit for claiming partitions.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(8);
-/// The server's number of an operation that ran out of time.
+/// The server's error code of an operation that exceeded its time limit.
 const OUT_OF_TIME_CODE: i32 = 50;
 
-/// What an archive's commits, one at a time, go on from.
+/// The state that an archive keeps between its commits, which run one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Owner {
-    /// Absent while a commit has it, and after one that left it in doubt.
+    /// The session for transactions. Absent while a commit uses the session, and after a commit that left the session
+    /// in doubt.
     session: Option<ClientSession>,
-    /// The id that stands beside the partitions taken up.
+    /// The session id that is stored beside the claimed partitions.
     noted: Option<Bson>,
     /// The cached states of videos.
     pub state_cache: VideoStateCache,
@@ -42,13 +43,14 @@ pub(super) struct Owner {
     yielding_to: Option<(String, Instant)>,
 }
 
-/// A session's id, as others name it.
+/// Returns a session's id, as the server's documents name it.
 pub(super) fn id_of(session: &ClientSession) -> Bson {
     session.id().get("id").cloned().unwrap_or(Bson::Null)
 }
 
 impl Owner {
-    /// The session to run a transaction in. Where it is a new one, the partitions are told before it is used.
+    /// Returns the session to run a transaction in. If it is a new one, its id is stored beside the claimed partitions
+    /// before it is used.
     pub(super) async fn transaction_session(
         &mut self,
         archive: &MongoArchive,
@@ -74,12 +76,13 @@ impl Owner {
         Ok(session)
     }
 
-    /// Keeps a session for the next transaction. The session must be fit for one.
+    /// Keeps a session for the next transaction. The session must have no transaction open.
     pub(super) fn keep_session(&mut self, session: ClientSession) {
         self.session = Some(session);
     }
 
-    /// Whether to hold back for `way`: for as long as it asks, and not for ever, for who asked may have died.
+    /// Returns true while commits are to wait because of `way`: for as long as the request says, and not for ever,
+    /// because the process that asked may have died.
     pub(super) fn makes_way(&mut self, way: &WayDoc) -> bool {
         let since = match &self.yielding_to {
             Some((token, since)) if *token == way.token => *since,
@@ -90,7 +93,7 @@ impl Owner {
     }
 }
 
-/// Makes `archive` the owner of the partitions.
+/// Makes `archive` the owner of the partitions, and returns their positions.
 pub(super) async fn take_up(
     archive: &MongoArchive,
     partitions: &[u32],
@@ -102,7 +105,8 @@ pub(super) async fn take_up(
     let session = owner.transaction_session(archive).await?;
     let id = id_of(&session);
     owner.keep_session(session);
-    // Before the partitions are told: a session that is replaced meanwhile must be replaced there, too.
+    // Set before the partitions are claimed: if the session is replaced meanwhile, it must be replaced in their
+    // documents, too.
     owner.noted = Some(id.clone());
     let taken = async {
         while !write_owner(archive, partitions, &id).await? {}
@@ -112,13 +116,14 @@ pub(super) async fn take_up(
     archive.positions(partitions).await
 }
 
-/// Notes the owner, having killed the former ones. Returns false where a former one
-/// holds an offset again, because it began a new session in between.
+/// Stores the owner of partitions, after killing the sessions of the former owners. Returns false if a former owner
+/// locks an offset document again because it began a new session in between.
 async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
     kill_sessions(archive, noted_sessions(archive, mine).await?).await?;
-    // A former owner of an older release did not note what it wrote outside. That it was there is noted as its end is.
+    // A former owner of an older release did not count its outside writes. That it was the owner is recorded together
+    // with its end.
     let older = doc! { "$and": [{ "$ne": [{ "$type": "$session" }, "missing"] }, { "$ne": ["$session", "$keeper"] }] };
     let change = doc! { "$set": {
         "next": { "$ifNull": ["$next", 0_i64] },
@@ -149,7 +154,7 @@ async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> R
     }
 }
 
-/// The sessions noted beside offsets.
+/// Reads the ids of the sessions that are stored beside offsets.
 pub(super) async fn noted_sessions(archive: &MongoArchive, filter: Document) -> Result<Vec<Bson>, Error> {
     use futures::TryStreamExt;
     let found = archive.collection::<OffsetDoc>("offsets").find(filter).await?;
@@ -163,7 +168,7 @@ pub(super) async fn noted_sessions(archive: &MongoArchive, filter: Document) -> 
     Ok(sessions)
 }
 
-/// Ends what these sessions have under way. They can begin anew.
+/// Ends the transactions of these sessions. The sessions can begin new ones.
 pub(super) async fn kill_sessions(
     archive: &MongoArchive,
     sessions: impl IntoIterator<Item = Bson>,

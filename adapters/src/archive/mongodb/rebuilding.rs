@@ -1,7 +1,7 @@
 //! Starting a generation, and scoring anew while consumers go on committing.
 //!
-//! A rescore fills a copy of `videos` page by page; from the barrier before the first page on, commits write both. A
-//! state is absolute, so the later of two writes of a video is right, and two that overlap conflict.
+//! A rescore fills a copy of `videos` page by page. From the barrier before the first page on, commits write both
+//! collections. A state is absolute, so the later of two writes of a video is right, and two that overlap conflict.
 
 use async_trait::async_trait;
 use liverank_core::Millis;
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::StoreError;
 
-/// Videos of one transaction of a rescore: some ten milliseconds, as a commit takes, for the two may have to wait for
-/// each other.
+/// The number of videos in one transaction of a rescore: some ten milliseconds of work, as for a commit, because the
+/// two may have to wait for each other.
 const VIDEOS_A_PAGE: i64 = 500;
-/// Between two attempts at a page that met a commit.
+/// The pause between two attempts at a page that conflicted with a commit.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(5);
-/// How long a page may take, conflicts included.
+/// The time limit of a page, with its conflicts.
 const PAGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 #[async_trait]
@@ -64,7 +64,7 @@ impl ArchiveRebuild for MongoArchive {
         let rebuild = self.begin_filling(rules).await?;
         let filled = self.fill_next_collection(&rebuild.token, rules, progress).await;
         if let Err(error) = filled {
-            // What is half filled costs every commit; whoever comes next begins anew.
+            // A collection that is being filled costs every commit; the next rebuild begins a new one.
             let _ = self.stop_filling(&rebuild.token).await;
             return Err(error.into());
         }
@@ -97,7 +97,7 @@ impl ArchiveRebuild for MongoArchive {
         match of {
             Some(database) => {
                 let snapshot = self.beside_database(database, String::new());
-                // Nobody writes to it, so it is read once.
+                // Nobody writes to this database, so its segments are read once.
                 let mut tables = self.snapshot_identities.lock().await;
                 let table = match tables.remove(database) {
                     Some(table) => table,
@@ -123,13 +123,13 @@ impl ArchiveRebuild for MongoArchive {
     }
 }
 
-/// The error of a rebuild that another rebuild has replaced since.
+/// Returns the error of a rebuild that another rebuild has replaced.
 fn overtaken_error() -> StoreError {
     StoreError::unusable(PART_NAME, "another rebuild has begun meanwhile, and this one has given way to it")
 }
 
 impl MongoArchive {
-    /// An empty collection to fill, and a barrier from which on commits write it as well.
+    /// Creates an empty collection to fill, and passes a barrier from which on commits write the collection as well.
     async fn begin_filling(&self, rules: &CountingRules) -> Result<RebuildDoc, StoreError> {
         let found = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let next = |meta: &ArchiveMeta| ArchiveMeta {
@@ -191,7 +191,7 @@ impl MongoArchive {
         }
     }
 
-    /// Scores the next page; returns how many videos it had, and the last one unless that was all.
+    /// Scores the next page; returns how many videos it had, and the last video's id unless that was the last page.
     async fn rescore_page(
         &self,
         token: &str,

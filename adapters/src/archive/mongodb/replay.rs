@@ -22,18 +22,19 @@ use super::{
 };
 use crate::StoreError;
 
-/// For how long consumers wait at the end of a replay, while it counts what they counted last: half of what they were
-/// ahead by at the time is a second or two of counting; beyond this they go on, and the end is tried again.
+/// The time for which consumers wait at the end of a replay, while the replay counts the records that they counted
+/// last: half of what they were ahead by is a second or two of counting. After this time they go on, and the end is
+/// tried again.
 const YIELD_AT_END: Duration = Duration::from_secs(30);
-/// How often the end is tried when consumers commit all the same, because they had gone on waiting for too long.
+/// The number of attempts to end a replay while consumers commit all the same, because they have waited long enough.
 const MAX_FINISH_ROUNDS: usize = 5;
-/// Videos copied at once.
+/// The number of videos that are copied in one step.
 const VIDEOS_COPIED_AT_ONCE: usize = 5_000;
-/// What a rebuild from the log replaces.
+/// The collections that a rebuild from the log replaces.
 const REPLAYED_COLLECTIONS: [&str; 10] =
     ["videos", "comments", "rules", "moderation", "held", "reports", "seen", "segments", "marks", "offsets"];
 
-/// A replay under way.
+/// A replay under way: the archive that serves, and the one that is counted into.
 struct MongoReplay {
     live: MongoArchive,
     replayed_archive: MongoArchive,
@@ -41,7 +42,7 @@ struct MongoReplay {
     checked: Mutex<numbering::Checked>,
 }
 
-/// Begins one, empty or as a copy of another database.
+/// Begins a replay, into an empty archive or into a copy of another database.
 pub(super) async fn begin(
     live: &MongoArchive,
     rules: &CountingRules,
@@ -99,7 +100,7 @@ async fn copy_archive(
     }
     for collection in collections {
         let out = doc! { "$out": { "db": to.db.name(), "coll": to.collection_name(collection) } };
-        // As long as it takes: the server does it alone.
+        // Without a time limit: the server copies alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;
         copied.map_err(|error| store_error("copying an archive", &error))?;
     }
@@ -169,7 +170,7 @@ impl ArchiveReplay for MongoReplay {
     }
 
     async fn put_in_place(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError> {
-        // Most of the comments are compared before anybody has to wait.
+        // Most of the comments are compared before the consumers have to wait.
         let live = offsets(&self.live).await?;
         let next = offsets(&self.replayed_archive).await?;
         let common: Vec<(u32, u64)> = partition_offsets(&live)
@@ -205,7 +206,7 @@ impl ArchiveReplay for MongoReplay {
 }
 
 impl MongoReplay {
-    /// What is to be put in place, as of `meta`.
+    /// Returns the description of the swap: the collections to be put in place, and `meta` as the result.
     fn swap_of(&self, meta: &ArchiveMeta) -> RebuildDoc {
         let mut collections = REPLAYED_COLLECTIONS.to_vec();
         if !meta.windows.is_empty() {
@@ -217,7 +218,8 @@ impl MongoReplay {
         rebuild
     }
 
-    /// Notes that the new collections are to be put in place, unless the live archive has moved on from `checked`.
+    /// Stores in the meta document that the new collections are to be put in place; returns false if the live
+    /// archive's offsets are no longer `checked`.
     async fn note_swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
         let counted = self.replayed_archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let minted = CommentEpoch::from_bits(rand::random());
@@ -235,7 +237,7 @@ impl MongoReplay {
             let meta =
                 ArchiveMeta { comment_epoch: numbering, generation: meta.generation + 1, ..counted.clone() };
             let rebuild = self.swap_of(&meta);
-            // Partitions stay with those who have them.
+            // Partitions stay with their owners.
             let owner = |found: &OffsetDoc| {
                 let owner = live.iter().find(|live| live.partition == found.partition);
                 let mut change = doc! {};
@@ -264,7 +266,7 @@ async fn offsets(archive: &MongoArchive) -> Result<Vec<OffsetDoc>, StoreError> {
     archive.find_documents("offsets", doc! {}, doc! { "_id": 1 }, WHOLE_ANSWER_BATCH as usize).await
 }
 
-/// Where partitions stand.
+/// Returns each partition with its next offset.
 fn partition_offsets(offsets: &[OffsetDoc]) -> impl Iterator<Item = (u32, u64)> {
     offsets.iter().map(|found| (found.partition as u32, found.next as u64))
 }

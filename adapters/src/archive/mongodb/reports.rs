@@ -1,4 +1,4 @@
-//! Reports of comments: one document a comment, with its place in the queue that it is in.
+//! Reports of comments: one document a comment, with its sort key in each queue that contains it.
 
 use std::collections::HashSet;
 
@@ -14,10 +14,11 @@ use super::transaction::{Stop, Transaction, to_raw_documents};
 use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
 use crate::StoreError;
 
-/// The reports of a comment. Beside them it has its video, and a member for each queue that it is in: its place there.
+/// The reports of a comment. The document also has the video, and a member with the sort key for each queue that
+/// contains the comment.
 #[derive(Debug, Deserialize)]
 struct ReportsDoc {
-    /// The comment as JSON.
+    /// The reported comment with its reports, as JSON.
     reported: String,
 }
 
@@ -40,7 +41,7 @@ impl ReportsDoc {
     }
 }
 
-/// The indexes of the queues, each of those that are in it; and of the open ones of a video.
+/// Returns the indexes: one for each queue, and one for the open reports of a video.
 pub(super) fn indexes() -> Vec<IndexModel> {
     let sparse = |keys: Document| {
         let options = mongodb::options::IndexOptions::builder().sparse(true).build();
@@ -56,7 +57,7 @@ pub(super) fn indexes() -> Vec<IndexModel> {
 }
 
 impl Transaction<'_> {
-    /// Those of these comments that were reported.
+    /// Reads those of these comments that were reported.
     pub(super) async fn reported(
         &mut self,
         comments: &HashSet<(&VideoId, &CommentId)>,
@@ -70,7 +71,7 @@ impl Transaction<'_> {
         Ok(comments.collect::<Result<_, StoreError>>()?)
     }
 
-    /// Writes what changed.
+    /// Writes the reported comments that have changed.
     pub(super) async fn report(&mut self, changed: &[ReportedComment]) -> Result<(), Stop> {
         self.update("reports", to_raw_documents(changed.iter().map(ReportsDoc::reports_update))?).await
     }
@@ -83,7 +84,7 @@ pub(super) async fn of_queue(
     limit: usize,
 ) -> Result<Vec<ReportedComment>, StoreError> {
     let name = queue.name();
-    // Those that are not in the queue have no such member, and are not before any text.
+    // Documents that are not in the queue have no such member, so no upper bound finds them.
     let until = after.map_or_else(|| "~".to_owned(), |place| queue.place_of(place));
     let part = doc! { name: { "$lt": until } };
     let found: Vec<ReportsDoc> = archive.find_documents("reports", part, doc! { name: -1 }, limit).await?;

@@ -1,22 +1,26 @@
-//! The states of the videos that this archive counted last, so that what is known is not read again.
+//! The cache of the states of videos that this archive counted last, so that known states are not read again.
 //!
-//! A document of a video names its *home*: the partition whose owner may keep its state. A kept state is what the
-//! document says as long as nobody else has written it, and that shows in the offset documents, which every commit reads:
-//! - whoever commits records of the home moves its `next`;
-//! - whoever writes the video by a record of another partition, without a record of the home in the same batch, notes so
-//!   in the same transaction: beside the offset of the partition that it commits, as one of the home's outside writes.
-//!   It writes nothing of the home's own document, or every such batch would conflict with every batch of the home;
-//! - a rebuild that replaces the documents begins a generation.
+//! A video's document names its *home*: the partition whose owner may cache the video's state. A cached state equals
+//! the document as long as no other archive has written the document. The offset documents, which every commit reads,
+//! show this:
+//! - whoever commits records of the home partition moves its `next`;
+//! - whoever writes the video by a record of another partition, without a record of the home in the same batch, counts
+//!   an outside write in the same transaction: beside the offset of the partition that it commits, as one of the
+//!   home's outside writes. It does not write the home's own offset document, or every such batch would conflict with
+//!   every batch of the home;
+//! - a rebuild that replaces the documents begins a new generation.
 //!
-//! So a state is used only in a transaction that finds all three as this archive left them. One that is changed by
-//! another transaction after that reading conflicts with this one on the video's own document.
+//! So a cached state is used only in a transaction that finds all three as this archive left them. If another
+//! transaction changes the video after that read, it conflicts with this one on the video's own document.
 //!
-//! Of a partition that this archive has counted from its first record on, and of which it has forgotten nothing, every video
-//! that is at home there is kept. One that is not kept is taken for new then, and not read either. That is a guess: a video may have come
-//! there from elsewhere. Where it is wrong, the document that is inserted is there already, and the transaction fails. From then on
-//! ([`VideoStateCache::stop_guessing`]) what is not kept is read.
+//! If this archive has counted a partition from its first record on and has evicted nothing, the cache holds every
+//! video whose home is that partition. A video that is not in the cache is then taken for a new one and not read
+//! either. This is a guess: a video may have come from another partition. If the guess is wrong, inserting the
+//! document fails because it exists, and the transaction fails. From then on ([`VideoStateCache::stop_guessing`])
+//! videos that are not in the cache are read.
 //!
-//! The memory is bounded: what was not used for the longest time goes first, and is read again when it comes again.
+//! The memory is bounded: the states that were not used for the longest time are evicted first, and are read when they
+//! are needed again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,54 +28,57 @@ use std::collections::hash_map::Entry;
 use liverank_core::VideoId;
 use liverank_core::counting::{OffsetRange, VideoState};
 
-/// Bytes of the states kept, roughly: those of some 350,000 videos with ids of usual length.
+/// The largest size of the cached states in bytes, approximately: those of some 350,000 videos with ids of usual
+/// length.
 const MAX_CACHE_BYTES: usize = 128 << 20;
-/// What a state takes beside its texts: itself, its key, the table's free places and the allocator's share.
+/// The size of a cached state beside its texts, in bytes: the state, its key, the table's free places and the
+/// allocator's overhead.
 const STATE_OVERHEAD_BYTES: usize = 2 * size_of::<CachedState>() + 96;
 
-/// A state, and where its video is at home.
+/// A cached state, and the home partition of its video.
 #[derive(Debug, Clone)]
 struct CachedState {
     state: VideoState,
     home: u32,
-    /// The home's run when it was kept.
+    /// The run of the home partition in which the state was cached.
     run: u64,
 }
 
-/// What the offset documents said of a partition when this archive wrote it last.
+/// The contents of a partition's offset document when this archive wrote it last.
 #[derive(Debug, Clone, Copy)]
 struct CachedPosition {
     next_offset: u64,
     outside_writes: i64,
-    /// Counts how often another was here: what was kept in an earlier run is void.
+    /// A number that changes whenever another archive has written the partition: a state that was cached in an earlier
+    /// run is void.
     run: u64,
-    /// Whether all videos are kept that are at home there, as far as this archive has written them.
+    /// True if the cache holds all videos whose home is the partition, as far as this archive has written them.
     is_complete: bool,
 }
 
-/// What is known of a video.
+/// The result of looking up a video in the cache.
 #[derive(Debug)]
 pub(super) enum CachedVideo {
-    /// Its state, and where it is at home.
+    /// The video's state, and its home partition.
     Known(Box<VideoState>, u32),
-    /// It is taken for one that has no document.
+    /// The video is not in the cache, and is taken for one that has no document.
     New,
-    /// It has to be read.
+    /// The state is unknown: the video has to be read.
     Unknown,
 }
 
-/// The states that an archive keeps.
+/// The cache of video states of one archive.
 #[derive(Debug)]
 pub(super) struct VideoStateCache {
-    /// Half of them at most is in either.
+    /// Half of the largest size in bytes: the bound of `young` and of `old_states` each.
     half: usize,
     generation: u64,
     partitions: HashMap<u32, CachedPosition>,
     runs: u64,
-    /// Used since the last change of places.
+    /// The states used since the two halves were last exchanged.
     young: HashMap<VideoId, CachedState>,
     young_bytes: usize,
-    /// Not used since. Forgotten when `young` is full.
+    /// The states not used since the two halves were last exchanged. These states are evicted when `young` is full.
     old_states: HashMap<VideoId, CachedState>,
 }
 
@@ -94,13 +101,14 @@ impl VideoStateCache {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all states from the cache.
     pub(super) fn clear(&mut self) {
         *self = Self { runs: self.runs, ..Self::with_max_bytes(2 * self.half) };
     }
 
-    /// Forgets the states of each partition whose offset document is not as this cache's archive wrote it last. `spans`
-    /// are those of the transaction in whose snapshot it was read; `outside_writes` gives the count of others' writes.
+    /// Invalidates the states of each partition whose offset document is not as this cache's archive wrote it last.
+    /// `spans` are the ranges of the transaction in whose snapshot the document was read; `outside_writes` returns a
+    /// partition's count of outside writes.
     pub(super) fn invalidate_unless_at(
         &mut self,
         generation: u64,
@@ -123,7 +131,8 @@ impl VideoStateCache {
         }
     }
 
-    /// What is known of a video that comes with a record of `partition`, in a transaction that covers these partitions.
+    /// Looks up a video that has a record in `partition`, in a transaction for whose partitions `covered` returns
+    /// true.
     pub(super) fn look_up(
         &mut self,
         id: &VideoId,
@@ -151,14 +160,15 @@ impl VideoStateCache {
         }
     }
 
-    /// Takes no video for new any more that is not read: one was not, or another one may have made it meanwhile.
+    /// Stops taking unknown videos for new: one was not new, or another archive may have created one meanwhile.
     pub(super) fn stop_guessing(&mut self) {
         for standing in self.partitions.values_mut() {
             standing.is_complete = false;
         }
     }
 
-    /// Keeps what a transaction has written that covered these spans. `home` tells where each video is at home now.
+    /// Caches the states that a transaction over these ranges has written. `home` returns the home partition of a
+    /// video after it.
     pub(super) fn insert_written(
         &mut self,
         spans: &[OffsetRange],
@@ -202,9 +212,9 @@ impl VideoStateCache {
     }
 }
 
-/// The memory that a cached state takes, in bytes, roughly.
+/// Returns the memory that a cached state takes, in bytes, approximately.
 fn state_bytes(state: &VideoState) -> usize {
-    // The owner's text may be shared with nobody.
+    // The owner's text may not be shared with any other state.
     let metadata = state.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
     let decayed = size_of_val(state.decayed.as_slice());
     STATE_OVERHEAD_BYTES + state.video_id.as_str().len() + state.owner.as_str().len() + metadata + decayed
@@ -250,7 +260,7 @@ mod tests {
         matches!(states.look_up(&VideoId::parse(id).unwrap(), partition, |_| true), CachedVideo::New)
     }
 
-    /// Has counted one record of each of the partitions 1 and 2; "v" is at home on 1.
+    /// Returns a cache after one counted record of each of the partitions 1 and 2; the home of "v" is partition 1.
     fn cache_with_counts() -> VideoStateCache {
         let mut states = VideoStateCache::default();
         let spans = [offset_range(1, 0), offset_range(2, 0)];
@@ -340,7 +350,7 @@ mod tests {
         assert!(kept < 8, "one was forgotten");
     }
 
-    /// What is done to documents: by this archive, or by another one.
+    /// A write of a document: by this archive, or by another one.
     #[derive(Debug, Clone, Copy)]
     struct DocumentWrite {
         mine: bool,
@@ -358,7 +368,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever writes what, by the rules of the documents: a state that is answered is the document's.
+        /// Whichever archive writes by the rules of the documents: a state that the cache returns equals the document.
         #[test]
         fn a_cached_state_is_never_outdated(writes in writes()) {
             let mut states = VideoStateCache::with_max_bytes(3 * (STATE_OVERHEAD_BYTES + 2));

@@ -1,9 +1,9 @@
-//! How long the steps of a commit take, for whoever asks where the time goes: a line of the log at `debug`.
+//! Measures the duration of a commit's steps and shows them in one line of the process's own log, at level `debug`.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How long each step of a commit took.
+/// The durations of a commit's steps.
 pub(super) struct Stopwatch {
     last_step_end: Instant,
     laps: Vec<(&'static str, Duration)>,
@@ -16,7 +16,7 @@ impl Default for Stopwatch {
 }
 
 impl Stopwatch {
-    /// Ends a step.
+    /// Ends a step: its duration is the time since the step before it ended.
     pub(super) fn lap(&mut self, step: &'static str) {
         let now = Instant::now();
         self.laps.push((step, now - self.last_step_end));

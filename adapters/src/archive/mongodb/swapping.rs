@@ -1,8 +1,8 @@
-//! Putting new collections in the place of old ones.
+//! Replaces old collections by new ones.
 //!
-//! Once the meta document says `swapping`, nothing is committed until it no longer says so: whoever meets that finishes
-//! it. Each step may be taken by several at once and any number of times, because the names of the new collections
-//! never come again.
+//! Once the phase in the meta document is `swapping`, nothing is committed until the swap is finished: a process that
+//! finds this phase finishes the swap. Several processes may take each step at once and any number of times, because
+//! the names of the new collections are never used again.
 
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use super::opening::code;
 use super::{MongoArchive, PART_NAME, ownership, with_timeout};
 use crate::StoreError;
 
-/// How long a swap may take: a rename waits for whoever reads the collection, and frees what it replaces.
+/// The time limit of a swap: a rename waits for transactions that read the collection, and frees the replaced one.
 const SWAP_TIMEOUT: Duration = Duration::from_secs(20);
-/// The server's number of a collection that is not there.
+/// The server's error code for a collection that does not exist.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
-/// What a video carries over into a generation with other rules: trending only under the same half-life.
+/// Returns the state with which a video begins a generation with other rules: the trending score is kept only under
+/// the same half-life.
 pub(super) fn carried_over(mut state: VideoState, now: &CountingRules, next: &CountingRules) -> VideoState {
     if now.half_life_ms != next.half_life_ms {
         state.trending = f64::NEG_INFINITY;
@@ -29,12 +30,12 @@ pub(super) fn carried_over(mut state: VideoState, now: &CountingRules, next: &Co
     state
 }
 
-/// Finishes a swap.
+/// Finishes a swap: renames the new collections and writes the result into the meta document.
 pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
     let outcome = rebuild.outcome()?;
     with_timeout(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
         // A stopped process may have read the old collections in a transaction that is still open, and a rename would
-        // wait for it.
+        // wait for this transaction.
         ownership::kill_sessions(archive, ownership::noted_sessions(archive, doc! {}).await?).await?;
         for collection in &rebuild.collections {
             rename_collection(archive, &rebuild.source(collection), collection).await?;
@@ -52,7 +53,7 @@ pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) ->
     .await
 }
 
-/// Finishes a swap that somebody left.
+/// Finishes a swap that another process left unfinished, if there is one.
 pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError> {
     match archive.read_meta_doc().await? {
         Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::SWAPPING => {
@@ -69,13 +70,14 @@ async fn rename_collection(archive: &MongoArchive, from: &str, to: &str) -> Resu
         "writeConcern": { "w": "majority" },
     };
     match archive.client.database("admin").run_command(command).await {
-        // Somebody else was faster.
+        // Another process was faster.
         Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
         other => other.map(drop),
     }
 }
 
-/// Drops what rebuilds left behind, but for the one in the meta document and the one to be `spared`.
+/// Drops the collections that rebuilds left behind, except those of the rebuild in the meta document and of the one to
+/// be `spared`.
 pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Result<(), Error> {
     let meta: Option<MetaDoc> = archive.collection("meta").find_one(doc! { "_id": MetaDoc::ID }).await?;
     let current = meta.and_then(|meta| meta.rebuild).map(|rebuild| rebuild.token);
@@ -89,12 +91,12 @@ pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Resul
     Ok(())
 }
 
-/// Makes a name for a rebuild that no other rebuild has.
+/// Returns a name for a rebuild that no other rebuild has.
 pub(super) fn unique_rebuild_name(generation: u64) -> String {
     format!("{generation}-{:016x}", rand::random::<u64>())
 }
 
-/// A rebuild as the meta document holds it.
+/// Returns a rebuild in the form in which the meta document stores it.
 pub(super) fn rebuild_to_bson(rebuild: &RebuildDoc) -> Result<bson::Bson, StoreError> {
     bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART_NAME, error))
 }

@@ -1,4 +1,4 @@
-//! A transaction of the server's: its reads are of one snapshot, its writes take effect together or not at all.
+//! A transaction of the MongoDB server: its reads are of one snapshot, its writes take effect together or not at all.
 
 use std::time::Duration;
 
@@ -18,17 +18,19 @@ use super::opening::{DUPLICATE_KEY, code};
 use super::{MongoArchive, PART_NAME, WHOLE_ANSWER_BATCH, store_error};
 use crate::StoreError;
 
-/// How long the server may take to make one commit durable.
+/// The time limit for the server to make one commit durable.
 const MAX_COMMIT: Duration = Duration::from_secs(5);
-/// How long ending an attempt may hold up the next one, or the answer: without a server it would take seconds.
+/// The longest time for which ending an attempt delays the next one, or the answer: without a server it would take
+/// seconds.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Before the server is asked again whether a commit took effect.
+/// The pause before the server is asked again whether a commit took effect.
 const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// The server's number of a write conflict.
+/// The server's error code of a write conflict.
 const WRITE_CONFLICT: i32 = 112;
-/// The server's number of an operation that somebody killed: whoever took our partitions up, or made way for a rebuild.
+/// The server's error code of an operation that was killed: by an archive that claimed our partitions, or for a
+/// rebuild.
 const INTERRUPTED_CODE: i32 = 11601;
-/// Statements or ids in one command: at a kilobyte and a half each at most, half of the server's 16 MiB.
+/// The number of statements or ids in one command: at most 1.5 KB each, which is half of the server's limit of 16 MiB.
 const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 
 /// The reason why an attempt at a transaction ended.
@@ -38,9 +40,9 @@ pub(super) enum Stop {
     Retry(Error, WasThere),
     /// A rebuild asks for a moment without commits.
     YieldToRebuild,
-    /// Something was counted without windows and decays before the batch, and that is to be noted first.
+    /// Records were counted without windows and decays before the batch; this gap has to be noted first.
     Gap,
-    /// A rebuild is about to put its collections in place, and whoever meets that helps.
+    /// A rebuild is about to put its collections in place: the swap has to be finished first.
     FinishSwap(Box<RebuildDoc>),
     /// The batch must not be applied.
     GiveUp(CommitError),
@@ -53,7 +55,7 @@ pub(super) struct WasThere(pub(super) bool);
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
-        // Without a server there is nothing to try again for the moment.
+        // Without a server there is no use in trying again at once.
         let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
         let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
         if conflict && !gone {
@@ -72,8 +74,8 @@ impl From<StoreError> for Stop {
 }
 
 impl Stop {
-    /// Whether the session is fit for another transaction: the server itself said how this one ended. Where it is
-    /// not known to have ended, it may still hold what it wrote.
+    /// Returns true if the session can be used for another transaction because the server itself reported the end of
+    /// this one. If the end is unknown, the transaction may still hold locks on what it wrote.
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
             Self::Retry(error, _) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
@@ -83,8 +85,9 @@ impl Stop {
     }
 }
 
-/// Whether a commit may have taken effect. A write concern that was not met says that it did on the primary, and not
-/// whether it stays: where somebody's `killSessions` ended the wait for the majority, the driver has no label for it.
+/// Returns true if a failed commit may have taken effect. A write concern that was not met means that the commit took
+/// effect on the primary, but may be undone; if a `killSessions` ended the wait for the majority, the driver sets no
+/// label on the error.
 fn may_have_committed(error: &Error) -> bool {
     error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
         || matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
@@ -100,7 +103,7 @@ fn is_duplicate(error: &Error) -> bool {
     }
 }
 
-/// An archive that nobody ever opened.
+/// Returns the error for an archive that was never opened.
 pub(super) fn never_opened() -> StoreError {
     StoreError::unusable(
         PART_NAME,
@@ -108,7 +111,7 @@ pub(super) fn never_opened() -> StoreError {
     )
 }
 
-/// A transaction under way. One that is not committed must be aborted.
+/// A transaction under way. A transaction that is not committed must be aborted.
 pub(super) struct Transaction<'a> {
     pub archive: &'a MongoArchive,
     pub session: &'a mut ClientSession,
@@ -139,7 +142,7 @@ impl<'a> Transaction<'a> {
         found.stream(self.session).try_collect().await
     }
 
-    /// The first document that a filter finds, in this order.
+    /// Reads the first document that matches a filter, in this order.
     pub(super) async fn newest<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,
         collection: &str,
@@ -150,7 +153,7 @@ impl<'a> Transaction<'a> {
         collection.find_one(filter).sort(order).session(&mut *self.session).await
     }
 
-    /// All documents whose `field` is one of `ids`.
+    /// Reads all documents whose `field` is one of `ids`.
     pub(super) async fn find_each<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,
         collection: &str,
@@ -164,13 +167,13 @@ impl<'a> Transaction<'a> {
         Ok(all)
     }
 
-    /// What is in force now: read with each batch, for a rebuild may change it.
+    /// Reads the meta document in force: with each batch, because a rebuild may change it.
     pub(super) async fn meta(&mut self) -> Result<MetaDoc, Stop> {
         let found: Vec<MetaDoc> = self.find("meta", doc! { "_id": MetaDoc::ID }).await?;
         Ok(found.into_iter().next().ok_or_else(never_opened)?)
     }
 
-    /// Runs `update` commands; every statement must find or make its document.
+    /// Runs `update` commands; an error if any statement does not find or create its document.
     pub(super) async fn update(
         &mut self,
         collection: &str,
@@ -179,7 +182,7 @@ impl<'a> Transaction<'a> {
         self.run_command("update", "updates", collection, statements).await
     }
 
-    /// Deletes the documents with these ids; each must be there.
+    /// Deletes the documents with these ids; an error if any does not exist.
     pub(super) async fn delete(&mut self, collection: &str, ids: Vec<Bson>) -> Result<(), Stop> {
         let statement = |id: Bson| RawDocumentBuf::from_document(&doc! { "q": { "_id": id }, "limit": 1 });
         let statements =
@@ -213,7 +216,7 @@ impl<'a> Transaction<'a> {
     pub(super) async fn commit(&mut self) -> Result<(), Stop> {
         loop {
             match self.session.commit_transaction().await {
-                // Asked again, the server says whether it took; the bound is the caller's.
+                // When asked again, the server says whether the commit took effect; the time limit is the caller's.
                 Err(error) if may_have_committed(&error) => {
                     tracing::debug!(part = PART_NAME, %error, "unknown whether it was committed; asking again");
                     tokio::time::sleep(COMMIT_RETRY_PAUSE).await;
@@ -224,13 +227,13 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Ends a transaction now, so that the next attempt does not meet this one. An abort that fails changes nothing: the
-/// server gives the transaction up by itself. Returns whether it ended in time.
+/// Aborts a transaction now, so that the next attempt does not conflict with it. An abort that fails has no
+/// consequence: the server ends the transaction by itself. Returns true if the abort succeeded in time.
 pub(super) async fn abort(session: &mut ClientSession) -> bool {
     matches!(tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await, Ok(Ok(())))
 }
 
-/// Statements as they are sent.
+/// Converts statements into the form in which they are sent.
 pub(super) fn to_raw_documents(
     statements: impl IntoIterator<Item = Document>,
 ) -> Result<Vec<RawDocumentBuf>, Stop> {
@@ -238,7 +241,7 @@ pub(super) fn to_raw_documents(
     Ok(statements.collect::<Result<_, _>>().map_err(Error::from)?)
 }
 
-/// The command's own reply tells of statements that failed, while the command as such is fine.
+/// Checks the reply of a command: it reports statements that failed, although the command itself succeeded.
 fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) -> Result<(), Stop> {
     if let Ok(errors) = reply.get_array("writeErrors") {
         let codes: Vec<i32> = errors
@@ -258,7 +261,7 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
     if touched as usize == count {
         Ok(())
     } else {
-        // Within a snapshot this cannot be: what was read is there.
+        // Within a snapshot this cannot happen: the documents that were read exist.
         let what = format!("{command} of {collection}: {touched} of {count} statements took effect");
         Err(Stop::GiveUp(StoreError::unavailable(PART_NAME, what).into()))
     }

@@ -1,4 +1,4 @@
-//! Counts by window. A document is what happened to one video in one window; commits add to it, and read none.
+//! Counts by window. A document holds the counters of one video in one window; commits add to it without reading it.
 
 use liverank_core::counting::VideoState;
 use liverank_core::score::Counters;
@@ -16,14 +16,14 @@ use super::transaction::{Stop, Transaction, never_opened, to_raw_documents};
 use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, swapping, with_timeout};
 use crate::StoreError;
 
-/// Counts forgotten a call: some ten milliseconds of work.
+/// The number of counts that are deleted in one call: some ten milliseconds of work.
 const COUNTS_FORGOTTEN_AT_ONCE: usize = 5_000;
 
-/// A kind of windows that is counted.
+/// A kind of windows that is counted, as stored in the meta document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CountedDoc {
     kind: String,
-    /// Absent where all windows have all that happened in them.
+    /// The time after which windows are complete; absent if all windows are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     whole_after: Option<Millis>,
 }
@@ -50,10 +50,10 @@ impl CountedDoc {
     }
 }
 
-/// What happened to a video in a window. A counter that is absent is 0.
+/// The counters of a video in a window. A counter that is absent is 0.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WindowDoc {
-    /// Kind, start and video, in an order of bytes in which the videos of a window are together.
+    /// The kind, start and video, as text in whose byte order the videos of a window are together.
     #[serde(rename = "_id")]
     id: String,
     kind: String,
@@ -73,14 +73,15 @@ impl WindowDoc {
     }
 }
 
-/// What the ids of all videos of a window begin with. After a blank, or there would be none between two windows.
+/// Returns the prefix of the ids of all videos of a window. The prefix ends with a blank, which keeps the ids of two
+/// windows apart.
 fn prefix(WindowKey { kind, start }: &WindowKey) -> String {
     format!("{kind} {start:015} ")
 }
 
-/// The statement that adds to what happened to a video in a window.
+/// Returns the statement that adds to the counters of a video in a window.
 fn addition(WindowChange { window, video, counters }: &WindowChange) -> Document {
-    // By name, so that the compiler finds a counter that is not stored.
+    // The fields are named, so that the compiler finds a counter that is not stored.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
     let added = [
         ("views", views),
@@ -104,7 +105,7 @@ impl Transaction<'_> {
     }
 }
 
-/// Creates the collection where it is absent: no transaction has to.
+/// Creates the collection of counts if it is absent, so that no transaction has to.
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     match archive.db.create_collection(archive.collection_name("windows")).await {
         Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
@@ -112,7 +113,8 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     }
 }
 
-/// Counts these kinds from now on: no commit overlaps the change.
+/// Counts these kinds of windows from now on, and no others. The change is made by a barrier, so no commit overlaps
+/// it.
 pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
     if !kinds.is_empty() {
         with_timeout(OPEN_TIMEOUT, "creating a collection", create(archive)).await?;
@@ -136,7 +138,8 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
     archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()
 }
 
-/// The statements that say that windows and decays are counted from here on, where neither was counted `before`.
+/// Returns the statements that record that windows and decays are counted from here on; none if either was counted
+/// `before`.
 pub(super) fn begin_here(before: &ArchiveMeta, offsets: &[OffsetDoc]) -> Vec<Document> {
     if !before.windows.is_empty() || !before.decays.is_empty() {
         return Vec::new();
@@ -144,13 +147,13 @@ pub(super) fn begin_here(before: &ArchiveMeta, offsets: &[OffsetDoc]) -> Vec<Doc
     offsets.iter().map(OffsetDoc::counted_to_here).collect()
 }
 
-/// When the log took the last record that is counted.
+/// Returns the time at which the log appended the last counted record; `None` if nothing was counted.
 pub(super) fn last_counted<'a>(offsets: impl IntoIterator<Item = &'a OffsetDoc>) -> Option<Millis> {
     offsets.into_iter().filter_map(|found| Some(found.position().last_record?.broker_time)).max()
 }
 
-/// The windows that a replay counts where an archive counts these: a copy that it begins with was counted without those that
-/// it does not know.
+/// Returns the windows that a replay counts, for an archive that counts `windows`. A replay that starts as a copy of
+/// `source` has complete counts only for the kinds that `source` counted.
 pub(super) async fn of_replay(
     windows: &CountedWindows,
     source: Option<&MongoArchive>,
@@ -163,7 +166,8 @@ pub(super) async fn of_replay(
     Ok(known.changed_to(&kinds, last))
 }
 
-/// Those of these videos that are in a window, as they are there. The videos are read first: what is counted later is newer.
+/// Reads those of these videos that have counts in a window, with these counts. The videos are read first, so counts
+/// may be newer than states.
 pub(super) async fn read(
     archive: &MongoArchive,
     window: &WindowKey,
@@ -183,7 +187,7 @@ pub(super) async fn read(
     Ok(within.filter_map(|(state, counters)| Some(state.within_window(counters?))).collect())
 }
 
-/// The videos of a window after this one.
+/// Reads up to `limit` videos of a window with ids after `after`, in ascending order of ids.
 pub(super) async fn read_after(
     archive: &MongoArchive,
     window: &WindowKey,
@@ -191,7 +195,7 @@ pub(super) async fn read_after(
     limit: usize,
 ) -> Result<Vec<VideoState>, StoreError> {
     let prefix = prefix(window);
-    // A `!` comes next after the blank that the prefix ends with.
+    // In byte order, `!` follows the blank with which the prefix ends.
     let end = format!("{}!", prefix.trim_end());
     let begin = format!("{prefix}{}", after.map_or("", VideoId::as_str));
     let filter = doc! { "_id": { "$gt": begin, "$lt": end } };
@@ -202,7 +206,7 @@ pub(super) async fn read_after(
     Ok(videos)
 }
 
-/// Forgets some of what is counted in windows of this kind that begin before `start`.
+/// Deletes some of the counts of windows of this kind that begin before `start`; returns how many were deleted.
 pub(super) async fn forget(
     archive: &MongoArchive,
     kind: &WindowKind,
@@ -233,7 +237,7 @@ mod tests {
             start: 1_700_000_000_000,
         };
         let today = WindowChange { window, video: video().video_id, counters: video().counters };
-        // What the statement makes where there was nothing.
+        // The document that the statement creates if there is none.
         let write = |change: &WindowChange| {
             let statement = addition(change);
             let part = |of: &Document, name: &str| of.get_document(name).expect("a document").clone();

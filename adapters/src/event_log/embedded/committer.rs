@@ -1,4 +1,4 @@
-//! The one thread that writes the log.
+//! The one thread that writes the embedded log.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,10 +18,10 @@ use crate::StoreError;
 use crate::clock::Clock;
 use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
 
-/// Appends written in one transaction: beyond this, sharing the fsync saves nothing, and the first would wait for the
-/// last.
+/// The largest number of appends written in one transaction: with more, sharing the fsync saves nothing further, and
+/// the first append would wait for the last.
 const MAX_GROUP: usize = 4096;
-/// The most bytes that are written in one transaction.
+/// The largest number of bytes written in one transaction.
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
 /// An entry that is to be written.
@@ -32,7 +32,7 @@ pub enum AppendedEntry {
         value: Bytes,
         trace: Option<TraceContext>,
     },
-    /// A letter, and the bytes of its whole value where it was cut.
+    /// A dead letter, and the size of its whole value in bytes if the value or the key was truncated.
     Letter(DeadLetter, Option<u64>),
 }
 
@@ -49,12 +49,12 @@ impl AppendedEntry {
     }
 }
 
-/// An append that waits.
+/// An append that waits to be written.
 pub struct AppendRequest {
     pub entry: AppendedEntry,
-    /// Told once it is durable, or failed; whoever asked may be gone by then.
+    /// Receives the result once the append is durable or has failed; the caller may be gone by then.
     pub answer_sender: oneshot::Sender<Result<RecordPosition, StoreError>>,
-    /// Its part of the bytes that may wait.
+    /// The append's part of the bytes that may wait, released on drop.
     pub _waiting_bytes: OwnedSemaphorePermit,
 }
 
@@ -62,7 +62,7 @@ pub struct AppendCommitter {
     shared: Arc<SharedLog>,
     clock: Clock,
     heads: LogHeads,
-    /// The number of the opening of the file that the heads are of.
+    /// The number of the file's opening (`RedbFile` generation) at which `heads` were read.
     generation: u64,
 }
 
@@ -73,10 +73,10 @@ impl AppendCommitter {
         Ok(committer)
     }
 
-    /// Writes until nobody can append any more.
+    /// Writes appends until the log is dropped.
     pub fn run(&mut self, waiting: &Receiver<AppendRequest>) {
         loop {
-            // While the file is broken, somebody has to try it again even when nobody appends.
+            // While the file is broken, somebody has to try it again even if there are no appends.
             let first = if self.shared.file.file_health().is_ok() {
                 waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
@@ -84,14 +84,14 @@ impl AppendCommitter {
             };
             match first {
                 Ok(first) => self.write_group(gather_waiting(first, waiting)),
-                // The failure stands in the file's health; the transitions are logged there.
+                // The failure is stored in the file's health; changes of the health are logged there.
                 Err(RecvTimeoutError::Timeout) => drop(self.reread_if_reopened()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Reads where the log stands, if the file was opened again since.
+    /// Reads the ends of the log from the file, if the file was opened again since the last read.
     fn reread_if_reopened(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         shared.file.with_database(|database, generation| self.read_heads(database, generation))
@@ -119,7 +119,7 @@ impl AppendCommitter {
         });
         match result {
             Ok(places) => {
-                // Before anybody can read them.
+                // Stored before anybody can read the records.
                 shared.traces.keep_traces(group.iter().zip(&places).filter_map(|(request, place)| {
                     let AppendedEntry::Record { trace, .. } = &request.entry else { return None };
                     Some((*place, (*trace)?))
@@ -177,7 +177,7 @@ impl AppendCommitter {
     }
 }
 
-/// What waits already, up to a bound: nobody waits for others to come.
+/// Collects the appends that are waiting already, up to a bound, without waiting for more.
 fn gather_waiting(first: AppendRequest, waiting: &Receiver<AppendRequest>) -> Vec<AppendRequest> {
     let mut bytes = first.entry.size_bytes();
     let mut group = vec![first];

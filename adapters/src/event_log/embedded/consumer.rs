@@ -1,4 +1,4 @@
-//! A member of the consumer group.
+//! A member of the embedded log's consumer group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::records::{StoredRange, read_records};
 use super::{ConsumerSignal, SharedLog, run_blocking};
 use crate::StoreError;
 
-/// A member; leaves when it is dropped.
+/// A member of the consumer group; leaves the group when it is dropped.
 pub struct EmbeddedConsumer {
     shared: Arc<SharedLog>,
     id: u64,
-    /// The next offset of each partition that is held and was started.
+    /// The next offset of each partition that the member holds and was told to start.
     positions: BTreeMap<u32, u64>,
     signal: watch::Receiver<ConsumerSignal>,
-    /// The partition whose turn it is to be read first, so that a long one does not starve the others.
+    /// The partition to read first in the next call, so that a partition with many records does not starve the others.
     first_partition: u32,
 }
 
@@ -33,7 +33,7 @@ impl EmbeddedConsumer {
         Self { shared, id, positions: BTreeMap::new(), signal, first_partition: 0 }
     }
 
-    /// What may have been revoked or assigned since.
+    /// Returns the partitions that were revoked or assigned since the last call, if there are any.
     fn pending_rebalance(&mut self) -> Option<ConsumerEvent> {
         let gone = self.shared.group.release_surplus(self.id);
         if !gone.is_empty() {
@@ -45,7 +45,7 @@ impl EmbeddedConsumer {
         (!taken.is_empty()).then_some(ConsumerEvent::Assigned(taken))
     }
 
-    /// What can be read, the partition whose turn it is first.
+    /// Returns the ranges that can be read, beginning with the partition whose turn it is.
     fn readable_extents(&self, signal: &ConsumerSignal) -> Vec<StoredRange> {
         let later = self.positions.range(self.first_partition..);
         let earlier = self.positions.range(..self.first_partition);
@@ -70,7 +70,8 @@ impl EmbeddedConsumer {
 
 #[async_trait]
 impl LogConsumer for EmbeddedConsumer {
-    /// May be dropped at any time: positions move only when the records are returned.
+    /// Returns the next event. The future may be dropped at any time: positions move only when the records are
+    /// returned.
     async fn next_event(
         &mut self,
         max_records: usize,
@@ -102,14 +103,14 @@ impl LogConsumer for EmbeddedConsumer {
     async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
         let owned = starts.iter().filter(|start| self.shared.group.holds_partition(self.id, start.partition));
         let owned: Vec<ReadStart> = owned.copied().collect();
-        // Until it is known what stands there, nothing is read of it.
+        // Nothing of these partitions is read until their starts are checked.
         self.positions.retain(|partition, _| owned.iter().all(|start| start.partition != *partition));
         check_starts(&self.shared, owned.clone()).await?;
         self.positions.extend(owned.iter().map(|start| (start.partition, start.offset)));
         Ok(())
     }
 
-    /// Nobody but this process could ask how far the group is, and it knows.
+    /// Does nothing: only this process could ask for the group's progress, and it knows.
     async fn report_offsets(&mut self, _offsets: &[(u32, u64)]) {}
 }
 

@@ -1,20 +1,21 @@
-//! Who reads which partition.
+//! The assignment of partitions to the members of the consumer group.
 //!
-//! Each partition has a holder, who reads it, and a target, who should. A holder lets go when it next polls; a target
-//! takes what nobody holds. So a partition never has two readers, and no member waits for another one's answer.
+//! Each partition has a holder, which reads it, and a target, which should read it. A holder releases a partition at
+//! its next poll; a target takes it once it has no holder. So a partition never has two readers, and no member waits
+//! for another one's answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::CREATED_PARTITIONS;
 
-/// The members and their partitions.
+/// The members of the group and their partitions.
 #[derive(Default)]
 pub struct ConsumerGroup(Mutex<MembershipTable>);
 
 #[derive(Default)]
 struct MembershipTable {
-    /// Members in the order of their joining.
+    /// The members in the order in which they joined.
     members: Vec<u64>,
     next_member: u64,
     holder: BTreeMap<u32, u64>,
@@ -26,7 +27,7 @@ impl ConsumerGroup {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new member, and a new plan.
+    /// Adds a member, plans the partitions anew, and returns the member's id.
     pub fn add_member(&self) -> u64 {
         let mut table = self.table();
         let member = table.next_member;
@@ -36,7 +37,7 @@ impl ConsumerGroup {
         member
     }
 
-    /// The member lets go of everything.
+    /// Removes a member, which releases all its partitions, and plans the partitions anew.
     pub fn remove_member(&self, member: u64) {
         let mut table = self.table();
         table.members.retain(|other| *other != member);
@@ -44,7 +45,7 @@ impl ConsumerGroup {
         table.plan_partitions();
     }
 
-    /// What the member holds and should no longer: it holds it no longer.
+    /// Releases the partitions that the member holds but should not hold any longer, and returns them.
     pub fn release_surplus(&self, member: u64) -> Vec<u32> {
         let mut table = self.table();
         let MembershipTable { holder, target, .. } = &mut *table;
@@ -54,7 +55,7 @@ impl ConsumerGroup {
         partitions
     }
 
-    /// What the member should hold and nobody does: it holds it from now on.
+    /// Makes the member the holder of the partitions that it should hold and nobody holds, and returns them.
     pub fn take_due(&self, member: u64) -> Vec<u32> {
         let mut table = self.table();
         let MembershipTable { holder, target, .. } = &mut *table;
@@ -64,14 +65,14 @@ impl ConsumerGroup {
         partitions
     }
 
-    /// Whether the member holds the partition.
+    /// Returns true if the member holds the partition.
     pub fn holds_partition(&self, member: u64, partition: u32) -> bool {
         self.table().holder.get(&partition) == Some(&member)
     }
 }
 
 impl MembershipTable {
-    /// Shares the partitions evenly and moves as few as possible.
+    /// Plans the targets: shares the partitions evenly and moves as few as possible.
     fn plan_partitions(&mut self) {
         let old = std::mem::take(&mut self.target);
         let Some(members) = std::num::NonZeroUsize::new(self.members.len()) else { return };
@@ -83,7 +84,7 @@ impl MembershipTable {
                 partitions.push(partition);
             }
         }
-        // Those who have most keep one more, where it does not come out even.
+        // If the division leaves a remainder, the members with the most partitions keep one more.
         let mut order = self.members.clone();
         order.sort_by_key(|member| std::cmp::Reverse(held[member].len()));
         let quota = |rank: usize| share + usize::from(rank < extra);
@@ -105,7 +106,7 @@ impl MembershipTable {
 mod tests {
     use super::*;
 
-    /// Lets everybody poll until nothing moves; returns how many partitions changed hands.
+    /// Lets every member poll until nothing moves; returns how many partitions were taken.
     fn poll_until_settled(group: &ConsumerGroup, members: &[u64]) -> usize {
         let mut moved = 0;
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Reading without a group: stretches of the log, and the dead letters.
+//! Reading without a group: offset ranges of the log, and the dead letters.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{PART_NAME, SharedLog, run_blocking};
 use crate::StoreError;
 use crate::redb_file::Failure;
 
-/// Checks that the log holds what stands before these starts, as it was read there.
+/// Checks that the log reaches each of these starts, and that the record before it is the one that was read there.
 pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Result<(), StoreError> {
     let ends = shared.signal.borrow().durable_ends;
     let mut marked = Vec::new();
@@ -58,7 +58,7 @@ pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Re
     }
 }
 
-/// Reads the records of these extents one by one, so that no bound on what is read at once leaves any out.
+/// Reads one record of each of these ranges, one range at a time, so that no bound on a single read leaves any out.
 fn read_each(database: &Database, extents: &[StoredRange]) -> Result<Vec<RawRecord>, Failure> {
     let mut records = Vec::with_capacity(extents.len());
     for extent in extents {
@@ -67,10 +67,10 @@ fn read_each(database: &Database, extents: &[StoredRange]) -> Result<Vec<RawReco
     Ok(records)
 }
 
-/// Reads stretches, one after the other.
+/// Reads offset ranges of the log, one after the other.
 pub struct EmbeddedReader {
     shared: Arc<SharedLog>,
-    /// The ranges that are still to be read.
+    /// The ranges, or parts of them, that are still to be read.
     ranges_left: Vec<StoredRange>,
 }
 
@@ -121,10 +121,10 @@ impl LogReader for EmbeddedReader {
     }
 }
 
-/// Reads dead letters.
+/// Reads the dead letters of the embedded log.
 pub struct EmbeddedLetterReader {
     shared: Arc<SharedLog>,
-    /// The number of the next letter, and the one after the last.
+    /// The number of the next letter to read; `end` is the number after the last one.
     numbers_left: u64,
     end: u64,
 }

@@ -1,7 +1,8 @@
-//! How the log lies in its file.
+//! The tables of the log's file, and the encoding of their rows.
 //!
-//! A record is: version (1 byte), the log's time (8, little endian), length of the key (4; all ones: no key), key, value.
-//! A dead letter is: partition (4), offset (8), length of the reason (4), reason, record.
+//! The parts of a record are: version (1 byte), the log's time (8, little endian), length of the key (4; all ones: no
+//! key), key, value. The parts of a dead letter are: partition (4), offset (8), length of the reason (4), reason,
+//! record.
 
 use bytes::Bytes;
 use liverank_core::Millis;
@@ -13,24 +14,24 @@ use super::super::{
 use super::{MAX_RECORD_BYTES, PART_NAME};
 use crate::redb_file::{Failure, Purpose, begin_durable};
 
-/// Records by partition and offset.
+/// The records, by partition and offset.
 pub const RECORDS_TABLE: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
-/// Dead letters by number, from 0.
+/// The dead letters, by number from 0.
 pub const LETTERS_TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
-/// When a dead letter became a dead letter, and its whole value's bytes where it was cut. A table of its own, so that releases
-/// which do not know it read the letters all the same.
+/// The time at which a record became a dead letter, and the size of its whole value in bytes if it was truncated; by
+/// the letter's number. A table of its own, so that releases which do not know it can read the letters all the same.
 pub const LETTER_NOTES_TABLE: TableDefinition<u64, (Millis, Option<u64>)> =
     TableDefinition::new("dead_letter_notes");
 
 pub const LOG_PURPOSE: Purpose = Purpose { store_name: PART_NAME, version: 1, create_tables };
 
-/// All dead letters are in one partition of theirs.
+/// The one partition of all dead letters.
 pub const LETTER_PARTITION: u32 = 0;
 
-/// The version of a single record; older ones must stay readable while newer ones are appended.
+/// The version of a single record's encoding; older ones must stay readable while newer ones are appended.
 const RECORD_VERSION: u8 = 1;
 const NO_KEY_LENGTH: u32 = u32::MAX;
-/// Bytes read at once, whatever the number of records: a consumer's memory is bounded by it.
+/// The largest number of bytes in one read, whatever the number of records: it bounds a consumer's memory.
 const MAX_READ_BYTES: usize = 16 << 20;
 
 fn create_tables(transaction: &WriteTransaction) -> Result<(), Failure> {
@@ -40,8 +41,8 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The partition of a key: FNV-1a, folded. It must stay the same for as long as there are logs, for a key's order
-/// hangs on it.
+/// Returns the partition of a key: FNV-1a, folded. The result must stay the same for as long as logs exist, because
+/// the order of a key's records depends on it.
 pub fn partition_of(key: &[u8]) -> u32 {
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -62,7 +63,7 @@ pub fn encode_record(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> 
 /// A record's time, key and value.
 type RecordParts<'a> = (Millis, Option<&'a [u8]>, &'a [u8]);
 
-/// A record's parts; `None` where it is not one.
+/// Splits a record into its parts; `None` if the bytes are not a record.
 fn decode_parts(bytes: &[u8]) -> Option<RecordParts<'_>> {
     let (version, rest) = bytes.split_first()?;
     let (time, rest) = rest.split_first_chunk()?;
@@ -84,7 +85,7 @@ fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failur
     Ok(RawRecord { partition, offset, broker_time, key, value, trace: None })
 }
 
-/// A part of a partition: from an offset up to, but without, an end.
+/// A range of offsets of one partition: from `first` (inclusive) to `end` (exclusive).
 #[derive(Debug, Clone, Copy)]
 pub struct StoredRange {
     pub partition: u32,
@@ -92,8 +93,8 @@ pub struct StoredRange {
     pub end: u64,
 }
 
-/// Up to `limit` records of these extents, in their order. All of them are there, for they were durable when the
-/// extents were made: one that is not is an error.
+/// Reads up to `limit` records of these ranges, in their order. All of them exist, because they were durable when the
+/// ranges were made: a missing record is an error.
 pub fn read_records(
     database: &Database,
     extents: &[StoredRange],
@@ -128,7 +129,7 @@ fn missing_record(partition: u32, offset: u64) -> Failure {
     Failure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
 }
 
-/// Where the log stands.
+/// The ends of the log: the next offset and the last time of each partition, and the next dead letter.
 #[derive(Debug, Clone, Default)]
 pub struct LogHeads {
     /// The next offset of each partition.
@@ -158,15 +159,15 @@ impl LogHeads {
     }
 }
 
-/// The letter as it is kept: value, then reason, cut so that it stays below the log's limit; and the whole value's bytes
-/// where it or the key was cut.
+/// Returns the letter as it is stored: reason, key and value truncated so that together they stay within the log's
+/// limit. Also returns the size of the whole value in bytes if the value or the key was truncated.
 pub fn truncate_letter(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
     const MAX_REASON_BYTES: usize = 4096;
     let sizes = |letter: &DeadLetter| (letter.record.key.as_ref().map(Bytes::len), letter.record.value.len());
     let whole = sizes(letter);
     let mut letter = letter.clone();
     letter.reason.truncate(letter.reason.floor_char_boundary(MAX_REASON_BYTES));
-    // Half of the room at most for the key, so that some of the value is always there.
+    // The key gets half of the limit at most, so that a part of the value is always stored.
     let key = letter.record.key.take().map(|key| key.slice(..key.len().min(MAX_RECORD_BYTES / 2)));
     let room = MAX_RECORD_BYTES - letter.reason.len() - key.as_ref().map_or(0, Bytes::len);
     letter.record.value.truncate(room);
@@ -195,7 +196,7 @@ fn decode_letter(bytes: &[u8]) -> Option<DeadLetter> {
     Some(DeadLetter { record, reason: std::str::from_utf8(reason).ok()?.to_owned() })
 }
 
-/// Up to `limit` dead letters from number `from` on, before number `to`.
+/// Reads up to `limit` dead letters with numbers from `from` on and below `to`.
 pub fn read_letters(
     database: &Database,
     from: u64,
@@ -217,7 +218,7 @@ pub fn read_letters(
         let letter = decode_letter(encoded.value())
             .ok_or_else(|| Failure::Damaged(format!("dead letter {number} is not one")))?;
         let DeadLetter { record, reason } = letter;
-        // Releases before this one took no notes.
+        // Earlier releases wrote no notes.
         let note = notes.get(number)?.map(|kept| kept.value());
         let (dead_lettered_at, truncated_from) = note.unwrap_or((record.broker_time, None));
         let origin = RecordPosition { partition: record.partition, offset: record.offset };
@@ -234,7 +235,7 @@ pub fn read_letters(
     Ok(found)
 }
 
-/// Removes letters by their numbers.
+/// Removes dead letters by their numbers, in one transaction.
 pub fn remove_letters(database: &Database, numbers: &[u64]) -> Result<(), Failure> {
     let transaction = begin_durable(database)?;
     {
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(decode_letter(&bytes), Some(letter));
     }
 
-    /// The records as lines of hexadecimal digits. Nothing in them is optional: they are read as they were, or have
+    /// The records are lines of hexadecimal digits. Nothing in them is optional: a record is read as it was, or has
     /// another version.
     #[test]
     fn records_and_letters_of_the_release_before_are_read() {

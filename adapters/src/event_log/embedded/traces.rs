@@ -1,5 +1,5 @@
-//! The traces of the last records. They are kept in memory: who reads this log is in the process that writes it, the file stays as every
-//! release reads it, and a trace that a restart cuts off is no loss.
+//! The traces of the last records. They are kept in memory only: the readers of this log are in the process that
+//! writes it, the format of the file stays readable for every release, and a trace that a restart cuts off is no loss.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use liverank_core::trace::TraceContext;
 
 use super::super::{RawRecord, RecordPosition};
 
-/// Traces kept: those of some minutes, at the bounds of what is recorded. The oldest go first.
+/// The number of traces kept: those of some minutes, at the highest rate of recording. The oldest are dropped first.
 const MAX_KEPT_TRACES: usize = 4_096;
 
-/// See the module.
+/// The traces of the last appended records, by position.
 #[derive(Default)]
 pub struct RecordTraces(Mutex<KeptTraces>);
 
@@ -26,7 +26,7 @@ impl RecordTraces {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the traces of records that are in the log now.
+    /// Stores the traces of records that have just been appended.
     pub fn keep_traces(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
         let mut kept = None;
         for (place, trace) in records {
@@ -42,7 +42,7 @@ impl RecordTraces {
         }
     }
 
-    /// Gives records the traces that are kept of them. They stay: a record may be read again.
+    /// Sets the trace of each record for which one is stored. The traces stay stored: a record may be read again.
     pub fn attach_to(&self, records: &mut [RawRecord]) {
         let kept = self.kept();
         if kept.by_place.is_empty() {

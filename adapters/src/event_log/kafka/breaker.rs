@@ -1,12 +1,12 @@
-//! Refuses appends at once while the brokers are away, instead of letting them pile up and time out one by one.
+//! Refuses appends at once while the brokers are unreachable, instead of letting them pile up and time out one by one.
 //!
 //! ```text
 //! closed ── all brokers down ──▶ suspect ── a probe fails ──▶ open ── a probe succeeds ──▶ closed
 //!    └────── appends time out and none is delivered ────────────▲
 //! ```
 //!
-//! *Suspect* lets appends pass: the library also calls all brokers down when a broker closes the only connection for
-//! having been idle, and whoever comes first after a calm night must not be refused for that.
+//! *Suspect* lets appends pass: the library also reports all brokers down if a broker closes the only connection
+//! because it was idle, and the first append after a quiet night must not be refused for that.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,20 +15,20 @@ use std::time::{Duration, Instant};
 use super::PART_NAME;
 use crate::StoreError;
 
-/// How long the first probe may take. Connecting to a broker that is there takes milliseconds.
+/// The time limit of the first probe. Connecting to a reachable broker takes milliseconds.
 const FIRST_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long each further probe may take.
+/// The time limit of each further probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause between probes: recovery is noticed within it, and a broker that comes back sees five questions a second
-/// from each process at most.
+/// The pause between probes: a recovery is noticed within this time, and a broker that comes back gets five queries a
+/// second from each process at most.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The next action of the thread that probes the brokers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProbeAction {
-    /// Ask the brokers for metadata, within this time, and tell [`Breaker::note_probe_result`].
+    /// Ask the brokers for metadata, within this time, and call [`Breaker::note_probe_result`] with the result.
     Probe(Duration),
-    /// Replace the producer, which cannot go on, and tell [`Breaker::note_probe_result`] if that failed.
+    /// Replace the producer, which cannot go on; if that fails, call [`Breaker::not_renewed`].
     Renew,
     /// The thread ends: the breaker is no longer in use.
     End,
@@ -42,18 +42,18 @@ struct BreakerState {
     is_ended: bool,
     /// The last error of a connection that the library reported.
     last_error: Option<StoreError>,
-    /// The earliest time of the next probe.
+    /// The earliest time of the next probe or renewal; `None`: at once.
     not_before: Option<Instant>,
 }
 
-/// Shared by those who append, the library's callbacks, and the thread that probes.
+/// A circuit breaker, shared by the appending tasks, the library's callbacks, and the thread that probes.
 pub(super) struct Breaker {
-    /// Mirrors `state.open`: an append looks here and takes no lock.
+    /// True while `open_reason` is set: an append reads this flag and takes no lock.
     is_open: AtomicBool,
-    /// When something was last delivered, in milliseconds after `epoch`.
+    /// The time of the last delivery, in milliseconds after `epoch`.
     delivered: AtomicU64,
     epoch: Instant,
-    /// Without any delivery for this long, a delivery that timed out opens the breaker.
+    /// If nothing was delivered for this long, a delivery that timed out opens the breaker.
     patience: Duration,
     state: Mutex<BreakerState>,
     duty: Condvar,
@@ -75,7 +75,7 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an append may be tried.
+    /// Returns an error if appends are refused at present.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         if !self.is_open.load(Ordering::Acquire) {
             return Ok(());
@@ -94,12 +94,13 @@ impl Breaker {
         }
     }
 
-    /// Notes that a record was delivered: the brokers answer.
+    /// Notes that a record was delivered, which shows that the brokers answer.
     pub(super) fn note_delivery(&self) {
         self.delivered.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// A delivery timed out. One partition's trouble is not everybody's: opens only if nothing at all is delivered.
+    /// Notes that a delivery timed out. Opens the breaker only if nothing at all is delivered, because one partition's
+    /// failure does not affect the others.
     pub(super) fn timed_out(&self, reason: &str) {
         let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));
         if self.epoch.elapsed().saturating_sub(last) >= self.patience {
@@ -107,17 +108,17 @@ impl Breaker {
         }
     }
 
-    /// Notes why a connection failed, as the library reports it.
+    /// Notes the error of a failed connection, as the library reports it.
     pub(super) fn note_connection_error(&self, error: StoreError) {
         self.lock().last_error = Some(error);
     }
 
-    /// What the library last said of a connection since there was one that worked.
+    /// Returns the last connection error that the library reported, if no probe has succeeded since.
     pub(super) fn last_connection_error(&self) -> Option<StoreError> {
         self.lock().last_error.clone()
     }
 
-    /// The library has no connection left.
+    /// Notes that the library has no connection left: starts probing.
     pub(super) fn all_down(&self, reason: &str) {
         let mut state = self.lock();
         if state.open_reason.is_none() && !state.suspect {
@@ -127,7 +128,7 @@ impl Breaker {
         }
     }
 
-    /// Notes that the producer can never deliver again: it has to be replaced.
+    /// Notes that the producer can never deliver again: opens the breaker until the producer is replaced.
     pub(super) fn note_fatal_error(&self, reason: &str) {
         let mut state = self.lock();
         state.renew = true;
@@ -143,13 +144,13 @@ impl Breaker {
         self.duty.notify_all();
     }
 
-    /// Ends the thread that probes, by [`ProbeAction::End`].
+    /// Ends the probing thread, by [`ProbeAction::End`].
     pub(super) fn end(&self) {
         self.lock().is_ended = true;
         self.duty.notify_all();
     }
 
-    /// Waits until there is something to do.
+    /// Waits for the next action of the probing thread.
     pub(super) fn next_duty(&self) -> ProbeAction {
         let mut state = self.lock();
         loop {
@@ -172,7 +173,7 @@ impl Breaker {
         }
     }
 
-    /// Notes the outcome of a probe.
+    /// Notes the outcome of a probe: success closes the breaker, failure opens it.
     pub(super) fn note_probe_result(&self, outcome: Result<(), String>) {
         let mut state = self.lock();
         state.not_before = Some(Instant::now() + PROBE_PAUSE);
@@ -180,7 +181,7 @@ impl Breaker {
             Ok(()) => {
                 state.suspect = false;
                 state.last_error = None;
-                // A producer broken for good delivers nothing, whatever the brokers say.
+                // A producer with a fatal error delivers nothing, whatever the brokers answer.
                 if !state.renew && state.open_reason.take().is_some() {
                     tracing::info!(part = PART_NAME, "the log is back");
                     self.note_delivery();
@@ -191,7 +192,7 @@ impl Breaker {
         }
     }
 
-    /// The producer could not be replaced: try again after the pause.
+    /// Notes that the producer could not be replaced: the next attempt comes after the pause.
     pub(super) fn not_renewed(&self) {
         let mut state = self.lock();
         state.renew = true;

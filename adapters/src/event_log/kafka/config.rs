@@ -1,4 +1,4 @@
-//! What a user says about Kafka, and what every client of ours tells the client library.
+//! The user's settings for Kafka, and the options that all our clients give the client library.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,23 +14,23 @@ use rdkafka::producer::ProducerContext;
 
 use super::super::{DEAD_LETTER_SUFFIX, DEFAULT_TOPIC};
 
-/// The session timeout where none is given: the least that brokers allow by default.
+/// The session timeout if none is given: the shortest that brokers allow by default.
 pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How a user name and password are presented.
+/// The SASL mechanism by which user name and password are sent to the brokers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SaslMechanism {
-    /// As they are: over TLS only, or the network can read them.
+    /// The password is sent as it is: over TLS only, or the network can read it.
     Plain,
-    /// SCRAM with SHA-256.
+    /// The password is proven by SCRAM with SHA-256, and is not sent.
     ScramSha256,
-    /// SCRAM with SHA-512.
+    /// The password is proven by SCRAM with SHA-512, and is not sent.
     #[default]
     ScramSha512,
 }
 
 impl SaslMechanism {
-    /// The name on the wire and in configurations.
+    /// Returns the mechanism's name in the protocol and in configurations.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
@@ -50,32 +50,33 @@ impl std::str::FromStr for SaslMechanism {
     }
 }
 
-/// Where the brokers are and who we are to them.
+/// The addresses of the brokers, the topic and the group, and our credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
-    /// `host:port`, several with commas. One that answers is enough.
+    /// The brokers as `host:port`, several separated by commas. One that answers is enough.
     pub brokers: String,
-    /// The topic of the log; its dead letters are in the topic of the same name with `.dlq`.
+    /// The topic of the log; its dead letters are in the topic of the same name with the suffix `.dlq`.
     pub topic: String,
-    /// The consumer group.
+    /// The name of the consumer group.
     pub group: String,
-    /// How long the group waits for a consumer that is silent before others get its partitions. Brokers refuse what is outside of
-    /// their `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; the consumer tells that as an error of the log.
+    /// The time after which the group gives the partitions of a silent consumer to others. Brokers refuse a value
+    /// outside of their `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; the consumer reports the
+    /// refusal as an error of the log.
     pub session_timeout: Duration,
-    /// Whether to speak TLS. A CA file implies it.
+    /// True for connections with TLS. A CA file implies TLS.
     pub tls: bool,
-    /// The CA's certificate (PEM); absent, the system's are trusted.
+    /// The file with the CA's certificate (PEM); if absent, the system's certificates are trusted.
     pub ca_file: Option<PathBuf>,
-    /// The user, with the password, for SASL.
+    /// The user for SASL; absent: no SASL.
     pub username: Option<String>,
-    /// The user's password. Never printed.
+    /// The user's password. It is never printed.
     pub password: Option<String>,
-    /// How the two are presented.
+    /// The SASL mechanism for user and password.
     pub sasl: SaslMechanism,
 }
 
 impl KafkaConfig {
-    /// Plaintext, without credentials, the usual topic and group.
+    /// Returns a configuration for plaintext without credentials, with the default topic and group.
     pub fn new(brokers: impl Into<String>) -> Self {
         Self {
             brokers: brokers.into(),
@@ -90,24 +91,24 @@ impl KafkaConfig {
         }
     }
 
-    /// The topic of what cannot be read.
+    /// Returns the name of the topic of dead letters.
     pub fn dead_letter_topic(&self) -> String {
         format!("{}{DEAD_LETTER_SUFFIX}", self.topic)
     }
 
-    /// The settings that all our clients share.
+    /// Returns the options that all our clients share.
     pub(super) fn kafka_client_config(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "liverank")
-            // A deleted topic must stay deleted until `open` creates it as it has to be.
+            // A deleted topic must stay deleted until `open` creates it with its settings.
             .set("allow.auto.create.topics", "false")
             .set("socket.keepalive.enable", "true")
             .set("socket.connection.setup.timeout.ms", "5000")
-            // A broker that takes a request and never answers is given up after this; the default is a minute.
+            // A broker that accepts a request and never answers is given up after this time; the default is a minute.
             .set("socket.timeout.ms", "10000")
-            // A broker that is back is found within a second; the default lets ten pass.
+            // A broker that is back is found within a second; the default is up to ten seconds.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("log.connection.close", "false");
@@ -149,8 +150,8 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// The client library's own log lines, for those who ask for them: it repeats itself every second while a broker is
-/// away, where we tell the transition once.
+/// Writes the client library's own log lines at a low level: the library repeats them every second while a broker is
+/// unreachable, and liverank logs only the change.
 pub(super) fn trace_library(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -179,7 +180,7 @@ impl ConsumerContext for TracingContext {}
 impl ProducerContext for TracingContext {
     type DeliveryOpaque = ();
 
-    /// The transaction that a record belongs to tells of its failure.
+    /// Does nothing: the failure of a record is reported by its transaction.
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 

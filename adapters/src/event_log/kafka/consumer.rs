@@ -1,18 +1,18 @@
-//! One member of the consumer group.
+//! A member of the consumer group.
 //!
-//! A thread of its own polls the client library; [`Inbox`] is between it and its owner. The library's callbacks run
-//! inside that thread's polls, so that nothing is read between a revocation and its telling.
+//! A thread of its own polls the client library; [`Inbox`] is between the thread and the member's owner. The library's
+//! callbacks run inside that thread's polls, so that no record is read between a revocation and its report.
 //!
 //! The group's protocol never waits for us: an assignment is acknowledged at once with nothing to read, and the
-//! partitions are handed to the library (`incremental_assign`, which may come at any later time) when
-//! [`LogConsumer::start`] says from which offset. Otherwise an archive that is away would keep the whole group from
+//! partitions are given to the library (`incremental_assign`, which may come at any later time) when
+//! [`LogConsumer::start`] gives the offsets. Otherwise an unreachable archive would keep the whole group from
 //! rebalancing, and a library that starts at a committed offset would read from the wrong one.
 //!
-//! Whether the log is the one that was read before is seen from the record before the one to start with: reading begins
-//! one offset earlier, so that looking costs no question of its own. While reading, a topic that was deleted and made
-//! anew shows in its id. The library keeps ids to itself and goes on in the new topic at the old offset; only a line of
-//! its log tells that the id has changed, which comes through the same queue before any record of the new topic does.
-//! (Brokers before 3.1 serve reads without ids: there it is seen at the next start.)
+//! The record before the start shows whether the log is the one that was read before: reading begins one offset
+//! earlier, so that the check costs no request of its own. During reading, a topic that was deleted and created anew
+//! has another id. The library does not expose ids and goes on in the new topic at the old offset; only a line of its
+//! log says that the id has changed, and this line comes through the same queue before any record of the new topic
+//! does. (Brokers before 3.1 serve reads without ids: with them the change is noticed at the next start.)
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -35,30 +35,32 @@ use super::record_buffer::RecordBuffer;
 use super::{PART_NAME, QUERY_TIMEOUT, store_error};
 use crate::StoreError;
 
-/// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
-/// second at most when nothing comes.
+/// The time for which the thread waits for records before it looks for commands: the longest delay of a start, and at
+/// most forty wake-ups a second without records.
 const THREAD_POLL: Duration = Duration::from_millis(25);
-/// Records that the thread takes in at once, before it looks for commands: a fraction of a millisecond, and so many more than
-/// its bound the inbox may hold.
+/// The number of records that the thread reads before it looks for commands: a fraction of a millisecond's work. The
+/// inbox may exceed its bound by this number.
 const MAX_RECORDS_AT_ONCE: usize = 256;
-/// How long the thread may take to obey. It waits for the library by the wall clock, which may jump.
+/// The time limit for the thread to carry out a command. The thread waits for the library by the wall clock, which may
+/// jump.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long dropping a member waits for it to have left. Its partitions move at once then, not when its session ends.
+/// The time for which dropping a member waits until it has left the group. Its partitions move at once then, not when
+/// its session ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Before a member that broke for good joins again.
+/// The pause before a member with a fatal error joins the group again.
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
-/// A seek is a message to the library's own threads.
+/// The time limit of a seek, which is a message to the library's own threads.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A member, as its owner sees it.
+/// A member of the consumer group, for its owner; a thread does the reading.
 pub(super) struct KafkaConsumer {
     inbox: Arc<Inbox>,
-    /// Closes when the thread has left the group.
+    /// A channel that closes when the thread has left the group.
     gone: mpsc::Receiver<()>,
 }
 
 impl KafkaConsumer {
-    /// Joins in the background.
+    /// Joins the group in the background.
     pub(super) fn join(config: &KafkaConfig) -> Result<Self, StoreError> {
         let inbox = Arc::new(Inbox::default());
         let (tell, gone) = mpsc::channel();
@@ -67,7 +69,7 @@ impl KafkaConsumer {
             topic: config.topic.clone(),
             inbox: Arc::clone(&inbox),
         };
-        // The first one here, so that a configuration that cannot work is told to whoever joins.
+        // The first client is created here, so that the caller gets the error of a configuration that cannot work.
         let member = reader.member()?;
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
@@ -117,12 +119,12 @@ impl LogConsumer for KafkaConsumer {
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         self.inbox.leave();
-        // A process may end right after: then it would be missed only when its session ends.
+        // The process may end right after: then the group would miss this member only when its session ends.
         let _ = self.gone.recv_timeout(LEAVE_TIMEOUT);
     }
 }
 
-/// The thread's side.
+/// The thread that polls the client library for a member.
 struct ConsumerThread {
     settings: ClientConfig,
     topic: String,
@@ -140,7 +142,7 @@ impl ConsumerThread {
         Ok(member)
     }
 
-    /// Reads until the owner is gone; joins again when the member cannot go on.
+    /// Reads until the owner is gone; joins the group again if the member cannot go on.
     fn run_until_left(&self, mut member: Member) {
         while let Err(error) = self.read_until_left(&member) {
             tracing::warn!(part = PART_NAME, %error, "the consumer broke; joining anew");
@@ -160,15 +162,15 @@ impl ConsumerThread {
         }
     }
 
-    /// Reads until the owner is gone, or until the member cannot go on.
+    /// Reads until the owner is gone, or returns the error after which the member cannot go on.
     fn read_until_left(&self, member: &Member) -> Result<(), StoreError> {
         let mut buffer = RecordBuffer::default();
         while !self.inbox.left() {
             while let Some(command) = self.inbox.next_command() {
                 self.carry_out(member, command);
             }
-            // Without room the library is not polled: a member that takes nothing for `max.poll.interval.ms` is to
-            // lose its partitions to one that does.
+            // Without room the library is not polled: a member that accepts no records for `max.poll.interval.ms` is
+            // meant to lose its partitions to one that does.
             if !self.inbox.has_room(THREAD_POLL) {
                 continue;
             }
@@ -198,10 +200,11 @@ impl ConsumerThread {
         Ok(())
     }
 
-    /// Waits for a record, and takes in all that follow it without a wait, up to [`MAX_RECORDS_AT_ONCE`]. Returns the error that
-    /// came behind them, if one did.
+    /// Waits for a record, and reads all that follow it without waiting, up to [`MAX_RECORDS_AT_ONCE`]. Returns the
+    /// error that came after them, if there was one.
     ///
-    /// The group may take partitions away in any of these polls. What was read of them before is refused by the inbox then.
+    /// The group may take partitions away in any of these polls; then the inbox refuses the records that were read of
+    /// them before.
     fn read_what_is_there(&self, member: &Member, buffer: &mut RecordBuffer) -> Option<KafkaError> {
         let (mut records, mut wait) = (Vec::new(), THREAD_POLL);
         let mut ended = None;
@@ -225,7 +228,7 @@ impl ConsumerThread {
     fn carry_out(&self, member: &Member, command: Command) {
         match command {
             Command::Start(starts, tell) => {
-                // Whoever asked may have given up; the offsets are the ones to read from all the same.
+                // The caller may be gone; the offsets are the ones to read from all the same.
                 let _ = tell.send(self.start(member, starts));
             }
             Command::Report(offsets) => {
@@ -247,14 +250,15 @@ impl ConsumerThread {
         self.seek_partitions(member, &again).map_err(failed)
     }
 
-    /// Goes on elsewhere in partitions that are assigned to the library.
+    /// Continues at these offsets in partitions that are assigned to the library.
     fn seek_partitions(&self, member: &Member, offsets: &[(u32, u64)]) -> Result<(), KafkaError> {
         if offsets.is_empty() {
             return Ok(());
         }
         let list = self.list(offsets)?;
         let sought = member.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
-        // A partition whose reading has ended with an error, or not begun yet, cannot seek: assigned anew, it can.
+        // A partition whose reading has ended with an error, or not begun yet, cannot seek; after a new assignment it
+        // can.
         if sought.elements().iter().any(|partition| partition.error().is_err()) {
             member.incremental_unassign(&list)?;
             member.incremental_assign(&list)?;
@@ -281,7 +285,7 @@ impl ConsumerThread {
                 self.inbox.stumble(store_error("reading", error));
                 self.revoke_and_reassign(member);
             }
-            // The next poll joins again; the partitions lost come as a revocation.
+            // The next poll joins again; the lost partitions are reported as a revocation.
             Some(RDKafkaErrorCode::PollExceeded) => {
                 tracing::warn!(
                     part = PART_NAME,
@@ -292,7 +296,7 @@ impl ConsumerThread {
         }
     }
 
-    /// An offset that was to be read is not in the log; the error does not tell which.
+    /// Handles an offset that was to be read and is not in the log. The error does not name the partition.
     fn handle_out_of_range(&self, member: &Member) {
         let (mut stopped, mut told) = (Vec::new(), false);
         let reading = self.inbox.reading();
@@ -308,13 +312,14 @@ impl ConsumerThread {
                 self.handle_other_record(partition, next, &format!("the log holds {low} to {high}"));
                 told = true;
             } else if position < low {
-                // Expired up to here, and no further: nothing is missing, and there is nothing to compare.
+                // Records expired up to here, and no further: nothing is missing, and there is nothing to compare.
                 self.inbox.unmark(partition);
                 stopped.push((partition, next));
             }
         }
         if stopped.is_empty() && !told {
-            // Of one that goes on already, or whose records are back: the library has stopped reading some.
+            // The cause is gone, or the records are back: the library has stopped reading some partition, so all seek
+            // again.
             stopped = reading.iter().map(|(partition, position, _)| (*partition, *position)).collect();
         }
         if let Err(error) = self.seek_partitions(member, &stopped) {
@@ -328,7 +333,7 @@ impl ConsumerThread {
         self.inbox.break_off(Some(partition), another_log_error(PART_NAME, &log, partition, offset, seen));
     }
 
-    /// Takes everything from the owner and gives it back, so that every start is looked at again.
+    /// Revokes all partitions that are being read and assigns them again, so that every start is checked again.
     fn revoke_and_reassign(&self, member: &Member) {
         let partitions: Vec<u32> = self.inbox.reading().iter().map(|(partition, ..)| *partition).collect();
         let read: Vec<(u32, u64)> =
@@ -346,30 +351,31 @@ fn consumer_settings(config: &KafkaConfig) -> ClientConfig {
     settings
         .set("group.id", &config.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        // The archive's offsets count; the group's are for those who watch the lag.
+        // The archive's offsets count; the group's are for monitoring of the lag only.
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
-        // Tells of an end that comes before the record that is to be looked at.
+        // Reports an end of the partition that comes before the record that is to be checked.
         .set("enable.partition.eof", "true")
-        // For the line that tells of another id. It writes a few lines each time it learns about the topic: when a leader
-        // changes, and every five minutes.
+        // For the log line about a changed topic id. It writes a few lines each time the library learns about the
+        // topic: when a leader changes, and every five minutes.
         .set("debug", "metadata")
         .set_log_level(RDKafkaLogLevel::Debug)
-        // A killed member's partitions move after this.
+        // The partitions of a killed member move after this time.
         .set("session.timeout.ms", session_ms.to_string())
-        // Rebalances are noticed with heartbeats: two rounds of them move a partition. Six in a session, so that one that is
-        // late costs nothing.
+        // Rebalances are noticed with heartbeats: two rounds of them move a partition. A session has six, so that a
+        // late one costs nothing.
         .set("heartbeat.interval.ms", (session_ms / 6).min(1_000).to_string())
         // At least the longest session: the library demands it.
         .set("max.poll.interval.ms", "60000")
-        // One batch of the largest that the inbox takes, ready in the library beside the one in the inbox.
+        // The records of one largest batch, ready in the library beside those in the inbox.
         .set("queued.min.messages", "20000")
         .set("queued.max.messages.kbytes", "32768")
         .set("fetch.max.bytes", "16777216")
         .set("max.partition.fetch.bytes", "1048576")
-        // With the bounds above reached, look again soon: the default waits a second, in which a batch has long gone.
+        // The pause after the bounds above were reached: the default is a second, in which a batch has long been
+        // processed.
         .set("fetch.queue.backoff.ms", "20");
     settings
 }

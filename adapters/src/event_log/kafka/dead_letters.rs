@@ -1,4 +1,4 @@
-//! Dead letters as Kafka's records: what is known of them is in their headers.
+//! Dead letters as Kafka records: origin and reason are in the headers.
 
 use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
@@ -12,10 +12,10 @@ const OFFSET_HEADER: &str = "offset";
 const BROKER_TIME_HEADER: &str = "broker_time";
 const TRUNCATED_FROM_HEADER: &str = "truncated_from";
 
-/// What is reserved in a dead letter for its headers; its reason is cut to half of that.
+/// The number of bytes reserved in a dead letter for its headers; the reason is truncated to half of it.
 pub(super) const LETTER_HEADERS: usize = 2048;
 
-/// Returns the key, the value and the headers of the record that keeps a dead letter. They are cut to fit into `limit` bytes.
+/// Returns key, value and headers of the record that stores a dead letter, truncated to fit into `limit` bytes.
 pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8], OwnedHeaders) {
     let record = &letter.record;
     let room = limit.saturating_sub(LETTER_HEADERS);
@@ -38,7 +38,7 @@ pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8],
     (key, value, headers)
 }
 
-/// The headers of a letter that is written again as it is.
+/// Returns the headers of a letter that is written again unchanged.
 pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(5);
     let mut insert = |name: &str, text: Option<String>| {
@@ -54,7 +54,7 @@ pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
     headers
 }
 
-/// A letter as it was written; anyone may have written it, with whatever headers.
+/// Reads a letter from its record; any program may have written it, with any headers.
 pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
     letter(record(message), message.headers())
 }
@@ -104,7 +104,7 @@ mod fixtures {
         })
     }
 
-    /// The headers; the record itself is the one that could not be read, cut to fit.
+    /// The fixture is the headers; the record itself is the unreadable one, truncated to fit.
     #[test]
     fn dead_letter_records_have_fixtures() {
         let record = RawRecord {

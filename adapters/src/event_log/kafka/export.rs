@@ -2,8 +2,9 @@
 //!
 //! Producers of one source share a `transactional.id`, by which the brokers fence all but the last one that began. The
 //! position of a partition is the committed offset of a group of its own that has no members; it is committed in the
-//! transaction of the records. A consumer that joins nothing reads it, as readers of committed records do: what another
-//! transaction is about to commit is waited for. What the boards' exporter notes stands beside such an offset, of another group.
+//! transaction of the records. A consumer that joins no group reads the position, as readers of committed records do:
+//! it waits for a transaction that is about to commit. The note of the boards' exporter is the metadata of such an
+//! offset, in another group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,28 +24,30 @@ use crate::export_topics::{
     ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter, MAX_NOTE_BYTES,
 };
 
-/// How long the brokers wait for a transaction whose producer is gone before they abort it. Readers of committed records
-/// wait as long behind it, unless somebody begins again before; a transaction of ours takes a fraction of a second.
+/// The time in milliseconds after which the brokers abort a transaction whose producer is gone. Readers of committed
+/// records wait as long behind it, unless the next writer begins before; a transaction of ours takes a fraction of a
+/// second.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
-/// How long one step of a transaction may take. Less than the brokers wait, so that who gives up was not aborted before.
+/// The time limit of one step of a transaction. Shorter than the brokers' limit, so that a step times out before the
+/// transaction is aborted.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long beginning may take: a transaction of another producer may have to be ended first.
+/// The time limit for beginning: a transaction of another producer may have to be ended first.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// Appended to the group's name.
+/// The suffix of the export group's name, after the consumer group's name.
 const GROUP_SUFFIX: &str = "-export";
-/// Appended to that: the group beside whose offset the note of the boards stands. Not the same group, for the offset says nothing,
-/// and who watches the lag of exports would take it for one.
+/// The suffix of the name of the group that holds the note of the boards, after the export group's name. It is another
+/// group because its offset means nothing, and monitoring of the exports' lag would take it for a position.
 const NOTE_GROUP_SUFFIX: &str = "-boards";
 
-/// Beside the offset of which partition of the boards' topic: each topic has that one.
+/// The partition of the boards' topic beside whose offset the note is stored: each topic has partition 0.
 const NOTE_PARTITION: u32 = 0;
 
-/// Reads committed offsets.
+/// A client that reads committed offsets.
 pub(super) type PositionReader = BaseConsumer<TracingContext>;
 pub(super) type TransactionalProducer = BaseProducer<TracingContext>;
 
 impl KafkaConfig {
-    /// The group whose committed offsets say how far each partition is exported.
+    /// Returns the name of the group whose committed offsets are the positions up to which each partition is exported.
     pub fn export_group(&self) -> String {
         format!("{}{GROUP_SUFFIX}", self.group)
     }
@@ -72,9 +75,9 @@ impl ExportTopics for KafkaLog {
     }
 }
 
-/// The one writer of a source.
+/// The only writer of one source; see `ExportTopics::begin`.
 struct KafkaExportWriter {
-    /// Absent once a write has failed.
+    /// The producer; absent once a write has failed.
     producer: Option<TransactionalProducer>,
     topic: Arc<str>,
     position: Option<Arc<SourcePosition>>,
@@ -82,14 +85,14 @@ struct KafkaExportWriter {
     note: Option<String>,
 }
 
-/// Where the position of a source is committed.
+/// The group, topic and partition under which the position of a source is committed.
 struct SourcePosition {
     group: ConsumerGroupMetadata,
     topic: String,
     partition: u32,
 }
 
-/// What is committed there.
+/// The offset and the note that are committed there.
 #[derive(Clone, Default)]
 struct CommittedPosition {
     next: u64,
@@ -126,7 +129,7 @@ impl KafkaExportWriter {
                 let position = SourcePosition::of(&reader, config.topic.clone(), partition)?;
                 let known = read_position(&reader, config, &writer.topic, partition)?;
                 if known.is_none() {
-                    // Before the first record, so that whoever finds records finds a position.
+                    // Committed before the first record, so that a topic with records always has a position.
                     commit(&producer, &writer.topic, &[], Some((&position, &CommittedPosition::default())))?;
                 }
                 writer.next = known.unwrap_or(0);
@@ -152,7 +155,7 @@ impl KafkaExportWriter {
         let producer = self.producer.take();
         let producer = producer.ok_or_else(|| StoreError::unavailable(PART_NAME, "a write before failed"))?;
         let (topic, source) = (Arc::clone(&self.topic), self.position.clone());
-        // Who is dropped meanwhile leaves the producer to the thread, which ends the transaction one way or the other.
+        // If the caller is dropped meanwhile, the thread keeps the producer and ends the transaction in either way.
         let written = tokio::task::spawn_blocking(move || {
             let position = source.as_deref().zip(position.as_ref());
             commit(&producer, &topic, &records, position).map(|()| producer)
@@ -225,7 +228,8 @@ pub(super) fn transactional_producer(
         .set("transactional.id", format!("{}.{topic}.{source}", config.export_group()))
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
         .set("message.timeout.ms", TRANSACTION_TIMEOUT_MS)
-        // A key is on the partition that the Java client would choose, too: others may join this topic with theirs.
+        // Puts a key on the partition that the Java client would choose, too, so that others can join this topic with
+        // theirs.
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "0");
     settings
@@ -233,7 +237,7 @@ pub(super) fn transactional_producer(
         .map_err(|error| store_error("creating the producer of exports", &error))
 }
 
-/// Reads committed offsets, and is no member of the group.
+/// Returns a client that reads a group's committed offsets, and is no member of the group.
 pub(super) fn position_reader(config: &KafkaConfig, group: &str) -> Result<PositionReader, StoreError> {
     let mut settings = config.kafka_client_config();
     settings
@@ -245,10 +249,10 @@ pub(super) fn position_reader(config: &KafkaConfig, group: &str) -> Result<Posit
         .map_err(|error| store_error("creating the reader of positions", &error))
 }
 
-/// How far a partition is exported; `None` where nobody has begun to export it.
+/// Reads the offset up to which a partition is exported; `None` if nobody has begun to export it.
 ///
-/// The offset of a partition is committed before its first record is. So records in the topic and no offset of any
-/// partition mean that the brokers have forgotten the group, and beginning anew would tell everything again.
+/// The offset of a partition is committed before its first record is. So records in the topic without an offset of any
+/// partition mean that the brokers have forgotten the group, and that beginning anew would export everything again.
 fn read_position(
     reader: &PositionReader,
     config: &KafkaConfig,
@@ -260,7 +264,7 @@ fn read_position(
     if !known.is_empty() || !has_records(reader, topic)? {
         return Ok(known.get(&partition).copied());
     }
-    // Others may have begun between the two questions.
+    // Another exporter may have begun between the two queries.
     let known = committed_offsets(reader, &config.topic, sources)?;
     if known.is_empty() {
         let (group, log) = (config.export_group(), &config.topic);
@@ -277,7 +281,7 @@ fn read_position(
     Ok(known.get(&partition).copied())
 }
 
-/// What the boards' exporter noted last; `None` where nobody has noted anything, or the brokers have forgotten it.
+/// Reads the last note of the boards' exporter; `None` if there is none, or the brokers have forgotten it.
 fn read_note(reader: &PositionReader, topic: &str) -> Result<Option<String>, StoreError> {
     let failed = |error: KafkaError| store_error("asking what is exported of the boards", &error);
     let mut asked = TopicPartitionList::new();
@@ -328,7 +332,8 @@ fn has_records(reader: &PositionReader, topic: &str) -> Result<bool, StoreError>
     Ok(false)
 }
 
-/// One transaction. The position comes first: whoever sees a record of it finds that an offset is there, or about to be.
+/// Writes records in one transaction. The position comes first: whoever reads one of the records finds an offset
+/// committed, or about to be.
 fn commit(
     producer: &TransactionalProducer,
     topic: &str,
@@ -348,7 +353,7 @@ fn commit(
     producer.commit_transaction(STEP_TIMEOUT).map_err(failed)
 }
 
-/// Hands a record to the client library, which holds a bounded number of them.
+/// Gives a record to the client library, which holds a bounded number of them; waits for room up to [`STEP_TIMEOUT`].
 fn send(producer: &TransactionalProducer, topic: &str, record: &ExportRecord) -> Result<(), KafkaError> {
     let deadline = Instant::now() + STEP_TIMEOUT;
     let mut next = BaseRecord::to(topic).key(&record.key).payload(&record.value);
@@ -366,7 +371,7 @@ fn send(producer: &TransactionalProducer, topic: &str, record: &ExportRecord) ->
     }
 }
 
-/// What an error of a transaction means. Once a producer is fenced, every error of its is for that reason.
+/// Turns an error of a transaction into the caller's error. Once a producer is fenced, all its errors have that cause.
 fn export_error(producer: &TransactionalProducer, doing: &str, error: &KafkaError) -> ExportError {
     use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
     let is_fenced = |code| matches!(code, Fenced | InvalidProducerEpoch | ProducerFenced);

@@ -1,4 +1,4 @@
-//! What a member's thread has read and learnt, and its owner has not asked for yet. Bounded; no I/O.
+//! The events and records that a member's thread has read, and its owner has not taken yet. Bounded; no I/O.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,29 +11,31 @@ use super::super::{ConsumerEvent, RawRecord, ReadStart};
 use super::PART_NAME;
 use crate::StoreError;
 
-/// Records held ready: what the largest batches take, so that one is ready when the one before is done.
+/// The number of records held ready: as many as the largest batch has, so that one is ready when the one before is
+/// done.
 const MAX_RECORDS: usize = 20_000;
-/// Their bytes: records may be large.
+/// The number of bytes of records held ready, because records may be large.
 const MAX_BYTES: usize = 32 << 20;
 
-/// An offset of each of some partitions.
+/// A list of partitions, each with an offset.
 pub(super) type Offsets = Vec<(u32, u64)>;
 
-/// What the owner wants of the thread.
+/// A command of the owner to the thread.
 pub(super) enum Command {
-    /// Read these partitions from there on.
+    /// Read these partitions from these offsets on, and send the result.
     Start(Vec<ReadStart>, oneshot::Sender<Result<(), StoreError>>),
-    /// Tell the log how far the group is.
+    /// Report these offsets to the log as the group's progress.
     Report(Offsets),
 }
 
-/// A partition that is being read.
+/// The state of reading one partition.
 #[derive(Debug, Clone, Copy)]
 struct PartitionReading {
-    /// The next offset expected of the library.
+    /// The offset of the next record that the library is expected to return.
     next_offset: u64,
     expects: ExpectedRecord,
-    /// Whether it was logged that the library passed over offsets: once, for a producer with transactions does so all the time.
+    /// True if it was logged that the library skipped offsets: logged once, because a producer with transactions
+    /// causes it all the time.
     told_of_hole: bool,
 }
 
@@ -42,7 +44,7 @@ impl PartitionReading {
         Self { next_offset: next, expects, told_of_hole: false }
     }
 
-    /// Logs the first hole in the offsets that the library gives of this partition.
+    /// Logs the first gap in the offsets that the library returns for this partition.
     fn note_hole_before(&mut self, record: &RawRecord) {
         if record.offset == self.next_offset || std::mem::replace(&mut self.told_of_hole, true) {
             return;
@@ -63,9 +65,9 @@ impl PartitionReading {
 enum ExpectedRecord {
     /// The records that are to be read.
     Records,
-    /// First the record before them, with this mark: where the library reads from is one offset earlier.
+    /// First the record before them, with this fingerprint: the library reads from one offset earlier.
     Marked(RecordFingerprint),
-    /// Nothing: what comes is not of the log that was to be read.
+    /// No record: what the library returns is not of the log that was to be read.
     Nothing,
 }
 
@@ -75,25 +77,26 @@ struct InboxState {
     rebalance_events: VecDeque<ConsumerEvent>,
     owned: HashSet<u32>,
     reading: BTreeMap<u32, PartitionReading>,
-    /// The log may be another one than the one that was started: every start has to be looked at again.
+    /// True if the log may have been replaced since it was started: every start has to be checked again.
     doubted: bool,
     records: VecDeque<RawRecord>,
     bytes: usize,
-    /// A partition cannot be read any further: told at each poll until it is started elsewhere.
+    /// The error of a partition that cannot be read any further: returned at each poll until the partition is started
+    /// again.
     broken: Option<(Option<u32>, StoreError)>,
-    /// Something went wrong that may pass: told once.
+    /// An error that may pass: returned once.
     stumble: Option<StoreError>,
     commands: VecDeque<Command>,
     owner_left: bool,
 }
 
-/// Shared by a member's owner and its thread.
+/// The inbox of a member, shared by its owner and its thread.
 #[derive(Default)]
 pub(super) struct Inbox {
     state: Mutex<InboxState>,
-    /// Wakes the owner.
+    /// Wakes the owner: something has arrived.
     arrived: Notify,
-    /// Wakes a thread that waits for room.
+    /// Wakes the thread, which waits for room.
     room_condition: Condvar,
 }
 
@@ -104,12 +107,12 @@ impl Inbox {
 
     // The owner's side.
 
-    /// Waits for something to have arrived since the last [`Self::take`].
+    /// Waits until something has arrived since the last [`Self::take`].
     pub(super) async fn arrival(&self) {
         self.arrived.notified().await;
     }
 
-    /// The next thing to tell, if there is any.
+    /// Takes the next event or error, if there is any.
     pub(super) fn take(&self, max_records: usize) -> Result<Option<ConsumerEvent>, StoreError> {
         let mut state = self.lock();
         if let Some(turn) = state.rebalance_events.pop_front() {
@@ -125,11 +128,11 @@ impl Inbox {
             self.room_condition.notify_all();
             return Ok(Some(ConsumerEvent::Records(records)));
         }
-        // After the records that were read before it broke.
+        // After the records that were read before the error.
         state.broken.as_ref().map_or(Ok(None), |(_, error)| Err(error.clone()))
     }
 
-    /// Asks the thread for something.
+    /// Adds a command for the thread.
     pub(super) fn command(&self, command: Command) {
         self.lock().commands.push_back(command);
         self.room_condition.notify_all();
@@ -143,7 +146,7 @@ impl Inbox {
 
     // The thread's side.
 
-    /// Whether the owner is gone.
+    /// Returns true if the owner is gone.
     pub(super) fn left(&self) -> bool {
         self.lock().owner_left
     }
@@ -152,7 +155,7 @@ impl Inbox {
         self.lock().commands.pop_front()
     }
 
-    /// Whether another record may be read; waits for that, or for a command, at most `patience`.
+    /// Returns true if there is room for another record; waits for room, or for a command, at most `patience`.
     pub(super) fn has_room(&self, patience: Duration) -> bool {
         let full = |state: &InboxState| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
         let mut state = self.lock();
@@ -163,8 +166,8 @@ impl Inbox {
         !full(&state)
     }
 
-    /// Takes in records, but for those of partitions that nobody reads from there. Returns of each partition in which the
-    /// record before the first one is another one than was read there which offset was to be read next.
+    /// Adds records, except those that are not expected in their partition. Returns each partition in which the record
+    /// before the first one is not the record that was read there, with the offset that was to be read next.
     pub(super) fn push(&self, records: Vec<RawRecord>) -> Offsets {
         if records.is_empty() {
             return Offsets::new();
@@ -183,8 +186,8 @@ impl Inbox {
         others
     }
 
-    /// The library has read a partition to its end. Returns the offset that was to be read next where the record before
-    /// it did not come.
+    /// Notes that the library has reached the end of a partition. Returns the offset that was to be read next if the
+    /// record before it did not come.
     pub(super) fn ended(&self, partition: u32) -> Option<u64> {
         let mut state = self.lock();
         let reading = state.reading.get_mut(&partition)?;
@@ -195,7 +198,7 @@ impl Inbox {
         Some(reading.next_offset + 1)
     }
 
-    /// The group gave us these.
+    /// Notes that the group assigned these partitions to the member.
     pub(super) fn assigned(&self, partitions: Vec<u32>) {
         if !partitions.is_empty() {
             let mut state = self.lock();
@@ -206,7 +209,7 @@ impl Inbox {
         }
     }
 
-    /// The group took these away. Returns which of them were being read.
+    /// Notes that the group revoked these partitions. Returns those that were being read.
     pub(super) fn revoked(&self, mut partitions: Vec<u32>) -> Vec<u32> {
         let mut state = self.lock();
         partitions.retain(|partition| state.owned.remove(partition));
@@ -220,14 +223,14 @@ impl Inbox {
         read
     }
 
-    /// The group is gone with all that it gave.
+    /// Notes that the member lost the group, and with it all partitions.
     pub(super) fn all_revoked(&self) {
         let owned = self.lock().owned.iter().copied().collect();
         self.revoked(owned);
     }
 
-    /// Reading starts over there. Returns from where the library has to read those which are owned: the ones that were
-    /// not being read yet, and the ones that were.
+    /// Starts reading anew at these offsets. Returns the offsets from which the library has to read the owned
+    /// partitions: first those that were not being read yet, then those that were.
     pub(super) fn starting(&self, mut starts: Vec<ReadStart>) -> (Offsets, Offsets) {
         let mut state = self.lock();
         starts.retain(|start| state.owned.contains(&start.partition));
@@ -245,7 +248,8 @@ impl Inbox {
         (fresh, again)
     }
 
-    /// What each partition that is being read reads next: for the library, and for its owner.
+    /// Returns each partition that is being read, with the next offset to read for the library and the one for the
+    /// owner.
     pub(super) fn reading(&self) -> Vec<(u32, u64, u64)> {
         let state = self.lock();
         let both = |reading: &PartitionReading| match reading.expects {
@@ -259,7 +263,8 @@ impl Inbox {
             .collect()
     }
 
-    /// The log holds nothing any more before what is to be read of this partition: there is nothing to compare.
+    /// Skips the check of the record before the start: the log no longer holds that record, so there is nothing to
+    /// compare.
     pub(super) fn unmark(&self, partition: u32) {
         let mut state = self.lock();
         if let Some(reading) =
@@ -269,7 +274,7 @@ impl Inbox {
         }
     }
 
-    /// The log may be another one from now on: takes in nothing more of what is being read.
+    /// Notes that the log may have been replaced: no further record of the partitions that are being read is accepted.
     pub(super) fn doubt(&self) {
         let mut state = self.lock();
         state.doubted = !state.reading.is_empty();
@@ -278,18 +283,18 @@ impl Inbox {
         }
     }
 
-    /// Whether that was so since it was last asked.
+    /// Returns true if the log may have been replaced since the last call.
     pub(super) fn doubted(&self) -> bool {
         std::mem::take(&mut self.lock().doubted)
     }
 
-    /// A partition (unknown: `None`) cannot be read any further.
+    /// Notes that a partition (`None`: unknown which) cannot be read any further.
     pub(super) fn break_off(&self, partition: Option<u32>, error: StoreError) {
         self.lock().broken = Some((partition, error));
         self.arrived.notify_one();
     }
 
-    /// Something went wrong that may pass.
+    /// Notes an error that may pass.
     pub(super) fn stumble(&self, error: StoreError) {
         self.lock().stumble = Some(error);
         self.arrived.notify_one();
@@ -297,8 +302,8 @@ impl Inbox {
 }
 
 impl InboxState {
-    /// Takes in a record, unless nobody reads its partition from there. Returns the offset that was to be read next where
-    /// the record before it is another one than was read there.
+    /// Adds a record, unless it is not expected in its partition. Returns the offset that was to be read next if the
+    /// record before it is not the record that was read there.
     fn push(&mut self, record: RawRecord) -> Option<u64> {
         let reading = self.reading.get_mut(&record.partition)?;
         if record.offset < reading.next_offset || reading.expects == ExpectedRecord::Nothing {
@@ -350,7 +355,7 @@ mod tests {
         }
     }
 
-    /// Takes in one record. Returns the offset at which another one was expected.
+    /// Adds one record. Returns the offset that was to be read next if the record before it is another one.
     fn push(inbox: &Inbox, record: RawRecord) -> Option<u64> {
         inbox.push(vec![record]).first().map(|(_, offset)| *offset)
     }

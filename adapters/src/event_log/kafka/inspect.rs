@@ -1,4 +1,4 @@
-//! What Kafka says of the log's topic.
+//! Inspects the brokers: the log's topic and its settings.
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 
@@ -8,7 +8,7 @@ use crate::StoreError;
 use crate::event_log::EventLog;
 use crate::inspect::{Inspection, SettingRemark};
 
-/// What the topic is made with where we make it, and why it should be so.
+/// The settings with which liverank creates the topic: name, value, and what happens with another value.
 const WANTED_TOPIC_SETTINGS: [(&str, &str, &str); 4] = [
     ("message.timestamp.type", "LogAppendTime", "producers' clocks decide how long a repeat is recognised"),
     ("cleanup.policy", "delete", "records are dropped that a rebuild would need"),
@@ -17,10 +17,10 @@ const WANTED_TOPIC_SETTINGS: [(&str, &str, &str); 4] = [
 ];
 
 impl KafkaLog {
-    /// Asks the brokers for the topic and its settings. Creates nothing.
+    /// Reads the topic and its settings from the brokers. Creates nothing.
     ///
     /// # Errors
-    /// They are away, refuse who asks, or have no such topic.
+    /// The brokers cannot be reached, refuse this user, or have no such topic.
     pub async fn inspect_brokers(&self) -> Result<Inspection, StoreError> {
         let ends = self.end_offsets().await?;
         let topic = self.config.topic.clone();
@@ -36,7 +36,7 @@ impl KafkaLog {
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let described = admin.describe_configs(&[ResourceSpecifier::Topic(&topic)], &options).await;
         let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
-        // Its thread is joined where that holds nobody up.
+        // The client's thread is joined on a thread on which it may block.
         run_blocking(move || {
             drop(admin);
             Ok(())
@@ -46,7 +46,7 @@ impl KafkaLog {
             Some(Ok(resource)) => {
                 remarks(&topic, |name| resource.get(name).and_then(|entry| entry.value.clone()))
             }
-            // Reading it takes a permission of its own, which is not needed for anything else.
+            // Reading the settings takes a permission of its own, which is not needed for anything else.
             _ => vec![SettingRemark::new(
                 "the topic's settings may not be read",
                 format!(

@@ -1,5 +1,5 @@
-//! What Kafka says of a topic for other systems. It is written nothing there: that the topic takes records shows when an exporter
-//! writes some.
+//! Inspects a topic for other systems. No record is written to it: whether the topic accepts records is known only
+//! when an exporter writes some.
 
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
@@ -12,29 +12,30 @@ use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 use crate::inspect::{Inspection, SettingRemark};
 
-/// The source whose transactional id is tried. It is none that exports, so that nobody is fenced.
+/// The source whose transactional id is used for the test. No exporter uses this source, so that none is fenced.
 const TRIED_SOURCE: &str = "doctor";
 
-/// What was found.
+/// The state of an export topic as found.
 #[derive(Debug, Default)]
 struct ExportTopicState {
     brokers: usize,
-    /// The copies of each partition.
+    /// The number of copies (replicas) of each partition; empty if the topic is absent.
     copies: Vec<usize>,
-    /// Of a topic that is there: why a transaction may not be begun.
+    /// The reason why a transaction may not be begun, for a topic that exists.
     refusal: Option<String>,
-    /// Why it would not be taken.
+    /// The reason why an exporter would refuse the topic.
     fault: Option<String>,
-    /// How many records of the log are not exported, where that has a position; `None` where nobody has begun.
+    /// The number of the log's records that are not exported yet, if the source has a position; `None` if nobody has
+    /// begun.
     behind: Option<u64>,
 }
 
 impl KafkaLog {
-    /// Asks the brokers for a topic of exports: whether it is there and as it should be, whether transactions may be begun, and,
-    /// where it has positions, how far the log is exported. Creates nothing.
+    /// Inspects an export topic: its existence and settings, the permission to begin transactions, and, if it has
+    /// positions, the offsets up to which the log is exported. Creates nothing.
     ///
     /// # Errors
-    /// They are away, or refuse who asks.
+    /// The brokers cannot be reached, or refuse this user.
     pub async fn inspect_export_topic(
         &self,
         topic: &str,

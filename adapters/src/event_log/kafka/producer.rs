@@ -21,25 +21,26 @@ use super::dead_letters::{self, LETTER_HEADERS};
 use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error, traceparent};
 use crate::StoreError;
 
-/// An append that is not acknowledged within this has failed, as far as its caller is told. Long enough for a
-/// broker's restart on a fast disk or the election of a leader, short enough for someone who waits for an answer.
+/// The time after which an append that is not acknowledged has failed for its caller. Long enough for a broker's
+/// restart on a fast disk or the election of a leader, short enough for a user who waits for an answer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long appends wait for company before a batch is sent. They answer this much later when calm, and share a
-/// request when busy: under load a batch fills while the one before is on its way.
+/// The time in milliseconds for which appends wait for others before a batch is sent. Without load each answer comes
+/// this much later; under load a batch fills while the one before is on its way, and the appends share a request.
 const LINGER_MS: u32 = 2;
-/// Appends that may be in flight at once: a hundred thousand a second at 200 ms each. One more fails at once.
+/// The largest number of appends in flight: a hundred thousand a second at 200 ms each. An append over the bound fails
+/// at once.
 const MAX_IN_FLIGHT: u32 = 20_000;
-/// Their bytes, in KiB: what a process may hold for a log that is slow.
+/// The largest size of the appends in flight, in KiB: the memory that a process may use for a slow log.
 const MAX_IN_FLIGHT_KIB: u32 = 64 * 1024;
-/// The largest record that we append, in bytes, where the topic takes as much. An interaction has a tenth of it.
+/// The largest record that we append, in bytes, if the topic accepts as much. An interaction has a tenth of this size.
 const MAX_RECORD: usize = 1_000_000;
-/// What a batch of one record has in bytes beside the record, with a margin.
+/// The size of a batch with one record, in bytes, beside the record itself, with a margin.
 const BATCH_OVERHEAD_BYTES: usize = 512;
 
-/// Before asking again for a partition without a leader.
+/// The pause before the brokers are asked again about a partition without a leader.
 const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a partition holds: offsets from `low` (inclusive) to `high` (exclusive).
+/// The offsets that a partition holds: from `first_offset` (inclusive) to `end_offset` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) first_offset: u64,
@@ -49,18 +50,18 @@ pub(super) struct Held {
 type KafkaSender = ThreadedProducer<DeliveryContext>;
 type AppendOutcome = Result<RecordPosition, KafkaError>;
 
-/// The producer in use, its replacement when it breaks, and the breaker.
+/// The producer in use, its replacement after a fatal error, and the breaker.
 pub(super) struct Producer {
     config: KafkaConfig,
     dead_letters: String,
     breaker: Arc<Breaker>,
     current: RwLock<Arc<KafkaSender>>,
-    /// The largest record that the producer in use takes.
+    /// The largest record that the producer in use accepts, in bytes.
     max_record_bytes: AtomicUsize,
 }
 
 impl Producer {
-    /// A producer that connects in the background.
+    /// Starts a producer that connects in the background.
     pub(super) fn start(config: &KafkaConfig) -> Result<Arc<Self>, StoreError> {
         let breaker = Arc::new(Breaker::new(DELIVERY_TIMEOUT));
         let producer = Arc::new(Self {
@@ -78,7 +79,7 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Adapts to the largest batch that the topic takes, in bytes: a batch beyond it would be refused as a whole,
+    /// Adapts to the largest batch that the topic accepts, in bytes: a larger batch would be refused as a whole,
     /// however small its records are.
     pub(super) async fn set_batch_limit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
         let limit = topic_limit.saturating_sub(BATCH_OVERHEAD_BYTES).clamp(LETTER_HEADERS, MAX_RECORD);
@@ -98,7 +99,7 @@ impl Producer {
             Arc::new(sender(&self.config, self.max_record_bytes.load(Ordering::Relaxed), &self.breaker)?);
         let old =
             std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), fresh);
-        // Ends what is in flight in the old one with an error each.
+        // Ends each append that is in flight in the old producer with an error.
         drop(old);
         Ok(())
     }
@@ -107,8 +108,8 @@ impl Producer {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Why the brokers could not be reached, where the library has said so meanwhile: a question that was not answered
-    /// fails with no more than that.
+    /// Replaces the error of an unanswered query by the connection error that the library has reported meanwhile, if
+    /// there is one, because the former gives no cause.
     pub(super) fn explain(&self, error: StoreError) -> StoreError {
         match self.breaker.last_connection_error() {
             Some(heard) if error.is_transient() => heard,
@@ -135,7 +136,7 @@ impl Producer {
         match self.send_record(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
-            // Cut to what the log's topic takes: the one of the dead letters takes less.
+            // The letter is truncated to the limit of the log's topic, so the topic of the dead letters accepts less.
             Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(
                 PART_NAME,
                 format!("{}: {error}: raise its max.message.bytes to that of the log", self.dead_letters),
@@ -143,7 +144,7 @@ impl Producer {
         }
     }
 
-    /// Appends a letter once more, as it is.
+    /// Appends a stored letter once more, unchanged.
     pub(super) async fn append_dead_letter_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
         let headers = dead_letters::headers_of(&letter);
         match self.send_record(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await
@@ -169,7 +170,7 @@ impl Producer {
         let mut record = BaseRecord::with_opaque_to(topic, Box::new(tell)).payload(value);
         record.key = key;
         record.headers = headers;
-        // The lock is held for the hand-over only, which never waits.
+        // The lock is held only while the record is given to the library, which never waits.
         let sent = self.current.read().unwrap_or_else(PoisonError::into_inner).send(record);
         let outcome = match sent {
             Ok(()) => told.await.unwrap_or(Err(KafkaError::Canceled)),
@@ -184,7 +185,7 @@ impl Producer {
         })
     }
 
-    /// What each partition of a topic holds.
+    /// Reads the offsets that each partition of a topic holds.
     pub(super) async fn held(&self, topic: &str) -> Result<Vec<Held>, StoreError> {
         self.breaker.check()?;
         let (sender, topic) = (self.current_sender(), topic.to_owned());
@@ -203,7 +204,7 @@ impl Producer {
         .await
     }
 
-    /// Whether some partition can be written to now.
+    /// Returns an error if no partition of the topic can be written to now.
     fn probe_brokers(&self, timeout: Duration) -> Result<(), String> {
         let topic = &self.config.topic;
         let metadata = self.current_sender().client().fetch_metadata(Some(topic), timeout);
@@ -226,7 +227,8 @@ impl Drop for Producer {
     }
 }
 
-/// What one partition holds. The brokers need a moment to agree on the leader of a new one, or after an election.
+/// Reads the offsets that one partition holds. The brokers need a moment to agree on a leader for a new partition, or
+/// after an election.
 fn held_offsets_of(
     sender: &KafkaSender,
     topic: &str,
@@ -251,7 +253,7 @@ fn held_offsets_of(
     }
 }
 
-/// What the probing thread does until its producer is gone.
+/// Runs the probing thread until its producer is dropped.
 fn watch_brokers(watched: &Weak<Producer>, breaker: &Breaker) {
     loop {
         let duty = breaker.next_duty();
@@ -281,14 +283,14 @@ fn producer_settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
     settings
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        // As Java's producers do it, so that records of a key stay together whoever wrote them.
+        // Like Java producers, so that records of a key stay together whichever client wrote them.
         .set("partitioner", "murmur2_random")
         .set("linger.ms", LINGER_MS.to_string())
-        // JSON of the same few members shrinks to a third. LZ4 costs the least of those that do, here and in every
-        // consumer, and every client library reads it without a further C library.
+        // JSON with the same few members shrinks to a third. LZ4 costs the least of the codecs that achieve this, here
+        // and in every consumer, and every client library reads it without a further C library.
         .set("compression.type", "lz4")
         .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
-        // Shorter than the delivery's: a request that got stuck leaves time for one more try.
+        // Shorter than the delivery's time limit, so that a stuck request leaves time for one more attempt.
         .set("request.timeout.ms", "2000")
         .set("retry.backoff.ms", "50")
         .set("queue.buffering.max.messages", MAX_IN_FLIGHT.to_string())
@@ -298,7 +300,7 @@ fn producer_settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
     settings
 }
 
-/// Passes on what became of each append, and tells the breaker.
+/// Passes the outcome of each append to its caller, and to the breaker.
 struct DeliveryContext {
     breaker: Arc<Breaker>,
 }
@@ -342,7 +344,7 @@ impl ProducerContext for DeliveryContext {
                 Err(error.clone())
             }
         };
-        // Whoever asked may be gone; the record is in the log all the same.
+        // The caller may be gone; the record is in the log all the same.
         let _ = tell.send(outcome);
     }
 }
@@ -354,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    /// The library's own pretended cluster, for an error that a real one does not make on demand.
+    /// Uses the library's own mock cluster, for an error that a real one does not make on demand.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_producer_with_a_fatal_error_is_replaced() {
         let cluster = MockCluster::new(1).unwrap();

@@ -1,4 +1,4 @@
-//! Reading stretches of a topic outside of any group.
+//! Reading offset ranges of a topic outside of any group.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,22 +21,22 @@ use super::record_buffer::record;
 use super::{PART_NAME, QUERY_TIMEOUT, dead_letters, run_blocking, store_error};
 use crate::StoreError;
 
-/// How long nothing may come though something is still to be read: a broker's restart passes in that.
+/// The time without any record after which reading fails although records are left: a broker's restart is shorter.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the library is asked at once.
+/// The time limit of one poll of the library.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
-/// Bytes of records answered at once, whatever their number.
+/// The number of bytes of records after which a call returns, whatever their number.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What is still to be read of a partition.
+/// The part of a partition that is still to be read.
 struct PendingRange {
     next_offset: u64,
     end_offset: u64,
-    /// The mark of the record at `next`, which is not to be told.
+    /// The fingerprint of the record at `next_offset`, which is checked and not returned.
     previous_record: Option<RecordFingerprint>,
 }
 
-/// A walk along stretches of a topic.
+/// A reader of offset ranges of a topic.
 pub(super) struct RangeReader {
     topic: String,
     member: BaseConsumer<TracingContext>,
@@ -44,7 +44,7 @@ pub(super) struct RangeReader {
 }
 
 impl RangeReader {
-    /// Begins to read in the background. `held` is what the topic holds.
+    /// Begins to read in the background. `held` are the offsets that the topic's partitions hold.
     pub(super) fn begin_reading(
         config: &KafkaConfig,
         topic: &str,
@@ -62,7 +62,7 @@ impl RangeReader {
         }
         let mut settings = config.kafka_client_config();
         settings
-            // The library wants a name, and does nothing with it: nobody joins.
+            // The library demands a group name and does nothing with it: no client joins.
             .set("group.id", &config.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -81,7 +81,7 @@ impl RangeReader {
         Ok(Self { topic: topic.to_owned(), member, pending_ranges: parts })
     }
 
-    /// Up to `limit` records; none at the end.
+    /// Returns up to `limit` records; none at the end.
     fn next<T>(&mut self, limit: usize, read: fn(&BorrowedMessage<'_>) -> T) -> Result<Vec<T>, StoreError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let deadline = Instant::now() + STALL_TIMEOUT;
@@ -109,7 +109,8 @@ impl RangeReader {
         Ok(taken)
     }
 
-    /// A partition has ended: after what cannot be read (a transaction's end, say), or because it is another one.
+    /// Handles the end of a partition: after the last records come others that cannot be read (the end of a
+    /// transaction), or the log is another one.
     fn note_partition_end(&mut self, partition: u32) -> Result<(), StoreError> {
         let Some(part) = self.pending_ranges.get(&partition) else { return Ok(()) };
         let (_, high) = self
@@ -130,7 +131,7 @@ impl RangeReader {
         Ok(())
     }
 
-    /// What may pass is told when nothing has come for too long.
+    /// Returns an error that may pass, for when no record comes for too long; fails with one that does not pass.
     fn classify_error(&self, error: &KafkaError) -> Result<StoreError, StoreError> {
         let told = store_error("reading", error);
         let lost = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset));
@@ -145,7 +146,8 @@ impl RangeReader {
     }
 }
 
-/// What is to be read of a stretch, if anything; an error where the topic does not hold it.
+/// Returns the part of a range that is to be read, `None` for an empty range; an error if the topic does not hold the
+/// range.
 fn pending_range(
     topic: &str,
     stretch: &ReadRange,
@@ -172,7 +174,7 @@ fn pending_range(
     Ok((part.next_offset < part.end_offset).then_some(part))
 }
 
-/// Whether the message is one to be told.
+/// Moves past a message. Returns true if the message belongs to the range and is to be returned.
 fn advance_past(
     topic: &str,
     parts: &mut BTreeMap<u32, PendingRange>,
@@ -200,7 +202,7 @@ fn advance_past(
     Ok(told)
 }
 
-/// A walk, as those who read see it. The library blocks: it is asked beside the runtime.
+/// A range reader for async callers. The library blocks, so it is called on a thread on which it may block.
 pub(super) struct Walker(Arc<Mutex<RangeReader>>);
 
 impl Walker {

@@ -1,4 +1,4 @@
-//! What the client library calls back for a member of the group: changes of its partitions, and of its topic's id.
+//! The callbacks of the client library for a member of the group: changes of its partitions, and of its topic's id.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use super::PART_NAME;
 use super::config::trace_library;
 use super::inbox::Inbox;
 
-/// How the library writes the id of a topic whose id it has not learnt yet.
+/// The text that the library writes for the id of a topic whose id it has not learnt yet.
 const UNKNOWN_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
 
-/// A member, as the library has it.
+/// The library's client of a member.
 pub(super) type Member = BaseConsumer<RebalanceContext>;
 
-/// The callbacks, which the library makes while it is polled.
+/// The callbacks of a member, which the library calls while it is polled.
 pub(super) struct RebalanceContext {
     pub(super) inbox: Arc<Inbox>,
     pub(super) topic: String,
@@ -27,7 +27,7 @@ pub(super) struct RebalanceContext {
 
 impl ClientContext for RebalanceContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        // From none to its first one, it has only been learnt.
+        // A change from this text to a first id only means that the id has been learnt.
         let changed = format!("Topic {} changed id from ", self.topic);
         if facility == "METADATA"
             && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(UNKNOWN_TOPIC_ID))

@@ -6,26 +6,26 @@ use rdkafka::message::{BorrowedMessage, Message};
 use super::super::RawRecord;
 use super::traceparent;
 
-/// Bytes of a piece of memory: those of some hundred records of usual size. It is given back when the last of its records is
-/// gone, so nobody is to keep one record for long ([`RawRecord::detached`]).
+/// The size of a chunk of memory in bytes: some hundred records of usual size. A chunk is freed when the last of its
+/// records is dropped, so a single record must not be kept for long ([`RawRecord::detached`]).
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Memory for the records that are read next.
+/// A buffer for copies of the records that are read next.
 #[derive(Default)]
 pub(super) struct RecordBuffer(BytesMut);
 
-/// A record with memory of its own.
+/// Returns a copy of a message as a record with memory of its own.
 pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
     RecordBuffer(BytesMut::with_capacity(message.key_len() + message.payload_len())).record(message)
 }
 
 impl RecordBuffer {
-    /// The record that the library holds.
+    /// Returns a copy of a message as a record, in the buffer's memory.
     pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> RawRecord {
         RawRecord {
             partition: message.partition() as u32,
             offset: message.offset() as u64,
-            // Absent from message formats of before Kafka 0.10 only.
+            // The time is absent only from message formats before Kafka 0.10.
             broker_time: message.timestamp().to_millis().unwrap_or_default(),
             key: message.key().map(|key| self.copy(key)),
             value: self.copy(message.payload().unwrap_or_default()),

@@ -1,8 +1,9 @@
-//! What is removed: records by the topic's retention, and dead letters one by one.
+//! Removal of records by the topic's retention, and of dead letters one by one.
 //!
-//! Kafka removes no record from the middle of a topic, but all of a partition before an offset. So the letters before the
-//! last one that has to go are written again behind the others, as they are, but for those that have to go; then all up to
-//! that one is removed. Who is killed between the two leaves letters twice, which have the same origin and are one.
+//! Kafka removes no record from the middle of a topic, only all records of a partition before an offset. So of the
+//! letters before the last one to be removed, those that are to stay are written again at the end, unchanged; then all
+//! letters up to that one are removed. A process that is killed between the two leaves letters twice, which have the
+//! same origin and count as one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use super::config::{KafkaConfig, TracingContext};
 use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 
-/// Letters read, and written again, at once.
+/// The number of letters that are read, and written again, in one step.
 const LETTERS_A_PAGE: usize = 100;
 
-/// See [`EventLog::remove_dead_letters`].
+/// Removes dead letters; see [`EventLog::remove_dead_letters`].
 pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
-    // The offset after the last letter that has to go, by partition.
+    // The offset after the last letter that is to be removed, by partition.
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     let mut removed = 0;
     let mut letters = log.read_dead_letters(None).await?;
@@ -66,7 +67,7 @@ async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, Stor
     .await
 }
 
-/// Its thread is joined where that holds nobody up.
+/// Drops the client on a thread that may block, because its own thread is joined.
 async fn drop_admin_client(admin: AdminClient<TracingContext>) -> Result<(), StoreError> {
     run_blocking(move || {
         drop(admin);
@@ -101,7 +102,7 @@ async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), 
     Ok(())
 }
 
-/// See [`EventLog::record_retention`].
+/// Reads the retention of the log's topic; see [`EventLog::record_retention`].
 pub(super) async fn retention(config: &KafkaConfig) -> Result<RecordRetention, StoreError> {
     let admin = admin(config).await?;
     let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
@@ -113,8 +114,9 @@ pub(super) async fn retention(config: &KafkaConfig) -> Result<RecordRetention, S
     Ok(retention_from_settings(number("retention.ms"), number("retention.bytes"), number("segment.ms")))
 }
 
-/// Kafka removes whole segments of a partition, once their last record is old enough; a segment takes records for at most
-/// `segment`. So a record may stay for so long beside the retention.
+/// Returns the retention that a topic's settings mean. Kafka removes whole segments of a partition, once their last
+/// record is old enough, and a segment accepts records for at most `segment` milliseconds. So a record may stay for
+/// that long beyond the retention.
 fn retention_from_settings(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> RecordRetention {
     match (time, bytes) {
         (Some(time @ 0..), _) => {

@@ -1,4 +1,4 @@
-//! Creates the topics where they are absent and checks what is there.
+//! Creates the topics if they are absent, and checks existing ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,29 +11,31 @@ use super::config::{KafkaConfig, TracingContext};
 use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 
-/// How long `open` waits for the brokers, and then for the new topics' leaders.
+/// The time limit for `open` to reach the brokers, and then for the new topics to get leaders.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at whether a new topic has its leaders.
+/// The pause between two checks that a new topic has its leaders.
 const LEADER_LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Kafka's default for `max.message.bytes`.
 const DEFAULT_LIMIT: usize = 1_048_588;
-/// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
+/// The number of copies of each partition, if there are as many brokers: one may be down for maintenance and another
+/// fail.
 pub(super) const WANTED_REPLICAS: usize = 3;
 
-/// What a topic is created with, beside its copies.
+/// The settings with which a topic is created, beside its number of copies.
 type TopicSettings = &'static [(&'static str, &'static str)];
 
 /// The settings of the topics of the log and of its dead letters.
 const LOG_SETTINGS: TopicSettings = &[
-    // The log's own clock tells a repeat from a new event, whoever wrote it with whatever clock.
+    // The log's own clock tells a repeat from a new event, whatever the clock of the client that wrote it.
     ("message.timestamp.type", "LogAppendTime"),
-    // What the one source of truth has dropped nobody can count again.
+    // Nobody can count records that the one source of truth has dropped.
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
 ];
-/// Of what is exported: a week, in which a system that reads it may be away, and after which what was erased elsewhere is gone
-/// here, too. The brokers' clock: they refuse records of a producer whose own is an hour ahead (`message.timestamp.after.max.ms`).
+/// The settings of topics for other systems. A week's retention: a system that reads the topic may be down for so
+/// long, and data that were erased elsewhere are gone here after it, too. Times are the brokers', which refuse records
+/// of a producer whose own clock is an hour ahead (`message.timestamp.after.max.ms`).
 const EXPORT_SETTINGS: TopicSettings = &[
     ("cleanup.policy", "delete"),
     ("retention.ms", "604800000"),
@@ -50,7 +52,7 @@ async fn admin_client(config: &KafkaConfig) -> Result<Arc<AdminClient<TracingCon
     admin.await.map(Arc::new)
 }
 
-/// Its thread is joined where that holds nobody up.
+/// Drops the client on a thread that may block, because its own thread is joined.
 async fn end_admin_client(admin: Arc<AdminClient<TracingContext>>) -> Result<(), StoreError> {
     run_blocking(move || {
         drop(admin);
@@ -59,7 +61,7 @@ async fn end_admin_client(admin: Arc<AdminClient<TracingContext>>) -> Result<(),
     .await
 }
 
-/// Creates a topic for other systems where it is absent, and refuses one that would lose records of a video.
+/// Creates a topic for other systems if it is absent, and refuses one that would lose records of a video.
 pub(super) async fn prepare_export_topic(config: &KafkaConfig, topic: &str) -> Result<(), StoreError> {
     let admin = admin_client(config).await?;
     let found = describe_topics(&admin, &[topic]).await?;
@@ -72,7 +74,7 @@ pub(super) async fn prepare_export_topic(config: &KafkaConfig, topic: &str) -> R
     checked
 }
 
-/// Refuses a topic for other systems that is there and would not be taken. Creates nothing.
+/// Returns an error if an existing topic for other systems would be refused. Creates nothing.
 pub(super) async fn find_fault_of_export_topic(config: &KafkaConfig, topic: &str) -> Result<(), StoreError> {
     let admin = admin_client(config).await?;
     let checked = check_export_topic(&admin, topic).await;
@@ -86,7 +88,7 @@ async fn check_export_topic(admin: &AdminClient<TracingContext>, topic: &str) ->
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
         .await
         .map_err(|error| store_error("reading the topic's configuration", &error))?;
-    // Reading it takes a permission of its own: without it the topic is taken as it is.
+    // Reading the settings takes a permission of its own: without it the topic is accepted as it is.
     let Some(Ok(resource)) = described.into_iter().next() else { return Ok(()) };
     let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
     if policy.is_some_and(|policy| policy.contains("compact")) {
@@ -98,7 +100,8 @@ async fn check_export_topic(admin: &AdminClient<TracingContext>, topic: &str) ->
     Ok(())
 }
 
-/// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
+/// Creates the log's and the dead letters' topic if they are absent. Returns the largest batch that the log's topic
+/// accepts, in bytes.
 pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
     let admin = admin_client(config).await?;
     let (log, letters) = (config.topic.clone(), config.dead_letter_topic());
@@ -115,11 +118,11 @@ pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreE
     limit
 }
 
-/// The topics and brokers by the cluster's metadata.
+/// The absent and leaderless topics, and the number of brokers, by the cluster's metadata.
 struct FoundTopics {
     brokers: usize,
     absent: Vec<String>,
-    /// Topics with a partition that has no leader.
+    /// The topics with a partition that has no leader.
     leaderless: Vec<String>,
 }
 
@@ -219,7 +222,8 @@ async fn await_leaders(admin: &Arc<AdminClient<TracingContext>>, topics: &[&str]
     }
 }
 
-/// Warns of what is not as we would have created it; returns the largest batch that the topic takes.
+/// Warns of settings that liverank would have made otherwise; returns the largest batch that the topic accepts, in
+/// bytes.
 async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
     let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin
@@ -227,7 +231,7 @@ async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result
         .await
         .map_err(|error| store_error("reading the topic's configuration", &error))?;
     let Some(Ok(resource)) = described.into_iter().next() else {
-        // Reading it takes a permission of its own, which is not needed for anything else.
+        // Reading the settings takes a permission of its own, which is not needed for anything else.
         tracing::warn!(
             part = PART_NAME,
             topic,

@@ -1,20 +1,21 @@
-//! The header by which a record carries its trace, as OpenTelemetry has it for Kafka.
+//! The header by which a record carries its trace, as OpenTelemetry defines it for Kafka.
 
 use liverank_core::trace::TraceContext;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 const TRACEPARENT_HEADER: &str = "traceparent";
-/// Headers of a record that are looked at: ours has one, and whoever else writes to the topic must not make reading slow.
+/// The number of a record's headers that are examined: our records have one, and records of other programs must not
+/// make reading slow.
 const MAX_HEADERS: usize = 16;
 
-/// The headers of a record.
+/// Returns the headers of a record with this trace; `None` without a trace.
 pub(super) fn write(trace: Option<TraceContext>) -> Option<OwnedHeaders> {
     let value = trace?.to_string();
     let header = Header { key: TRACEPARENT_HEADER, value: Some(&value) };
     Some(OwnedHeaders::new_with_capacity(1).insert(header))
 }
 
-/// The trace of a record with these headers; anybody may have written them.
+/// Reads the trace from a record's headers, which any program may have written; `None` if there is no valid one.
 pub(super) fn read(headers: Option<&impl Headers>) -> Option<Box<TraceContext>> {
     let header = headers?.iter().take(MAX_HEADERS).find(|header| header.key == TRACEPARENT_HEADER)?;
     TraceContext::parse(header.value?).map(Box::new)

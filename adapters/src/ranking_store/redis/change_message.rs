@@ -1,4 +1,4 @@
-//! What the boards' keys and channel say, read back.
+//! Parses the values of the boards' keys and the messages of their channel.
 
 use liverank_core::trace::{TraceContext, lenient};
 use liverank_core::{Invalid, UserId, VideoId};
@@ -28,7 +28,7 @@ pub(super) fn whole(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| damaged(format!("{text:?} for a whole number")))
 }
 
-/// A published change. Scores are texts, for JSON readers differ in how they round numbers of 17 digits.
+/// A published change. Scores are texts, because JSON readers differ in how they round numbers of 17 digits.
 #[derive(Deserialize)]
 struct ChangeMessage {
     format: u32,
@@ -36,13 +36,13 @@ struct ChangeMessage {
     version: u64,
     #[serde(default)]
     entries: Vec<(VideoId, UserId, String, String)>,
-    /// One for each entry. Releases before there were revisions send none, and pass them over.
+    /// The revision of each entry. Releases without revisions send none, and ignore them.
     #[serde(default)]
     revisions: Vec<u64>,
-    /// Videos of which other metadata are there. Releases before there were such pass them over.
+    /// The videos that have other metadata now. Releases without metadata ignore this member.
     #[serde(default)]
     described: Vec<VideoId>,
-    /// The spans that brought them. Releases before there were traces pass them over.
+    /// The trace spans of the events that made the change. Releases without traces ignore this member.
     #[serde(default, deserialize_with = "lenient::read_some")]
     traces: Vec<TraceContext>,
     #[serde(default)]
@@ -64,7 +64,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<BoardChange> {
         .zip(revisions)
         .map(|((video_id, owner, score, trending), revision)| {
             let trending = if trending.is_empty() { None } else { Some(trending.parse().ok()?) };
-            // One that was taken off the boards has no score.
+            // A video that was taken off the boards has no score.
             let removed = score.is_empty();
             let score = if removed { 0.0 } else { score.parse().ok()? };
             Some(BoardEntry { video_id, owner, score, trending, revision, removed })

@@ -1,5 +1,5 @@
-//! Metadata beside the boards: a hash with a text a video, `generation revision JSON`, and one field that says whether those of
-//! all videos are there.
+//! Metadata beside the boards: a hash with a text for each video, `generation revision JSON`, and one field that
+//! exists if the metadata of all videos are there.
 
 use std::sync::LazyLock;
 
@@ -12,11 +12,12 @@ use crate::StoreError;
 
 static DESCRIBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("describe.lua")));
 
-/// The hash.
+/// The key of the hash of metadata.
 pub(super) const KEY: &str = "ranking:metadata";
-/// No video has this id: it is empty.
+/// The field that exists if the metadata of all videos were written. No video has this id, because it is empty.
 const COMPLETE: &str = "";
-/// Videos of one step: of metadata of 4 KB each that is a megabyte, which Redis copies within a few milliseconds.
+/// The number of videos in one step: with metadata of 4 KB each a megabyte, which Redis copies within a few
+/// milliseconds.
 const STEP: usize = 250;
 
 impl RedisRanking {

@@ -1,8 +1,8 @@
 //! A subscription to sharded channels of a Redis Cluster: a connection to each node that holds some of them.
 //!
-//! A channel is heard where its slot is. When the slot moves, its node ends the subscription and says so; when a node
-//! goes away, its channels wait until somebody holds their slots again. Either way the channel is taken up anew where it
-//! is now, and the loss is told. Nodes do not wait for each other.
+//! A channel is subscribed to on the node that holds its slot. If the slot moves, the node ends the subscription and
+//! says so; if a node goes away, its channels wait until another node holds their slots. In either case the channel is
+//! subscribed to on its new node, and the loss is reported. Nodes do not wait for each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ mod branch;
 
 use branch::{Branch, Job, Signals, State};
 
-/// A channel that somebody wants to hear.
+/// A channel that a caller wants to subscribe to, or has subscribed to.
 struct WantedChannel {
     slot: Slot,
     subscription_site: SubscriptionSite,
-    /// Whether its owner was told that it is heard: then it is taken up again whatever happens.
+    /// True if the caller was told that the subscription is active: then it is renewed whatever happens.
     is_confirmed: bool,
     waiting: Vec<SubscriptionAnswer>,
 }
@@ -46,7 +46,7 @@ impl WantedChannel {
         }
     }
 
-    /// Whether somebody wants it; who waits no longer was told that it failed.
+    /// Returns true if a caller wants the channel; callers that wait no longer were told that the request failed.
     fn is_wanted(&self) -> bool {
         self.is_confirmed || self.waiting.iter().any(|answer| !answer.is_closed())
     }
@@ -73,12 +73,12 @@ pub(super) struct Shards<T> {
     decode: fn(&[u8]) -> Option<T>,
     requests: mpsc::Receiver<SubscriptionRequest>,
     channels: HashMap<String, WantedChannel>,
-    /// The channels that are nowhere.
+    /// The channels that no node delivers and that were requested from none.
     homeless: BTreeSet<String>,
     branches: BTreeMap<Address, Branch>,
     work: FuturesUnordered<BoxFuture<'static, ShardEvent>>,
     signals: Arc<Signals>,
-    /// Whether somebody has to look who holds what, and whether that is under way.
+    /// True if the slots' owners have to be read again; `looking` is true while they are being read.
     stale: bool,
     looking: bool,
     look_failures: u32,
@@ -86,7 +86,7 @@ pub(super) struct Shards<T> {
 }
 
 impl<T: Clone + Send + 'static> Shards<T> {
-    /// Hears `wanted`, and what is requested, into `outlet`.
+    /// Returns a subscription that delivers the messages of `wanted`, and of requested channels, into `outlet`.
     pub(super) fn new(
         cluster: Arc<Cluster>,
         outlet: Arc<LossyChannel<T>>,
@@ -123,7 +123,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 () = stop.cancelled() => return,
                 () = outlet.wait_until_closed() => return,
                 Some(done) = self.work.next() => {
-                    // What was told before the answer comes before it.
+                    // Signals that came before the answer are handled before it.
                     self.handle_signals();
                     self.handle_event(done);
                     self.handle_signals();
@@ -136,7 +136,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// Returns the time of the next attempt at something that failed.
+    /// Returns the time of the next attempt after a failure; `None` if there was none.
     fn next_attempt(&self) -> Option<Instant> {
         if self.stale && !self.looking {
             return Some(self.look_at);
@@ -145,7 +145,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         self.branches.values().filter_map(|branch| branch.rests_until(now)).min()
     }
 
-    /// Takes requests that wait, so that those for one node go to it together.
+    /// Takes the waiting requests, so that those for one node are sent to it together.
     fn take_requests(&mut self, first: SubscriptionRequest) {
         self.take_request(first);
         for _ in 1..CHANNELS_A_COMMAND {
@@ -177,7 +177,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                     Some(SubscriptionSite::At(address) | SubscriptionSite::Asked(address)) => {
                         self.give_up_channel(&address, name, Some(answer));
                     }
-                    // Nothing is heard, which is what was asked for.
+                    // No node delivers the channel, as was requested.
                     _ => drop(answer.send(Ok(()))),
                 }
             }
@@ -191,7 +191,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// Sees what connections told of themselves: channels that moved away, connections that ended.
+    /// Handles the signals of connections: channels that moved away, connections that ended.
     fn handle_signals(&mut self) {
         for (address, name) in self.signals.left() {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
@@ -210,7 +210,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// Gives up a connection: its channels are nowhere.
+    /// Gives up a connection: no node delivers its channels any more.
     fn lose_connection(&mut self, address: &Address, error: &RedisError) {
         for (name, channel) in &mut self.channels {
             if matches!(&channel.subscription_site, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if at == address)
@@ -223,7 +223,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let Some(branch) = self.branches.get_mut(address) else { return };
         branch.failures += 1;
         branch.state = State::Resting(Instant::now() + backoff(branch.failures));
-        // Nothing is heard from there any more.
+        // The node delivers nothing any more, so the callers that unsubscribe are done.
         for answer in std::mem::take(&mut branch.channels_to_leave).into_values().flatten() {
             let _ = answer.send(Ok(()));
         }
@@ -232,7 +232,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// Sets off what can be done now: a look, and what is wanted of each node that is free.
+    /// Starts the jobs that are due: reading the slots' owners, and the requests for each node that is free.
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
         let mut wanted = self.wanted_by_node();
@@ -250,7 +250,8 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let free = self.branches.iter().filter(|(_, branch)| branch.is_free(now));
         let free: Vec<Address> = free.map(|(address, _)| address.clone()).collect();
         for address in free {
-            // What is given up and wanted again goes in this order, or its end would pass for a slot's move.
+            // A channel is unsubscribed from before it is subscribed to again, or the end of the former would be taken
+            // for a slot's move.
             let unwanted: Vec<String> = self.branches[&address].channels_to_leave.keys().cloned().collect();
             if !unwanted.is_empty() {
                 self.start_job(&address, Job::Unsubscribe(unwanted));
@@ -266,7 +267,8 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// The channels that are nowhere, by the node that holds them; none before somebody has looked.
+    /// Returns the channels that no node delivers, by the node that holds their slot; empty until the slots have been
+    /// read.
     fn wanted_by_node(&mut self) -> BTreeMap<Address, Vec<String>> {
         let Self { channels, homeless, .. } = self;
         homeless.retain(|name| {
@@ -290,7 +292,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         wanted
     }
 
-    /// Pings every connection, and looks whether slots have moved without a word.
+    /// Pings every connection, and reads the slots' owners in case that slots have moved unnoticed.
     fn check_connections(&mut self) {
         let idle = self.branches.iter().filter(|(_, branch)| matches!(branch.state, State::Idle(_)));
         let idle: Vec<Address> = idle.map(|(address, _)| address.clone()).collect();
@@ -309,7 +311,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         self.work.push(Box::pin(async move { ShardEvent::Looked(cluster.reread(seen).await.map(drop)) }));
     }
 
-    /// Sets off a job on a branch that is free.
+    /// Starts a job on a node's connection, which must be free.
     fn start_job(&mut self, address: &Address, job: Job) {
         let Some(branch) = self.branches.get_mut(address) else { return };
         let live = match std::mem::replace(&mut branch.state, State::Busy) {
@@ -327,7 +329,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }));
     }
 
-    /// What a connection to `address` does with what is pushed to it.
+    /// Returns the handler of the messages that are pushed on a connection to `address`.
     fn push_handler(&self, address: Address) -> impl Fn(&PushInfo) + Send + Sync + 'static + use<T> {
         let (outlet, decode, signals) = (Arc::clone(&self.outlet), self.decode, Arc::clone(&self.signals));
         move |push| match push.kind {
@@ -363,8 +365,8 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// Takes note of what a node said to each of `names`; only then tells of the loss: whoever looks again misses
-    /// nothing after.
+    /// Stores a node's answers for each of `names`, and only then reports the loss: a receiver that then reads the
+    /// current state gets every later message.
     fn handle_subscribed(&mut self, address: &Address, names: Vec<String>, values: Vec<Value>) {
         let (mut lost, mut refused) = (false, None);
         for (name, value) in names.into_iter().zip(values) {
@@ -396,7 +398,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
             self.outlet.note_loss();
         }
         if let Some(error) = refused {
-            // A node that says no (it thinks that the cluster is down) is asked again after a while.
+            // A node that refuses (because it takes the cluster to be down) is asked again after a pause.
             self.lose_connection(address, &error);
         }
     }

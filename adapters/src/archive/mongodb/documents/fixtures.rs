@@ -1,4 +1,4 @@
-//! Fixtures of the documents, as MongoDB's extended JSON: `adapters/tests/fixtures`.
+//! Fixtures of the documents in `adapters/tests/fixtures`, as MongoDB's extended JSON.
 
 use std::fmt::Debug;
 
@@ -24,7 +24,7 @@ fn read_document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
     from_bson(bson).map_err(|error| error.to_string())
 }
 
-/// Checks a document that is written by serde.
+/// Checks a document that is serialised by serde against its fixture.
 fn check_document<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
     let write = |it: &T| to_bson(it).expect("a document serialises").into_canonical_extjson();
     check_json_fixture(name, today, write, read_document);
@@ -70,7 +70,7 @@ fn comment_documents_have_fixtures() {
     }
 }
 
-/// What the statements of `commit.rs` and `ownership.rs` make together.
+/// The expected document is what the statements of `commit.rs` and `ownership.rs` write together.
 #[test]
 fn offset_documents_have_fixtures() {
     type OffsetParts = (i64, ArchivePosition, Option<Bson>, Option<Bson>, i64);
@@ -111,7 +111,8 @@ fn segment_documents_have_fixtures() {
     check_document("mongodb-segment", &SegmentDoc::of(SegmentId { partition: 4, number: 12 }, &sightings));
 }
 
-/// It leaves a gap behind the records that are in segments, so what it remembers is looked for in documents.
+/// An earlier release leaves a gap behind the records that are in segments, so the identities that it stored are
+/// looked for in documents.
 #[test]
 fn an_offset_of_the_release_before_has_documents_until_its_last_record() {
     let previous = include_str!("../../../../tests/fixtures/previous/mongodb-offset.json");

@@ -1,4 +1,4 @@
-//! Segments as they are stored, and as they are kept in memory.
+//! Segments of identities in MongoDB, and the copy of them in memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,16 +16,16 @@ use super::super::{MongoArchive, QUERY_TIMEOUT, store_error, with_timeout};
 use super::CommitIdentities;
 use crate::StoreError;
 
-/// The collection.
+/// The name of the collection of segments.
 pub(in crate::archive::mongodb) const SEGMENTS: &str = "segments";
-/// Identities in memory from which on new ones get documents: 128 MiB.
+/// The number of identities in memory above which new ones are stored in documents: 128 MiB.
 const MAX_IDENTITIES_IN_MEMORY: usize = 8 << 20;
-/// Segments of a partition that are remembered to be small: an owner leaves some 16.
+/// The number of a partition's small segments that are remembered for merging: an owner leaves some 16.
 const MAX_OPEN_SEGMENTS: usize = 64;
-/// Segments forgotten a call: as much as a commit writes.
+/// The number of segments forgotten in one call: as much as a commit writes.
 const SEGMENTS_FORGOTTEN_AT_ONCE: usize = 100;
 
-/// Which segment of which partition. Numbers grow, and none comes twice.
+/// The key of a segment: its partition, and a number that grows and is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(in crate::archive::mongodb) struct SegmentId {
     pub partition: i64,
@@ -38,15 +38,15 @@ impl SegmentId {
     }
 }
 
-/// A segment.
+/// The document of a segment: a sorted list of identities with their times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::archive::mongodb) struct SegmentDoc {
     #[serde(rename = "_id")]
     pub(super) id: SegmentId,
-    /// When the log had the last of its identities.
+    /// The time at which the log had the newest of the segment's identities.
     newest: Millis,
     count: i64,
-    /// As [`Sighting::write_all`] writes them.
+    /// The identities, in the form that [`Sighting::write_all`] writes.
     sightings: Binary,
 }
 
@@ -64,7 +64,7 @@ impl SegmentDoc {
     }
 }
 
-/// What of a segment tells what it holds.
+/// The fields of a segment without its identities.
 #[derive(Debug, Deserialize)]
 struct SegmentHead {
     #[serde(rename = "_id")]
@@ -72,12 +72,12 @@ struct SegmentHead {
     count: i64,
 }
 
-/// Segments that were read or written.
+/// Segments that were read or written, with their identities.
 #[derive(Debug, Default)]
 pub(super) struct KnownSegments {
-    /// The number of the newest one, by partition.
+    /// The number of the newest known segment, by partition.
     pub(super) newest: HashMap<i64, i64>,
-    /// How many identities those have that may still be merged.
+    /// The number of identities of each segment that may still be merged.
     pub(super) open: BTreeMap<SegmentId, usize>,
     pub(super) table: IdentityTable,
 }
@@ -88,7 +88,7 @@ impl KnownSegments {
         *newest = id.number.max(*newest);
         if may_be_merged(count) {
             self.open.insert(id, count);
-            // Those of others are merged by others, and nobody says so.
+            // Segments of other owners' partitions are merged by these owners, which do not report it.
             let first = SegmentId { number: i64::MIN, ..id };
             if self.open.range(first..=id).count() > MAX_OPEN_SEGMENTS
                 && let Some(oldest) = self.open.range(first..).next().map(|(oldest, _)| *oldest)
@@ -109,13 +109,13 @@ impl KnownSegments {
     }
 }
 
-/// The identities of all segments, as far as this archive has seen them in transactions that took effect.
+/// The identities of all segments, as far as this archive has read or written them in transactions that took effect.
 #[derive(Debug)]
 pub(in crate::archive::mongodb) struct IdentityMemory {
     generation: i64,
     forgotten_before: Millis,
     pub(super) known: KnownSegments,
-    /// Identities from which on it is full.
+    /// The number of identities above which the memory is full.
     pub max: usize,
 }
 
@@ -127,7 +127,8 @@ impl Default for IdentityMemory {
 }
 
 impl IdentityMemory {
-    /// Drops what the meta document says to be past. The segments of a generation are in collections of its own.
+    /// Drops the identities that the meta document declares forgotten. The segments of a generation are in collections
+    /// of its own.
     pub(super) fn follow(&mut self, meta: &MetaDoc) {
         if self.generation != meta.generation {
             *self = Self { generation: meta.generation, max: self.max, ..Self::default() };
@@ -139,7 +140,7 @@ impl IdentityMemory {
         }
     }
 
-    /// Keeps what a transaction has read and written, now that it has taken effect.
+    /// Adds the segments that a transaction has read and written, once the transaction has taken effect.
     pub(in crate::archive::mongodb) fn keep(&mut self, commit: CommitIdentities) {
         self.known.insert_all(commit.read);
         for id in &commit.merged {
@@ -149,7 +150,7 @@ impl IdentityMemory {
     }
 }
 
-/// Reads the segments that the snapshot of a transaction has and the memory lacks.
+/// Reads the segments that are in the snapshot of a transaction but not in memory.
 pub(super) async fn read_newer_segments(
     transaction: &mut Transaction<'_>,
     offsets: &HashMap<i64, OffsetDoc>,
@@ -169,7 +170,7 @@ pub(super) async fn read_newer_segments(
         return Ok(KnownSegments::default());
     }
     let mut read = KnownSegments::default();
-    // At first all there are: also those of before a rebuild by a release that knows none.
+    // The first time, all segments are read: also those from before a rebuild by a release that knows no segments.
     let filter = if known.is_empty() {
         doc! {}
     } else {
@@ -186,7 +187,8 @@ pub(super) async fn read_newer_segments(
     Ok(read)
 }
 
-/// Forgets segments of which the log had all identities before `watermark`; returns how many identities that were.
+/// Deletes some segments of which the log had all identities before `watermark`; returns how many identities they
+/// held.
 pub(in crate::archive::mongodb) async fn forget_segments(
     archive: &MongoArchive,
     watermark: Millis,
@@ -201,7 +203,7 @@ pub(in crate::archive::mongodb) async fn forget_segments(
     if found.is_empty() {
         return Ok(0);
     }
-    // First, so that no memory holds for longer what nobody else can know of.
+    // The meta document is written first, so that no process keeps in memory what other processes can no longer read.
     let meta = archive.collection::<Document>("meta");
     let from = doc! { "$max": { "identities_from": watermark } };
     let noted = meta.update_one(doc! { "_id": MetaDoc::ID }, from);
@@ -214,7 +216,7 @@ pub(in crate::archive::mongodb) async fn forget_segments(
     Ok(found.iter().map(|head| head.count as u64).sum())
 }
 
-/// Reads all segments, each as it is when it is read.
+/// Reads the identities of all segments. The segments are not read at one moment: each is as it is when it is read.
 pub(in crate::archive::mongodb) async fn read_table(
     archive: &MongoArchive,
 ) -> Result<IdentityTable, StoreError> {
@@ -227,7 +229,8 @@ pub(in crate::archive::mongodb) async fn read_table(
     Ok(table)
 }
 
-/// Reads which of these identities the archive remembers; of those in segments `table` tells.
+/// Reads which of these identities the archive remembers, and their times. Identities in segments are looked up in
+/// `table`.
 pub(in crate::archive::mongodb) async fn read_sightings(
     archive: &MongoArchive,
     table: &IdentityTable,

@@ -1,4 +1,4 @@
-//! The connection of a subscription to one node, and what is asked of it.
+//! The connection of a subscription to one node, and the jobs that are sent over it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,20 +12,20 @@ use super::super::{CHANNELS_A_COMMAND, SubscriptionAnswer};
 use crate::redis_link::node::{Live, Node};
 use crate::redis_link::slots::Address;
 
-/// The connection to one node.
+/// The connection of a subscription to one node, with its state.
 pub(super) struct Branch {
     pub(super) state: State,
-    /// Times in a row that it could not be used.
+    /// The number of consecutive failures of the connection.
     pub(super) failures: u32,
-    /// Channels to give up, and who waits for that.
+    /// The channels to unsubscribe from, each with the callers that wait for it.
     pub(super) channels_to_leave: HashMap<String, Vec<SubscriptionAnswer>>,
 }
 
 pub(super) enum State {
-    /// Something is under way.
+    /// A job is under way on the connection.
     Busy,
     Idle(Live),
-    /// There is no connection; it is not tried again before this time.
+    /// There is no connection; the next attempt comes at this time.
     Resting(Instant),
 }
 
@@ -34,7 +34,7 @@ impl Branch {
         Self { state: State::Resting(now), failures: 0, channels_to_leave: HashMap::new() }
     }
 
-    /// Whether something can be asked of it.
+    /// Returns true if a job can be started on this connection now.
     pub(super) fn is_free(&self, now: Instant) -> bool {
         match self.state {
             State::Busy => false,
@@ -43,7 +43,7 @@ impl Branch {
         }
     }
 
-    /// Whether its connection has ended.
+    /// Returns true if the connection has ended.
     pub(super) fn has_ended(&self) -> bool {
         matches!(&self.state, State::Idle(live) if live.has_ended.is_cancelled())
     }
@@ -57,7 +57,7 @@ impl Branch {
     }
 }
 
-/// What is asked of a node in one go.
+/// A job that is sent to a node in one go.
 pub(super) enum Job {
     Subscribe(Vec<String>),
     Unsubscribe(Vec<String>),
@@ -65,10 +65,11 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Does it on `live`, or on a connection that it opens. Returns what the node said to each channel.
+    /// Does the job on `live`, or on a connection that it opens. Returns the node's answer for each channel.
     ///
-    /// The client library takes a confirmation that nobody asked for (a slot has moved) as the answer to whatever was
-    /// asked last. So everything ends with a ping that names itself, and a connection out of step is given up.
+    /// The client library takes a confirmation that was not requested (because a slot has moved) for the answer to the
+    /// last request. So every job ends with a ping that carries a token, and a connection that answers with another
+    /// token is given up.
     pub(super) async fn ask(
         &self,
         node: &Node,
@@ -90,7 +91,7 @@ impl Job {
             let (now, later) = rest.split_at(rest.len().min(CHANNELS_A_COMMAND));
             let mut pipeline = Pipeline::new();
             for name in now {
-                // One by one: channels of different slots in one command are refused.
+                // One command a channel: channels of different slots in one command are refused.
                 pipeline.cmd(verb).arg(name);
             }
             let token = format!("{:016x}", rand::random::<u64>());
@@ -108,16 +109,16 @@ impl Job {
     }
 }
 
-/// Connections that ended and channels that left since the last look.
+/// The signals of connections since they were last handled: connections that ended and channels that left.
 #[derive(Default)]
 pub(super) struct Signals {
-    /// Channels that are no longer heard from there: at most one entry for each confirmation.
+    /// The channels that a node no longer delivers: at most one entry for each confirmation.
     take_left_channels: Mutex<Vec<(Address, String)>>,
     pub(super) wake: Notify,
 }
 
 impl Signals {
-    /// Notes that a connection to `address` ended, or that a channel is no longer heard there.
+    /// Notes that a connection to `address` ended, or that its node no longer delivers a channel.
     pub(super) fn note(&self, address: &Address, push: &PushInfo) {
         if push.kind == PushKind::SUnsubscribe
             && let Some(Value::BulkString(name)) = push.data.first()
@@ -129,7 +130,7 @@ impl Signals {
         self.wake.notify_one();
     }
 
-    /// The channels that left since the last look.
+    /// Takes the channels that left since the last call.
     pub(super) fn left(&self) -> Vec<(Address, String)> {
         std::mem::take(&mut *self.take_left_channels.lock().unwrap_or_else(PoisonError::into_inner))
     }

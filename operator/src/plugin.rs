@@ -1,8 +1,9 @@
-//! `kubectl liverank`: why a cluster is as it is, what would be, and all that a report of a bug needs.
+//! The kubectl plugin `kubectl liverank`: explains the state of a cluster, forecasts changes, and collects everything
+//! that a bug report needs.
 //!
-//! What is shown is made by pure functions from what was read ([`explain`], [`what_if`], [`report`]); [`reach`] reads it,
-//! with the rights of whoever asks: of Kubernetes' objects, and of a manager through the API server's proxy. It asks for
-//! no Secret, and changes nothing but the annotation by which a plan is [approved](approve).
+//! The output is made by pure functions from what was read ([`explain`], [`what_if`], [`report`]). [`reach`] reads it
+//! with the rights of the calling user: Kubernetes' objects directly, and a manager through the API server's proxy. The
+//! plugin reads no Secret, and changes nothing but the annotation by which a plan is [approved](approve).
 
 pub mod approve;
 pub mod explain;
@@ -30,7 +31,7 @@ pub struct Arguments {
     target: KubeTarget,
 }
 
-/// Which Kubernetes, and where in it.
+/// The Kubernetes cluster and namespace that the plugin works on.
 #[derive(Debug, Args)]
 pub struct KubeTarget {
     /// The namespace; that of the context when absent.
@@ -92,7 +93,8 @@ enum Command {
     },
 }
 
-/// `x` of `x`, `rkc/x`, `rankingcluster/x` and `rankingclusters.liverank.dev/x`.
+/// Returns the resource's name `x` from an argument `x`, `rkc/x`, `rankingcluster/x` or
+/// `rankingclusters.liverank.dev/x`; an error if the argument names another kind.
 pub fn resource_name(argument: &str) -> anyhow::Result<&str> {
     let Some((kind, name)) = argument.split_once('/') else { return Ok(argument) };
     let kind = kind.to_ascii_lowercase();
@@ -104,7 +106,7 @@ pub fn resource_name(argument: &str) -> anyhow::Result<&str> {
 }
 
 impl Arguments {
-    /// Does what it was called for.
+    /// Runs the subcommand and prints its result.
     pub async fn run(self) -> anyhow::Result<()> {
         let reach = ClusterAccess::connect(&self.target).await?;
         let out = &mut std::io::stdout().lock();

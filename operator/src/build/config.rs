@@ -14,7 +14,7 @@ use crate::crd::{Board, Kafka, RankingClusterSpec, RedisTopology};
 
 /// The folder of the configuration file in a pod.
 pub(super) const FOLDER: &str = "/etc/liverank/config";
-/// The name of the configuration file in [`FOLDER`].
+/// The name of the configuration file in `FOLDER`.
 pub(super) const FILE: &str = "config.yaml";
 
 /// Returns the text of the configuration file of `component`. Keys are sorted, so that the same settings give the same

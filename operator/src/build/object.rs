@@ -168,7 +168,7 @@ pub(super) fn canonicalise(value: &mut Value) {
 const FIELDS_LEFT_OUT_IF_EMPTY: [&str; 7] =
     ["matchLabels", "nodeSelector", "annotations", "labels", "requests", "limits", "data"];
 
-/// Removes what the API server does not store: nulls, empty lists, and the empty maps of [`FIELDS_LEFT_OUT_IF_EMPTY`].
+/// Removes what the API server does not store: nulls, empty lists, and the empty maps of `FIELDS_LEFT_OUT_IF_EMPTY`.
 fn remove_nulls_and_empties(value: &mut Value) {
     match value {
         Value::Object(fields) => {

@@ -170,7 +170,7 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     ours.chain(tls::mounts(scope, component)).chain(given).collect()
 }
 
-/// Returns the user's resources, completed by [`DEFAULT_REQUESTS`] for every resource that the user neither requests
+/// Returns the user's resources, completed by `DEFAULT_REQUESTS` for every resource that the user neither requests
 /// nor limits.
 fn resources(mut given: ResourceRequirements) -> ResourceRequirements {
     let limited = |name: &str| given.limits.as_ref().is_some_and(|limits| limits.contains_key(name));

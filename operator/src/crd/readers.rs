@@ -166,7 +166,7 @@ pub struct Rebalance {
     /// `kubectl liverank approve`. `DryRun`: the plan is only reported. `Paused`: viewers never move. Readers that are
     /// removed are emptied in every mode.
     pub mode: RebalanceMode,
-    /// How far above or below the mean a reader may be before viewers move, in percent.
+    /// The permitted distance of a reader's load from the mean, in percent, before viewers move.
     #[schemars(range(min = 1, max = 50))]
     pub tolerance_percent: i32,
     /// Maximal number of viewers moved in a minute, over all readers and for every reason together.

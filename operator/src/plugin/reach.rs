@@ -223,7 +223,7 @@ impl ClusterAccess {
         }
     }
 
-    /// Returns all objects of a kind in one namespace, or in all (`None`), up to [`MAX_PAGES`] pages.
+    /// Returns all objects of a kind in one namespace, or in all (`None`), up to `MAX_PAGES` pages.
     async fn list_all(
         &self,
         kind: &kube::api::ApiResource,

@@ -1,9 +1,4 @@
-//! One cluster's actor: woken when something of it changes, and by a tick while it has readers, it looks at what the
-//! watches know, decides with pure functions, and writes what differs.
 //!
-//! Nothing that another cluster does may keep it waiting. Managers are asked outside of any queue; a request to the API
-//! server holds a place only as long as it is young ([`super::lanes`]); what a look writes is bounded in time; and the
-//! planner's term is renewed while it is written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,22 +34,16 @@ use crate::validate::{self, FieldProblem};
 use kube::Resource;
 use liverank_runtime::now_ms;
 
-/// How often managers are asked, while there are any: readers report to them every second.
+/// The time between two queries of the managers while there are any: readers report to them every second.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Changes come in groups: after the first change of a group, the actor waits this long for the others.
+/// How long the actor waits after the first change of a group: changes come in groups.
 const GATHER_CHANGES_FOR: Duration = Duration::from_millis(100);
-/// After a look that found the stores behind our own writes: their watches wake us anyway.
 const LOOK_AGAIN_IF_BEHIND: Duration = Duration::from_secs(1);
-/// A store that is behind for longer delays only the objects that it is behind with.
 const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
-/// How long bringing readers back may take in one look.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is looked whether another installation's claim is still there.
 const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
-/// How often it is looked whether another shard of this installation is still at work: only while their number changes.
 const CHECK_SHARD_EVERY: Duration = Duration::from_secs(4);
 
-/// What a whole look found; a tick in between needs no more.
 struct Found {
     revision: u32,
     template: String,
@@ -64,20 +53,15 @@ struct Found {
     pending: BTreeSet<Component>,
     troubles: Vec<Trouble>,
     readers: u32,
-    /// The components that have pods.
     awake: BTreeSet<Component>,
-    /// All goes to zero, and it is the readers' turn.
     hibernates: bool,
 }
 
-/// When to look again if nothing happens.
 enum Next {
     At(Option<Instant>),
-    /// The cluster was deleted, or was deleted and created again.
     Never,
 }
 
-/// Looks after one `RankingCluster`: looks at its objects and managers, and changes what differs.
 pub struct Actor {
     world: Arc<OperatorContext>,
     office: Arc<Leadership>,
@@ -86,7 +70,6 @@ pub struct Actor {
     bell: Arc<Notify>,
     facts: OperatorFacts,
     claim: Claim,
-    /// The holder of the claim, if another installation looks after the cluster.
     claimed_by: Option<String>,
     applier: Applier,
     shrinks: Shrinks,
@@ -94,11 +77,8 @@ pub struct Actor {
     mounts: Mounts,
     reporter: Reporter,
     last_found: Option<Found>,
-    /// What the operator's policy says of which generation and builder's revision.
     policy_refusals: Option<((i64, u32), Vec<FieldProblem>)>,
-    /// Whether something has changed since the last whole look.
     whole: bool,
-    /// When everything has to be looked at although nothing changed.
     look_due: Option<Instant>,
 }
 
@@ -109,7 +89,6 @@ impl Drop for Actor {
 }
 
 impl Actor {
-    /// For the resource that is called `key` now.
     pub fn new(
         world: &Arc<OperatorContext>,
         office: &Arc<Leadership>,
@@ -161,11 +140,9 @@ impl Actor {
         }
     }
 
-    /// Looks after the cluster until it is gone.
     pub async fn run(mut self) {
         loop {
             let began = Instant::now();
-            // Clusters are large, and an actor that waits holds what it looks at.
             let next = Box::pin(self.look_and_act()).await;
             self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
             let Next::At(at) = next else { return };
@@ -185,21 +162,18 @@ impl Actor {
         }
     }
 
-    /// One look: a whole one at everything where something changed, else at what managers say only.
     async fn look_and_act(&mut self) -> Next {
         let world = Arc::clone(&self.world);
         let Some(cluster) = world.cluster(&self.key).filter(|cluster| cluster.uid() == self.uid) else {
             return Next::Never;
         };
         if cluster.is_deleting() {
-            // What it owns goes with it; nothing of that may come back meanwhile.
             return Next::At(None);
         }
         if let Some(wait) = self.wait_for_claim(&cluster).await {
             return Next::At(Some(Instant::now() + wait));
         }
         let now = Timestamp::now();
-        // On the heap: every actor would hold it on its own stack else, for as long as it looks.
         let cluster = Box::new(in_force::resource_in_force(&cluster, now));
         if self.applier.stores_behind_for(&world.stores).is_some_and(|age| age < MAX_WAIT_FOR_STORES) {
             return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
@@ -219,7 +193,6 @@ impl Actor {
         };
         let may_write = !cluster.spec.paused && found.problems.is_empty();
         if may_write && whole && self.recover(&deployments, &pods).await {
-            // They are readers like all others once the watch shows them.
             self.whole = true;
             return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
         }
@@ -241,7 +214,6 @@ impl Actor {
                 pods: &pods,
             };
             let written = carry.carry_out(steps, &mut self.applier, &mut self.shrinks);
-            // Writes may take long where a webhook hangs; who plans has to show itself meanwhile.
             shrinking = tokio::select! {
                 biased;
                 next = written => next,
@@ -261,8 +233,6 @@ impl Actor {
         Next::At(next.into_iter().flatten().min())
     }
 
-    /// When something is different although nothing happens: pods that crashed have been calm for long enough,
-    /// `restartAt` has come, a maintenance window opens or closes, or a pod that all wait for is taken for lost.
     fn next_change_by_time(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
         let now = now_ms();
         let cluster = self.world.cluster(&self.key);
@@ -279,7 +249,6 @@ impl Actor {
         Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER_CHANGES_FOR)
     }
 
-    /// How long to wait before the claim is looked at again; `None`: it is ours, and so is the cluster.
     async fn wait_for_claim(&mut self, cluster: &RankingCluster) -> Option<Duration> {
         match self.claim.take_or_renew().await {
             Hold::Held => {
@@ -321,7 +290,6 @@ impl Actor {
         self.claimed_by = by;
     }
 
-    /// Collects the facts that the stores hold; sends no request.
     fn gather_findings(
         &mut self,
         cluster: &RankingCluster,
@@ -338,7 +306,6 @@ impl Actor {
         let (mut template, mut states, mut pending) = (String::new(), Vec::new(), BTreeSet::new());
         let input = build::Input { cluster, revision, readers: &readers, operator: &self.facts };
         if problems.is_empty() {
-            // What is permitted depends on the resource and the builder alone, and pods change often.
             let of = (cluster.generation(), revision);
             if self.policy_refusals.as_ref().is_none_or(|(was, _)| *was != of) {
                 self.policy_refusals = Some((of, self.world.policy.find_refusals(&input)));
@@ -378,7 +345,6 @@ impl Actor {
         }
     }
 
-    /// Brings lost readers back; who plans shows itself meanwhile. Whether there were any.
     async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
         tokio::select! {
             biased;
@@ -410,8 +376,6 @@ impl Actor {
         Some(self.steering.ask_and_decide(&facts).await)
     }
 
-    /// Gives the managers their orders. These follow from what is seen, not from what is about to be written: a cordon
-    /// from the annotation that is there, a move from readers that serve.
     async fn send_orders(&mut self, steps: &[ReaderStep]) {
         let cordons: Vec<_> = steps.iter().filter_map(ReaderStep::cordon_request).collect();
         if !cordons.is_empty() {
@@ -473,13 +437,10 @@ impl Actor {
     }
 }
 
-/// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it selects by:
-/// their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
 async fn recover(applier: &mut Applier, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
     let (mut any, until) = (false, Instant::now() + RECOVERY_TIMEOUT);
     for name in steering::lost_readers(deployments, pods) {
         if Instant::now() >= until {
-            // Where a webhook hangs, everything else is looked after first.
             break;
         }
         any |= applier.restore_labels(&name).await;

@@ -1,5 +1,3 @@
-//! What is kept of each object: little, for there are thousands. Whose fields is remembered in two bits before
-//! `managedFields` go; the rest of an object that we apply stays as the text that it will be compared by.
 
 use std::sync::Arc;
 
@@ -14,38 +12,26 @@ use crate::build::names;
 use crate::crd::RankingCluster;
 use crate::validate::{self, FieldProblem};
 
-/// The field manager of everything that we apply.
 pub const MANAGER: &str = names::MANAGED_BY_OPERATOR;
-/// Holds `replicas` between us and a `HorizontalPodAutoscaler`: see [`super::apply`].
 pub const HANDOVER: &str = "liverank-operator-handover";
 
-/// Longest text of a pod's or a controller's trouble that is kept.
 const MAX_TEXT_BYTES: usize = 300;
 
-/// A resource of ours.
 pub struct Cluster {
     key: Key,
-    /// The resource, without what a reconcile does not look at; or why these types cannot read it.
     pub resource: Result<Arc<RankingCluster>, Unreadable>,
-    /// What it says in the parts that the definition leaves open and that these types have no field for.
     pub unknown: Vec<FieldProblem>,
 }
 
-/// A resource that was taken by the API server and that these types cannot read: of a later definition, say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The resource's id.
     pub uid: String,
-    /// Counts changes of its spec.
     pub generation: i64,
-    /// `spec.operatorClass`, as far as that can be read.
     pub class: String,
-    /// The reason why the resource cannot be read.
     pub why: String,
 }
 
 impl Cluster {
-    /// What is kept of it. One that these types cannot read must not stop the watch of all others.
     pub fn from_watched(mut object: DynamicObject) -> Option<Self> {
         object.metadata.managed_fields = None;
         let key = Key::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
@@ -76,35 +62,24 @@ impl CachedObject for Cluster {
     }
 }
 
-/// An object that we made, or might have.
 #[derive(Debug)]
 pub struct Live {
     key: Key,
     name: Box<str>,
-    /// Its id.
     pub uid: Box<str>,
-    /// Its resource version.
     pub version: Box<str>,
-    /// Counts changes of its spec.
     pub generation: i64,
-    /// When it was created, in milliseconds since 1970.
     pub created: i64,
-    /// Whether its deletion has begun.
     pub deleting: bool,
-    /// The id of the object that controls it.
     pub owner: Option<Box<str>>,
-    /// Whether we own `spec.replicas`.
     pub owns_replicas: bool,
-    /// What of its status matters; `Null` where nothing does.
     pub status: Value,
-    /// Our own annotations.
     own_annotations: Box<[(Box<str>, Box<str>)]>,
     /// The object without status and managed fields, as JSON.
     body: Box<str>,
 }
 
 impl Live {
-    /// What is kept of it; `None` for one that is no cluster's.
     pub fn from_watched(object: DynamicObject) -> Option<Self> {
         let cluster = object.labels().get(names::INSTANCE_LABEL)?;
         let key = Key::new(object.metadata.namespace.as_deref()?, cluster);
@@ -142,12 +117,10 @@ impl Live {
         })
     }
 
-    /// The value of an annotation of ours.
     pub fn our_annotation(&self, name: &str) -> Option<&str> {
         self.own_annotations.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
     }
 
-    /// The object itself.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.body).expect("was written by us from a value")
     }
@@ -172,7 +145,6 @@ fn applies_replicas(entry: &ManagedFieldsEntry) -> bool {
     ours && fields.is_some_and(|spec| spec.get("f:replicas").is_some())
 }
 
-/// The parts of a status that a roll-out is judged by; conditions without their times, which change for nothing.
 fn prune_status(status: &Value) -> Value {
     const STATUS_COUNTS: [&str; 6] = [
         "observedGeneration",
@@ -200,7 +172,6 @@ fn prune_status(status: &Value) -> Value {
     if !conditions.is_empty() {
         kept.insert("conditions".into(), conditions.into());
     }
-    // A route has conditions for each Gateway that it hangs on.
     let parents = status.get("parents").and_then(Value::as_array).into_iter().flatten();
     let parents: Vec<Value> =
         parents.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten()).map(short).collect();
@@ -215,13 +186,10 @@ fn shorten(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// The label of nodes, and of pods that the API server bound to them, that says their zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// A pod's fields that are read at all.
 pub type SlimPod = Object<SlimSpec, SlimStatus>;
 
-/// See [`SlimPod`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimSpec {
@@ -241,7 +209,6 @@ struct SlimName {
     name: Box<str>,
 }
 
-/// See [`SlimPod`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimStatus {
@@ -291,49 +258,30 @@ struct SlimWaiting {
     message: Option<String>,
 }
 
-/// A pod.
 #[derive(Debug)]
 pub struct Pod {
     key: Key,
     name: Box<str>,
-    /// Its component's label.
     pub component: Box<str>,
-    /// The reader that it runs.
     pub reader: Option<Box<str>>,
-    /// Its address.
     pub ip: Option<Box<str>>,
-    /// The node that it runs on.
     pub node: Option<Box<str>>,
-    /// The zone of that node, where Kubernetes copies it to pods (from 1.35 on): nodes are not read.
     pub zone: Option<Box<str>>,
-    /// When it was created, in milliseconds since 1970.
     pub created: i64,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Since when it has been ready, or has not, in milliseconds since 1970.
     pub ready_changed_at: i64,
-    /// Whether its deletion has begun.
     pub terminating: bool,
-    /// By when it is to have ended, in milliseconds since 1970, where its deletion has begun.
     pub termination_due: Option<i64>,
-    /// Its id.
     pub uid: Box<str>,
-    /// The `ConfigMap`s that it mounts.
     pub configs: Box<[Box<str>]>,
-    /// Whether a node has it and has not started its containers yet: it may be waiting for what it mounts.
     pub starting: bool,
-    /// How often its containers were started again.
     pub restarts: u32,
-    /// When one of them last ended, in milliseconds since 1970.
     pub crashed: Option<i64>,
-    /// Why no node takes it.
     pub unschedulable: Option<Box<str>>,
-    /// Why it does not run: a container's reason to wait, or the pod's to have failed.
     pub trouble: Option<Box<str>>,
 }
 
 impl Pod {
-    /// What is kept of it; `None` for one that is no cluster's.
     pub fn from_watched(pod: SlimPod) -> Option<Self> {
         let labels = pod.labels();
         let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE_LABEL)?);
@@ -375,7 +323,6 @@ impl Pod {
     }
 }
 
-/// Reasons that every pod has while it starts, and that say nothing.
 const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 fn is_starting(status: &SlimStatus) -> bool {
@@ -397,7 +344,6 @@ fn pod_trouble(status: &SlimStatus) -> Option<String> {
     let told = waiting.filter_map(|it| Some((it.reason.as_deref()?, it.message.as_deref())));
     let mut told = told.filter(|(reason, _)| !STARTING_REASONS.contains(reason));
     match told.next() {
-        // The message of a crash counts seconds: only the reason is the same from one look to the next.
         Some((reason @ "CrashLoopBackOff", _)) => Some(reason.to_owned()),
         Some((reason, message)) => Some(shorten(&format!("{reason}: {}", message.unwrap_or_default()))),
         None => status.reason.clone(),
@@ -413,7 +359,6 @@ impl CachedObject for Pod {
     }
 }
 
-/// The version of any object that the API server sent.
 pub fn version_of<K: Resource>(object: &K) -> String {
     object.meta().resource_version.clone().unwrap_or_default()
 }

@@ -1,4 +1,3 @@
-//! Carrying out what was decided about one cluster's objects: the steps about readers, then everything else in its order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +16,6 @@ use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::ReaderStep;
 use liverank_runtime::now_ms;
 
-/// Carries out what one look decided. It has the resource in force and the objects that exist.
 pub struct Carry<'a> {
     /// The state that all actors share.
     pub world: &'a OperatorContext,
@@ -27,19 +25,13 @@ pub struct Carry<'a> {
     pub cluster: &'a RankingCluster,
     /// The facts about the operator that the cluster's objects contain.
     pub facts: &'a OperatorFacts,
-    /// The builder's revision in force.
     pub revision: u32,
-    /// How its components stand.
     pub states: &'a [State],
-    /// All its Deployments.
     pub deployments: &'a [Arc<Live>],
-    /// All its pods.
     pub pods: &'a [Arc<Pod>],
 }
 
 impl Carry<'_> {
-    /// Writes what differs. Returns when something that waits for the clock is due: the next pod of a component that
-    /// becomes smaller.
     pub async fn carry_out(
         &self,
         steps: Vec<ReaderStep>,
@@ -72,14 +64,12 @@ impl Carry<'_> {
                     }
                     readers.retain(|reader| reader.name != name);
                 }
-                // Orders to managers are no writes: see [`super::actor`].
                 ReaderStep::Cordon { .. } | ReaderStep::Moves { .. } => {}
             }
         }
         readers
     }
 
-    /// Applies all objects that differ from what they should be.
     async fn apply_all(
         &self,
         readers: &[build::Reader],
@@ -110,14 +100,12 @@ impl Carry<'_> {
         self.world.stores.get(&kind)?.get(self.key, name)
     }
 
-    /// Lets a component that holds clients lose one pod at a time. Returns when the next one may go.
     fn limit_scale_down(
         &self,
         object: &mut Object,
         live: Option<&Live>,
         shrinks: &mut Shrinks,
     ) -> Option<Instant> {
-        // Where all go, nobody takes the clients of those who go first.
         let is_paced = object.kind == Kind::Deployment && !self.cluster.spec.hibernate;
         let component = object.component.filter(|_| is_paced)?;
         let drain = Duration::from_secs(
@@ -139,7 +127,6 @@ impl Carry<'_> {
         next
     }
 
-    /// Deletes what we made and do not want any more.
     async fn delete_unwanted(&self, objects: &[Object], applier: &mut Applier) {
         let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
         let used = configs_in_use(self.deployments, self.pods);
@@ -157,7 +144,6 @@ impl Carry<'_> {
         }
     }
 
-    /// Whether the component of a `ConfigMap` still has pods to replace: one of them may come again and need it.
     fn is_rolling(&self, config: &Live) -> bool {
         let body = config.to_value();
         let component =
@@ -175,7 +161,6 @@ fn http_workload(cluster: &RankingCluster, component: Component) -> Option<&Http
     }
 }
 
-/// The `ConfigMap`s that a Deployment or a pod names.
 pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
     let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(std::string::ToString::to_string);
     let of_deployments = deployments.iter().flat_map(|live| {
@@ -187,7 +172,6 @@ pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<
     of_pods.chain(of_deployments).collect()
 }
 
-/// Returns the routes among a cluster's objects.
 pub fn routes_of_cluster(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
     world.stores.get(&Kind::HttpRoute).map(|store| store.objects_of(key)).unwrap_or_default()
 }

@@ -1,4 +1,3 @@
-//! What a leader does: one actor for each cluster of its shard, as long as it leads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,9 +14,7 @@ use super::leadership::Leadership;
 use super::store::Key;
 use super::unreadable;
 
-/// How often the stores are looked at until all are filled: at the beginning only.
 const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
-/// An actor that broke begins anew after this long: what broke it is likely still there, and others must not suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
 /// Runs an actor for each cluster of the shard until this process no longer leads it.
@@ -40,7 +37,6 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
         fleet.start_missing_actors();
         tokio::select! {
             () = office.over.cancelled() => break,
-            // It ends with the world only, which is held here.
             _ = clusters.changed() => {}
             Some(ended) = fleet.actors.join_next_with_id() => fleet.note_actor_ended(&ended),
             Some(told) = fleet.telling.join_next() => {
@@ -59,10 +55,8 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
     Ok(())
 }
 
-/// Waits until every watch has listed what there is: nothing may be decided on less.
 pub async fn wait_until_filled(world: &OperatorContext) {
     let is_filled = || {
-        // Kinds that may not be installed are waited for by nobody.
         let mut needed = world.stores.iter().filter(|(kind, _)| !kind.is_optional());
         let all = needed.all(|(_, store)| store.is_listed());
         // Without the keys, their ConfigMap would be written empty.
@@ -79,15 +73,12 @@ struct Fleet {
     office: Arc<Leadership>,
     actors: JoinSet<()>,
     keys: HashMap<Id, Key>,
-    /// What cannot be read, as it was told last.
     unreadable: HashMap<Key, Unreadable>,
-    /// What of the gauges of clusters and unreadable ones is this shard's: others of this process count there, too.
     counted: (i64, i64),
     telling: JoinSet<()>,
 }
 
 impl Fleet {
-    /// Starts the actors of clusters that have none. Actors of deleted clusters end by themselves.
     fn start_missing_actors(&mut self) {
         let running: HashSet<Key> = self.keys.values().cloned().collect();
         let mut unreadable = HashMap::new();
@@ -105,7 +96,6 @@ impl Fleet {
             }
             let Some(cluster) = self.world.cluster(&key) else { continue };
             let actor = Actor::new(&self.world, &self.office, &key, &cluster);
-            // A panic ends this actor only: see `ended`.
             let begun = self.actors.spawn(confine_panics(actor.run()));
             self.keys.insert(begun.id(), key);
         }
@@ -120,7 +110,6 @@ impl Fleet {
         self.world.metrics.unreadable.inc_by(unreadable - unreadable_before);
     }
 
-    /// Tells of a resource that cannot be read, once for each thing that is wrong with it.
     fn report_unreadable_once(&mut self, key: &Key, found: &Unreadable) {
         if self.unreadable.get(key) == Some(found) {
             return;
@@ -141,7 +130,6 @@ impl Fleet {
         let Some(error) = broke else { return };
         self.world.metrics.count_failure("panic");
         tracing::error!(cluster = %key, error, "an actor broke: it begins anew");
-        // Its place is kept meanwhile.
         let begun = self.actors.spawn(sleep(RESTART_ACTOR_AFTER));
         self.keys.insert(begun.id(), key);
     }

@@ -1,8 +1,4 @@
-//! Going to zero and coming back (`spec.hibernate`). Pure.
 //!
-//! Who asks goes before who is asked, and the consumer after those who write to the log: nothing that was acknowledged is
-//! lost, for it is in the log and in the archive. Whether a component is gone is told by its pods. On the way back all come
-//! at once, as in the beginning: each waits for what it needs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,23 +11,19 @@ use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, Store};
 use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterSpec};
 
-/// The components that have pods. One that is lost with its node counts for a minute after it should have ended.
 pub fn components_with_pods(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
     let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::may_still_hold_clients(pod, now);
     pods.iter().filter(is_there).filter_map(|pod| Component::parse(&pod.component)).collect()
 }
 
-/// Whether a component may go: nobody is left who asks it, or whose entries of the log it reads.
 pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
     let needs = |other: &Component| match component {
         Component::Consumer => other.stores().contains(&Store::Kafka),
         _ => other.talks_to().contains(&component),
     };
-    // Managers and readers ask each other: readers go first.
     !awake.iter().any(|other| *other > component && needs(other))
 }
 
-/// Sets the numbers of pods that components are to have now, on the way to zero and back.
 pub fn set_replicas(
     objects: &mut [Object],
     cluster: &RankingCluster,
@@ -47,7 +39,6 @@ pub fn set_replicas(
     }
 }
 
-/// Takes the pods of those that may go. Readers are not among them: their Deployments go.
 fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
     let deployments = objects.iter_mut().filter(|it| it.kind == Kind::Deployment && it.reader.is_none());
     for object in deployments {
@@ -57,8 +48,6 @@ fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
     }
 }
 
-/// Where an autoscaler or somebody else has the number of pods, and we made it zero: the number to begin with. No autoscaler
-/// begins at zero by itself.
 fn restore_replicas(object: &mut Object, live: Option<&Live>, spec: &RankingClusterSpec) {
     let ours = object.body["spec"].get("replicas").is_none();
     let Some(live) = live.filter(|live| ours && live.owns_replicas) else { return };
@@ -105,7 +94,6 @@ mod tests {
     }
 
     proptest! {
-        /// Whichever pods end first, of those that were told to: all go, and each is asked for nothing when it does.
         #[test]
         fn all_go_and_nobody_before_those_who_ask(picks in prop::collection::vec(0_usize..7, 7)) {
             let mut awake: BTreeSet<Component> = Component::ROLL_OUT_ORDER.into();

@@ -1,8 +1,4 @@
-//! How many requests to the API server are under way at once, so that one operator does not take all of it, and a few
-//! clusters whose admission webhooks hang do not take all of the operator.
 //!
-//! A request holds a place while it is young. One that is not answered [soon](YOUNG_FOR) gives its place back and waits on
-//! without one: of such there is at most one a cluster, and its [`super::apply::Applier`] backs off.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,12 +9,9 @@ use tokio::time::sleep;
 
 use super::metrics::OperatorMetrics;
 
-/// Young requests at once: what they cost is the API server's time, and it has a place for some hundred.
 const MAX_YOUNG_REQUESTS: usize = 16;
-/// A request that takes longer is not waiting for us. Ten times what a write takes on a busy API server.
 const YOUNG_FOR: Duration = Duration::from_millis(250);
 
-/// Limits the young requests to the API server. Clones share the places.
 #[derive(Clone)]
 pub struct Lanes {
     places: Arc<Semaphore>,
@@ -26,12 +19,10 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Makes lanes of which all places are free.
     pub fn new(metrics: OperatorMetrics) -> Self {
         Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
-    /// Does a request when there is a place for it. `work` has to bound its own time.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let queued = Counted::new(&self.metrics.queued);
         let place = self.places.acquire().await;
@@ -48,7 +39,6 @@ impl Lanes {
     }
 }
 
-/// Counts for as long as it lives: whoever waits may be cancelled.
 struct Counted<'a>(&'a prometheus_client::metrics::gauge::Gauge);
 
 impl<'a> Counted<'a> {
@@ -74,7 +64,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_that_hang_keep_nobody_else_from_theirs() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        // Each of these clusters has a request that hangs for ten seconds, and another one at once.
         for _ in 0..60 {
             let lanes = lanes.clone();
             tokio::spawn(async move {
@@ -91,7 +80,6 @@ mod tests {
             longest = longest.max(began.elapsed());
             sleep(Duration::from_millis(50)).await;
         }
-        // All of them began at the same moment: four rounds of 16 places.
         assert!(longest < Duration::from_secs(2), "a healthy cluster waited for {longest:?}");
     }
 
@@ -113,13 +101,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_than_so_many_young_ones_run_at_once() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        // Each takes its time from when it runs: a sleep alone would count from when it was made.
+        // Each request measures its time from its start: a sleep alone would count from its creation.
         let request = || async { sleep(Duration::from_millis(100)).await };
         let all = (0..100).map(|_| lanes.run(request()));
         let began = Instant::now();
         futures::future::join_all(all).await;
         let rounds = 100_u64.div_ceil(MAX_YOUNG_REQUESTS as u64);
-        // Timers are as exact as a millisecond each.
         let took = Duration::from_millis(100 * rounds)..Duration::from_millis(110 * rounds);
         assert!(took.contains(&began.elapsed()), "{:?}", began.elapsed());
     }

@@ -1,3 +1,4 @@
+//! The operator as a process: it watches Kubernetes, and while it leads, each cluster has an actor that reconciles it.
 //!
 //! | module | does |
 //! |---|---|
@@ -79,11 +80,15 @@ use store::{CachedObject, Store, Wakers};
 use tokens::{OperatorTokens, PublicKeys};
 use watch::{Wake, Watcher};
 
+/// The time limit of stopping: the leader's work ends first, then the Lease is given up.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of worker threads: the operator waits most of the time, and each thread takes memory of its own.
 const WORKER_THREADS: usize = 2;
 
 impl Args {
+    /// Runs the operator until the process is asked to end.
     pub fn main(self) -> anyhow::Result<ExitCode> {
+        // The client would log every failed request; watches, writes and the Lease log changes of their state instead.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init_logging(&LogArgs { log, ..self.log.clone() });
         let process = ProcessRuntime {
@@ -94,6 +99,8 @@ impl Args {
         };
         let ProcessTls { admin_tls: admin, file_reloading: reloading, .. } = self.tls()?;
         let main = move |shell: ServiceContext| async move {
+            // Settings are checked before a port is bound: an error must name the wrong setting, not a port that is in
+            // use.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
             let client = Client::try_from(config)?;
             let listener = server::bind_listener(self.admin_listen, "the operator's admin port").await?;
@@ -109,8 +116,11 @@ impl Args {
     }
 }
 
+/// Watches Kubernetes, and leads each shard while it is this process's turn, until the process shuts down.
 ///
 /// # Errors
+/// Returns errors after which the process must end: the work of a former leader that does not stop, or a task that
+/// failed.
 pub async fn run(
     args: Args,
     client: Client,
@@ -178,6 +188,7 @@ pub async fn run(
     Box::pin(tasks.run_alongside(leading)).await
 }
 
+/// Leads each shard while it is this process's turn, until the process shuts down.
 async fn lead_shards(
     candidates: Vec<Candidate>,
     world: &Arc<OperatorContext>,
@@ -205,6 +216,7 @@ async fn lead_shards(
     futures::future::try_join_all(leading.map(Box::pin)).await.map(drop)
 }
 
+/// Reports the process as ready after all watches have listed once, and as draining when it shuts down.
 async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shell: ServiceContext) {
     shell.health.note_starting("watches");
     fleet::wait_until_filled(&world).await;
@@ -216,6 +228,7 @@ async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shel
     std::future::pending::<()>().await;
 }
 
+/// The inputs and tasks of the watches, while these are created.
 struct Parts<'a> {
     tasks: Tasks,
     args: &'a Args,
@@ -241,6 +254,7 @@ impl Parts<'_> {
     fn watch_pods(&mut self) -> Arc<Store<Pod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let api = self.watched_apis::<SlimPod>(&resource);
+        // Pods have the labels of their templates, which name cluster and component.
         self.start_watches(
             "Pod",
             api,
@@ -256,6 +270,8 @@ impl Parts<'_> {
         self.start_watches("RankingCluster", api, "", Cluster::from_watched, true, false)
     }
 
+    /// Returns one API for each watched namespace, with the namespace's name; a single one with an empty name for all
+    /// namespaces.
     fn watched_apis<K>(&self, resource: &ApiResource) -> Vec<(Box<str>, Api<K>)>
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
@@ -284,6 +300,7 @@ impl Parts<'_> {
         let store = Arc::new(Store::of_parts(apis.len()));
         for (namespace, api) in apis {
             if !optional {
+                // A watch that never begins is reported as stalled, too.
                 self.progress.note_progress(kind, &namespace);
             }
             let watcher = Watcher {

@@ -1,4 +1,9 @@
+//! The actor of one cluster. It wakes when something about the cluster changes, and regularly while the cluster has
+//! readers. Then it reads the watches' stores, decides with pure functions, and writes what differs.
 //!
+//! No other cluster may delay an actor. Managers are queried outside of any queue; a request to the API server holds a
+//! place only while it is young ([`super::lanes`]); the writes of a look are limited in time; and the planner's term is
+//! renewed during the writes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,12 +43,19 @@ use liverank_runtime::now_ms;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the actor waits after the first change of a group: changes come in groups.
 const GATHER_CHANGES_FOR: Duration = Duration::from_millis(100);
+/// The pause after a look that found the stores behind our own writes; the watches wake the actor anyway.
 const LOOK_AGAIN_IF_BEHIND: Duration = Duration::from_secs(1);
+/// How long the actor waits for a store that is behind; later only the objects with an unseen write are delayed.
 const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
+/// The time limit for restoring lost readers in one look.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time between two checks of another installation's claim.
 const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
+/// The time between two checks of another shard of this installation that still works; used only while the number of
+/// shards changes.
 const CHECK_SHARD_EVERY: Duration = Duration::from_secs(4);
 
+/// The findings of a whole look; ticks in between reuse them.
 struct Found {
     revision: u32,
     template: String,
@@ -53,15 +65,20 @@ struct Found {
     pending: BTreeSet<Component>,
     troubles: Vec<Trouble>,
     readers: u32,
+    /// The components that still have pods.
     awake: BTreeSet<Component>,
+    /// Whether the cluster hibernates and it is the readers' turn to end.
     hibernates: bool,
 }
 
+/// The time of the next look if nothing happens.
 enum Next {
     At(Option<Instant>),
+    /// There is no next look: the cluster was deleted, or was deleted and created again.
     Never,
 }
 
+/// The reconciler of one `RankingCluster`: it looks at the cluster's objects and managers, and changes what differs.
 pub struct Actor {
     world: Arc<OperatorContext>,
     office: Arc<Leadership>,
@@ -70,6 +87,7 @@ pub struct Actor {
     bell: Arc<Notify>,
     facts: OperatorFacts,
     claim: Claim,
+    /// The holder of the claim, if another installation manages the cluster.
     claimed_by: Option<String>,
     applier: Applier,
     shrinks: Shrinks,
@@ -77,8 +95,11 @@ pub struct Actor {
     mounts: Mounts,
     reporter: Reporter,
     last_found: Option<Found>,
+    /// The refusals of the operator's policy, with the generation and builder revision that they are for.
     policy_refusals: Option<((i64, u32), Vec<FieldProblem>)>,
+    /// Whether something has changed since the last whole look.
     whole: bool,
+    /// The time of the next whole look if nothing changes; `None` if no time is set.
     look_due: Option<Instant>,
 }
 
@@ -89,6 +110,7 @@ impl Drop for Actor {
 }
 
 impl Actor {
+    /// Creates the actor of the resource that has the name `key` now.
     pub fn new(
         world: &Arc<OperatorContext>,
         office: &Arc<Leadership>,
@@ -140,9 +162,11 @@ impl Actor {
         }
     }
 
+    /// Reconciles the cluster until it is deleted.
     pub async fn run(mut self) {
         loop {
             let began = Instant::now();
+            // The future is on the heap: it holds a cluster's objects while the actor waits.
             let next = Box::pin(self.look_and_act()).await;
             self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
             let Next::At(at) = next else { return };
@@ -162,18 +186,21 @@ impl Actor {
         }
     }
 
+    /// Looks once: at everything if something changed, else only at the managers' reports.
     async fn look_and_act(&mut self) -> Next {
         let world = Arc::clone(&self.world);
         let Some(cluster) = world.cluster(&self.key).filter(|cluster| cluster.uid() == self.uid) else {
             return Next::Never;
         };
         if cluster.is_deleting() {
+            // The objects that the cluster owns are deleted with it; none of them may be created again meanwhile.
             return Next::At(None);
         }
         if let Some(wait) = self.wait_for_claim(&cluster).await {
             return Next::At(Some(Instant::now() + wait));
         }
         let now = Timestamp::now();
+        // On the heap: otherwise it would be on the stack of every actor for as long as a look takes.
         let cluster = Box::new(in_force::resource_in_force(&cluster, now));
         if self.applier.stores_behind_for(&world.stores).is_some_and(|age| age < MAX_WAIT_FOR_STORES) {
             return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
@@ -193,6 +220,7 @@ impl Actor {
         };
         let may_write = !cluster.spec.paused && found.problems.is_empty();
         if may_write && whole && self.recover(&deployments, &pods).await {
+            // They are readers like all others once the watch shows them.
             self.whole = true;
             return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
         }
@@ -214,6 +242,7 @@ impl Actor {
                 pods: &pods,
             };
             let written = carry.carry_out(steps, &mut self.applier, &mut self.shrinks);
+            // Writes may take long if a webhook hangs; the planner has to renew its term meanwhile.
             shrinking = tokio::select! {
                 biased;
                 next = written => next,
@@ -233,6 +262,8 @@ impl Actor {
         Next::At(next.into_iter().flatten().min())
     }
 
+    /// Returns when time alone changes something: pods that crashed have run for long enough, `restartAt` comes, a
+    /// maintenance window opens or closes, or a pod that all wait for counts as lost.
     fn next_change_by_time(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
         let now = now_ms();
         let cluster = self.world.cluster(&self.key);
@@ -249,6 +280,8 @@ impl Actor {
         Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER_CHANGES_FOR)
     }
 
+    /// Takes or renews the claim. Returns how long to wait before the next check; `None` if this operator holds the
+    /// claim.
     async fn wait_for_claim(&mut self, cluster: &RankingCluster) -> Option<Duration> {
         match self.claim.take_or_renew().await {
             Hold::Held => {
@@ -290,6 +323,7 @@ impl Actor {
         self.claimed_by = by;
     }
 
+    /// Collects the facts that the stores hold; sends no request.
     fn gather_findings(
         &mut self,
         cluster: &RankingCluster,
@@ -306,6 +340,7 @@ impl Actor {
         let (mut template, mut states, mut pending) = (String::new(), Vec::new(), BTreeSet::new());
         let input = build::Input { cluster, revision, readers: &readers, operator: &self.facts };
         if problems.is_empty() {
+            // The refusals depend only on the resource and the builder, but pods change often: they are computed once.
             let of = (cluster.generation(), revision);
             if self.policy_refusals.as_ref().is_none_or(|(was, _)| *was != of) {
                 self.policy_refusals = Some((of, self.world.policy.find_refusals(&input)));
@@ -345,6 +380,7 @@ impl Actor {
         }
     }
 
+    /// Restores lost readers, while the planner renews its term. Returns whether there were any.
     async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
         tokio::select! {
             biased;
@@ -376,6 +412,8 @@ impl Actor {
         Some(self.steering.ask_and_decide(&facts).await)
     }
 
+    /// Sends the managers their orders. Orders follow from the observed state, not from what is about to be written: a
+    /// cordon from an existing annotation, a move from readers that serve.
     async fn send_orders(&mut self, steps: &[ReaderStep]) {
         let cordons: Vec<_> = steps.iter().filter_map(ReaderStep::cordon_request).collect();
         if !cordons.is_empty() {
@@ -437,10 +475,13 @@ impl Actor {
     }
 }
 
+/// Restores readers whose Deployments the watch no longer shows, because somebody edited the labels that it selects by;
+/// their pods still name them. Otherwise they would be replaced, and run for ever. Returns whether there were any.
 async fn recover(applier: &mut Applier, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
     let (mut any, until) = (false, Instant::now() + RECOVERY_TIMEOUT);
     for name in steering::lost_readers(deployments, pods) {
         if Instant::now() >= until {
+            // If a webhook hangs, everything else is reconciled first.
             break;
         }
         any |= applier.restore_labels(&name).await;

@@ -1,5 +1,13 @@
+//! Writes to the API server: server-side apply of objects that differ, deletion of objects that are not wanted any
+//! more, and nothing else.
 //!
+//! Writes are answered late or never if somebody's admission webhook hangs. So all writes of a kind pause after one
+//! that was not answered, and the writes of a look end after [`WRITES_TIMEOUT`]: the next look writes the rest.
 //!
+//! An object is applied if the live one lacks a field of ours, or was applied from a text other than today's (its
+//! annotation [`APPLIED_HASH_ANNOTATION`] has the hash of the text). So nothing is written at rest, whoever leads, and
+//! a field that is not wanted any more is given up. No decision is based on a store that does not show our own last
+//! write yet.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,24 +27,36 @@ use super::subset::first_difference;
 use crate::build::object::hash;
 use crate::build::{Component, Kind, Object, names};
 
+/// The annotation with the hash of the text that an object was applied from.
 pub const APPLIED_HASH_ANNOTATION: &str = "liverank.dev/applied";
+/// The time limit of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after refused writes: somebody may have raised a quota or changed a policy meanwhile.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// The longest pause if somebody else uses the object's name: the operator gets no event when that object is deleted.
 const NAME_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause of a kind whose writes hang: everything of that kind waits for one write.
 const HUNG_PAUSE: Duration = Duration::from_mins(1);
+/// The time limit of all writes of one look together.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest text of a refusal that is shown, in characters.
 const MAX_TEXT_BYTES: usize = 500;
 
+/// The reason why an object is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// The reason for conditions, one of a fixed set of words.
     pub reason: &'static str,
+    /// The object, and the API server's message.
     pub message: String,
 }
 
+/// The kind and the name of an object.
 type Name = (Kind, String);
 
+/// A write that the watch has to show before a decision is based on its store.
 enum Awaited {
     Version(String),
     Gone { uid: Box<str> },
@@ -45,22 +65,27 @@ enum Awaited {
 struct Backoff {
     refused: Refused,
     hash: String,
+    /// The uid of the object that existed when the write was refused: if it is deleted, there is no reason to wait.
     seen_when_refused: Option<Box<str>>,
     tries: u32,
     retry_at: Instant,
 }
 
 impl Backoff {
+    /// Returns whether the same write still has to wait. Another text, or another object or none in its place, makes it
+    /// another write.
     fn must_wait(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
         self.hash == hash && self.seen_when_refused.as_deref() == seen && now < self.retry_at
     }
 }
 
+/// The pause of a kind whose writes are not answered.
 struct Hung {
     tries: u32,
     hung_until: Instant,
 }
 
+/// The writer of one cluster's objects, with its memory of earlier writes.
 pub struct Applier {
     client: Client,
     cluster: Key,
@@ -70,18 +95,25 @@ pub struct Applier {
     awaited_objects: HashMap<Name, (Awaited, Instant)>,
     backoff: HashMap<Name, Backoff>,
     hung: HashMap<Kind, Hung>,
+    /// The hash of the text that each object was last applied from.
     written: HashMap<Name, String>,
     contests: Contests<Name>,
+    /// The end of this look, whether it was cut short by that, and whether a kind that hangs was left out.
     look_deadline: Instant,
     cut: bool,
     left_out: bool,
+    /// The objects that the API server (or a webhook) stores in another form than they were sent, with the hash of what
+    /// was sent. While the stored form stays the same, sending it again would change nothing.
     settled: HashMap<Name, (String, Value)>,
+    /// The objects that were looked at since [`Applier::begin_round`].
     touched: HashSet<Name>,
 }
 
+/// The stores of all kinds of objects that the operator makes.
 pub type Stores = HashMap<Kind, Arc<Store<Live>>>;
 
 impl Applier {
+    /// Creates the writer for the cluster `uid`.
     pub fn new(client: Client, lanes: Lanes, cluster: Key, uid: String, metrics: OperatorMetrics) -> Self {
         let (awaited, backoff, hung, written, settled, touched) = Default::default();
         Self {
@@ -103,6 +135,8 @@ impl Applier {
         }
     }
 
+    /// Returns for how long the stores have not shown one of our writes; `None` if they show all. An object whose last
+    /// write is not shown is left alone until it is.
     pub fn stores_behind_for(&mut self, stores: &Stores) -> Option<Duration> {
         let cluster = &self.cluster;
         self.awaited_objects.retain(|(kind, name), (awaited, _)| {
@@ -114,20 +148,24 @@ impl Applier {
                 }
             }
         });
+        // A kind that may not be installed delays nothing.
         let waited = self.awaited_objects.iter().filter(|((kind, _), _)| !kind.is_optional());
         waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
+    /// Returns the refused writes, each with its reason, sorted by object.
     pub fn refusals(&self) -> Vec<Refused> {
         let mut all: Vec<_> = self.backoff.iter().collect();
         all.sort_by_key(|(name, _)| *name);
         all.into_iter().map(|(_, backoff)| backoff.refused.clone()).collect()
     }
 
+    /// Returns the fields that somebody else writes, too, each with the object and the other writers.
     pub fn contested_fields(&self) -> Vec<String> {
         self.contests.describe_contested(Instant::now())
     }
 
+    /// Returns when the next thing that waits is due: a refused write, a contested field, a kind that hangs.
     pub fn next_try(&self) -> Option<Instant> {
         let refused = self.backoff.values().map(|backoff| backoff.retry_at);
         let hung = self.hung.values().map(|hung| hung.hung_until).filter(|_| self.left_out);
@@ -135,10 +173,13 @@ impl Applier {
         refused.chain(hung).chain(rest).chain(self.contests.next(Instant::now())).min()
     }
 
+    /// Returns whether the last look left something unwritten that is not among the refusals.
     pub const fn is_unfinished(&self) -> bool {
         self.cut || self.left_out
     }
 
+    /// Applies an object if it differs from the live one and nothing makes it wait. `listed` says whether the watch of
+    /// its kind has listed.
     pub async fn apply_if_different(&mut self, object: &Object, live: Option<&Live>, listed: bool) {
         let name = (object.kind, object.name.clone());
         let hash = hash(&object.body);
@@ -149,6 +190,7 @@ impl Applier {
         }
         let written = self.written.get(&name).is_some_and(|written| *written == hash);
         if !listed && written {
+            // The watch does not tell whether the object still exists.
             return;
         }
         let Some(path) = self.missing_path(&name, object, &hash, live) else { return };
@@ -175,6 +217,8 @@ impl Applier {
         }
     }
 
+    /// Describes an object's contested field, and its other writers. These are only looked up if the field was repaired
+    /// before: an operator without other writers sends no request.
     async fn describe_contested_field(&self, name: &Name, path: &str) -> String {
         let what = format!("{} {}: {path}", kind_name(name.0), name.1);
         if !self.contests.is_suspicious(name) {
@@ -193,6 +237,7 @@ impl Applier {
         format!("{what} is also written by {}", writers.join(", "))
     }
 
+    /// Deletes an object of ours that is not wanted any more, if it is still as it was seen.
     pub async fn delete_object(&mut self, kind: Kind, live: &Live) {
         let name: Name = (kind, live.name().to_owned());
         self.touched.insert(name.clone());
@@ -223,6 +268,7 @@ impl Applier {
                 self.awaited_objects.insert(name, (Awaited::Gone { uid: live.uid.clone() }, Instant::now()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // The object has changed meanwhile: the next look decides anew.
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(error) => {
                 let refused = self.note_refusal(&name, &error);
@@ -231,6 +277,9 @@ impl Applier {
         }
     }
 
+    /// Restores the labels of a reader's Deployment that the watch does not show. Returns whether the Deployment has
+    /// them again; a refusal must not delay everything else. Other fields are repaired once the watch shows the
+    /// Deployment.
     pub async fn restore_labels(&mut self, reader: &str) -> bool {
         let api = self.api_of_kind(Kind::Deployment);
         let found = self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(reader))).await;
@@ -250,18 +299,21 @@ impl Applier {
         true
     }
 
+    /// Begins a round: a look at all objects.
     pub fn begin_round(&mut self) {
         self.touched.clear();
         self.look_deadline = Instant::now() + WRITES_TIMEOUT;
         (self.cut, self.left_out) = (false, false);
     }
 
+    /// Ends the round and forgets the notes on objects that were not looked at.
     pub fn finish_round(&mut self) {
         self.backoff.retain(|name, _| self.touched.contains(name));
         self.settled.retain(|name, _| self.touched.contains(name));
         self.written.retain(|name, _| self.touched.contains(name));
     }
 
+    /// Returns whether this look has time left and the writes of this kind do not hang.
     fn may_write(&mut self, kind: Kind, now: Instant) -> bool {
         let cut = now >= self.look_deadline;
         let hangs = self.hung.get(&kind).is_some_and(|hung| now < hung.hung_until);
@@ -275,6 +327,7 @@ impl Applier {
         backoff.is_some_and(|backoff| backoff.must_wait(hash, live.map(|live| &*live.uid), Instant::now()))
     }
 
+    /// Returns the path of a field of `object` that the live one lacks; `None` if it lacks nothing.
     fn missing_path(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> Option<String> {
         let Some(live) = live else { return Some("the object itself".to_owned()) };
         if live.our_annotation(APPLIED_HASH_ANNOTATION) != Some(hash) {
@@ -301,6 +354,8 @@ impl Applier {
         let api = self.api_of_kind(object.kind);
         let gives_replicas = object.kind == Kind::Deployment && object.body["spec"].get("replicas").is_none();
         if let Some(live) = live.filter(|live| gives_replicas && live.owns_replicas) {
+            // A field that its only owner drops gets its default, which is 1: another field manager has to own it
+            // meanwhile.
             let held = json!({
                 "apiVersion": object.body["apiVersion"], "kind": object.body["kind"],
                 "metadata": {"name": object.name}, "spec": {"replicas": live.to_value()["spec"]["replicas"]},
@@ -324,12 +379,14 @@ impl Applier {
         Ok(version)
     }
 
+    /// Returns an error if somebody else made an object of this name.
     async fn expect_ours(&self, name: &Name, live: Option<&Live>) -> Result<(), Refused> {
         let taken = |what: &str| Refused {
             reason: "NameTaken",
             message: format!("{} {} {what}", kind_name(name.0), name.1),
         };
         match live {
+            // The watch shows the end of its deletion, and the write is then tried at once.
             Some(live) if live.deleting => Err(Refused {
                 reason: "BeingDeleted",
                 ..taken("is being deleted: it is made anew when it is gone")
@@ -416,6 +473,9 @@ impl Applier {
     }
 }
 
+/// Returns a patch that has to be sent before `object` can be applied to `live`; `None` if nothing is in the way.
+/// Server-side apply keeps fields of others, but a Deployment with strategy `Recreate` must not have somebody's
+/// `rollingUpdate`.
 fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
     const ROLLING_UPDATE_PATH: &str = "/spec/strategy/rollingUpdate";
     let recreated = object.body.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
@@ -429,11 +489,13 @@ fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
     })
 }
 
+/// Returns the pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
 fn pause_after_tries(tries: u32, longest: Duration) -> Duration {
     liverank_core::backoff::wait_after_failures(tries, FIRST_PAUSE, longest)
         .mul_f64(rand::random_range(0.8..1.0))
 }
 
+/// Returns a kind's name, for logs, messages and metrics.
 pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::ServiceAccount => "ServiceAccount",
@@ -449,12 +511,14 @@ pub fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// The reason of a write that was not answered in time.
 const UNANSWERED: &str = "NoAnswer";
 
 fn flatten_timeout<T>(result: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> kube::Result<T> {
     result.unwrap_or_else(|late| Err(kube::Error::Service(Box::new(late))))
 }
 
+/// Returns the reason for a condition and the message of the error.
 fn classify_error(error: &kube::Error) -> (&'static str, String) {
     if let kube::Error::Service(error) = error
         && error.is::<tokio::time::error::Elapsed>()

@@ -1,3 +1,5 @@
+//! Carries out the decisions about one cluster's objects: first the steps about readers, then everything else in its
+//! order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::ReaderStep;
 use liverank_runtime::now_ms;
 
+/// The inputs for carrying out one look's decisions: the resource in force and the existing objects.
 pub struct Carry<'a> {
     /// The state that all actors share.
     pub world: &'a OperatorContext,
@@ -25,13 +28,19 @@ pub struct Carry<'a> {
     pub cluster: &'a RankingCluster,
     /// The facts about the operator that the cluster's objects contain.
     pub facts: &'a OperatorFacts,
+    /// The builder revision in force.
     pub revision: u32,
+    /// The roll-out states of the cluster's components.
     pub states: &'a [State],
+    /// All Deployments of the cluster.
     pub deployments: &'a [Arc<Live>],
+    /// All pods of the cluster.
     pub pods: &'a [Arc<Pod>],
 }
 
 impl Carry<'_> {
+    /// Writes what differs. Returns when the next pod of a component that becomes smaller may be removed; `None` if
+    /// none waits.
     pub async fn carry_out(
         &self,
         steps: Vec<ReaderStep>,
@@ -64,12 +73,14 @@ impl Carry<'_> {
                     }
                     readers.retain(|reader| reader.name != name);
                 }
+                // Orders to managers are no writes to the API server: see [`super::actor`].
                 ReaderStep::Cordon { .. } | ReaderStep::Moves { .. } => {}
             }
         }
         readers
     }
 
+    /// Applies all objects that differ from what they should be, and deletes unwanted ones.
     async fn apply_all(
         &self,
         readers: &[build::Reader],
@@ -100,12 +111,15 @@ impl Carry<'_> {
         self.world.stores.get(&kind)?.get(self.key, name)
     }
 
+    /// Limits the replicas of a component that holds clients, so that it loses one pod at a time. Returns when the next
+    /// pod may be removed.
     fn limit_scale_down(
         &self,
         object: &mut Object,
         live: Option<&Live>,
         shrinks: &mut Shrinks,
     ) -> Option<Instant> {
+        // If the cluster hibernates, no pods remain that could take the clients of the first ones.
         let is_paced = object.kind == Kind::Deployment && !self.cluster.spec.hibernate;
         let component = object.component.filter(|_| is_paced)?;
         let drain = Duration::from_secs(
@@ -127,6 +141,7 @@ impl Carry<'_> {
         next
     }
 
+    /// Deletes objects of ours that are not wanted any more.
     async fn delete_unwanted(&self, objects: &[Object], applier: &mut Applier) {
         let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
         let used = configs_in_use(self.deployments, self.pods);
@@ -144,6 +159,8 @@ impl Carry<'_> {
         }
     }
 
+    /// Returns whether the component of a `ConfigMap` still has pods to replace: one of them may be started again and
+    /// need it.
     fn is_rolling(&self, config: &Live) -> bool {
         let body = config.to_value();
         let component =
@@ -161,6 +178,7 @@ fn http_workload(cluster: &RankingCluster, component: Component) -> Option<&Http
     }
 }
 
+/// Returns the names of the `ConfigMap`s that a Deployment or a pod uses.
 pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
     let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(std::string::ToString::to_string);
     let of_deployments = deployments.iter().flat_map(|live| {
@@ -172,6 +190,7 @@ pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<
     of_pods.chain(of_deployments).collect()
 }
 
+/// Returns the `HTTPRoute`s among a cluster's objects.
 pub fn routes_of_cluster(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
     world.stores.get(&Kind::HttpRoute).map(|store| store.objects_of(key)).unwrap_or_default()
 }

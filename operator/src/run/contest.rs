@@ -1,4 +1,8 @@
+//! Detects other writers of the operator's objects. Pure: time is an argument.
 //!
+//! A change by hand is repaired at once. If an object is changed again as soon as it is repaired, it has another
+//! writer: somebody's autoscaler, an admission webhook, another operator. Then each repair waits longer than the one
+//! before, and the status names the field and its other writers.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,21 +12,29 @@ use serde_json::Value;
 
 use super::cache::{HANDOVER, MANAGER};
 
+/// Number of repairs that are made at once: somebody may try something by hand.
 const REPAIRS_AT_ONCE: u32 = 3;
 /// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two repairs: a fight costs the API server one write in this time, and pods are rolled no
+/// more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// How long after twice its pause a repair has to last to end the fight.
 const CALM_AFTER: Duration = Duration::from_mins(1);
+/// Maximal number of other writers that are named.
 const MAX_WRITERS_NAMED: usize = 3;
 
+/// The repairs that were made to one object.
 #[derive(Debug, Clone)]
 struct Contest {
     repairs: u32,
     last: Instant,
+    /// The contested field and its other writers, in words.
     about: String,
 }
 
 impl Contest {
+    /// Returns how long the next repair has to wait.
     fn pause_before_repair(&self) -> Duration {
         match self.repairs.checked_sub(REPAIRS_AT_ONCE) {
             None => Duration::ZERO,
@@ -39,6 +51,7 @@ impl Contest {
     }
 }
 
+/// The repairs of all objects of one cluster.
 #[derive(Debug)]
 pub struct Contests<N>(HashMap<N, Contest>);
 
@@ -49,15 +62,18 @@ impl<N> Default for Contests<N> {
 }
 
 impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
+    /// Returns until when a repair of this object has to wait; `None` if it may be made now.
     pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
         Some(contest.last + contest.pause_before_repair()).filter(|until| now < *until)
     }
 
+    /// Returns whether the object was repaired so often that its other writers should be looked up.
     pub fn is_suspicious(&self, name: &N) -> bool {
         self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= REPAIRS_AT_ONCE)
     }
 
+    /// Notes a repair of an object; `about` describes the field and its other writers.
     pub fn note_repair(&mut self, name: &N, about: String, now: Instant) {
         self.0.retain(|_, contest| !contest.is_over(now));
         let contest =
@@ -75,12 +91,16 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
         all.into_iter().map(|(_, contest)| contest.about.clone()).collect()
     }
 
+    /// Returns when the next waiting repair is due, or a fight is over; `None` if there is neither.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let times = self.0.values().flat_map(|it| [it.last + it.pause_before_repair(), it.over_at()]);
         times.filter(|at| *at > now).min()
     }
 }
 
+/// Returns the other owners of the field at `path` (`spec.template.spec.containers.0.image`) by `managedFields`, at
+/// most `MAX_WRITERS_NAMED`. List items are identified by their keys there, so that a number in `path` matches any
+/// item.
 pub fn other_writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let mut names: Vec<String> = managed
@@ -102,6 +122,7 @@ fn owns_path(fields: &Value, parts: &[&str]) -> bool {
         let items = fields.iter().filter(|(key, _)| key.starts_with("k:") || key.starts_with("v:"));
         return items.into_iter().any(|(_, inside)| owns_path(inside, &parts[1..]));
     }
+    // Keys of annotations and labels contain dots.
     (1..=parts.len()).any(|length| {
         let name = format!("f:{}", parts[..length].join("."));
         let Some(inside) = fields.get(&name) else { return false };
@@ -153,6 +174,7 @@ mod tests {
         contests.note_repair(&"d", "Deployment d: spec.replicas".into(), at(1));
         assert_eq!(contests.describe_contested(at(1)), ["Deployment d: spec.replicas"]);
         assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
+        // Nobody changes the object any more.
         assert!(!contests.describe_contested(at(60)).is_empty());
         assert!(contests.describe_contested(at(66)).is_empty());
         contests.note_repair(&"d", "again".into(), at(100));
@@ -160,6 +182,7 @@ mod tests {
     }
 
     proptest! {
+        /// However fast somebody writes, an hour of it costs a few dozen repairs, and it is reported all the time.
         #[test]
         fn an_endless_fight_costs_little_and_is_not_silent(answer_ms in 10_u64..20_000) {
             let (mut contests, start) = (Contests::default(), Instant::now());

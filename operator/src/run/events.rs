@@ -1,3 +1,4 @@
+//! Kubernetes events about a cluster: one for each decision, and one for each condition that changed.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -15,11 +16,16 @@ use crate::readers::Decision;
 
 /// The name of the controller in the events that it publishes.
 const CONTROLLER: &str = "liverank-operator";
+/// Maximal length of an event's note, by the API server's limit.
 const MAX_NOTE_BYTES: usize = 1_024;
+/// The time limit for publishing an event: nothing waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Maximal number of events in flight. More events are dropped and counted: nothing waits for an event, least of all
+/// the actors of other clusters.
 const MAX_EVENTS_IN_FLIGHT: usize = 64;
 
+/// The publisher of events.
 #[derive(Clone)]
 pub struct Announcer {
     recorder: Recorder,
@@ -62,6 +68,8 @@ impl Announcer {
 }
 
 fn to_event(news: &News) -> Event {
+    // The recorder counts events of the same action and reason as one, even if their notes differ; the action therefore
+    // contains a hash of the note.
     let mark = Sha256::digest(&news.note);
     Event {
         type_: if news.warning { EventType::Warning } else { EventType::Normal },
@@ -87,6 +95,8 @@ pub fn of_decision(decision: &Decision) -> News {
     News { warning: decision.action.is_warning(), reason, note: shorten(note) }
 }
 
+/// Returns the events about conditions that changed between two statuses, if a person waits for them or has to act on
+/// them.
 pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<News> {
     let find = |kind: &str| before?.conditions.iter().find(|it| it.type_ == kind);
     let mut news = Vec::new();
@@ -97,6 +107,7 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
             "Degraded" | "UpdatePending" => !is_true,
             _ => continue,
         };
+        // The first status changes nothing, and a cluster that is still starting is no news.
         let turned = find(&it.type_)
             .map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
         if turned {
@@ -117,6 +128,7 @@ fn reason_of(condition: &Condition) -> String {
     }
 }
 
+/// Returns whether the cluster is not ready because somebody wants it to hibernate.
 fn it_sleeps(condition: &Condition) -> bool {
     matches!(condition.reason.as_str(), "Hibernated" | "Hibernating")
 }

@@ -1,3 +1,4 @@
+//! The work of a shard's leader: one actor for each cluster of the shard, as long as it leads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +15,10 @@ use super::leadership::Leadership;
 use super::store::Key;
 use super::unreadable;
 
+/// The time between two checks whether all stores are filled; used only at the beginning.
 const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
+/// How long after a panic an actor is started again: its cause is likely still there, and other clusters must not
+/// suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
 /// Runs an actor for each cluster of the shard until this process no longer leads it.
@@ -37,6 +41,7 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
         fleet.start_missing_actors();
         tokio::select! {
             () = office.over.cancelled() => break,
+            // The channel ends only with the context, which is held here.
             _ = clusters.changed() => {}
             Some(ended) = fleet.actors.join_next_with_id() => fleet.note_actor_ended(&ended),
             Some(told) = fleet.telling.join_next() => {
@@ -55,8 +60,10 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
     Ok(())
 }
 
+/// Waits until every watch has listed its objects: no decision may be based on fewer.
 pub async fn wait_until_filled(world: &OperatorContext) {
     let is_filled = || {
+        // Kinds that may not be installed are not waited for.
         let mut needed = world.stores.iter().filter(|(kind, _)| !kind.is_optional());
         let all = needed.all(|(_, store)| store.is_listed());
         // Without the keys, their ConfigMap would be written empty.
@@ -73,12 +80,16 @@ struct Fleet {
     office: Arc<Leadership>,
     actors: JoinSet<()>,
     keys: HashMap<Id, Key>,
+    /// The resources that cannot be parsed, as they were last reported.
     unreadable: HashMap<Key, Unreadable>,
+    /// This shard's part of the gauges of clusters and of unreadable resources, to which other shards of this process
+    /// add theirs.
     counted: (i64, i64),
     telling: JoinSet<()>,
 }
 
 impl Fleet {
+    /// Starts the actors of clusters that have none. Actors of deleted clusters end by themselves.
     fn start_missing_actors(&mut self) {
         let running: HashSet<Key> = self.keys.values().cloned().collect();
         let mut unreadable = HashMap::new();
@@ -96,6 +107,7 @@ impl Fleet {
             }
             let Some(cluster) = self.world.cluster(&key) else { continue };
             let actor = Actor::new(&self.world, &self.office, &key, &cluster);
+            // A panic ends only this actor: see `note_actor_ended`.
             let begun = self.actors.spawn(confine_panics(actor.run()));
             self.keys.insert(begun.id(), key);
         }
@@ -110,6 +122,7 @@ impl Fleet {
         self.world.metrics.unreadable.inc_by(unreadable - unreadable_before);
     }
 
+    /// Reports a resource that cannot be parsed, once for each reason.
     fn report_unreadable_once(&mut self, key: &Key, found: &Unreadable) {
         if self.unreadable.get(key) == Some(found) {
             return;
@@ -130,6 +143,7 @@ impl Fleet {
         let Some(error) = broke else { return };
         self.world.metrics.count_failure("panic");
         tracing::error!(cluster = %key, error, "an actor broke: it begins anew");
+        // A sleeping task takes the actor's place meanwhile.
         let begun = self.actors.spawn(sleep(RESTART_ACTOR_AFTER));
         self.keys.insert(begun.id(), key);
     }

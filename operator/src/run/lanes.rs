@@ -1,4 +1,8 @@
+//! Limits concurrent requests to the API server, so that one operator does not use all of its capacity, and a few
+//! clusters whose admission webhooks hang do not block the operator.
 //!
+//! A request holds a place while it is young. A request that is not answered [soon](YOUNG_FOR) gives its place back and
+//! continues without one: each cluster has at most one such request, and its [`super::apply::Applier`] backs off.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,9 +13,13 @@ use tokio::time::sleep;
 
 use super::metrics::OperatorMetrics;
 
+/// Maximal number of young requests: they cost the API server's time, and it allows some hundred requests at once.
 const MAX_YOUNG_REQUESTS: usize = 16;
+/// How long a request counts as young: ten times what a write takes on a busy API server. A slower request is not
+/// waiting for the operator.
 const YOUNG_FOR: Duration = Duration::from_millis(250);
 
+/// The limit on young requests to the API server. Clones share the places.
 #[derive(Clone)]
 pub struct Lanes {
     places: Arc<Semaphore>,
@@ -19,10 +27,12 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// Creates the limit with all places free.
     pub fn new(metrics: OperatorMetrics) -> Self {
         Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
+    /// Runs a request when there is a place for it. `work` has to bound its own time.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let queued = Counted::new(&self.metrics.queued);
         let place = self.places.acquire().await;
@@ -39,6 +49,7 @@ impl Lanes {
     }
 }
 
+/// Increases a gauge as long as it lives, also if the future that holds it is cancelled.
 struct Counted<'a>(&'a prometheus_client::metrics::gauge::Gauge);
 
 impl<'a> Counted<'a> {
@@ -64,6 +75,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_that_hang_keep_nobody_else_from_theirs() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        // Each of these clusters has a request that hangs for ten seconds, and another one at once.
         for _ in 0..60 {
             let lanes = lanes.clone();
             tokio::spawn(async move {
@@ -80,6 +92,7 @@ mod tests {
             longest = longest.max(began.elapsed());
             sleep(Duration::from_millis(50)).await;
         }
+        // All requests began at the same moment: four rounds of 16 places.
         assert!(longest < Duration::from_secs(2), "a healthy cluster waited for {longest:?}");
     }
 
@@ -107,6 +120,7 @@ mod tests {
         let began = Instant::now();
         futures::future::join_all(all).await;
         let rounds = 100_u64.div_ceil(MAX_YOUNG_REQUESTS as u64);
+        // Timers are exact to a millisecond each.
         let took = Duration::from_millis(100 * rounds)..Duration::from_millis(110 * rounds);
         assert!(took.contains(&began.elapsed()), "{:?}", began.elapsed());
     }

@@ -21,7 +21,7 @@ pub use open::unknown_fields;
 /// A problem of one field of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldProblem {
-    /// Where, such as `spec.kafka.bootstrapServers`.
+    /// The path of the field, such as `spec.kafka.bootstrapServers`.
     pub path: String,
     /// What the author should do about the problem.
     pub message: String,

@@ -31,7 +31,7 @@ pub struct CheckArgs {
     /// The image that the objects name; no node pulls it.
     #[arg(long, value_name = "IMAGE")]
     pub image: String,
-    /// How long the operator may take, in seconds.
+    /// The time limit for the operator, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub seconds: u64,
 }

@@ -182,7 +182,7 @@ pub struct RankingClusterSpec {
     /// TLS of all ports of the pods; plain HTTP when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Networks and pods that may reach the pods, and those that the pods may reach.
+    /// The network policies: the allowed peers of the pods.
     #[serde(default)]
     pub network_policy: NetworkPolicy,
     /// Metrics and traces.
@@ -194,19 +194,19 @@ pub struct RankingClusterSpec {
     /// The gateway: interactions, rankings, the console page, and all other services behind one origin.
     #[serde(default)]
     pub gateway: HttpWorkload,
-    /// The WebSocket service: pushes ranked lists to viewers.
+    /// Pushes ranked lists to viewers.
     #[serde(default)]
     pub websocket: HttpWorkload,
-    /// The comment service: accepts comments. Switched off, readers and managers do not run either.
+    /// Accepts comments. Switched off, readers and managers do not run either.
     #[serde(default)]
     pub comment: Comment,
-    /// The consumer: reads the log, scores, counts and numbers comments.
+    /// Reads the log, scores and counts interactions, numbers comments.
     #[serde(default)]
     pub consumer: Consumer,
-    /// The manager: knows which reader serves which video.
+    /// Knows which reader serves which video.
     #[serde(default)]
     pub manager: Manager,
-    /// The statistics service: all services' reports in one answer.
+    /// All services' reports in one answer.
     #[serde(default)]
     pub statistics: Statistics,
     /// The readers: hold viewers' streams and fan comments out; each is a Deployment of its own.

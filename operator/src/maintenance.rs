@@ -13,9 +13,9 @@ use crate::crd::{Day, DeferrableWork, MaintenanceSettings, MaintenanceWindow};
 /// that began yesterday may still be open.
 const DAYS_LOOKED_AT: std::ops::RangeInclusive<i64> = -1..=8;
 
-/// How far ahead the next change between open and closed is searched: a week, and 12 hours for changes of the clock. A
-/// state that lasts that long lasts for ever. The value has to be less than the time that `DAYS_LOOKED_AT` covers, or
-/// the last computed window would seem to be followed by none.
+/// The time ahead in which the next change between open and closed is searched: a week, and 12 hours for changes of the
+/// clock. A state that lasts that long lasts for ever. The value has to be less than the time that `DAYS_LOOKED_AT`
+/// covers, or the last computed window would seem to be followed by none.
 const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 
 /// The state of the maintenance windows at one moment.

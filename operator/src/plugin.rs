@@ -56,7 +56,7 @@ enum Command {
     WhatIf {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
-        /// How many readers.
+        /// The assumed number of readers.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
         readers: u32,
         /// Print JSON.
@@ -87,7 +87,7 @@ enum Command {
         /// Where the operator runs; looked for in all namespaces when absent.
         #[arg(long)]
         operator_namespace: Option<String>,
-        /// How many of the operator's last lines, of each of its pods.
+        /// Number of the last log lines of each of the operator's pods.
         #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(i64).range(0..=100_000))]
         log_lines: i64,
     },

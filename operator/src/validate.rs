@@ -23,7 +23,7 @@ pub use open::unknown_fields;
 pub struct FieldProblem {
     /// The path of the field, such as `spec.kafka.bootstrapServers`.
     pub path: String,
-    /// What the author should do about the problem.
+    /// The action that the author should take to solve the problem.
     pub message: String,
 }
 

@@ -52,7 +52,7 @@ pub struct Jwks {
     pub url: Option<String>,
 }
 
-/// Networks and pods that may reach the pods, and those that the pods may reach.
+/// The network policies: the allowed peers of the pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicy {
@@ -95,7 +95,7 @@ pub struct Tracing {
     /// `networkPolicy.egressCIDRs` are given, they have to include its address.
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::collector()))]
     pub endpoint: String,
-    /// The number of requests of a million that are traced although the caller did not ask for a trace.
+    /// Number of requests of a million that are traced without being asked to.
     #[serde(default = "default_sampling_divisor")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub sampling_rate_per_million: i32,

@@ -34,7 +34,7 @@ pub struct Board {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 525_600))]
     pub half_life_minutes: Option<i64>,
-    /// The length of the board's windows; the board counts without windows when absent.
+    /// The length of the board's windows; no windows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<BoardWindow>,
     /// The time zone of the board's windows, by its IANA name; UTC when absent.

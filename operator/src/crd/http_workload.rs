@@ -28,7 +28,7 @@ pub struct HttpWorkload {
     pub drain_seconds: i32,
     /// Settings of the component's pods.
     pub pod: PodSettings,
-    /// Settings of the component's Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
@@ -61,7 +61,7 @@ impl HttpWorkload {
     }
 }
 
-/// Who sets a component's number of pods.
+/// The owner of a component's number of pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScaledBy {
     /// The operator, or the autoscaler that it makes.
@@ -109,7 +109,7 @@ const fn three_hundred() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Budget {
-    /// How many pods evictions may take away at a time: a number, or a percentage such as "25%".
+    /// Number of pods that evictions may take away at a time, or a percentage such as "25%".
     #[schemars(schema_with = "schema::int_or_percent")]
     pub max_unavailable: IntOrString,
 }
@@ -154,7 +154,7 @@ pub struct CommentHook {
     #[serde(default = "hook_timeout")]
     #[schemars(range(min = 50, max = 2000))]
     pub timeout_milliseconds: i32,
-    /// What is done with comments while the hook fails: Accept, Hold (for a moderator) or Refuse.
+    /// The handling of comments while the hook fails: Accept, Hold (for a moderator) or Refuse.
     #[serde(default)]
     pub when_away: WhenAway,
 }
@@ -163,7 +163,7 @@ const fn hook_timeout() -> i32 {
     500
 }
 
-/// What is done with comments while the hook cannot be reached.
+/// The handling of comments while the hook fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WhenAway {
     /// They are accepted.
@@ -197,7 +197,7 @@ pub struct Consumer {
     pub replicas: i32,
     /// Settings of the consumers' pods.
     pub pod: PodSettings,
-    /// Settings of the consumers' Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
@@ -224,7 +224,7 @@ pub struct Manager {
     pub replicas: i32,
     /// Settings of the managers' pods.
     pub pod: PodSettings,
-    /// Settings of the managers' Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
@@ -249,7 +249,7 @@ pub struct Statistics {
     pub enabled: bool,
     /// Settings of the service's pod.
     pub pod: PodSettings,
-    /// Settings of the statistics' Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
     /// The ServiceAccount that the pod runs as.
     pub service_account: ServiceAccountSettings,

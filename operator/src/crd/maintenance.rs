@@ -46,7 +46,7 @@ pub struct MaintenanceWindow {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7), extend("x-kubernetes-list-type" = "set"))]
     pub days: Vec<Day>,
-    /// The time of day at which the window begins, such as 02:00.
+    /// The beginning of the window, such as 02:00.
     #[schemars(length(max = 5), regex(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub from: String,
     /// The time of day at which the window ends, such as 05:30; on the next day if not later than `from`.

@@ -32,12 +32,11 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// The nodes and the neighbouring pods that these pods prefer or require.
+    /// The nodes and neighbouring pods that these pods prefer or need.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub affinity: Option<Affinity>,
-    /// The spread constraints. Absent: over hosts (maxSkew 1, ScheduleAnyway), and over zones by preference; an empty
-    /// list: none.
+    /// The spread constraints. Absent: over hosts (maxSkew 1, ScheduleAnyway), zones preferred; an empty list: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::topology_spread")]
     pub topology_spread: Option<Vec<TopologySpreadConstraint>>,

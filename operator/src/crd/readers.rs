@@ -71,9 +71,9 @@ impl Default for Readers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scaling {
-    /// `Auto`: the operator sets the number by the viewers. `Proposal`: it proposes another number in the status, and
-    /// waits for `kubectl liverank approve`. `DryRun`: it says what it would do, and `replicas` sets the number.
-    /// `Manual`: `replicas` sets the number.
+    /// `Auto`: the operator sets the number by the viewers. `Proposal`: it proposes a number in the status, and waits
+    /// for `kubectl liverank approve`. `DryRun`: it says what it would do, and `replicas` counts. `Manual`: `replicas`
+    /// counts.
     pub mode: ScalingMode,
     /// `Paused` keeps readers that are not needed.
     pub scale_in: ScaleIn,
@@ -107,7 +107,7 @@ impl Default for Scaling {
     }
 }
 
-/// Who sets the number of readers.
+/// The owner of the number of readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScalingMode {
     /// The operator, by the number of viewers.
@@ -162,9 +162,9 @@ const fn default_unknown_load_seconds() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rebalance {
-    /// `Auto`: viewers move when readers are unevenly loaded. `Proposal`: the plan is in the status, and waits for
-    /// `kubectl liverank approve`. `DryRun`: the plan is only reported. `Paused`: viewers never move. Readers that are
-    /// removed are emptied in every mode.
+    /// `Auto`: when readers are unevenly loaded. `Proposal`: the plan is in the status, and waits for `kubectl liverank
+    /// approve`. `DryRun`: the plan is only reported. `Paused`: never. Readers that are removed are emptied in every
+    /// mode.
     pub mode: RebalanceMode,
     /// The permitted distance of a reader's load from the mean, in percent, before viewers move.
     #[schemars(range(min = 1, max = 50))]
@@ -211,7 +211,7 @@ impl Default for Drain {
     }
 }
 
-/// What happens if a reader could not be emptied in time.
+/// The handling of a reader that could not be emptied in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnTimeout {
     /// The reader stays, and a condition reports it.

@@ -6,8 +6,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The points that interactions are worth. If the archive was counted with other weights, consumers keep using those
-/// and warn until `liverank rebuild scores` puts the new ones into force, so that two sets of weights are never mixed.
+/// The points that interactions are worth. If the archive was counted with other weights, consumers keep those and warn
+/// until `liverank rebuild scores` puts the new ones into force, so that two sets are never mixed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scoring {

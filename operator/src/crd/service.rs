@@ -33,7 +33,7 @@ pub struct ServiceSettings {
     /// Of a NodePort or LoadBalancer: `Local` keeps clients' addresses, and routes them only to nodes with a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
-    /// Of a LoadBalancer: the implementation that creates it.
+    /// Of a LoadBalancer: its implementation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9A-Z]([-a-zA-Z0-9./]*[a-zA-Z0-9])?$"))]
     pub load_balancer_class: Option<String>,

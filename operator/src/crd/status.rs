@@ -26,7 +26,7 @@ pub struct RankingClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub restarted_at: Option<Time>,
-    /// The operator that wrote this status.
+    /// The operator that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorStatus>,
     /// The components and their numbers of pods.
@@ -174,7 +174,7 @@ pub struct ReadersStatus {
     /// How far the fullest reader is above the mean, in percent, to two significant digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imbalance_percent: Option<i32>,
-    /// The time at which the number of viewers was last known.
+    /// The time of the last known load.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub load_as_of: Option<Time>,

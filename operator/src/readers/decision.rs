@@ -206,8 +206,8 @@ fn short_hash(bytes: &[u8]) -> String {
     liverank_core::comment::to_hex(&Sha256::digest(bytes))
 }
 
-/// How long, in milliseconds, a reported state must have ended before it is reported again: a state that comes and goes
-/// is reported once.
+/// The time in milliseconds for which a reported state must have ended before it is reported again: a state that comes
+/// and goes is reported once.
 const TELL_AGAIN_AFTER_MS: Millis = 60_000;
 
 /// The lasting states (a hold, an upgrade) that were reported last, by topic. Events that happen once need no entry.

@@ -14,8 +14,8 @@ use super::seen::RoundInput;
 use super::settings::ScalingSetting;
 use super::view::LoadView;
 
-/// How long, in milliseconds, viewers may be without a reader before it is reported: a dead reader is replaced within
-/// five seconds.
+/// The time in milliseconds for which viewers may be without a reader before it is reported: a dead reader is replaced
+/// within five seconds.
 const UNSERVED_AFTER_MS: u64 = 10_000;
 
 /// The facts about readers that the resource's conditions are made from.
@@ -31,8 +31,8 @@ pub struct ReaderFacts {
     pub draining: u32,
     /// Number of all viewers; `None` while the load is unknown.
     pub viewers: Option<u64>,
-    /// How far the fullest serving reader is above its fair share, in percent of that share; `None` while the load is
-    /// unknown.
+    /// The amount by which the fullest serving reader is above its fair share, in percent of that share; `None` while
+    /// the load is unknown.
     pub imbalance_percent: Option<u32>,
     /// The time at which the managers were queried for the load; `None` if it is unknown.
     pub load_as_of: Option<Millis>,

@@ -26,7 +26,7 @@ pub(super) struct FleetReader {
     pub serving: bool,
     /// Whether the reader has not served for longer than permitted and the managers report that it has no viewers.
     pub dead: bool,
-    /// How long the reader has not served, in milliseconds, if that is known and the reader's own fault.
+    /// The time for which the reader has not served, in milliseconds, if it is known and the reader's own fault.
     pub unready_ms: Option<Millis>,
     /// The reason why the reader does not serve, in words.
     pub unready_why: String,

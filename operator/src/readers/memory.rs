@@ -16,14 +16,14 @@ use super::seen::{ObservedReader, ReaderDrain};
 const HISTORY_EVERY_MS: Millis = 5_000;
 /// Maximal number of stored decisions: those of the longest possible window, an hour, and of the time just before it.
 const MAX_HISTORY: usize = 800;
-/// How long an order is assumed to be in progress, in milliseconds: a manager gives it up earlier, if the budget has
-/// room.
+/// The time in milliseconds for which an order is assumed to be in progress: a manager gives it up earlier, if the
+/// budget has room.
 const ORDER_LIFETIME_MS: Millis = 30_000;
-/// How long it is remembered that an order was reported, in milliseconds: no manager lets an order wait for longer.
+/// The time in milliseconds for which a reported order is remembered: no manager lets an order wait for longer.
 const ORDER_REMEMBERED_MS: Millis = 120_000;
-/// How long viewers who left a reader may be in transit to another one, in milliseconds, on busy machines: three
-/// seconds that their reader asked them to wait, and then as long again for an answer and a stream. 7.5 s were needed
-/// in the model of `core/tests/replacing.rs` and 5.7 s on a cluster of two busy cores.
+/// The longest time in milliseconds for which viewers who left a reader are in transit to another one, on busy
+/// machines: three seconds that their reader asked them to wait, and then as long again for an answer and a stream. 7.5
+/// s were needed in the model of `core/tests/replacing.rs` and 5.7 s on a cluster of two busy cores.
 const ON_THEIR_WAY_MS: Millis = 10_000;
 /// The first rest of an upgrade after reconnect errors, in milliseconds; each further rest for the same template is
 /// twice as long.

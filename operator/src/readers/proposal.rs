@@ -14,7 +14,7 @@ use super::decision::{Action, DecisionEvent, cut_to_bytes};
 use super::memory::ReaderMemory;
 use super::seen::RoundInput;
 
-/// How long a plan waits for approval, in milliseconds: within an hour the behaviour of viewers changes.
+/// The time in milliseconds for which a plan waits for approval: within an hour the behaviour of viewers changes.
 pub const PLAN_EXPIRES_AFTER_MS: Millis = 3_600_000;
 
 /// The subject of a plan; at most one plan of each subject waits.

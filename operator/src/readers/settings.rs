@@ -5,8 +5,8 @@ use liverank_core::placement::{PlanLimits, ViewerMoveBudget};
 use liverank_core::scaling::ScalingPolicy;
 use serde::{Deserialize, Serialize};
 
-/// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
-/// in progress is known separately.
+/// The time in milliseconds for which an assignment is left alone after a change: readers report every second, and a
+/// hand-over in progress is known separately.
 const ASSIGNMENT_REST_MS: Millis = 10_000;
 
 /// The way in which the number of readers is decided: by the scaler, by the scaler after approval, or by the resource.
@@ -40,7 +40,7 @@ pub enum RebalanceSetting {
 pub struct FallbackSetting {
     /// The minimal number of readers.
     pub readers: u32,
-    /// How long the load must have been unknown, in milliseconds.
+    /// The time for which the load must have been unknown, in milliseconds.
     pub after_ms: Millis,
 }
 
@@ -73,7 +73,7 @@ pub struct ReaderSettings {
     /// The behaviour in [`ScalingSetting::Auto`] while the load is unknown; `None`: the number of readers stays as it
     /// is.
     pub fallback: Option<FallbackSetting>,
-    /// How long fewer readers must have been enough before one is removed, in milliseconds.
+    /// The time for which fewer readers must have been enough before one is removed, in milliseconds.
     pub down_stabilisation_ms: Millis,
     /// Maximal number of readers added at once.
     pub max_up_step: u32,
@@ -85,13 +85,13 @@ pub struct ReaderSettings {
     pub tolerance_percent: u32,
     /// Maximal number of viewers moved in a minute.
     pub viewers_per_minute: u64,
-    /// How long emptying a reader may take, in milliseconds.
+    /// The time limit for emptying a reader, in milliseconds.
     pub drain_timeout_ms: Millis,
     /// Whether a reader is removed after that time although it has viewers.
     pub force: bool,
     /// Number of new readers beyond the wanted number while readers are replaced.
     pub max_surge: u32,
-    /// How long a reader may take until it serves, in milliseconds.
+    /// The time limit for a new reader to serve, in milliseconds.
     pub ready_timeout_ms: Millis,
     /// The percentage of moved viewers who may fail to reconnect before moving halts.
     pub max_reconnect_error_percent: u32,

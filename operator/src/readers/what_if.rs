@@ -29,11 +29,11 @@ pub struct WhatIfAnswer {
     pub moved: u64,
     /// Number of videos that would get other readers.
     pub orders: usize,
-    /// How long the moves take at the permitted rate, in seconds.
+    /// The duration of the moves at the permitted rate, in seconds.
     pub seconds: u64,
-    /// How far the fullest reader is above its fair share before the change, in percent.
+    /// The amount by which the fullest reader is above its fair share before the change, in percent.
     pub imbalance_now_percent: u32,
-    /// How far the fullest reader is above its fair share after the change, in percent.
+    /// The amount by which the fullest reader is above its fair share after the change, in percent.
     pub imbalance_then_percent: u32,
     /// The part of its capacity that the fullest reader would use, in percent.
     pub fullest_then_percent: u32,

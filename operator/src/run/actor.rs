@@ -41,11 +41,11 @@ use liverank_runtime::now_ms;
 
 /// The time between two queries of the managers while there are any: readers report to them every second.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long the actor waits after the first change of a group: changes come in groups.
+/// The pause of the actor after the first change of a group: changes come in groups.
 const GATHER_CHANGES_FOR: Duration = Duration::from_millis(100);
 /// The pause after a look that found the stores behind our own writes; the watches wake the actor anyway.
 const LOOK_AGAIN_IF_BEHIND: Duration = Duration::from_secs(1);
-/// How long the actor waits for a store that is behind; later only the objects with an unseen write are delayed.
+/// The longest wait of the actor for a store that is behind; later only the objects with an unseen write are delayed.
 const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
 /// The time limit for restoring lost readers in one look.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);

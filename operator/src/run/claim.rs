@@ -31,7 +31,7 @@ use super::shard::{self, Installation, Shard};
 use super::store::Key;
 use crate::build::names;
 
-/// How long a claim lasts without being renewed.
+/// The time for which a claim lasts without being renewed.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(3);
 /// The time between two renewals of a claim: one write a minute for each cluster.
 const RENEW_EVERY: Duration = Duration::from_mins(1);

@@ -19,7 +19,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two repairs: a fight costs the API server one write in this time, and pods are rolled no
 /// more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// How long after twice its pause a repair has to last to end the fight.
+/// The time, in addition to twice its pause, for which a repair has to last to end the fight.
 const CALM_AFTER: Duration = Duration::from_mins(1);
 /// Maximal number of other writers that are named.
 const MAX_WRITERS_NAMED: usize = 3;

@@ -17,8 +17,8 @@ use super::unreadable;
 
 /// The time between two checks whether all stores are filled; used only at the beginning.
 const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
-/// How long after a panic an actor is started again: its cause is likely still there, and other clusters must not
-/// suffer.
+/// The pause after a panic before an actor is started again: its cause is likely still there, and other clusters must
+/// not suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
 /// Runs an actor for each cluster of the shard until this process no longer leads it.

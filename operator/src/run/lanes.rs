@@ -15,8 +15,8 @@ use super::metrics::OperatorMetrics;
 
 /// Maximal number of young requests: they cost the API server's time, and it allows some hundred requests at once.
 const MAX_YOUNG_REQUESTS: usize = 16;
-/// How long a request counts as young: ten times what a write takes on a busy API server. A slower request is not
-/// waiting for the operator.
+/// The time for which a request counts as young: ten times what a write takes on a busy API server. A slower request is
+/// not waiting for the operator.
 const YOUNG_FOR: Duration = Duration::from_millis(250);
 
 /// The limit on young requests to the API server. Clones share the places.

@@ -27,13 +27,13 @@ use record::{LeaseSeen, asked_by, holder, release_lease, renew_lease, take_lease
 
 pub mod record;
 
-/// How long a Lease is held without being renewed.
+/// The time for which a Lease is held without being renewed.
 pub const LEASE_LASTS: Duration = Duration::from_secs(15);
 /// The time between two renewals of a Lease by its holder: two of them may fail.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// The time without a successful renewal after which a holder stops its work.
 pub const RENEW_WITHIN: Duration = Duration::from_secs(10);
-/// How long the leader's work may take to stop: together with [`RENEW_WITHIN`] less than [`LEASE_LASTS`].
+/// The time limit for the leader's work to stop: together with [`RENEW_WITHIN`] less than [`LEASE_LASTS`].
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 /// The time limit of one request: two requests fit between two renewals.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ const WATCH_SECONDS: u32 = 200;
 pub struct Held {
     /// The Lease's uid: the transitions of another Lease are counted separately.
     pub uid: String,
-    /// How often the Lease's holder has changed.
+    /// Number of changes of the Lease's holder.
     pub transitions: i32,
 }
 

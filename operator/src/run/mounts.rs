@@ -17,8 +17,8 @@ use super::cache::{Live, Pod};
 use super::lanes::Lanes;
 use crate::status::Trouble;
 
-/// How long the containers of a pod may take to start before its events are read, in milliseconds: usually they take
-/// less.
+/// The time in milliseconds that the containers of a pod may take to start before its events are read: usually they
+/// take less.
 const ASK_AFTER_MS: Millis = 2_000;
 /// The time between two reads of a pod's events.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);

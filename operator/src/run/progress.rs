@@ -9,7 +9,7 @@ use kube::Client;
 use liverank_runtime::Health;
 use tokio::time::{interval, timeout};
 
-/// How long a watch may make no progress before it counts as stalled: at rest there is a bookmark a minute and a new
+/// The time without progress after which a watch counts as stalled: at rest there is a bookmark a minute and a new
 /// watch every 200 s, and an error is tried again every 30 s.
 pub const STALLED_AFTER: Duration = Duration::from_mins(5);
 /// The time between two checks for stalled watches.

@@ -11,7 +11,7 @@ use liverank_core::Millis;
 use super::cache::Pod;
 use crate::build::Component;
 
-/// How long after its due end a pod counts as lost with its node, in milliseconds: its clients are gone then.
+/// The time in milliseconds after its due end at which a pod counts as lost with its node: its clients are gone then.
 const LOST_MS: Millis = 60_000;
 
 /// The wanted and the current number of a component's pods.

@@ -16,16 +16,18 @@ use tokio::time::Instant;
 
 use super::shard::shards_of_holder;
 
-/// How long a replica leaves a free Lease to others for each Lease that it holds: twice the time of a write on a busy
-/// API server.
+/// The time for which a replica leaves a free Lease to others, for each Lease that it holds: twice the time of a write
+/// on a busy API server.
 const WAIT_FOR_EACH_HELD: Duration = Duration::from_millis(500);
 /// The longest time that a replica leaves a free Lease to others: a replica without others holds all shards soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// How long a Lease that was given up is reserved for the replica that asked for it.
+/// The time for which a Lease that was given up is reserved for the replica that asked for it.
 const RESERVED_FOR: Duration = Duration::from_secs(3);
-/// How long a replica must have been ready before it asks for a Lease: during a rollout, holders end by themselves.
+/// The time for which a replica must have been ready before it asks for a Lease: during a rollout, holders end by
+/// themselves.
 const ASK_AFTER: Duration = Duration::from_secs(10);
-/// How long a request for a Lease is valid, before another one may be made; the answer comes with the next renewal.
+/// The time for which a request for a Lease is valid, before another one may be made; the answer comes with the next
+/// renewal.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 
 /// The state of this replica with respect to one Lease.

@@ -16,8 +16,8 @@ const LASTING_REFUSALS: [&str; 5] =
 /// Maximal number of refusals in one status: one policy may refuse every object.
 const MAX_REFUSALS_NAMED: usize = 10;
 
-/// How long a pod that crashed counts as failing, in milliseconds: longer than the kubelet's longest pause between two
-/// starts, so that a start in between does not look like a recovery.
+/// The time in milliseconds for which a pod that crashed counts as failing: longer than the kubelet's longest pause
+/// between two starts, so that a start in between does not look like a recovery.
 const CALM_MS: Millis = 600_000;
 
 /// Returns the problems of pods that no node accepts or that do not run: one of each kind for a component, because its

@@ -23,7 +23,7 @@ use super::store::{CachedObject, Key, Store, Wakers};
 /// The length of a watch in seconds; the next one continues where it ended. Some load balancers cut connections that
 /// are silent for 240 s, without telling either side.
 const WATCH_SECONDS: u32 = 200;
-/// How long a watch may be without any event, even a bookmark, before it is opened again: API servers send a bookmark a
+/// The time without any event, even a bookmark, after which a watch is opened again: API servers send a bookmark a
 /// minute.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// The time limit for a list, and for opening a watch.

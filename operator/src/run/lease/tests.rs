@@ -21,8 +21,8 @@ use crate::run::store::Key;
 
 const NAMESPACES: [&str; 8] =
     ["default", "video", "team-a", "team-b", "team-c", "live-shop", "staging", "tv"];
-/// How long after the last change each cluster must be managed again: by then the Leases and claims of dead replicas
-/// have run out.
+/// The time after the last change within which each cluster must be managed again: by then the Leases and claims of
+/// dead replicas have run out.
 const SETTLED_AFTER: Duration = Duration::from_mins(1);
 
 /// The content of the API server, and the replicas that work on clusters.

@@ -38,7 +38,7 @@ struct World {
     seats: Vec<Vec<Truth>>,
     /// By replica: whether it lives, and since when it has been ready.
     replicas: Vec<(bool, Instant)>,
-    /// How often a Lease was taken.
+    /// Number of times that a Lease was taken.
     taken: u32,
     /// Number of steps so far.
     step: u32,

@@ -167,7 +167,7 @@ pub fn components_restarted_by_revision(
     components_with_different_templates(&input(in_force), &input(newest))
 }
 
-/// The components that are in both clusters and whose pod templates differ.
+/// Returns the components that are in both clusters and whose pod templates differ.
 fn components_with_different_templates(old: &Input<'_>, new: &Input<'_>) -> BTreeSet<Component> {
     let [old, new] = [old, new].map(Scope::of);
     let differs =

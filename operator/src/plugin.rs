@@ -21,7 +21,7 @@ use jiff::Timestamp;
 
 use reach::ClusterAccess;
 
-/// Shows why a `RankingCluster` is as it is, and what would be otherwise.
+/// Shows the state of a `RankingCluster` with its reasons, and forecasts of changes.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-liverank", bin_name = "kubectl liverank", version)]
 pub struct Arguments {
@@ -47,12 +47,12 @@ pub struct KubeTarget {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the conditions, the readers, and what was decided last and why.
+    /// Print the conditions, the readers, and the last decision with its reason.
     Explain {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
     },
-    /// Print what would move, and how full readers would be, with another number of readers.
+    /// Print the moves and the load of readers that another number of readers would lead to.
     WhatIf {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
@@ -68,8 +68,8 @@ enum Command {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
     },
-    /// Approve a plan that waits (`scaling.mode: Proposal`, `rebalance.mode: Proposal`); without its name, print those that
-    /// do.
+    /// Approve a waiting plan (`scaling.mode: Proposal`, `rebalance.mode: Proposal`); without a name, print the waiting
+    /// plans.
     Approve {
         /// `NAME` or `rkc/NAME`.
         cluster: String,
@@ -84,7 +84,7 @@ enum Command {
         /// The file; `-` for standard output.
         #[arg(short, long)]
         output: Option<PathBuf>,
-        /// Where the operator runs; looked for in all namespaces when absent.
+        /// The operator's namespace; looked for in all namespaces when absent.
         #[arg(long)]
         operator_namespace: Option<String>,
         /// Number of the last log lines of each of the operator's pods.

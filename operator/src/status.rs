@@ -41,7 +41,7 @@ pub struct Trouble {
 
 /// All inputs of a status.
 pub struct StatusInput<'a> {
-    /// The resource, as it is in force.
+    /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The present time.
     pub now: Timestamp,

@@ -26,9 +26,9 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Label with a reader's name, on every object that belongs to one reader.
 pub const READER_LABEL: &str = "liverank.dev/reader";
 
-/// Value of [`APP_NAME_LABEL`].
+/// Value of the label with the application's name, [`APP_NAME_LABEL`].
 pub const APP_NAME: &str = "liverank";
-/// Value of [`MANAGED_BY_LABEL`].
+/// Value of the label with the managing program, [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY_OPERATOR: &str = "liverank-operator";
 /// Value of [`COMPONENT_LABEL`] on objects that belong to all components.
 pub const SHARED_COMPONENT: &str = "shared";

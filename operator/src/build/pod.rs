@@ -1,4 +1,4 @@
-//! The pods of a component.
+//! Builds the pods of a component.
 
 use std::collections::BTreeMap;
 

@@ -72,17 +72,17 @@ pub enum BoardOrder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BoardWeights {
-    /// One view.
+    /// Points of one view.
     pub view: Decimal,
-    /// One like.
+    /// Points of one like.
     pub like: Decimal,
-    /// One comment.
+    /// Points of one comment.
     pub comment: Decimal,
-    /// One share.
+    /// Points of one share.
     pub share: Decimal,
-    /// One watch of less than the threshold of `scoring`.
+    /// Points of one watch that is shorter than the threshold of `scoring`.
     pub watch_time_short: Decimal,
-    /// One watch of the threshold or more.
+    /// Points of one watch that is as long as the threshold or longer.
     pub watch_time_long: Decimal,
 }
 

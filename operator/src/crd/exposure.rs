@@ -12,7 +12,7 @@ use super::{rules, schema};
 #[schemars(extend("x-kubernetes-validations" = rules::exposure()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Exposure {
-    /// None, Ingress or HTTPRoute. Streams get no request timeout in either.
+    /// The kind of route: None, Ingress or HTTPRoute. Streams get no request timeout in either.
     #[serde(rename = "type")]
     pub kind: ExposureType,
     /// The public host name of the gateway.

@@ -11,17 +11,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scoring {
-    /// One view, in points: 0 to 1000, at most three decimal places, such as 2 or "0.125".
+    /// Points of one view: 0 to 1000, at most three decimal places, such as 2 or "0.125".
     pub view: Decimal,
-    /// One like, in points.
+    /// Points of one like.
     pub like: Decimal,
-    /// One comment, in points.
+    /// Points of one comment.
     pub comment: Decimal,
-    /// One share, in points.
+    /// Points of one share.
     pub share: Decimal,
-    /// One watch of less than the threshold, in points.
+    /// Points of one watch that is shorter than the threshold.
     pub watch_time_short: Decimal,
-    /// One watch of the threshold or more, in points.
+    /// Points of one watch that is as long as the threshold or longer.
     pub watch_time_long: Decimal,
     /// The watch time from which a watch is long, in seconds. Counters do not record it: changing it needs `liverank
     /// rebuild mongodb --new-weights`.

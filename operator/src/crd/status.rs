@@ -13,7 +13,7 @@ pub struct RankingClusterStatus {
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Degraded, Contested, Autoscaling, UpdatePending, Stalled.
+    /// The conditions Ready, Reconciling, Degraded, Contested, Autoscaling, UpdatePending, Stalled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

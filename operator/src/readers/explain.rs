@@ -26,7 +26,7 @@ pub struct Explanation {
     /// The readers; their state is `serving`, `draining`, `unready` or `going`, with `old` added if the template is
     /// old.
     pub readers: Vec<ReaderForecast>,
-    /// The facts that the resource's status shows.
+    /// The facts about readers that the resource's status shows.
     pub facts: ReaderFacts,
 }
 

@@ -104,7 +104,7 @@ fn short_hash(text: &str) -> String {
 pub struct DraftPlan {
     /// The changes that the plan makes.
     pub plan: PlannedAction,
-    /// The facts that the plan rests on.
+    /// The basis of the plan: it has to hold until the plan is carried out.
     pub basis: PlanBasis,
     /// The plan's actions and their reason.
     pub summary: String,

@@ -26,7 +26,7 @@ pub enum ReaderStep {
     },
     /// Set a cordon of a reader at the managers, or lift it.
     Cordon {
-        /// The reader.
+        /// The reader that gets the cordon, or loses it.
         reader: ReaderId,
         /// The cordon to set; `None`: the reader is open again.
         cordon: Option<CordonLevel>,

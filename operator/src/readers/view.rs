@@ -66,7 +66,7 @@ pub struct KnownReader {
     pub alive: bool,
     /// Whether every manager considers the reader gone.
     pub gone: bool,
-    /// Whether the reader itself reports that it is leaving.
+    /// Whether a manager has heard from the reader that it is draining.
     pub leaving: bool,
     /// Whether every manager's report on the reader is recent, whatever it says.
     pub is_report_fresh: bool,

@@ -40,7 +40,7 @@ pub struct Args {
     /// no two processes ever have the same.
     #[arg(long, env = "LIVERANK_IDENTITY", value_name = "NAME", default_value = "liverank-operator")]
     pub identity: String,
-    /// Labels of the operator's pods, which workloads' network policies let in: name=value,…
+    /// Labels of the operator's pods, which workloads' network policies admit: name=value,…
     #[arg(long, env = "LIVERANK_OPERATOR_LABELS", value_name = "LABELS", value_parser = parse_labels, default_value = "app.kubernetes.io/name=liverank-operator")]
     pub operator_labels: Labels,
     /// The operator's own `ServiceAccount`, in the namespace of the Lease, as which it gives orders. It may make tokens

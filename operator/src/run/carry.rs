@@ -24,7 +24,7 @@ pub struct Carry<'a> {
     pub world: &'a OperatorContext,
     /// The namespace and the name of the cluster.
     pub key: &'a Key,
-    /// The resource, as it is in force.
+    /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The facts about the operator that the cluster's objects contain.
     pub facts: &'a OperatorFacts,
@@ -54,7 +54,7 @@ impl Carry<'_> {
         next
     }
 
-    /// Carries out the steps. Returns the readers that are to exist after them.
+    /// Carries out the steps about readers. Returns the readers that are to exist after them.
     async fn carry_out_steps(&self, steps: Vec<ReaderStep>, applier: &mut Applier) -> Vec<build::Reader> {
         let mut readers = steering::existing_readers(self.cluster.name(), self.deployments);
         for step in steps {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// The labels of a watch.
+/// The labels of the metrics of watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Watch {
     /// The kind of object that is watched.
@@ -23,19 +23,20 @@ pub struct ShardLabel {
     pub shard: u32,
 }
 
-/// The labels of an error.
+/// The labels of the metric `errors`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Failure {
-    /// The reason. It is one of a bounded set: `conflict`, `forbidden`, `invalid`, `quota`, `unreachable`, `manager`, …
+    /// The reason of the failure, one of a bounded set: the reason of a refused write, such as `QuotaExceeded`, or
+    /// `claim`, `event`, `manager`, `order`, `panic` or `status`.
     pub reason: &'static str,
 }
 
-/// The labels of a write to the API server.
+/// The labels of the metric `writes`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Write {
     /// The kind that was written.
     pub kind: &'static str,
-    /// `apply`, `delete`, `status` or `event`.
+    /// The kind of write: `apply`, `delete`, `status`, `claim` or `event`.
     pub verb: &'static str,
 }
 

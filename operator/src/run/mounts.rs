@@ -32,7 +32,8 @@ const MAX_EVENTS_READ: u32 = 5;
 pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
 
 impl Mounts {
-    /// Finds out which volumes that cannot be mounted keep pods from starting. Also returns when to look again, if some do not start yet.
+    /// Returns the troubles of pods that do not start because a volume cannot be mounted, and when to look again;
+    /// `None` if no pod is waiting.
     pub async fn check_mounts(
         &mut self,
         api: (&Client, &Lanes),
@@ -67,7 +68,7 @@ impl Mounts {
     }
 }
 
-/// Returns for each component the oldest pod that does not start, and how many do not.
+/// Returns for each component the oldest pod that does not start, and the number of its pods that do not.
 fn oldest_waiting_pods(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
     let mut waiting: BTreeMap<&str, (&Pod, usize)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {

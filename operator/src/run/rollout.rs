@@ -13,7 +13,7 @@ use crate::build::{Component, Kind, Object, names};
 /// The roll-out state of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The component.
+    /// The component that has this state.
     pub component: Component,
     /// Number of pods wanted.
     pub desired: i32,

@@ -81,7 +81,7 @@ pub enum Step {
 }
 
 impl View {
-    /// Decides the next step about the Lease of `shard`.
+    /// Returns the next step of this replica about the Lease of `shard`.
     pub fn next_step(&self, shard: usize, now: Instant) -> Step {
         let seat = &self.seats[shard];
         match seat.own_state {

@@ -56,7 +56,7 @@ pub struct Steering {
 
 /// The input of a round besides the managers' reports.
 pub struct Facts<'a> {
-    /// The resource.
+    /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The hash of the pod template that readers are to have.
     pub template: &'a str,

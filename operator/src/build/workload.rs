@@ -16,8 +16,8 @@ use super::scope::Scope;
 use super::{Component, Kind, Object, Reader, names, pod};
 use crate::crd::{Autoscaling, HttpWorkload, ScaledBy};
 
-/// Seconds without a pod becoming ready after which a roll-out counts as failed. They allow for pulling an image of
-/// some hundred megabytes over a slow line, and for the two minutes of the startup probe.
+/// Seconds without a pod becoming ready after which a roll-out counts as failed. The time allows for pulling an image
+/// of some hundred megabytes over a slow line, and for the two minutes of the startup probe.
 const PROGRESS_DEADLINE_SECONDS: i32 = 300;
 /// Number of old templates kept for a rollback by hand. Readers keep none: a reader is replaced, not rolled back.
 const REVISIONS_KEPT: i32 = 3;

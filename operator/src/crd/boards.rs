@@ -82,7 +82,7 @@ pub struct BoardWeights {
     pub share: Decimal,
     /// Points of one watch that is shorter than the threshold of `scoring`.
     pub watch_time_short: Decimal,
-    /// Points of one watch that is as long as the threshold or longer.
+    /// Points of one watch of the threshold or more.
     pub watch_time_long: Decimal,
 }
 

@@ -19,7 +19,7 @@ pub enum Component {
     Comment,
     /// The reader: holds viewers' streams. Each reader has a Deployment of its own.
     Reader,
-    /// The WebSocket service: pushes ranked lists to viewers.
+    /// The `WebSocket` service: pushes ranked lists to viewers.
     Websocket,
     /// The statistics service: returns the reports of all services in one answer.
     Statistics,

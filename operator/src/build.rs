@@ -1,19 +1,19 @@
-//! From a `RankingCluster` to all its objects: a pure function, so that what a change does can be asked before it is
-//! made.
+//! Makes all Kubernetes objects of a `RankingCluster`. The builder is a pure function, so that the effect of a change
+//! can be computed before the change is made.
 //!
 //! | module | makes |
 //! |---|---|
 //! | [`component`] | the parts of a cluster, and the order in which they are rolled out |
 //! | [`names`] | names, labels, annotations |
 //! | `config`, `secrets`, `tls` | each component's settings |
-//! | `identity` | who each pod is to the others |
+//! | `identity` | the `ServiceAccount`, token and public keys by which each pod identifies itself to the others |
 //! | `pod`, `extras`, `lifetime`, `spread` | pods, what users add to them, how they end, and where they run |
 //! | `workload` | Deployments, autoscalers, budgets |
-//! | `network`, `exposure` | Services, policies, and the way in |
+//! | `network`, `exposure` | Services, network policies, and the routes for viewers outside the Kubernetes cluster |
 //! | [`object`], `quantity` | objects as the API server stores them |
 //!
-//! Values are written as the API server stores them, so that what is wanted is a part of the live object when nothing is
-//! to be done, and can be compared with it without asking the API server.
+//! Values are written as the API server stores them. If nothing has to be changed, the wanted object is therefore a
+//! subset of the live object, and the two can be compared without a request to the API server.
 
 pub mod component;
 mod config;
@@ -43,59 +43,59 @@ use scope::Scope;
 
 use crate::crd::{RankingCluster, RankingClusterSpec};
 
-/// The newest revision of the pod templates that this builder writes. It is counted up whenever a template or a
-/// configuration file changes for an unchanged spec; clusters stay at the one they have until their spec changes.
+/// The newest revision of the pod templates that this builder writes. The number is increased whenever a template or a
+/// configuration file changes for an unchanged spec; a cluster keeps its revision until its spec changes.
 pub const CURRENT_REVISION: u32 = 3;
 
-/// All that a cluster's objects depend on.
+/// The input of the builder: everything that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// The resource, with its name, namespace and uid.
     pub cluster: &'a RankingCluster,
-    /// The builder's revision in force for it.
+    /// The builder revision in force for the cluster.
     pub revision: u32,
-    /// The readers there are to be, those on their way out too.
+    /// The readers that the cluster is to have, including those that are being emptied.
     pub readers: &'a [Reader],
-    /// What the cluster's objects say of the operator.
+    /// The facts about the operator that the cluster's objects contain.
     pub operator: &'a OperatorFacts,
 }
 
-/// The operator, as far as its clusters need to know it.
+/// The facts about the operator that a cluster's objects depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperatorFacts {
-    /// Where it runs.
+    /// The namespace that the operator runs in.
     pub namespace: String,
-    /// Labels of its pods.
+    /// The labels of the operator's pods.
     pub labels: BTreeMap<String, String>,
-    /// Its `ServiceAccount`, as whom it gives orders.
+    /// The operator's `ServiceAccount`, as which it sends orders to managers and readers.
     pub service_account: String,
-    /// The public keys of the API server's tokens (a JSON Web Key Set), and who issues them (its member `issuer`); empty
-    /// where they are not known yet.
+    /// The public keys of the API server's tokens as a JSON Web Key Set, with the issuer of the tokens as its member
+    /// `issuer`; empty while the keys are not known yet.
     pub keys: String,
-    /// Whether the platform gives pods their user ids, where the resource does not say.
+    /// Whether the platform assigns the user ids of pods; used if the resource does not set `podUser`.
     pub platform_user: bool,
 }
 
-/// A reader.
+/// A reader that a cluster is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
-    /// Its name: of its Deployment and Service, and its id at the managers.
+    /// The reader's name: also the name of its Deployment and Service, and its id at the managers.
     pub name: String,
-    /// Set while it is being emptied.
+    /// The drain of the reader; `None` if the reader is not being emptied.
     pub drain: Option<Drain>,
 }
 
-/// That a reader is being emptied.
+/// The reason and the start of a reader's drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// The reason.
+    /// The reason why the reader is being emptied.
     pub reason: String,
-    /// Since when, RFC 3339.
+    /// The time at which the drain began, in RFC 3339.
     pub since: String,
 }
 
-/// All objects of a cluster, in the order in which they are to be applied: what pods need first, Deployments in the
-/// order of roll-out. The same input gives the same objects, each kind and name once.
+/// Returns all objects of a cluster in the order in which they have to be applied: objects that pods need come first,
+/// Deployments follow in the order of roll-out. The same input gives the same objects; each kind and name occurs once.
 pub fn desired_objects(input: &Input<'_>) -> Vec<Object> {
     let scope = Scope::of(input);
     let readers: &[Reader] = if Component::Reader.is_enabled(scope.spec) { input.readers } else { &[] };
@@ -126,19 +126,20 @@ pub fn desired_objects(input: &Input<'_>) -> Vec<Object> {
     objects
 }
 
-/// Whether an annotation of an object is the builder's and none that somebody asked for.
+/// Returns whether an annotation of an object was written by this builder; `false` for an annotation that a user asked
+/// for.
 pub fn is_own_annotation(key: &str, value: &str) -> bool {
     let own = exposure::STREAM_ANNOTATIONS.iter().chain(&tls::TLS_BACKEND_ANNOTATIONS);
     key.starts_with(names::OUR_PREFIX) || own.into_iter().any(|annotation| *annotation == (key, value))
 }
 
-/// The hash of the pod template that every reader is to have ([`names::TEMPLATE_HASH`]).
+/// Returns the hash of the pod template that every reader is to have ([`names::TEMPLATE_HASH_ANNOTATION`]).
 pub fn reader_template_hash(input: &Input<'_>) -> String {
     pod::template_hash(Scope::of(input), Component::Reader)
 }
 
-/// The components whose pods a change of the spec restarts. One that is switched on or off does not count: it starts or
-/// ends.
+/// Returns the components whose pods are restarted by a change of the spec from `old` to `new`. A component that the
+/// change switches on or off is not among them: it starts or ends.
 pub fn restarted_components(old: &RankingClusterSpec, new: &RankingClusterSpec) -> BTreeSet<Component> {
     let operator = OperatorFacts::default();
     let [old, new] = [old, new].map(|spec| RankingCluster {
@@ -155,7 +156,7 @@ pub fn restarted_components(old: &RankingClusterSpec, new: &RankingClusterSpec) 
     components_with_different_templates(&input(&old), &input(&new))
 }
 
-/// The components whose pods builder revision `newest` would restart, were it to take the place of `in_force`.
+/// Returns the components whose pods would restart if builder revision `newest` replaced revision `in_force`.
 pub fn components_restarted_by_revision(
     cluster: &RankingCluster,
     in_force: u32,
@@ -166,7 +167,7 @@ pub fn components_restarted_by_revision(
     components_with_different_templates(&input(in_force), &input(newest))
 }
 
-/// The components that are in both clusters and whose pod templates differ.
+/// Returns the components that are in both clusters and whose pod templates differ.
 fn components_with_different_templates(old: &Input<'_>, new: &Input<'_>) -> BTreeSet<Component> {
     let [old, new] = [old, new].map(Scope::of);
     let differs =

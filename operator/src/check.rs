@@ -1,6 +1,6 @@
-//! `liverank-operator check`: whether an operator that is installed does its work. A `RankingCluster` that hibernates is made
-//! and deleted again: the operator has to write all of its objects and to say so, and no pod runs, so that no store and no
-//! room is needed for it.
+//! `liverank-operator check`: tests whether an installed operator works. It creates a hibernating `RankingCluster` and
+//! deletes it again: the operator has to write all objects of the cluster and to report that in the status. No pod
+//! runs, so that no stores and no free nodes are needed.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,30 +14,30 @@ use tokio::time::{sleep, timeout};
 
 use crate::crd::RankingCluster;
 
-/// How often it is looked.
+/// The time between two looks at the resource's status.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a request may take.
+/// The longest time for one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes a `RankingCluster` without pods, waits until the operator has done what it asks for, and deletes it.
+/// Creates a `RankingCluster` without pods, waits until the operator has reconciled it, and deletes it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
-    /// Where it is made: a namespace that the operator looks at.
+    /// The namespace of the test's resource: one that the operator looks at.
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: String,
-    /// Which operator is asked: the class that it was started with.
+    /// The class of the operator that is tested, as given to its `--operator-class`.
     #[arg(long, value_name = "CLASS", default_value = "default")]
     pub operator_class: String,
     /// The image that the objects name; no node pulls it.
     #[arg(long, value_name = "IMAGE")]
     pub image: String,
-    /// How long the operator may take, in seconds.
+    /// The time limit for the operator, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub seconds: u64,
 }
 
 impl CheckArgs {
-    /// Runs it; prints how long the operator took.
+    /// Runs the check and prints how long the operator took; an error if the operator failed or took too long.
     pub fn main(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let took = runtime.block_on(Box::pin(self.create_and_wait()))?;
@@ -59,7 +59,7 @@ impl CheckArgs {
         let made = timeout(REQUEST_TIMEOUT, api.create(&parameters, &wanted)).await;
         made.context("no answer in time")?.context("the RankingCluster cannot be made")?;
         let result = self.wait_until_reconciled(&api, &name, start).await;
-        // Whatever came of it: nothing is left.
+        // The resource is deleted whatever the result of the check is.
         let deleted = timeout(REQUEST_TIMEOUT, api.delete(&name, &DeleteParams::default())).await;
         let took = result?;
         deleted.context("no answer in time")?.with_context(|| format!("{name} cannot be deleted"))?;
@@ -112,7 +112,7 @@ impl CheckArgs {
     }
 }
 
-/// How a resource stands.
+/// The result of the check, read from the status of the resource.
 #[derive(Debug, PartialEq, Eq)]
 enum ReconcileVerdict {
     Done,
@@ -120,7 +120,7 @@ enum ReconcileVerdict {
     Failed(String),
 }
 
-/// By the rules of kstatus, and asleep.
+/// Judges the status by the rules of kstatus; the check is done when the resource is reconciled and hibernates.
 fn judge_status(cluster: &RankingCluster) -> ReconcileVerdict {
     let Some(status) = cluster.status.as_ref() else {
         return ReconcileVerdict::Waits("no status".to_owned());

@@ -1,8 +1,9 @@
-//! `RankingCluster`, `rankingclusters.liverank.dev/v1alpha1`: what a user says (spec) and what the operator answers
-//! (status). `crds/rankingcluster.yaml` is generated from these types; their comments are what `kubectl explain` says.
+//! `RankingCluster`, `rankingclusters.liverank.dev/v1alpha1`: the user's spec and the operator's status.
+//! `crds/rankingcluster.yaml` is generated from these types; their doc comments are the descriptions that `kubectl
+//! explain` prints.
 //!
-//! Defaults stand in one place, the `Default` of each struct: the schema takes them from there, so that what the API
-//! server fills in and what these types read from a bare YAML file are the same.
+//! Defaults are defined in one place, the `Default` of each struct. The schema takes them from there, so that the
+//! defaults that the API server fills in are the same as those of these types when they are read from a bare YAML file.
 #![allow(clippy::doc_markdown, reason = "`kubectl explain` prints these comments as they stand")]
 #![allow(clippy::duplicated_attributes, reason = "two columns may be of one type")]
 
@@ -50,8 +51,8 @@ pub use status::{
 pub use stores::{Kafka, MongoDb, Redis, RedisTopology, SecretKey};
 pub use tls::{InternalTls, PublicTls, Tls};
 
-/// Replicas of a front component whose `replicas` is not set and that does not autoscale. Not a default in the schema:
-/// with one, `autoscaling` could never be set alone.
+/// Number of pods of an HTTP workload whose `replicas` is not set and that does not autoscale. This is no default in
+/// the schema: with one, `autoscaling` could never be set alone.
 pub const DEFAULT_REPLICAS: i32 = 2;
 
 /// A whole liverank: ranked videos and live comments, on the Kafka, Redis and MongoDB that it names.
@@ -124,7 +125,7 @@ pub const DEFAULT_REPLICAS: i32 = 2;
 #[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 #[serde(rename_all = "camelCase")]
 pub struct RankingClusterSpec {
-    /// Which operator looks after this resource: the one that was started with the same `--operator-class`. Immutable.
+    /// The operator that manages this resource: the one started with the same `--operator-class`. Immutable.
     #[serde(default = "default_class")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub operator_class: String,
@@ -142,19 +143,19 @@ pub struct RankingClusterSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub image_pull_secrets: Vec<PullSecret>,
-    /// Whose user ids the pods run with; as the operator was started when absent. `Platform` is for OpenShift, which gives
-    /// each namespace its own.
+    /// The user ids that pods run with; set by the operator's start options when absent. `Platform` is for OpenShift,
+    /// which gives each namespace its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_user: Option<PodUser>,
-    /// The operator observes and reports, and writes nothing but status. Node drains and evictions still empty readers,
-    /// which needs no operator.
+    /// If true, the operator observes and reports, and writes nothing but status. Node drains and evictions still empty
+    /// readers, which needs no operator.
     #[serde(default)]
     pub paused: bool,
-    /// No pod of any component is left: gateways go first, then those whom they ask. Viewers' streams end. What the stores
-    /// have stays there; set it to false, and everything comes back. The log must keep what was not counted yet until then.
+    /// If true, no pods run: gateways end first, then the components that they call. Viewers' streams end. The stores
+    /// keep their data; with false everything starts again. Until then the log must keep what was not counted yet.
     #[serde(default)]
     pub hibernate: bool,
-    /// When the operator does what it begins by itself and what can wait.
+    /// The times for work that the operator begins by itself and that can wait.
     #[serde(default)]
     pub maintenance: MaintenanceSettings,
     /// Every component restarts when this moment comes; readers hand their viewers over first. Set it to now to restart
@@ -164,51 +165,51 @@ pub struct RankingClusterSpec {
     pub restart_at: Option<Time>,
     /// The log: interactions and comments.
     pub kafka: Kafka,
-    /// The boards, the comments on their way, and who serves what.
+    /// Redis: the boards, comments in transit, and the assignments of readers.
     pub redis: Redis,
-    /// The archive: counters and comments, exactly once.
+    /// MongoDB, the archive: counters and comments, exactly once.
     pub mongodb: MongoDb,
-    /// What an interaction is worth.
+    /// The points that an interaction is worth.
     #[serde(default)]
     pub scoring: Scoring,
-    /// Boards beside `global` and `trending`, at most 16: each is one more write with every batch, and one more list in the
-    /// memory of each WebSocket service. One that is taken out is gone ten minutes later.
+    /// Boards beside `global` and `trending`, at most 16: each is one more write with every batch, and one more list in
+    /// the memory of each WebSocket service. A board that is removed is deleted ten minutes later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub boards: Vec<Board>,
-    /// Who may do what.
+    /// Authentication of users.
     pub auth: Auth,
     /// TLS of all ports of the pods; plain HTTP when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Who may reach the pods, and what they may reach.
+    /// The network policies: the allowed peers of the pods.
     #[serde(default)]
     pub network_policy: NetworkPolicy,
     /// Metrics and traces.
     #[serde(default)]
     pub monitoring: Monitoring,
-    /// How viewers outside the cluster get in.
+    /// The access for viewers from outside the cluster.
     #[serde(default)]
     pub exposure: Exposure,
-    /// The front door: interactions, rankings, the console page, and everything else behind one origin.
+    /// The gateway: interactions, rankings, the console page, and all other services behind one origin.
     #[serde(default)]
     pub gateway: HttpWorkload,
-    /// Pushes ranked lists.
+    /// Pushes ranked lists to viewers.
     #[serde(default)]
     pub websocket: HttpWorkload,
-    /// Takes comments. Switched off, readers and managers go too.
+    /// Accepts comments. Switched off, readers and managers do not run either.
     #[serde(default)]
     pub comment: Comment,
-    /// Reads the log, scores, counts and numbers.
+    /// Reads the log, scores and counts interactions, numbers comments.
     #[serde(default)]
     pub consumer: Consumer,
     /// Knows which reader serves which video.
     #[serde(default)]
     pub manager: Manager,
-    /// Everything in one answer.
+    /// All services' reports in one answer.
     #[serde(default)]
     pub statistics: Statistics,
-    /// Hold viewers' streams and fan comments out; each a Deployment of its own.
+    /// The readers: hold viewers' streams and fan comments out; each is a Deployment of its own.
     #[serde(default)]
     pub readers: Readers,
 }
@@ -220,25 +221,25 @@ fn default_class() -> String {
 /// When nodes pull the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
-    /// At each start.
+    /// At each start of a pod.
     Always,
-    /// Where it is missing.
+    /// If the node does not have the image.
     #[default]
     IfNotPresent,
-    /// Never: it is there already.
+    /// Never: the image must be on the node already.
     Never,
 }
 
 /// A Secret to pull images with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullSecret {
-    /// Its name, in this namespace.
+    /// The Secret's name, in this namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 
 impl ImagePullPolicy {
-    /// As Kubernetes writes it.
+    /// Returns the name of the policy as Kubernetes writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
@@ -249,34 +250,34 @@ impl ImagePullPolicy {
 }
 
 impl RankingClusterSpec {
-    /// Whether comments, and with them managers and readers, run at all.
+    /// Returns whether comments are enabled, and with them managers and readers.
     pub const fn comments(&self) -> bool {
         self.comment.enabled
     }
 }
 
 impl RankingCluster {
-    /// The resource's name; empty only where it never came from an API server.
+    /// Returns the resource's name; empty only if the resource never came from an API server.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Its namespace.
+    /// Returns the resource's namespace; empty only if the resource never came from an API server.
     pub fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// Its uid.
+    /// Returns the resource's uid; empty only if the resource never came from an API server.
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    /// Counts changes of the spec.
+    /// Returns the resource's generation: the number that the API server increases with every change of the spec.
     pub fn generation(&self) -> i64 {
         self.metadata.generation.unwrap_or_default()
     }
 
-    /// Whether its deletion was asked for.
+    /// Returns whether somebody has requested the deletion of the resource.
     pub fn is_deleting(&self) -> bool {
         self.meta().deletion_timestamp.is_some()
     }

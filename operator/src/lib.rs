@@ -1,4 +1,5 @@
-//! The operator: from one `RankingCluster` to all that runs it, and the readers scaled by the load that viewers cause.
+//! The Kubernetes operator: it makes and maintains all objects of a `RankingCluster`, and scales readers by the load of
+//! their viewers.
 //!
 //! A reconcile goes one way: observe (I/O) → [`validate`], [`policy`] (pure) → [`build`] (pure) → [`readers`] (pure) → apply (I/O) →
 //! [`status`] (pure). I/O lives in [`run`] alone; [`plugin`] is the client's side, `kubectl liverank`.

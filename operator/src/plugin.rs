@@ -1,8 +1,9 @@
-//! `kubectl liverank`: why a cluster is as it is, what would be, and all that a report of a bug needs.
+//! The kubectl plugin `kubectl liverank`: explains the state of a cluster, forecasts changes, and collects everything
+//! that a bug report needs.
 //!
-//! What is shown is made by pure functions from what was read ([`explain`], [`what_if`], [`report`]); [`reach`] reads it,
-//! with the rights of whoever asks: of Kubernetes' objects, and of a manager through the API server's proxy. It asks for
-//! no Secret, and changes nothing but the annotation by which a plan is [approved](approve).
+//! The output is made by pure functions from what was read ([`explain`], [`what_if`], [`report`]). [`reach`] reads it
+//! with the rights of the calling user: Kubernetes' objects directly, and a manager through the API server's proxy. The
+//! plugin reads no Secret, and changes nothing but the annotation by which a plan is [approved](approve).
 
 pub mod approve;
 pub mod explain;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 
 use reach::ClusterAccess;
 
-/// Shows why a `RankingCluster` is as it is, and what would be otherwise.
+/// Shows the state of a `RankingCluster` with its reasons, and forecasts of changes.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-liverank", bin_name = "kubectl liverank", version)]
 pub struct Arguments {
@@ -30,7 +31,7 @@ pub struct Arguments {
     target: KubeTarget,
 }
 
-/// Which Kubernetes, and where in it.
+/// The Kubernetes cluster and namespace that the plugin works on.
 #[derive(Debug, Args)]
 pub struct KubeTarget {
     /// The namespace; that of the context when absent.
@@ -46,16 +47,16 @@ pub struct KubeTarget {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the conditions, the readers, and what was decided last and why.
+    /// Print the conditions, the readers, and the last decision with its reason.
     Explain {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
     },
-    /// Print what would move, and how full readers would be, with another number of readers.
+    /// Print the moves and the load of readers that another number of readers would lead to.
     WhatIf {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
-        /// How many readers.
+        /// The assumed number of readers.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
         readers: u32,
         /// Print JSON.
@@ -67,8 +68,8 @@ enum Command {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
     },
-    /// Approve a plan that waits (`scaling.mode: Proposal`, `rebalance.mode: Proposal`); without its name, print those that
-    /// do.
+    /// Approve a waiting plan (`scaling.mode: Proposal`, `rebalance.mode: Proposal`); without a name, print the waiting
+    /// plans.
     Approve {
         /// `NAME` or `rkc/NAME`.
         cluster: String,
@@ -83,16 +84,17 @@ enum Command {
         /// The file; `-` for standard output.
         #[arg(short, long)]
         output: Option<PathBuf>,
-        /// Where the operator runs; looked for in all namespaces when absent.
+        /// The operator's namespace; looked for in all namespaces when absent.
         #[arg(long)]
         operator_namespace: Option<String>,
-        /// How many of the operator's last lines, of each of its pods.
+        /// Number of the last log lines of each of the operator's pods.
         #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(i64).range(0..=100_000))]
         log_lines: i64,
     },
 }
 
-/// `x` of `x`, `rkc/x`, `rankingcluster/x` and `rankingclusters.liverank.dev/x`.
+/// Returns the resource's name `x` from an argument `x`, `rkc/x`, `rankingcluster/x` or
+/// `rankingclusters.liverank.dev/x`; an error if the argument names another kind.
 pub fn resource_name(argument: &str) -> anyhow::Result<&str> {
     let Some((kind, name)) = argument.split_once('/') else { return Ok(argument) };
     let kind = kind.to_ascii_lowercase();
@@ -104,7 +106,7 @@ pub fn resource_name(argument: &str) -> anyhow::Result<&str> {
 }
 
 impl Arguments {
-    /// Does what it was called for.
+    /// Runs the subcommand and prints its result.
     pub async fn run(self) -> anyhow::Result<()> {
         let reach = ClusterAccess::connect(&self.target).await?;
         let out = &mut std::io::stdout().lock();

@@ -1,8 +1,9 @@
-//! What the operator permits authors of resources: who may create a `RankingCluster` need not be able to create pods,
-//! Services or Ingresses, and must not become able to by way of the operator. Pure.
+//! The limits that the operator sets to the authors of resources. Somebody who may create a `RankingCluster` may have
+//! no right to create pods, Services or Ingresses, and must not get it by way of the operator. The check is pure.
 //!
-//! It is held against the objects as they would be made, not against fields: a new field is a new way in, and is held
-//! without anybody thinking of it. What is refused is told with the path in the resource; nothing is changed meanwhile.
+//! The policy is checked against the objects that would be made, not against fields of the resource: a new field is a
+//! new way to the same objects, and is checked without further code. A refusal names the path in the resource; while
+//! there is one, the operator changes nothing.
 
 pub mod pod_security;
 
@@ -19,7 +20,7 @@ use crate::crd::RankingCluster;
 use crate::validate::FieldProblem;
 pub use pod_security::SecurityLevel;
 
-/// Names and prefixes that are permitted: `name`, `prefix*`, or `*` for all.
+/// A list of permitted values: `name`, `prefix*`, or `*` for all.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Patterns(Vec<String>);
@@ -33,7 +34,7 @@ impl Patterns {
         Self(Vec::new())
     }
 
-    /// Whether `value` is permitted. `*` alone does not permit what is `powerful`: that has to be named.
+    /// Returns whether `value` is permitted. The pattern `*` does not permit a `powerful` value, which has to be named.
     fn is_permitted(&self, value: &str, powerful: bool) -> bool {
         self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some("") => !powerful,
@@ -49,29 +50,29 @@ impl fmt::Display for Patterns {
     }
 }
 
-/// What is permitted; the chart's value `allow`. By default what v1alpha1 always permitted, and nothing that an author
-/// could not do before.
+/// The policy: what authors of resources may use; the chart's value `allow`. The default permits what v1alpha1 always
+/// permitted, and nothing that an author could not do before.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
-    /// Images of all containers.
+    /// Images that all containers may use.
     pub images: Patterns,
-    /// Hosts of Ingresses and `HTTPRoute`s.
+    /// Host names that Ingresses and `HTTPRoute`s may have.
     pub hosts: Patterns,
-    /// Keys of annotations of pods, Services, Ingresses and `HTTPRoute`s. `*` does not permit snippets of a proxy's
-    /// configuration.
+    /// Keys of annotations that pods, Services, Ingresses and `HTTPRoute`s may have. `*` does not permit snippets of a
+    /// proxy's configuration.
     pub annotations: Patterns,
-    /// Keys of annotations of `ServiceAccount`s: a cloud gives rights by them.
+    /// Keys of annotations that `ServiceAccount`s may have: a cloud grants rights by them.
     pub service_account_annotations: Patterns,
-    /// Priority classes. `*` does not permit those of the system.
+    /// Priority classes that pods may have. `*` does not permit those of the system.
     pub priority_classes: Patterns,
-    /// Runtime classes.
+    /// Runtime classes that pods may have.
     pub runtime_classes: Patterns,
-    /// Schedulers.
+    /// Schedulers that pods may have.
     pub schedulers: Patterns,
-    /// Types of Services.
+    /// Types that Services may have.
     pub service_types: Patterns,
-    /// What pods may do at most: a Pod Security Standard.
+    /// The Pod Security Standard that pods must not exceed.
     pub pod_security: SecurityLevel,
 }
 
@@ -92,10 +93,10 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Reads a policy from YAML. An empty text is the default policy.
+    /// Parses a policy from YAML. An empty text is the default policy.
     ///
     /// # Errors
-    /// What cannot be read, with the field.
+    /// Returns the parser's error, which names the field.
     pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -103,7 +104,8 @@ impl Policy {
         serde_yaml::from_str(text)
     }
 
-    /// All that is not permitted of what `input` would make. Readers are looked at even where there are none yet.
+    /// Returns everything that the policy does not permit in the objects of `input`. Readers are checked even if there
+    /// are none yet.
     pub fn find_refusals(&self, input: &Input<'_>) -> Vec<FieldProblem> {
         let any = [Reader { name: names::reader_name(input.cluster.name(), 0), drain: None }];
         let objects = build::desired_objects(&Input { readers: &any, ..*input });
@@ -169,7 +171,7 @@ impl RefusalCollector<'_> {
         }
     }
 
-    /// Our own annotations are none of an author's.
+    /// Checks the annotations of an object, without those that the operator itself writes.
     fn check_annotations(&mut self, path: &str, given: &BTreeMap<String, String>, list: &'static str) {
         let policy = self.policy;
         let permitted =
@@ -231,7 +233,7 @@ impl RefusalCollector<'_> {
     }
 }
 
-/// Where in the resource an object's component stands.
+/// Returns the path in the resource of the component that an object belongs to.
 fn resource_path(object: &Object) -> String {
     match object.component {
         Some(Component::Reader) => "spec.readers".to_owned(),

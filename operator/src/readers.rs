@@ -1,29 +1,30 @@
-//! Readers: how many there should be, which come and which go, and who serves which video.
+//! Decisions about readers: how many there should be, which ones to add and to remove, and which readers serve which
+//! video.
 //!
-//! [`decide_round`] is one pure function from what is seen (readers as Kubernetes has them, load as the managers tell it) and a
-//! leader's [`Memory`] to [`Step`]s, [`Decision`]s and [`Facts`]. It goes by levels, not by edges: every step follows from
-//! what is seen, may be done twice, and comes again until it is seen to be done. So a leader may die at any point, and the
-//! next one goes on:
+//! [`decide_round`] is one pure function. It computes [`ReaderStep`]s, [`Decision`]s and [`ReaderFacts`] from the
+//! observed state (readers as Kubernetes has them, load as the managers report it) and a leader's [`ReaderMemory`]. It
+//! works by levels, not by edges: every step follows from the observed state, may be done twice, and is repeated until
+//! it is observed to be done. So a leader may die at any point, and the next one continues:
 //!
-//! | what | where it survives |
+//! | fact | where it is stored |
 //! |---|---|
-//! | that a reader is to be emptied, why and since when | annotations of its Deployment |
-//! | that a reader takes no viewers | a cordon at the managers, derived from the annotation |
-//! | that readers are being replaced | templates differ |
-//! | how many are wanted | how many are there (those being emptied not counted); in an upgrade also the status |
-//! | how long fewer would do | nowhere: a new leader looks for the whole window first |
+//! | a reader is to be emptied, the reason and the time of its beginning | annotations of its Deployment |
+//! | a reader accepts no viewers | a cordon at the managers, derived from the annotation |
+//! | readers are being replaced | templates differ |
+//! | the wanted number of readers | the existing number, without those being emptied; in an upgrade also the status |
+//! | the time for which fewer readers would do | nowhere: a new leader watches for the whole window first |
 //!
-//! *Scale up*: readers are added. *Scale down*: the cheapest to empty is annotated, then cordoned; the managers move its
-//! viewers within the budget; when the managers and the reader itself have said for a while that nobody is there, it is
-//! deleted. *Upgrade*: new readers come up, at most `maxSurge` beyond the wanted number; old ones take no new videos; old
-//! readers are emptied into new ones, so that each viewer moves at most once (nothing is moved for balance meanwhile).
-//! A *node drain* is the reader's own business; nobody else is told to go while it lasts. Where the others have no room for
-//! its viewers, a stand-in comes, within `maxSurge`.
+//! *Scale up*: readers are added. *Scale down*: the reader that is cheapest to empty is annotated, then cordoned; the
+//! managers move its viewers within the budget; when the managers and the reader itself have reported for a while that
+//! it has no viewers, it is deleted. *Upgrade*: new readers start, at most `maxSurge` beyond the wanted number; old
+//! readers get no new videos and are emptied into new ones, so that each viewer moves at most once (nothing is moved
+//! for balance meanwhile). On a *node drain* a reader empties itself; no other reader is removed while that lasts. If
+//! the other readers have no room for its viewers, a stand-in is started, within `maxSurge`.
 //!
-//! Where the mode is `Proposal`, a plan waits in [`proposal`] until somebody approves it by name.
+//! In mode `Proposal`, a plan waits in [`proposal`] until somebody approves it by name.
 //!
-//! What is missing or contradictory is not zero: nothing is taken away, nobody is moved, and it is said. Where the resource
-//! names a fallback, so many readers come at least.
+//! Missing or contradictory load is not taken for zero: no reader is removed, no viewer is moved, and the status
+//! reports it. If the resource names a fallback, there are at least as many readers as it says.
 
 mod balance;
 mod change;
@@ -63,29 +64,30 @@ use phase::UpgradePhase;
 use scale::WantedReaders;
 use view::LoadView;
 
-/// The result of a round.
+/// The result of one round of decisions about readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoundOutcome {
-    /// What is to be done, in this order. Empty at rest.
+    /// The steps to be done, in this order. Empty at rest.
     pub steps: Vec<ReaderStep>,
-    /// The decisions of this round that differ from the last ones told.
+    /// The decisions of this round that differ from the last ones reported.
     pub decisions: Vec<Decision>,
-    /// Plans that wait to be approved, one of each subject at most.
+    /// The plans that wait for approval, at most one of each subject.
     pub proposals: Vec<Proposal>,
-    /// For the status.
+    /// The facts about readers for the resource's status.
     pub facts: ReaderFacts,
-    /// Readers that are to be asked themselves how many viewers they have.
+    /// Readers that have to be queried for their own number of viewers.
     pub readers_to_ask: Vec<String>,
-    /// Whether the managers are to be asked for all assignments next time.
+    /// Whether the managers have to be queried for all assignments next time.
     pub detail: bool,
 }
 
-/// One round.
+/// Decides one round. If the resource is paused, the result has no steps, decisions or proposals.
 pub fn decide_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     if !seen.settings.paused {
         return run_round(seen, memory);
     }
-    // What would be done is looked at and dropped; what was remembered would be out of date when it goes on.
+    // Steps are computed and dropped; the memory is reset, because it would be out of date when the resource is
+    // resumed.
     let mut outcome = run_round(seen, &mut memory.clone());
     *memory = ReaderMemory::new(seen.now, None, Some(outcome.facts.desired));
     outcome.steps.clear();
@@ -151,7 +153,7 @@ fn run_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     }
 }
 
-/// There are to be no readers, so nobody can take their viewers: they all go.
+/// Removes all readers with their viewers, because there are to be no readers that could take them.
 fn remove_all_readers(
     seen: &RoundInput,
     view: &LoadView<'_>,
@@ -206,7 +208,7 @@ fn remove_all_readers(
     }
 }
 
-/// Writes that are not seen yet, again; `empty`: readers may begin to be emptied.
+/// Returns the writes that are not observed to be done yet, to be repeated. Drains are only begun if `empty` is true.
 fn repeat_unseen_writes(memory: &ReaderMemory, empty: bool) -> Vec<ReaderStep> {
     let create = memory.writes.create.iter().map(|name| ReaderStep::CreateReader { name: name.clone() });
     let annotate = memory.writes.annotate.iter().filter(|(_, (_, drain))| empty || drain.is_none());
@@ -218,9 +220,9 @@ fn repeat_unseen_writes(memory: &ReaderMemory, empty: bool) -> Vec<ReaderStep> {
     create.chain(annotate).collect()
 }
 
-/// Tells when the load cannot be acted on, and when it can again, each after it has been so for as long as a report may be
-/// old: a leader that has just begun knows nothing, and managers learn of a change a moment apart. Returns whether that
-/// time has passed.
+/// Reports when the load becomes unusable, and when it is usable again, each after it has lasted for as long as a
+/// report may be old: a leader that has just begun knows nothing, and managers learn of a change a moment apart.
+/// Returns whether that time has passed.
 fn tell_load_trouble(
     seen: &RoundInput,
     view: &LoadView<'_>,

@@ -1,18 +1,18 @@
-//! The operator as a process: it watches, and while it leads, every cluster has an actor that makes it what it should be.
+//! The operator as a process: it watches Kubernetes, and while it leads, each cluster has an actor that reconciles it.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`args`] | the command line |
-//! | [`lease`], [`leadership`] | who leads, and what fences its orders |
-//! | [`shard`], [`spread`] | which namespaces are whose, and who holds which Leases |
-//! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
-//! | [`fleet`], [`actor`], [`context`] | one actor a cluster |
-//! | [`claim`], [`lanes`] | which operator looks after a cluster; how many requests there are at once |
-//! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | what of the resource is carried out now |
-//! | [`carry`], [`apply`], [`subset`], [`contest`] | what is written to the API server, and who else writes it |
-//! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
-//! | [`tokens`] | who the operator is to managers, and by which keys all know each other |
-//! | [`reporter`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | what is told |
+//! | [`args`] | parses the command line |
+//! | [`lease`], [`leadership`] | elect the leader, and fence its orders |
+//! | [`shard`], [`spread`] | divide namespaces into shards, and spread their Leases over replicas |
+//! | [`watch`], [`store`], [`cache`], [`progress`] | watch each kind, keep pruned objects, report stalled watches |
+//! | [`fleet`], [`actor`], [`context`] | run one actor for each cluster |
+//! | [`claim`], [`lanes`] | choose the operator of a cluster; limit concurrent requests |
+//! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | decide which part of the resource is carried out now |
+//! | [`carry`], [`apply`], [`subset`], [`contest`] | write to the API server, and detect other writers |
+//! | [`managers`], [`steering`] | query managers and readers, and give them orders |
+//! | [`tokens`] | fetch the operator's tokens for managers, and the public keys of all tokens |
+//! | [`reporter`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | report the state |
 
 pub mod actor;
 pub mod apply;
@@ -80,15 +80,15 @@ use store::{CachedObject, Store, Wakers};
 use tokens::{OperatorTokens, PublicKeys};
 use watch::{Wake, Watcher};
 
-/// How long stopping may take: the leader's work, then the Lease.
+/// The time limit of stopping: the leader's work ends first, then the Lease is given up.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Threads: it waits, mostly, and each has memory of its own.
+/// Number of worker threads: the operator waits most of the time, and each thread takes memory of its own.
 const WORKER_THREADS: usize = 2;
 
 impl Args {
-    /// Runs until the process is asked to end.
+    /// Runs the operator until the process is asked to end.
     pub fn main(self) -> anyhow::Result<ExitCode> {
-        // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
+        // The client would log every failed request; watches, writes and the Lease log changes of their state instead.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init_logging(&LogArgs { log, ..self.log.clone() });
         let process = ProcessRuntime {
@@ -99,7 +99,8 @@ impl Args {
         };
         let ProcessTls { admin_tls: admin, file_reloading: reloading, .. } = self.tls()?;
         let main = move |shell: ServiceContext| async move {
-            // What is set is judged before a port is taken: an error must name what is wrong, not what is in the way.
+            // Settings are checked before a port is bound: an error must name the wrong setting, not a port that is in
+            // use.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
             let client = Client::try_from(config)?;
             let listener = server::bind_listener(self.admin_listen, "the operator's admin port").await?;
@@ -115,10 +116,11 @@ impl Args {
     }
 }
 
-/// Watches, and leads when it is this process's turn, until the shell's shutdown.
+/// Watches Kubernetes, and leads each shard while it is this process's turn, until the process shuts down.
 ///
 /// # Errors
-/// Whatever must not be survived: work of a former leader that does not stop, a part that broke.
+/// Returns errors after which the process must end: the work of a former leader that does not stop, or a task that
+/// failed.
 pub async fn run(
     args: Args,
     client: Client,
@@ -186,7 +188,7 @@ pub async fn run(
     Box::pin(tasks.run_alongside(leading)).await
 }
 
-/// Leads each shard while it is this process's turn, until the shell's shutdown.
+/// Leads each shard while it is this process's turn, until the process shuts down.
 async fn lead_shards(
     candidates: Vec<Candidate>,
     world: &Arc<OperatorContext>,
@@ -214,7 +216,7 @@ async fn lead_shards(
     futures::future::try_join_all(leading.map(Box::pin)).await.map(drop)
 }
 
-/// Ready when all watches have listed once; not any more when the process is on its way out.
+/// Reports the process as ready after all watches have listed once, and as draining when it shuts down.
 async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shell: ServiceContext) {
     shell.health.note_starting("watches");
     fleet::wait_until_filled(&world).await;
@@ -226,7 +228,7 @@ async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shel
     std::future::pending::<()>().await;
 }
 
-/// The watches, while they are made.
+/// The inputs and tasks of the watches, while these are created.
 struct Parts<'a> {
     tasks: Tasks,
     args: &'a Args,
@@ -252,7 +254,7 @@ impl Parts<'_> {
     fn watch_pods(&mut self) -> Arc<Store<Pod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let api = self.watched_apis::<SlimPod>(&resource);
-        // Pods carry the labels of their templates, which say whose they are.
+        // Pods have the labels of their templates, which name cluster and component.
         self.start_watches(
             "Pod",
             api,
@@ -268,7 +270,8 @@ impl Parts<'_> {
         self.start_watches("RankingCluster", api, "", Cluster::from_watched, true, false)
     }
 
-    /// One for each namespace that is looked at; an empty name for all of them.
+    /// Returns one API for each watched namespace, with the namespace's name; a single one with an empty name for all
+    /// namespaces.
     fn watched_apis<K>(&self, resource: &ApiResource) -> Vec<(Box<str>, Api<K>)>
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
@@ -297,7 +300,7 @@ impl Parts<'_> {
         let store = Arc::new(Store::of_parts(apis.len()));
         for (namespace, api) in apis {
             if !optional {
-                // A watch that never begins stands still, too.
+                // A watch that never begins is reported as stalled, too.
                 self.progress.note_progress(kind, &namespace);
             }
             let watcher = Watcher {

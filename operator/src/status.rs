@@ -1,8 +1,9 @@
-//! What is said of a cluster in its status. Pure: the same facts give the same words, so that nothing is written twice.
+//! Makes the status of a cluster. Pure: the same facts give the same words, so that nothing is written twice.
 //!
-//! Flux, Argo CD and `helm --wait` read a status by the rules of kstatus: `Reconciling` is in progress, `Stalled` has
-//! failed, then `Ready` decides, and nothing of it counts before `observedGeneration` is the resource's generation. So
-//! `Reconciling` is true until the last pod is as the spec says, and `Stalled` wherever nobody but a person gets it on.
+//! Flux, Argo CD and `helm --wait` read a status by the rules of kstatus: `Reconciling` means in progress, `Stalled`
+//! means failed, then `Ready` decides, and nothing counts before `observedGeneration` is the resource's generation. So
+//! `Reconciling` is true until the last pod is as the spec says, and `Stalled` is true if only a person can solve a
+//! problem.
 
 use std::collections::BTreeSet;
 
@@ -19,64 +20,64 @@ use crate::readers::{Decision, Proposal, ReaderFacts, round_to_two_digits};
 use crate::run::rollout::State;
 use crate::validate::FieldProblem;
 
-/// Longest message of a condition, in bytes: what a person reads.
+/// Longest message of a condition, in bytes: as much as a person reads.
 const MAX_MESSAGE_BYTES: usize = 2_000;
 
 /// Longest reason of a decision in the history, in bytes.
 const MAX_PAST_REASON_BYTES: usize = 256;
 
-/// Something that is not as it should be.
+/// A problem that a condition reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// A condition's reason.
+    /// The reason for the condition.
     pub reason: String,
-    /// The message. Nothing in it changes from one look to the next.
+    /// The message. It must not change from one look to the next while the problem stays the same.
     pub message: String,
-    /// Whether it stays until somebody does something.
+    /// Whether the problem lasts until somebody acts.
     pub stalled: bool,
-    /// Whether it is a write that did not succeed: something is not as the spec says.
+    /// Whether the problem is a write that failed: something is not as the spec says.
     pub write: bool,
 }
 
-/// All that a status is made from.
+/// All inputs of a status.
 pub struct StatusInput<'a> {
-    /// The resource, as it is in force.
+    /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The present time.
     pub now: Timestamp,
     /// The name of the operator process that writes the status.
     pub identity: &'a str,
-    /// The builder's revision in force.
+    /// The builder revision in force.
     pub revision: u32,
     /// The problems of the spec.
     pub problems: &'a [FieldProblem],
-    /// How the components stand.
+    /// The roll-out states of the components.
     pub states: &'a [State],
-    /// Readers that exist and are not leaving.
+    /// Number of readers that exist and are not being emptied.
     pub readers: u32,
-    /// A number of readers in the spec that is not followed: see [`crate::run::in_force`].
+    /// A value of `spec.readers.replicas` that is ignored: see [`crate::run::in_force`].
     pub unheeded: Option<i32>,
-    /// What is known of readers; `None` where there are none to be.
+    /// The facts about readers; `None` if there are to be no readers.
     pub facts: Option<&'a ReaderFacts>,
-    /// The last decision, where one was made since the status was written.
+    /// The last decision; `None` if none was made since the last status.
     pub decision: Option<&'a Decision>,
-    /// The last decisions, that one among them.
+    /// The last decisions, including the very last one.
     pub history: &'a [PastDecision],
-    /// Plans that wait to be approved.
+    /// The plans that wait for approval.
     pub proposals: &'a [Proposal],
-    /// What else is wrong.
+    /// The problems that are not in the other fields.
     pub troubles: &'a [Trouble],
-    /// Which fields somebody else writes, too.
+    /// The fields that somebody else writes, too, each described with the other writers.
     pub contested: &'a [String],
-    /// The components that the newest builder would restart.
+    /// The components whose pods the newest builder revision would restart.
     pub pending: &'a BTreeSet<Component>,
-    /// Whether something of the spec could not be written yet.
+    /// Whether a part of the spec could not be written yet.
     pub unwritten: bool,
     /// The components that have pods.
     pub awake: &'a BTreeSet<Component>,
 }
 
-/// The status; `before`: the one that was written last.
+/// Makes the status; `before` is the one that was written last.
 pub fn make_status(report: &StatusInput<'_>, before: &RankingClusterStatus) -> RankingClusterStatus {
     let conditions = [
         ("Ready", ready_condition(report)),
@@ -107,8 +108,8 @@ pub fn make_status(report: &StatusInput<'_>, before: &RankingClusterStatus) -> R
     }
 }
 
-/// Whether `after` has to be written at once: a condition, the generation spoken of, or a decision is another. Numbers
-/// can wait.
+/// Returns whether `after` has to be written at once, because a condition, the generation, the builder revision, the
+/// last decision or a plan has changed. Changes of numbers can wait.
 pub fn is_worth_writing_now(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
     let short = |status: &RankingClusterStatus| -> Vec<(String, String, String)> {
         let all = status.conditions.iter();
@@ -122,7 +123,7 @@ pub fn is_worth_writing_now(before: &RankingClusterStatus, after: &RankingCluste
         || before.proposals != after.proposals
 }
 
-/// Whether `after` says anything that `before` does not, but for the time at which viewers were counted.
+/// Returns whether `after` differs from `before` in anything but the time at which viewers were counted.
 pub fn is_different(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
     let timeless = |status: &RankingClusterStatus| {
         let mut status = status.clone();
@@ -134,7 +135,7 @@ pub fn is_different(before: &RankingClusterStatus, after: &RankingClusterStatus)
     timeless(before) != timeless(after)
 }
 
-/// Whether something is so, why, and in words.
+/// The status, reason and message of a condition.
 struct ConditionValue {
     is_true: bool,
     reason: String,
@@ -175,12 +176,12 @@ fn condition(
     }
 }
 
-/// Times are written in whole seconds: what is read back must be what was written.
+/// Returns the time in whole seconds, as it is written: the value that is read back must be equal.
 fn to_whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// Ready, where all is to sleep: everything is as the spec says once no pod is left.
+/// Returns the condition Ready of a hibernating cluster: it is true once no pod is left.
 fn hibernated_condition(report: &StatusInput<'_>) -> ConditionValue {
     if report.awake.is_empty() {
         return ConditionValue::new(
@@ -200,7 +201,7 @@ fn component_names(components: &BTreeSet<Component>) -> String {
     components.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether a maintenance window is open, where there are any.
+/// Returns whether a maintenance window is open; `None` if the resource has none.
 fn window_condition(report: &StatusInput<'_>) -> Option<ConditionValue> {
     let maintenance = &report.cluster.spec.maintenance;
     let state = maintenance::state(maintenance, report.now)?;
@@ -238,8 +239,8 @@ fn ready_condition(report: &StatusInput<'_>) -> ConditionValue {
     ConditionValue::new(false, "Unavailable", format!("too few pods answer: {}", away.join(", ")))
 }
 
-/// Whether something is not as the spec says yet and gets there by itself. Not beside `Stalled`: of the two kstatus
-/// takes the first, and what does not get on without somebody is not in progress.
+/// Returns whether something is not as the spec says yet and will be without help. It is never true together with
+/// `Stalled`: kstatus reads only the first of the two, and work that needs a person is not in progress.
 fn reconciling_condition(report: &StatusInput<'_>) -> ConditionValue {
     if let Some(trouble) = all_troubles(report).into_iter().find(|trouble| trouble.stalled) {
         return ConditionValue::new(false, &trouble.reason, "it does not get on by itself: see Stalled");
@@ -262,7 +263,8 @@ fn reconciling_condition(report: &StatusInput<'_>) -> ConditionValue {
     }
 }
 
-/// A reason and the words for all that is not as the spec says yet.
+/// Returns a reason and descriptions of everything that is not as the spec says yet; no descriptions if nothing is left
+/// to do.
 fn work_under_way(report: &StatusInput<'_>) -> (String, Vec<String>) {
     let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
     let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
@@ -299,7 +301,7 @@ fn work_under_way(report: &StatusInput<'_>) -> (String, Vec<String>) {
     (reason.unwrap_or_else(|| "Writing".to_owned()), words)
 }
 
-/// All that is wrong: the spec first, then what was refused, pods, readers.
+/// Returns all problems: those of the spec first, then those of writes and pods, failed roll-outs, and readers.
 fn all_troubles(report: &StatusInput<'_>) -> Vec<Trouble> {
     let problems = report.problems.iter().map(|problem| Trouble {
         reason: "Invalid".into(),
@@ -408,7 +410,7 @@ fn readers(report: &StatusInput<'_>, facts: &ReaderFacts) -> ReadersStatus {
     }
 }
 
-/// A decision in short.
+/// Returns a decision in the short form of the history.
 pub fn past_decision(decision: &Decision) -> PastDecision {
     let mut reason = decision.reason.clone();
     let end = (0..=reason.len().min(MAX_PAST_REASON_BYTES)).rev().find(|at| reason.is_char_boundary(*at));

@@ -1,5 +1,5 @@
-//! What is wrong with a resource that its definition's rules cannot say: what Kubernetes would refuse of the objects
-//! made from it, told with the path in the resource and before anything is changed. Pure.
+//! The validation of a resource beyond the rules of its definition: values that Kubernetes would refuse in the objects
+//! made from it, reported with the path in the resource before anything is changed. Pure.
 //!
 //! A resource with problems is left as it runs; the condition `Degraded` names them.
 
@@ -18,12 +18,12 @@ use crate::crd::{Board, RankingCluster, RankingClusterSpec};
 use crate::maintenance;
 pub use open::unknown_fields;
 
-/// Something wrong in a resource.
+/// A problem of one field of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldProblem {
-    /// Where, such as `spec.kafka.bootstrapServers`.
+    /// The path of the field, such as `spec.kafka.bootstrapServers`.
     pub path: String,
-    /// What the author should do about the problem.
+    /// The action that the author should take to solve the problem.
     pub message: String,
 }
 
@@ -33,7 +33,7 @@ impl std::fmt::Display for FieldProblem {
     }
 }
 
-/// Collects problems.
+/// The collector of problems.
 #[derive(Debug, Default)]
 struct ProblemList(Vec<FieldProblem>);
 
@@ -43,7 +43,7 @@ impl ProblemList {
     }
 }
 
-/// All that is wrong, in the order of the fields; empty where nothing is.
+/// Returns all problems of a resource, in the order of the checks; empty if there are none.
 pub fn validate_cluster(cluster: &RankingCluster) -> Vec<FieldProblem> {
     let spec = &cluster.spec;
     let mut problems = ProblemList::default();
@@ -70,7 +70,7 @@ pub fn validate_cluster(cluster: &RankingCluster) -> Vec<FieldProblem> {
     problems.0
 }
 
-/// What the processes would refuse to start with.
+/// Checks the boards by the rules of the processes, which would refuse to start with invalid ones.
 fn boards(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let declared = spec.boards.iter().map(Board::declaration).collect();
     if let Err(invalid) = DeclaredBoards::read(&serde_json::Value::Array(declared)) {
@@ -78,7 +78,7 @@ fn boards(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// Annotations of Services and `ServiceAccount`s.
+/// Checks source ranges and annotations of Services, and annotations of `ServiceAccount`s.
 fn check_accounts(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     for (path, service, account) in [
         ("spec.gateway", &spec.gateway.service, &spec.gateway.service_account),
@@ -105,7 +105,7 @@ fn check_accounts(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// Time zones are known by the data that the operator carries.
+/// Checks that time zones are in the data that the operator is compiled with.
 fn check_time_zones(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     for (at, window) in spec.maintenance.windows.iter().enumerate() {
         if maintenance::time_zone(&window.time_zone).is_none() {
@@ -115,7 +115,7 @@ fn check_time_zones(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// The operator knows managers by them.
+/// Checks the bundle of authorities, by which the operator verifies managers.
 fn check_ca_bundles(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let Some(tls) = &spec.tls else { return };
     if let Err(error) = PeerTls::trusting_authorities(&tls.internal.ca_bundle, None) {
@@ -123,7 +123,7 @@ fn check_ca_bundles(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// An address, and how many bits of it count.
+/// Returns whether a text is a network: an address, `/`, and a valid number of bits.
 fn is_network(text: &str) -> bool {
     let Some((address, bits)) = text.split_once('/') else { return false };
     let most = match address.parse() {
@@ -134,7 +134,7 @@ fn is_network(text: &str) -> bool {
     bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
-/// The rule on `bootstrapServers` sees digits where a port is.
+/// Checks the ports of brokers; the definition's rule on `bootstrapServers` only requires digits.
 fn check_bootstrap_servers(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     for server in spec.kafka.bootstrap_servers.split(',') {
         let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
@@ -144,8 +144,8 @@ fn check_bootstrap_servers(spec: &RankingClusterSpec, problems: &mut ProblemList
     }
 }
 
-/// Between its dots a DNS name may have 63 characters, and readers' names take most of them. They are numbered below 510:
-/// 500, and while they are replaced 10 more.
+/// Checks the length of readers' hosts: a label of a DNS name may have 63 characters, and readers' names take most of
+/// them. Readers have numbers below 510: 500, and 10 more while they are replaced.
 fn check_reader_hosts(cluster: &RankingCluster, problems: &mut ProblemList) {
     let longest = format!("{}-reader-509", cluster.name());
     let Some(host) = cluster.spec.exposure.reader_host(&longest) else { return };

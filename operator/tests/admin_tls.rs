@@ -1,6 +1,6 @@
-//! The operator's own port over TLS, as a process has it: its probes and scrapers are its only callers.
+//! Tests the operator's admin port over TLS, in a real process: probes and scrapers are its only callers.
 
-// Tests panic with what went wrong.
+// Tests panic with the error.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -13,15 +13,15 @@ use liverank_runtime::{PeerClient, PeerTls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Url;
 
-/// To start, and to see a changed file: it looks each second.
+/// The time limit for the start, and for noticing a changed file, which the process checks each second.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A `kubeconfig` of an API server that is not there: the port is served all the same.
+/// A `kubeconfig` of an API server that does not exist: the port is served all the same.
 const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "away",
   "contexts": [{"name": "away", "context": {"cluster": "away", "user": "nobody"}}],
   "clusters": [{"name": "away", "cluster": {"server": "http://127.0.0.1:1"}}], "users": [{"name": "nobody", "user": {}}]}"#;
 
-/// An authority of its own, which it returns, and a certificate of it for this machine, written where the operator reads them.
+/// Writes a certificate for this machine to the files that the operator reads. Returns the authority that signed it.
 fn write_certificate(directory: &Path) -> PeerTls {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -58,12 +58,12 @@ impl Drop for RunningOperator {
     }
 }
 
-/// Asks until it is answered, over TLS by who has a certificate that `trusted` knows.
+/// Requests `/livez` until it is answered over TLS with a certificate that `trusted` accepts.
 async fn livez_trusting(trusted: &PeerTls, port: u16) -> String {
     let url = Url::parse(&format!("https://127.0.0.1:{port}/livez")).unwrap();
     let begun = Instant::now();
     loop {
-        // A new client each time: it must not go on with an open connection.
+        // A new client for each request: it must not reuse an open connection.
         match PeerClient::over_tls(trusted).client().get(url.clone()).send().await {
             Ok(answer) => return answer.text().await.unwrap(),
             Err(error) => assert!(begun.elapsed() < TIMEOUT, "{error:?}"),

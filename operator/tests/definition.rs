@@ -1,4 +1,4 @@
-//! The definition as it is installed.
+//! Tests of the definition as it is installed.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use liverank_operator::crd::{definition, definition_yaml};
@@ -7,10 +7,10 @@ use serde_json::Value;
 #[path = "definition/reference.rs"]
 mod reference;
 
-/// What `kubectl apply` can annotate is 262,144 bytes; beyond this the definition is on its way there.
+/// The limit for the definition's size in bytes: `kubectl apply` can annotate 262,144 bytes.
 const MAX_BYTES: usize = 200 * 1024;
 
-/// What is Kubernetes' own goes in without words.
+/// The fields of Kubernetes' own types, whose schemas have no descriptions.
 const FOREIGN_FIELDS: [&str; 23] = [
     "affinity",
     "conditions",
@@ -41,7 +41,8 @@ fn printed_schema() -> Value {
     serde_json::to_value(definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
-/// Calls `see` with each of our fields: its path and its schema; and with foreign ones, but not with what is in them.
+/// Calls `see` with the path and schema of each of our fields and of foreign ones, but not of the fields below foreign
+/// ones.
 fn visit_fields(schema: &Value, path: &str, see: &mut dyn FnMut(&str, &Value)) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");

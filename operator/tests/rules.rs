@@ -1,5 +1,6 @@
-//! Every rule of the definition refuses what `fixtures/rules.yaml` says, in these words, and nothing else does. The API
-//! server is asked the same in `e2e/cluster`; here an interpreter of the same language is.
+//! Tests that every rule of the definition refuses what `fixtures/rules.yaml` says, with the same words, and that no
+//! other rule does. The test in `e2e/cluster` asks a real API server; this one uses an interpreter of the same
+//! language.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 const VALIDATIONS_KEY: &str = "x-kubernetes-validations";
 
-/// One refusal.
+/// An expected refusal from `fixtures/rules.yaml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExpectedRefusal {
@@ -38,7 +39,7 @@ fn refusals() -> Vec<ExpectedRefusal> {
     serde_yaml::from_str(include_str!("fixtures/rules.yaml")).unwrap()
 }
 
-/// Sets dotted paths; null removes.
+/// Sets fields by dotted paths; null removes a field.
 fn with_fields(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
     for (path, value) in set {
         let (parents, field) = path.rsplit_once('.').unwrap();
@@ -55,19 +56,20 @@ fn with_fields(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
     object
 }
 
-/// What the API server stores: with the defaults, and the defaults in those. The interpreter fills in one level at a time.
+/// Returns the object as the API server stores it: with the defaults, and the defaults in those. The interpreter fills
+/// in one level at a time.
 fn with_defaults(schema: &Value, object: &Value) -> Value {
     let more = apply_defaults(schema, object);
     if more == *object { more } else { with_defaults(schema, &more) }
 }
 
-/// What is wrong with an object, beside the one it replaces.
+/// Validates an object and its update of `old`; returns the violations.
 fn validate_object(schema: &Value, object: &Value, old: Option<&Value>) -> Result<(), ValidationErrors> {
     let old = old.map(|old| with_defaults(schema, old));
     Validator::new().validate(schema, &with_defaults(schema, object), old.as_ref())
 }
 
-/// What a refusal's object breaks.
+/// Returns the rules that a refusal's object violates.
 fn violated_rules(schema: &Value, refusal: &ExpectedRefusal) -> Vec<ValidationError> {
     let stored = with_fields(valid_resource(), &refusal.set);
     let result = match &refusal.update {
@@ -80,7 +82,7 @@ fn violated_rules(schema: &Value, refusal: &ExpectedRefusal) -> Vec<ValidationEr
     result.err().map_or_else(Vec::new, ValidationErrors::into_vec)
 }
 
-/// Every rule: where its schema stands, and what it says.
+/// Collects every rule with the pointer of its schema.
 fn collect_rules(schema: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
     for rule in schema[VALIDATIONS_KEY].as_array().into_iter().flatten() {
         found.push((pointer.to_owned(), rule["rule"].as_str().unwrap().to_owned()));
@@ -95,7 +97,7 @@ fn collect_rules(schema: &Value, pointer: &str, found: &mut Vec<(String, String)
     }
 }
 
-/// Where in the schema the rule stands that answers with this path.
+/// Returns the pointer of the schema with the rule that answers with this refusal's path.
 fn schema_pointer(refusal: &ExpectedRefusal) -> String {
     if refusal.path == "metadata.name" {
         return String::new();
@@ -165,7 +167,7 @@ fn the_definition_and_the_types_fill_in_the_same_defaults() {
     for object in [bare, valid_resource()] {
         let stored = with_defaults(&printed_schema(), &object);
         let mut read: RankingCluster = serde_json::from_value(object).unwrap();
-        // What stands there before any operator has looked is the definition's alone.
+        // The status before any operator has looked is only in the definition.
         read.status =
             Some(RankingClusterStatus { observed_generation: Some(-1), ..RankingClusterStatus::default() });
         assert_eq!(serde_json::to_value(&read).unwrap(), stored);

@@ -1,4 +1,4 @@
-//! `kubectl liverank`: kubectl finds it by its name on the path.
+//! The binary of the kubectl plugin `kubectl liverank`; kubectl finds a plugin by its file name in `PATH`.
 
 use std::process::ExitCode;
 

@@ -19,7 +19,7 @@ struct Arguments {
 enum Command {
     /// Look after the `RankingCluster` resources of a Kubernetes cluster.
     Run(Box<run::Args>),
-    /// Try whether the operator of this Kubernetes does its work.
+    /// Check that the operator of this Kubernetes cluster works.
     Check(check::CheckArgs),
     /// Print the definition of `RankingCluster`, as YAML.
     Crd,
@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         Command::Run(args) => args.main().unwrap_or_else(|error| print_failure(&error)),
         Command::Check(args) => args.main().unwrap_or_else(|error| print_failure(&error)),
         Command::Crd => {
-            // Who has stopped reading (`| head`) needs no more of it.
+            // A reader of the output that has stopped reading (`| head`) needs no more of the output: the error is
+            // ignored.
             let _ = write!(std::io::stdout(), "{}", crd::definition_yaml());
             ExitCode::SUCCESS
         }

@@ -1,4 +1,4 @@
-//! The parts of a cluster, and what of them does not depend on the resource: ports, stores, who talks to whom.
+//! The components of a cluster and their fixed properties: ports, stores, and which component connects to which.
 
 use liverank_protocol::roles::Role;
 pub use liverank_protocol::roles::Store;
@@ -6,23 +6,24 @@ use strum::{EnumCount, VariantArray};
 
 use crate::crd::RankingClusterSpec;
 
-/// A part of a cluster, in the order in which changed ones are rolled out: those that others ask come before those who
-/// ask them, and what faces viewers comes last, so that a bad image stops where nobody sees it.
+/// A component of a cluster; the variants are in the order in which changed components are rolled out. A component that
+/// others call comes before its callers, and components that viewers connect to come last, so that a bad image is
+/// stopped before any viewer notices it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Component {
-    /// Knows which reader serves which video.
+    /// The manager: knows which reader serves which video.
     Manager,
-    /// Reads the log.
+    /// The consumer: reads the log.
     Consumer,
-    /// Takes comments.
+    /// The comment service: accepts comments.
     Comment,
-    /// Holds viewers' streams; one Deployment each.
+    /// The reader: holds viewers' streams. Each reader has a Deployment of its own.
     Reader,
-    /// Pushes ranked lists.
+    /// The `WebSocket` service: pushes ranked lists to viewers.
     Websocket,
-    /// Everything in one answer.
+    /// The statistics service: returns the reports of all services in one answer.
     Statistics,
-    /// The front door.
+    /// The gateway: the entry point for all requests of viewers.
     Gateway,
 }
 
@@ -30,10 +31,10 @@ pub enum Component {
 pub const ADMIN_PORT: u16 = 9060;
 
 impl Component {
-    /// All of them, in the order of roll-out.
+    /// All components in the order of roll-out.
     pub const ROLL_OUT_ORDER: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// The role that its pods run.
+    /// Returns the role that the component's pods run.
     pub const fn role(self) -> Role {
         match self {
             Self::Manager => Role::Manager,
@@ -46,22 +47,24 @@ impl Component {
         }
     }
 
-    /// Its name: the subcommand of the binary, the value of the component label, and the end of its objects' names.
+    /// Returns the component's name: the subcommand of the binary, the value of the component label, and the end of its
+    /// objects' names.
     pub const fn name(self) -> &'static str {
         self.role().name()
     }
 
-    /// The component of that [name](Self::name).
+    /// Returns the component with that [name](Self::name); `None` if there is none.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ROLL_OUT_ORDER.into_iter().find(|component| component.name() == name)
     }
 
-    /// Where it serves; the consumer serves nobody.
+    /// Returns the port on which the component serves HTTP requests; `None` for the consumer, which serves none.
     pub const fn http_port(self) -> Option<u16> {
         self.role().port()
     }
 
-    /// Whether the cluster has it. Without comments nobody needs readers or managers.
+    /// Returns whether the cluster has this component. Comment service, readers and managers exist only if comments are
+    /// enabled.
     pub const fn is_enabled(self, spec: &RankingClusterSpec) -> bool {
         match self {
             Self::Comment | Self::Reader | Self::Manager => spec.comment.enabled,
@@ -70,18 +73,18 @@ impl Component {
         }
     }
 
-    /// The components that a cluster has, in the order of roll-out.
+    /// Returns the components that a cluster has, in the order of roll-out.
     pub fn enabled_components(spec: &RankingClusterSpec) -> impl Iterator<Item = Self> + '_ {
         Self::ROLL_OUT_ORDER.into_iter().filter(|component| component.is_enabled(spec))
     }
 
-    /// The stores that it works on: it gets the settings and secrets of no other.
+    /// Returns the stores that the component uses; it gets the settings and secrets of no other store.
     pub const fn stores(self) -> &'static [Store] {
         self.role().stores()
     }
 
-    /// The components whose service port it opens connections to. Managers ask readers to hold videos ready and probe
-    /// silent ones; everything else goes the way of a request.
+    /// Returns the components to whose service port this component opens connections. Managers connect to readers to
+    /// prepare videos and to probe silent readers; all other connections are opened to serve a request.
     pub const fn talks_to(self) -> &'static [Self] {
         match self {
             Self::Gateway => &[Self::Manager, Self::Comment, Self::Reader, Self::Websocket, Self::Statistics],

@@ -1,5 +1,5 @@
-//! Each component's configuration file: the flags of its role, as YAML. A component gets no setting that it does not use,
-//! so that a change restarts nobody else.
+//! The configuration file of each component: the flags of its role, as YAML. A component gets no setting that it does
+//! not use, so that a changed setting restarts no other component.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets, tls};
 use crate::crd::{Board, Kafka, RankingClusterSpec, RedisTopology};
 
-/// Where the file is in a pod.
+/// The folder of the configuration file in a pod.
 pub(super) const FOLDER: &str = "/etc/liverank/config";
-/// Its name there.
+/// The name of the configuration file in `FOLDER`.
 pub(super) const FILE: &str = "config.yaml";
 
-/// The file of `component`. Keys are sorted: the same settings are the same text. Its first line says who wrote it: to
-/// such a file a process forgives keys that it does not know.
+/// Returns the text of the configuration file of `component`. Keys are sorted, so that the same settings give the same
+/// text. The first line marks the file as written by the operator: a process ignores unknown keys in such a file.
 pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
     let settings = serde_yaml::to_string(&settings(scope, component));
     format!("{WRITTEN_BY_OPERATOR}\n{}", settings.expect("plain values under string keys are YAML"))
 }
 
-/// Name of the `ConfigMap` that holds the file of `component`.
+/// Returns the name of the `ConfigMap` that holds the configuration file of `component`.
 pub(super) fn object_name(scope: Scope<'_>, component: Component) -> String {
     names::config_map_name(scope.name, component, &object::hash(&json!(file(scope, component))))
 }
 
-/// The settings of `component` by the names of its flags.
+/// Returns the settings of `component` by the names of its flags.
 fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Value> {
     let mut settings = BTreeMap::from([
         ("admin-listen", json!(format!("0.0.0.0:{ADMIN_PORT}"))),
@@ -54,13 +54,13 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     settings.extend(tls::tls_settings(scope, component));
     settings.extend(boards(scope.spec, component));
     settings.extend(own(scope, component));
-    // An image that is older than a setting would refuse to start with it.
+    // An image that does not know a setting yet would refuse to start with it.
     let version = ReleaseVersion::of_image(&scope.spec.image);
     settings.retain(|name, _| roles::takes_setting(component.role(), name, version));
     settings
 }
 
-/// Where traces are sent: every component has a part in them. Nothing where they are not.
+/// Returns the settings for sending traces, which every component gets; empty if tracing is off.
 fn tracing(spec: &RankingClusterSpec) -> Vec<(&'static str, Value)> {
     let Some(tracing) = &spec.monitoring.tracing else { return Vec::new() };
     let ratio = f64::from(tracing.sampling_rate_per_million) / 1e6;
@@ -94,8 +94,8 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
     }
 }
 
-/// Where the others are, those that are switched off too: switching one off or on restarts nobody else, and who asks
-/// for it meanwhile is told that it is away.
+/// Returns the URLs of the other components that `component` calls, including those that are switched off. So switching
+/// a component off or on restarts no other component; until it is back, its callers report it as unavailable.
 fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     component
         .talks_to()
@@ -106,7 +106,7 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
                 Component::Comment => "comment-url",
                 Component::Websocket => "websocket-url",
                 Component::Statistics => "statistics-url",
-                // The managers say where a video's readers are.
+                // The managers return the addresses of a video's readers.
                 Component::Reader | Component::Consumer | Component::Gateway => return None,
             };
             Some((setting, json!(scope.service_url(*peer)?)))
@@ -114,7 +114,7 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
         .collect()
 }
 
-/// The boards that are declared, for those who fill them and those who show them.
+/// Returns the declared boards, for the components that fill or show them; `None` for all other components.
 fn boards(spec: &RankingClusterSpec, component: Component) -> Option<(&'static str, Value)> {
     let has_boards = matches!(component, Component::Consumer | Component::Gateway | Component::Websocket);
     if !has_boards || spec.boards.is_empty() {
@@ -124,14 +124,14 @@ fn boards(spec: &RankingClusterSpec, component: Component) -> Option<(&'static s
     Some(("boards", json!(Value::Array(boards).to_string())))
 }
 
-/// Topics for other systems.
+/// Returns the settings of the topics that are exported to other systems.
 fn exports(spec: &RankingClusterSpec) -> impl Iterator<Item = (&'static str, Value)> {
     let Kafka { export_comments, export_boards, .. } = &spec.kafka;
     let topics = [("export-comments", export_comments), ("export-boards", export_boards)];
     topics.into_iter().filter_map(|(setting, topic)| Some((setting, json!(topic.as_ref()?))))
 }
 
-/// Returns the settings that only this component has.
+/// Returns the settings that no other component has.
 fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
     match component {

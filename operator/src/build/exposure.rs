@@ -1,4 +1,5 @@
-//! The way in for viewers outside the cluster: an Ingress or an `HTTPRoute`, neither of which may end a stream.
+//! The route for viewers from outside the Kubernetes cluster: an Ingress or an `HTTPRoute`, configured so that it does
+//! not cut streams off.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,9 @@ use super::scope::{self, Scope};
 use super::{Component, Kind, names, tls};
 use crate::crd::ExposureType;
 
-/// What an Ingress needs so that streams live: the usual controllers cut off what is silent for a minute, and some hold
-/// back what is not a full buffer. Streams say something every 15 s; an hour also covers calm `WebSocket`s.
+/// The annotations that keep streams open behind an Ingress: the usual controllers close a connection that is silent
+/// for a minute, and some hold data back until a buffer is full. Streams send something every 15 s; an hour also covers
+/// quiet `WebSocket`s.
 pub(super) const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
     ("nginx.ingress.kubernetes.io/proxy-buffering", "off"),
     ("nginx.ingress.kubernetes.io/proxy-read-timeout", "3600"),
@@ -24,18 +26,18 @@ pub(super) const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
     ("alb.ingress.kubernetes.io/load-balancer-attributes", "idle_timeout.timeout_seconds=3600"),
 ];
 
-/// A host, the Service behind it, and the paths of it that are open.
+/// A public host name with the Service behind it and the open path.
 struct ExposedHost<'a> {
     name: &'a str,
     component: Component,
     reader: Option<&'a str>,
     host: String,
     path: &'static str,
-    /// Whether `path` is all that is open, not what paths begin with.
+    /// Whether only exactly `path` is open; otherwise all paths that begin with it are.
     exact: bool,
 }
 
-/// The way to the front door, where there is one.
+/// Returns the Ingress or `HTTPRoute` to the gateways; `None` if the cluster is not exposed.
 pub(super) fn gateway_ingress(scope: Scope<'_>) -> Option<Object> {
     let host = scope.spec.exposure.host.clone()?;
     let name = names::component_object_name(scope.name, Component::Gateway);
@@ -52,7 +54,8 @@ pub(super) fn gateway_ingress(scope: Scope<'_>) -> Option<Object> {
     )
 }
 
-/// The way to one reader, where each has a host of its own: to its streams, and to nothing that our own processes use.
+/// Returns the Ingress or `HTTPRoute` to one reader; `None` unless each reader has a host of its own. Only the path of
+/// the streams is open, not the paths that our own processes use.
 pub(super) fn reader_ingress(scope: Scope<'_>, reader: &str) -> Option<Object> {
     let host = scope.spec.exposure.reader_host(reader)?;
     let way = ExposedHost {
@@ -66,8 +69,9 @@ pub(super) fn reader_ingress(scope: Scope<'_>, reader: &str) -> Option<Object> {
     ingress_or_route(scope, &way)
 }
 
-/// What viewers call a reader: its host, or the Service, which clients inside the cluster reach. An Ingress without a
-/// certificate is asked without TLS; a Gateway's listeners are taken to have one.
+/// Returns the URL at which viewers reach a reader: its public host, or its Service, which only clients inside the
+/// Kubernetes cluster reach. An Ingress without a certificate is addressed by `http`; a Gateway's listeners are assumed
+/// to have a certificate.
 pub(super) fn public_url(scope: Scope<'_>, reader: &str) -> String {
     let exposure = &scope.spec.exposure;
     match (exposure.kind, exposure.reader_host(reader)) {
@@ -123,7 +127,7 @@ fn ingress(scope: Scope<'_>, way: &ExposedHost<'_>) -> Ingress {
     }
 }
 
-/// Makes an `HTTPRoute` of the Gateway API. Its types are not among Kubernetes' own.
+/// Returns an `HTTPRoute` of the Gateway API as JSON, because its type is not part of Kubernetes' own API.
 fn http_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Value {
     let exposure = &scope.spec.exposure;
     let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);

@@ -1,7 +1,7 @@
-//! What a user adds to a component's pods: containers, volumes, variables, and other security contexts.
+//! The user's additions to a component's pods: containers, volumes, environment variables, and other security contexts.
 //!
-//! What is given is merged with ours field by field, by name. Where nothing is given, pods are exactly as without this
-//! module: a new operator restarts none.
+//! The user's values are merged with the builder's, field by field, by name. If the user gives nothing, the pods are
+//! exactly as they were before this module existed: a new operator restarts none.
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EnvVar, LocalObjectReference, PodSecurityContext, SeccompProfile,
@@ -15,10 +15,11 @@ use super::scope::{self, Scope};
 use super::{Component, pod, secrets};
 use crate::crd::{ExtraContainer, ExtraVolume, PodUser, PullSecret};
 
-/// User and group of the image.
+/// User id and group id in the image.
 const IMAGE_USER_ID: i64 = 65532;
 
-/// What pods may do: nothing beyond the Pod Security Standard `restricted`.
+/// Returns the security context of a component's pods: that of the Pod Security Standard `restricted`, with the user's
+/// fields over it.
 pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurityContext {
     let fixed = match scope.spec.pod_user {
         Some(user) => user == PodUser::Image,
@@ -29,7 +30,7 @@ pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurit
         run_as_non_root: Some(true),
         run_as_user: id,
         run_as_group: id,
-        // So that files from Secrets can be read.
+        // The volumes' group, so that the process can read files from Secrets.
         fs_group: id,
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
         ..PodSecurityContext::default()
@@ -37,7 +38,7 @@ pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurit
     merge_given_fields(ours, scope.pod(component).security_context.as_ref())
 }
 
-/// What liverank's own container may do.
+/// Returns the security context of liverank's own container, with the user's fields over the builder's.
 pub(super) fn own_container_security(scope: Scope<'_>, component: Component) -> SecurityContext {
     let ours = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged_security_context() };
     merge_given_fields(ours, scope.pod(component).container_security_context.as_ref())
@@ -51,7 +52,7 @@ fn unprivileged_security_context() -> SecurityContext {
     }
 }
 
-/// `ours` with the fields that are given in their places.
+/// Returns `ours` with every field that is set in `given` replaced by the given value.
 fn merge_given_fields<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T>) -> T {
     let Some(given) = given else { return ours };
     let (mut merged, given) = (scope::to_json(&ours), scope::to_json(given));
@@ -61,7 +62,7 @@ fn merge_given_fields<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T
     serde_json::from_value(merged).expect("members of one type, from two values of it")
 }
 
-/// Secrets to pull images with: the cluster's, then the component's, each once.
+/// Returns the Secrets to pull images with: the cluster's, then the component's, each once.
 pub(super) fn pull_secrets(scope: Scope<'_>, component: Component) -> Vec<LocalObjectReference> {
     let of_cluster = &scope.spec.image_pull_secrets;
     let more = scope.pod(component).image_pull_secrets.iter().filter(|it| !of_cluster.contains(it));
@@ -69,14 +70,14 @@ pub(super) fn pull_secrets(scope: Scope<'_>, component: Component) -> Vec<LocalO
     of_cluster.iter().chain(more).map(reference).collect()
 }
 
-/// Variables of liverank's own container: ours, and those that are given.
+/// Returns the environment variables of liverank's own container: the builder's, then the user's.
 pub(super) fn own_container_variables(scope: Scope<'_>, component: Component) -> Vec<EnvVar> {
     let mut variables = secrets::variables(scope.spec, component);
     variables.extend(scope.pod(component).env.iter().cloned());
     variables
 }
 
-/// Volumes that are given.
+/// Returns the volumes that the user adds to a component's pods.
 pub(super) fn volumes(scope: Scope<'_>, component: Component) -> impl Iterator<Item = Volume> {
     scope.pod(component).volumes.iter().map(volume)
 }
@@ -95,7 +96,8 @@ fn volume(given: &ExtraVolume) -> Volume {
     }
 }
 
-/// Containers that come before liverank's own: those that end first, then the sidecars, which go on until it has ended.
+/// Returns the user's containers, which come before liverank's own: first init containers, which end before it starts,
+/// then sidecars, which run until it has ended.
 pub(super) fn containers_before_own(scope: Scope<'_>, component: Component) -> Vec<Container> {
     let pod = scope.pod(component);
     let sidecar = |given| Container { restart_policy: Some("Always".to_owned()), ..container(given) };

@@ -1,5 +1,5 @@
-//! Who each pod is to the others: a `ServiceAccount` for each component and each reader, tokens of them that are meant for
-//! this cluster alone, and the public keys by which they are checked. No Secret is needed, and none is read.
+//! The identities of pods: a `ServiceAccount` for each component and each reader, tokens of these accounts that are
+//! valid for this cluster alone, and the public keys that verify the tokens. No Secret is needed, and none is read.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,27 @@ use serde_json::{Value, json};
 use super::scope::Scope;
 use super::{Component, Kind, Object, Reader, exposure, names};
 
-/// Where the pod's own token is.
+/// The folder of the pod's own identity token.
 const TOKEN_FOLDER: &str = "/var/run/secrets/liverank.dev";
-/// Where the public keys are.
+/// The folder of the public keys that verify identity tokens.
 const KEYS_FOLDER: &str = "/etc/liverank/identity";
-/// Their file.
+/// The name of the file with the public keys.
 const KEYS_FILE: &str = "keys.json";
-/// How long a token is good, in seconds: the least that the API server gives. The kubelet renews it in time.
+/// The lifetime of an identity token in seconds: the least that the API server issues. The kubelet renews the token
+/// before it expires.
 const TOKEN_SECONDS: i64 = 600;
 
-/// For whom the tokens of a cluster are.
+/// Returns the audience of the identity tokens of a cluster.
 pub(super) fn audience(scope: Scope<'_>) -> String {
     names::token_audience(scope.name, scope.namespace)
 }
 
-/// Whether a component shows others who it is.
+/// Returns whether a component sends an identity token when it calls others.
 const fn shows_its_identity(component: Component) -> bool {
     matches!(component, Component::Gateway | Component::Reader)
 }
 
-/// Whether a component has to know who asks it.
+/// Returns whether a component has to verify the identity of its callers.
 const fn must_verify_callers(scope: Scope<'_>, component: Component) -> bool {
     match component {
         Component::Manager | Component::Statistics => true,
@@ -41,14 +42,14 @@ const fn must_verify_callers(scope: Scope<'_>, component: Component) -> bool {
     }
 }
 
-/// Whether it takes viewers that a gateway sends, and no others: gateways ask viewers for tokens then.
+/// Returns whether a component accepts viewers only from gateways: that is so if gateways check viewers' tokens.
 const fn trusts_viewers_of_gateways(scope: Scope<'_>, component: Component) -> bool {
     let has_viewers = matches!(component, Component::Comment | Component::Websocket | Component::Reader);
     has_viewers && scope.spec.auth.enabled && scope.spec.auth.jwks.is_some()
 }
 
-/// One for each component, one for each reader, and one for those who look after the cluster. None may do anything at the
-/// API server.
+/// Returns the `ServiceAccount`s of a cluster: one for each component, one for each reader, and one for the people who
+/// operate the cluster. None of them has any rights at the API server.
 pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
     let account = |name: &str, component: Option<Component>, reader: Option<&str>| ServiceAccount {
         metadata: ObjectMeta {
@@ -74,12 +75,12 @@ pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Obje
     components.chain([of_cli]).chain(readers.iter().map(of_reader)).collect()
 }
 
-/// Whom the pods of a component, or of a reader, run as.
+/// Returns the name of the `ServiceAccount` as which the pods of a component, or of one reader, run.
 pub(super) fn service_account_name(scope: Scope<'_>, component: Component, reader: Option<&str>) -> String {
     reader.map_or_else(|| names::component_object_name(scope.name, component), str::to_owned)
 }
 
-/// The public keys. It is no part of any pod template: keys change while pods run.
+/// Returns the `ConfigMap` with the public keys. No pod template depends on it, because keys change while pods run.
 pub(super) fn public_keys_config_map(scope: Scope<'_>) -> Object {
     let name = names::identity_config_map_name(scope.name);
     let data = BTreeMap::from([(KEYS_FILE.to_owned(), scope.input.operator.keys.clone())]);
@@ -88,7 +89,7 @@ pub(super) fn public_keys_config_map(scope: Scope<'_>) -> Object {
     Object::of(Kind::ConfigMap, &name, None, &typed)
 }
 
-/// The settings of a component, by the names of its flags.
+/// Returns the identity settings of a component, by the names of its flags.
 pub(super) fn identity_settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let mut settings = Vec::new();
     if shows_its_identity(component) {
@@ -115,7 +116,7 @@ pub(super) fn identity_settings(scope: Scope<'_>, component: Component) -> Vec<(
     settings
 }
 
-/// The volumes of a component's pods.
+/// Returns the volumes of a component's pods with their own token and with the public keys.
 pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     let token = shows_its_identity(component).then(|| Volume {
         name: "identity-token".to_owned(),
@@ -143,7 +144,7 @@ pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     token.into_iter().chain(keys).collect()
 }
 
-/// Where they are.
+/// Returns the mounts of the volumes with the pod's own token and with the public keys.
 pub(super) fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),

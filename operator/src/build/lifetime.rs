@@ -1,28 +1,28 @@
-//! How long a pod takes to go: what the process, its flags and the kubelet are told must fit each other.
+//! The time that a pod takes to end: the durations given to the process, its flags and the kubelet must fit each other.
 
 use super::Component;
 use crate::crd::RankingClusterSpec;
 
-/// Seconds between a pod's end being decided and SIGTERM: until then Services and proxies may still send it somebody,
-/// and it still answers. Endpoints are usually gone everywhere within two.
+/// Seconds from the decision to end a pod until SIGTERM. In this time Services and proxies may still send it requests,
+/// and it still answers; endpoints are usually removed everywhere within two seconds.
 const PRE_STOP_SECONDS: i64 = 5;
-/// Seconds after its drain in which a process ends by itself, whatever it hangs in.
+/// Seconds after its drain within which a process exits in any case, even if something in it hangs.
 const SECONDS_TO_FORCED_EXIT: i64 = 10;
-/// Seconds for the kubelet, between the signal and looking.
+/// Seconds of delay granted to the kubelet between its signal and its check that the process has ended.
 const KUBELET_SLACK_SECONDS: i64 = 5;
-/// Seconds that requests under way may take at a manager or the statistics: both answer at once.
+/// Seconds that requests in flight may take at a manager or the statistics service when it ends; both answer at once.
 const SHORT_DRAIN_SECONDS: i64 = 10;
-/// Seconds for a consumer's batch under way.
+/// Seconds that a consumer has to finish its current batch when it ends.
 const BATCH_DRAIN_SECONDS: i64 = 20;
 
-/// How a pod ends.
+/// The durations of a pod's termination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PodTermination {
-    /// Seconds before SIGTERM.
+    /// Seconds from the decision to end the pod until SIGTERM; `None` if SIGTERM is sent at once.
     pub(super) pre_stop: Option<i64>,
-    /// Seconds from SIGTERM on (`--drain-seconds`).
+    /// Seconds from SIGTERM in which the process drains (`--drain-seconds`).
     pub(super) drain: i64,
-    /// Seconds until SIGKILL.
+    /// Seconds from the decision to end the pod until SIGKILL (the grace period).
     pub(super) grace: i64,
 }
 
@@ -35,7 +35,8 @@ impl PodTermination {
             Component::Manager => Self::with_pre_stop(SHORT_DRAIN_SECONDS),
             Component::Statistics => Self::without_pre_stop(SHORT_DRAIN_SECONDS),
             Component::Consumer => Self::without_pre_stop(BATCH_DRAIN_SECONDS),
-            // A reader answers until it is empty, and its Service lists it until it is gone: nothing to wait for.
+            // A reader needs no wait before SIGTERM: it answers until it is empty, and its Service lists it until it is
+            // gone.
             Component::Reader => {
                 let grace = i64::from(spec.readers.termination_grace_period_seconds);
                 Self { pre_stop: None, drain: grace - SECONDS_TO_FORCED_EXIT - KUBELET_SLACK_SECONDS, grace }
@@ -43,7 +44,7 @@ impl PodTermination {
         }
     }
 
-    /// Returns how pods end that a Service sends requests to.
+    /// Returns the termination of pods that get requests through a Service.
     const fn with_pre_stop(drain: i64) -> Self {
         Self {
             pre_stop: Some(PRE_STOP_SECONDS),

@@ -1,94 +1,100 @@
-//! Names, labels and annotations: what objects of a cluster are called, and how they are known again.
+//! The names, labels and annotations of a cluster's objects, and the functions that recognise them.
 
 use std::collections::BTreeMap;
 
 use super::Component;
 
-/// Longest name of a `RankingCluster`. Services and the pods of the longest suffix (`-reader-510` and 17 characters
-/// of a pod) then keep within the 63 characters of a DNS label; pod names lose at most a part of their hash.
+/// Longest name of a `RankingCluster`, in characters. Services and the pods of the longest suffix (`-reader-510` and 17
+/// characters of a pod) then stay within the 63 characters of a DNS label; pod names lose at most a part of their hash.
 pub const MAX_CLUSTER_NAME: usize = 40;
 
-/// Hexadecimal digits of the hash in a `ConfigMap`'s name: all names of ours keep within 63 characters.
+/// Number of hexadecimal digits of the hash in a `ConfigMap`'s name; with 10, all names of ours stay within 63
+/// characters.
 const CONFIG_HASH_DIGITS: usize = 10;
-/// What `MongoDB` takes for a database's name, and our processes for a prefix.
+/// Longest default name in a store, in characters: the limit of `MongoDB` for a database's name, and of our processes
+/// for a Redis prefix.
 const MAX_STORE_NAME: usize = 63;
 
-/// Label: what the application is called.
+/// Label with the name of the application.
 pub const APP_NAME_LABEL: &str = "app.kubernetes.io/name";
-/// Label: the cluster's name.
+/// Label with the cluster's name.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
-/// Label: [`Component::name`], or [`SHARED_COMPONENT`].
+/// Label with the component's name ([`Component::name`]), or [`SHARED_COMPONENT`].
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
-/// Label: who looks after the object; what the operator's watches select.
+/// Label with the program that manages the object; the operator's watches select objects by this label.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Label of what belongs to one reader: its name.
+/// Label with a reader's name, on every object that belongs to one reader.
 pub const READER_LABEL: &str = "liverank.dev/reader";
 
-/// Value of [`APP_NAME_LABEL`].
+/// Value of the label with the application's name, [`APP_NAME_LABEL`].
 pub const APP_NAME: &str = "liverank";
-/// Value of [`MANAGED_BY_LABEL`].
+/// Value of the label with the managing program, [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY_OPERATOR: &str = "liverank-operator";
-/// Value of [`COMPONENT_LABEL`] of what belongs to all components.
+/// Value of [`COMPONENT_LABEL`] on objects that belong to all components.
 pub const SHARED_COMPONENT: &str = "shared";
 
-/// Everything of ours below this prefix is ours alone: overrides cannot set it.
+/// Prefix of label and annotation keys that are reserved for the operator: users cannot set them.
 pub const OUR_PREFIX: &str = "liverank.dev/";
-/// Keys that are given, without those that would be ours.
+/// Returns the user's labels or annotations without the keys that are reserved for the operator.
 pub(super) fn without_our_keys(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let theirs = given.iter().filter(|(key, _)| !key.starts_with(OUR_PREFIX));
     theirs.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// Annotation of a resource: names of plans that somebody approves, separated by commas.
+/// Annotation of a `RankingCluster`: the names of the plans that somebody approves, separated by commas.
 pub const APPROVE_ANNOTATION: &str = "liverank.dev/approve";
-/// Annotation of a Deployment: hash of the pod template that was wanted when it was applied.
+/// Annotation of a Deployment: hash of the pod template that was wanted when the Deployment was applied.
 pub const TEMPLATE_HASH_ANNOTATION: &str = "liverank.dev/template-hash";
 /// Annotation of a pod template: revision of the builder that wrote it.
 pub const REVISION_ANNOTATION: &str = "liverank.dev/builder-revision";
-/// Annotation of a pod template: `spec.restartAt`.
+/// Annotation of a pod template: the value of `spec.restartAt`.
 pub const RESTARTED_AT_ANNOTATION: &str = "liverank.dev/restarted-at";
-/// Annotation of a reader's Deployment that is being emptied: why.
+/// Annotation of the Deployment of a reader that is being emptied: the reason.
 pub const DRAIN_ANNOTATION: &str = "liverank.dev/drain";
-/// Annotation of a reader's Deployment that is being emptied: since when, RFC 3339.
+/// Annotation of the Deployment of a reader that is being emptied: the time at which the drain began, in RFC 3339.
 pub const DRAIN_SINCE_ANNOTATION: &str = "liverank.dev/drain-since";
 
-/// Name of a component's Deployment, Service, budget and policy. Readers have a Deployment and a Service each
-/// ([`reader_name`]).
+/// Returns the name of a component's Deployment, Service, disruption budget and network policy. Each reader has a
+/// Deployment and a Service of its own ([`reader_name`]).
 pub fn component_object_name(cluster: &str, component: Component) -> String {
     format!("{cluster}-{}", component.name())
 }
 
-/// Name of reader number `n`: its Deployment, its Service, and its id at the managers.
+/// Returns the name of reader number `n`, which is also the name of its Deployment and Service, and its id at the
+/// managers.
 pub fn reader_name(cluster: &str, n: u32) -> String {
     format!("{cluster}-reader-{n}")
 }
 
-/// The number of the reader of that [name](reader_name).
+/// Returns the number of the reader with that [name](reader_name); `None` if it is not the name of a reader of the
+/// cluster.
 pub fn reader_number(cluster: &str, name: &str) -> Option<u32> {
     let digits = name.strip_prefix(cluster)?.strip_prefix("-reader-")?;
     let number = digits.parse().ok()?;
-    // `01` and `+1` are read as numbers, but are no names of ours.
+    // `01` and `+1` parse as numbers, but the operator gives no reader such a name.
     (reader_name(cluster, number) == name).then_some(number)
 }
 
-/// Name of the `ConfigMap` with a component's configuration file, by the [hash](super::object::hash) of the file: another
-/// file is another object, and pods of an old template keep theirs.
+/// Returns the name of the `ConfigMap` with a component's configuration file. The name contains the
+/// [hash](super::object::hash) of the file: a changed file is a new object, and pods of an old template keep their
+/// file.
 pub fn config_map_name(cluster: &str, component: Component, hash: &str) -> String {
     format!("{cluster}-{}-{}", component.name(), &hash[..CONFIG_HASH_DIGITS])
 }
 
-/// What is put before every key and channel in Redis where the resource names nothing: no two clusters have the same.
-/// Neither name has a dot in it.
+/// Returns the prefix of every key and channel in Redis if the resource names none. No two clusters have the same
+/// prefix, because neither a namespace nor a cluster's name contains a dot.
 pub fn default_redis_prefix(namespace: &str, cluster: &str) -> String {
     shorten_with_hash(format!("{namespace}.{cluster}"), MAX_STORE_NAME - 1) + "."
 }
 
-/// The `MongoDB` database where the resource names none: no two clusters have the same. Neither name has an underscore.
+/// Returns the name of the `MongoDB` database if the resource names none. No two clusters have the same, because
+/// neither a namespace nor a cluster's name contains an underscore.
 pub fn default_database(namespace: &str, cluster: &str) -> String {
     shorten_with_hash(format!("{namespace}_{cluster}"), MAX_STORE_NAME)
 }
 
-/// `name`, or where it is too long its beginning and a hash of all of it.
+/// Returns `name`, or if it is longer than `max` its beginning and a hash of all of it.
 fn shorten_with_hash(name: String, max: usize) -> String {
     if name.len() <= max {
         return name;
@@ -97,32 +103,35 @@ fn shorten_with_hash(name: String, max: usize) -> String {
     format!("{}-{hash}", &name[..max - hash.len() - 1])
 }
 
-/// Name of the Lease whose holder looks after the cluster.
+/// Returns the name of the Lease whose holder is the operator that manages the cluster.
 pub fn claim_lease_name(cluster: &str) -> String {
     format!("{cluster}-operator")
 }
 
-/// Name of the `ConfigMap` with the public keys by which the cluster's processes know each other.
+/// Returns the name of the `ConfigMap` with the public keys by which the cluster's processes verify each other's
+/// identity.
 pub fn identity_config_map_name(cluster: &str) -> String {
     format!("{cluster}-identity")
 }
 
-/// Name of the `ServiceAccount` of those who look after the cluster: they may ask managers everything and order nothing.
+/// Returns the name of the `ServiceAccount` of the people who operate the cluster: it may read everything from managers
+/// and give no orders.
 pub fn cli_service_account_name(cluster: &str) -> String {
     format!("{cluster}-cli")
 }
 
-/// For whom the tokens of a cluster's processes are.
+/// Returns the audience of the identity tokens of a cluster's processes.
 pub fn token_audience(cluster: &str, namespace: &str) -> String {
     format!("liverank.dev/{namespace}/{cluster}")
 }
 
-/// What a Service is called in addresses over TLS: certificates have to name it, and a wildcard in one needs three labels.
+/// Returns the host name of a Service in addresses over TLS. Certificates have to contain it; it has three labels,
+/// because a wildcard certificate needs at least three.
 pub fn service_host(service: &str, namespace: &str) -> String {
     format!("{service}.{namespace}.svc")
 }
 
-/// Where a Service is reached inside the Kubernetes cluster.
+/// Returns the URL of a Service inside the Kubernetes cluster.
 pub fn service_url(service: &str, namespace: &str, port: u16, tls: bool) -> String {
     if tls {
         format!("https://{}:{port}", service_host(service, namespace))
@@ -131,12 +140,13 @@ pub fn service_url(service: &str, namespace: &str, port: u16, tls: bool) -> Stri
     }
 }
 
-/// Where a reader is reached inside the Kubernetes cluster.
+/// Returns the URL of a reader inside the Kubernetes cluster.
 pub fn reader_url(namespace: &str, reader: &str, tls: bool) -> String {
     service_url(reader, namespace, Component::Reader.http_port().unwrap_or_default(), tls)
 }
 
-/// Labels that tell the pods of a component (of all components, where none is given) of a cluster from all others.
+/// Returns the labels that select the pods of one component of a cluster, or the pods of all its components if none is
+/// given.
 pub fn pod_selector(cluster: &str, component: Option<Component>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         (APP_NAME_LABEL.to_owned(), APP_NAME.to_owned()),
@@ -148,14 +158,14 @@ pub fn pod_selector(cluster: &str, component: Option<Component>) -> BTreeMap<Str
     labels
 }
 
-/// Labels that tell one reader's pods from all others.
+/// Returns the labels that select the pods of one reader.
 pub fn reader_selector(cluster: &str, reader: &str) -> BTreeMap<String, String> {
     let mut labels = pod_selector(cluster, Some(Component::Reader));
     labels.insert(READER_LABEL.to_owned(), reader.to_owned());
     labels
 }
 
-/// The labels of an object.
+/// Returns the labels of an object of a cluster; without a component, the object belongs to all components.
 pub fn object_labels(
     cluster: &str,
     component: Option<Component>,
@@ -190,7 +200,7 @@ mod tests {
             (&*default_redis_prefix("tv", "live"), &*default_database("tv", "live")),
             ("tv.live.", "tv_live")
         );
-        // Where names are put together it must not matter where one ends.
+        // The joined name must not be ambiguous about the place where one part ends.
         assert_ne!(default_redis_prefix("a-b", "c"), default_redis_prefix("a", "b-c"));
         assert_ne!(default_database("a-b", "c"), default_database("a", "b-c"));
         let (long, name) = ("n".repeat(63), "c".repeat(MAX_CLUSTER_NAME));

@@ -1,4 +1,4 @@
-//! Services, and who may reach whom.
+//! Services, and the network policies that say which pods may connect to which.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,17 @@ use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Kind, Object, names, tls};
 use crate::crd::{ReaderExposure, ServiceType};
 
-/// Where DNS is asked: the usual port, and the one behind it where the DNS pods run unprivileged (policies see a
-/// packet after its Service was resolved).
+/// The ports at which DNS is reached: the usual port, and the port behind it if the DNS pods run unprivileged (network
+/// policies see a packet after its Service was resolved).
 const DNS_PORTS: [i32; 2] = [53, 5353];
-/// The label that the API server itself puts on a namespace: its name.
+/// The label with a namespace's name, which the API server itself sets on every namespace.
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// The Service of a component that is not readers. The admin port is in it for what is scraped by Service.
+/// Returns the Service of a component other than the readers. The Service includes the admin port, for monitoring that
+/// scrapes by Service.
 pub(super) fn service(scope: Scope<'_>, component: Component) -> Object {
     let name = names::component_object_name(scope.name, component);
-    // Nobody asks a consumer anything: its Service is but a list of its admin ports.
+    // A consumer serves no requests: its Service is headless and only lists its admin ports.
     let headless = component.http_port().is_none().then(|| "None".to_owned());
     let typed = Service {
         metadata: service_metadata(scope, &name, component, None),
@@ -36,8 +37,8 @@ pub(super) fn service(scope: Scope<'_>, component: Component) -> Object {
     Object::of(Kind::Service, &name, Some(component), &typed)
 }
 
-/// The Service of one reader. It lists the reader while it is not ready too: one that is leaving still answers those
-/// whom it sends elsewhere, and managers judge readers by themselves.
+/// Returns the Service of one reader. The Service lists the reader even while it is not ready: a reader that is being
+/// emptied still answers the viewers that it sends elsewhere, and managers judge the state of readers by themselves.
 pub(super) fn reader_service(scope: Scope<'_>, reader: &str) -> Object {
     let typed = Service {
         metadata: service_metadata(scope, reader, Component::Reader, Some(reader)),
@@ -55,8 +56,8 @@ fn service_metadata(scope: Scope<'_>, name: &str, component: Component, reader: 
     ObjectMeta { annotations: Some(annotations), ..scope.metadata(name, Some(component), reader) }
 }
 
-/// A Service as the user wants it. What nobody connects to has no address, whatever is said of it; what is only for
-/// another type of Service is left out, for the API server would refuse it.
+/// Returns the spec of a Service with the user's settings. A component that serves no requests always gets type
+/// `ClusterIP`; settings that fit only another type of Service are left out, because the API server would refuse them.
 fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<String, String>) -> ServiceSpec {
     let given = scope.service(component);
     let kind = given.kind.filter(|_| component.http_port().is_some()).unwrap_or(ServiceType::ClusterIp);
@@ -64,7 +65,7 @@ fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<Strin
     let balanced = kind == ServiceType::LoadBalancer;
     let port = |name: &str, port: u16| ServicePort {
         name: Some(name.to_owned()),
-        // Proxies that choose by it how they speak to what is behind.
+        // Proxies choose the protocol to the backend by this field.
         app_protocol: tls::is_tls_on(scope).then(|| "https".to_owned()),
         port: port.into(),
         target_port: Some(IntOrString::String(name.to_owned())),
@@ -89,8 +90,8 @@ fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<Strin
     }
 }
 
-/// The policy of a component's pods: who really talks to them, and whom they really talk to. Probes need no rule: a
-/// node always reaches its own pods.
+/// Returns the network policy of a component's pods: it allows the connections that the components really open, and no
+/// others. Probes need no rule: a node always reaches its own pods.
 pub(super) fn network_policy(scope: Scope<'_>, component: Component) -> Object {
     let name = names::component_object_name(scope.name, component);
     let typed = NetworkPolicy {
@@ -125,14 +126,15 @@ fn ingress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyIngressRu
         }
         rules.extend(outside_peers(scope, component).map(|from| rule(from, port)));
     }
-    // Metrics hold no secrets, and who collects them stands in no field of ours.
+    // Metrics contain no secrets, and no field of the resource says which pods collect them: any pod may connect.
     rules.push(rule(vec![any_pod()], ADMIN_PORT));
     rules
 }
 
-/// Who may come in from elsewhere, if anybody; an empty list is everybody. Viewers reach the front door, and their
-/// reader where they connect to it directly: from anywhere with a host per reader, else as clients inside the cluster do
-/// who ask the managers for their reader.
+/// Returns the peers outside the cluster's own pods that may connect to a component; `None` if there are none, an empty
+/// list means everybody. Viewers may connect to gateways. They may connect to readers from anywhere if each reader has
+/// a host of its own; otherwise only clients inside the Kubernetes cluster may, which ask the managers for their
+/// reader.
 fn outside_peers(scope: Scope<'_>, component: Component) -> Option<Vec<NetworkPolicyPeer>> {
     let given = scope.spec.network_policy.ingress_from.clone();
     match component {
@@ -145,7 +147,8 @@ fn outside_peers(scope: Scope<'_>, component: Component) -> Option<Vec<NetworkPo
     }
 }
 
-/// Without networks given, everything; else DNS, the own pods and those networks.
+/// Returns the allowed outgoing connections: everything if the user gives no networks; otherwise DNS, the pods of the
+/// cluster that the component calls, and the given networks.
 fn egress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyEgressRule> {
     let cidrs = &scope.spec.network_policy.egress_cidrs;
     if cidrs.is_empty() {
@@ -175,7 +178,8 @@ fn pods_of(scope: Scope<'_>, component: Component) -> NetworkPolicyPeer {
     NetworkPolicyPeer { pod_selector: Some(scope.selector(component)), ..NetworkPolicyPeer::default() }
 }
 
-/// The operator's pods, which ask managers for load and give them orders, and count draining readers' viewers.
+/// Returns the peer rule for the operator's pods, which query managers for load, send them orders, and count the
+/// viewers of draining readers.
 fn operator_pods(scope: Scope<'_>) -> NetworkPolicyPeer {
     let facts = scope.input.operator;
     let selector = |labels: BTreeMap<String, String>| LabelSelector {

@@ -1,4 +1,4 @@
-//! One object as it is applied, and what the runtime asks of it.
+//! A Kubernetes object as the operator applies it, and its properties that the runtime needs.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -17,38 +17,39 @@ use super::{Component, names, scope};
 /// The kinds of objects that a cluster is made of, in the order in which they are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Kind {
-    /// Whom the pods run as.
+    /// The `ServiceAccount` as which pods run.
     ServiceAccount,
-    /// Configuration.
+    /// A configuration file, or the public keys of identities.
     ConfigMap,
-    /// Names and addresses.
+    /// A stable name and address of pods.
     Service,
-    /// Who may reach whom.
+    /// The rules by which pods may connect to each other.
     NetworkPolicy,
-    /// How many pods may be evicted at a time.
+    /// The limit on how many pods may be evicted at a time.
     PodDisruptionBudget,
-    /// Pods.
+    /// The pods of a component, or of one reader.
     Deployment,
-    /// How many pods.
+    /// The autoscaler of a component's number of pods.
     HorizontalPodAutoscaler,
-    /// The way in.
+    /// The route for viewers from outside the Kubernetes cluster, by an Ingress controller.
     Ingress,
-    /// The way in, by the Gateway API.
+    /// The route for viewers from outside the Kubernetes cluster, by the Gateway API.
     HttpRoute,
-    /// What Prometheus scrapes.
+    /// The configuration that makes Prometheus scrape the cluster's metrics.
     ServiceMonitor,
 }
 
 impl Kind {
-    /// All of them, in that order: what pods need is there before them.
+    /// All kinds in the order in which they are applied: objects that pods need come before the pods.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Whether a Kubernetes cluster may lack it: nothing waits for its watch.
+    /// Returns whether a Kubernetes cluster may not have this kind at all; the operator does not wait for a watch of
+    /// such a kind.
     pub const fn is_optional(self) -> bool {
         matches!(self, Self::HttpRoute | Self::ServiceMonitor)
     }
 
-    /// Group, version, kind and plural.
+    /// Returns the kind's group, version, kind and plural name at the API server.
     pub fn resource(self) -> ApiResource {
         match self {
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
@@ -71,23 +72,23 @@ fn foreign_api_resource(group: &str, kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
 }
 
-/// An object as it is wanted.
+/// An object as the operator wants it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// The kind of the object.
     pub kind: Kind,
-    /// Its name; the namespace is the cluster's.
+    /// The object's name; its namespace is the cluster's.
     pub name: String,
-    /// Whose it is; `None` where it belongs to all components.
+    /// The component that the object belongs to; `None` if it belongs to all components.
     pub component: Option<Component>,
-    /// The reader it belongs to, where it belongs to one alone.
+    /// The reader that the object belongs to; `None` if it does not belong to a single reader.
     pub reader: Option<String>,
-    /// All that is applied, with apiVersion and kind.
+    /// The whole object as it is applied, including `apiVersion` and `kind`.
     pub body: Value,
 }
 
 impl Object {
-    /// Writes `body` as the API server will store it.
+    /// Creates an object whose `body` is changed to the form in which the API server stores it.
     pub(super) fn as_stored_by_server(
         kind: Kind,
         name: String,
@@ -99,12 +100,12 @@ impl Object {
         Self { kind, name, component, reader, body }
     }
 
-    /// An object from its typed form.
+    /// Creates an object from its typed form.
     pub(super) fn of<T: Serialize>(kind: Kind, name: &str, component: Option<Component>, typed: &T) -> Self {
         Self::as_stored_by_server(kind, name.to_owned(), component, None, scope::to_json(typed))
     }
 
-    /// An object of one reader, called as the reader is.
+    /// Creates an object of one reader; its name is the reader's.
     pub(super) fn of_reader<T: Serialize>(kind: Kind, reader: &str, typed: &T) -> Self {
         let reader = reader.to_owned();
         Self::as_stored_by_server(
@@ -116,17 +117,19 @@ impl Object {
         )
     }
 
-    /// Of a Deployment: hash of the pod template that is wanted. A template has changed where the live object's
-    /// [annotation](names::TEMPLATE_HASH) differs; the templates themselves differ by the API server's defaults.
+    /// Returns the hash of the pod template that is wanted; `None` if the object is no Deployment. A template has
+    /// changed if the live object's [annotation](names::TEMPLATE_HASH_ANNOTATION) differs; the templates themselves
+    /// cannot be compared, because the API server adds defaults.
     pub fn template_hash(&self) -> Option<&str> {
         annotation_value(&self.body, names::TEMPLATE_HASH_ANNOTATION)
     }
 
-    /// The same Deployment with the pod template that `live` has: for one whose turn in the roll-out has not come, and
-    /// for a reader that is to be replaced, not changed in place. Everything else is still repaired and scaled.
+    /// Returns the same Deployment with the pod template of `live`: for a Deployment whose turn in the roll-out has not
+    /// come, and for a reader that is to be replaced, not changed in place. Everything else is still repaired and
+    /// scaled.
     ///
-    /// The live template has the API server's defaults in it; owning them for a while changes nothing, for they come
-    /// back when they are dropped again.
+    /// The live template contains the API server's defaults. It does no harm that the operator owns these fields for a
+    /// while: if it drops them again, the API server sets them again.
     #[must_use]
     pub fn with_template_of(&self, live: &Value) -> Self {
         let mut kept = self.clone();
@@ -141,30 +144,31 @@ impl Object {
     }
 }
 
-/// The value of an annotation of an object in JSON.
+/// Returns the value of an annotation of an object in JSON; `None` if the object does not have it.
 pub fn annotation_value<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.get("metadata")?.get("annotations")?.get(key)?.as_str()
 }
 
-/// Hash of a [canonical](canonicalise) value, as 16 hexadecimal digits: to tell that something changed, not to defend
-/// against anybody.
+/// Returns the hash of a [canonical](canonicalise) value as 16 hexadecimal digits. The hash shows that something
+/// changed; it is no protection against an attacker.
 pub(crate) fn hash(value: &Value) -> String {
     to_hex(&Sha256::digest(value.to_string())[..8])
 }
 
-/// Writes a value as the API server stores it, its fields in the order of their names. Another crate of a build may turn on
-/// that maps keep the order in which they were filled; no hash and no text may depend on that, or another build of the
-/// same operator would restart pods.
+/// Changes a value to the form in which the API server stores it, with fields sorted by name. Sorting is needed because
+/// another crate of the build may make maps keep their insertion order; no hash and no text may depend on that, or
+/// another build of the same operator would restart pods.
 pub(super) fn canonicalise(value: &mut Value) {
     remove_nulls_and_empties(value);
     value.sort_all_objects();
 }
 
-/// Maps that the API server leaves out when they are empty. An empty selector means everything, and stays.
+/// Map fields that the API server leaves out when they are empty. Empty selectors are kept, because an empty selector
+/// selects everything.
 const FIELDS_LEFT_OUT_IF_EMPTY: [&str; 7] =
     ["matchLabels", "nodeSelector", "annotations", "labels", "requests", "limits", "data"];
 
-/// Takes out what the API server does not store: nulls, empty lists and empty maps.
+/// Removes what the API server does not store: nulls, empty lists, and the empty maps of `FIELDS_LEFT_OUT_IF_EMPTY`.
 fn remove_nulls_and_empties(value: &mut Value) {
     match value {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! The pods of a component.
+//! Builds the pods of a component.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,14 @@ use super::lifetime::PodTermination;
 use super::scope::{self, Scope};
 use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets, spread, tls};
 
-/// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
+/// Resource requests of a container if the user gives neither request nor limit: enough for sensible scheduling, and a
+/// base for the autoscaler's percentages.
 const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
 
-/// The label that tells the pods of one template of a Deployment from those of another.
+/// The label with the hash of a pod's template, by which Deployments tell pods of one template from those of another.
 pub(super) const TEMPLATE_LABEL: &str = "pod-template-hash";
 
-/// The pod template of a component; of one reader, where it is readers.
+/// Returns the pod template of a component; for readers, the template of the named reader.
 pub(super) fn template(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodTemplateSpec {
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -32,17 +33,19 @@ pub(super) fn template(scope: Scope<'_>, component: Component, reader: Option<&s
     }
 }
 
-/// Hash of a component's pod template. All readers have the same, for only their names differ.
+/// Returns the hash of a component's pod template. All readers have the same hash, because their templates differ only
+/// in the reader's name.
 pub(super) fn template_hash(scope: Scope<'_>, component: Component) -> String {
     let any = names::reader_name(scope.name, 0);
     let reader = (component == Component::Reader).then_some(any.as_str());
     let mut template = scope::to_json(&template(scope, component, reader));
-    // What is not stored makes no difference.
+    // Fields that the API server does not store must not change the hash.
     object::canonicalise(&mut template);
     object::hash(&template)
 }
 
-/// The user's labels, and ours over them: nobody joins another component's Service by a label.
+/// Returns a pod's labels: the user's, overwritten by the operator's, so that no pod can join another component's
+/// Service.
 fn pod_labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = names::without_our_keys(&scope.pod(component).labels);
     labels.remove(TEMPLATE_LABEL);
@@ -94,12 +97,14 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
         ports: Some(ports(component)),
         volume_mounts: Some(mounts(scope, component)),
         resources: Some(resources(scope.pod(component).resources.clone().unwrap_or_default())),
-        // A runtime that has started, so that the other two may begin to judge; two minutes for a store's name to be
-        // found and a slow node.
+        // Succeeds once the runtime has started, so that the other two probes may begin; two minutes allow for the
+        // lookup of a store's name and a slow node.
         startup_probe: Some(probe(scope, "/livez", 1, 5, 120)),
-        // Can answer: what it depends on may be away meanwhile, and somebody must be left to say so.
+        // Succeeds if the pod can answer. The stores it depends on may be unavailable: some pod must be left to report
+        // that.
         readiness_probe: Some(probe(scope, "/readyz", 5, 3, 2)),
-        // Its runtime moves at all; half a minute, for a restart costs all that are connected.
+        // Succeeds if the runtime makes progress. It fails only after half a minute, because a restart disconnects all
+        // viewers.
         liveness_probe: Some(probe(scope, "/livez", 10, 5, 3)),
         lifecycle: PodTermination::of(component, scope.spec).pre_stop.map(sleep_before_stop),
         security_context: Some(extras::own_container_security(scope, component)),
@@ -165,7 +170,8 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     ours.chain(tls::mounts(scope, component)).chain(given).collect()
 }
 
-/// The user's, with our requests for what the user neither requests nor limits.
+/// Returns the user's resources, completed by `DEFAULT_REQUESTS` for every resource that the user neither requests
+/// nor limits.
 fn resources(mut given: ResourceRequirements) -> ResourceRequirements {
     let limited = |name: &str| given.limits.as_ref().is_some_and(|limits| limits.contains_key(name));
     let requests = given.requests.get_or_insert_default();
@@ -175,7 +181,7 @@ fn resources(mut given: ResourceRequirements) -> ResourceRequirements {
     with_canonical_amounts(given)
 }
 
-/// Amounts written as the API server does.
+/// Returns the requests and limits with all amounts in the API server's notation.
 pub(super) fn with_canonical_amounts(mut given: ResourceRequirements) -> ResourceRequirements {
     for quantities in given.requests.iter_mut().chain(&mut given.limits) {
         for quantity in quantities.values_mut() {
@@ -190,7 +196,7 @@ fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
             port: IntOrString::String("admin".to_owned()),
-            // The kubelet checks no certificate.
+            // The kubelet does not verify the certificate.
             scheme: tls::is_tls_on(scope).then(|| "HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
@@ -201,7 +207,7 @@ fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32
     }
 }
 
-/// The kubelet's own sleep: the image has no shell.
+/// Returns the pause before SIGTERM. It uses the kubelet's own sleep, because the image has no shell.
 fn sleep_before_stop(seconds: i64) -> Lifecycle {
     Lifecycle {
         pre_stop: Some(LifecycleHandler {

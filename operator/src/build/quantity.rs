@@ -1,10 +1,10 @@
-//! Quantities as the API server stores them: it reads `1000m` and keeps `1`. What is written otherwise would look
-//! edited for ever.
+//! Quantities in the notation in which the API server stores them: it reads `1000m` and stores `1`. A value in another
+//! notation would look as if somebody had edited it, for ever.
 //!
 //! The rules are those of apimachinery's `resource.Quantity` (`CanonicalizeBytes`): the largest suffix without a
 //! fraction, binary suffixes only for whole numbers of at least 1024, no finer than nano.
 
-/// Nanos in one.
+/// Number of nanos in one unit.
 const NANOS_IN_ONE: i128 = 1_000_000_000;
 const DECIMAL_SUFFIXES: [(&str, i32); 10] =
     [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
@@ -17,17 +17,19 @@ enum SuffixFormat {
     Exponent,
 }
 
-/// `text` as the API server writes it; unchanged where it is no quantity (the API server then refuses it by name).
+/// Returns `text` in the API server's notation; unchanged if it is no quantity (the API server then refuses the object
+/// and names the field).
 pub fn canonical(text: &str) -> String {
     parse_quantity(text).map_or_else(|| text.to_owned(), |(nanos, format)| write_quantity(nanos, format))
 }
 
-/// How much `text` is, in nanos; absent where it is no quantity.
+/// Returns the amount of `text` in nanos; `None` if it is no quantity.
 pub(crate) fn parse_nanos(text: &str) -> Option<i128> {
     parse_quantity(text).map(|(nanos, _)| nanos)
 }
 
-/// Nanos, rounded away from zero, and how it was written.
+/// Parses `text` to its amount in nanos, rounded away from zero, and the format of its suffix; `None` if it is no
+/// quantity.
 fn parse_quantity(text: &str) -> Option<(i128, SuffixFormat)> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
@@ -44,7 +46,7 @@ fn parse_quantity(text: &str) -> Option<(i128, SuffixFormat)> {
     Some((if text.starts_with('-') { -nanos } else { nanos }, format))
 }
 
-/// What a suffix multiplies by: a factor, and a power of ten.
+/// Returns the multiplier of a suffix as a factor and a power of ten, with its format; `None` if the suffix is unknown.
 fn suffix_factor(suffix: &str) -> Option<(i128, i32, SuffixFormat)> {
     if let Some((_, tens)) = DECIMAL_SUFFIXES.iter().find(|(name, _)| *name == suffix) {
         return Some((1, *tens, SuffixFormat::Decimal));
@@ -56,7 +58,7 @@ fn suffix_factor(suffix: &str) -> Option<(i128, i32, SuffixFormat)> {
     (-18..=18).contains(&tens).then_some((1, tens, SuffixFormat::Exponent))
 }
 
-/// `value` times ten to the power of `tens`, rounded up.
+/// Returns `value` times ten to the power of `tens`, rounded up; `None` on overflow.
 fn times_power_of_ten(value: i128, tens: i32) -> Option<i128> {
     let power = 10_i128.checked_pow(tens.unsigned_abs())?;
     if tens >= 0 { value.checked_mul(power) } else { Some(value / power + i128::from(value % power != 0)) }
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn quantities_are_written_as_the_api_server_does() {
-        // From apimachinery's own table (quantity_test.go) and from `kubectl get` of what was applied.
+        // From apimachinery's own table (quantity_test.go), and from the output of `kubectl get` for applied objects.
         for (written, stored) in [
             ("1000m", "1"),
             ("1", "1"),

@@ -1,4 +1,4 @@
-//! What every builder needs to know.
+//! The inputs that every part of the builder needs.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Component, Input, names, tls};
 use crate::crd::{PodSettings, RankingCluster, RankingClusterSpec, ServiceAccountSettings, ServiceSettings};
 
-/// A cluster under construction.
+/// The cluster for which objects are built.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) input: &'a Input<'a>,
@@ -23,12 +23,12 @@ impl<'a> Scope<'a> {
         Self { input, spec: &cluster.spec, name: cluster.name(), namespace: cluster.namespace() }
     }
 
-    /// The components that the cluster has.
+    /// Returns the components that the cluster has.
     pub(super) fn components(self) -> impl Iterator<Item = Component> {
         Component::enabled_components(self.spec)
     }
 
-    /// What the user says about a component's pods.
+    /// Returns the user's settings for a component's pods.
     pub(super) const fn pod(self, component: Component) -> &'a PodSettings {
         match component {
             Component::Manager => &self.spec.manager.pod,
@@ -41,7 +41,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// What the user says about a component's Services.
+    /// Returns the user's settings for a component's Services.
     pub(super) const fn service(self, component: Component) -> &'a ServiceSettings {
         match component {
             Component::Manager => &self.spec.manager.service,
@@ -54,7 +54,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// What the user says about whom a component's pods run as.
+    /// Returns the user's settings for the `ServiceAccount` as which a component's pods run.
     pub(super) const fn service_account_settings(self, component: Component) -> &'a ServiceAccountSettings {
         match component {
             Component::Manager => &self.spec.manager.service_account,
@@ -67,7 +67,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Where a component's Service is reached inside the Kubernetes cluster; `None` for one that serves nobody.
+    /// Returns the URL of a component's Service inside the Kubernetes cluster; `None` for a component that serves no
+    /// requests.
     pub(super) fn service_url(self, component: Component) -> Option<String> {
         let port = component.http_port()?;
         Some(names::service_url(
@@ -78,7 +79,7 @@ impl<'a> Scope<'a> {
         ))
     }
 
-    /// Where a reader is reached inside the Kubernetes cluster.
+    /// Returns the URL of a reader inside the Kubernetes cluster.
     pub(super) fn reader_url(self, reader: &str) -> String {
         names::reader_url(self.namespace, reader, tls::is_tls_on(self))
     }
@@ -90,7 +91,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Metadata of an object that belongs to a component, to all of them (`None`), or to one reader.
+    /// Returns the metadata of an object that belongs to one component, to all components (`None`), or to one reader.
     pub(super) fn metadata(
         self,
         name: &str,
@@ -106,8 +107,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The cluster controls its objects. It does not block on their deletion: that would need the right to set
-    /// finalizers on it, and nothing waits for it.
+    /// Returns the owner reference of an object: the `RankingCluster` controls its objects. The reference does not
+    /// block the owner's deletion: that would need the right to set finalizers on it, and nothing waits for it.
     fn owner(self) -> OwnerReference {
         OwnerReference {
             api_version: RankingCluster::api_version(&()).into_owned(),
@@ -120,7 +121,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A value of Kubernetes' types in JSON.
+/// Converts a value of Kubernetes' types to JSON.
 pub(super) fn to_json<T: Serialize>(typed: &T) -> serde_json::Value {
     serde_json::to_value(typed).expect("Kubernetes' types have string keys and no failing parts")
 }

@@ -1,4 +1,5 @@
-//! Secrets in pods: mounted as files, or as variables where a role takes them no other way. The operator reads none.
+//! Secrets in pods: mounted as files, or as environment variables if a role accepts them in no other way. The operator
+//! reads no Secret.
 
 use k8s_openapi::api::core::v1::{
     EnvVar, EnvVarSource, KeyToPath, SecretKeySelector, SecretVolumeSource, Volume, VolumeMount,
@@ -7,23 +8,23 @@ use k8s_openapi::api::core::v1::{
 use super::{Component, Store};
 use crate::crd::{RankingClusterSpec, SecretKey};
 
-/// Where files from Secrets are, a folder each.
+/// The folder of files from Secrets; each file has a folder of its own in it.
 const FOLDER: &str = "/etc/liverank/secrets";
-/// For the pod's group, and nobody else.
+/// The file mode of Secrets: readable by user and group, by nobody else.
 const MODE: i32 = 0o440;
 
 /// A key of a Secret as a file in the pods of a component.
 pub(super) struct File<'a> {
-    /// The flag that names it to the role.
+    /// The flag by which the role gets the path of the file.
     pub(super) setting: &'static str,
-    /// Name of the volume and of its folder.
+    /// The name of the volume and of its folder.
     volume: &'static str,
     name: &'static str,
     secret: &'a SecretKey,
 }
 
 impl File<'_> {
-    /// Where it is in the pod.
+    /// Returns the path of the file in the pod.
     pub(super) fn path(&self) -> String {
         format!("{FOLDER}/{}/{}", self.volume, self.name)
     }
@@ -42,7 +43,7 @@ impl File<'_> {
     }
 }
 
-/// A volume of a Secret's keys, each as a file of another name or of its own.
+/// Returns a volume with keys of a Secret; `files` gives each key with the name of its file.
 pub(super) fn volume(name: &str, secret: &str, files: &[(&str, &str)]) -> Volume {
     let file = |(key, path): &(&str, &str)| KeyToPath {
         key: (*key).to_owned(),
@@ -61,7 +62,7 @@ pub(super) fn volume(name: &str, secret: &str, files: &[(&str, &str)]) -> Volume
     }
 }
 
-/// The files of a component, and no other's.
+/// Returns the files from Secrets that a component needs, and no others.
 pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File<'_>> {
     let of_stores = component.stores().iter().filter_map(|store| {
         let (setting, volume, secret) = match store {
@@ -92,17 +93,18 @@ pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File
     of_stores.chain(jwks).chain(revoked).chain(hook).collect()
 }
 
-/// Where a component that checks users' tokens gets the keys, if not from a Secret.
+/// Returns the URL from which a component gets the keys of users' tokens; `None` if the keys come from a Secret or the
+/// component checks no users.
 pub(super) fn jwks_url(spec: &RankingClusterSpec, component: Component) -> Option<&str> {
     checks_users(spec, component).then(|| spec.auth.jwks.as_ref()?.url.as_deref())?
 }
 
-/// Whether it asks those who post for a token. What goes through the front door is checked there.
+/// Returns whether a component checks the tokens of users. Only gateways do, because all requests of users pass them.
 pub(super) const fn checks_users(spec: &RankingClusterSpec, component: Component) -> bool {
     spec.auth.enabled && matches!(component, Component::Gateway)
 }
 
-/// The variables of a component, and no other's.
+/// Returns the environment variables from Secrets that a component needs, and no others.
 pub(super) fn variables(spec: &RankingClusterSpec, component: Component) -> Vec<EnvVar> {
     component.stores().iter().flat_map(|store| store_variables(spec, *store)).collect()
 }

@@ -1,4 +1,4 @@
-//! What all components of a cluster share.
+//! Objects for all components alike: configuration files, and the configuration of monitoring.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
@@ -6,9 +6,9 @@ use serde_json::json;
 use super::scope::{self, Scope};
 use super::{Component, Kind, Object, config, names, tls};
 
-/// The configuration file of a component. It never changes: another file is another object, named by its hash, and the
-/// template that names it is rolled out in its component's turn. So a pod of an old template that starts again finds the
-/// file that it was made for.
+/// Returns the `ConfigMap` with a component's configuration file. A `ConfigMap` is never changed: a changed file is a
+/// new object, named by its hash, and the pod template that names it is rolled out when it is the component's turn. So
+/// a pod of an old template that starts again finds the file that it was made for.
 pub(super) fn config_map(scope: Scope<'_>, component: Component) -> Object {
     let name = config::object_name(scope, component);
     let typed = ConfigMap {
@@ -20,7 +20,8 @@ pub(super) fn config_map(scope: Scope<'_>, component: Component) -> Object {
     Object::of(Kind::ConfigMap, &name, Some(component), &typed)
 }
 
-/// What the Prometheus operator reads; its types are not among Kubernetes' own.
+/// Returns the `ServiceMonitor` for the Prometheus operator as JSON, because its type is not part of Kubernetes' own
+/// API.
 pub(super) fn service_monitor(scope: Scope<'_>) -> Object {
     let name = scope.name;
     let mut endpoint = json!({ "port": "admin", "path": "/metrics" });

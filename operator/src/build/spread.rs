@@ -1,9 +1,10 @@
-//! How the pods of a component spread over hosts and zones.
+//! The spread of a component's pods over hosts and zones.
 //!
-//! The scheduler weighs no `ScheduleAnyway` constraint at a node that lacks the label of any one of them
-//! (kubernetes/kubernetes#102136): a constraint over zones, on a cluster whose nodes name none, takes the one over hosts with
-//! it, and all pods may run on one host. So hosts are a constraint, and zones are a preference against pods of the same kind,
-//! which means nothing where there are no zones and takes nothing else with it.
+//! If a node lacks the label of any one of a pod's `ScheduleAnyway` constraints, the scheduler ignores all of them at
+//! that node (kubernetes/kubernetes#102136). On a cluster whose nodes have no zones, a constraint over zones would
+//! therefore disable the constraint over hosts, and all pods might run on one host. So the spread over hosts is a
+//! constraint, and the spread over zones is a preference against pods of the same component, which has no effect if
+//! there are no zones.
 
 use k8s_openapi::api::core::v1::{
     Affinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint, WeightedPodAffinityTerm,
@@ -15,15 +16,17 @@ use super::scope::Scope;
 
 const HOST_KEY: &str = "kubernetes.io/hostname";
 const ZONE_KEY: &str = "topology.kubernetes.io/zone";
-/// The one revision that had a constraint over zones.
+/// The only builder revision that had a constraint over zones.
 const REVISION_WITH_ZONE_CONSTRAINT: u32 = 2;
-/// The first revision that prefers other zones.
+/// The first builder revision that prefers zones without pods of the same component.
 const ZONES_PREFERRED_SINCE_REVISION: u32 = 3;
-/// As much as may be: it is the only preference there is where the user states none.
+/// The weight of the preference for other zones: the maximum, because it is the only preference if the user states
+/// none.
 const ZONE_WEIGHT: i32 = 100;
 
-/// Over hosts as evenly as may be, where the user says nothing. All readers spread together, though each is a Deployment of
-/// its own; of the others the pods of one template do, so that a roll-out ends as even as it began.
+/// Returns the user's spread constraints; if there are none, pods are spread over hosts as evenly as possible. All
+/// readers are spread together, although each is a Deployment of its own; of other components the pods of one template
+/// are, so that a roll-out ends as evenly as it began.
 pub(super) fn constraints(scope: Scope<'_>, component: Component) -> Vec<TopologySpreadConstraint> {
     let over = |key: &str| TopologySpreadConstraint {
         max_skew: 1,
@@ -43,8 +46,9 @@ pub(super) fn constraints(scope: Scope<'_>, component: Component) -> Vec<Topolog
     spread
 }
 
-/// The user's affinity, with a preference for zones that have the fewest of these pods where the user says nothing of how
-/// they spread. Pods of the template before count, too: Kubernetes 1.30 drops the field that would leave them out.
+/// Returns the user's affinity. If the user says nothing about the spread, a preference for the zones with the fewest
+/// pods of the component is added. Pods of the previous template count, too: Kubernetes 1.30 drops the field that would
+/// exclude them.
 pub(super) fn affinity(scope: Scope<'_>, component: Component) -> Option<Affinity> {
     let pod = scope.pod(component);
     let says_nothing = pod.topology_spread.is_none()

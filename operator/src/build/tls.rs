@@ -1,6 +1,6 @@
-//! TLS of a cluster's pods ([ADR 024](../../../docs/adr/024-tls-on-kubernetes.md)): their certificates as files from Secrets,
-//! which the operator does not read, and the addresses and probes that follow. Where the resource says nothing of it, nothing of
-//! this is written.
+//! TLS of a cluster's pods ([ADR 024](../../../docs/adr/024-tls-on-kubernetes.md)): certificates as files from Secrets,
+//! which the operator does not read, and the addresses and probes that TLS requires. If the resource does not turn TLS
+//! on, nothing of this is written.
 
 use k8s_openapi::api::core::v1::{Volume, VolumeMount};
 use serde_json::{Value, json};
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::scope::Scope;
 use super::{Component, names, secrets};
 
-/// Where the certificate is by which pods know each other.
+/// The folder of the certificate that the cluster's pods use among themselves.
 const INTERNAL_FOLDER: &str = "/etc/liverank/tls";
-/// Where the one is that gateways show to viewers.
+/// The folder of the certificate that gateways present to viewers.
 const PUBLIC_FOLDER: &str = "/etc/liverank/tls-public";
 const INTERNAL_VOLUME: &str = "liverank-tls";
 const PUBLIC_VOLUME: &str = "liverank-tls-public";
@@ -18,31 +18,33 @@ const CERT_FILE: &str = "tls.crt";
 const KEY_FILE: &str = "tls.key";
 const CA_FILE: &str = "ca.crt";
 
-/// What a proxy in front has to be told: it speaks TLS to the Services, too.
+/// Annotations that tell a proxy in front of the cluster to speak TLS to the Services, too.
 pub(super) const TLS_BACKEND_ANNOTATIONS: [(&str, &str); 3] = [
     ("nginx.ingress.kubernetes.io/backend-protocol", "HTTPS"),
     ("haproxy-ingress.github.io/backend-protocol", "h1-ssl"),
     ("alb.ingress.kubernetes.io/backend-protocol", "HTTPS"),
 ];
 
-/// Whether the cluster's ports take TLS.
+/// Returns whether the cluster's ports use TLS.
 pub(super) const fn is_tls_on(scope: Scope<'_>) -> bool {
     scope.spec.tls.is_some()
 }
 
-/// Whether only our own processes ask a component, all of which have a certificate to show. Managers and readers are also asked
-/// by viewers inside the Kubernetes cluster, by the operator and by people, who have none and come with tokens.
+/// Returns whether a component is called only by our own processes, which all have a client certificate. Managers and
+/// readers are also called by viewers inside the Kubernetes cluster, by the operator and by people, who have no
+/// certificate and send tokens instead.
 const fn takes_only_internal_callers(component: Component) -> bool {
     matches!(component, Component::Comment | Component::Websocket | Component::Statistics)
 }
 
-/// The Secret of another certificate for viewers, where a component shows it.
+/// Returns the Secret of a separate certificate for viewers; `None` if there is none or the component does not present
+/// it.
 fn public_certificate_secret(scope: Scope<'_>, component: Component) -> Option<&str> {
     let public = scope.spec.tls.as_ref()?.public.as_ref()?;
     (component == Component::Gateway).then_some(&public.secret_name)
 }
 
-/// The settings of a component, by the names of its flags.
+/// Returns the TLS settings of a component, by the names of its flags.
 pub(super) fn tls_settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     if !is_tls_on(scope) {
         return Vec::new();
@@ -65,7 +67,7 @@ pub(super) fn tls_settings(scope: Scope<'_>, component: Component) -> Vec<(&'sta
     settings
 }
 
-/// The volumes of a component's pods.
+/// Returns the certificate volumes of a component's pods.
 pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     let Some(tls) = &scope.spec.tls else { return Vec::new() };
     let internal = secrets::volume(
@@ -78,7 +80,7 @@ pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     [internal].into_iter().chain(public).collect()
 }
 
-/// Where they are.
+/// Returns the mounts of the certificate volumes.
 pub(super) fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),
@@ -91,10 +93,11 @@ pub(super) fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount>
     internal.into_iter().chain(public).collect()
 }
 
-/// How whoever scrapes the admin ports connects: all of them show the internal certificate.
+/// Returns the TLS settings for scraping the admin ports, which all present the internal certificate; `None` without
+/// TLS.
 pub(super) fn scrape_tls_config(scope: Scope<'_>) -> Option<Value> {
     let tls = scope.spec.tls.as_ref()?;
-    // Pods are scraped by address; a name that every internal certificate has stands for all.
+    // Pods are scraped by IP address; a name that every internal certificate contains is verified instead.
     let name =
         names::service_host(&names::component_object_name(scope.name, Component::Gateway), scope.namespace);
     let authority = json!({ "secret": { "name": tls.internal.secret_name, "key": CA_FILE } });

@@ -1,4 +1,4 @@
-//! Deployments, what scales them, and how many of their pods may be evicted at a time.
+//! Deployments, their autoscalers, and the budgets for evictions of their pods.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,17 @@ use super::scope::Scope;
 use super::{Component, Kind, Object, Reader, names, pod};
 use crate::crd::{Autoscaling, HttpWorkload, ScaledBy};
 
-/// Seconds without a pod becoming ready after which a roll-out counts as failed: an image of some hundred megabytes over
-/// a slow line, and a startup probe's two minutes.
+/// Seconds without a pod becoming ready after which a roll-out counts as failed. The time allows for pulling an image
+/// of some hundred megabytes over a slow line, and for the two minutes of the startup probe.
 const PROGRESS_DEADLINE_SECONDS: i32 = 300;
-/// Old templates kept to roll back to by hand. A reader has none: it is replaced, and gone.
+/// Number of old templates kept for a rollback by hand. Readers keep none: a reader is replaced, not rolled back.
 const REVISIONS_KEPT: i32 = 3;
 
-/// Seconds of a reader's grace period in which nobody moves: the rule on the grace period counts them, too.
+/// Seconds of a reader's grace period in which no viewers are moved; the validation of the grace period counts them,
+/// too.
 const DRAIN_SLACK_SECONDS: i32 = 30;
 
-/// What the user may say of a component that scales.
+/// Returns the user's settings for a component that scales horizontally; `None` for the other components.
 const fn http_workload(scope: Scope<'_>, component: Component) -> Option<&HttpWorkload> {
     match component {
         Component::Gateway => Some(&scope.spec.gateway),
@@ -35,7 +36,7 @@ const fn http_workload(scope: Scope<'_>, component: Component) -> Option<&HttpWo
     }
 }
 
-/// How many pods are wanted; `None` where an autoscaler or somebody else owns the number.
+/// Returns the wanted number of pods; `None` if an autoscaler or somebody else sets the number.
 fn wanted_replicas(scope: Scope<'_>, component: Component) -> Option<i32> {
     match component {
         Component::Manager => Some(scope.spec.manager.replicas),
@@ -50,13 +51,13 @@ fn wanted_replicas(scope: Scope<'_>, component: Component) -> Option<i32> {
     }
 }
 
-/// The Deployment of a component that is not readers.
+/// Returns the Deployment of a component other than the readers.
 pub(super) fn component_deployment(scope: Scope<'_>, component: Component) -> Object {
     let name = names::component_object_name(scope.name, component);
     let rolling = DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
         rolling_update: Some(RollingUpdateDeployment {
-            // Never fewer than wanted: those that are left would have to take the others' viewers.
+            // Never fewer pods than wanted: the remaining ones would have to take over the viewers of the others.
             max_unavailable: Some(IntOrString::Int(0)),
             max_surge: Some(if http_workload(scope, component).is_some() {
                 IntOrString::String("25%".to_owned())
@@ -82,8 +83,8 @@ pub(super) fn component_deployment(scope: Scope<'_>, component: Component) -> Ob
     Object::of(Kind::Deployment, &name, Some(component), &with_annotations(typed, annotations))
 }
 
-/// The Deployment of one reader. One pod with a stable name; where it has to be made anew, the old one goes first, for
-/// two readers of one name would be one too many.
+/// Returns the Deployment of one reader: one pod with a stable name. If the pod has to be replaced, the old one ends
+/// first, because there must never be two readers with one name.
 pub(super) fn reader_deployment(scope: Scope<'_>, reader: &Reader) -> Object {
     let name = reader.name.as_str();
     let mut annotations = template_annotation(scope, Component::Reader);
@@ -119,12 +120,12 @@ fn with_annotations(mut deployment: Deployment, annotations: BTreeMap<String, St
     deployment
 }
 
-/// The budget of a component; readers have one together.
+/// Returns the disruption budget of a component; all readers share one.
 pub(super) fn disruption_budget(scope: Scope<'_>, component: Component) -> Object {
     let name = names::component_object_name(scope.name, component);
     let max_unavailable = match component {
         Component::Reader => IntOrString::Int(evictable_readers(scope)),
-        // A share: the others take the partitions of those who go.
+        // A share of the pods: the remaining consumers take over the partitions of the evicted ones.
         Component::Consumer => IntOrString::String("25%".to_owned()),
         _ => http_workload(scope, component)
             .map_or(IntOrString::Int(1), |front| front.pdb.max_unavailable.clone()),
@@ -134,7 +135,7 @@ pub(super) fn disruption_budget(scope: Scope<'_>, component: Component) -> Objec
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(max_unavailable),
             selector: Some(scope.selector(component)),
-            // A pod that cannot answer anyway must not keep a node from being drained.
+            // A pod that is not ready anyway must not keep a node from being drained.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
@@ -143,8 +144,8 @@ pub(super) fn disruption_budget(scope: Scope<'_>, component: Component) -> Objec
     Object::of(Kind::PodDisruptionBudget, &name, Some(component), &typed)
 }
 
-/// How many readers evictions may take away at a time: a tenth, so that 500 readers do not go one after the other, and
-/// never more than the move budget empties within their grace period.
+/// Returns how many readers may be evicted at a time: a tenth, so that 500 readers do not go one after the other, but
+/// never more than the move budget empties within their grace period, and at least one.
 fn evictable_readers(scope: Scope<'_>) -> i32 {
     let readers = &scope.spec.readers;
     let seconds = i64::from(readers.termination_grace_period_seconds - DRAIN_SLACK_SECONDS);
@@ -154,7 +155,7 @@ fn evictable_readers(scope: Scope<'_>) -> i32 {
     i32::try_from(emptied.min(share as i64)).unwrap_or(i32::MAX).max(1)
 }
 
-/// The autoscaler of a component, where it has one.
+/// Returns the autoscaler of a component; `None` if it has none.
 pub(super) fn autoscaler(scope: Scope<'_>, component: Component) -> Option<Object> {
     let front = http_workload(scope, component)?;
     let autoscaling = front.autoscaling.as_ref()?;
@@ -192,7 +193,8 @@ fn cpu_target_metric(autoscaling: &Autoscaling) -> MetricSpec {
     }
 }
 
-/// Scaling in goes one pod a drain: the streams of the one before have found their places by then.
+/// Returns a behavior that removes one pod per drain time, so that the streams of the previous pod have reconnected
+/// elsewhere by then.
 fn scale_down_one_pod_a_drain(
     autoscaling: &Autoscaling,
     drain_seconds: i32,

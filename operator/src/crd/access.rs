@@ -1,4 +1,4 @@
-//! Who may do what, and who may reach what.
+//! Settings for authentication, network policies, metrics and traces.
 
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use schemars::JsonSchema;
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{SecretKey, rules, schema};
 
-/// A peer of a network policy, as Kubernetes has it.
+/// A peer of a network policy, in Kubernetes' own type.
 pub type Peer = NetworkPolicyPeer;
 
-/// Who may do what.
+/// Authentication of users.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::auth()))]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
-    /// Whether those who post or watch must show a token: then `jwks`, `issuer` and `audience` say which.
+    /// Whether users who post or watch must send a token: then `jwks`, `issuer` and `audience` are required.
     #[serde(default = "default_true")]
     pub enabled: bool,
     /// The keys (JWKS) that users' tokens are signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<Jwks>,
-    /// Whose tokens are taken: their `iss`.
+    /// The issuer (`iss`) of tokens that are accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub issuer: Option<String>,
-    /// For whom tokens must be meant: one of their `aud`.
+    /// The audience that a token must have: one of its `aud`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub audience: Option<String>,
-    /// A list of tokens that are good no more, as `--auth-revoked-file` of the gateway has it. Its Secret may change at any time;
-    /// what is revoked by the API needs none.
+    /// A list of tokens that are not valid any more, in the format of the gateway's `--auth-revoked-file`. Its Secret
+    /// may change at any time; tokens revoked by the API need no Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_secret: Option<SecretKey>,
 }
@@ -38,32 +38,33 @@ const fn default_true() -> bool {
     true
 }
 
-/// Where the keys are: one of the two.
+/// The source of the keys: exactly one of the two fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::jwks()))]
 #[serde(rename_all = "camelCase")]
 pub struct Jwks {
-    /// In a Secret.
+    /// The keys in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key: Option<SecretKey>,
-    /// At an `https://` URL, asked again now and then.
+    /// An `https://` URL of the keys, read again from time to time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::jwks_url()))]
     pub url: Option<String>,
 }
 
-/// Who may reach the pods, and what they may reach.
+/// The network policies: the allowed peers of the pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicy {
-    /// Whether there are policies at all.
+    /// Whether network policies are created at all.
     pub enabled: bool,
-    /// Who may reach the front door and the readers, beside liverank itself; none means anybody. Metrics stay open.
+    /// Peers that may reach gateways and readers, beside liverank itself; an empty list means everybody. Metrics stay
+    /// open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::peers")]
     pub ingress_from: Vec<Peer>,
-    /// Where pods may connect to, beside each other and DNS: the networks of Kafka, Redis and MongoDB. None leaves egress
-    /// open.
+    /// Networks that pods may connect to, beside each other and DNS: those of Kafka, Redis and MongoDB. An empty list
+    /// leaves egress open.
     #[serde(rename = "egressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::cidrs")]
     pub egress_cidrs: Vec<String>,
@@ -81,24 +82,24 @@ impl Default for NetworkPolicy {
 pub struct Monitoring {
     /// Make a ServiceMonitor, for a cluster where the Prometheus operator runs.
     pub service_monitor: bool,
-    /// Where traces are sent, and how many; none when absent.
+    /// The receiver of traces, and their number; no traces when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
 }
 
-/// Where traces are sent, and how many.
+/// The receiver of traces, and their number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tracing {
-    /// A collector that takes OTLP over HTTP, such as `http://collector.monitoring:4318`. Where `networkPolicy.egressCIDRs` are
-    /// given, they have to lead to it.
+    /// A collector that accepts OTLP over HTTP, such as `http://collector.monitoring:4318`. If
+    /// `networkPolicy.egressCIDRs` are given, they have to include its address.
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::collector()))]
     pub endpoint: String,
-    /// Of a million requests, how many are traced without being asked to.
+    /// Number of requests of a million that are traced without being asked to.
     #[serde(default = "default_sampling_divisor")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub sampling_rate_per_million: i32,
-    /// Traces that each process begins in a minute at most, and as many that callers ask for.
+    /// Traces that each process begins in a minute at most, and as many again for callers that ask for one.
     #[serde(default = "default_max_traces_a_second")]
     #[schemars(range(min = 1, max = 60_000))]
     pub traces_per_minute: i32,

@@ -1,4 +1,4 @@
-//! Boards that are declared.
+//! The declaration of boards.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,81 +11,83 @@ use super::{Decimal, rules};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::board()))]
 pub struct Board {
-    /// Its name in `board=`: small letters, digits and hyphens.
+    /// The board's name in `board=`: small letters, digits and hyphens.
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z][a-z0-9-]*$"))]
     pub name: String,
-    /// By what it is ordered: Points, or Trending (as the board `trending`).
+    /// The order of the videos: by Points, or Trending (as on the board `trending`).
     #[serde(default)]
     pub order: BoardOrder,
-    /// What an interaction is worth on it, in points; what is not named is worth nothing. The weights of `scoring` when absent.
+    /// The points of each type of interaction; types that are not named are worth nothing. The weights of `scoring`
+    /// when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<BoardWeights>,
-    /// Videos whose metadata have this `category` only.
+    /// Only videos whose metadata have this `category`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub category: Option<String>,
-    /// From how many points on a video is on it.
+    /// The points from which a video is on the board.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub minimum: i64,
-    /// After how many minutes an interaction counts half on it; with the order Trending only. The half-life of `scoring` when absent.
+    /// The minutes after which an interaction counts half; only with the order Trending. The half-life of `scoring`
+    /// when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 525_600))]
     pub half_life_minutes: Option<i64>,
-    /// How long its windows are, where it has some.
+    /// The length of the board's windows; no windows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<BoardWindow>,
-    /// The time zone of its windows, as the IANA's database calls it; UTC when absent.
+    /// The time zone of the board's windows, by its IANA name; UTC when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-    /// How many windows that ended are kept to be read; 7 when absent. At most 64 of all boards together.
+    /// The number of past windows that can still be read; 7 when absent. At most 64 of all boards together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31))]
     pub keep: Option<i64>,
 }
 
-/// It counts in windows that are so long, and begins anew with each. Not with the order Trending.
+/// The length of a board's windows: the board counts from zero in each. Not with the order Trending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BoardWindow {
     /// An hour of the clock.
     Hour,
-    /// A day: 23 or 25 hours where the clocks change.
+    /// A day: 23 or 25 hours long if the clocks change in it.
     Day,
     /// A week, from Monday on.
     Week,
 }
 
-/// By what a board is ordered.
+/// The order of a board's videos.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BoardOrder {
-    /// By points.
+    /// By points, the most first.
     #[default]
     Points,
-    /// By the decayed score.
+    /// By the decayed score, as on the board `trending`.
     Trending,
 }
 
-/// What an interaction is worth on a board, in points.
+/// The points that each type of interaction is worth on a board.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BoardWeights {
-    /// One view.
+    /// Points of one view.
     pub view: Decimal,
-    /// One like.
+    /// Points of one like.
     pub like: Decimal,
-    /// One comment.
+    /// Points of one comment.
     pub comment: Decimal,
-    /// One share.
+    /// Points of one share.
     pub share: Decimal,
-    /// One watch of less than the threshold of `scoring`.
+    /// Points of one watch that is shorter than the threshold of `scoring`.
     pub watch_time_short: Decimal,
-    /// One watch of the threshold or more.
+    /// Points of one watch of the threshold or more.
     pub watch_time_long: Decimal,
 }
 
 impl Board {
-    /// As `--boards` has it.
+    /// Returns the declaration of the board as an entry of the flag `--boards`.
     pub fn declaration(&self) -> Value {
         let order = match self.order {
             BoardOrder::Points => "points",

@@ -1,4 +1,4 @@
-//! The definition as it is installed: what is derived from the types, made smaller and stricter.
+//! The `CustomResourceDefinition` as it is installed: derived from the types, then made smaller and stricter.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -7,33 +7,34 @@ use serde_json::{Value, json};
 use super::schema::VALIDATIONS;
 use super::{RankingCluster, rules};
 
-/// The definition as it is installed.
+/// Returns the `CustomResourceDefinition` as it is installed.
 pub fn definition() -> CustomResourceDefinition {
     let mut value = serde_json::to_value(RankingCluster::crd()).expect("a definition is JSON");
     let versions = value["spec"]["versions"].as_array_mut().expect("a definition has versions");
     for version in versions {
         let root = &mut version["schema"]["openAPIV3Schema"];
         simplify_schema(root);
-        // The only member of metadata that a rule may look at, and only where the schema names it.
+        // The name is the only member of metadata that a rule may read, and only if the schema declares it.
         root["properties"]["metadata"] =
             json!({ "type": "object", "properties": { "name": { "type": "string" } } });
         root[VALIDATIONS] = rules::resource();
-        // Until an operator has looked nothing may read as done: kstatus takes a resource without a status for current.
+        // Until an operator has looked at a resource, it must not be taken for finished: kstatus takes a resource
+        // without a status for current.
         root["properties"]["status"]["default"] = json!({ "observedGeneration": -1 });
     }
     serde_json::from_value(value).expect("a tidy definition is one")
 }
 
-/// The definition as YAML, as `crds/rankingcluster.yaml` holds it.
+/// Returns the definition as YAML, the content of `crds/rankingcluster.yaml`.
 pub fn definition_yaml() -> String {
     let mut value = serde_json::to_value(definition()).expect("a definition is JSON");
     write_whole_floats_as_integers(&mut value);
-    // Whether a map keeps its order depends on which programs are built together: the text may not.
+    // Whether a map keeps its insertion order depends on the programs that are built together; the text must not.
     value.sort_all_objects();
     serde_yaml::to_string(&value).expect("a definition is YAML")
 }
 
-/// Bounds are floats in Kubernetes' types; `500` reads better than `500.0`.
+/// Turns whole floats into integers: bounds are floats in Kubernetes' types, and `500` reads better than `500.0`.
 fn write_whole_floats_as_integers(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -47,12 +48,12 @@ fn write_whole_floats_as_integers(value: &mut Value) {
     }
 }
 
-/// Parents whose rules speak of members that have defaults. The API server holds rules against a default as it stands,
-/// before it fills in members, so that these have to be in it.
+/// The objects whose rules read members that have defaults. The API server checks rules against an object's default
+/// before it fills in members, so that the members have to be in the default.
 const PARENTS_WITH_FULL_DEFAULTS: [&str; 2] = ["exposure", "readers"];
 
-/// A parent's default becomes `{}`, for its members have their own. `nullable` goes: a null then means "not set", and is
-/// replaced by the default.
+/// Simplifies a schema: an object's default becomes `{}`, because its members have their own defaults, and `nullable`
+/// is removed: a null then means "not set" and is replaced by the default.
 fn simplify_schema(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     members.remove("nullable");

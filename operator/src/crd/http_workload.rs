@@ -1,4 +1,4 @@
-//! The components that are ordinary Deployments.
+//! The components that are ordinary Deployments: all but the readers.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
@@ -8,31 +8,31 @@ use super::{
     DEFAULT_REPLICAS, PodSettings, SecretKey, ServiceAccountSettings, ServiceSettings, rules, schema,
 };
 
-/// A component that holds or answers clients and may autoscale.
+/// A component that serves clients and may autoscale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::front()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpWorkload {
-    /// How many pods, where it does not autoscale; 2 when absent.
+    /// Number of pods if the component does not autoscale; 2 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 500))]
     pub replicas: Option<i32>,
-    /// Who decides how many pods there are: `Operator`, by `replicas` or `autoscaling`, or `Others`: the operator leaves the
-    /// number alone, for KEDA or an autoscaler of somebody's.
+    /// Who sets the number of pods: `Operator`, by `replicas` or `autoscaling`, or `Others`: the operator does not
+    /// write the number, so that KEDA or another autoscaler can.
     pub scaled_by: ScaledBy,
     /// Makes a HorizontalPodAutoscaler, which then owns the number of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// How long a pod that goes may take to send its clients away, in seconds. Scaling in goes one pod per so long.
+    /// Seconds that an ending pod has for sending its clients away. Scaling in removes one pod per this time.
     #[schemars(range(min = 5, max = 600))]
     pub drain_seconds: i32,
-    /// Where and how its pods run.
+    /// Settings of the component's pods.
     pub pod: PodSettings,
-    /// Its Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
-    /// Whom its pods run as.
+    /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
-    /// How many pods may be away at a time by somebody's wish.
+    /// The limit on pods that evictions may take away at a time.
     pub pdb: Budget,
 }
 
@@ -52,7 +52,7 @@ impl Default for HttpWorkload {
 }
 
 impl HttpWorkload {
-    /// How many pods the operator wants; absent where an autoscaler decides.
+    /// Returns the number of pods that the operator wants; `None` if an autoscaler sets the number.
     pub fn wanted_replicas(&self) -> Option<i32> {
         match (&self.autoscaling, self.scaled_by) {
             (Some(_), _) | (_, ScaledBy::Others) => None,
@@ -61,33 +61,33 @@ impl HttpWorkload {
     }
 }
 
-/// Who decides how many pods a component has.
+/// The owner of a component's number of pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScaledBy {
     /// The operator, or the autoscaler that it makes.
     #[default]
     Operator,
-    /// Somebody else: the operator does not write the number.
+    /// Somebody else, such as KEDA: the operator does not write the number.
     Others,
 }
 
-/// How a HorizontalPodAutoscaler scales.
+/// Settings of a HorizontalPodAutoscaler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::autoscaling()))]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
-    /// Never fewer pods.
+    /// Minimal number of pods.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 500))]
     pub min_replicas: i32,
-    /// Never more pods.
+    /// Maximal number of pods.
     #[schemars(range(min = 1, max = 500))]
     pub max_replicas: i32,
-    /// The processor use to aim at, in percent of what the pods request.
+    /// The target of the pods' CPU use, in percent of what they request.
     #[serde(default = "seventy", rename = "targetCPUUtilization")]
     #[schemars(range(min = 1, max = 100))]
     pub target_cpu_utilization: i32,
-    /// For how long fewer pods must have been enough before one goes, in seconds.
+    /// Seconds for which fewer pods must have been enough before one is removed.
     #[serde(default = "three_hundred")]
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_stabilization_seconds: i32,
@@ -105,11 +105,11 @@ const fn three_hundred() -> i32 {
     300
 }
 
-/// A PodDisruptionBudget.
+/// Settings of a PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Budget {
-    /// How many pods evictions may take away at a time: a number, or a percentage such as "25%".
+    /// Number of pods that evictions may take away at a time, or a percentage such as "25%".
     #[schemars(schema_with = "schema::int_or_percent")]
     pub max_unavailable: IntOrString,
 }
@@ -120,16 +120,16 @@ impl Default for Budget {
     }
 }
 
-/// Takes comments.
+/// The comment service: accepts comments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Comment {
-    /// Whether there are comments at all; false turns off readers and managers too.
+    /// Whether there are comments at all; with false, readers and managers do not run either.
     pub enabled: bool,
-    /// An HTTP service of your own that is asked before a comment is taken.
+    /// An HTTP service of your own that is called before a comment is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<CommentHook>,
-    /// As of every front component.
+    /// The settings that every HTTP workload has.
     #[serde(flatten)]
     pub front: HttpWorkload,
 }
@@ -140,21 +140,21 @@ impl Default for Comment {
     }
 }
 
-/// An HTTP service of your own that is asked before a comment is taken.
+/// An HTTP service of your own that is called before a comment is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommentHook {
-    /// Where it is, http or https. Where `networkPolicy.egressCIDRs` says where pods may connect to, it has to be in there.
+    /// The hook's URL, http or https. If `networkPolicy.egressCIDRs` are given, they have to include its address.
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::hook_url()))]
     pub url: String,
-    /// The key that requests are signed with, as `--comment-hook-key-file` of the comment service has it. Its Secret may change at
-    /// any time.
+    /// The key that requests are signed with, in the format of the comment service's `--comment-hook-key-file`. Its
+    /// Secret may change at any time.
     pub key_secret: SecretKey,
-    /// How long it may take, in milliseconds.
+    /// The hook's time limit in milliseconds.
     #[serde(default = "hook_timeout")]
     #[schemars(range(min = 50, max = 2000))]
     pub timeout_milliseconds: i32,
-    /// What becomes of comments while it is away: Accept, Hold (they wait for a moderator) or Refuse.
+    /// The handling of comments while the hook fails: Accept, Hold (for a moderator) or Refuse.
     #[serde(default)]
     pub when_away: WhenAway,
 }
@@ -163,20 +163,20 @@ const fn hook_timeout() -> i32 {
     500
 }
 
-/// What becomes of comments while the hook is away.
+/// The handling of comments while the hook fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WhenAway {
-    /// They are taken.
+    /// They are accepted.
     Accept,
-    /// They wait for a moderator.
+    /// They are held until a moderator decides.
     #[default]
     Hold,
-    /// They are refused, to be sent again.
+    /// They are refused; the client may send them again.
     Refuse,
 }
 
 impl WhenAway {
-    /// As `--comment-hook-when-away` has it.
+    /// Returns the value of the flag `--comment-hook-when-away`.
     pub const fn flag(self) -> &'static str {
         match self {
             Self::Accept => "accept",
@@ -186,20 +186,20 @@ impl WhenAway {
     }
 }
 
-/// Reads the log.
+/// The consumer: reads the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Consumer {
-    /// Who decides how many pods there are: `Operator`, by `replicas`, or `Others`: the operator leaves the number alone.
+    /// Who sets the number of pods: `Operator`, by `replicas`, or `Others`: the operator does not write the number.
     pub scaled_by: ScaledBy,
-    /// How many pods; more than the topic has partitions do nothing. Not looked at where `scaledBy` is Others.
+    /// Number of pods; those beyond the number of the topic's partitions idle. Ignored if `scaledBy` is Others.
     #[schemars(range(min = 1, max = 64))]
     pub replicas: i32,
-    /// Where and how its pods run.
+    /// Settings of the consumers' pods.
     pub pod: PodSettings,
-    /// Its Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
-    /// Whom its pods run as.
+    /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
 }
 
@@ -215,18 +215,18 @@ impl Default for Consumer {
     }
 }
 
-/// Knows which reader serves which video.
+/// The manager: knows which reader serves which video.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Manager {
-    /// How many pods; each can do all of it.
+    /// Number of pods; each can do the whole work.
     #[schemars(range(min = 1, max = 9))]
     pub replicas: i32,
-    /// Where and how its pods run.
+    /// Settings of the managers' pods.
     pub pod: PodSettings,
-    /// Its Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
-    /// Whom its pods run as.
+    /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
 }
 
@@ -241,17 +241,17 @@ impl Default for Manager {
     }
 }
 
-/// Everything in one answer.
+/// The statistics service: all services' reports in one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Statistics {
-    /// Whether it runs.
+    /// Whether the statistics service runs.
     pub enabled: bool,
-    /// Where and how its pod runs.
+    /// Settings of the service's pod.
     pub pod: PodSettings,
-    /// Its Service.
+    /// Settings of the Service.
     pub service: ServiceSettings,
-    /// Whom its pod runs as.
+    /// The ServiceAccount that the pod runs as.
     pub service_account: ServiceAccountSettings,
 }
 

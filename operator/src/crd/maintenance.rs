@@ -1,20 +1,20 @@
-//! When what can wait is done.
+//! Settings of maintenance windows and of the work that waits for them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules;
 
-/// When the operator does what it begins by itself and what can wait.
+/// The times for work that the operator begins by itself and that can wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MaintenanceSettings {
-    /// The windows, in which that is done. Without any nothing waits.
+    /// The windows for the work in `holds`. Without windows nothing waits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<MaintenanceWindow>,
-    /// What waits for a window. Changes of the spec, `restartAt`, readers that have to be emptied and more readers never
-    /// do.
+    /// The work that waits for a window. Changes of the spec, `restartAt`, draining readers and adding readers never
+    /// wait.
     #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub holds: Vec<DeferrableWork>,
 }
@@ -25,33 +25,34 @@ impl Default for MaintenanceSettings {
     }
 }
 
-/// What can wait.
+/// Work that can wait for a maintenance window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum DeferrableWork {
-    /// What a newer operator builds otherwise. It is rolled out in the next window, and by no change of the spec before.
+    /// Changes that a newer operator makes for an unchanged spec. They are rolled out in the next window, not with an
+    /// earlier change of the spec.
     OperatorUpdates,
-    /// Moving viewers for evenness, in `rebalance.mode: Auto`.
+    /// Moving viewers to balance the load, in `rebalance.mode: Auto`.
     Rebalancing,
-    /// Taking readers away.
+    /// Removing readers that are not needed.
     ScaleIn,
 }
 
-/// A time of the week. It begins and ends by the clocks of its time zone.
+/// A weekly window. It begins and ends by the clock of its time zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::window()))]
 #[serde(rename_all = "camelCase")]
 pub struct MaintenanceWindow {
-    /// On which days it begins; every day when empty.
+    /// The days on which the window begins; every day when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7), extend("x-kubernetes-list-type" = "set"))]
     pub days: Vec<Day>,
-    /// When it begins, such as 02:00.
+    /// The beginning of the window, such as 02:00.
     #[schemars(length(max = 5), regex(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub from: String,
-    /// When it ends, such as 05:30; on the next day where that is not later than `from`.
+    /// The time of day at which the window ends, such as 05:30; on the next day if not later than `from`.
     #[schemars(length(max = 5), regex(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub to: String,
-    /// Whose clocks, such as Europe/Berlin.
+    /// The time zone of `from` and `to`, such as Europe/Berlin.
     #[serde(default = "default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,

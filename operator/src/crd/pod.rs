@@ -1,7 +1,7 @@
-//! What a user may say about pods. The types are Kubernetes' own; their schemas go in without their descriptions.
+//! The user's settings for pods. The types are Kubernetes' own; their schemas are included without their descriptions.
 //!
-//! What is said here is merged with what the operator writes: a name of ours cannot be taken, and what would make the
-//! author more than they are is for the operator's [policy](crate::policy) to permit.
+//! The settings are merged with the operator's own: a name that the operator uses cannot be taken, and privileges
+//! beyond the author's own need the permission of the operator's [policy](crate::policy).
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImagePullPolicy, PullSecret, schema};
 
-/// Where and how the pods of a component run.
+/// Settings of a component's pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSettings {
-    /// What the container asks for and what it may use.
+    /// The resources that the container requests and its limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resources")]
     pub resources: Option<ResourceRequirements>,
@@ -28,15 +28,15 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::node_selector")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that do not keep these pods away.
+    /// The taints of nodes that these pods tolerate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// Which nodes and which neighbours these pods want.
+    /// The nodes and neighbouring pods that these pods prefer or need.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub affinity: Option<Affinity>,
-    /// How pods spread. Absent: over hosts and zones, maxSkew 1, ScheduleAnyway; an empty list: not at all.
+    /// The spread constraints. Absent: over hosts (maxSkew 1, ScheduleAnyway), zones preferred; an empty list: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::topology_spread")]
     pub topology_spread: Option<Vec<TopologySpreadConstraint>>,
@@ -44,7 +44,7 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: BTreeMap<String, String>,
-    /// Labels of the pods, beside our own.
+    /// Labels of the pods, in addition to the operator's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub labels: BTreeMap<String, String>,
@@ -52,11 +52,11 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub priority_class_name: Option<String>,
-    /// The runtime class: what the containers run in.
+    /// The runtime class of the containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub runtime_class_name: Option<String>,
-    /// Who chooses the nodes; Kubernetes' own scheduler when absent.
+    /// The scheduler of the pods; Kubernetes' own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub scheduler_name: Option<String>,
@@ -71,29 +71,29 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::host_aliases")]
     pub host_aliases: Vec<HostAlias>,
-    /// What the pods may do. Each field that is given takes the place of ours; see also `spec.podUser`.
+    /// The pods' privileges. Each field that is given replaces the operator's; see also `spec.podUser`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::pod_security")]
     pub security_context: Option<PodSecurityContext>,
-    /// What liverank's own container may do. Each field that is given takes the place of ours.
+    /// The privileges of liverank's own container. Each field that is given replaces the operator's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::container_security")]
     pub container_security_context: Option<SecurityContext>,
-    /// What is logged: a least level (error, warn, info, debug, trace), or a filter such as
+    /// The log filter: a minimal level (error, warn, info, debug, trace), or a filter such as
     /// `info,liverank_reader=debug`; `info` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-zA-Z0-9_:=,.\[\]{}-]+$"))]
     pub log_level: Option<String>,
-    /// More flags of `liverank <component>`, such as `--max-connections=20000`. Those that the operator writes are not
-    /// among them.
+    /// More flags of `liverank <component>`, such as `--max-connections=20000`. Flags that the operator writes cannot
+    /// be given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1024), regex(pattern = "^--[a-z][a-z0-9-]*(=.*)?$")))]
     pub extra_args: Vec<String>,
-    /// More variables of liverank's own container. Settings of liverank are no variables here: see `extraArgs`.
+    /// More environment variables of liverank's own container. liverank's settings are not given here: see `extraArgs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::own_env")]
     pub env: Vec<EnvVar>,
-    /// ConfigMaps and Secrets of which all keys become variables of liverank's own container.
+    /// ConfigMaps and Secrets whose keys all become variables of liverank's own container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::env_from")]
     pub env_from: Vec<EnvFromSource>,
@@ -104,7 +104,7 @@ pub struct PodSettings {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub volumes: Vec<ExtraVolume>,
-    /// Where liverank's own container has them.
+    /// The mounts of these volumes in liverank's own container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::own_mounts")]
     pub volume_mounts: Vec<VolumeMount>,
@@ -129,7 +129,7 @@ pub struct PodSettings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtraVolume {
-    /// Its name, to mount it by.
+    /// The volume's name, by which it is mounted.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// A ConfigMap of this namespace.
@@ -148,22 +148,22 @@ pub struct ExtraVolume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub projected: Option<ProjectedVolumeSource>,
-    /// A claim of this namespace.
+    /// A PersistentVolumeClaim of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::foreign::<PersistentVolumeClaimVolumeSource>")]
     pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
-    /// What a CSI driver makes for the pod, such as secrets of a vault.
+    /// A volume of a CSI driver, such as secrets of a vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub csi: Option<CSIVolumeSource>,
-    /// A folder or file of the node; only where the operator's policy has `podSecurity: privileged`.
+    /// A folder or file of the node; only if the operator's policy has `podSecurity: privileged`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::foreign::<HostPathVolumeSource>")]
     pub host_path: Option<HostPathVolumeSource>,
 }
 
 impl ExtraVolume {
-    /// How many sources it has; one is right.
+    /// Returns the number of sources that are set; a valid volume has exactly one.
     pub fn source_count(&self) -> usize {
         [
             self.config_map.is_some(),
@@ -184,67 +184,67 @@ impl ExtraVolume {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtraContainer {
-    /// Its name.
+    /// The container's name.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Its image; the operator's policy says which are permitted.
+    /// The container's image; the operator's policy has to permit it.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: String,
     /// When nodes pull the image: Always, IfNotPresent or Never.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
-    /// What runs, in place of the image's entry point.
+    /// The command, in place of the image's entry point.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 8192)))]
     pub command: Vec<String>,
-    /// With which arguments.
+    /// The arguments of the command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 8192)))]
     pub args: Vec<String>,
-    /// Its variables.
+    /// The container's variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::opaque_list")]
     pub env: Vec<EnvVar>,
-    /// ConfigMaps and Secrets of which all keys become its variables.
+    /// ConfigMaps and Secrets whose keys all become the container's variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::opaque_list")]
     pub env_from: Vec<EnvFromSource>,
-    /// Its ports.
+    /// The container's ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::opaque_list")]
     pub ports: Vec<ContainerPort>,
-    /// Where it has which volumes.
+    /// The mounts of volumes in the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::opaque_list")]
     pub volume_mounts: Vec<VolumeMount>,
-    /// What it asks for and what it may use.
+    /// The resources that the container requests and its limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub resources: Option<ResourceRequirements>,
-    /// Whether it has started; what comes after it waits for that. Sidecars only.
+    /// The check that it has started; later containers wait for it. Sidecars only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub startup_probe: Option<Probe>,
-    /// Whether it is ready; the pod is when all its containers are. Sidecars only.
+    /// The check that it is ready; a pod is ready if all containers are. Sidecars only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub readiness_probe: Option<Probe>,
-    /// Whether it has to be restarted. Sidecars only.
+    /// The check that restarts it if it fails. Sidecars only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub liveness_probe: Option<Probe>,
-    /// What it may do. Each field that is given takes the place of what the operator writes: no more privileges, no
-    /// capabilities.
+    /// The container's privileges. Each field that is given replaces the operator's, which permits no privilege
+    /// escalation and no capabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]
     pub security_context: Option<SecurityContext>,
 }
 
-/// Whose user ids pods run with.
+/// The user ids that pods run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PodUser {
-    /// The image's: 65532.
+    /// The user id of the image: 65532.
     Image,
-    /// The one that the platform gives each namespace, as OpenShift does.
+    /// The user id that the platform gives each namespace, as OpenShift does.
     Platform,
 }

@@ -1,49 +1,49 @@
-//! Readers: how many, when to move viewers, and how they come and go.
+//! Settings of readers: their number, when viewers move, and how readers are started and emptied.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PodSettings, ServiceAccountSettings, ServiceSettings, rules};
 
-/// Readers hold viewers' streams. Each is a Deployment of its own, so that the operator chooses which one goes and empties
-/// it first.
+/// Readers hold viewers' streams. Each is a Deployment of its own, so that the operator can choose the one to remove
+/// and empty it first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::readers()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Readers {
-    /// How many are wanted where `scaling.mode` is not Auto; what `kubectl scale` sets. In Auto it is what a new cluster
-    /// begins with.
+    /// The wanted number if `scaling.mode` is not Auto; `kubectl scale` sets it. In Auto it is the number that a new
+    /// cluster begins with.
     #[schemars(range(min = 0, max = 500))]
     pub replicas: i32,
-    /// Never fewer, in Auto.
+    /// Minimal number of readers in Auto.
     #[schemars(range(min = 1, max = 500))]
     pub min_replicas: i32,
-    /// Never more, in Auto.
+    /// Maximal number of readers in Auto.
     #[schemars(range(min = 1, max = 500))]
     pub max_replicas: i32,
-    /// How many viewers one reader is to hold.
+    /// The number of viewers that one reader is to hold.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub viewers_per_reader: i32,
-    /// From how many viewers a video is spread over several readers.
+    /// The number of viewers from which a video is spread over several readers.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub hot_video_viewers: i32,
-    /// Who decides how many there are, and how fast.
+    /// Who sets the number of readers, and how fast it changes.
     pub scaling: Scaling,
-    /// When viewers move between readers.
+    /// The settings for moving viewers between readers.
     pub rebalance: Rebalance,
-    /// How a reader is emptied before it goes.
+    /// The settings for emptying a reader before it is removed.
     pub drain: Drain,
-    /// How readers are replaced when what they run changes.
+    /// The settings for replacing readers when their template changes.
     pub rollout: Rollout,
-    /// How long a reader that is told to end may take to hand its viewers over, in seconds; long enough for two readers
-    /// at once, by rule.
+    /// Seconds that a reader which is told to end has for handing its viewers over; a rule makes it long enough for two
+    /// readers at once.
     #[schemars(range(min = 30, max = 600))]
     pub termination_grace_period_seconds: i32,
-    /// Where and how readers' pods run.
+    /// Settings of the readers' pods.
     pub pod: PodSettings,
     /// Each reader's Service.
     pub service: ServiceSettings,
-    /// Whom readers' pods run as.
+    /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
 }
 
@@ -67,28 +67,28 @@ impl Default for Readers {
     }
 }
 
-/// Who decides how many readers there are, and how fast.
+/// Who sets the number of readers, and how fast it changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scaling {
-    /// `Auto`: the operator, by the viewers there are. `Proposal`: it proposes another number in the status, and waits for
-    /// `kubectl liverank approve`. `DryRun`: it says what it would do, and `replicas` decides.
-    /// `Manual`: `replicas` decides.
+    /// `Auto`: the operator sets the number by the viewers. `Proposal`: it proposes a number in the status, and waits
+    /// for `kubectl liverank approve`. `DryRun`: it says what it would do, and `replicas` counts. `Manual`: `replicas`
+    /// counts.
     pub mode: ScalingMode,
     /// `Paused` keeps readers that are not needed.
     pub scale_in: ScaleIn,
     /// `Paused` adds no readers beyond `minReplicas`, whatever the load; those that die are replaced.
     pub scale_out: ScaleOut,
-    /// What happens in Auto while nobody knows the load. Absent: as many readers stay as there are.
+    /// The behaviour in Auto while the load is unknown. Absent: the number of readers stays as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// For how long fewer readers must have been enough before one goes, in seconds.
+    /// Seconds for which fewer readers must have been enough before one is removed.
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_stabilization_seconds: i32,
-    /// How many readers come at a time at most.
+    /// Maximal number of readers added at a time.
     #[schemars(range(min = 1, max = 100))]
     pub max_scale_up_step: i32,
-    /// How old a reader's report may be to decide by, in seconds. Without reports nothing shrinks.
+    /// Maximal age in seconds of a reader's report to decide by. Without reports nothing shrinks.
     #[schemars(range(min = 2, max = 60))]
     pub load_max_age_seconds: i32,
 }
@@ -107,48 +107,48 @@ impl Default for Scaling {
     }
 }
 
-/// Who decides how many readers there are.
+/// The owner of the number of readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScalingMode {
-    /// The operator.
+    /// The operator, by the number of viewers.
     #[default]
     Auto,
-    /// The operator, once somebody approves what it proposes.
+    /// The operator, after somebody approves the number that it proposes.
     Proposal,
-    /// `replicas`; the operator says what it would do.
+    /// `spec.readers.replicas`; the operator reports the number that it would set.
     DryRun,
-    /// `replicas`.
+    /// `spec.readers.replicas`; the operator proposes nothing.
     Manual,
 }
 
-/// Whether readers that are not needed go.
+/// Whether readers that are not needed are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScaleIn {
-    /// They go.
+    /// Readers that are not needed are removed.
     #[default]
     Enabled,
-    /// They stay.
+    /// Readers that are not needed are kept.
     Paused,
 }
 
-/// Whether readers are added where there are too few.
+/// Whether readers are added if there are too few.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScaleOut {
-    /// They are.
+    /// Readers are added.
     #[default]
     Enabled,
-    /// They are not.
+    /// No readers are added beyond `minReplicas`.
     Paused,
 }
 
-/// What happens while nobody knows the load: the managers do not answer, or cannot be believed.
+/// The behaviour while the load is unknown: the managers do not answer, or their answers are not plausible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Fallback {
-    /// At least so many readers. More than these stay: without the load nobody can say that a reader is empty.
+    /// The minimal number of readers. Additional readers are kept: without the load nobody knows which are empty.
     #[schemars(range(min = 1, max = 500))]
     pub replicas: i32,
-    /// For how long the load must have been unknown, in seconds.
+    /// Seconds for which the load must have been unknown.
     #[serde(default = "default_unknown_load_seconds")]
     #[schemars(range(min = 10, max = 3600))]
     pub after_seconds: i32,
@@ -158,18 +158,18 @@ const fn default_unknown_load_seconds() -> i32 {
     60
 }
 
-/// When viewers move between readers.
+/// Settings for moving viewers between readers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rebalance {
-    /// `Auto`: when readers are unevenly loaded. `Proposal`: the plan stands in the status, and waits for
-    /// `kubectl liverank approve`. `DryRun`: only say which. `Paused`: never. Readers that leave are emptied
-    /// in every mode.
+    /// `Auto`: when readers are unevenly loaded. `Proposal`: the plan is in the status, and waits for `kubectl liverank
+    /// approve`. `DryRun`: the plan is only reported. `Paused`: never. Readers that are removed are emptied in every
+    /// mode.
     pub mode: RebalanceMode,
-    /// How far from the mean a reader may be before viewers move, in percent.
+    /// The permitted distance of a reader's load from the mean, in percent, before viewers move.
     #[schemars(range(min = 1, max = 50))]
     pub tolerance_percent: i32,
-    /// How many viewers may be moved in a minute, over all readers and for every reason together.
+    /// Maximal number of viewers moved in a minute, over all readers and for every reason together.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_viewers_moved_per_minute: i32,
 }
@@ -180,28 +180,28 @@ impl Default for Rebalance {
     }
 }
 
-/// When viewers move between readers.
+/// The condition for moving viewers between readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RebalanceMode {
-    /// When readers are unevenly loaded.
+    /// Viewers move when readers are unevenly loaded.
     #[default]
     Auto,
-    /// Once somebody approves the plan.
+    /// Viewers move after somebody approves the plan.
     Proposal,
-    /// Only say which would.
+    /// Viewers do not move; the operator only reports the plan.
     DryRun,
-    /// Never.
+    /// Viewers do not move; the operator makes no plan.
     Paused,
 }
 
-/// How a reader is emptied before it goes.
+/// Settings for emptying a reader before it is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drain {
-    /// How long it may take, in seconds.
+    /// The time limit for emptying a reader, in seconds.
     #[schemars(range(min = 10, max = 86_400))]
     pub timeout_seconds: i32,
-    /// What happens then: `Hold` leaves it as it is and says so, `Force` removes it, and the viewers left connect again.
+    /// What happens after it: `Hold` keeps the reader and reports it, `Force` removes it, and its viewers reconnect.
     pub on_timeout: OnTimeout,
 }
 
@@ -211,28 +211,27 @@ impl Default for Drain {
     }
 }
 
-/// What happens when a reader could not be emptied in time.
+/// The handling of a reader that could not be emptied in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnTimeout {
-    /// It stays, and a condition says so.
+    /// The reader stays, and a condition reports it.
     #[default]
     Hold,
-    /// It goes.
+    /// The reader is removed; viewers that are still connected reconnect.
     Force,
 }
 
-/// How readers are replaced when what they run changes.
+/// Settings for replacing readers when their template changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
-    /// How many new readers come up before old ones are emptied into them.
+    /// Number of new readers that start before old ones are emptied into them.
     #[schemars(range(min = 1, max = 10))]
     pub max_surge: i32,
-    /// How long a new reader may take to be ready before the rollout halts, in seconds.
+    /// Seconds that a new reader may take to become ready before the rollout halts.
     #[schemars(range(min = 10, max = 3600))]
     pub ready_timeout_seconds: i32,
-    /// Of the viewers who were moved, how many in a hundred may have failed to connect or missed something before the
-    /// rollout halts.
+    /// The percentage of moved viewers who may have failed to reconnect or missed something before the rollout halts.
     #[schemars(range(min = 0, max = 100))]
     pub max_reconnect_error_percent: i32,
 }

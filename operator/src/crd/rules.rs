@@ -1,25 +1,26 @@
-//! The rules that the API server holds by itself (CEL), each with what to do. Those that concern one field stand beside
-//! it in the schema, the others on the object that holds all they speak of. `tests/fixtures/rules.yaml` has one refusal
-//! for each.
+//! The validation rules that the API server checks by itself (CEL), each with a message that says what to do. A rule on
+//! one field is in that field's schema, other rules are on the smallest object that contains all fields they read.
+//! `tests/fixtures/rules.yaml` has one refusal for each.
 //!
-//! Strings, lists and maps are bounded everywhere: the API server estimates what a rule may cost from these bounds.
+//! Strings, lists and maps are bounded everywhere, because the API server estimates the cost of a rule from these
+//! bounds.
 
 use kube::core::Rule;
 use serde_json::{Value, json};
 
-/// Rules as they stand in a schema.
+/// Returns rules, given as pairs of a CEL expression and a message, as a schema contains them.
 fn rules(all: &[(&str, &str)]) -> Value {
     json!(all.iter().map(|(rule, message)| Rule::new(*rule).message(*message)).collect::<Vec<_>>())
 }
 
-/// A DNS name, in a rule's own quotes.
+/// The regular expression of a DNS name, quoted for CEL.
 macro_rules! dns_name {
     () => {
         r"'^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'"
     };
 }
 
-/// The validation rules of the whole resource. Of metadata only the names may be looked at.
+/// The validation rules of the whole resource. Of metadata they can only read the name.
 pub(super) fn resource() -> Value {
     json!([Rule::new(
         "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
@@ -171,7 +172,8 @@ pub(super) fn hook_url() -> Value {
     )])
 }
 
-/// The validation rules of `monitoring.tracing.endpoint`. What it may not have would be shown in logs.
+/// The validation rules of `monitoring.tracing.endpoint`. Users and queries are refused, because the URL is shown in
+/// logs.
 pub(super) fn collector() -> Value {
     rules(&[(
         "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@') && !self.contains('?')",

@@ -1,5 +1,6 @@
-//! Schemas of what is not ours, and of a few shapes that schemars cannot say. Kubernetes' own types go in without their
-//! descriptions: with them the definition would be past what `kubectl apply` can annotate (262,144 bytes).
+//! Schemas of types that are not ours, and of a few shapes that schemars cannot express. Kubernetes' own types are
+//! included without their descriptions: with them the definition would exceed the size that `kubectl apply` can store
+//! in an annotation (262,144 bytes).
 
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, HostAlias, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration,
@@ -12,22 +13,22 @@ use serde_json::{Value, json};
 
 use super::rules;
 
-/// Where rules stand in a schema.
+/// The schema keyword of validation rules.
 pub(super) const VALIDATIONS: &str = "x-kubernetes-validations";
 
-/// The schema of a foreign type, without words.
+/// Returns the schema of a foreign type without descriptions.
 pub(super) fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>().to_value();
     without_descriptions(&mut schema);
     Schema::try_from(schema).expect("a schema without its descriptions is one")
 }
 
-/// A list of a foreign type with at most `max` items.
+/// Returns the schema of a list of a foreign type with at most `max` items.
 fn bounded_foreign_list<T: JsonSchema>(generator: &mut SchemaGenerator, max: u32) -> Schema {
     json_schema!({ "type": "array", "maxItems": max, "items": foreign::<T>(generator) })
 }
 
-/// Takes every description out, but leaves a property whose name is `description`.
+/// Removes every description from a schema, but keeps a property whose name is `description`.
 fn without_descriptions(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     if members.get("description").is_some_and(Value::is_string) {
@@ -47,32 +48,32 @@ fn without_descriptions(schema: &mut Value) {
     }
 }
 
-/// `ResourceRequirements`.
+/// Returns the schema of `ResourceRequirements`.
 pub(super) fn resources(generator: &mut SchemaGenerator) -> Schema {
     foreign::<ResourceRequirements>(generator)
 }
 
-/// Tolerations, at most 16.
+/// Returns the schema of a list of at most 16 tolerations.
 pub(super) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     bounded_foreign_list::<Toleration>(generator, 16)
 }
 
-/// Topology spread constraints, at most 4.
+/// Returns the schema of a list of at most 4 topology spread constraints.
 pub(super) fn topology_spread(generator: &mut SchemaGenerator) -> Schema {
     bounded_foreign_list::<TopologySpreadConstraint>(generator, 4)
 }
 
-/// `PodSecurityContext`, for Linux.
+/// Returns the schema of `PodSecurityContext` without the options for Windows.
 pub(super) fn pod_security(generator: &mut SchemaGenerator) -> Schema {
     without(foreign::<PodSecurityContext>(generator), WINDOWS)
 }
 
-/// `SecurityContext`, for Linux.
+/// Returns the schema of `SecurityContext` without the options for Windows.
 pub(super) fn container_security(generator: &mut SchemaGenerator) -> Schema {
     without(foreign::<SecurityContext>(generator), WINDOWS)
 }
 
-/// What only Windows has.
+/// The member of security contexts that only Windows uses.
 const WINDOWS: &str = "windowsOptions";
 
 fn without(mut schema: Schema, member: &str) -> Schema {
@@ -82,29 +83,30 @@ fn without(mut schema: Schema, member: &str) -> Schema {
     schema
 }
 
-/// A part of Kubernetes' own that is read by the operator alone: seven components would carry its schema, and the
-/// definition would be past what `kubectl apply` can annotate. What is wrong in it is told by a condition: what cannot
-/// be read by [`crate::run::unreadable`], what there is no field for by [`crate::validate`].
+/// Returns the schema of an object of Kubernetes' own type that only the operator parses. Seven components would each
+/// contain the full schema, and the definition would exceed the size that `kubectl apply` can store in an annotation.
+/// Errors in such an object are reported by a condition: values that cannot be parsed by [`crate::run::unreadable`],
+/// unknown fields by [`crate::validate`].
 pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// A list of such parts, at most 64.
+/// Returns the schema of a list of at most 64 objects that only the operator parses.
 pub(super) fn opaque_list(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "maxItems": 64, "items": opaque(generator) })
 }
 
-/// Lines of `/etc/hosts`, at most 32.
+/// Returns the schema of a list of at most 32 lines of `/etc/hosts`.
 pub(super) fn host_aliases(generator: &mut SchemaGenerator) -> Schema {
     bounded_foreign_list::<HostAlias>(generator, 32)
 }
 
-/// `envFrom`, at most 16.
+/// Returns the schema of `envFrom`: a list of at most 16 items.
 pub(super) fn env_from(generator: &mut SchemaGenerator) -> Schema {
     bounded_foreign_list::<EnvFromSource>(generator, 16)
 }
 
-/// Variables of liverank's own container, at most 64.
+/// Returns the schema of at most 64 environment variables of liverank's own container.
 pub(super) fn own_env(generator: &mut SchemaGenerator) -> Schema {
     let mut list = bounded_foreign_list::<EnvVar>(generator, 64);
     if let Some(items) = list.get_mut("items") {
@@ -113,17 +115,18 @@ pub(super) fn own_env(generator: &mut SchemaGenerator) -> Schema {
     ruled(list, "name", 253, rules::own_env())
 }
 
-/// Mounts, at most 16.
+/// Returns the schema of a list of at most 16 volume mounts.
 pub(super) fn mounts(generator: &mut SchemaGenerator) -> Schema {
     bounded_foreign_list::<VolumeMount>(generator, 16)
 }
 
-/// Mounts of liverank's own container.
+/// Returns the schema of the volume mounts of liverank's own container.
 pub(super) fn own_mounts(generator: &mut SchemaGenerator) -> Schema {
     ruled(mounts(generator), "mountPath", 1024, rules::own_mounts())
 }
 
-/// A list with rules on one member of its items, which gets a bound: rules are priced by it.
+/// Adds rules on one member of a list's items, and a maximal length of that member, because the API server prices rules
+/// by it.
 fn ruled(mut list: Schema, member: &str, max: u32, rules: Value) -> Schema {
     if let Some(items) = list.get_mut("items") {
         items["properties"][member]["maxLength"] = json!(max);
@@ -132,19 +135,20 @@ fn ruled(mut list: Schema, member: &str, max: u32, rules: Value) -> Schema {
     list
 }
 
-/// Networks that a load balancer takes connections from, at most 32; [`crate::validate`] says what is wrong with them.
+/// Returns the schema of at most 32 networks from which a load balancer accepts connections; [`crate::validate`] checks
+/// them.
 pub(super) fn source_ranges(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "maxItems": 32, "items": { "type": "string", "maxLength": 64 } })
 }
 
-/// Peers of a network policy, at most 16.
+/// Returns the schema of a list of at most 16 peers of a network policy.
 pub(super) fn peers(generator: &mut SchemaGenerator) -> Schema {
     let mut peer = foreign::<NetworkPolicyPeer>(generator);
     peer.insert(VALIDATIONS.into(), rules::peer());
     json_schema!({ "type": "array", "maxItems": 16, "items": peer })
 }
 
-/// Networks, at most 32, each once.
+/// Returns the schema of a list of at most 32 networks, each once.
 pub(super) fn cidrs(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -154,7 +158,7 @@ pub(super) fn cidrs(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Conditions, one of each type.
+/// Returns the schema of a list of conditions with one condition for each type, at most 16.
 pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = bounded_foreign_list::<Condition>(generator, 16);
     schema.insert("x-kubernetes-list-type".into(), json!("map"));
@@ -162,12 +166,12 @@ pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Labels that a node must have, at most 32.
+/// Returns the schema of at most 32 labels that a node must have.
 pub(super) fn node_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "maxProperties": 32, "additionalProperties": label_value() })
 }
 
-/// Labels, at most 32.
+/// Returns the schema of at most 32 labels of pods.
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -177,19 +181,19 @@ pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// What Kubernetes takes for a label's value.
+/// Returns the schema of a label's value, by Kubernetes' rules.
 fn label_value() -> Value {
     json!({ "type": "string", "maxLength": 63, "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$" })
 }
 
-/// Annotations, at most 32.
+/// Returns the schema of at most 32 annotations, with the rules for their keys.
 pub(super) fn annotations(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = plain_annotations(generator);
     schema.insert(VALIDATIONS.into(), rules::annotations());
     schema
 }
 
-/// Annotations of which [`crate::validate`] says what is wrong.
+/// Returns the schema of at most 32 annotations without rules; [`crate::validate`] checks them.
 pub(super) fn plain_annotations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -198,12 +202,12 @@ pub(super) fn plain_annotations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A moment, RFC 3339.
+/// Returns the schema of a time in RFC 3339.
 pub(super) fn date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "maxLength": 64 })
 }
 
-/// A number of at least 0, or a percentage.
+/// Returns the schema of a number from 0 to 500, or a percentage.
 pub(super) fn int_or_percent(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,

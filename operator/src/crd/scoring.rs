@@ -1,4 +1,4 @@
-//! What an interaction is worth.
+//! The weights of interactions: how many points each type is worth.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,32 +6,32 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What an interaction is worth. Where the archive was counted by other weights, consumers go on with those and warn, until
-/// `liverank rebuild scores` puts the new ones into force, so that two are never mixed.
+/// The points that interactions are worth. If the archive was counted with other weights, consumers keep those and warn
+/// until `liverank rebuild scores` puts the new ones into force, so that two sets are never mixed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scoring {
-    /// One view, in points: 0 to 1000, at most three decimal places, such as 2 or "0.125".
+    /// Points of one view: 0 to 1000, at most three decimal places, such as 2 or "0.125".
     pub view: Decimal,
-    /// One like, in points.
+    /// Points of one like.
     pub like: Decimal,
-    /// One comment, in points.
+    /// Points of one comment.
     pub comment: Decimal,
-    /// One share, in points.
+    /// Points of one share.
     pub share: Decimal,
-    /// One watch of less than the threshold, in points.
+    /// Points of one watch that is shorter than the threshold.
     pub watch_time_short: Decimal,
-    /// One watch of the threshold or more, in points.
+    /// Points of one watch that is as long as the threshold or longer.
     pub watch_time_long: Decimal,
-    /// Where a long watch begins, in seconds. Counters do not tell another one: changing it needs `liverank rebuild
-    /// mongodb --new-weights`.
+    /// The watch time from which a watch is long, in seconds. Counters do not record it: changing it needs `liverank
+    /// rebuild mongodb --new-weights`.
     pub watch_time_threshold_seconds: Decimal,
-    /// After how many minutes an interaction counts half on the trending board.
+    /// The minutes after which an interaction counts half on the trending board.
     #[schemars(range(min = 1, max = 525_600))]
     pub trending_half_life_minutes: i32,
-    /// What counts once per user and video, and can be taken back (`unlike`, `unshare`). By default every interaction
-    /// counts. `liverank rebuild scores` adds one to an archive that is there; `liverank rebuild mongodb --new-weights` takes
-    /// one away.
+    /// The types that count once per user and video, and can be taken back (`unlike`, `unshare`). By default every
+    /// interaction counts. `liverank rebuild scores` adds a type to an existing archive; `liverank rebuild mongodb
+    /// --new-weights` removes one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub unique: Vec<UniqueType>,
@@ -50,7 +50,7 @@ pub enum UniqueType {
 }
 
 impl UniqueType {
-    /// Its name in the setting.
+    /// Returns the type's name in the setting `unique`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::View => "view",
@@ -76,34 +76,34 @@ impl Default for Scoring {
     }
 }
 
-/// A number of 0 to 1000 with at most three decimal places. In YAML an integer, or a string where there are decimals:
+/// A number from 0 to 1000 with at most three decimal places. In YAML it is an integer, or a string if it has decimals:
 /// Kubernetes advises against floats, which no two parsers print alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal(u32);
 
-/// What a string must look like; the API server holds it, and so does [`Decimal`] where it is read.
+/// The pattern of a decimal written as a string; the API server checks it, and [`Decimal`] does when it is parsed.
 const DECIMAL_PATTERN: &str = r"^(1000(\.0{1,3})?|[0-9]{1,3}(\.[0-9]{1,3})?)$";
 
 impl Decimal {
-    /// The largest, in thousandths.
+    /// The largest value, in thousandths.
     const MAX_THOUSANDTHS: u32 = 1_000_000;
 
-    /// From thousandths; what is beyond 1000 becomes 1000.
+    /// Returns the number for an amount in thousandths; anything above 1000 becomes 1000.
     pub const fn from_thousandths(thousandths: u32) -> Self {
         Self(if thousandths > Self::MAX_THOUSANDTHS { Self::MAX_THOUSANDTHS } else { thousandths })
     }
 
-    /// In thousandths.
+    /// Returns the number in thousandths.
     pub const fn thousandths(self) -> u32 {
         self.0
     }
 
-    /// As a float, for a setting that takes one.
+    /// Returns the number as a float, for settings that are floats.
     pub fn as_f64(self) -> f64 {
         f64::from(self.0) / 1000.0
     }
 
-    /// Reads `2`, `0.5`, `12.125`.
+    /// Parses a number such as `2`, `0.5` or `12.125`; `None` if it is out of range or has more than three decimals.
     pub fn parse(text: &str) -> Option<Self> {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
         let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What a user may say about Services and ServiceAccounts.
+//! The user's settings for Services and ServiceAccounts.
 
 use std::collections::BTreeMap;
 
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// How a component's Service is.
+/// Settings of a component's Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSettings {
-    /// ClusterIP, NodePort or LoadBalancer; the operator's policy says which are permitted. The consumer's is always a
-    /// list of addresses without one of its own.
+    /// ClusterIP, NodePort or LoadBalancer; the operator's policy has to permit it. The consumer's Service is always
+    /// headless.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<ServiceType>,
     /// Annotations of the Service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::plain_annotations")]
     pub annotations: BTreeMap<String, String>,
-    /// Whether it has addresses of one IP family or of both.
+    /// Whether the Service has addresses of one IP family or of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_family_policy: Option<IpFamilyPolicy>,
-    /// Its IP families, the first one first.
+    /// The Service's IP families, the first one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "atomic"))]
     pub ip_families: Vec<IpFamily>,
-    /// Whom connections are given to where several pods could take them: such as `PreferClose`, those of the same zone.
+    /// The preference among pods for new connections, such as `PreferClose`: pods of the client's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z]+$"))]
     pub traffic_distribution: Option<String>,
-    /// Of a NodePort or LoadBalancer: `Local` keeps clients' addresses, and sends them only to nodes with a pod.
+    /// Of a NodePort or LoadBalancer: `Local` keeps clients' addresses, and routes them only to nodes with a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
-    /// Of a LoadBalancer: who makes it.
+    /// Of a LoadBalancer: its implementation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9A-Z]([-a-zA-Z0-9./]*[a-zA-Z0-9])?$"))]
     pub load_balancer_class: Option<String>,
-    /// Of a LoadBalancer: from which networks it takes connections; none means any.
+    /// Of a LoadBalancer: the networks that may connect; an empty list means any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::source_ranges")]
     pub load_balancer_source_ranges: Vec<String>,
@@ -46,51 +46,51 @@ pub struct ServiceSettings {
 /// A Service's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ServiceType {
-    /// Reached inside the Kubernetes cluster.
+    /// Reached only inside the Kubernetes cluster.
     #[serde(rename = "ClusterIP")]
     ClusterIp,
-    /// Reached at a port of every node, too.
+    /// Reached also at a port of every node.
     NodePort,
-    /// Reached by a load balancer, too.
+    /// Reached also by a load balancer outside the Kubernetes cluster.
     LoadBalancer,
 }
 
-/// How many IP families a Service has.
+/// The number of IP families of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(clippy::enum_variant_names, reason = "Kubernetes' words")]
 pub enum IpFamilyPolicy {
-    /// One.
+    /// One IP family.
     SingleStack,
-    /// Two where there are two.
+    /// Two IP families if the Kubernetes cluster has two, else one.
     PreferDualStack,
-    /// Two.
+    /// Two IP families; the Service is refused if the Kubernetes cluster has only one.
     RequireDualStack,
 }
 
 /// An IP family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum IpFamily {
-    /// Version 4.
+    /// IP version 4.
     IPv4,
-    /// Version 6.
+    /// IP version 6.
     IPv6,
 }
 
-/// Where connections from outside go.
+/// The pods to which connections from outside go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ExternalTrafficPolicy {
-    /// To any pod.
+    /// To any pod of the Service.
     Cluster,
-    /// To pods of the node that was reached.
+    /// To pods on the node that the connection reached.
     Local,
 }
 
-/// How a component's ServiceAccounts are.
+/// Settings of a component's ServiceAccounts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceAccountSettings {
-    /// Their annotations, such as the cloud's role that the pods act as. The operator's policy says which are permitted;
-    /// none are by default.
+    /// The annotations, such as the cloud role that the pods assume. The operator's policy has to permit them; none are
+    /// permitted by default.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::plain_annotations")]
     pub annotations: BTreeMap<String, String>,
@@ -99,7 +99,7 @@ pub struct ServiceAccountSettings {
 macro_rules! text_enum {
     ($kind:ty: $($variant:ident => $word:literal),+) => {
         impl $kind {
-            /// As Kubernetes writes it.
+            /// Returns the value's name as Kubernetes writes it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }

@@ -1,4 +1,4 @@
-//! What the operator answers.
+//! The status of a `RankingCluster`, which the operator writes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// What the operator answers. Written on change, and for viewers' sake at most once in 15 s.
+/// The operator's report. Written on change; changes of viewers alone at most once in 15 s.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RankingClusterStatus {
-    /// The generation of the spec that all this speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Degraded, Contested, Autoscaling, UpdatePending, Stalled.
+    /// The conditions Ready, Reconciling, Degraded, Contested, Autoscaling, UpdatePending, Stalled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The revision of the operator's builder that the workloads were built with; it changes with the spec only, so that
-    /// a new operator restarts nothing.
+    /// The revision of the operator's builder that the workloads were built with; it changes only with the spec, so
+    /// that a new operator restarts nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub builder_revision: Option<String>,
-    /// The last restart that was asked for by `restartAt` and has come.
+    /// The latest time in `restartAt` at which a restart was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub restarted_at: Option<Time>,
-    /// Who wrote this.
+    /// The operator that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorStatus>,
-    /// The components and how many of their pods are there.
+    /// The components and their numbers of pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -39,7 +39,7 @@ pub struct RankingClusterStatus {
     /// The readers and their viewers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readers: Option<ReadersStatus>,
-    /// The last thing that was decided about readers, and why.
+    /// The last decision about readers, and its reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
     /// The last 50 decisions in short, the latest last.
@@ -59,17 +59,17 @@ pub struct RankingClusterStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PastDecision {
-    /// Its name.
+    /// The decision's name.
     #[schemars(length(max = 63))]
     pub id: String,
-    /// When it was made.
+    /// The time of the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub time: Option<Time>,
-    /// What was done.
+    /// The action that was decided.
     #[schemars(length(max = 63))]
     pub action: String,
-    /// Why, in words.
+    /// The reason, in words.
     #[schemars(length(max = 256))]
     pub reason: String,
 }
@@ -78,73 +78,73 @@ pub struct PastDecision {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingPlan {
-    /// What it is about: `Scaling` or `Rebalance`.
+    /// The subject of the plan: `Scaling` or `Rebalance`.
     #[schemars(length(min = 1, max = 63))]
     pub subject: String,
-    /// Its name, by which it is approved.
+    /// The plan's name, by which it is approved.
     #[serde(default)]
     #[schemars(length(max = 63))]
     pub id: String,
-    /// When it was made.
+    /// The time at which the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub time: Option<Time>,
-    /// When it is withdrawn at the latest; earlier, where what it was made from has changed.
+    /// The time at which the plan expires; it is withdrawn earlier if its inputs change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub expires: Option<Time>,
-    /// What would be done and why.
+    /// The plan's actions and their reason.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub summary: String,
-    /// What it costs: viewers who change readers.
+    /// The plan's cost: the number of viewers who change readers.
     #[serde(default)]
     pub viewers_moved: i64,
-    /// What it leads to.
+    /// The effect of the plan.
     #[serde(default)]
     #[schemars(length(max = 512))]
     pub effect: String,
-    /// Its steps, at most ten.
+    /// The plan's steps, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 256)))]
     pub steps: Vec<String>,
-    /// A hash of what it was made from.
+    /// A hash of the plan's inputs.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub inputs_hash: String,
 }
 
 impl RankingClusterStatus {
-    /// Decisions that are remembered.
+    /// The number of decisions that the status remembers.
     pub const MAX_HISTORY: usize = 50;
 }
 
-/// Who wrote the status.
+/// The operator that wrote the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OperatorStatus {
-    /// The operator's pod.
+    /// The name of the operator's pod.
     #[schemars(length(max = 253))]
     pub identity: String,
-    /// Its version.
+    /// The operator's version.
     #[schemars(length(max = 63))]
     pub version: String,
 }
 
-/// A component and how many of its pods are there.
+/// A component and its numbers of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Component {
-    /// Its name, such as `gateway`.
+    /// The component's name, such as `gateway`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Pods wanted.
+    /// Number of pods wanted.
     #[serde(default)]
     pub desired: i32,
-    /// Pods that answer.
+    /// Number of pods that are ready.
     #[serde(default)]
     pub ready: i32,
-    /// Pods of the newest template.
+    /// Number of pods of the newest template.
     #[serde(default)]
     pub updated: i32,
 }
@@ -153,86 +153,86 @@ pub struct Component {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadersStatus {
-    /// Readers that exist and are not leaving; what the scale subresource shows.
+    /// Number of readers that are not being emptied; the scale subresource shows it.
     pub replicas: i32,
     /// The label selector of readers' pods.
     #[schemars(length(max = 512))]
     pub selector: String,
-    /// Readers wanted.
+    /// Number of readers wanted.
     pub desired: i32,
-    /// A value of `spec.readers.replicas` that is not followed, because it is from before `scaling.mode` was Auto. Any
-    /// other value is.
+    /// A value of `spec.readers.replicas` that is ignored, because it was set before `scaling.mode` was Auto. Any other
+    /// value is followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unheeded_replicas: Option<i32>,
-    /// Readers that answer.
+    /// Number of readers that are ready.
     pub ready: i32,
-    /// Readers that are being emptied.
+    /// Number of readers that are being emptied.
     pub draining: i32,
-    /// Viewers connected, to two significant digits; absent while nobody knows.
+    /// Viewers connected, to two significant digits; absent while the load is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub viewers: Option<i64>,
     /// How far the fullest reader is above the mean, in percent, to two significant digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imbalance_percent: Option<i32>,
-    /// When viewers were last known.
+    /// The time of the last known load.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub load_as_of: Option<Time>,
 }
 
-/// The last thing that was decided about readers, and why.
+/// The last decision about readers, and its reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastDecision {
-    /// Its name; the event about it carries the same.
+    /// The decision's name; the event about it has the same name.
     #[schemars(length(max = 63))]
     pub id: String,
-    /// When it was made.
+    /// The time of the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub time: Option<Time>,
-    /// What is done: such as `ScaleUp`, `ScaleDown`, `Hold`, `Upgrade`, `Rebalance`, `None`.
+    /// The action: such as `ScaleUp`, `ScaleDown`, `Hold`, `Upgrade`, `Rebalance`, `None`.
     #[schemars(length(max = 63))]
     pub action: String,
-    /// Why, in words.
+    /// The reason, in words.
     #[schemars(length(max = 1024))]
     pub reason: String,
-    /// What it was decided on.
+    /// The numbers that the decision is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inputs: Option<DecisionInputs>,
-    /// The limits that kept it from going further, the tightest first.
+    /// The limits that restricted the decision, the tightest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 256)))]
     pub bound_by: Vec<String>,
-    /// What was chosen, in order.
+    /// The choices that were made, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 256)))]
     pub chosen: Vec<String>,
-    /// What was not, each with the reason.
+    /// The choices that were rejected, each with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 256)))]
     pub rejected: Vec<String>,
-    /// A hash of all that went in: the same inputs, the same decision.
+    /// A hash of all inputs: the same inputs give the same decision.
     #[schemars(length(max = 64))]
     pub inputs_hash: String,
 }
 
-/// What a decision was made on, in numbers.
+/// The numbers that a decision is based on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DecisionInputs {
-    /// Readers that there were, those that are leaving apart.
+    /// Number of readers, without those that are being emptied.
     pub readers: i32,
-    /// Of these, how many had reported lately enough.
+    /// Number of these readers that had reported recently enough.
     pub fresh: i32,
-    /// Readers that are leaving.
+    /// Number of readers that are being emptied.
     pub draining: i32,
     /// Viewers reported, to two significant digits.
     pub viewers: i64,
-    /// Viewers expected by the time that a new reader would be there, to two significant digits.
+    /// Viewers expected at the time at which a new reader would be ready, to two significant digits.
     pub expected_viewers: i64,
-    /// Readers that the viewers alone ask for, before any limit.
+    /// Number of readers needed for the viewers alone, before any limit.
     pub raw: i32,
-    /// Readers decided on.
+    /// Number of readers that was decided.
     pub desired: i32,
 }

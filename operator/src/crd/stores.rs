@@ -1,4 +1,4 @@
-//! The stores that a cluster stands on. Their Secrets are mounted by the pods, never read by the operator.
+//! The stores that a cluster uses. Their Secrets are mounted by the pods, never read by the operator.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,12 +16,12 @@ pub struct SecretKey {
     pub key: String,
 }
 
-/// The log.
+/// Kafka, which holds the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::kafka()))]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
-    /// Brokers to ask first, `host:port`, separated by commas.
+    /// Brokers to contact first, `host:port`, separated by commas.
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::bootstrap_servers()))]
     pub bootstrap_servers: String,
     /// The topic of all interactions and comments. Immutable.
@@ -35,12 +35,12 @@ pub struct Kafka {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub credentials_secret: Option<String>,
-    /// A topic for other systems, into which goes what becomes of each comment and what moderators do, exactly once. It is
-    /// created where it is absent. Nothing is exported without it.
+    /// A topic for other systems, to which the outcome of each comment and the actions of moderators are written,
+    /// exactly once. It is created if it does not exist. Nothing is exported when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249), extend("x-kubernetes-validations" = rules::export_topic()))]
     pub export_comments: Option<String>,
-    /// The same for the best hundred videos of each board: what changes of them, once a second.
+    /// A topic for other systems, for changes of the best hundred videos of each board, once a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249), extend("x-kubernetes-validations" = rules::export_topic()))]
     pub export_boards: Option<String>,
@@ -50,18 +50,19 @@ fn default_topic() -> String {
     "video_interactions".to_owned()
 }
 
-/// The boards and what is on its way.
+/// Redis, which holds the boards and comments in transit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::redis()))]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
-    /// Where the URL stands, `redis://` or `rediss://` with its credentials; several, separated by commas, for a Cluster.
-    /// Another Secret can only be named while `comment.enabled` is false: viewers are at readers that are known to one Redis.
+    /// The Secret with the URL, `redis://` or `rediss://` with its credentials; several, separated by commas, for a
+    /// Cluster. Another Secret can only be named while `comment.enabled` is false: viewers are at readers that are
+    /// known to one Redis.
     pub url_secret: SecretKey,
     /// One server (or its replicas behind one name), or a Redis Cluster. Immutable.
     #[serde(default)]
     pub topology: RedisTopology,
-    /// Put before every key and channel, so that two systems can share one Redis; made from namespace and name when
+    /// The prefix of every key and channel, so that two systems can share one Redis; made from namespace and name when
     /// absent. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::prefix()))]
@@ -71,24 +72,24 @@ pub struct Redis {
     pub ca_secret: Option<SecretKey>,
 }
 
-/// What kind of Redis.
+/// The kind of Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RedisTopology {
-    /// One address.
+    /// One Redis server, or its replicas behind one address.
     #[default]
     Single,
     /// A Redis Cluster.
     Cluster,
 }
 
-/// The archive.
+/// MongoDB, which holds the archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::mongodb()))]
 #[serde(rename_all = "camelCase")]
 pub struct MongoDb {
-    /// Where the URI stands, `mongodb://` or `mongodb+srv://` with its credentials; a replica set.
+    /// The Secret with the URI, `mongodb://` or `mongodb+srv://` with its credentials; a replica set.
     pub uri_secret: SecretKey,
-    /// The database; named after namespace and name when absent. Immutable.
+    /// The database; made from namespace and name when absent. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::database()))]
     pub database: Option<String>,

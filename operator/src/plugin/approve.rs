@@ -1,4 +1,4 @@
-//! What `approve` and `history` print, and the annotation by which a plan is approved. Pure.
+//! The output of `approve` and `history`, and the annotation by which a plan is approved. All functions are pure.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use super::words::{Table, time_ago, with_commas};
 use crate::crd::{PastDecision, RankingCluster, WaitingPlan};
 
-/// The plans that wait.
+/// Returns the plans that wait for approval.
 pub fn waiting(cluster: &RankingCluster) -> &[WaitingPlan] {
     cluster.status.as_ref().map(|status| status.proposals.as_slice()).unwrap_or_default()
 }
 
-/// The plans that wait, with what they cost and how to approve them.
+/// Renders the plans that wait for approval, each with its cost and the command that approves it.
 pub fn render_waiting_plans(cluster: &RankingCluster, now: Timestamp) -> String {
     let plans = waiting(cluster);
     if plans.is_empty() {
@@ -35,10 +35,11 @@ pub fn render_waiting_plans(cluster: &RankingCluster, now: Timestamp) -> String 
     out
 }
 
-/// The annotation's value that approves `id`, too; what is said of plans that do not wait any more is dropped.
+/// Returns the value of the annotation that approves `id` in addition to earlier approvals; approvals of plans that do
+/// not wait any more are dropped.
 ///
 /// # Errors
-/// In words, where no plan of that name waits.
+/// Returns a message for the user if no plan of that name waits.
 pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> Result<String, String> {
     let ids: BTreeSet<&str> = waiting(cluster).iter().map(|plan| plan.id.as_str()).collect();
     if !ids.contains(id) {
@@ -53,7 +54,7 @@ pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> 
     Ok(all.into_iter().collect::<Vec<_>>().join(","))
 }
 
-/// The decisions that the status remembers, the latest last.
+/// Renders the decisions that the status remembers, one a line, the latest last.
 pub fn render_history(cluster: &RankingCluster) -> String {
     let past = cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
     if past.is_empty() {

@@ -1,5 +1,5 @@
-//! What `explain` prints: what was decided last and why, the conditions, and the readers as Kubernetes and the managers
-//! see them now.
+//! The output of `explain`: the conditions, the current readers as Kubernetes and the managers see them, and the last
+//! decision with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,24 +12,24 @@ use super::words::{Table, short_duration, time_ago, with_commas, wrap_lines};
 use crate::build::names;
 use crate::crd::{LastDecision, RankingCluster, ReadersStatus};
 
-/// How wide text is before it is wrapped.
+/// Maximal width of the output's lines, in characters.
 const TEXT_WIDTH: usize = 96;
 
-/// A reader as Kubernetes has it.
+/// A reader as its Deployment describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeployedReader {
-    /// Its name.
+    /// The reader's name.
     pub name: String,
-    /// Whether its pod is ready.
+    /// Whether the reader's pod is ready.
     pub ready: bool,
-    /// Why it is being emptied, where it is.
+    /// The reason why the reader is being emptied; `None` if it is not.
     pub drain: Option<String>,
-    /// When the drain began.
+    /// The time at which the reader's drain began; `None` if it is not being emptied.
     pub since: Option<Timestamp>,
 }
 
 impl DeployedReader {
-    /// What a reader's Deployment says.
+    /// Reads the state of a reader from its Deployment.
     pub fn of(deployment: &Deployment) -> Self {
         let annotation = |key: &str| deployment.metadata.annotations.as_ref()?.get(key).cloned();
         let status = deployment.status.as_ref();
@@ -42,7 +42,7 @@ impl DeployedReader {
     }
 }
 
-/// All of it. `load` is what a manager says, or why none could be asked.
+/// Renders the whole explanation. `load` is a manager's answer, or the reason why no manager could be queried.
 pub fn render_explanation(
     cluster: &RankingCluster,
     readers: &[DeployedReader],
@@ -147,7 +147,7 @@ fn render_readers_table(
         deployed.iter().map(|reader| (reader.name.as_str(), reader)).collect();
     let mut known: Vec<&str> =
         seen.keys().chain(made.keys()).copied().collect::<BTreeSet<_>>().into_iter().collect();
-    // By number; what is not named as ours are comes last.
+    // By number; readers that are not named by the operator's scheme come last.
     known.sort_by_key(|name| (names::reader_number(cluster, name).unwrap_or(u32::MAX), *name));
     let mut table =
         Table::new(&["READER", "POD", "MANAGERS SAY", ">VIEWERS", ">OF", ">VIDEOS", ">SILENT", "NOTE"]);
@@ -183,7 +183,7 @@ fn render_readers_table(
     }
 }
 
-/// The notes on a reader for the table: its drain, its cordon, and viewers who missed something.
+/// Returns the table's note on a reader: its drain, its cordon, and the reconnecting viewers who missed something.
 fn reader_note(made: Option<&DeployedReader>, seen: Option<&ReaderState>, now: Timestamp) -> String {
     let mut notes = Vec::new();
     if let Some(why) = made.and_then(|reader| reader.drain.as_ref()) {
@@ -203,7 +203,7 @@ fn reader_note(made: Option<&DeployedReader>, seen: Option<&ReaderState>, now: T
     notes.join("; ")
 }
 
-/// What the managers say of all readers together.
+/// Appends what the managers report about all readers together.
 fn render_managers_view(out: &mut String, load: &ClusterLoad) {
     let _ = write!(out, "  {} videos assigned", with_commas(load.videos));
     if load.in_flight > 0 {

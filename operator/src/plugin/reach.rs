@@ -1,5 +1,5 @@
-//! Reads what is shown, with the rights of whoever asks. Lists only, a manager's `GET /load` through the API server's
-//! proxy, and logs of the operator's pods.
+//! Reads everything that the plugin shows, with the rights of the calling user: lists of objects, a manager's `GET
+//! /load` through the API server's proxy, and logs of the operator's pods.
 
 use std::time::Duration;
 
@@ -22,16 +22,18 @@ use crate::build::{Component, Kind, names};
 use crate::crd::RankingCluster;
 use crate::run::tokens;
 
-/// Objects asked for at a time.
+/// Number of objects in one page of a list.
 const OBJECTS_A_PAGE: u32 = 500;
-/// How long the API server may take to be reached.
+/// The longest time for connecting to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a manager may take to answer: one that cannot be reached keeps the API server's proxy waiting.
+/// The longest time for a manager's answer: for a manager that cannot be reached, the API server's proxy does not
+/// answer in time.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pages of one kind: a report of a namespace with more events than this has the first ones of them.
+/// Maximal number of pages read of one kind: in a namespace with more events than this a report contains the first of
+/// them.
 const MAX_PAGES: usize = 20;
 
-/// A way to an API server.
+/// Access to one namespace of a Kubernetes cluster through its API server.
 pub struct ClusterAccess {
     client: Client,
     namespace: String,
@@ -54,7 +56,8 @@ impl ClusterAccess {
         Ok(Self { client: Client::try_from(config)?, namespace })
     }
 
-    /// The resource of that name, or the only one there is.
+    /// Returns the resource with that name; without a name the only one in the namespace, and an error if there is none
+    /// or more than one.
     pub async fn cluster(&self, argument: Option<&str>) -> anyhow::Result<RankingCluster> {
         let api: Api<RankingCluster> = Api::namespaced(self.client.clone(), &self.namespace);
         if let Some(argument) = argument {
@@ -70,7 +73,7 @@ impl ClusterAccess {
         }
     }
 
-    /// Approves a plan, by an annotation of the resource.
+    /// Approves a plan by an annotation of the resource; an error if no plan with that id waits.
     pub async fn approve_plan(&self, cluster: &RankingCluster, id: &str) -> anyhow::Result<()> {
         let annotations = cluster.metadata.annotations.as_ref();
         let before = annotations.and_then(|all| all.get(names::APPROVE_ANNOTATION)).map(String::as_str);
@@ -82,7 +85,7 @@ impl ClusterAccess {
         Ok(())
     }
 
-    /// The readers as Kubernetes has them.
+    /// Returns the readers as their Deployments describe them.
     pub async fn fetch_readers(&self, cluster: &RankingCluster) -> anyhow::Result<Vec<DeployedReader>> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), cluster.namespace());
         let labels = format!(
@@ -94,7 +97,7 @@ impl ClusterAccess {
         Ok(api.list(&ListParams::default().labels(&labels)).await?.iter().map(DeployedReader::of).collect())
     }
 
-    /// What a manager says, with all assignments.
+    /// Returns the load as a manager reports it, with all assignments.
     pub async fn load(&self, cluster: &RankingCluster) -> anyhow::Result<ClusterLoad> {
         let text = self.fetch_load_text(cluster).await?;
         serde_json::from_str(&text).context("the manager's answer is no load: is it of another version?")
@@ -103,11 +106,12 @@ impl ClusterAccess {
     async fn fetch_load_text(&self, cluster: &RankingCluster) -> anyhow::Result<String> {
         let port = Component::Manager.http_port().context("managers have a port")?;
         let service = names::component_object_name(cluster.name(), Component::Manager);
-        // The API server checks no certificate of what is behind it: who may reach its proxy is its own affair.
+        // The API server does not verify the certificate of what its proxy connects to; it decides itself who may use
+        // its proxy.
         let scheme = if cluster.spec.tls.is_some() { "https:" } else { "" };
         let namespace = cluster.namespace();
         let path = format!("/api/v1/namespaces/{namespace}/services/{scheme}{service}:{port}/proxy/load");
-        // The API server takes `Authorization` for its own.
+        // The API server uses the `Authorization` header itself.
         let (account, audience) = (
             names::cli_service_account_name(cluster.name()),
             names::token_audience(cluster.name(), cluster.namespace()),
@@ -126,7 +130,7 @@ impl ClusterAccess {
         }
     }
 
-    /// All that a report has. What cannot be read is named in it, and the rest goes on.
+    /// Gathers everything for a report. What cannot be read is listed as missing; the rest is still read.
     pub async fn gather_for_report(
         &self,
         cluster: &RankingCluster,
@@ -146,7 +150,7 @@ impl ClusterAccess {
             let labels = Some(cluster_label_selector(cluster.name()));
             match self.list_all(&kind.resource(), Some(cluster.namespace()), labels).await {
                 Ok(objects) => gathered.objects.push((kind.resource().kind, objects)),
-                // A kind that this cluster does not know is no gap.
+                // A kind that this Kubernetes cluster does not have is not reported as missing.
                 Err(kube::Error::Api(status)) if kind.is_optional() && status.code == 404 => {}
                 Err(error) => gathered.missing.push(format!("{}: {error}", kind.resource().kind)),
             }
@@ -176,7 +180,7 @@ impl ClusterAccess {
         about
     }
 
-    /// Events about the resource and what is named after it.
+    /// Adds the events about the resource and about objects that are named after it.
     async fn gather_events(&self, cluster: &RankingCluster, gathered: &mut GatheredState) {
         let events = kube::api::ApiResource::erase::<k8s_openapi::api::events::v1::Event>(&());
         let ours = format!("{}-", cluster.name());
@@ -219,7 +223,7 @@ impl ClusterAccess {
         }
     }
 
-    /// All objects of a kind, in one namespace or in all.
+    /// Returns all objects of a kind in one namespace, or in all (`None`), up to `MAX_PAGES` pages.
     async fn list_all(
         &self,
         kind: &kube::api::ApiResource,
@@ -244,7 +248,7 @@ impl ClusterAccess {
     }
 }
 
-/// The labels of all that belongs to a cluster.
+/// Returns the label selector of all objects that belong to a cluster.
 fn cluster_label_selector(cluster: &str) -> String {
     format!("{}={},{}={cluster}", names::APP_NAME_LABEL, names::APP_NAME, names::INSTANCE_LABEL)
 }

@@ -1,6 +1,6 @@
-//! What `report` writes: everything that a report of a bug needs, in one YAML file that may be shown to others. What is
-//! read holds no Secret; what could still be one (a literal in the environment of somebody's sidecar, a password in an
-//! address, a token in a log) is taken out.
+//! The output of `report`: everything that a bug report needs, in one YAML file that may be shown to others. No Secret
+//! is read. What could still be secret (a literal in the environment of a user's sidecar, a password in an address, a
+//! token in a log) is removed.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -8,25 +8,25 @@ use serde_json::{Map, Value, json};
 /// Everything that was read from the API server and the managers for a report.
 #[derive(Debug, Clone, Default)]
 pub struct GatheredState {
-    /// When, by whom, of which Kubernetes.
+    /// The circumstances of the report: its time, the plugin's version, the Kubernetes version.
     pub about: Map<String, Value>,
-    /// What could not be read, and why.
+    /// The things that could not be read, each with the reason.
     pub missing: Vec<String>,
-    /// The resource.
+    /// The `RankingCluster` as JSON.
     pub cluster: Value,
-    /// The load that a manager reports.
+    /// The load as a manager reports it; `None` if no manager could be queried.
     pub load: Option<Value>,
     /// The objects that were made from the resource, by kind.
     pub objects: Vec<(String, Vec<Value>)>,
     /// The pods of the cluster.
     pub pods: Vec<Value>,
-    /// Events about the resource and all of that.
+    /// The events about the resource and the objects that are named after it.
     pub events: Vec<Value>,
-    /// The operator's pods and the last lines of each.
+    /// The operator's pods, each with the last lines of its log.
     pub operators: Vec<(Value, String)>,
 }
 
-/// The file.
+/// The content of the report file.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SupportReport {
@@ -42,10 +42,10 @@ pub struct SupportReport {
     operators: Vec<Value>,
 }
 
-/// What stands in place of what was taken out.
+/// The text that replaces everything that was removed from a report.
 const REMOVED_TEXT: &str = "(removed)";
 
-/// Orders what was read, oldest events first, and takes out what nobody else should see.
+/// Makes the report from what was read: events are sorted by time, the oldest first, and secrets are removed.
 pub fn assemble_report(gathered: GatheredState) -> SupportReport {
     let clean = |mut value: Value| {
         strip_secrets(&mut value);
@@ -74,7 +74,7 @@ pub fn assemble_report(gathered: GatheredState) -> SupportReport {
     }
 }
 
-/// Returns the parts of a pod that tell how it is.
+/// Returns the parts of a pod that describe its state.
 fn pod_summary(pod: &Value) -> Value {
     let kept = |of: &Value, keys: &[&str]| -> Value {
         let members = keys.iter().filter(|key| !of[**key].is_null());
@@ -101,7 +101,7 @@ fn pod_summary(pod: &Value) -> Value {
     })
 }
 
-/// An event of either API, in one line's worth.
+/// Returns the summary of an event of either Kubernetes events API.
 fn event_line(event: &Value) -> Value {
     let first = |pointers: &[&str]| {
         pointers.iter().find_map(|at| event.pointer(at).filter(|found| !found.is_null())).cloned()
@@ -119,7 +119,7 @@ fn event_line(event: &Value) -> Value {
     })
 }
 
-/// Takes out who wrote which field, nulls, literals in environments, and what looks like a secret in any text.
+/// Removes managed fields, nulls, secret literals in environments, and anything in a text that looks like a secret.
 fn strip_secrets(value: &mut Value) {
     match value {
         Value::String(text) => *text = scrub_secrets(text),
@@ -137,7 +137,7 @@ fn strip_secrets(value: &mut Value) {
     }
 }
 
-/// A literal stays only where its name says that it is none of the secret kinds.
+/// Removes the literal value of an environment variable if its name contains a word such as `TOKEN` or `PASSWORD`.
 fn strip_variable(variable: &mut Value) {
     const SECRET_NAME_PARTS: [&str; 8] =
         ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
@@ -147,7 +147,7 @@ fn strip_variable(variable: &mut Value) {
     }
 }
 
-/// `text` without what stands between `://` and `@` in addresses, and behind `Bearer`.
+/// Returns `text` with the credentials between `://` and `@` in addresses, and the tokens after `Bearer`, replaced.
 pub fn scrub_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -179,7 +179,8 @@ fn is_end_of_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '\\')
 }
 
-/// Where something begins that may hold a secret.
+/// Returns the position of the next marker in `text` that a secret may follow, and the marker itself; `None` if there
+/// is none.
 fn next_secret_position(text: &str) -> Option<(usize, &'static str)> {
     let found = ["://", "Bearer ", "bearer "].into_iter().filter_map(|mark| Some((text.find(mark)?, mark)));
     found.min()

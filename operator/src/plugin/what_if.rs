@@ -1,4 +1,4 @@
-//! What `what-if` prints: the same planner as the operator's, on the load that there is, with another number of readers.
+//! The output of `what-if`: the result of the operator's planner for the current load and another number of readers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use super::words::{Table, short_duration, with_commas, wrap_lines};
 use crate::crd::RankingCluster;
 use crate::readers::{self, ReaderForecast, ReaderSettings, WhatIfAnswer};
 
-/// Asks the planner.
+/// Returns the planner's answer for `readers` readers; an error if comments are disabled or the planner refuses.
 pub fn ask_planner(
     cluster: &RankingCluster,
     load: &ClusterLoad,
@@ -21,7 +21,7 @@ pub fn ask_planner(
     readers::answer_what_if(load, &ReaderSettings::of(&cluster.spec), readers)
 }
 
-/// The answer in words.
+/// Renders the planner's answer as text.
 pub fn render_answer(
     cluster: &RankingCluster,
     load: &ClusterLoad,
@@ -95,7 +95,7 @@ fn readers_table(answer: &WhatIfAnswer) -> Table {
     let (now, then) = (by_name(&answer.now), by_name(&answer.then));
     let mut names: Vec<&String> =
         now.keys().chain(then.keys()).collect::<BTreeSet<_>>().into_iter().collect();
-    // New ones behind the others, and `x-reader-10` after `x-reader-9`.
+    // New readers come after the existing ones, and `x-reader-10` after `x-reader-9`.
     names.sort_by_key(|name| (!now.contains_key(*name), name.len(), *name));
     let mut table =
         Table::new(&["READER", "STATE", ">VIEWERS", ">THEN", ">CAPACITY", ">VIDEOS", ">THEN", ">USED THEN"]);

@@ -1,8 +1,8 @@
-//! Numbers, times and columns, as people read them.
+//! Formats numbers, durations and tables for people.
 
 use jiff::Timestamp;
 
-/// `1,234,567`.
+/// Formats a number with commas between thousands, such as `1,234,567`.
 pub fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -15,7 +15,8 @@ pub fn with_commas(number: u64) -> String {
     out
 }
 
-/// `12s`, `3m`, `5h`, `2d`: as kubectl writes an age, with two units where the first is small.
+/// Formats a duration in seconds as kubectl formats an age, such as `12s`, `3m`, `5h` or `2d`; with a second unit if
+/// the first is below 10.
 pub fn short_duration(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let two = |big: i64, unit: char, small: i64, part: char| {
@@ -29,12 +30,12 @@ pub fn short_duration(seconds: i64) -> String {
     }
 }
 
-/// How long ago, `3m ago`.
+/// Formats the time between `then` and `now`, such as `3m ago`.
 pub fn time_ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", short_duration(now.as_second() - then.as_second()))
 }
 
-/// Lines of columns, each as wide as its widest cell; columns of numbers to the right.
+/// A text table. Each column is as wide as its widest cell; columns of numbers are aligned to the right.
 #[derive(Debug)]
 pub struct Table {
     right_aligned: Vec<bool>,
@@ -42,7 +43,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these heads; one that begins with `>` is a column of numbers.
+    /// Creates a table with these column heads; a head that begins with `>` marks a column of numbers.
     pub fn new(heads: &[&str]) -> Self {
         Self {
             right_aligned: heads.iter().map(|head| head.starts_with('>')).collect(),
@@ -50,14 +51,14 @@ impl Table {
         }
     }
 
-    /// One more line.
+    /// Appends a row; missing cells are empty.
     pub fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
         let mut row: Vec<String> = cells.into_iter().collect();
         row.resize(self.right_aligned.len(), String::new());
         self.rows.push(row);
     }
 
-    /// The lines, each after `indent`.
+    /// Returns the table's lines, each preceded by `indent`.
     pub fn render(&self, indent: &str) -> String {
         let width =
             |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -75,7 +76,7 @@ impl Table {
     }
 }
 
-/// `text` in lines of at most `width` characters, the later ones after `indent`.
+/// Wraps `text` into lines of at most `width` characters; all lines but the first begin with `indent`.
 pub fn wrap_lines(text: &str, indent: &str, width: usize) -> String {
     let mut out = String::new();
     let mut length = 0;

@@ -1,20 +1,21 @@
-//! Kubernetes' Pod Security Standards, as far as a pod template can break them: which level a pod needs, and for what.
+//! The part of Kubernetes' Pod Security Standards that a pod template can break: the level that a pod needs, and the
+//! settings because of which it needs it.
 
 use std::fmt;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
 use serde::Deserialize;
 
-/// A Pod Security Standard, the strictest first.
+/// A level of the Pod Security Standards, the strictest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecurityLevel {
-    /// Hardened.
+    /// The hardened level.
     #[default]
     Restricted,
-    /// What is known to raise privileges is refused.
+    /// The level that refuses known ways to raise privileges.
     Baseline,
-    /// Anything.
+    /// The level that permits everything.
     Privileged,
 }
 
@@ -28,18 +29,18 @@ impl fmt::Display for SecurityLevel {
     }
 }
 
-/// Something that the levels before one do not permit.
+/// A setting of a pod that stricter levels do not permit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecurityBreach {
-    /// The level that permits it.
+    /// The strictest level that permits the setting.
     pub needs: SecurityLevel,
-    /// The field, below the pod.
+    /// The path of the field below the pod.
     pub field: String,
     /// The setting that is refused, in words.
     pub what: String,
 }
 
-/// Capabilities that `baseline` lets a container add.
+/// The capabilities that `baseline` permits a container to add.
 const BASELINE_CAPABILITIES: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -55,7 +56,7 @@ const BASELINE_CAPABILITIES: [&str; 13] = [
     "SETUID",
     "SYS_CHROOT",
 ];
-/// Kernel settings that `baseline` lets a pod set.
+/// The kernel settings that `baseline` permits a pod to set.
 const BASELINE_SYSCTLS: [&str; 10] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -68,11 +69,11 @@ const BASELINE_SYSCTLS: [&str; 10] = [
     "net.ipv4.tcp_keepalive_time",
     "net.ipv4.tcp_syncookies",
 ];
-/// `SELinux` types that `baseline` lets be chosen.
+/// The `SELinux` types that `baseline` permits.
 const BASELINE_SELINUX: [&str; 5] =
     ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
-/// All that keeps a pod from `restricted`.
+/// Returns all settings because of which a pod does not conform to `restricted`.
 pub fn find_breaches(pod: &PodSpec) -> Vec<SecurityBreach> {
     let mut found = BreachCollector(Vec::new());
     found.check_host_access(pod);
@@ -90,7 +91,7 @@ impl BreachCollector {
         self.0.push(SecurityBreach { needs, field: field.into(), what: what.into() });
     }
 
-    /// Checks what gives a pod access to its node.
+    /// Checks the settings that give a pod access to its node.
     fn check_host_access(&mut self, pod: &PodSpec) {
         let shared =
             [("hostNetwork", pod.host_network), ("hostPID", pod.host_pid), ("hostIPC", pod.host_ipc)];
@@ -103,7 +104,7 @@ impl BreachCollector {
         }
     }
 
-    /// What holds for all containers that say nothing themselves.
+    /// Checks the pod's security context, which applies to all containers that do not override it.
     fn check_pod_context(&mut self, pod: &PodSpec) {
         let Some(context) = &pod.security_context else { return };
         let unsafe_one = |name: &str| !BASELINE_SYSCTLS.contains(&name);
@@ -111,7 +112,7 @@ impl BreachCollector {
             let what = format!("{} is a setting of the whole node's kernel", sysctl.name);
             self.add(SecurityLevel::Privileged, "securityContext.sysctls", what);
         }
-        // The same fields as a container's.
+        // These fields of a pod are the same as those of a container.
         let as_container = SecurityContext {
             se_linux_options: context.se_linux_options.clone(),
             app_armor_profile: context.app_armor_profile.clone(),
@@ -189,7 +190,7 @@ impl BreachCollector {
         }
     }
 
-    /// A container's own word counts, else the pod's.
+    /// Checks user and seccomp profile: the container's setting applies, and the pod's if the container has none.
     fn check_users(&mut self, pod: &PodSpec, field: &str, context: &SecurityContext) {
         let none = k8s_openapi::api::core::v1::PodSecurityContext::default();
         let of_pod = pod.security_context.as_ref().unwrap_or(&none);

@@ -3,12 +3,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::build::{CURRENT_REVISION, OperatorFacts};
 
-/// A resource that uses nothing but what there has always been.
+/// Returns a resource that uses only fields that v1alpha1 always had.
 fn plain_resource() -> Value {
     serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
 }
 
-/// What the policy says of the plain resource with one field set, as `path: message`.
+/// Returns the policy's refusals of the plain resource with one field set, as `path: message`.
 fn policy_messages(policy: &Policy, pointer: &str, value: &Value) -> Vec<String> {
     let mut resource = plain_resource();
     let (parent, field) = pointer.rsplit_once('/').unwrap();
@@ -31,8 +31,8 @@ fn resource_with_sidecar(more: &Value) -> Value {
     json!([sidecar])
 }
 
-/// Every way in that needs somebody's leave: where it stands, what is written there, how the refusal begins, and the
-/// policy that permits it.
+/// Returns every setting that needs a permission: its path, its value, the beginning of the refusal, and the policy
+/// that permits it.
 fn risky_settings() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let security = |context: Value| resource_with_sidecar(&json!({ "securityContext": context }));
     let of_more = "spec.gateway.pod.securityContext of more";

@@ -1,5 +1,5 @@
-//! Moves for balance: what a manager says becomes the planner's situation, and its plan becomes orders. Videos without a
-//! reader, and readers that are to be emptied, the managers see to by themselves.
+//! Moves for balance: a manager's report becomes the planner's input, and the plan becomes orders. Managers themselves
+//! handle videos without a reader and readers that are to be emptied.
 
 use std::collections::HashMap;
 
@@ -20,11 +20,11 @@ use super::settings::RebalanceSetting;
 use super::step::ReaderStep;
 use super::view::LoadView;
 
-/// How often it plans: a few times within the rest that an assignment has after a change.
+/// The time between two plans, in milliseconds: several times within the rest of an assignment after a change.
 const PLAN_EVERY_MS: Millis = 5_000;
-/// How old the assignments may be that a plan is made from.
+/// Maximal age in milliseconds of the assignments that a plan is made from.
 const MAX_LOAD_AGE_MS: Millis = 5_000;
-/// Orders given at once: the rest is planned again from what these led to.
+/// Maximal number of orders given at once: the rest is planned again from the result of these.
 const MAX_ORDERS_A_ROUND: usize = 1_000;
 
 /// The result of one look at the balance of the readers.
@@ -32,11 +32,11 @@ const MAX_ORDERS_A_ROUND: usize = 1_000;
 pub(super) struct BalanceOutcome {
     pub step: Option<ReaderStep>,
     pub tale: Option<DecisionEvent>,
-    /// Whether assignments are wanted at the next look.
+    /// Whether assignments have to be queried for the next look.
     pub detail: bool,
 }
 
-/// Plans, where it is time to and viewers may be moved. `halted`: why they may not.
+/// Plans moves if a plan is due and viewers may be moved; if `halted` is true, they may not.
 pub(super) fn plan_balance(
     seen: &RoundInput,
     view: &LoadView<'_>,
@@ -48,7 +48,7 @@ pub(super) fn plan_balance(
     let available = memory.bucket.refill(seen.now, seen.settings.viewers_per_minute);
     let due = memory.planned.is_none_or(|at| seen.now - at >= PLAN_EVERY_MS);
     if off {
-        // What cannot be carried out now is not offered.
+        // A plan that cannot be carried out now is not offered.
         memory.proposals.remove(&PlanSubject::Rebalance);
     }
     if off || !due {
@@ -65,9 +65,9 @@ pub(super) fn plan_balance(
     memory.planned = Some(seen.now);
     let mut situation = situation(&heard.load, heard.at);
     apply_orders_under_way(&mut situation, memory, seen.now);
-    // What is on its way has been spent, whoever ordered it.
+    // Viewers in transit have used up their part of the budget, whoever ordered their moves.
     let left = available.saturating_sub(heard.load.in_flight);
-    // What waits for somebody is measured by a whole minute's budget.
+    // A plan that waits for approval is measured by the budget of a whole minute.
     let proposes = mode == RebalanceSetting::Proposal;
     let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
     let plan = plan_in_zones(&situation, &limits, &zones(seen));
@@ -87,7 +87,7 @@ pub(super) fn plan_balance(
     balanced
 }
 
-/// Orders that are given now, and paid for.
+/// Returns the step that gives these orders, and charges their viewers to the budget.
 fn order_moves(
     seen: &RoundInput,
     memory: &mut ReaderMemory,
@@ -102,7 +102,7 @@ fn order_moves(
     ReaderStep::Moves { moves }
 }
 
-/// The plan is told and waits; one that was approved is carried out as it was told.
+/// Proposes a plan, which waits for approval; an approved plan is carried out as it was proposed.
 fn propose_moves(
     seen: &RoundInput,
     situation: &Situation,
@@ -136,7 +136,8 @@ fn propose_moves(
     BalanceOutcome { step, tale: settled.tale, detail: false }
 }
 
-/// What moves rest on: the readers there are and what they take, and the videos that move.
+/// Returns the facts that moves are based on: the readers with their capacity and availability, and the videos that
+/// move.
 fn basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
     let readers = situation.readers.iter().map(|it| format!("{} {} {:?}", it.id, it.capacity, it.standing));
     let mut facts: Vec<String> = readers.collect();
@@ -149,7 +150,7 @@ fn basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
     PlanBasis::new(&facts.join("\n"), viewers)
 }
 
-/// A plan in words.
+/// The description of a plan for people.
 struct MoveWords {
     summary: String,
     effect: String,
@@ -180,7 +181,7 @@ fn move_words(situation: &Situation, plan: &Plan, orders: &[&PlannedOrder]) -> M
     }
 }
 
-/// Orders that are not in force yet count as if they were: otherwise others would be given to the same end.
+/// Applies orders that are not in force yet as if they were; otherwise more orders would be given to the same end.
 fn apply_orders_under_way(situation: &mut Situation, memory: &ReaderMemory, now: Millis) {
     let index: HashMap<ReaderId, usize> =
         situation.readers.iter().enumerate().map(|(at, reader)| (reader.id.clone(), at)).collect();
@@ -200,7 +201,7 @@ fn request(situation: &Situation, order: &PlannedOrder) -> MoveRequest {
     }
 }
 
-/// Reasons carry names of videos, which may be longer than a reason may be for a manager.
+/// Maximal length of an order's reason, in bytes. Reasons contain names of videos, which may be too long for a manager.
 const MAX_REASON_BYTES: usize = 1_000;
 
 fn order_reason(situation: &Situation, order: &PlannedOrder) -> String {
@@ -225,7 +226,7 @@ fn tell_dry_run(
         let state = (!orders.is_empty()).then_some(("would", &tale));
         return memory.announced_states.is_news(seen.now, "balance", state).then_some(tale);
     }
-    // An order that a manager gave up is given again, and that is no news.
+    // An order that a manager gave up is given again, and is not reported again.
     let known = |order: &&&PlannedOrder| {
         let video = &situation.videos[order.video];
         memory.ordered.get(&video.id).is_some_and(|it| it.epoch == video.epoch)
@@ -242,7 +243,8 @@ fn zones(seen: &RoundInput) -> ReaderZones {
     seen.readers.iter().filter_map(of).collect()
 }
 
-/// What the planner looks at: readers that live, videos that are watched. `at`: when the manager was asked.
+/// Returns the planner's input: readers that are alive, and videos that are watched. `at` is the time at which the
+/// manager was queried.
 pub(super) fn situation(load: &ClusterLoad, at: Millis) -> Situation {
     let readers: Vec<PlacementReader> = load.readers.iter().filter_map(reader).collect();
     let index: HashMap<&ReaderId, usize> =
@@ -275,7 +277,7 @@ pub(super) fn situation(load: &ClusterLoad, at: Millis) -> Situation {
 }
 
 fn reader(state: &ReaderState) -> Option<PlacementReader> {
-    // What this release does not know is closed to new viewers, and keeps those that it has.
+    // A reader in a state unknown to this release gets no new viewers, and keeps those that it has.
     let cordon = state.cordon.as_ref().map(MaybeUnknown::known_value);
     let standing = match (state.state.known_value(), cordon) {
         (Some(ReaderStatus::Gone), _) => return None,

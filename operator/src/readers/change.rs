@@ -1,4 +1,4 @@
-//! Which readers come, which begin to be emptied, and which of those stay after all.
+//! Decides which readers are added, which begin to be emptied, and which of those stay after all.
 
 use liverank_core::Millis;
 
@@ -10,11 +10,11 @@ use super::scale::{self, WantedReaders};
 use super::seen::{DrainWhy, ReaderDrain, RoundInput};
 use super::view::LoadView;
 
-/// How full other readers may get, in thousandths of their capacity, by the viewers of one that leaves: viewers come as whole
-/// videos, and what is left then is too little for one.
+/// The limit in thousandths of their capacity up to which other readers are filled with the viewers of one that leaves:
+/// viewers come as whole videos, and the room beyond the limit is too little for one.
 const MAX_FILL_THOUSANDTHS: u64 = 900;
 
-/// What a round has come to so far.
+/// The state of a round, to which changes of readers are added.
 pub(super) struct ReaderChanges<'a> {
     pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,
@@ -26,7 +26,8 @@ pub(super) struct ReaderChanges<'a> {
 }
 
 impl ReaderChanges<'_> {
-    /// All of it. What is asked for stands in [`super::memory::Writes`] afterwards, until it is seen.
+    /// Makes all changes of the round. The writes that they need are in `super::memory::PendingWrites` afterwards,
+    /// until they are observed to be done.
     pub fn make_all(&mut self) {
         self.call_off_drains();
         self.create_readers();
@@ -37,12 +38,12 @@ impl ReaderChanges<'_> {
         }
     }
 
-    /// Readers that were being emptied stay: demand returned, removing is paused, or replacing them is not wanted now.
+    /// Keeps readers that were being emptied: demand returned, removing is paused, or they are not to be replaced now.
     fn call_off_drains(&mut self) {
         let missing = self.wanted_readers.readers.saturating_sub(self.fleet.active_count());
         let is_down = |member: &&FleetReader| member.drains_for(DrainWhy::ScaleDown);
         let mut leaving: Vec<&FleetReader> = self.fleet.members.iter().filter(is_down).collect();
-        // The most expensive to lose first.
+        // Readers that are the most expensive to lose come first.
         leaving.sort_by_key(|member| std::cmp::Reverse(member.removal_cost()));
         let keep = if self.round_input.settings.scale_in { missing as usize } else { leaving.len() };
         let kept: Vec<String> = leaving.iter().take(keep).map(|member| member.name.clone()).collect();
@@ -69,7 +70,7 @@ impl ReaderChanges<'_> {
         }
     }
 
-    /// Readers that are wanted and not there, and those that are to take the place of old ones.
+    /// Creates readers that are wanted and missing, and readers that are to replace old ones.
     fn create_readers(&mut self) {
         let (wanted, fleet) = (self.wanted_readers.readers, &self.fleet);
         let replaced =
@@ -90,7 +91,8 @@ impl ReaderChanges<'_> {
             .take(surplus as usize)
             .collect::<Vec<_>>()
         {
-            // Asked for and not wanted any more. If it comes all the same, it is one too many and goes as such.
+            // The reader was requested and is not wanted any more. If it is created all the same, it is surplus and is
+            // removed as such.
             self.memory.writes.create.remove(&name);
             self.fleet.members.retain(|member| member.name != name);
         }
@@ -123,9 +125,10 @@ impl ReaderChanges<'_> {
         }
     }
 
-    /// How many readers have to come before one that leaves by itself (its pod was evicted) can give its viewers away: the
-    /// others have no room for them, and its next pod waits until this one has ended. `None`: none leaves with viewers, or
-    /// nobody knows how many. Who is not needed any more once it is back goes as one too many.
+    /// Returns how many readers have to be added before a reader that ends by itself (its pod was evicted) can hand its
+    /// viewers over: the others have no room for them, and its next pod waits until this one has ended. `None` if no
+    /// such reader has viewers, or their number is unknown. A stand-in that is not needed any more is removed as
+    /// surplus.
     fn stand_ins_needed(&self) -> Option<u32> {
         let known = self.view.trouble.is_none();
         let leaving =
@@ -138,7 +141,7 @@ impl ReaderChanges<'_> {
         Some(u32::try_from(missing).unwrap_or(u32::MAX).min(self.round_input.settings.max_surge))
     }
 
-    /// Why nobody begins to be emptied now, whatever for.
+    /// Returns whether no reader may begin to be emptied now, for whatever reason.
     fn must_not_drain(&self) -> bool {
         let percent = self.round_input.settings.max_reconnect_error_percent;
         self.view.trouble.is_some()
@@ -147,12 +150,13 @@ impl ReaderChanges<'_> {
             || self.view.excess_reconnect_errors(percent).is_some()
     }
 
-    /// Old readers begin to be emptied: as many at a time as serve beyond what is wanted, into new ones only.
+    /// Begins to empty old readers: as many at a time as serve beyond the wanted number, into new ones only.
     fn drain_old_readers(&mut self) {
         if self.must_not_drain() {
             return;
         }
-        // What an upgrade that was overtaken brought up takes the place of new ones, and goes first, to wherever there is.
+        // Readers started by an upgrade that a newer one has overtaken take the places of new readers. If there is no
+        // new reader, they are emptied first, into any other reader.
         let stuck = !self.fleet.active_readers().any(|member| member.has_wanted_template);
         let ready =
             stuck || self.fleet.active_readers().any(|member| member.has_wanted_template && member.serving);
@@ -181,12 +185,12 @@ impl ReaderChanges<'_> {
         }
     }
 
-    /// Readers that are not wanted begin to be emptied.
+    /// Begins to empty readers that are not wanted.
     fn drain_unwanted_readers(&mut self) {
         if self.must_not_drain() || !self.round_input.settings.scale_in {
             return;
         }
-        // While replacing readers is held up, what was brought up for it waits, too.
+        // While replacing readers is halted, the readers that were started for it are kept, too.
         let upgrading = *self.phase != UpgradePhase::Done;
         let surge = if upgrading { self.round_input.settings.max_surge } else { 0 };
         let waiting =
@@ -194,7 +198,7 @@ impl ReaderChanges<'_> {
                 as u32;
         let keep = self.wanted_readers.readers + surge.min(waiting);
         let count = self.fleet.active_count().saturating_sub(keep) as usize;
-        // Nobody goes while what another one has is not known.
+        // No reader is removed while the load of another one is unknown.
         let known = |member: &FleetReader| member.dead || member.is_report_fresh;
         if count == 0 || !self.fleet.active_readers().all(known) {
             return;
@@ -234,8 +238,8 @@ impl ReaderChanges<'_> {
             .push(tale.with_chosen([chosen]).with_bound_by(bound).with_rejected(rejected.iter().cloned()));
     }
 
-    /// Asks for `drain` to be written to a reader's annotations, or taken from them (`None`). Returns the reader in words,
-    /// where that is news.
+    /// Requests that `drain` is written to a reader's annotations, or removed from them (`None`). Returns the
+    /// description of the reader if that is a change.
     fn request_drain_annotation(&mut self, name: &str, drain: Option<ReaderDrain>) -> Option<String> {
         let member = self.fleet.members.iter_mut().find(|member| member.name == name)?;
         member.drain = drain;
@@ -245,12 +249,12 @@ impl ReaderChanges<'_> {
                 self.memory.writes.annotate.insert(name.to_owned(), (uid.clone(), drain));
                 Some(words)
             }
-            // As it was: the opposite was asked for and need not come.
+            // The annotations are as wanted: the opposite was requested before and need not be written.
             (Some(_), true) => {
                 member.drain = member.seen_drain;
                 self.memory.writes.annotate.remove(name).map(|_| words)
             }
-            // It is not there yet, so it need not come at all.
+            // The reader does not exist yet, so it need not be created at all.
             (None, _) => {
                 self.memory.writes.create.remove(name);
                 self.fleet.members.retain(|member| member.name != name);
@@ -260,7 +264,7 @@ impl ReaderChanges<'_> {
     }
 }
 
-/// For how long a reader has been emptied.
+/// Returns for how long a reader has been emptied, in milliseconds; 0 if the beginning is unknown.
 pub(super) fn drained_millis(drain: ReaderDrain, now: Millis) -> Millis {
     drain.since.map_or(0, |since| now - since)
 }

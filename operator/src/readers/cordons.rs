@@ -1,10 +1,10 @@
-//! What the managers are to think of each reader. Level, not edge: what is wanted follows from annotations and templates,
-//! and is asked for wherever a manager has something else, whoever forgot it.
+//! The cordons that the managers should have. They are levels, not edges: the wanted cordons follow from annotations
+//! and templates, and are requested whenever a manager has other ones, for whatever reason.
 //!
-//! A reader's process outlives its Deployment: pods are told to end some seconds later, and may take minutes. As long as
-//! anything of it is left (a pod, or what a manager remembers) it is *removed*: managers send nobody there, whatever the
-//! process still reports, and whichever manager has just begun. The word stands in the store that managers share, and is
-//! given before the Deployment goes ([`super::remove`]).
+//! A reader's process outlives its Deployment: pods are told to end some seconds later, and may take minutes. As long
+//! as anything of the reader is left (a pod, or an entry at a manager) it has the cordon *removed*: managers send
+//! nobody there, whatever the process still reports, even a manager that has just begun. The cordon is in the store
+//! that managers share, and is set before the Deployment is deleted ([`super::remove`]).
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::seen::RoundInput;
 use super::step::ReaderStep;
 use super::view::{LoadView, reader_id};
 
-/// Cordons to set and to lift.
+/// Returns the steps that set and lift cordons.
 pub(super) fn cordon_changes(
     seen: &RoundInput,
     view: &LoadView<'_>,
@@ -26,11 +26,12 @@ pub(super) fn cordon_changes(
     if view.trouble.is_some() {
         return Vec::new();
     }
-    // Old readers take no new videos as soon as a new one is asked for, so that viewers are moved into new readers only, and
-    // nobody is moved between old ones. Before it serves, managers give new videos to closed readers, for want of others.
+    // Old readers get no new videos as soon as a new reader is requested, so that viewers are moved into new readers
+    // only, and nobody is moved between old ones. Until the new reader serves, managers give new videos to closed
+    // readers, because there are no others.
     let closes = phase.is_running() && fleet.active_readers().any(|member| member.has_wanted_template);
     let wanted = |member: &FleetReader| match member.seen_drain {
-        // What is about to be deleted stays removed.
+        // A reader that is about to be deleted keeps the cordon.
         Some(drain) if view.is_removed(&member.name) => {
             Some((CordonLevel::Removed, format!("it goes: {}", drain.why.as_str())))
         }
@@ -56,7 +57,8 @@ pub(super) fn cordon_changes(
     let names: BTreeSet<&str> = view.reader_names().chain(view.cordoned_readers()).chain(orphans).collect();
     for name in names.into_iter().filter(is_ours).filter(is_gone) {
         let (cordon, why) = match seen.orphans.get(name) {
-            // Somebody edited the labels of its Deployment: it is brought back, and nothing is known until then.
+            // Somebody edited the labels of the reader's Deployment: they are restored, and nothing is known until
+            // then.
             Some(true) => continue,
             Some(false) => (Some(CordonLevel::Removed), "its Deployment is gone, its pod is ending"),
             None if view.known_reader(name).is_some() => {

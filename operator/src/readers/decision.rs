@@ -1,4 +1,4 @@
-//! Decisions as they are told: each once, when something changes.
+//! Decisions as they are reported: each once, when something changes.
 
 use std::collections::BTreeMap;
 
@@ -9,77 +9,77 @@ use strum::{EnumCount, VariantArray};
 
 use super::seen::RoundInput;
 
-/// A decision about readers, with the numbers that it was made on.
+/// A decision about readers, with the numbers that it is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Its name: the same decision at the same time has the same one.
+    /// The decision's name: the same decision at the same time has the same name.
     pub id: String,
-    /// When, in milliseconds since 1970.
+    /// The time of the decision in milliseconds since 1970.
     pub time: Millis,
     /// The action that was decided on.
     pub action: Action,
-    /// Why, in words and numbers; at most [`Decision::MAX_REASON_BYTES`] bytes.
+    /// The reason in words and numbers; at most [`Decision::MAX_REASON_BYTES`] bytes.
     pub reason: String,
-    /// The numbers that the decision was made on.
+    /// The numbers that the decision is based on.
     pub inputs: DecisionNumbers,
-    /// What kept it from more; at most [`Decision::MAX_ENTRIES_LISTED`].
+    /// The limits that restricted the decision; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub bound_by: Vec<String>,
     /// The readers or moves that were chosen; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub chosen: Vec<String>,
-    /// What was not chosen, with the reason; at most [`Decision::MAX_ENTRIES_LISTED`].
+    /// The choices that were rejected, each with the reason; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub rejected: Vec<String>,
-    /// The same for the same inputs: 16 hexadecimal digits.
+    /// A hash of all inputs as 16 hexadecimal digits: the same inputs give the same hash.
     pub inputs_hash: String,
 }
 
-/// What a decision was made on, in numbers.
+/// The numbers that a decision is based on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionNumbers {
-    /// Readers that are not being emptied.
+    /// Number of readers that are not being emptied.
     pub readers: u32,
-    /// Readers whose reports were new and of one mind.
+    /// Number of readers whose reports were recent and consistent.
     pub fresh: u32,
-    /// Readers being emptied.
+    /// Number of readers that are being emptied.
     pub draining: u32,
-    /// Viewers in all.
+    /// Number of all viewers.
     pub viewers: u64,
-    /// Viewers expected when a reader added now would serve.
+    /// Viewers expected at the time at which a reader added now would serve.
     pub expected: u64,
-    /// Readers that the viewers alone ask for.
+    /// Number of readers needed for the viewers alone, before any limit.
     pub raw: u32,
-    /// Readers decided on.
+    /// Number of readers that was decided.
     pub desired: u32,
 }
 
 impl Decision {
     /// The longest entry of a list in the status, in bytes.
     pub const MAX_ENTRY_BYTES: usize = 256;
-    /// An event's note takes 1,024 bytes.
+    /// The longest reason, in bytes: an event's note is limited to 1,024 bytes.
     pub const MAX_REASON_BYTES: usize = 1_000;
-    /// Entries of a list in the status.
+    /// Maximal number of entries of a list in the status.
     pub const MAX_ENTRIES_LISTED: usize = 10;
 }
 
-/// What a decision does; an event's reason.
+/// The action of a decision; the reason of the event about it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
 )]
 pub enum Action {
     /// Readers are added.
     ScaleUp,
-    /// Readers begin to be emptied, since fewer are wanted.
+    /// Readers begin to be emptied, because fewer are wanted.
     ScaleDown,
     /// A reader that was being emptied stays.
     Keep,
-    /// An empty reader goes.
+    /// An empty reader is removed.
     Remove,
-    /// A reader goes although it may have viewers.
+    /// A reader is removed although it may have viewers.
     Force,
     /// Readers are being replaced.
     Upgrade,
-    /// Replacing them halts.
+    /// The replacement of readers is halted.
     Halt,
-    /// Something that was halted goes on.
+    /// Something that was halted continues.
     Resume,
     /// All readers are replaced.
     Upgraded,
@@ -89,15 +89,15 @@ pub enum Action {
     Propose,
     /// Another number of readers was approved.
     Approved,
-    /// Nothing is done where something should be.
+    /// Nothing is done although something should be.
     Hold,
 }
 
 impl Action {
-    /// Every one.
+    /// All actions.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Its name, as in events and in the status.
+    /// Returns the action's name, as in events and in the status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ScaleUp => "ScaleUp",
@@ -116,18 +116,18 @@ impl Action {
         }
     }
 
-    /// Reads an action from its name.
+    /// Parses an action from its name; `None` if there is no such action.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)
     }
 
-    /// Whether somebody should look.
+    /// Returns whether the action needs somebody's attention.
     pub const fn is_warning(self) -> bool {
         matches!(self, Self::Force | Self::Halt | Self::Hold)
     }
 }
 
-/// A decision before it is told.
+/// A decision before it gets its name, time and numbers.
 #[derive(Debug, Clone)]
 pub(super) struct DecisionEvent {
     pub action: Action,
@@ -178,7 +178,7 @@ impl DecisionEvent {
     }
 }
 
-/// The text, cut to at most `bytes` bytes.
+/// Returns the text, cut to at most `bytes` bytes at the boundary of a character.
 pub(super) fn cut_to_bytes(mut text: String, bytes: usize) -> String {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
@@ -188,7 +188,7 @@ pub(super) fn cut_to_bytes(mut text: String, bytes: usize) -> String {
     text
 }
 
-/// Makes decisions of tales.
+/// Makes decisions of the round's events, with the numbers and the hash of the round's input.
 pub(super) fn into_decisions(
     tales: Vec<DecisionEvent>,
     seen: &RoundInput,
@@ -206,14 +206,15 @@ fn short_hash(bytes: &[u8]) -> String {
     liverank_core::comment::to_hex(&Sha256::digest(bytes))
 }
 
-/// For how long something told of has to be gone before it is told of again: what comes and goes is one thing.
+/// The time in milliseconds for which a reported state must have ended before it is reported again: a state that comes
+/// and goes is reported once.
 const TELL_AGAIN_AFTER_MS: Millis = 60_000;
 
-/// What was told of lasting things: a hold, an upgrade. What happens once needs no entry here.
+/// The lasting states (a hold, an upgrade) that were reported last, by topic. Events that happen once need no entry.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AnnouncedStates {
     topics: BTreeMap<String, (String, Millis)>,
-    /// What the status has, from a leader before this one.
+    /// The action and limits of the last decision in the status, from the previous leader.
     last_announced: Option<(Action, Vec<String>)>,
 }
 
@@ -223,7 +224,8 @@ impl AnnouncedStates {
         Self { topics: BTreeMap::new(), last_announced: last }
     }
 
-    /// Whether the state of a topic is news; `None`: there is nothing to say of it.
+    /// Returns whether the state of a topic has to be reported; `None` means that there is nothing to report of the
+    /// topic.
     pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &DecisionEvent)>) -> bool {
         let Some((state, tale)) = state else {
             if self.topics.get(topic).is_some_and(|(_, at)| now - at >= TELL_AGAIN_AFTER_MS) {
@@ -232,18 +234,18 @@ impl AnnouncedStates {
             return false;
         };
         let before = self.topics.insert(topic.to_owned(), (state.to_owned(), now));
-        // A new leader need not repeat what the last one said.
+        // A new leader need not repeat the last report of the previous one.
         let repeats = before.is_none()
             && self.last_announced.take_if(|it| it.0 == tale.action && it.1 == tale.bound_by).is_some();
         before.is_none_or(|(before, _)| before != state) && !repeats
     }
 
-    /// The state of a topic that was told last.
+    /// Returns the state of a topic that was noted last.
     pub fn last_state(&self, topic: &str) -> Option<&str> {
         self.topics.get(topic).map(|(state, _)| state.as_str())
     }
 
-    /// Notes a topic's state without saying it.
+    /// Notes a topic's state without reporting it.
     pub fn note_state(&mut self, now: Millis, topic: &str, state: Option<&str>) {
         match state {
             Some(state) => drop(self.topics.insert(topic.to_owned(), (state.to_owned(), now))),

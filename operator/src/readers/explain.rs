@@ -1,4 +1,4 @@
-//! What would be done now, and why: a round as a leader would have it that has just begun.
+//! The explanation of what the operator would do now: a round of a leader that has just begun.
 
 use liverank_core::scaling;
 use serde::{Deserialize, Serialize};
@@ -11,24 +11,26 @@ use super::seen::RoundInput;
 use super::view::LoadView;
 use super::what_if::ReaderForecast;
 
-/// What the operator would do now, with its reasons: for `kubectl liverank explain`.
+/// The steps that the operator would take now, with its reasons; for `kubectl liverank explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// What the scaler says, in words and numbers.
+    /// The scaler's decision, in words and numbers.
     pub scaling: String,
-    /// What would be done, in words. One who has just begun takes no reader away: it has not looked for long enough.
+    /// The steps that would be taken, in words. A leader that has just begun removes no reader, because it has not
+    /// watched for long enough.
     pub would: Vec<String>,
     /// The names of the limits that bind the scaler.
     pub bound_by: Vec<String>,
     /// The changes that were considered and not made, with the reasons.
     pub rejected: Vec<String>,
-    /// The readers: `serving`, `draining`, `unready`, `going`; and `old` beside it.
+    /// The readers; their state is `serving`, `draining`, `unready` or `going`, with `old` added if the template is
+    /// old.
     pub readers: Vec<ReaderForecast>,
-    /// The facts that the resource's status shows.
+    /// The facts about readers that the resource's status shows.
     pub facts: ReaderFacts,
 }
 
-/// What would be done now, and why.
+/// Returns what the operator would do now, and the reasons.
 pub fn explain(seen: &RoundInput) -> Explanation {
     let fresh = || ReaderMemory::new(seen.now, None, None);
     let outcome = super::decide_round(seen, &mut fresh());

@@ -1,4 +1,5 @@
-//! What the resource's status says of readers. Messages name causes, and no number that changes with every viewer.
+//! The facts about readers in the resource's status. Messages name causes, and no number that changes with every
+//! viewer.
 
 use liverank_core::Millis;
 use liverank_core::scaling::{self, ScalingLimit};
@@ -13,42 +14,44 @@ use super::seen::RoundInput;
 use super::settings::ScalingSetting;
 use super::view::LoadView;
 
-/// How long viewers may be without a reader before it is said: a dead one is replaced within five seconds.
+/// The time in milliseconds for which viewers may be without a reader before it is reported: a dead reader is replaced
+/// within five seconds.
 const UNSERVED_AFTER_MS: u64 = 10_000;
 
 /// The facts about readers that the resource's conditions are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderFacts {
-    /// Readers wanted.
+    /// Number of readers wanted.
     pub desired: u32,
-    /// Readers whose pods are ready and that the managers hear.
+    /// Number of readers whose pods are ready and that the managers hear.
     pub ready: u32,
-    /// Readers with the wanted template, of all that are there.
+    /// Number of existing readers that have the wanted template.
     pub updated: u32,
-    /// Readers being emptied.
+    /// Number of readers that are being emptied.
     pub draining: u32,
-    /// Viewers in all; `None` where nothing is known.
+    /// Number of all viewers; `None` while the load is unknown.
     pub viewers: Option<u64>,
-    /// By how much the fullest reader that takes viewers is above its fair share, in percent of that.
+    /// The amount by which the fullest serving reader is above its fair share, in percent of that share; `None` while
+    /// the load is unknown.
     pub imbalance_percent: Option<u32>,
-    /// When the managers were asked what this rests on.
+    /// The time at which the managers were queried for the load; `None` if it is unknown.
     pub load_as_of: Option<Millis>,
-    /// The condition Autoscaling.
+    /// The fact that the condition Autoscaling shows.
     pub autoscaling: ConditionFact,
-    /// What makes the condition Degraded true.
+    /// The facts that make the condition Degraded true.
     pub degraded: Vec<ConditionFact>,
-    /// What makes the condition Reconciling true.
+    /// The facts that make the condition Reconciling true.
     pub progressing: Vec<ConditionFact>,
 }
 
-/// Something that a condition says.
+/// The content of a condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConditionFact {
     /// Whether the condition is true.
     pub ok: bool,
-    /// Its reason.
+    /// The condition's reason.
     pub reason: String,
-    /// Its message.
+    /// The condition's message.
     pub message: String,
 }
 
@@ -56,7 +59,8 @@ fn fact(ok: bool, reason: &str, message: impl Into<String>) -> ConditionFact {
     ConditionFact { ok, reason: reason.to_owned(), message: message.into() }
 }
 
-/// Two significant digits: a status that changed with every viewer would be written with every viewer.
+/// Rounds a number down to two significant digits: a status with exact numbers would have to be written with every
+/// viewer.
 pub const fn round_to_two_digits(number: u64) -> u64 {
     let mut unit = 1;
     while number / unit >= 100 {
@@ -73,7 +77,7 @@ pub(super) struct RoundFindings<'a> {
     pub wanted_readers: &'a WantedReaders,
     pub phase: &'a UpgradePhase,
     pub overdue: &'a OverdueReaders,
-    /// Whether missing load is worth a word: not in a leader's first seconds.
+    /// Whether missing load is reported: not in a leader's first seconds.
     pub patient: bool,
 }
 
@@ -94,7 +98,7 @@ impl RoundFindings<'_> {
         }
     }
 
-    /// What decisions of this round are made on.
+    /// Returns the numbers that decisions of this round are based on.
     pub fn numbers(&self) -> DecisionNumbers {
         let scaler = self.wanted_readers.decision.as_ref();
         let viewers = scaler.map_or_else(|| self.total_viewers().unwrap_or(0), |decision| decision.viewers);
@@ -227,7 +231,8 @@ impl RoundFindings<'_> {
         facts
     }
 
-    /// Viewers who have no stream for longer than it takes to replace a reader.
+    /// Returns the fact that viewers have had no stream for longer than it takes to replace a reader; `None` if there
+    /// are no such viewers.
     fn unserved_fact(&self) -> Option<ConditionFact> {
         let unserved = self.view.unserved().filter(|unserved| unserved.since_ms >= UNSERVED_AFTER_MS)?;
         let video = unserved.video.as_ref().map(|video| format!(", {video} among them")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The readers, with what is known of each, and with what was asked for and is not seen yet.
+//! The readers of a round, each with what is known of it, and with requests that are not observed to be done yet.
 
 use std::cmp::Reverse;
 
@@ -8,39 +8,39 @@ use super::memory::ReaderMemory;
 use super::seen::{DrainWhy, ObservedReader, ReaderDrain, RoundInput};
 use super::view::LoadView;
 
-/// A reader.
+/// A reader with everything that a round knows of it.
 #[expect(clippy::struct_excessive_bools, reason = "independent things that are known of a reader")]
 #[derive(Debug, Clone)]
 pub(super) struct FleetReader {
     pub name: String,
-    /// `None`: it was asked for and is not there yet.
+    /// The uid of the reader's Deployment; `None` if the reader was requested and does not exist yet.
     pub uid: Option<String>,
-    /// Whether it has the wanted template.
+    /// Whether the reader has the wanted template.
     pub has_wanted_template: bool,
     pub deleting: bool,
-    /// Whether it is to be emptied: as its annotations say, or are to say.
+    /// The reader's drain, as its annotations say, or as they are to say by a pending write.
     pub drain: Option<ReaderDrain>,
     /// The drain that the reader's annotations name.
     pub seen_drain: Option<ReaderDrain>,
-    /// Its pod is ready, and all managers hear it.
+    /// Whether the reader's pod is ready, and all managers hear the reader.
     pub serving: bool,
-    /// It does not serve, has had its time, and the managers say that nobody is there.
+    /// Whether the reader has not served for longer than permitted and the managers report that it has no viewers.
     pub dead: bool,
-    /// How long it has not served, where that is its own fault and known.
+    /// The time for which the reader has not served, in milliseconds, if it is known and the reader's own fault.
     pub unready_ms: Option<Millis>,
-    /// Why, in words.
+    /// The reason why the reader does not serve, in words.
     pub unready_why: String,
     pub viewers: u64,
-    /// Whether what is said of it is new.
+    /// Whether the managers' report on the reader is recent.
     pub is_report_fresh: bool,
-    /// It is leaving by itself: its pod was told to end.
+    /// Whether the reader ends by itself: its pod was told to end.
     pub leaving: bool,
     pub pod_ready: bool,
     ordinal: u32,
 }
 
 impl FleetReader {
-    /// Not being emptied, nor deleted.
+    /// Returns whether the reader is neither being emptied nor deleted.
     pub fn is_active(&self) -> bool {
         !self.deleting && self.drain.is_none()
     }
@@ -49,8 +49,8 @@ impl FleetReader {
         !self.deleting && self.drain.is_some_and(|drain| drain.why == why)
     }
 
-    /// How cheap it is to do without: those that do not serve first, then those that would be replaced anyway, then those
-    /// with the fewest viewers, then the latest names.
+    /// Returns the sort key for removing readers, the cheapest first: those that do not serve, then those with an old
+    /// template, then those with the fewest viewers, then the latest names.
     pub fn removal_cost(&self) -> impl Ord + use<> {
         (self.serving, self.has_wanted_template, self.viewers, Reverse(self.ordinal), self.name.clone())
     }
@@ -62,7 +62,7 @@ impl FleetReader {
     }
 }
 
-/// The readers of a cluster, those that are being emptied included.
+/// All readers of a cluster, including those that are being emptied.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReaderFleet {
     pub members: Vec<FleetReader>,
@@ -98,7 +98,7 @@ impl ReaderFleet {
         fleet
     }
 
-    /// Notes a reader that was asked for.
+    /// Adds a reader that was requested and does not exist yet.
     pub fn add_requested(&mut self, seen: &RoundInput, name: &str) {
         self.members.push(requested_reader(seen, name));
     }
@@ -107,36 +107,36 @@ impl ReaderFleet {
         self.members.iter().filter(|member| member.is_active())
     }
 
-    /// Readers that are not being emptied.
+    /// Returns the number of readers that are not being emptied.
     pub fn active_count(&self) -> u32 {
         self.active_readers().count() as u32
     }
 
-    /// How many readers serve that are not being emptied.
+    /// Returns the number of readers that serve and are not being emptied.
     pub fn serving_count(&self) -> u32 {
         self.active_readers().filter(|member| member.serving).count() as u32
     }
 
-    /// The names of readers that are being emptied and still have viewers.
+    /// Returns the names of readers that are being emptied and still have viewers.
     pub fn leaving_with_viewers(&self) -> impl Iterator<Item = String> {
         let leaving = self.members.iter().filter(|member| member.drain.is_some() && member.viewers > 0);
         leaving.map(|member| member.name.clone())
     }
 
-    /// Whether readers have another template than the wanted one and are to be replaced.
+    /// Returns whether any reader has another template than the wanted one and is to be replaced.
     pub fn has_old_template(&self) -> bool {
         self.members.iter().any(|member| {
             !member.has_wanted_template && (member.is_active() || member.drains_for(DrainWhy::Upgrade))
         })
     }
 
-    /// A reader that leaves by itself: while one does, no other is told to.
+    /// Returns a reader that ends by itself; while there is one, no other reader is told to end.
     pub fn reader_leaving_by_itself(&self) -> Option<&FleetReader> {
         self.members.iter().find(|member| member.leaving && !member.deleting)
     }
 
-    /// Names that are free, the lowest number first: nothing has them, no pod is left of them,
-    /// and no manager remembers one of them.
+    /// Returns `count` free names, the lowest number first: no reader has them, no pod is left of them, and no manager
+    /// remembers them.
     pub fn free_names(&self, seen: &RoundInput, view: &LoadView<'_>, count: usize) -> Vec<String> {
         let taken: std::collections::BTreeSet<&str> = self
             .members
@@ -151,7 +151,7 @@ impl ReaderFleet {
     }
 }
 
-/// What our readers' names begin with.
+/// Returns the prefix of the names of the cluster's readers.
 pub(super) fn reader_name_prefix(seen: &RoundInput) -> String {
     format!("{}-reader-", seen.cluster)
 }

@@ -1,5 +1,5 @@
-//! What a leader remembers from round to round. All of it may be lost: a new leader finds drains in annotations and
-//! cordons, and takes nobody away before it has looked for as long as the stabilisation window.
+//! The memory of a leader between rounds. All of it may be lost: a new leader finds drains in annotations and cordons,
+//! and removes no reader before it has watched for as long as the stabilisation window.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,65 +11,68 @@ use super::decision::{AnnouncedStates, Decision};
 use super::proposal::{PlanSubject, WaitingProposal};
 use super::seen::{ObservedReader, ReaderDrain};
 
-/// Counts closer together than this are kept as one: the trend and the window need no more.
+/// Milliseconds within which two decisions for the same number of readers are stored as one: trend and window need no
+/// finer history.
 const HISTORY_EVERY_MS: Millis = 5_000;
-/// Counts kept: the longest window there may be, an hour, and what lies just beyond it.
+/// Maximal number of stored decisions: those of the longest possible window, an hour, and of the time just before it.
 const MAX_HISTORY: usize = 800;
-/// How long an order is taken to be under way: a manager gives one up after less, where there is room in the budget.
+/// The time in milliseconds for which an order is assumed to be in progress: a manager gives it up earlier, if the
+/// budget has room.
 const ORDER_LIFETIME_MS: Millis = 30_000;
-/// How long it is remembered that an order was told of: no manager lets one wait for longer.
+/// The time in milliseconds for which a reported order is remembered: no manager lets an order wait for longer.
 const ORDER_REMEMBERED_MS: Millis = 120_000;
-/// How long viewers who left a reader may be on their way to another one, where machines are busy: three seconds that their
-/// reader asked them to wait, and then as long again for an answer and a stream. 7.5 s were needed in the model of
-/// `core/tests/replacing.rs` and 5.7 s on a cluster of two busy cores.
+/// The longest time in milliseconds for which viewers who left a reader are in transit to another one, on busy
+/// machines: three seconds that their reader asked them to wait, and then as long again for an answer and a stream. 7.5
+/// s were needed in the model of `core/tests/replacing.rs` and 5.7 s on a cluster of two busy cores.
 const ON_THEIR_WAY_MS: Millis = 10_000;
-/// The first rest after reconnect errors; each further one for the same template is twice as long.
+/// The first rest of an upgrade after reconnect errors, in milliseconds; each further rest for the same template is
+/// twice as long.
 const FIRST_REST_MS: Millis = 300_000;
-/// The longest such rest.
+/// The longest rest of an upgrade, in milliseconds.
 const LONGEST_REST_MS: Millis = 3_600_000;
 
-/// What the operator remembers of a cluster's readers between two rounds.
+/// The operator's memory of a cluster's readers between two rounds.
 #[derive(Debug, Clone)]
 pub struct ReaderMemory {
     pub(super) born: Millis,
-    /// Readers wanted; `None` before the first round and where there are to be none.
+    /// Number of readers wanted; `None` before the first round and if there are to be no readers.
     pub(super) wanted_readers: Option<u32>,
-    /// What the status said was wanted, for the first round.
+    /// The wanted number of readers that the status had, for the first round.
     pub(super) last_wanted: Option<u32>,
     pub(super) history: VecDeque<PastDecision>,
     pub(super) writes: PendingWrites,
     pub(super) bucket: MoveBudget,
-    /// When the planner last looked.
+    /// The time at which the planner last ran.
     pub(super) planned: Option<Millis>,
     pub(super) ordered: BTreeMap<VideoId, GivenOrder>,
-    /// Plans that wait to be approved.
+    /// The plans that wait for approval.
     pub(super) proposals: BTreeMap<PlanSubject, WaitingProposal>,
-    /// Since when this leader has seen readers being emptied, by their Deployments' uids. What their annotations say is by
-    /// the clock of whoever led then: nobody is let go by the difference of two clocks.
+    /// The time since which this leader has seen readers being emptied, by their Deployments' uids. The time in their
+    /// annotations is by the clock of the leader at that time: no reader is removed because two clocks differ.
     pub(super) draining: BTreeMap<String, Millis>,
-    /// Since when readers have been seen to be empty.
+    /// The time since which readers have been empty, by their names.
     pub(super) empty_since: BTreeMap<String, Millis>,
-    /// When readers that are being emptied were last seen to have viewers, by their names.
+    /// The time at which readers that are being emptied were last seen to have viewers, by their names.
     pub(super) last_viewers: BTreeMap<String, Millis>,
-    /// Since when readers whose pods are ready have not been heard by the managers.
+    /// The time since which readers whose pods are ready have not been heard by the managers, by their names.
     pub(super) unheard: BTreeMap<String, Millis>,
     pub(super) upgrade_rest: Option<UpgradeRest>,
-    /// Since when the load cannot be acted on, or can again.
+    /// Whether the load is unusable, and since when that is so.
     pub(super) load_trouble: Option<(bool, Millis)>,
     pub(super) announced_states: AnnouncedStates,
 }
 
-/// Writes that were asked for and are not seen yet.
+/// Writes that were requested and are not observed to be done yet.
 #[derive(Debug, Clone, Default)]
 pub struct PendingWrites {
     pub create: BTreeSet<String>,
-    /// By name: whose annotations, and what they are to say.
+    /// Annotations to write by reader's name: the uid of the Deployment, and the wanted drain.
     pub annotate: BTreeMap<String, (String, Option<ReaderDrain>)>,
-    /// Deployments, by uid.
+    /// Deployments to delete, by uid.
     pub delete: BTreeSet<String>,
 }
 
-/// An order that was given.
+/// An order to change a video's readers that was given to the managers.
 #[derive(Debug, Clone)]
 pub struct GivenOrder {
     /// The assignment epoch that the order is based on.
@@ -79,29 +82,30 @@ pub struct GivenOrder {
     pub readers: Vec<ReaderShare>,
 }
 
-/// Viewers that may be moved: fills at the permitted rate. A new leader begins with none, since the one before it may just
-/// have spent them.
+/// The viewers that may still be moved; the budget fills at the permitted rate. A new leader begins with none, because
+/// the previous one may just have spent them.
 #[derive(Debug, Clone, Default)]
 pub struct MoveBudget {
     viewers_left: i64,
     filled: Option<Millis>,
 }
 
-/// No upgrade after reconnect errors.
+/// A pause of an upgrade after reconnect errors.
 #[derive(Debug, Clone)]
 pub struct UpgradeRest {
     pub template: String,
     pub rest_until: Millis,
-    /// How long it is in all.
+    /// The whole length of this rest, in milliseconds.
     pub ms: Millis,
-    /// How many there were for this template.
+    /// Number of rests so far for this template.
     pub times: u32,
-    /// What was seen: the number of failures, and of attempts.
+    /// The observed errors: the number of failures, and of attempts.
     pub errors: (u64, u64),
 }
 
 impl ReaderMemory {
-    /// What a new leader knows: what the resource's status says was decided last, and how many readers were wanted.
+    /// Creates the memory of a new leader, from the last decision and the wanted number of readers in the resource's
+    /// status.
     pub fn new(now: Millis, last: Option<&Decision>, wanted: Option<u32>) -> Self {
         Self {
             born: now,
@@ -130,7 +134,7 @@ impl ReaderMemory {
             }
             _ => self.history.push_back(past),
         }
-        // One from before the window has to stay: it shows that the history reaches back over all of it.
+        // One decision from before the window is kept: it shows that the history covers the whole window.
         let since = past.at - window - 2 * HISTORY_EVERY_MS;
         let before = |past: &PastDecision| past.at < since;
         while self.history.len() > MAX_HISTORY || self.history.get(1).is_some_and(before) {
@@ -142,26 +146,26 @@ impl ReaderMemory {
         self.ordered.retain(|_, order| now - order.given_at < ORDER_REMEMBERED_MS);
     }
 
-    /// Notes that readers that are being emptied still have viewers.
+    /// Notes that these readers, which are being emptied, still have viewers.
     pub(super) fn note_viewers_of_leaving(&mut self, now: Millis, names: impl Iterator<Item = String>) {
         self.last_viewers.extend(names.map(|name| (name, now)));
         self.last_viewers.retain(|_, last| now - *last < ON_THEIR_WAY_MS);
     }
 
-    /// Whether viewers who left a reader a moment ago may be counted nowhere yet. Whoever plans for them meanwhile plans for
-    /// too few, and they are moved again when they are there.
+    /// Returns whether viewers who left a reader a moment ago may not be counted anywhere yet. A plan made now would be
+    /// for too few viewers, and they would be moved again when they arrive.
     pub(super) fn viewers_are_on_their_way(&self, now: Millis) -> bool {
         self.last_viewers.values().any(|last| *last < now)
     }
 
-    /// The order for a video that is not in force yet and may come to be.
+    /// Returns the order for a video that is not in force yet and may still come into force; `None` if there is none.
     pub(super) fn ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&GivenOrder> {
         self.ordered
             .get(video)
             .filter(|order| order.epoch == epoch && now - order.given_at < ORDER_LIFETIME_MS)
     }
 
-    /// Begins or prolongs the rest of a template.
+    /// Begins the rest of a template's upgrade, or the next, longer one.
     pub(super) fn begin_rest(&mut self, template: &str, now: Millis, errors: (u64, u64)) {
         let same = self.upgrade_rest.as_ref().filter(|rest| rest.template == template);
         let times = same.map_or(0, |rest| rest.times);
@@ -177,7 +181,7 @@ impl ReaderMemory {
 }
 
 impl PendingWrites {
-    /// Drops what is seen to be done, or cannot be done any more.
+    /// Drops writes that are observed to be done, or cannot be done any more.
     pub fn drop_settled(&mut self, readers: &[ObservedReader]) {
         let find = |name: &str| readers.iter().find(|reader| reader.name == name);
         self.create.retain(|name| find(name).is_none());
@@ -185,7 +189,7 @@ impl PendingWrites {
             let here = find(name).filter(|reader| reader.uid == *uid && !reader.deleting);
             here.is_some_and(|reader| {
                 let done = reader.drain.map(|it| it.why) == drain.map(|it| it.why);
-                // A drain has to say since when.
+                // A drain has to name its beginning.
                 !done || reader.drain.is_some_and(|it| it.since.is_none())
             })
         });
@@ -197,7 +201,7 @@ impl MoveBudget {
     pub fn refill(&mut self, now: Millis, per_minute: u64) -> u64 {
         let passed = now - *self.filled.get_or_insert(now);
         let more = (u128::from(per_minute) * passed.clamp(0, 60_000) as u128 / 60_000) as u64;
-        // What is less than a viewer waits for the next time.
+        // A fraction of a viewer is left for the next time.
         if more > 0 || passed > 60_000 {
             self.filled = Some(now);
             let full = i64::try_from(per_minute).unwrap_or(i64::MAX);

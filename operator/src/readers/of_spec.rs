@@ -1,17 +1,17 @@
-//! The resource's words in the units of [`Settings`].
+//! Conversion of the resource's spec to [`ReaderSettings`].
 
 use super::settings::{FallbackSetting, ReaderSettings, RebalanceSetting, ScalingSetting};
 use crate::crd::{OnTimeout, RankingClusterSpec, RebalanceMode, ScaleIn, ScaleOut, ScalingMode};
 
 impl ReaderSettings {
-    /// What a resource says of readers. The definition bounds every number from below at 0.
+    /// Returns the settings of readers in a resource. The definition bounds every number from below at 0.
     pub fn of(spec: &RankingClusterSpec) -> Self {
         let readers = &spec.readers;
         let count = |number: i32| number.max(0) as u32;
         let ms = |seconds: i32| i64::from(seconds) * 1000;
         Self {
             enabled: spec.comment.enabled,
-            // What runs says when.
+            // The caller in `run` sets this when it is the readers' turn.
             hibernates: false,
             paused: spec.paused,
             replicas: count(readers.replicas),

@@ -1,4 +1,4 @@
-//! Whether readers are being replaced, and what stops that.
+//! The state of replacing readers, and what halts it.
 
 use super::decision::{Action, DecisionEvent};
 use super::fleet::{FleetReader, ReaderFleet};
@@ -6,24 +6,24 @@ use super::memory::ReaderMemory;
 use super::seen::RoundInput;
 use super::view::LoadView;
 
-/// How replacing readers stands.
+/// The state of replacing readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UpgradePhase {
-    /// All have the wanted template.
+    /// All readers have the wanted template.
     Done,
-    /// Something before them is being rolled.
+    /// Readers wait, because a component before them is being rolled out; with the reason.
     Waits(String),
-    /// A new reader does not serve.
+    /// Replacing is halted, because a new reader does not serve; with the description.
     Unready(String),
-    /// Too many of those who were moved did not arrive.
+    /// Replacing is halted, because too many viewers who were moved failed to reconnect; with the description.
     Errors(String),
     /// Readers are being replaced now.
     Runs,
 }
 
 impl UpgradePhase {
-    /// Finds it out. Reconnect errors are answered with a rest, twice as long each time; the rest is over when the template
-    /// changes again.
+    /// Determines the phase. After reconnect errors the upgrade rests, twice as long each time; the rest ends when the
+    /// template changes again.
     pub fn of(
         seen: &RoundInput,
         view: &LoadView<'_>,
@@ -63,7 +63,7 @@ impl UpgradePhase {
         matches!(self, Self::Runs)
     }
 
-    /// Why it is halted, where it is.
+    /// Returns the reason why replacing is halted; `None` if it is not.
     pub fn halt_reason(&self) -> Option<&str> {
         match self {
             Self::Unready(why) | Self::Errors(why) => Some(why),
@@ -81,7 +81,7 @@ impl UpgradePhase {
         }
     }
 
-    /// Tells when it begins, halts, goes on and ends.
+    /// Returns the event that the upgrade begins, halts, continues or ends; `None` if nothing changed.
     pub fn tell_upgrade_state(
         &self,
         seen: &RoundInput,
@@ -126,7 +126,7 @@ impl UpgradePhase {
     }
 }
 
-/// Readers that have not served for longer than they may take, by their own fault.
+/// Returns readers that have not served for longer than permitted, by their own fault.
 pub(super) fn overdue_readers<'a>(
     seen: &'a RoundInput,
     fleet: &'a ReaderFleet,
@@ -136,7 +136,7 @@ pub(super) fn overdue_readers<'a>(
     active.filter(move |member| member.unready_ms.is_some_and(overdue))
 }
 
-/// That a reader does not serve, in words.
+/// Describes that a reader does not serve, and why.
 pub(super) fn describe_unready(seen: &RoundInput, member: &FleetReader) -> String {
     let limit = seen.settings.ready_timeout_ms / 1000;
     format!("{} has not been ready for more than {limit} s: {}", member.name, member.unready_why)

@@ -1,9 +1,9 @@
-//! Plans that wait for somebody's word: `scaling.mode: Proposal`, `rebalance.mode: Proposal`. Pure.
+//! Plans that wait for somebody's approval: `scaling.mode: Proposal`, `rebalance.mode: Proposal`. Pure.
 //!
-//! A plan that is made is told with what it costs and what it leads to, under a name that no other plan ever has. It is
-//! carried out as it was told, once, when it is approved by that name. It is withdrawn as soon as what it was made from is
-//! not so any more: its inputs have another hash, as many viewers more or less are concerned as a quarter, nothing is to be
-//! done any more, or it is [`PLAN_EXPIRES_AFTER_MS`] old. Whoever leads next makes plans of its own.
+//! A new plan is reported with its cost and effect, under a name that no other plan ever has. It is carried out exactly
+//! as reported, once, after it is approved by that name. It is withdrawn as soon as its basis has changed: its inputs
+//! have another hash, the number of viewers concerned has changed by more than a quarter, there is nothing to do any
+//! more, or it is [`PLAN_EXPIRES_AFTER_MS`] old. A new leader makes its own plans.
 
 use liverank_core::Millis;
 use liverank_protocol::MoveRequest;
@@ -14,20 +14,20 @@ use super::decision::{Action, DecisionEvent, cut_to_bytes};
 use super::memory::ReaderMemory;
 use super::seen::RoundInput;
 
-/// How long a plan waits: what viewers do changes within an hour.
+/// The time in milliseconds for which a plan waits for approval: within an hour the behaviour of viewers changes.
 pub const PLAN_EXPIRES_AFTER_MS: Millis = 3_600_000;
 
-/// What a plan is about; one of each waits at most.
+/// The subject of a plan; at most one plan of each subject waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PlanSubject {
-    /// How many readers there are.
+    /// A plan to change the number of readers.
     Scaling,
     /// A plan to move viewers between readers.
     Rebalance,
 }
 
 impl PlanSubject {
-    /// Its name.
+    /// Returns the subject's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Scaling => "Scaling",
@@ -36,49 +36,49 @@ impl PlanSubject {
     }
 }
 
-/// A plan as it is told.
+/// A plan as the status reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// The subject of the plan.
     pub subject: PlanSubject,
-    /// Its name, by which it is approved.
+    /// The plan's name, by which it is approved.
     pub id: String,
-    /// When it was made.
+    /// The time at which the plan was made, in milliseconds since 1970.
     pub made: Millis,
-    /// When it is withdrawn at the latest.
+    /// The time at which the plan expires, in milliseconds since 1970.
     pub expires: Millis,
-    /// What would be done and why, in words.
+    /// The plan's actions and their reason, in words.
     pub summary: String,
     /// The number of viewers who change readers by the plan.
     pub viewers_moved: u64,
     /// The effect of the plan, in words.
     pub effect: String,
-    /// Its steps, at most ten.
+    /// The plan's steps, at most ten.
     pub steps: Vec<String>,
-    /// A hash of what it was made from.
+    /// A hash of the facts that the plan is based on.
     pub inputs_hash: String,
 }
 
-/// What a plan does.
+/// The action that a plan takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlannedAction {
-    /// Another number of readers.
+    /// The number of readers is changed.
     Readers {
-        /// How many readers there are.
+        /// The current number of readers.
         from: u32,
-        /// How many readers there are to be.
+        /// The planned number of readers.
         to: u32,
     },
-    /// Orders for the managers.
+    /// Orders for the managers are given.
     Moves(Vec<MoveRequest>),
 }
 
-/// What a plan was made from: a hash, and how many viewers were concerned.
+/// The basis of a plan: a hash of facts, and the number of viewers concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanBasis {
     /// The hash of the facts that must still hold when the plan is approved.
     pub hash: String,
-    /// Viewers, who come and go.
+    /// The number of viewers concerned; it may vary by a quarter.
     pub viewers: u64,
 }
 
@@ -88,7 +88,7 @@ impl PlanBasis {
         Self { hash: short_hash(facts), viewers }
     }
 
-    /// Whether a plan made from this is still one for `now`.
+    /// Returns whether a plan with this basis is still valid with the basis `now`.
     fn still_holds(&self, now: &Self) -> bool {
         let (less, more) = (self.viewers.min(now.viewers), self.viewers.max(now.viewers));
         self.hash == now.hash && (more - less) <= more / 4
@@ -99,24 +99,24 @@ fn short_hash(text: &str) -> String {
     liverank_core::comment::to_hex(&Sha256::digest(text.as_bytes())[..8])
 }
 
-/// A plan that could be told.
+/// A plan before it is reported.
 #[derive(Debug, Clone)]
 pub struct DraftPlan {
     /// The changes that the plan makes.
     pub plan: PlannedAction,
-    /// The facts that the plan rests on.
+    /// The basis of the plan: it has to hold until the plan is carried out.
     pub basis: PlanBasis,
-    /// What would be done and why.
+    /// The plan's actions and their reason.
     pub summary: String,
-    /// Viewers who would change readers.
+    /// The number of viewers who would change readers.
     pub viewers_moved: u64,
     /// The effect of the plan, in words.
     pub effect: String,
-    /// Its steps.
+    /// The plan's steps.
     pub steps: Vec<String>,
 }
 
-/// A plan that waits.
+/// A plan that waits for approval.
 #[derive(Debug, Clone)]
 pub struct WaitingProposal {
     /// The plan as the status shows it.
@@ -126,7 +126,7 @@ pub struct WaitingProposal {
     basis: PlanBasis,
 }
 
-/// The result of a round.
+/// The result of a round for one subject's plan.
 #[derive(Debug, Default)]
 pub struct SettledProposals {
     /// The plan that was approved, to be carried out now.
@@ -135,8 +135,8 @@ pub struct SettledProposals {
     pub tale: Option<DecisionEvent>,
 }
 
-/// Looks at the plan that waits and at the one that would be made now. `basis`: what a plan would be made from now;
-/// `None` where it cannot be carried out any more.
+/// Compares the waiting plan with the one that would be made now. `basis` returns the basis that a plan would have now;
+/// `None` if the plan cannot be carried out any more.
 pub fn settle_proposals(
     seen: &RoundInput,
     memory: &mut ReaderMemory,

@@ -1,9 +1,10 @@
-//! When a reader that is being emptied goes.
+//! The removal of readers that are being emptied.
 //!
-//! Its managers and the reader itself have to say that nobody is there, after all of them know that it takes nobody, and
-//! for a while: whoever was sent there just before may still arrive. What nobody answers for is not empty, except a reader
-//! that does not run. And before its Deployment goes, all managers have to know that it is removed: its Service goes with
-//! the Deployment, and its process goes on for a while.
+//! A reader is removed after its managers and the reader itself have reported for a while that it has no viewers. The
+//! reports must be from after all managers know that the reader accepts nobody, because a viewer sent there just before
+//! may still arrive. A reader without a report is not taken for empty, unless it does not run. And before its
+//! Deployment is deleted, all managers have to know that it is removed: its Service ends with the Deployment, and its
+//! process runs on for a while.
 
 use liverank_core::Millis;
 use liverank_core::handover::CordonLevel;
@@ -16,14 +17,15 @@ use super::seen::{ObservedReader, ReaderDrain, RoundInput};
 use super::step::ReaderStep;
 use super::view::{LoadView, reader_id};
 
-/// How long a reader has to be empty: a viewer who was sent there before the cordon was known has arrived by then, and the
-/// reader has reported it (every second).
+/// The time in milliseconds for which a reader has to be empty before it is removed: by then a viewer who was sent
+/// there before the cordon was known has arrived, and the reader has reported it (every second).
 const EMPTY_FOR_MS: Millis = 3_000;
 
-/// Readers that take longer than they may, with how many viewers they have.
+/// Readers that take too long to empty, each with its number of viewers.
 pub(super) type OverdueReaders = Vec<(String, u64)>;
 
-/// Deletes what is empty, and what is overdue where that is wanted.
+/// Deletes readers that are empty, and overdue readers if the resource says so; returns the steps and the overdue
+/// readers.
 pub(super) fn remove_drained_readers(
     seen: &RoundInput,
     view: &LoadView<'_>,
@@ -40,7 +42,7 @@ pub(super) fn remove_drained_readers(
         let Some(member) = fleet.members.iter().find(|member| member.name == reader.name) else { continue };
         let Some(drain) = member.drain.filter(|_| !reader.deleting) else { continue };
         if reader.drain.is_some_and(|drain| drain.since.is_none()) {
-            // From now on, then.
+            // The drain begins now.
             let now = ReaderDrain { since: Some(seen.now), ..drain };
             memory.writes.annotate.entry(reader.name.clone()).or_insert((reader.uid.clone(), Some(now)));
             continue;
@@ -71,7 +73,7 @@ pub(super) fn remove_drained_readers(
             tales.push(removal_event(seen, member, reader, drain, forced));
         }
         if !view.has_cordon(&reader.name, Some(CordonLevel::Removed)) {
-            // Where one knows, the others are told with the other cordons.
+            // If one manager knows, the others are told with the other cordons.
             if !view.is_removed(&reader.name) {
                 let why = format!("it goes: {}", drain.why.as_str());
                 steps.push(ReaderStep::Cordon {
@@ -87,7 +89,8 @@ pub(super) fn remove_drained_readers(
     (steps, overdue)
 }
 
-/// `since`: when it was to be emptied; never after this leader saw that by its own clock.
+/// Returns whether a reader is certainly empty. `since` is the beginning of its drain, never later than this leader saw
+/// the drain by its own clock.
 fn is_safely_empty(
     seen: &RoundInput,
     view: &LoadView<'_>,
@@ -102,7 +105,7 @@ fn is_safely_empty(
     if known.is_some_and(|known| known.viewers > 0 || known.assigned > 0) {
         return false;
     }
-    // Nobody to ask: it does not run, and the managers know that.
+    // There is no process to query: the reader does not run, and the managers know that.
     if !member.pod_ready && known.is_none_or(|known| known.gone) {
         return true;
     }
@@ -140,7 +143,7 @@ fn removal_event(
     DecisionEvent::new(Action::Remove, words).with_chosen([format!("remove {name}")])
 }
 
-/// Tells of readers that cannot be emptied.
+/// Reports readers that cannot be emptied in time.
 pub(super) fn tell_overdue(
     seen: &RoundInput,
     overdue: &OverdueReaders,

@@ -1,4 +1,4 @@
-//! How many readers there should be: by the scaler, or as the resource says.
+//! The number of readers that there should be: by the scaler, or as the resource says.
 
 use liverank_core::Millis;
 use liverank_core::scaling::{self, PastDecision, ReaderLoadReport, ScalingInputs, ScalingLimit};
@@ -14,17 +14,17 @@ use super::view::{LoadView, reader_id};
 /// The number of readers that is wanted, and the decision that led to it.
 #[derive(Debug, Clone)]
 pub(super) struct WantedReaders {
-    /// Readers wanted.
+    /// Number of readers wanted.
     pub readers: u32,
-    /// What the scaler says; `None` where it is not asked.
+    /// The scaler's decision; `None` if the scaler is not used.
     pub decision: Option<scaling::ScalingDecision>,
-    /// What there is to tell of a plan that waits or was approved.
+    /// The event about a plan that waits or was approved.
     pub tale: Option<DecisionEvent>,
-    /// The fallback asks for more than the scaler, which knows no load.
+    /// Whether the fallback requires more readers than the scaler, which has no load to go by.
     pub fallback: bool,
 }
 
-/// Readers wanted now. What the scaler sets is remembered.
+/// Returns the number of readers wanted now. The number is remembered for the next round.
 pub(super) fn wanted(
     seen: &RoundInput,
     view: &LoadView<'_>,
@@ -41,7 +41,7 @@ pub(super) fn wanted(
     let current = set.max(kept(seen, fleet, memory));
     memory.wanted_readers = Some(current);
     if settings.scaling == ScalingSetting::Manual {
-        // Who switches to Auto later begins with what there is.
+        // After a switch to Auto, the scaler begins with the existing readers.
         memory.history.clear();
         return WantedReaders { readers: current, decision: None, tale: None, fallback: false };
     }
@@ -64,9 +64,9 @@ pub(super) fn wanted(
     WantedReaders { readers, decision: Some(decision), tale, fallback }
 }
 
-/// The readers that stay at least because taking readers away is paused: all that are there. One that came in the place of an
-/// evicted reader, or that was being emptied when that was paused, is one of them. While readers are replaced, or one leaves by
-/// itself, there may be more for a moment: then as many as were wanted before.
+/// Returns the minimal number of readers while removing readers is paused: all that exist, including one that replaced
+/// an evicted reader, or that was being emptied when removing was paused. While readers are replaced, or one ends by
+/// itself, there may be more for a moment: then the number that was wanted before is returned.
 fn kept(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
     match () {
         () if seen.settings.scale_in => 0,
@@ -77,8 +77,8 @@ fn kept(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
     }
 }
 
-/// The readers that there are to be at least, because the load has been unknown for long enough. None is taken away by
-/// this: nobody could say that it is empty.
+/// Returns the minimal number of readers after the load has been unknown for long enough; `None` before. No reader is
+/// removed because of it, because nobody knows which is empty.
 fn fallback_readers(seen: &RoundInput, view: &LoadView<'_>, memory: &ReaderMemory) -> Option<u32> {
     let settings = &seen.settings;
     let fallback = settings.fallback.filter(|_| settings.scale_out && view.trouble.is_some())?;
@@ -87,7 +87,7 @@ fn fallback_readers(seen: &RoundInput, view: &LoadView<'_>, memory: &ReaderMemor
     long.then_some(fallback.readers.min(settings.max.max(settings.min)))
 }
 
-/// Readers wanted where another number has to be approved.
+/// Returns the number of readers wanted if changes of it need approval, and the event about the plan.
 fn approved_readers(
     seen: &RoundInput,
     fleet: &ReaderFleet,
@@ -121,15 +121,15 @@ fn approved_readers(
     }
 }
 
-/// Viewers of the readers that stay or go, the cheapest to empty first.
+/// Returns the numbers of viewers of all active readers, the reader that is cheapest to empty first.
 fn viewers_by_cost(fleet: &ReaderFleet) -> Vec<u64> {
     let mut active: Vec<_> = fleet.active_readers().collect();
     active.sort_by_key(|member| member.removal_cost());
     active.iter().map(|member| member.viewers).collect()
 }
 
-/// Viewers who change readers when there are `to` readers instead of `from`: new ones are filled to the mean, and whoever is
-/// at the cheapest goes elsewhere.
+/// Returns how many viewers change readers if there are `to` readers instead of `from`: new readers are filled to the
+/// mean, and the viewers of the cheapest readers move elsewhere.
 fn viewers_moved(cheapest_first: &[u64], from: u32, to: u32) -> u64 {
     if to <= from {
         return cheapest_first.iter().take((from - to) as usize).sum();
@@ -138,12 +138,12 @@ fn viewers_moved(cheapest_first: &[u64], from: u32, to: u32) -> u64 {
     (u128::from(all) * u128::from(to - from) / u128::from(to)) as u64
 }
 
-/// What a new leader takes to be wanted: what is there. While readers are replaced there are more than are wanted, so
-/// that what the status last said decides, within what can be.
+/// Returns the number of readers that a new leader assumes to be wanted: the existing ones. While readers are replaced,
+/// more exist than are wanted, so that the number in the status is used, within what is possible.
 fn readers_found(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
     let here = fleet.active_count();
     if here == 0 {
-        // None were wanted while comments were off, or all slept.
+        // No readers were wanted while comments were disabled or the cluster hibernated.
         return memory.last_wanted.filter(|last| *last > 0).unwrap_or(seen.settings.first_reader_count());
     }
     if !fleet.has_old_template() {
@@ -162,12 +162,12 @@ fn inputs(
 ) -> ScalingInputs {
     let there = || fleet.members.iter().filter(|member| !member.deleting);
     let mut reports = LoadView::reports(seen);
-    // A dead reader has nobody: that is known, and not missing.
+    // A dead reader has no viewers: its load is known, not missing.
     let nobody = |name: &str| ReaderLoadReport { reader: reader_id(name), viewers: 0, at: seen.now };
     let dead = there().filter(|member| member.dead);
     reports.extend(dead.map(|member| nobody(&member.name)));
     if view.trouble.is_some() {
-        // What cannot be acted on is the last that is known, and no news.
+        // Reports that cannot be acted on are marked as old.
         let stale = seen.now - seen.settings.load_max_age_ms - 1;
         for report in &mut reports {
             report.at = report.at.min(stale);
@@ -182,7 +182,7 @@ fn inputs(
     }
 }
 
-/// Tells of what the scaler would do and does not, and of what holds it for long.
+/// Returns the event about a change that the scaler would make and does not, and about a limit that holds it for long.
 pub(super) fn tell_scaler_state(
     seen: &RoundInput,
     wanted: &WantedReaders,
@@ -224,7 +224,8 @@ pub(super) fn tell_scaler_state(
     memory.announced_states.is_news(seen.now, "scaling", state).then_some(tale)
 }
 
-/// What keeps the scaler from what the load asks for until somebody changes the resource. Other bounds pass by themselves.
+/// Returns the limit that keeps the scaler from the needed number until somebody changes the resource; `None` if there
+/// is none. Other limits end by themselves.
 pub(super) fn lasting_bound(decision: &scaling::ScalingDecision) -> Option<ScalingLimit> {
     let binds = |bound: ScalingLimit| decision.bound_by.contains(&bound);
     match () {
@@ -235,14 +236,14 @@ pub(super) fn lasting_bound(decision: &scaling::ScalingDecision) -> Option<Scali
     }
 }
 
-/// What bound a decision, as its record names it.
+/// Returns the names of the limits that bound a decision, without repetitions.
 pub(super) fn bound_names(decision: &scaling::ScalingDecision) -> Vec<String> {
     let mut names: Vec<String> = decision.bound_by.iter().map(|bound| format!("{bound:?}")).collect();
     names.dedup();
     names
 }
 
-/// What a decision rejected, in words.
+/// Returns the alternatives that a decision rejected, in words.
 pub(super) fn rejected_texts(decision: &scaling::ScalingDecision) -> Vec<String> {
     let words = |(number, bound): &(u32, ScalingLimit)| format!("{number} readers: {}", bound.describe());
     decision.rejected.iter().map(words).collect()

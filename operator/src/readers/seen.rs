@@ -1,4 +1,4 @@
-//! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
+//! The input of a round: readers as Kubernetes shows them, load as the managers report it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,74 +8,77 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::ReaderSettings;
 
-/// Everything that a round is decided from, besides [`super::Memory`]. Times are milliseconds since 1970 by one clock.
+/// Everything that a round is decided from, besides [`super::ReaderMemory`]. Times are milliseconds since 1970 by one
+/// clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoundInput {
     /// The present time.
     pub now: Millis,
-    /// The resource's name: readers are called `{cluster}-reader-{n}`.
+    /// The resource's name: readers are named `{cluster}-reader-{n}`.
     pub cluster: String,
     /// The settings of the readers, from the resource.
     pub settings: ReaderSettings,
     /// The hash of the pod template that readers are to have.
     pub template: String,
-    /// Why readers may not be replaced yet, although their template changed: something before them is being rolled.
+    /// The reason why readers may not be replaced yet although their template changed: a component before them is being
+    /// rolled out.
     pub held: Option<String>,
-    /// Every reader's Deployment, those being deleted too.
+    /// Every reader's Deployment, including those being deleted.
     pub readers: Vec<ObservedReader>,
-    /// Readers that have pods and no Deployment any more; `true`: one of these was not told to end yet.
+    /// Readers that have pods but no Deployment any more; `true` if one of these pods was not told to end yet.
     pub orphans: BTreeMap<String, bool>,
     /// Names of plans that somebody approved.
     pub approved: BTreeSet<String>,
-    /// The last answer of each manager; empty where none ever answered.
+    /// The last answer of each manager; empty if none ever answered.
     pub managers: Vec<ManagerReport>,
 }
 
-/// A reader's Deployment and its pod.
+/// A reader's Deployment and its pod, as observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedReader {
-    /// The Deployment's name, and the reader's.
+    /// The name of the Deployment, and of the reader.
     pub name: String,
-    /// The Deployment's.
+    /// The uid of the Deployment.
     pub uid: String,
-    /// The hash of its pod template.
+    /// The hash of the Deployment's pod template.
     pub template: String,
-    /// When the Deployment was created.
+    /// The time at which the Deployment was created.
     pub created: Millis,
-    /// Whether it is being deleted.
+    /// Whether the Deployment is being deleted.
     pub deleting: bool,
-    /// That it is to be emptied, by its annotations.
+    /// The drain in the Deployment's annotations; `None` if the reader is not to be emptied.
     pub drain: Option<ReaderDrain>,
-    /// Its pod: the one that does not terminate where there are two.
+    /// The reader's pod; if there are two, the one that does not terminate.
     pub pod: Option<ReaderPod>,
-    /// The reader's own last answer; `None`: it has given none.
+    /// The reader's own last answer; `None` if it has given none.
     pub own: Option<ReaderSelfReport>,
 }
 
-/// That a reader is to be emptied and then to go: the annotations [`Drain::WHY_ANNOTATION`] and [`Drain::SINCE_ANNOTATION`].
+/// The drain of a reader that is to be emptied and then removed: the annotations [`ReaderDrain::WHY_ANNOTATION`] and
+/// [`ReaderDrain::SINCE_ANNOTATION`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderDrain {
     /// The reason of the drain.
     pub why: DrainWhy,
-    /// Since when; `None` where the annotation is missing or cannot be read.
+    /// The time at which the drain began; `None` if the annotation is missing or cannot be parsed.
     pub since: Option<Millis>,
 }
 
 impl ReaderDrain {
-    /// The annotation that says why.
+    /// The annotation with the reason of the drain.
     pub const WHY_ANNOTATION: &'static str = "liverank.dev/drain";
-    /// The annotation that says since when, as RFC 3339.
+    /// The annotation with the time at which the drain began, in RFC 3339.
     pub const SINCE_ANNOTATION: &'static str = "liverank.dev/drain-since";
 }
 
-/// Why a reader is emptied.
+/// The reason why a reader is emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DrainWhy {
     /// Fewer readers are wanted.
     ScaleDown,
-    /// Another one with the new template takes its place.
+    /// A reader with the new template replaces it.
     Upgrade,
-    /// Somebody annotated it by hand. Nothing but that hand calls it off.
+    /// Somebody annotated the reader by hand; the operator never calls such a drain off.
     ByHand,
 }
 
@@ -89,7 +92,7 @@ impl DrainWhy {
         }
     }
 
-    /// From the annotation: whatever we did not write, somebody wrote by hand.
+    /// Parses the annotation: any value that the operator does not write was written by hand.
     pub fn parse(text: &str) -> Self {
         match text {
             "scale-down" => Self::ScaleDown,
@@ -102,29 +105,29 @@ impl DrainWhy {
 /// A reader's pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderPod {
-    /// Whether it is ready.
+    /// Whether the pod is ready.
     pub ready: bool,
-    /// Since when it is ready or not: its condition's last transition, else its creation.
+    /// The time since which the pod is ready or not: its condition's last transition, else its creation.
     pub since: Millis,
-    /// Whether it was told to end.
+    /// Whether the pod was told to end.
     pub terminating: bool,
-    /// Whether no node takes it.
+    /// Whether no node accepts the pod.
     pub unschedulable: bool,
     /// The node that the pod runs on.
     pub node: Option<String>,
-    /// The zone of that node, where it is known.
+    /// The zone of that node; `None` if it is unknown.
     #[serde(default)]
     pub zone: Option<String>,
-    /// Why it is not ready, in a few words.
+    /// The reason why the pod is not ready, in a few words.
     pub reason: Option<String>,
 }
 
 /// A report of a reader about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderSelfReport {
-    /// Viewers connected to it.
+    /// Number of viewers connected to the reader.
     pub viewers: u64,
-    /// When it was asked.
+    /// The time at which the reader was queried.
     pub at: Millis,
 }
 
@@ -133,8 +136,8 @@ pub struct ReaderSelfReport {
 pub struct ManagerReport {
     /// The name of the manager.
     pub manager: String,
-    /// When it was asked.
+    /// The time at which the manager was queried.
     pub at: Millis,
-    /// Its answer.
+    /// The manager's answer.
     pub load: liverank_protocol::ClusterLoad,
 }

@@ -1,46 +1,46 @@
-//! What the resource says about readers, in the units that decisions are made in.
+//! The resource's settings of readers, in the units that decisions are made in.
 
 use liverank_core::Millis;
 use liverank_core::placement::{PlanLimits, ViewerMoveBudget};
 use liverank_core::scaling::ScalingPolicy;
 use serde::{Deserialize, Serialize};
 
-/// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
-/// under way is known by itself.
+/// The time in milliseconds for which an assignment is left alone after a change: readers report every second, and a
+/// hand-over in progress is known separately.
 const ASSIGNMENT_REST_MS: Millis = 10_000;
 
-/// How the number of readers is decided: by the scaler, by the scaler once somebody approves, or by the resource.
+/// The way in which the number of readers is decided: by the scaler, by the scaler after approval, or by the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScalingSetting {
-    /// The scaler, by the viewers there are.
+    /// The scaler decides, by the number of viewers.
     Auto,
-    /// The scaler, once somebody approves what it proposes.
+    /// The scaler decides, after somebody approves its proposal.
     Proposal,
-    /// The resource; the scaler says what it would do.
+    /// The resource decides; the scaler reports what it would do.
     DryRun,
-    /// The resource.
+    /// The resource decides.
     Manual,
 }
 
-/// Whether viewers are moved for balance.
+/// The condition for moving viewers for balance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RebalanceSetting {
-    /// Where readers are unevenly loaded.
+    /// Viewers are moved if readers are unevenly loaded.
     Auto,
-    /// Once somebody approves the plan.
+    /// Viewers are moved after somebody approves the plan.
     Proposal,
-    /// Moves are planned and told, and none is ordered.
+    /// Moves are planned and reported, and none is ordered.
     DryRun,
-    /// Never; readers that leave are emptied all the same.
+    /// Viewers are never moved for balance; readers that are removed are emptied all the same.
     Paused,
 }
 
-/// How many readers there are to be at least once the load has been unknown for so long.
+/// The minimal number of readers after the load has been unknown for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FallbackSetting {
-    /// At least so many readers.
+    /// The minimal number of readers.
     pub readers: u32,
-    /// For how long the load must have been unknown, in milliseconds.
+    /// The time for which the load must have been unknown, in milliseconds.
     pub after_ms: Millis,
 }
 
@@ -48,51 +48,52 @@ pub struct FallbackSetting {
 #[expect(clippy::struct_excessive_bools, reason = "switches of the resource")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderSettings {
-    /// Whether there are to be readers at all: comments are switched on.
+    /// Whether there are to be readers at all, that is, whether comments are enabled.
     pub enabled: bool,
-    /// All components go to zero, and it is the readers' turn.
+    /// Whether the cluster hibernates and it is the readers' turn to end.
     pub hibernates: bool,
-    /// Observe and report, change nothing.
+    /// Whether the operator only observes and reports, and changes nothing.
     pub paused: bool,
-    /// Readers wanted where the scaler does not decide, and where it begins.
+    /// Number of readers wanted if the scaler does not decide; the scaler's first number otherwise.
     pub replicas: u32,
-    /// Never fewer, in [`Scaling::Auto`].
+    /// Minimal number of readers in [`ScalingSetting::Auto`].
     pub min: u32,
-    /// Never more, in [`Scaling::Auto`].
+    /// Maximal number of readers in [`ScalingSetting::Auto`].
     pub max: u32,
-    /// Viewers a reader holds.
+    /// Number of viewers that one reader is to hold.
     pub viewers_per_reader: u64,
-    /// Viewers from which a video is spread over several readers.
+    /// Number of viewers from which a video is spread over several readers.
     pub hot_video_viewers: u64,
-    /// How the number of readers is decided.
+    /// The way in which the number of readers is decided.
     pub scaling: ScalingSetting,
-    /// Whether readers that are not needed go.
+    /// Whether readers that are not needed are removed.
     pub scale_in: bool,
-    /// Whether readers are added beyond the least there has to be.
+    /// Whether readers are added beyond the minimal number.
     pub scale_out: bool,
-    /// What happens in [`Scaling::Auto`] while the load is not known; `None`: nothing.
+    /// The behaviour in [`ScalingSetting::Auto`] while the load is unknown; `None`: the number of readers stays as it
+    /// is.
     pub fallback: Option<FallbackSetting>,
-    /// How long fewer must have been enough, in milliseconds.
+    /// The time for which fewer readers must have been enough before one is removed, in milliseconds.
     pub down_stabilisation_ms: Millis,
-    /// Readers added at once, at most.
+    /// Maximal number of readers added at once.
     pub max_up_step: u32,
-    /// How old what the managers say may be, in milliseconds.
+    /// Maximal age of the managers' reports, in milliseconds.
     pub load_max_age_ms: Millis,
-    /// Whether viewers are moved for balance.
+    /// The condition for moving viewers for balance.
     pub rebalance: RebalanceSetting,
-    /// How far from its fair share a reader may be, in percent.
+    /// The permitted distance of a reader's load from its fair share, in percent.
     pub tolerance_percent: u32,
-    /// Viewers that may be moved in a minute.
+    /// Maximal number of viewers moved in a minute.
     pub viewers_per_minute: u64,
-    /// How long emptying a reader may take, in milliseconds.
+    /// The time limit for emptying a reader, in milliseconds.
     pub drain_timeout_ms: Millis,
-    /// Whether a reader goes after that time although it has viewers.
+    /// Whether a reader is removed after that time although it has viewers.
     pub force: bool,
-    /// New readers beyond the wanted number while readers are replaced.
+    /// Number of new readers beyond the wanted number while readers are replaced.
     pub max_surge: u32,
-    /// How long a reader may take until it serves, in milliseconds.
+    /// The time limit for a new reader to serve, in milliseconds.
     pub ready_timeout_ms: Millis,
-    /// Of those who were moved, how many in a hundred may fail before moving halts.
+    /// The percentage of moved viewers who may fail to reconnect before moving halts.
     pub max_reconnect_error_percent: u32,
 }
 
@@ -153,13 +154,14 @@ impl ReaderSettings {
         }
     }
 
-    /// Whether there are to be no readers: nobody could take the viewers of the last ones, so they go as they are.
+    /// Returns whether there are to be no readers: the last ones are then removed with their viewers, because nobody
+    /// could take them.
     pub fn are_comments_off(&self) -> bool {
         let by_resource = matches!(self.scaling, ScalingSetting::DryRun | ScalingSetting::Manual);
         !self.enabled || self.hibernates || (by_resource && self.replicas == 0)
     }
 
-    /// Readers to begin with where none are known.
+    /// Returns the number of readers to begin with if the wanted number is unknown.
     pub fn first_reader_count(&self) -> u32 {
         match self.scaling {
             ScalingSetting::Auto | ScalingSetting::Proposal => {

@@ -1,4 +1,4 @@
-//! What a round asks for.
+//! The steps that a round requests.
 
 use liverank_core::ReaderId;
 use liverank_core::handover::CordonLevel;
@@ -7,42 +7,42 @@ use serde::{Deserialize, Serialize};
 
 use super::seen::ReaderDrain;
 
-/// Something to be done. Each may be done twice, and comes again in the next rounds until it is seen to be done.
+/// A step to be done. Each may be done twice, and is repeated in the next rounds until it is observed to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReaderStep {
-    /// A reader with the wanted template.
+    /// Create a reader with the wanted template.
     CreateReader {
-        /// Its name.
+        /// The reader's name.
         name: String,
     },
-    /// A reader's annotations.
+    /// Write the drain annotations of a reader.
     Annotate {
-        /// Its name.
+        /// The reader's name.
         name: String,
-        /// The Deployment that this is about, and no other of its name.
+        /// The uid of the reader's Deployment: another Deployment of that name is left alone.
         uid: String,
-        /// What to write; `None`: both are removed.
+        /// The drain to write; `None`: both annotations are removed.
         drain: Option<ReaderDrain>,
     },
-    /// What the managers are to think of a reader.
+    /// Set a cordon of a reader at the managers, or lift it.
     Cordon {
-        /// The reader.
+        /// The reader that gets the cordon, or loses it.
         reader: ReaderId,
-        /// `None`: it is open again.
+        /// The cordon to set; `None`: the reader is open again.
         cordon: Option<CordonLevel>,
-        /// Why, in words.
+        /// The reason, in words.
         why: String,
     },
-    /// A reader goes.
+    /// Delete a reader.
     DeleteReader {
-        /// Its name.
+        /// The reader's name.
         name: String,
-        /// The Deployment that this is about, and no other of its name.
+        /// The uid of the reader's Deployment: another Deployment of that name is left alone.
         uid: String,
-        /// Whether it may have viewers still.
+        /// Whether the reader is deleted although it may still have viewers.
         forced: bool,
     },
-    /// Orders for the managers.
+    /// Give move orders to the managers.
     Moves {
         /// The moves, in the form of `POST /moves`.
         moves: Vec<MoveRequest>,
@@ -50,7 +50,7 @@ pub enum ReaderStep {
 }
 
 impl ReaderStep {
-    /// What to put into `POST /cordons`, where it is a cordon.
+    /// Returns the body of `POST /cordons`; `None` if the step is no cordon.
     pub fn cordon_request(&self) -> Option<CordonRequest> {
         let Self::Cordon { reader, cordon, why } = self else { return None };
         Some(CordonRequest { reader: reader.clone(), cordon: cordon.map(Into::into), why: why.clone() })

@@ -1,4 +1,4 @@
-//! The rules one by one, on small scenes; and all of them together, in a simulation.
+//! Tests of each rule of the reader decisions on small scenes, and of all rules together in a simulation.
 
 mod invariants;
 mod proposals;

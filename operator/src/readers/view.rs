@@ -1,7 +1,7 @@
-//! What several managers say, put together; and whether it can be acted on.
+//! The managers' reports merged into one view, and whether it can be acted on.
 //!
-//! Managers see the same readers through the same store, a moment apart. What they agree on is known; where they are
-//! further apart than a moment explains, or none of them answers, nothing is known, and nothing is not zero.
+//! Managers see the same readers through the same store, a moment apart. What they agree on is known. If they differ by
+//! more than a moment explains, or none of them answers, nothing is known, and unknown is not zero.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,24 +13,24 @@ use liverank_protocol::{ReaderState, UnservedRequests};
 
 use super::seen::{ManagerReport, RoundInput};
 
-/// Reconnects in a minute below which their errors say nothing: one of three is chance.
+/// Number of reconnects in a minute below which their errors are ignored: one failure of three is chance.
 const MIN_RECONNECTS: u64 = 20;
 
-/// Why the load cannot be acted on.
+/// The reason why the load cannot be acted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoadTrouble {
-    /// No manager answered of late.
+    /// No manager answered recently.
     Missing,
     /// The managers that answer do not see the store.
     Blind,
-    /// A manager holds, in its words.
+    /// A manager has suspended moves; with its reason.
     Held(String),
-    /// Managers contradict each other about these readers.
+    /// Managers contradict each other about the named readers.
     Contradictory(Vec<String>),
 }
 
 impl LoadTrouble {
-    /// The condition's reason.
+    /// Returns the reason for the condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Missing | Self::Blind => "LoadMissing",
@@ -39,7 +39,7 @@ impl LoadTrouble {
         }
     }
 
-    /// Describes it in words.
+    /// Describes the trouble in words.
     pub fn describe(&self) -> String {
         match self {
             Self::Missing => "no manager has said of late what load there is".to_owned(),
@@ -56,38 +56,38 @@ impl LoadTrouble {
 #[expect(clippy::struct_excessive_bools, reason = "independent things that managers say of a reader")]
 #[derive(Debug, Clone, Default)]
 pub struct KnownReader {
-    /// Viewers, by the manager that counts most.
+    /// Number of viewers, by the manager that counts most.
     pub viewers: u64,
-    /// Viewers it can hold.
+    /// Number of viewers that the reader can hold.
     pub capacity: u64,
-    /// Videos assigned to it, by the manager that counts most.
+    /// Number of videos assigned to the reader, by the manager that counts most.
     pub assigned: u64,
-    /// Every manager hears it.
+    /// Whether every manager hears the reader.
     pub alive: bool,
-    /// Every manager takes it for gone.
+    /// Whether every manager considers the reader gone.
     pub gone: bool,
-    /// Whether the reader itself reports that it is leaving.
+    /// Whether a manager has heard from the reader that it is draining.
     pub leaving: bool,
-    /// Its report is new, whatever it says.
+    /// Whether every manager's report on the reader is recent, whatever it says.
     pub is_report_fresh: bool,
-    /// Viewers who came in the last minute and had been elsewhere, and how many of them failed.
+    /// Number of viewers who came in the last minute from another reader, and how many of them failed.
     pub reconnects: (u64, u64),
 }
 
-/// The readers and their load by the managers' answers that are recent enough.
+/// The readers and their load, merged from the managers' answers that are recent enough.
 #[derive(Debug)]
 pub struct LoadView<'a> {
-    /// Why none of it can be acted on; `None` where it can.
+    /// The reason why the load cannot be acted on; `None` if it can.
     pub trouble: Option<LoadTrouble>,
-    /// When the oldest of what it rests on was asked for.
+    /// The time at which the oldest answer in this view was requested; `None` if there is no answer.
     pub as_of: Option<Millis>,
     readers: BTreeMap<&'a str, KnownReader>,
-    /// The managers that are believed.
+    /// The answers of managers that see the store and are recent enough.
     usable: Vec<&'a ManagerReport>,
 }
 
 impl<'a> LoadView<'a> {
-    /// Puts together what is no older than allowed.
+    /// Merges the managers' answers that are no older than permitted.
     pub fn of(seen: &'a RoundInput) -> Self {
         let settings = &seen.settings;
         let young = |heard: &&ManagerReport| (0..=settings.load_max_age_ms).contains(&(seen.now - heard.at));
@@ -113,40 +113,40 @@ impl<'a> LoadView<'a> {
         view
     }
 
-    /// A reader as the managers report it.
+    /// Returns a reader as the managers report it; `None` if no manager knows it.
     pub fn known_reader(&self, name: &str) -> Option<&KnownReader> {
         self.readers.get(name)
     }
 
-    /// Every reader that a manager knows.
+    /// Returns the names of all readers that a manager knows.
     pub fn reader_names(&self) -> impl Iterator<Item = &'a str> {
         self.readers.keys().copied()
     }
 
-    /// The answers that are believed, the latest first.
+    /// Returns the usable answers of managers, the latest first.
     pub fn latest_reports(&self) -> impl Iterator<Item = &'a ManagerReport> {
         let mut usable = self.usable.clone();
         usable.sort_by_key(|heard| std::cmp::Reverse(heard.at));
         usable.into_iter()
     }
 
-    /// Whether every manager has this cordon on the reader.
+    /// Returns whether every manager has this cordon on the reader.
     pub fn has_cordon(&self, name: &str, cordon: Option<CordonLevel>) -> bool {
         self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
     }
 
-    /// Whether every manager moves away what the reader has.
+    /// Returns whether every manager moves the reader's viewers away.
     pub fn is_emptied(&self, name: &str) -> bool {
         let emptied = [Some(CordonLevel::Draining), Some(CordonLevel::Removed)];
         self.usable.iter().all(|heard| emptied.contains(&cordon_at(heard, name)))
     }
 
-    /// Whether some manager takes the reader for removed.
+    /// Returns whether some manager has the cordon *removed* on the reader.
     pub fn is_removed(&self, name: &str) -> bool {
         self.usable.iter().any(|heard| cordon_at(heard, name) == Some(CordonLevel::Removed))
     }
 
-    /// Every reader that is closed at some manager.
+    /// Returns the names of all readers that have a cordon at some manager.
     pub fn cordoned_readers(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = Vec::new();
         for heard in &self.usable {
@@ -159,19 +159,20 @@ impl<'a> LoadView<'a> {
         names
     }
 
-    /// Viewers without a reader, by the manager that has seen them for longest.
+    /// Returns the requests of viewers without a reader, by the manager that has seen them for longest; `None` if there
+    /// are none.
     pub fn unserved(&self) -> Option<&UnservedRequests> {
         let told = self.usable.iter().filter_map(|heard| heard.load.unserved.as_ref());
         told.max_by_key(|unserved| unserved.since_ms)
     }
 
-    /// Readers that report themselves and cannot be reached.
+    /// Returns the readers that send reports and cannot be reached.
     pub fn unreachable_readers(&self) -> BTreeSet<&'a str> {
         let readers = self.usable.iter().flat_map(|heard| &heard.load.readers);
         readers.filter(|reader| reader.unreachable).map(|reader| reader.id.as_str()).collect()
     }
 
-    /// What the scaler is told: every answer's reports, with the times they are from.
+    /// Returns the scaler's input: the reports in every answer, with the time of each report.
     pub fn reports(seen: &RoundInput) -> Vec<ReaderLoadReport> {
         let of = |heard: &ManagerReport| {
             let believed = heard.load.fresh;
@@ -192,7 +193,8 @@ impl<'a> LoadView<'a> {
         seen.managers.iter().flat_map(of).collect()
     }
 
-    /// Of those who were moved within the last minute, more than so many in a hundred failed: how many of how many.
+    /// Returns the number of failures and of attempts if more than `percent` of the viewers moved within the last
+    /// minute failed; `None` otherwise.
     pub fn excess_reconnect_errors(&self, percent: u32) -> Option<(u64, u64)> {
         let sum = |(all, failed): (u64, u64), known: &KnownReader| {
             (all + known.reconnects.0, failed + known.reconnects.1)
@@ -231,7 +233,7 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
             let (times, known) = readers.entry(state.id.as_str()).or_insert((0, first));
             *times += 1;
             let gone = state.state == ReaderStatus::Gone;
-            // What is gone has nobody: whom it had is counted where they went.
+            // A gone reader has no viewers: its former viewers are counted where they went.
             known.viewers = known.viewers.max(if gone { 0 } else { state.viewers });
             known.capacity = known.capacity.max(state.capacity);
             known.assigned = known.assigned.max(state.assigned);
@@ -244,7 +246,7 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
         }
     }
     let everywhere = |(name, (times, mut known)): (&'a str, (usize, KnownReader))| {
-        // A manager that has not heard of it yet sends nobody there.
+        // A manager that has not heard of the reader yet sends nobody there.
         known.alive &= times == usable.len();
         (name, known)
     };
@@ -258,7 +260,7 @@ fn cordon_at(heard: &ManagerReport, name: &str) -> Option<CordonLevel> {
     listed.or_else(|| reader()?.cordon.as_ref())?.known_value()
 }
 
-/// A reader's name as managers know it.
+/// Returns a reader's name as the managers' type.
 pub fn reader_id(name: &str) -> ReaderId {
     ReaderId::parse(name).expect("an object's name is an identifier")
 }

@@ -1,4 +1,4 @@
-//! What would be with another number of readers, by the same planner.
+//! A forecast for another number of readers, made by the operator's own planner.
 
 use liverank_core::Millis;
 use liverank_core::handover::coordinator::ReaderStatus;
@@ -12,52 +12,54 @@ use super::balance::situation;
 use super::settings::ReaderSettings;
 use super::view::reader_id;
 
-/// Rounds of planning: what one leads to is looked at again; nearly always there is nothing left after the first.
+/// Maximal number of planning rounds: each plans from the result of the one before; nearly always the second finds
+/// nothing to do.
 const MAX_ROUNDS: usize = 16;
 
-/// What readers and viewers would be like after an assumed change.
+/// The forecast of readers and viewers after an assumed change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhatIfAnswer {
-    /// The readers as they are.
+    /// The readers before the change.
     pub now: Vec<ReaderForecast>,
-    /// The readers as they would be.
+    /// The readers after the change.
     pub then: Vec<ReaderForecast>,
-    /// Viewers in all.
+    /// Number of all viewers.
     pub viewers: u64,
-    /// Viewers that would be moved.
+    /// Number of viewers who would be moved.
     pub moved: u64,
-    /// Changes of videos' readers.
+    /// Number of videos that would get other readers.
     pub orders: usize,
-    /// How long that takes at the permitted rate, in seconds.
+    /// The duration of the moves at the permitted rate, in seconds.
     pub seconds: u64,
-    /// By how much the fullest reader is above its fair share, in percent.
+    /// The amount by which the fullest reader is above its fair share before the change, in percent.
     pub imbalance_now_percent: u32,
-    /// The imbalance after the change, in percent.
+    /// The amount by which the fullest reader is above its fair share after the change, in percent.
     pub imbalance_then_percent: u32,
     /// The part of its capacity that the fullest reader would use, in percent.
     pub fullest_then_percent: u32,
-    /// What kept the plan from doing better.
+    /// The limits that kept the plan from doing better.
     pub bound_by: Vec<String>,
     /// Further notes for the person who asked.
     pub notes: Vec<String>,
 }
 
-/// A reader and its load.
+/// A reader and its load, before or after an assumed change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderForecast {
-    /// Its name; `new-1` and so on for one that is not there yet.
+    /// The reader's name; `new-1` and so on for one that does not exist yet.
     pub reader: String,
-    /// Viewers.
+    /// Number of viewers.
     pub viewers: u64,
-    /// Viewers it can hold.
+    /// Number of viewers that the reader can hold.
     pub capacity: u64,
-    /// Videos with viewers there.
+    /// Number of videos with viewers at the reader.
     pub videos: u64,
     /// `open`, `closed` or `draining`.
     pub state: String,
 }
 
-/// What would be with another number of open readers; `load` with all assignments.
+/// Returns the forecast for another number of open readers. `load` has to contain all assignments; an error if it does
+/// not, or if `readers` is 0.
 pub fn answer_what_if(
     load: &ClusterLoad,
     settings: &ReaderSettings,
@@ -69,7 +71,7 @@ pub fn answer_what_if(
     if readers == 0 {
         return Err("without readers nobody is served".to_owned());
     }
-    // Whatever rests or moves now will have come to rest.
+    // Everything that rests or moves now is assumed to have come to rest.
     let at: Millis = i64::MAX / 4;
     let mut situation = situation(load, at);
     situation.videos.iter_mut().for_each(|video| (video.changed, video.moving) = (0, false));
@@ -105,7 +107,7 @@ fn unlimited_limits(settings: &ReaderSettings) -> PlanLimits {
     PlanLimits { budget: ViewerMoveBudget::without_limit(), ..settings.limits(0) }
 }
 
-/// Adds readers, or marks those as to be emptied that have the fewest viewers; returns these.
+/// Adds readers, or marks surplus readers with the fewest viewers as draining and returns their names.
 fn resize_fleet(situation: &mut Situation, settings: &ReaderSettings, readers: u32) -> Vec<String> {
     let loads = reader_forecasts(situation);
     let is_open = |reader: &PlacementReader| reader.standing == ReaderAvailability::Open;

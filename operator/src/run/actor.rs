@@ -1,9 +1,9 @@
-//! One cluster's actor: woken when something of it changes, and by a tick while it has readers, it looks at what the
-//! watches know, decides with pure functions, and writes what differs.
+//! The actor of one cluster. It wakes when something about the cluster changes, and regularly while the cluster has
+//! readers. Then it reads the watches' stores, decides with pure functions, and writes what differs.
 //!
-//! Nothing that another cluster does may keep it waiting. Managers are asked outside of any queue; a request to the API
-//! server holds a place only as long as it is young ([`super::lanes`]); what a look writes is bounded in time; and the
-//! planner's term is renewed while it is written.
+//! No other cluster may delay an actor. Managers are queried outside of any queue; a request to the API server holds a
+//! place only while it is young ([`super::lanes`]); the writes of a look are limited in time; and the planner's term is
+//! renewed during the writes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,22 +39,23 @@ use crate::validate::{self, FieldProblem};
 use kube::Resource;
 use liverank_runtime::now_ms;
 
-/// How often managers are asked, while there are any: readers report to them every second.
+/// The time between two queries of the managers while there are any: readers report to them every second.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Changes come in groups: after the first change of a group, the actor waits this long for the others.
+/// The pause of the actor after the first change of a group: changes come in groups.
 const GATHER_CHANGES_FOR: Duration = Duration::from_millis(100);
-/// After a look that found the stores behind our own writes: their watches wake us anyway.
+/// The pause after a look that found the stores behind our own writes; the watches wake the actor anyway.
 const LOOK_AGAIN_IF_BEHIND: Duration = Duration::from_secs(1);
-/// A store that is behind for longer delays only the objects that it is behind with.
+/// The longest wait of the actor for a store that is behind; later only the objects with an unseen write are delayed.
 const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
-/// How long bringing readers back may take in one look.
+/// The time limit for restoring lost readers in one look.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is looked whether another installation's claim is still there.
+/// The time between two checks of another installation's claim.
 const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
-/// How often it is looked whether another shard of this installation is still at work: only while their number changes.
+/// The time between two checks of another shard of this installation that still works; used only while the number of
+/// shards changes.
 const CHECK_SHARD_EVERY: Duration = Duration::from_secs(4);
 
-/// What a whole look found; a tick in between needs no more.
+/// The findings of a whole look; ticks in between reuse them.
 struct Found {
     revision: u32,
     template: String,
@@ -64,20 +65,20 @@ struct Found {
     pending: BTreeSet<Component>,
     troubles: Vec<Trouble>,
     readers: u32,
-    /// The components that have pods.
+    /// The components that still have pods.
     awake: BTreeSet<Component>,
-    /// All goes to zero, and it is the readers' turn.
+    /// Whether the cluster hibernates and it is the readers' turn to end.
     hibernates: bool,
 }
 
-/// When to look again if nothing happens.
+/// The time of the next look if nothing happens.
 enum Next {
     At(Option<Instant>),
-    /// The cluster was deleted, or was deleted and created again.
+    /// There is no next look: the cluster was deleted, or was deleted and created again.
     Never,
 }
 
-/// Looks after one `RankingCluster`: looks at its objects and managers, and changes what differs.
+/// The reconciler of one `RankingCluster`: it looks at the cluster's objects and managers, and changes what differs.
 pub struct Actor {
     world: Arc<OperatorContext>,
     office: Arc<Leadership>,
@@ -86,7 +87,7 @@ pub struct Actor {
     bell: Arc<Notify>,
     facts: OperatorFacts,
     claim: Claim,
-    /// The holder of the claim, if another installation looks after the cluster.
+    /// The holder of the claim, if another installation manages the cluster.
     claimed_by: Option<String>,
     applier: Applier,
     shrinks: Shrinks,
@@ -94,11 +95,11 @@ pub struct Actor {
     mounts: Mounts,
     reporter: Reporter,
     last_found: Option<Found>,
-    /// What the operator's policy says of which generation and builder's revision.
+    /// The refusals of the operator's policy, with the generation and builder revision that they are for.
     policy_refusals: Option<((i64, u32), Vec<FieldProblem>)>,
     /// Whether something has changed since the last whole look.
     whole: bool,
-    /// When everything has to be looked at although nothing changed.
+    /// The time of the next whole look if nothing changes; `None` if no time is set.
     look_due: Option<Instant>,
 }
 
@@ -109,7 +110,7 @@ impl Drop for Actor {
 }
 
 impl Actor {
-    /// For the resource that is called `key` now.
+    /// Creates the actor of the resource that has the name `key` now.
     pub fn new(
         world: &Arc<OperatorContext>,
         office: &Arc<Leadership>,
@@ -161,11 +162,11 @@ impl Actor {
         }
     }
 
-    /// Looks after the cluster until it is gone.
+    /// Reconciles the cluster until it is deleted.
     pub async fn run(mut self) {
         loop {
             let began = Instant::now();
-            // Clusters are large, and an actor that waits holds what it looks at.
+            // The future is on the heap: it holds a cluster's objects while the actor waits.
             let next = Box::pin(self.look_and_act()).await;
             self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
             let Next::At(at) = next else { return };
@@ -185,21 +186,21 @@ impl Actor {
         }
     }
 
-    /// One look: a whole one at everything where something changed, else at what managers say only.
+    /// Looks once: at everything if something changed, else only at the managers' reports.
     async fn look_and_act(&mut self) -> Next {
         let world = Arc::clone(&self.world);
         let Some(cluster) = world.cluster(&self.key).filter(|cluster| cluster.uid() == self.uid) else {
             return Next::Never;
         };
         if cluster.is_deleting() {
-            // What it owns goes with it; nothing of that may come back meanwhile.
+            // The objects that the cluster owns are deleted with it; none of them may be created again meanwhile.
             return Next::At(None);
         }
         if let Some(wait) = self.wait_for_claim(&cluster).await {
             return Next::At(Some(Instant::now() + wait));
         }
         let now = Timestamp::now();
-        // On the heap: every actor would hold it on its own stack else, for as long as it looks.
+        // On the heap: otherwise it would be on the stack of every actor for as long as a look takes.
         let cluster = Box::new(in_force::resource_in_force(&cluster, now));
         if self.applier.stores_behind_for(&world.stores).is_some_and(|age| age < MAX_WAIT_FOR_STORES) {
             return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
@@ -241,7 +242,7 @@ impl Actor {
                 pods: &pods,
             };
             let written = carry.carry_out(steps, &mut self.applier, &mut self.shrinks);
-            // Writes may take long where a webhook hangs; who plans has to show itself meanwhile.
+            // Writes may take long if a webhook hangs; the planner has to renew its term meanwhile.
             shrinking = tokio::select! {
                 biased;
                 next = written => next,
@@ -261,8 +262,8 @@ impl Actor {
         Next::At(next.into_iter().flatten().min())
     }
 
-    /// When something is different although nothing happens: pods that crashed have been calm for long enough,
-    /// `restartAt` has come, a maintenance window opens or closes, or a pod that all wait for is taken for lost.
+    /// Returns when time alone changes something: pods that crashed have run for long enough, `restartAt` comes, a
+    /// maintenance window opens or closes, or a pod that all wait for counts as lost.
     fn next_change_by_time(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
         let now = now_ms();
         let cluster = self.world.cluster(&self.key);
@@ -279,7 +280,8 @@ impl Actor {
         Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER_CHANGES_FOR)
     }
 
-    /// How long to wait before the claim is looked at again; `None`: it is ours, and so is the cluster.
+    /// Takes or renews the claim. Returns how long to wait before the next check; `None` if this operator holds the
+    /// claim.
     async fn wait_for_claim(&mut self, cluster: &RankingCluster) -> Option<Duration> {
         match self.claim.take_or_renew().await {
             Hold::Held => {
@@ -338,7 +340,7 @@ impl Actor {
         let (mut template, mut states, mut pending) = (String::new(), Vec::new(), BTreeSet::new());
         let input = build::Input { cluster, revision, readers: &readers, operator: &self.facts };
         if problems.is_empty() {
-            // What is permitted depends on the resource and the builder alone, and pods change often.
+            // The refusals depend only on the resource and the builder, but pods change often: they are computed once.
             let of = (cluster.generation(), revision);
             if self.policy_refusals.as_ref().is_none_or(|(was, _)| *was != of) {
                 self.policy_refusals = Some((of, self.world.policy.find_refusals(&input)));
@@ -378,7 +380,7 @@ impl Actor {
         }
     }
 
-    /// Brings lost readers back; who plans shows itself meanwhile. Whether there were any.
+    /// Restores lost readers, while the planner renews its term. Returns whether there were any.
     async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
         tokio::select! {
             biased;
@@ -410,8 +412,8 @@ impl Actor {
         Some(self.steering.ask_and_decide(&facts).await)
     }
 
-    /// Gives the managers their orders. These follow from what is seen, not from what is about to be written: a cordon
-    /// from the annotation that is there, a move from readers that serve.
+    /// Sends the managers their orders. Orders follow from the observed state, not from what is about to be written: a
+    /// cordon from an existing annotation, a move from readers that serve.
     async fn send_orders(&mut self, steps: &[ReaderStep]) {
         let cordons: Vec<_> = steps.iter().filter_map(ReaderStep::cordon_request).collect();
         if !cordons.is_empty() {
@@ -473,13 +475,13 @@ impl Actor {
     }
 }
 
-/// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it selects by:
-/// their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
+/// Restores readers whose Deployments the watch no longer shows, because somebody edited the labels that it selects by;
+/// their pods still name them. Otherwise they would be replaced, and run for ever. Returns whether there were any.
 async fn recover(applier: &mut Applier, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
     let (mut any, until) = (false, Instant::now() + RECOVERY_TIMEOUT);
     for name in steering::lost_readers(deployments, pods) {
         if Instant::now() >= until {
-            // Where a webhook hangs, everything else is looked after first.
+            // If a webhook hangs, everything else is reconciled first.
             break;
         }
         any |= applier.restore_labels(&name).await;

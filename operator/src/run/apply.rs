@@ -1,12 +1,13 @@
-//! Making the API server's objects what they should be: server-side apply of what differs, deletion of what is not wanted
-//! any more, and nothing else.
+//! Writes to the API server: server-side apply of objects that differ, deletion of objects that are not wanted any
+//! more, and nothing else.
 //!
-//! Writes are answered late or never where somebody's admission webhook hangs. So each kind backs off as a whole after one
-//! that was not answered, and what a look writes ends after [`WRITES_TIMEOUT`]: the rest is written by the next one.
+//! Writes are answered late or never if somebody's admission webhook hangs. So all writes of a kind pause after one
+//! that was not answered, and the writes of a look end after [`WRITES_TIMEOUT`]: the next look writes the rest.
 //!
-//! An object is applied when the live one lacks something of ours, or was applied from another text than today's (its
-//! annotation [`APPLIED_HASH_ANNOTATION`] says which): so nothing is written at rest, whoever leads, and a field that we do not want any
-//! more is given up. Nothing is decided on a store that does not show our own last write yet.
+//! An object is applied if the live one lacks a field of ours, or was applied from a text other than today's (its
+//! annotation [`APPLIED_HASH_ANNOTATION`] has the hash of the text). So nothing is written at rest, whoever leads, and
+//! a field that is not wanted any more is given up. No decision is based on a store that does not show our own last
+//! write yet.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,36 +27,36 @@ use super::subset::first_difference;
 use crate::build::object::hash;
 use crate::build::{Component, Kind, Object, names};
 
-/// The annotation with the hash of what an object was applied from.
+/// The annotation with the hash of the text that an object was applied from.
 pub const APPLIED_HASH_ANNOTATION: &str = "liverank.dev/applied";
-/// The time limit of a write.
+/// The time limit of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// What is refused for good is tried this often: somebody may have raised a quota or changed a policy.
+/// The longest pause after refused writes: somebody may have raised a quota or changed a policy meanwhile.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// A name that somebody else has is looked at this often: its end is no event of ours.
+/// The longest pause if somebody else uses the object's name: the operator gets no event when that object is deleted.
 const NAME_PAUSE: Duration = Duration::from_secs(15);
-/// A kind that hangs is tried this often: everything of that kind waits for one of them.
+/// The longest pause of a kind whose writes hang: everything of that kind waits for one write.
 const HUNG_PAUSE: Duration = Duration::from_mins(1);
 /// The time limit of all writes of one look together.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest text of a refusal that is shown.
+/// Longest text of a refusal that is shown, in characters.
 const MAX_TEXT_BYTES: usize = 500;
 
-/// Why an object is not as it should be.
+/// The reason why an object is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// For conditions, of a bounded set.
+    /// The reason for conditions, one of a fixed set of words.
     pub reason: &'static str,
-    /// Which object, and what the API server said.
+    /// The object, and the API server's message.
     pub message: String,
 }
 
 /// The kind and the name of an object.
 type Name = (Kind, String);
 
-/// A write of which the watch must tell before anything is decided on its store.
+/// A write that the watch has to show before a decision is based on its store.
 enum Awaited {
     Version(String),
     Gone { uid: Box<str> },
@@ -64,26 +65,27 @@ enum Awaited {
 struct Backoff {
     refused: Refused,
     hash: String,
-    /// What was there when it was refused: when that goes, so does the reason to wait.
+    /// The uid of the object that existed when the write was refused: if it is deleted, there is no reason to wait.
     seen_when_refused: Option<Box<str>>,
     tries: u32,
     retry_at: Instant,
 }
 
 impl Backoff {
-    /// Whether the same write has to wait still. Another text, or another object or none in its place, is another write.
+    /// Returns whether the same write still has to wait. Another text, or another object or none in its place, makes it
+    /// another write.
     fn must_wait(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
         self.hash == hash && self.seen_when_refused.as_deref() == seen && now < self.retry_at
     }
 }
 
-/// A kind whose writes are not answered.
+/// The pause of a kind whose writes are not answered.
 struct Hung {
     tries: u32,
     hung_until: Instant,
 }
 
-/// What one cluster's actor remembers of its writes.
+/// The writer of one cluster's objects, with its memory of earlier writes.
 pub struct Applier {
     client: Client,
     cluster: Key,
@@ -93,25 +95,25 @@ pub struct Applier {
     awaited_objects: HashMap<Name, (Awaited, Instant)>,
     backoff: HashMap<Name, Backoff>,
     hung: HashMap<Kind, Hung>,
-    /// The hash that each object was last applied with.
+    /// The hash of the text that each object was last applied from.
     written: HashMap<Name, String>,
     contests: Contests<Name>,
-    /// When this look has to be over, whether that cut it short, and whether a kind that hangs was left out.
+    /// The end of this look, whether it was cut short by that, and whether a kind that hangs was left out.
     look_deadline: Instant,
     cut: bool,
     left_out: bool,
-    /// What the API server (or a webhook) makes of what we sent, where it is not what we sent: by the hash that was sent.
-    /// As long as it stays so, sending it again would change nothing.
+    /// The objects that the API server (or a webhook) stores in another form than they were sent, with the hash of what
+    /// was sent. While the stored form stays the same, sending it again would change nothing.
     settled: HashMap<Name, (String, Value)>,
     /// The objects that were looked at since [`Applier::begin_round`].
     touched: HashSet<Name>,
 }
 
-/// All stores of objects that we make.
+/// The stores of all kinds of objects that the operator makes.
 pub type Stores = HashMap<Kind, Arc<Store<Live>>>;
 
 impl Applier {
-    /// For the cluster `uid`.
+    /// Creates the writer for the cluster `uid`.
     pub fn new(client: Client, lanes: Lanes, cluster: Key, uid: String, metrics: OperatorMetrics) -> Self {
         let (awaited, backoff, hung, written, settled, touched) = Default::default();
         Self {
@@ -133,8 +135,8 @@ impl Applier {
         }
     }
 
-    /// How long the stores have not shown one of our writes; `None` where they show all. An object whose last write is not
-    /// shown is left alone until it is.
+    /// Returns for how long the stores have not shown one of our writes; `None` if they show all. An object whose last
+    /// write is not shown is left alone until it is.
     pub fn stores_behind_for(&mut self, stores: &Stores) -> Option<Duration> {
         let cluster = &self.cluster;
         self.awaited_objects.retain(|(kind, name), (awaited, _)| {
@@ -146,24 +148,24 @@ impl Applier {
                 }
             }
         });
-        // What may not be installed holds up nothing.
+        // A kind that may not be installed delays nothing.
         let waited = self.awaited_objects.iter().filter(|((kind, _), _)| !kind.is_optional());
         waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
-    /// The objects whose last write was refused, each with the reason.
+    /// Returns the refused writes, each with its reason, sorted by object.
     pub fn refusals(&self) -> Vec<Refused> {
         let mut all: Vec<_> = self.backoff.iter().collect();
         all.sort_by_key(|(name, _)| *name);
         all.into_iter().map(|(_, backoff)| backoff.refused.clone()).collect()
     }
 
-    /// Fields that somebody else writes, too, each with the object and who that is.
+    /// Returns the fields that somebody else writes, too, each with the object and the other writers.
     pub fn contested_fields(&self) -> Vec<String> {
         self.contests.describe_contested(Instant::now())
     }
 
-    /// When something that waits is due: a refused write, a contested field, a kind that hangs.
+    /// Returns when the next thing that waits is due: a refused write, a contested field, a kind that hangs.
     pub fn next_try(&self) -> Option<Instant> {
         let refused = self.backoff.values().map(|backoff| backoff.retry_at);
         let hung = self.hung.values().map(|hung| hung.hung_until).filter(|_| self.left_out);
@@ -171,13 +173,13 @@ impl Applier {
         refused.chain(hung).chain(rest).chain(self.contests.next(Instant::now())).min()
     }
 
-    /// Whether the last look left something unwritten that is not among the refusals.
+    /// Returns whether the last look left something unwritten that is not among the refusals.
     pub const fn is_unfinished(&self) -> bool {
         self.cut || self.left_out
     }
 
-    /// Makes one object what it should be, where it is not and nothing keeps us waiting. `listed`: whether its kind's
-    /// watch has told what there is.
+    /// Applies an object if it differs from the live one and nothing makes it wait. `listed` says whether the watch of
+    /// its kind has listed.
     pub async fn apply_if_different(&mut self, object: &Object, live: Option<&Live>, listed: bool) {
         let name = (object.kind, object.name.clone());
         let hash = hash(&object.body);
@@ -188,7 +190,7 @@ impl Applier {
         }
         let written = self.written.get(&name).is_some_and(|written| *written == hash);
         if !listed && written {
-            // Nobody tells us what became of it.
+            // The watch does not tell whether the object still exists.
             return;
         }
         let Some(path) = self.missing_path(&name, object, &hash, live) else { return };
@@ -215,8 +217,8 @@ impl Applier {
         }
     }
 
-    /// An object's contested field, and who else writes it. Looked up only where it was put right before: an operator that
-    /// is alone with its objects asks nothing.
+    /// Describes an object's contested field, and its other writers. These are only looked up if the field was repaired
+    /// before: an operator without other writers sends no request.
     async fn describe_contested_field(&self, name: &Name, path: &str) -> String {
         let what = format!("{} {}: {path}", kind_name(name.0), name.1);
         if !self.contests.is_suspicious(name) {
@@ -235,7 +237,7 @@ impl Applier {
         format!("{what} is also written by {}", writers.join(", "))
     }
 
-    /// Deletes an object that we made and do not want any more, as it was seen.
+    /// Deletes an object of ours that is not wanted any more, if it is still as it was seen.
     pub async fn delete_object(&mut self, kind: Kind, live: &Live) {
         let name: Name = (kind, live.name().to_owned());
         self.touched.insert(name.clone());
@@ -266,7 +268,7 @@ impl Applier {
                 self.awaited_objects.insert(name, (Awaited::Gone { uid: live.uid.clone() }, Instant::now()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            // It has changed since: what is seen next decides anew.
+            // The object has changed meanwhile: the next look decides anew.
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(error) => {
                 let refused = self.note_refusal(&name, &error);
@@ -275,8 +277,9 @@ impl Applier {
         }
     }
 
-    /// Gives a reader's Deployment that the watch does not show the labels back that it is known by; whether it has them
-    /// again: a refusal must not keep everything else from being looked after. All else of it is repaired once it is seen.
+    /// Restores the labels of a reader's Deployment that the watch does not show. Returns whether the Deployment has
+    /// them again; a refusal must not delay everything else. Other fields are repaired once the watch shows the
+    /// Deployment.
     pub async fn restore_labels(&mut self, reader: &str) -> bool {
         let api = self.api_of_kind(Kind::Deployment);
         let found = self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(reader))).await;
@@ -303,14 +306,14 @@ impl Applier {
         (self.cut, self.left_out) = (false, false);
     }
 
-    /// Ends the round: forgets what was noted of objects that were not looked at.
+    /// Ends the round and forgets the notes on objects that were not looked at.
     pub fn finish_round(&mut self) {
         self.backoff.retain(|name, _| self.touched.contains(name));
         self.settled.retain(|name, _| self.touched.contains(name));
         self.written.retain(|name, _| self.touched.contains(name));
     }
 
-    /// Whether there is time left in this look, and the kind answers.
+    /// Returns whether this look has time left and the writes of this kind do not hang.
     fn may_write(&mut self, kind: Kind, now: Instant) -> bool {
         let cut = now >= self.look_deadline;
         let hangs = self.hung.get(&kind).is_some_and(|hung| now < hung.hung_until);
@@ -324,7 +327,7 @@ impl Applier {
         backoff.is_some_and(|backoff| backoff.must_wait(hash, live.map(|live| &*live.uid), Instant::now()))
     }
 
-    /// The path of something of `object` that the live one does not have.
+    /// Returns the path of a field of `object` that the live one lacks; `None` if it lacks nothing.
     fn missing_path(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> Option<String> {
         let Some(live) = live else { return Some("the object itself".to_owned()) };
         if live.our_annotation(APPLIED_HASH_ANNOTATION) != Some(hash) {
@@ -351,7 +354,8 @@ impl Applier {
         let api = self.api_of_kind(object.kind);
         let gives_replicas = object.kind == Kind::Deployment && object.body["spec"].get("replicas").is_none();
         if let Some(live) = live.filter(|live| gives_replicas && live.owns_replicas) {
-            // A field that its only owner drops goes back to its default, which is 1: somebody has to hold it meanwhile.
+            // A field that its only owner drops gets its default, which is 1: another field manager has to own it
+            // meanwhile.
             let held = json!({
                 "apiVersion": object.body["apiVersion"], "kind": object.body["kind"],
                 "metadata": {"name": object.name}, "spec": {"replicas": live.to_value()["spec"]["replicas"]},
@@ -375,14 +379,14 @@ impl Applier {
         Ok(version)
     }
 
-    /// Refuses to take over what somebody else made under this name.
+    /// Returns an error if somebody else made an object of this name.
     async fn expect_ours(&self, name: &Name, live: Option<&Live>) -> Result<(), Refused> {
         let taken = |what: &str| Refused {
             reason: "NameTaken",
             message: format!("{} {} {what}", kind_name(name.0), name.1),
         };
         match live {
-            // Its end is an event of our own watch, which knows no pause then.
+            // The watch shows the end of its deletion, and the write is then tried at once.
             Some(live) if live.deleting => Err(Refused {
                 reason: "BeingDeleted",
                 ..taken("is being deleted: it is made anew when it is gone")
@@ -469,8 +473,9 @@ impl Applier {
     }
 }
 
-/// What has to be taken out before `object` can be applied to `live` at all. Server-side apply leaves alone what others
-/// put in, and a Deployment that is to be recreated must not hold what somebody's rolling update came with.
+/// Returns a patch that has to be sent before `object` can be applied to `live`; `None` if nothing is in the way.
+/// Server-side apply keeps fields of others, but a Deployment with strategy `Recreate` must not have somebody's
+/// `rollingUpdate`.
 fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
     const ROLLING_UPDATE_PATH: &str = "/spec/strategy/rollingUpdate";
     let recreated = object.body.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
@@ -484,13 +489,13 @@ fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
     })
 }
 
-/// The pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
+/// Returns the pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
 fn pause_after_tries(tries: u32, longest: Duration) -> Duration {
     liverank_core::backoff::wait_after_failures(tries, FIRST_PAUSE, longest)
         .mul_f64(rand::random_range(0.8..1.0))
 }
 
-/// A kind's name, for logs, messages and metrics.
+/// Returns a kind's name, for logs, messages and metrics.
 pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::ServiceAccount => "ServiceAccount",

@@ -1,5 +1,6 @@
-//! What is kept of each object: little, for there are thousands. Whose fields is remembered in two bits before
-//! `managedFields` go; the rest of an object that we apply stays as the text that it will be compared by.
+//! The watched objects as they are kept: with few fields, because there are thousands. Ownership of `replicas` is
+//! remembered before `managedFields` are dropped; the rest of an object that the operator applies is kept as the text
+//! that it is compared by.
 
 use std::sync::Arc;
 
@@ -14,38 +15,39 @@ use crate::build::names;
 use crate::crd::RankingCluster;
 use crate::validate::{self, FieldProblem};
 
-/// The field manager of everything that we apply.
+/// The field manager of everything that the operator applies.
 pub const MANAGER: &str = names::MANAGED_BY_OPERATOR;
-/// Holds `replicas` between us and a `HorizontalPodAutoscaler`: see [`super::apply`].
+/// The field manager that owns `replicas` during the hand-over to a `HorizontalPodAutoscaler`: see [`super::apply`].
 pub const HANDOVER: &str = "liverank-operator-handover";
 
-/// Longest text of a pod's or a controller's trouble that is kept.
+/// Longest text of a pod's or a controller's trouble that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 300;
 
-/// A resource of ours.
+/// A watched `RankingCluster`.
 pub struct Cluster {
     key: Key,
-    /// The resource, without what a reconcile does not look at; or why these types cannot read it.
+    /// The resource, without fields that no reconcile reads; or the reason why these types cannot parse it.
     pub resource: Result<Arc<RankingCluster>, Unreadable>,
-    /// What it says in the parts that the definition leaves open and that these types have no field for.
+    /// Fields that these types do not have, in the parts of the resource that the definition leaves open.
     pub unknown: Vec<FieldProblem>,
 }
 
-/// A resource that was taken by the API server and that these types cannot read: of a later definition, say.
+/// A resource that the API server accepted and these types cannot parse, for example one of a later definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The resource's id.
+    /// The resource's uid.
     pub uid: String,
-    /// Counts changes of its spec.
+    /// The number of changes of the resource's spec.
     pub generation: i64,
-    /// `spec.operatorClass`, as far as that can be read.
+    /// The value of `spec.operatorClass`; `default` if it cannot be read.
     pub class: String,
-    /// The reason why the resource cannot be read.
+    /// The reason why the resource cannot be parsed.
     pub why: String,
 }
 
 impl Cluster {
-    /// What is kept of it. One that these types cannot read must not stop the watch of all others.
+    /// Makes the kept form of a resource. A resource that these types cannot parse is kept with the reason, because it
+    /// must not stop the watch of all others.
     pub fn from_watched(mut object: DynamicObject) -> Option<Self> {
         object.metadata.managed_fields = None;
         let key = Key::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
@@ -76,35 +78,35 @@ impl CachedObject for Cluster {
     }
 }
 
-/// An object that we made, or might have.
+/// A watched object that the operator made, or might have made.
 #[derive(Debug)]
 pub struct Live {
     key: Key,
     name: Box<str>,
-    /// Its id.
+    /// The object's uid.
     pub uid: Box<str>,
-    /// Its resource version.
+    /// The object's resource version.
     pub version: Box<str>,
-    /// Counts changes of its spec.
+    /// The number of changes of the object's spec.
     pub generation: i64,
-    /// When it was created, in milliseconds since 1970.
+    /// The time of the object's creation, in milliseconds since 1970.
     pub created: i64,
-    /// Whether its deletion has begun.
+    /// Whether the deletion of the object has begun.
     pub deleting: bool,
-    /// The id of the object that controls it.
+    /// The uid of the object that controls this one.
     pub owner: Option<Box<str>>,
-    /// Whether we own `spec.replicas`.
+    /// Whether the operator owns the field `spec.replicas`.
     pub owns_replicas: bool,
-    /// What of its status matters; `Null` where nothing does.
+    /// The parts of the object's status that are used; `Null` if there are none.
     pub status: Value,
-    /// Our own annotations.
+    /// The object's annotations with the operator's own keys.
     own_annotations: Box<[(Box<str>, Box<str>)]>,
     /// The object without status and managed fields, as JSON.
     body: Box<str>,
 }
 
 impl Live {
-    /// What is kept of it; `None` for one that is no cluster's.
+    /// Makes the kept form of an object; `None` if it belongs to no cluster.
     pub fn from_watched(object: DynamicObject) -> Option<Self> {
         let cluster = object.labels().get(names::INSTANCE_LABEL)?;
         let key = Key::new(object.metadata.namespace.as_deref()?, cluster);
@@ -142,12 +144,12 @@ impl Live {
         })
     }
 
-    /// The value of an annotation of ours.
+    /// Returns the value of an annotation with one of the operator's own keys; `None` if the object does not have it.
     pub fn our_annotation(&self, name: &str) -> Option<&str> {
         self.own_annotations.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
     }
 
-    /// The object itself.
+    /// Returns the object as JSON, without status and managed fields.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.body).expect("was written by us from a value")
     }
@@ -172,7 +174,8 @@ fn applies_replicas(entry: &ManagedFieldsEntry) -> bool {
     ours && fields.is_some_and(|spec| spec.get("f:replicas").is_some())
 }
 
-/// The parts of a status that a roll-out is judged by; conditions without their times, which change for nothing.
+/// Returns the parts of a status by which a roll-out is judged; conditions without their times, which change without
+/// meaning.
 fn prune_status(status: &Value) -> Value {
     const STATUS_COUNTS: [&str; 6] = [
         "observedGeneration",
@@ -200,7 +203,7 @@ fn prune_status(status: &Value) -> Value {
     if !conditions.is_empty() {
         kept.insert("conditions".into(), conditions.into());
     }
-    // A route has conditions for each Gateway that it hangs on.
+    // A route has conditions for each Gateway that it is attached to.
     let parents = status.get("parents").and_then(Value::as_array).into_iter().flatten();
     let parents: Vec<Value> =
         parents.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten()).map(short).collect();
@@ -215,13 +218,13 @@ fn shorten(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// The label of nodes, and of pods that the API server bound to them, that says their zone.
+/// The label with the zone of a node, and of pods that the API server bound to it.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// A pod's fields that are read at all.
+/// A pod with only the fields that are read.
 pub type SlimPod = Object<SlimSpec, SlimStatus>;
 
-/// See [`SlimPod`].
+/// The fields of a pod's spec that are read; see [`SlimPod`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimSpec {
@@ -241,7 +244,7 @@ struct SlimName {
     name: Box<str>,
 }
 
-/// See [`SlimPod`].
+/// The fields of a pod's status that are read; see [`SlimPod`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimStatus {
@@ -291,49 +294,49 @@ struct SlimWaiting {
     message: Option<String>,
 }
 
-/// A pod.
+/// A watched pod of a cluster.
 #[derive(Debug)]
 pub struct Pod {
     key: Key,
     name: Box<str>,
-    /// Its component's label.
+    /// The value of the pod's component label.
     pub component: Box<str>,
-    /// The reader that it runs.
+    /// The reader that the pod runs; `None` if it runs another component.
     pub reader: Option<Box<str>>,
-    /// Its address.
+    /// The pod's IP address.
     pub ip: Option<Box<str>>,
-    /// The node that it runs on.
+    /// The node that the pod runs on.
     pub node: Option<Box<str>>,
-    /// The zone of that node, where Kubernetes copies it to pods (from 1.35 on): nodes are not read.
+    /// The zone of that node, if Kubernetes copies it to pods (from 1.35 on): nodes themselves are not read.
     pub zone: Option<Box<str>>,
-    /// When it was created, in milliseconds since 1970.
+    /// The time of the pod's creation, in milliseconds since 1970.
     pub created: i64,
-    /// Whether it is ready.
+    /// Whether the pod is ready.
     pub ready: bool,
-    /// Since when it has been ready, or has not, in milliseconds since 1970.
+    /// The time since which the pod has been ready or not, in milliseconds since 1970.
     pub ready_changed_at: i64,
-    /// Whether its deletion has begun.
+    /// Whether the deletion of the pod has begun.
     pub terminating: bool,
-    /// By when it is to have ended, in milliseconds since 1970, where its deletion has begun.
+    /// The time by which the pod should have ended, in milliseconds since 1970; `None` if its deletion has not begun.
     pub termination_due: Option<i64>,
-    /// Its id.
+    /// The pod's uid.
     pub uid: Box<str>,
-    /// The `ConfigMap`s that it mounts.
+    /// The `ConfigMap`s that the pod mounts.
     pub configs: Box<[Box<str>]>,
-    /// Whether a node has it and has not started its containers yet: it may be waiting for what it mounts.
+    /// Whether the pod is on a node that has not started its containers yet: it may be waiting for a volume.
     pub starting: bool,
-    /// How often its containers were started again.
+    /// Number of restarts of the pod's container that was restarted most.
     pub restarts: u32,
-    /// When one of them last ended, in milliseconds since 1970.
+    /// The time at which one of the pod's containers last ended, in milliseconds since 1970.
     pub crashed: Option<i64>,
-    /// Why no node takes it.
+    /// The reason why no node accepts the pod.
     pub unschedulable: Option<Box<str>>,
-    /// Why it does not run: a container's reason to wait, or the pod's to have failed.
+    /// The reason why the pod does not run: a container's reason to wait, or the pod's reason to have failed.
     pub trouble: Option<Box<str>>,
 }
 
 impl Pod {
-    /// What is kept of it; `None` for one that is no cluster's.
+    /// Makes the kept form of a pod; `None` if it belongs to no cluster.
     pub fn from_watched(pod: SlimPod) -> Option<Self> {
         let labels = pod.labels();
         let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE_LABEL)?);
@@ -375,7 +378,7 @@ impl Pod {
     }
 }
 
-/// Reasons that every pod has while it starts, and that say nothing.
+/// Waiting reasons that every pod has while it starts; they are no trouble.
 const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 fn is_starting(status: &SlimStatus) -> bool {
@@ -397,7 +400,7 @@ fn pod_trouble(status: &SlimStatus) -> Option<String> {
     let told = waiting.filter_map(|it| Some((it.reason.as_deref()?, it.message.as_deref())));
     let mut told = told.filter(|(reason, _)| !STARTING_REASONS.contains(reason));
     match told.next() {
-        // The message of a crash counts seconds: only the reason is the same from one look to the next.
+        // The message of a crash counts seconds: only the reason stays the same from one look to the next.
         Some((reason @ "CrashLoopBackOff", _)) => Some(reason.to_owned()),
         Some((reason, message)) => Some(shorten(&format!("{reason}: {}", message.unwrap_or_default()))),
         None => status.reason.clone(),
@@ -413,7 +416,7 @@ impl CachedObject for Pod {
     }
 }
 
-/// The version of any object that the API server sent.
+/// Returns the resource version of any object that the API server sent.
 pub fn version_of<K: Resource>(object: &K) -> String {
     object.meta().resource_version.clone().unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Carrying out what was decided about one cluster's objects: the steps about readers, then everything else in its order.
+//! Carries out the decisions about one cluster's objects: first the steps about readers, then everything else in its
+//! order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,29 +18,29 @@ use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::ReaderStep;
 use liverank_runtime::now_ms;
 
-/// Carries out what one look decided. It has the resource in force and the objects that exist.
+/// The inputs for carrying out one look's decisions: the resource in force and the existing objects.
 pub struct Carry<'a> {
     /// The state that all actors share.
     pub world: &'a OperatorContext,
     /// The namespace and the name of the cluster.
     pub key: &'a Key,
-    /// The resource, as it is in force.
+    /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The facts about the operator that the cluster's objects contain.
     pub facts: &'a OperatorFacts,
-    /// The builder's revision in force.
+    /// The builder revision in force.
     pub revision: u32,
-    /// How its components stand.
+    /// The roll-out states of the cluster's components.
     pub states: &'a [State],
-    /// All its Deployments.
+    /// All Deployments of the cluster.
     pub deployments: &'a [Arc<Live>],
-    /// All its pods.
+    /// All pods of the cluster.
     pub pods: &'a [Arc<Pod>],
 }
 
 impl Carry<'_> {
-    /// Writes what differs. Returns when something that waits for the clock is due: the next pod of a component that
-    /// becomes smaller.
+    /// Writes what differs. Returns when the next pod of a component that becomes smaller may be removed; `None` if
+    /// none waits.
     pub async fn carry_out(
         &self,
         steps: Vec<ReaderStep>,
@@ -53,7 +54,7 @@ impl Carry<'_> {
         next
     }
 
-    /// Carries out the steps. Returns the readers that are to exist after them.
+    /// Carries out the steps about readers. Returns the readers that are to exist after them.
     async fn carry_out_steps(&self, steps: Vec<ReaderStep>, applier: &mut Applier) -> Vec<build::Reader> {
         let mut readers = steering::existing_readers(self.cluster.name(), self.deployments);
         for step in steps {
@@ -72,14 +73,14 @@ impl Carry<'_> {
                     }
                     readers.retain(|reader| reader.name != name);
                 }
-                // Orders to managers are no writes: see [`super::actor`].
+                // Orders to managers are no writes to the API server: see [`super::actor`].
                 ReaderStep::Cordon { .. } | ReaderStep::Moves { .. } => {}
             }
         }
         readers
     }
 
-    /// Applies all objects that differ from what they should be.
+    /// Applies all objects that differ from what they should be, and deletes unwanted ones.
     async fn apply_all(
         &self,
         readers: &[build::Reader],
@@ -110,14 +111,15 @@ impl Carry<'_> {
         self.world.stores.get(&kind)?.get(self.key, name)
     }
 
-    /// Lets a component that holds clients lose one pod at a time. Returns when the next one may go.
+    /// Limits the replicas of a component that holds clients, so that it loses one pod at a time. Returns when the next
+    /// pod may be removed.
     fn limit_scale_down(
         &self,
         object: &mut Object,
         live: Option<&Live>,
         shrinks: &mut Shrinks,
     ) -> Option<Instant> {
-        // Where all go, nobody takes the clients of those who go first.
+        // If the cluster hibernates, no pods remain that could take the clients of the first ones.
         let is_paced = object.kind == Kind::Deployment && !self.cluster.spec.hibernate;
         let component = object.component.filter(|_| is_paced)?;
         let drain = Duration::from_secs(
@@ -139,7 +141,7 @@ impl Carry<'_> {
         next
     }
 
-    /// Deletes what we made and do not want any more.
+    /// Deletes objects of ours that are not wanted any more.
     async fn delete_unwanted(&self, objects: &[Object], applier: &mut Applier) {
         let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
         let used = configs_in_use(self.deployments, self.pods);
@@ -157,7 +159,8 @@ impl Carry<'_> {
         }
     }
 
-    /// Whether the component of a `ConfigMap` still has pods to replace: one of them may come again and need it.
+    /// Returns whether the component of a `ConfigMap` still has pods to replace: one of them may be started again and
+    /// need it.
     fn is_rolling(&self, config: &Live) -> bool {
         let body = config.to_value();
         let component =
@@ -175,7 +178,7 @@ fn http_workload(cluster: &RankingCluster, component: Component) -> Option<&Http
     }
 }
 
-/// The `ConfigMap`s that a Deployment or a pod names.
+/// Returns the names of the `ConfigMap`s that a Deployment or a pod uses.
 pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
     let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(std::string::ToString::to_string);
     let of_deployments = deployments.iter().flat_map(|live| {
@@ -187,7 +190,7 @@ pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<
     of_pods.chain(of_deployments).collect()
 }
 
-/// Returns the routes among a cluster's objects.
+/// Returns the `HTTPRoute`s among a cluster's objects.
 pub fn routes_of_cluster(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
     world.stores.get(&Kind::HttpRoute).map(|store| store.objects_of(key)).unwrap_or_default()
 }

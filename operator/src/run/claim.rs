@@ -1,16 +1,19 @@
-//! Which operator looks after a cluster: the one that holds its Lease, in the cluster's own namespace.
+//! The claim on a cluster: the operator that holds the cluster's Lease, in the cluster's own namespace, manages the
+//! cluster.
 //!
 //! The operator's own Leases ([`super::lease`]) choose among the replicas of one installation. Two installations of one
-//! class, say one for the whole Kubernetes and one for a namespace, know nothing of each other's; both would roll the
-//! same pods in turn. So each cluster has a Lease of its own, which belongs to an installation's [shard](Shard), whichever
-//! replica leads it. Who does not hold it writes nothing about the cluster, and gives its managers no orders.
+//! class, for example one for the whole Kubernetes cluster and one for a namespace, do not know each other's Leases;
+//! both would roll the same pods in turn. So each cluster has a Lease of its own, which an installation's
+//! [shard](Shard) holds, whichever replica leads that shard. An operator that does not hold it writes nothing about the
+//! cluster, and gives its managers no orders.
 //!
-//! While the number of shards changes, replicas with the old and with the new one differ in which shard a cluster is in, and
-//! so in which Lease its leader holds. The claim then is what keeps two of them apart: the new shard takes it when the old
-//! shard's Lease, in which its leader would stand, belongs to nobody or is held for another number of shards. Whoever
-//! leads the old shard after that has to write the claim before anything else, and of the two writes one fails.
+//! While the number of shards changes, replicas with the old and with the new number disagree about the shard of a
+//! cluster, and so about the Lease whose holder leads it. The claim keeps two such leaders apart: the new shard takes
+//! the claim when the old shard's Lease belongs to nobody or is held for another number of shards. A replica that leads
+//! the old shard after that has to write the claim before anything else, and one of the two writes fails.
 //!
-//! Times of others are not believed: a Lease that did not change for [`CLAIM_LASTS`] on our own clock belongs to nobody.
+//! Times in other operators' Leases are not trusted: a Lease that did not change for [`CLAIM_LASTS`] on our own clock
+//! belongs to nobody.
 
 use std::time::Duration;
 
@@ -28,48 +31,49 @@ use super::shard::{self, Installation, Shard};
 use super::store::Key;
 use crate::build::names;
 
-/// How long a claim lasts without being renewed.
+/// The time for which a claim lasts without being renewed.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(3);
-/// How often it is renewed: a write a minute and cluster.
+/// The time between two renewals of a claim: one write a minute for each cluster.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// An operator whose renewals have failed for this long stops acting. It is less than the time after which another operator may
-/// begin: the difference is longer than one look takes.
+/// The time of failed renewals after which an operator stops acting. It is less than the time after which another
+/// operator may begin, by more than one look takes.
 const STOP_UNRENEWED_AFTER: Duration = Duration::from_mins(2);
-/// How long a request may take.
+/// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether this shard of this installation looks after the cluster.
+/// The result of taking or renewing the claim on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
     /// This shard holds the claim.
     Held,
-    /// Another installation does.
+    /// Another installation holds the claim: its name.
     Others(String),
-    /// Another shard of this installation does, from before the number of shards was changed, and is still at work.
+    /// Another shard of this installation holds the claim, from before the number of shards was changed, and still
+    /// works.
     OtherShard(Shard),
-    /// The claim could not be read or written: the reason, in words.
+    /// The claim could not be read or written; with the reason.
     Unknown(String),
 }
 
-/// The next action on the Lease.
+/// The next action on the Lease of a cluster.
 #[derive(Debug, PartialEq, Eq)]
 enum Act {
-    /// The claim is ours, belongs to nobody, or was given up.
+    /// Write the Lease: the claim is ours, belongs to nobody, or was given up.
     Write,
-    /// Another installation holds the claim: its name.
+    /// Leave the Lease to its holder, another installation or shard, whose name is given.
     Respect(String),
 }
 
-/// The claim on one cluster.
+/// The claim of this shard on one cluster.
 pub struct Claim {
     api: Api<Lease>,
     lanes: Lanes,
     metrics: OperatorMetrics,
     name: String,
     installation: Installation,
-    /// What this shard of the installation is called as a holder.
+    /// The name of this shard of the installation as the holder of a claim.
     claimant: String,
-    /// Where the installation's own Leases are.
+    /// The API for the installation's own Leases.
     leases: Api<Lease>,
     owner: OwnerReference,
     others: StandsStill,
@@ -78,7 +82,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Makes the claim of a shard of `installation` on the cluster `key`, whose object is `owner`.
+    /// Creates the claim of a shard of `installation` on the cluster `key`; `owner` is the cluster's resource.
     pub fn new(
         client: Client,
         lanes: Lanes,
@@ -102,7 +106,7 @@ impl Claim {
         }
     }
 
-    /// Takes the claim, or renews it where that is due. Returns whether this shard holds it.
+    /// Takes the claim, or renews it if that is due. Returns whether this shard holds it.
     pub async fn take_or_renew(&mut self) -> Hold {
         let age = |at: Instant| at.elapsed();
         if self.renewed.is_some_and(|at| age(at) < RENEW_EVERY) {
@@ -142,16 +146,16 @@ impl Claim {
         };
         self.metrics.count_write("Lease", "claim");
         written.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
-        // It holds from before it was written.
+        // The claim is counted from before it was written.
         self.renewed = Some(began);
         Ok(Hold::Held)
     }
 
-    /// Whether nobody leads another shard of this installation, so that nobody works under its claims.
+    /// Returns whether another shard of this installation has no leader, so that nobody works under its claims.
     async fn has_no_leader(&mut self, shard: Shard) -> bool {
         let name = shard.lease_name(&self.installation.lease_name);
         let found = self.lanes.run(timeout(REQUEST_TIMEOUT, self.leases.get_opt(&name))).await;
-        // One that cannot be read may be held, and one that is gone may have been deleted under its holder.
+        // A Lease that cannot be read may be held, and one that is gone may have been deleted while it was held.
         let Ok(Ok(Some(lease))) = found else { return false };
         let holder = record::holder(&lease);
         if holder.is_empty() || shard::shards_of_holder(holder) != shard.shard_count {
@@ -170,7 +174,7 @@ impl Claim {
         if self.others.age(lease, now) >= CLAIM_LASTS { Act::Write } else { Act::Respect(holder.to_owned()) }
     }
 
-    /// Makes the Lease that this installation writes; the write is guarded by the version of the Lease that was found.
+    /// Returns the Lease as this installation writes it; the version of the Lease that was found guards the write.
     fn lease_as_ours(&self, found: Option<Lease>, now: Timestamp) -> Lease {
         let before = found.unwrap_or_default();
         let spec = before.spec.unwrap_or_default();
@@ -180,7 +184,8 @@ impl Claim {
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
-                // The one of a cluster of that name that is gone must not be taken away under this one.
+                // The owner is replaced, too: otherwise the Lease of a deleted cluster of that name would be deleted
+                // with that cluster.
                 owner_references: Some(vec![self.owner.clone()]),
                 labels: Some(names::pod_selector(&self.owner.name, None)),
                 resource_version: before.metadata.resource_version,
@@ -198,12 +203,12 @@ impl Claim {
     }
 }
 
-/// For how long another's Lease has not changed, on our own clock.
+/// The version of another holder's Lease, and since when, on our own clock, it has not changed.
 #[derive(Default)]
 struct StandsStill(Option<(String, Instant)>);
 
 impl StandsStill {
-    /// Notes the Lease as it is at `now`. Returns for how long it has been so.
+    /// Notes the Lease as it is at `now`. Returns for how long it has not changed.
     fn age(&mut self, lease: &Lease, now: Instant) -> Duration {
         let id = |value: &Option<String>| value.clone().unwrap_or_default();
         let version = id(&lease.metadata.uid) + "/" + &id(&lease.metadata.resource_version);
@@ -224,7 +229,7 @@ mod tests {
     use super::*;
 
     fn claim(installation: &str) -> Claim {
-        // Nobody is asked.
+        // No request is sent.
         let nobody = |_: http::Request<Body>| async {
             Err::<http::Response<Body>, std::io::Error>(std::io::Error::other("nobody"))
         };
@@ -238,7 +243,7 @@ mod tests {
         Claim::new(client, lanes, metrics, &Key::new("tv", "live"), owner, ours)
     }
 
-    /// The API server's part: a version for each write.
+    /// Gives a Lease a new version, as the API server does for each write.
     fn stored(mut lease: Lease, version: u64) -> Lease {
         lease.metadata.resource_version = Some(version.to_string());
         lease
@@ -250,7 +255,7 @@ mod tests {
         let (start, now) = (Instant::now(), Timestamp::UNIX_EPOCH);
         assert_eq!(a.decide(None, start), Act::Write);
         let mut lease = stored(a.lease_as_ours(None, now), 1);
-        // As long as it is renewed.
+        // The claim is respected as long as it is renewed.
         for minute in 0..10 {
             let at = start + minute * RENEW_EVERY;
             assert_eq!(b.decide(Some(&lease), at), Act::Respect("system/liverank".into()));

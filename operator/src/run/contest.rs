@@ -1,8 +1,8 @@
-//! Who fights with us about which object. Pure: time is an argument.
+//! Detects other writers of the operator's objects. Pure: time is an argument.
 //!
-//! What was changed by hand is put right at once. What is changed again as soon as it was put right has another writer:
-//! an autoscaler of somebody's, an admission webhook, another operator. Then each repair waits longer than the one before,
-//! and it is said which field, and who else writes it.
+//! A change by hand is repaired at once. If an object is changed again as soon as it is repaired, it has another
+//! writer: somebody's autoscaler, an admission webhook, another operator. Then each repair waits longer than the one
+//! before, and the status names the field and its other writers.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use serde_json::Value;
 
 use super::cache::{HANDOVER, MANAGER};
 
-/// Repairs that are made at once: somebody tries something by hand.
+/// Number of repairs that are made at once: somebody may try something by hand.
 const REPAIRS_AT_ONCE: u32 = 3;
 /// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// A fight costs the API server one write in so long, and pods are rolled no more often.
+/// The longest pause between two repairs: a fight costs the API server one write in this time, and pods are rolled no
+/// more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// A repair that lasts for so long beyond twice its pause was the last one.
+/// The time, in addition to twice its pause, for which a repair has to last to end the fight.
 const CALM_AFTER: Duration = Duration::from_mins(1);
-/// Foreign writers that are named.
+/// Maximal number of other writers that are named.
 const MAX_WRITERS_NAMED: usize = 3;
 
 /// The repairs that were made to one object.
@@ -28,7 +29,7 @@ const MAX_WRITERS_NAMED: usize = 3;
 struct Contest {
     repairs: u32,
     last: Instant,
-    /// The field, and who writes it beside us.
+    /// The contested field and its other writers, in words.
     about: String,
 }
 
@@ -50,7 +51,7 @@ impl Contest {
     }
 }
 
-/// All repairs of one cluster's objects.
+/// The repairs of all objects of one cluster.
 #[derive(Debug)]
 pub struct Contests<N>(HashMap<N, Contest>);
 
@@ -61,18 +62,18 @@ impl<N> Default for Contests<N> {
 }
 
 impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
-    /// Until when a repair of this object has to wait, where it has to.
+    /// Returns until when a repair of this object has to wait; `None` if it may be made now.
     pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
         Some(contest.last + contest.pause_before_repair()).filter(|until| now < *until)
     }
 
-    /// Whether the next repair of it is worth a look at who made it necessary.
+    /// Returns whether the object was repaired so often that its other writers should be looked up.
     pub fn is_suspicious(&self, name: &N) -> bool {
         self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= REPAIRS_AT_ONCE)
     }
 
-    /// Notes a repair; `about`: the field, and who writes it beside us.
+    /// Notes a repair of an object; `about` describes the field and its other writers.
     pub fn note_repair(&mut self, name: &N, about: String, now: Instant) {
         self.0.retain(|_, contest| !contest.is_over(now));
         let contest =
@@ -90,15 +91,16 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
         all.into_iter().map(|(_, contest)| contest.about.clone()).collect()
     }
 
-    /// When a repair that waits is due, or a fight is over.
+    /// Returns when the next waiting repair is due, or a fight is over; `None` if there is neither.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let times = self.0.values().flat_map(|it| [it.last + it.pause_before_repair(), it.over_at()]);
         times.filter(|at| *at > now).min()
     }
 }
 
-/// Who, beside us, owns the field at `path` (`spec.template.spec.containers.0.image`) by `managedFields`: at most a few
-/// names. Items of lists are known by their keys there, so that of a list any item counts.
+/// Returns the other owners of the field at `path` (`spec.template.spec.containers.0.image`) by `managedFields`, at
+/// most `MAX_WRITERS_NAMED`. List items are identified by their keys there, so that a number in `path` matches any
+/// item.
 pub fn other_writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let mut names: Vec<String> = managed
@@ -120,7 +122,7 @@ fn owns_path(fields: &Value, parts: &[&str]) -> bool {
         let items = fields.iter().filter(|(key, _)| key.starts_with("k:") || key.starts_with("v:"));
         return items.into_iter().any(|(_, inside)| owns_path(inside, &parts[1..]));
     }
-    // Keys of annotations and labels have dots in them.
+    // Keys of annotations and labels contain dots.
     (1..=parts.len()).any(|length| {
         let name = format!("f:{}", parts[..length].join("."));
         let Some(inside) = fields.get(&name) else { return false };
@@ -172,7 +174,7 @@ mod tests {
         contests.note_repair(&"d", "Deployment d: spec.replicas".into(), at(1));
         assert_eq!(contests.describe_contested(at(1)), ["Deployment d: spec.replicas"]);
         assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
-        // Nobody changes it any more.
+        // Nobody changes the object any more.
         assert!(!contests.describe_contested(at(60)).is_empty());
         assert!(contests.describe_contested(at(66)).is_empty());
         contests.note_repair(&"d", "again".into(), at(100));
@@ -180,7 +182,7 @@ mod tests {
     }
 
     proptest! {
-        /// However fast somebody writes, an hour of it costs a few dozen repairs, and it is said all the time.
+        /// However fast somebody writes, an hour of it costs a few dozen repairs, and it is reported all the time.
         #[test]
         fn an_endless_fight_costs_little_and_is_not_silent(answer_ms in 10_u64..20_000) {
             let (mut contests, start) = (Contests::default(), Instant::now());

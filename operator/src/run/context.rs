@@ -1,4 +1,4 @@
-//! What all actors share.
+//! The state that all actors share.
 
 use std::sync::Arc;
 
@@ -17,41 +17,41 @@ use crate::policy::Policy;
 use crate::validate::FieldProblem;
 use liverank_runtime::peer::PeerClient;
 
-/// What all actors of the operator share: clients, stores, metrics and settings.
+/// The state that all actors of the operator share: clients, stores, metrics and settings.
 pub struct OperatorContext {
-    /// To the API server.
+    /// The client of the API server.
     pub client: kube::Client,
-    /// All objects that we make.
+    /// The stores of all objects that the operator makes.
     pub stores: Stores,
-    /// Their pods.
+    /// The store of the clusters' pods.
     pub pods: Arc<Store<Pod>>,
-    /// The resources.
+    /// The store of the `RankingCluster` resources.
     pub clusters: Arc<Store<Cluster>>,
     /// The wakers of the clusters' actors.
     pub bells: Arc<Wakers>,
-    /// How many requests to the API server are under way at once.
+    /// The limit on concurrent requests to the API server.
     pub lanes: Lanes,
-    /// Which installation this is: where its Leases are.
+    /// This installation of the operator: the namespace and name of its Leases.
     pub installation: Installation,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
     /// The publisher of Kubernetes events.
     pub announcer: Announcer,
-    /// The tokens by which managers know the operator.
+    /// The tokens by which managers authenticate the operator.
     pub tokens: Arc<OperatorTokens>,
-    /// The public keys by which the processes of a cluster know each other.
+    /// The public keys by which the processes of a cluster verify each other's tokens.
     pub keys: Arc<PublicKeys>,
-    /// Where managers and readers are, outside of Kubernetes.
+    /// The URLs of managers and readers for an operator outside of their Kubernetes cluster.
     pub templates: Templates,
-    /// To managers and readers, and what their answers may take of memory.
+    /// The client for managers and readers, and the memory limit for their answers.
     pub peers: (PeerClient, AnswerBudget),
     /// The newest revision of the builder.
     pub newest: u32,
-    /// The class of clusters that are ours.
+    /// The operator class of the resources that this operator manages.
     pub class: String,
-    /// Where the operator itself runs, as whom, and its pods' labels.
+    /// The operator's own namespace, `ServiceAccount`, and pod labels; the keys are empty.
     pub operator: OperatorFacts,
-    /// What authors of resources may use.
+    /// The policy that says what authors of resources may use.
     pub policy: Policy,
 }
 
@@ -61,19 +61,21 @@ impl OperatorContext {
         OperatorFacts { keys: self.keys.known_keys().to_string(), ..self.operator.clone() }
     }
 
-    /// The resource of this name, where this operator looks after it.
+    /// Returns the resource of this name; `None` if it does not exist, cannot be parsed, or belongs to another
+    /// operator.
     pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
         let resource = found.resource.as_ref().ok()?;
         (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
     }
 
-    /// What the resource of this name says where the definition is open, and its members that the definition does not have.
+    /// Returns the unknown fields of the resource of this name, in the parts that the definition leaves open.
     pub fn unknown_fields(&self, key: &Key) -> Vec<FieldProblem> {
         self.clusters.get(key, &key.name).map(|found| found.unknown.clone()).unwrap_or_default()
     }
 
-    /// Why the resource of this name cannot be read; `None` where it can, or another operator looks after it.
+    /// Returns the resource of this name that cannot be parsed, with the reason; `None` if it can, or belongs to
+    /// another operator.
     pub fn unreadable_resource(&self, key: &Key) -> Option<Unreadable> {
         let found = self.clusters.get(key, &key.name)?;
         found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()

@@ -1,4 +1,4 @@
-//! Events about a cluster: one for each decision, and one for each condition that turned.
+//! Kubernetes events about a cluster: one for each decision, and one for each condition that changed.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -16,16 +16,16 @@ use crate::readers::Decision;
 
 /// The name of the controller in the events that it publishes.
 const CONTROLLER: &str = "liverank-operator";
-/// The API server takes notes of at most 1,024 bytes.
+/// Maximal length of an event's note, by the API server's limit.
 const MAX_NOTE_BYTES: usize = 1_024;
-/// How long an event may take: nothing waits for it but the next one.
+/// The time limit for publishing an event: nothing waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Events under way at once. Beyond that they are dropped and counted: nothing waits for an event, least of all those
-/// who look after other clusters.
+/// Maximal number of events in flight. More events are dropped and counted: nothing waits for an event, least of all
+/// the actors of other clusters.
 const MAX_EVENTS_IN_FLIGHT: usize = 64;
 
-/// Publishes events.
+/// The publisher of events.
 #[derive(Clone)]
 pub struct Announcer {
     recorder: Recorder,
@@ -68,7 +68,8 @@ impl Announcer {
 }
 
 fn to_event(news: &News) -> Event {
-    // The recorder counts events of the same action and reason as one, whatever their notes say.
+    // The recorder counts events of the same action and reason as one, even if their notes differ; the action therefore
+    // contains a hash of the note.
     let mark = Sha256::digest(&news.note);
     Event {
         type_: if news.warning { EventType::Warning } else { EventType::Normal },
@@ -94,7 +95,8 @@ pub fn of_decision(decision: &Decision) -> News {
     News { warning: decision.action.is_warning(), reason, note: shorten(note) }
 }
 
-/// What turned between two statuses: conditions that a person waits for or has to do something about.
+/// Returns the events about conditions that changed between two statuses, if a person waits for them or has to act on
+/// them.
 pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<News> {
     let find = |kind: &str| before?.conditions.iter().find(|it| it.type_ == kind);
     let mut news = Vec::new();
@@ -105,7 +107,7 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
             "Degraded" | "UpdatePending" => !is_true,
             _ => continue,
         };
-        // At the beginning nothing has turned, and what is still on its way is no news.
+        // The first status changes nothing, and a cluster that is still starting is no news.
         let turned = find(&it.type_)
             .map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
         if turned {
@@ -126,7 +128,7 @@ fn reason_of(condition: &Condition) -> String {
     }
 }
 
-/// That nobody is served is somebody's wish.
+/// Returns whether the cluster is not ready because somebody wants it to hibernate.
 fn it_sleeps(condition: &Condition) -> bool {
     matches!(condition.reason.as_str(), "Hibernated" | "Hibernating")
 }

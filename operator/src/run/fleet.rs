@@ -1,4 +1,4 @@
-//! What a leader does: one actor for each cluster of its shard, as long as it leads.
+//! The work of a shard's leader: one actor for each cluster of the shard, as long as it leads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use super::leadership::Leadership;
 use super::store::Key;
 use super::unreadable;
 
-/// How often the stores are looked at until all are filled: at the beginning only.
+/// The time between two checks whether all stores are filled; used only at the beginning.
 const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
-/// An actor that broke begins anew after this long: what broke it is likely still there, and others must not suffer.
+/// The pause after a panic before an actor is started again: its cause is likely still there, and other clusters must
+/// not suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
 /// Runs an actor for each cluster of the shard until this process no longer leads it.
@@ -40,7 +41,7 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
         fleet.start_missing_actors();
         tokio::select! {
             () = office.over.cancelled() => break,
-            // It ends with the world only, which is held here.
+            // The channel ends only with the context, which is held here.
             _ = clusters.changed() => {}
             Some(ended) = fleet.actors.join_next_with_id() => fleet.note_actor_ended(&ended),
             Some(told) = fleet.telling.join_next() => {
@@ -59,10 +60,10 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
     Ok(())
 }
 
-/// Waits until every watch has listed what there is: nothing may be decided on less.
+/// Waits until every watch has listed its objects: no decision may be based on fewer.
 pub async fn wait_until_filled(world: &OperatorContext) {
     let is_filled = || {
-        // Kinds that may not be installed are waited for by nobody.
+        // Kinds that may not be installed are not waited for.
         let mut needed = world.stores.iter().filter(|(kind, _)| !kind.is_optional());
         let all = needed.all(|(_, store)| store.is_listed());
         // Without the keys, their ConfigMap would be written empty.
@@ -79,9 +80,10 @@ struct Fleet {
     office: Arc<Leadership>,
     actors: JoinSet<()>,
     keys: HashMap<Id, Key>,
-    /// What cannot be read, as it was told last.
+    /// The resources that cannot be parsed, as they were last reported.
     unreadable: HashMap<Key, Unreadable>,
-    /// What of the gauges of clusters and unreadable ones is this shard's: others of this process count there, too.
+    /// This shard's part of the gauges of clusters and of unreadable resources, to which other shards of this process
+    /// add theirs.
     counted: (i64, i64),
     telling: JoinSet<()>,
 }
@@ -105,7 +107,7 @@ impl Fleet {
             }
             let Some(cluster) = self.world.cluster(&key) else { continue };
             let actor = Actor::new(&self.world, &self.office, &key, &cluster);
-            // A panic ends this actor only: see `ended`.
+            // A panic ends only this actor: see `note_actor_ended`.
             let begun = self.actors.spawn(confine_panics(actor.run()));
             self.keys.insert(begun.id(), key);
         }
@@ -120,7 +122,7 @@ impl Fleet {
         self.world.metrics.unreadable.inc_by(unreadable - unreadable_before);
     }
 
-    /// Tells of a resource that cannot be read, once for each thing that is wrong with it.
+    /// Reports a resource that cannot be parsed, once for each reason.
     fn report_unreadable_once(&mut self, key: &Key, found: &Unreadable) {
         if self.unreadable.get(key) == Some(found) {
             return;
@@ -141,7 +143,7 @@ impl Fleet {
         let Some(error) = broke else { return };
         self.world.metrics.count_failure("panic");
         tracing::error!(cluster = %key, error, "an actor broke: it begins anew");
-        // Its place is kept meanwhile.
+        // A sleeping task takes the actor's place meanwhile.
         let begun = self.actors.spawn(sleep(RESTART_ACTOR_AFTER));
         self.keys.insert(begun.id(), key);
     }

@@ -1,8 +1,8 @@
-//! Going to zero and coming back (`spec.hibernate`). Pure.
+//! Hibernation: scaling a cluster to zero and back (`spec.hibernate`). Pure.
 //!
-//! Who asks goes before who is asked, and the consumer after those who write to the log: nothing that was acknowledged is
-//! lost, for it is in the log and in the archive. Whether a component is gone is told by its pods. On the way back all come
-//! at once, as in the beginning: each waits for what it needs.
+//! Callers end before the components that they call, and the consumer after the components that write to the log:
+//! nothing that was acknowledged is lost, because it is in the log and in the archive. Whether a component has ended is
+//! read from its pods. On the way back all components start at once, as in a new cluster: each waits for what it needs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,23 +15,24 @@ use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, Store};
 use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterSpec};
 
-/// The components that have pods. One that is lost with its node counts for a minute after it should have ended.
+/// Returns the components that have pods. A pod that is lost with its node counts until a minute after it should have
+/// ended.
 pub fn components_with_pods(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
     let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::may_still_hold_clients(pod, now);
     pods.iter().filter(is_there).filter_map(|pod| Component::parse(&pod.component)).collect()
 }
 
-/// Whether a component may go: nobody is left who asks it, or whose entries of the log it reads.
+/// Returns whether a component may end: no component is left that calls it, or whose entries of the log it reads.
 pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
     let needs = |other: &Component| match component {
         Component::Consumer => other.stores().contains(&Store::Kafka),
         _ => other.talks_to().contains(&component),
     };
-    // Managers and readers ask each other: readers go first.
+    // Managers and readers call each other: readers end first.
     !awake.iter().any(|other| *other > component && needs(other))
 }
 
-/// Sets the numbers of pods that components are to have now, on the way to zero and back.
+/// Sets the numbers of pods that components should have now, on the way to zero and back.
 pub fn set_replicas(
     objects: &mut [Object],
     cluster: &RankingCluster,
@@ -47,7 +48,7 @@ pub fn set_replicas(
     }
 }
 
-/// Takes the pods of those that may go. Readers are not among them: their Deployments go.
+/// Removes the pods of components that may end. Readers are not among them: their Deployments are deleted.
 fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
     let deployments = objects.iter_mut().filter(|it| it.kind == Kind::Deployment && it.reader.is_none());
     for object in deployments {
@@ -57,8 +58,8 @@ fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
     }
 }
 
-/// Where an autoscaler or somebody else has the number of pods, and we made it zero: the number to begin with. No autoscaler
-/// begins at zero by itself.
+/// Sets the first number of pods of a Deployment whose number an autoscaler or somebody else owns, if the operator made
+/// it zero: no autoscaler begins at zero by itself.
 fn restore_replicas(object: &mut Object, live: Option<&Live>, spec: &RankingClusterSpec) {
     let ours = object.body["spec"].get("replicas").is_none();
     let Some(live) = live.filter(|live| ours && live.owns_replicas) else { return };
@@ -105,7 +106,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whichever pods end first, of those that were told to: all go, and each is asked for nothing when it does.
+        /// Whichever pods end first: all components end, and none that others still call.
         #[test]
         fn all_go_and_nobody_before_those_who_ask(picks in prop::collection::vec(0_usize..7, 7)) {
             let mut awake: BTreeSet<Component> = Component::ROLL_OUT_ORDER.into();

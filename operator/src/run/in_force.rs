@@ -1,6 +1,6 @@
-//! What of a resource is in force now, where that is not what its spec says at once. Pure.
+//! The part of a resource that is in force now, if that is not simply its spec. Pure.
 //!
-//! What was in force last stands in the status, for whoever leads next.
+//! The status contains what was last in force, for the next leader.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::crd::{DeferrableWork, RankingCluster, RankingClusterStatus, RebalanceMode, ScaleIn, ScalingMode};
 use crate::maintenance;
 
-/// Returns the resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
-/// there were in `Auto` until somebody says another one, and nothing that waits for a maintenance window.
+/// Returns the resource with the values that are in force: `restartAt` only once that time has come, the number of
+/// readers from `Auto` until somebody sets another one, and nothing that waits for a maintenance window.
 pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
     let mut cluster = cluster.clone();
     cluster.spec.restart_at = restarted_at(&cluster, now);
@@ -28,8 +28,9 @@ pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingClu
     cluster
 }
 
-/// The builder's revision in force. Without windows it is the newest once the spec has changed, and till then the one that
-/// the cluster was built with; with windows it becomes the newest in one of them, and else stays.
+/// Returns the builder revision in force. Without windows it is the newest once the spec has changed, and until then
+/// the one that the cluster was built with; with windows it becomes the newest in a window, and stays as it is
+/// otherwise.
 pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) -> u32 {
     let status = last_status(cluster);
     let maintenance = &cluster.spec.maintenance;
@@ -41,24 +42,25 @@ pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) 
         status.is_some_and(|status| status.observed_generation == Some(cluster.generation()))
     };
     let kept = status.and_then(|status| status.builder_revision.as_ref()?.parse().ok());
-    // One of a later operator cannot be built by this one.
+    // This operator cannot build the revision of a later one.
     kept.filter(|_| keeps).map_or(newest, |kept: u32| kept.min(newest))
 }
 
-/// The restart in force: the latest that has come. One that is taken back, or set to an earlier moment, undoes nothing.
+/// Returns the restart in force: the latest whose time has come. A restart that is removed, or set to an earlier time,
+/// undoes nothing.
 pub fn restarted_at(cluster: &RankingCluster, now: Timestamp) -> Option<Time> {
     let before = cluster.status.as_ref().and_then(|status| status.restarted_at.clone());
     let asked = cluster.spec.restart_at.clone().filter(|at| at.0 <= now);
     [before, asked].into_iter().flatten().max_by_key(|time| time.0)
 }
 
-/// When a restart that is asked for is to come.
+/// Returns the time of a restart that is set and has not come yet; `None` if there is none.
 pub fn restarts_at(cluster: &RankingCluster, now: Timestamp) -> Option<Timestamp> {
     cluster.spec.restart_at.as_ref().map(|time| time.0).filter(|at| *at > now)
 }
 
-/// `spec.readers.replicas` where that is not followed, because it is from before the scaler decided: what the status is to
-/// say of it.
+/// Returns the value of `spec.readers.replicas` for the status if it is ignored, because it is from before the scaler
+/// decided; `None` if it is followed.
 pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
     let replicas = cluster.spec.readers.replicas;
     match cluster.spec.readers.scaling.mode {
@@ -69,7 +71,8 @@ pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
     }
 }
 
-/// The readers that stay as they are, outside of `Auto`.
+/// Returns the number of readers that is kept after a change from `Auto` to another mode; `None` if
+/// `spec.readers.replicas` is followed.
 fn held_readers(cluster: &RankingCluster) -> Option<i32> {
     if matches!(cluster.spec.readers.scaling.mode, ScalingMode::Auto | ScalingMode::Proposal) {
         return None;
@@ -98,7 +101,7 @@ mod tests {
         cluster
     }
 
-    /// The status that is written after a look.
+    /// Returns the status that is written after a look.
     fn after(cluster: &RankingCluster, desired: i32) -> ReadersStatus {
         let unheeded_replicas = unheeded_replicas(cluster);
         ReadersStatus { desired, unheeded_replicas, ..ReadersStatus::default() }
@@ -122,7 +125,7 @@ mod tests {
         manual.status.as_mut().unwrap().readers = Some(after(&manual, 5));
         manual.spec.readers.replicas = 2;
         assert_eq!(wanted(&manual), 2, "said now, and not from before");
-        // Both at once, and from the beginning.
+        // Mode and number are changed at once, or were set from the beginning.
         assert_eq!(wanted(&cluster(ScalingMode::Manual, 4, Some(after(&auto, 7)))), 4);
         assert_eq!(wanted(&cluster(ScalingMode::Manual, 2, None)), 2);
         assert_eq!(wanted(&cluster(ScalingMode::DryRun, 2, Some(after(&auto, 7)))), 7);

@@ -1,8 +1,8 @@
-//! How many requests to the API server are under way at once, so that one operator does not take all of it, and a few
-//! clusters whose admission webhooks hang do not take all of the operator.
+//! Limits concurrent requests to the API server, so that one operator does not use all of its capacity, and a few
+//! clusters whose admission webhooks hang do not block the operator.
 //!
-//! A request holds a place while it is young. One that is not answered [soon](YOUNG_FOR) gives its place back and waits on
-//! without one: of such there is at most one a cluster, and its [`super::apply::Applier`] backs off.
+//! A request holds a place while it is young. A request that is not answered [soon](YOUNG_FOR) gives its place back and
+//! continues without one: each cluster has at most one such request, and its [`super::apply::Applier`] backs off.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use tokio::time::sleep;
 
 use super::metrics::OperatorMetrics;
 
-/// Young requests at once: what they cost is the API server's time, and it has a place for some hundred.
+/// Maximal number of young requests: they cost the API server's time, and it allows some hundred requests at once.
 const MAX_YOUNG_REQUESTS: usize = 16;
-/// A request that takes longer is not waiting for us. Ten times what a write takes on a busy API server.
+/// The time for which a request counts as young: ten times what a write takes on a busy API server. A slower request is
+/// not waiting for the operator.
 const YOUNG_FOR: Duration = Duration::from_millis(250);
 
-/// Limits the young requests to the API server. Clones share the places.
+/// The limit on young requests to the API server. Clones share the places.
 #[derive(Clone)]
 pub struct Lanes {
     places: Arc<Semaphore>,
@@ -26,12 +27,12 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Makes lanes of which all places are free.
+    /// Creates the limit with all places free.
     pub fn new(metrics: OperatorMetrics) -> Self {
         Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
-    /// Does a request when there is a place for it. `work` has to bound its own time.
+    /// Runs a request when there is a place for it. `work` has to bound its own time.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let queued = Counted::new(&self.metrics.queued);
         let place = self.places.acquire().await;
@@ -48,7 +49,7 @@ impl Lanes {
     }
 }
 
-/// Counts for as long as it lives: whoever waits may be cancelled.
+/// Increases a gauge as long as it lives, also if the future that holds it is cancelled.
 struct Counted<'a>(&'a prometheus_client::metrics::gauge::Gauge);
 
 impl<'a> Counted<'a> {
@@ -91,7 +92,7 @@ mod tests {
             longest = longest.max(began.elapsed());
             sleep(Duration::from_millis(50)).await;
         }
-        // All of them began at the same moment: four rounds of 16 places.
+        // All requests began at the same moment: four rounds of 16 places.
         assert!(longest < Duration::from_secs(2), "a healthy cluster waited for {longest:?}");
     }
 
@@ -113,13 +114,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_than_so_many_young_ones_run_at_once() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        // Each takes its time from when it runs: a sleep alone would count from when it was made.
+        // Each request measures its time from its start: a sleep alone would count from its creation.
         let request = || async { sleep(Duration::from_millis(100)).await };
         let all = (0..100).map(|_| lanes.run(request()));
         let began = Instant::now();
         futures::future::join_all(all).await;
         let rounds = 100_u64.div_ceil(MAX_YOUNG_REQUESTS as u64);
-        // Timers are as exact as a millisecond each.
+        // Timers are exact to a millisecond each.
         let took = Duration::from_millis(100 * rounds)..Duration::from_millis(110 * rounds);
         assert!(took.contains(&began.elapsed()), "{:?}", began.elapsed());
     }

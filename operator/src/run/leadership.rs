@@ -1,29 +1,29 @@
-//! A time in office: what everything that only the leader does is given.
+//! A period of leadership: everything that the leader's work needs.
 
 use super::lease::{Candidate, Held};
 use super::metrics::OperatorMetrics;
 use super::shard::Shard;
 use tokio_util::sync::CancellationToken;
 
-/// One time in office.
+/// One period in which this process leads a shard.
 pub struct Leadership {
-    /// The lease that fences its orders.
+    /// The held Lease, which fences the leader's orders.
     pub held_lease: Held,
-    /// The shard that is led: nothing is done about clusters of other namespaces.
+    /// The shard that is led: nothing is done about clusters in other shards' namespaces.
     pub shard: Shard,
     /// The name of the process that holds the Lease.
     pub identity: String,
-    /// What reads and writes the Lease.
+    /// The candidate that reads and writes the Lease.
     pub candidate: Candidate,
-    /// Cancelled when it is over.
+    /// Cancelled when the leadership is over.
     pub over: CancellationToken,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
 }
 
 impl Leadership {
-    /// Somebody says that another leads: looks at the Lease itself, and steps down where it is so. Nothing is believed
-    /// of a Lease that cannot be read: whether it is renewed in time decides then.
+    /// Checks, because another leader seems to exist, whether this process still holds the Lease, and ends the
+    /// leadership if it does not. If the Lease cannot be read, nothing is concluded: the renewals decide then.
     pub async fn check_still_leading(&self) {
         match self.candidate.is_unchanged(&self.held_lease).await {
             Ok(true) => {}

@@ -1,10 +1,11 @@
-//! Who leads a shard: one process at a time, the holder of its Lease. Which ones a process tries to hold says
-//! [`super::spread`].
+//! The election of a shard's leader: one process at a time, the holder of the shard's Lease. [`super::spread`] decides
+//! which Leases a process tries to hold.
 //!
-//! Clocks of others are never believed: a holder is gone when its Lease has not changed for [`LEASE_LASTS`] on *our* clock.
-//! Every write is guarded by the resource version of what was decided on, so of two who take over one fails. A holder that
-//! could not renew for [`RENEW_WITHIN`] stops its work, well before anybody else may begin; what it had ordered is fenced
-//! by the number of transitions, which only ever grows while the Lease exists.
+//! Other processes' clocks are never trusted: a holder counts as gone when its Lease has not changed for
+//! [`LEASE_LASTS`] on *our* clock. Every write is guarded by the resource version that the decision was based on, so
+//! that of two processes that take over one fails. A holder that could not renew for [`RENEW_WITHIN`] stops its work,
+//! well before anybody else may begin. Its orders are fenced by the number of transitions, which only grows while the
+//! Lease exists.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,27 +27,27 @@ use record::{LeaseSeen, asked_by, holder, release_lease, renew_lease, take_lease
 
 pub mod record;
 
-/// How long a Lease holds without being renewed.
+/// The time for which a Lease is held without being renewed.
 pub const LEASE_LASTS: Duration = Duration::from_secs(15);
-/// How often its holder renews it: two may fail.
+/// The time between two renewals of a Lease by its holder: two of them may fail.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// A holder that has not renewed for this long stops.
+/// The time without a successful renewal after which a holder stops its work.
 pub const RENEW_WITHIN: Duration = Duration::from_secs(10);
-/// How long its work may take to stop: with [`RENEW_WITHIN`] less than [`LEASE_LASTS`].
+/// The time limit for the leader's work to stop: together with [`RENEW_WITHIN`] less than [`LEASE_LASTS`].
 const STOP_WITHIN: Duration = Duration::from_secs(4);
-/// How long one request may take: two fit between two renewals.
+/// The time limit of one request: two requests fit between two renewals.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after a request that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Watches end after this long, in seconds: below the 240 s after which load balancers cut idle connections.
+/// The length of a watch in seconds: below the 240 s after which load balancers cut idle connections.
 const WATCH_SECONDS: u32 = 200;
 
-/// A Lease that is held: what fences the orders of this time in office.
+/// A held Lease, which fences the orders of one period of leadership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The Lease's own id: another one counts anew.
+    /// The Lease's uid: the transitions of another Lease are counted separately.
     pub uid: String,
-    /// How often its holder has changed.
+    /// Number of changes of the Lease's holder.
     pub transitions: i32,
 }
 
@@ -56,13 +57,13 @@ pub struct Candidate {
     api: Api<Lease>,
     name: String,
     shard: Shard,
-    /// What it is called in the Lease, as no other process ever is.
+    /// The candidate's name as a holder of the Lease; no other process ever has the same.
     holder_name: String,
     spread: Arc<Spread>,
     metrics: OperatorMetrics,
 }
 
-/// Why a Lease is not held any more.
+/// The reason why a Lease is not held any more.
 enum Lost {
     Asked,
     HandedOver,
@@ -71,8 +72,8 @@ enum Lost {
 }
 
 impl Candidate {
-    /// The process `identity`'s candidates for the Leases `namespace/name` and so on, one for each of so many shards; what
-    /// they know of each other's Leases, too.
+    /// Creates the candidates of the process `identity`, one for each of `shards` shards, whose first Lease is
+    /// `namespace/name`; and the state that the candidates share.
     pub fn for_shards(
         client: &Client,
         (namespace, name): (&str, &str),
@@ -96,7 +97,7 @@ impl Candidate {
         ((0..shards).map(candidate).collect(), spread)
     }
 
-    /// The shard whose Lease it is.
+    /// Returns the shard of this candidate's Lease.
     pub fn shard(&self) -> Shard {
         self.shard
     }
@@ -105,11 +106,12 @@ impl Candidate {
         self.shard.index as usize
     }
 
-    /// Runs `work` whenever this process holds the Lease, until `stop`; `work` has to end soon when its token is
-    /// cancelled, and has ended before the Lease is given up.
+    /// Runs `work` whenever this process holds the Lease, until `stop` is cancelled. `work` has to end soon after its
+    /// token is cancelled, and has ended before the Lease is given up.
     ///
     /// # Errors
-    /// Work that failed, or did not stop in time: then the process must end, for another may lead already.
+    /// Returns an error if the work failed or did not stop in time: then the process must end, because another one may
+    /// lead already.
     pub async fn run_while_leading<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
         &self,
         stop: CancellationToken,
@@ -148,7 +150,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Whether the Lease still is as it was when `held` began: asked when somebody else seems to lead.
+    /// Returns whether the Lease is still as it was when `held` began; used when somebody else seems to lead.
     pub async fn is_unchanged(&self, held: &Held) -> anyhow::Result<bool> {
         let lease =
             timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
@@ -158,7 +160,8 @@ impl Candidate {
         }))
     }
 
-    /// Waits until the Lease is ours; `None`: asked to stop. With the time that it surely holds from.
+    /// Waits until this candidate holds the Lease. Returns the Lease and the time from which it is certainly held;
+    /// `None` if `stop` was cancelled.
     async fn wait_for_lease(&self, stop: &CancellationToken) -> Option<(Lease, Instant)> {
         let mut sight = LeaseSeen::default();
         let mut failing = false;
@@ -221,7 +224,8 @@ impl Candidate {
         let now = Instant::now();
         sight.note_lease(found, now);
         let lease = sight.lease.as_ref();
-        // One that we hold still, from a time in office that ended, is ours alone to take: no other has our name.
+        // If the Lease still names this process, from an earlier leadership, it is free for this process alone: no
+        // other has its name.
         let is_mine = lease.is_some_and(|(lease, _)| holder(lease) == self.holder_name);
         let free_from = sight.free_from().filter(|_| !is_mine).unwrap_or(now);
         let name = lease.map(|(lease, _)| holder(lease)).filter(|name| !name.is_empty());
@@ -229,7 +233,7 @@ impl Candidate {
         self.spread.note_lease(self.seat(), name, free_from, asked);
     }
 
-    /// Asks the holder for the Lease.
+    /// Asks the holder to give the Lease up, by an annotation of the Lease.
     async fn ask(&self, sight: &mut LeaseSeen) -> kube::Result<()> {
         let Some((lease, _)) = &sight.lease else { return Ok(()) };
         let mine = record::ask_for_lease(lease.clone(), &self.holder_name);
@@ -259,8 +263,8 @@ impl Candidate {
         written.unwrap_or_else(|_| Err(no_answer())).map(|lease| (lease, began))
     }
 
-    /// Watches the Lease until there is something to do about it. A watch that broke without a word does no harm: the Lease
-    /// then seems to stand still, and the guarded write fails.
+    /// Watches the Lease until a step is due. A watch that broke silently does no harm: the Lease then seems not to
+    /// change, and the guarded write fails.
     async fn watch_until_due(&self, sight: &mut LeaseSeen) -> anyhow::Result<()> {
         let mut others = self.spread.changes();
         let version = sight.lease.as_ref().and_then(|(lease, _)| lease.metadata.resource_version.clone());
@@ -291,8 +295,8 @@ impl Candidate {
         }
     }
 
-    /// Renews the Lease until no try has succeeded for [`RENEW_WITHIN`], another holds it,
-    /// it is handed over, or `lost` is cancelled. Returns the last Lease and why it was lost.
+    /// Renews the Lease until no try has succeeded for [`RENEW_WITHIN`], another process holds it, it is handed over,
+    /// or `lost` is cancelled. Returns the last Lease and the reason why it was lost.
     async fn keep_renewing(
         &self,
         mut lease: Lease,
@@ -335,7 +339,7 @@ impl Candidate {
         }
     }
 
-    /// The Lease renewed; `Ok(Err(…))`: who has it instead.
+    /// Renews the Lease and returns it; `Ok(Err(…))` with the name of the holder if another process holds it.
     async fn write_renewal(&self, lease: &Lease) -> anyhow::Result<Result<Lease, String>> {
         let parameters = PostParams::default();
         let mine = renew_lease(lease.clone(), Timestamp::now());
@@ -345,7 +349,7 @@ impl Candidate {
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
-        // Somebody wrote it: another holder, or a hand that changed a label.
+        // Somebody wrote the Lease: another holder, or a person who changed a label.
         let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await??;
         let Some(found) = found else { return Ok(Err("nobody: it was deleted".into())) };
         let same = found.metadata.uid == lease.metadata.uid && transitions(&found) == transitions(lease);
@@ -367,7 +371,7 @@ impl Candidate {
     }
 }
 
-/// Work that may end only when it is told to.
+/// Runs the leader's work; an error if it ends before it is told to.
 async fn end_within(
     told: CancellationToken,
     work: impl Future<Output = anyhow::Result<()>>,

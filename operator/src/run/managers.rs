@@ -1,4 +1,4 @@
-//! What the operator says to managers and readers over HTTP, and who it is to them.
+//! The operator's requests to managers and readers over HTTP, and its authentication there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,38 +25,38 @@ use super::tokens::OperatorTokens;
 use crate::build::{Component, names};
 use crate::crd::Tls;
 
-/// How long an answer may take. Managers answer from memory; a load that comes later is none to plan by.
+/// The time limit of an answer. Managers answer from memory; a load that comes later is too old to plan by.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest answer taken: 30,000 videos and 500 readers with ids of usual length, twice over.
+/// The longest answer that is accepted: twice that of 30,000 videos and 500 readers with ids of usual length.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of answers in memory at once, over all clusters: what one cluster's managers send takes no memory from others
-/// for longer than an answer may take.
+/// Maximal size of all answers in memory at once, over all clusters: one cluster's managers cannot take memory from
+/// others for longer than an answer may take.
 const MAX_BYTES_AT_ONCE: usize = 64 * 1024 * 1024;
-/// Text of a refusal that is shown.
+/// Longest text of a refusal that is shown, in characters.
 const MAX_TEXT_BYTES: usize = 500;
-/// Orders in one request: managers take 8 MiB.
+/// Maximal number of orders in one request: managers accept 8 MiB.
 pub const MAX_MOVES: usize = 1_000;
 
-/// Why somebody did not do what was asked.
+/// The reason why a manager or reader did not do what was requested.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
-    /// No answer, or one of its own trouble.
+    /// There was no answer, or the server reported a failure of its own.
     #[error("{0}")]
     Away(String),
-    /// Another planner is in office, or none of this term ever was.
+    /// Another planner is in office, or this term never began.
     #[error("the term is over: {0}")]
     Term(String),
     /// The manager understood the request and refuses it.
     #[error("{status}: {detail}")]
     Refused {
-        /// 4xx.
+        /// The HTTP status, 4xx.
         status: StatusCode,
-        /// Its words.
+        /// The manager's message.
         detail: String,
     },
 }
 
-/// The URLs of managers and readers, for an operator that runs outside of their Kubernetes cluster. Where there is no template,
+/// The URLs of managers and readers for an operator that runs outside of their Kubernetes cluster. Without a template,
 /// URLs are made of pods' addresses and names.
 #[derive(Debug, Clone, Default)]
 pub struct Templates {
@@ -66,7 +66,7 @@ pub struct Templates {
     pub reader: Option<String>,
 }
 
-/// What all clusters' answers may take of memory while they are read. Clones share it.
+/// The memory limit for the answers of all clusters while they are read. Clones share it.
 #[derive(Clone)]
 pub struct AnswerBudget(Arc<Semaphore>);
 
@@ -77,7 +77,7 @@ impl Default for AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// Waits for room for `bytes` bytes of an answer.
+    /// Waits for room for `bytes` bytes of an answer; a refusal if there is none in time.
     async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = timeout(REQUEST_TIMEOUT, self.0.acquire_many(bytes)).await;
@@ -95,12 +95,13 @@ pub struct Managers {
     templates: Templates,
     cluster: Key,
     tokens: Arc<OperatorTokens>,
-    /// The authorities that prove who they are, and the client that trusts these. `None` where they do not take TLS.
+    /// The authorities (PEM) by which managers and readers are verified, and the client that trusts them; `None`
+    /// without TLS.
     trusted: Option<(String, PeerClient)>,
 }
 
 impl Managers {
-    /// For `cluster`.
+    /// Creates the client for the managers and readers of `cluster`.
     pub fn new(
         (peers, budget): (PeerClient, AnswerBudget),
         templates: Templates,
@@ -110,8 +111,8 @@ impl Managers {
         Self { peers, budget, templates, cluster: cluster.clone(), tokens, trusted: None }
     }
 
-    /// From now on, speaks as the resource says. Where its authorities are none, which its problems tell, public ones take their
-    /// place: those give no certificates for names inside a Kubernetes cluster.
+    /// Sets the TLS settings of the resource. If its authorities cannot be parsed, which its problems report, public
+    /// authorities are used instead: these issue no certificates for names inside a Kubernetes cluster.
     pub fn set_tls(&mut self, tls: Option<&Tls>) {
         let bundle = tls.map(|tls| &tls.internal.ca_bundle);
         if self.trusted.as_ref().map(|(known, _)| known) == bundle {
@@ -136,7 +137,7 @@ impl Managers {
         Ok(request.bearer_auth(token.map_err(|error| Refusal::Away(format!("{error:#}")))?))
     }
 
-    /// The managers by name: each pod by its address, or all through their Service.
+    /// Returns the names and URLs of the managers: each pod by its address, or all by the template's URL.
     pub fn manager_addresses(&self, pods: &[(String, String)]) -> Vec<(String, Url)> {
         manager_addresses(&self.cluster, &self.templates, pods, self.trusted.is_some())
     }
@@ -145,7 +146,7 @@ impl Managers {
         reader_url(&self.cluster, &self.templates, reader, self.trusted.is_some())
     }
 
-    /// `GET /load`; `detail`: with all assignments.
+    /// Requests a manager's `GET /load`; `detail` adds all assignments.
     pub async fn fetch_load(&self, manager: &Url, detail: bool) -> Result<ClusterLoad, Refusal> {
         let mut url = join_path(manager, &["load"]);
         url.set_query(Some(if detail { "assignments=true" } else { "assignments=false" }));
@@ -158,7 +159,7 @@ impl Managers {
         self.post_json(manager, "term", &json!({ "holder": holder, "lease": lease(held) })).await
     }
 
-    /// Shows that the planner of `term` is still there.
+    /// Renews the term of this planner at a manager.
     pub async fn renew_term(
         &self,
         manager: &Url,
@@ -181,7 +182,8 @@ impl Managers {
         self.post_json(manager, "cordons", &CordonsRequest { term, lease: lease(held), cordons }).await
     }
 
-    /// Orders moves. A manager that took none of them for what is true by now did all that was asked.
+    /// Sends orders for moves. It is no error if the manager took none of the moves because they do not fit the present
+    /// state.
     pub async fn send_moves(
         &self,
         manager: &Url,
@@ -271,7 +273,7 @@ fn reader_url(cluster: &Key, templates: &Templates, reader: &str, tls: bool) -> 
 }
 
 fn lease(held: &Held) -> PlannerLease {
-    // Never below nothing: the API server counts up.
+    // The number of transitions is never negative: the API server only counts up.
     PlannerLease { uid: held.uid.clone(), transitions: u64::try_from(held.transitions).unwrap_or_default() }
 }
 
@@ -281,7 +283,7 @@ fn parse_refusal(status: StatusCode, body: &[u8]) -> Refusal {
         problem["detail"].as_str().map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
     let detail: String = detail.chars().take(MAX_TEXT_BYTES).collect();
     match status {
-        // Moves that were all refused for other reasons name them one by one; that is no trouble with the term.
+        // If all moves were refused for other reasons, the answer lists them one by one; the term is still valid.
         StatusCode::CONFLICT if problem.get("moves").is_some() => Refusal::Refused { status, detail },
         StatusCode::CONFLICT => Refusal::Term(detail),
         _ if status.is_client_error() => Refusal::Refused { status, detail },

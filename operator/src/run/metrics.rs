@@ -1,4 +1,4 @@
-//! What the operator measures of itself.
+//! The operator's own metrics.
 
 use std::time::SystemTime;
 
@@ -9,77 +9,78 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// The labels of a watch.
+/// The labels of the metrics of watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Watch {
-    /// The kind it watches.
+    /// The kind of object that is watched.
     pub kind: &'static str,
 }
 
-/// Which shard, of at most [`super::shard::MAX_SHARDS`].
+/// The label of a shard, one of at most [`super::shard::MAX_SHARDS`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ShardLabel {
     /// The number of the shard, from 0.
     pub shard: u32,
 }
 
-/// The labels of an error.
+/// The labels of the metric `errors`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Failure {
-    /// The reason. It is one of a bounded set: `conflict`, `forbidden`, `invalid`, `quota`, `unreachable`, `manager`, …
+    /// The reason of the failure, one of a bounded set: the reason of a refused write, such as `QuotaExceeded`, or
+    /// `claim`, `event`, `manager`, `order`, `panic` or `status`.
     pub reason: &'static str,
 }
 
-/// Which write to the API server.
+/// The labels of the metric `writes`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Write {
     /// The kind that was written.
     pub kind: &'static str,
-    /// `apply`, `delete`, `status` or `event`.
+    /// The kind of write: `apply`, `delete`, `status`, `claim` or `event`.
     pub verb: &'static str,
 }
 
-/// Cheap to clone; all clones count together.
+/// The operator's metrics. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct OperatorMetrics {
-    /// Shards that this process leads: 0 or 1 where there is one.
+    /// Number of shards that this process leads; 0 or 1 if there is only one shard.
     pub leader: Gauge,
-    /// Shards that there are.
+    /// Number of shards into which the namespaces are divided.
     pub shards: Gauge,
-    /// 1 for each shard that this process leads, 0 for one that it led.
+    /// 1 for each shard that this process leads, 0 for a shard that it led before.
     pub shard_leader: Family<ShardLabel, Gauge>,
-    /// Renewals of the Lease that failed.
+    /// Number of failed renewals of Leases.
     pub renewals_failed: Counter,
-    /// `RankingCluster`s that this process looks after.
+    /// Number of `RankingCluster`s that this process manages.
     pub clusters: Gauge,
-    /// `RankingCluster`s that this operator's types cannot read.
+    /// Number of `RankingCluster`s that this operator's types cannot parse.
     pub unreadable: Gauge,
-    /// `RankingCluster`s that another installation looks after.
+    /// Number of `RankingCluster`s that another installation manages.
     pub claimed_by_others: Gauge,
-    /// How long reconciles took, in seconds.
+    /// Duration of reconciles, in seconds.
     pub reconcile_seconds: Histogram,
-    /// Requests to the API server that wait for a place.
+    /// Number of requests to the API server that wait for a place.
     pub queued: Gauge,
-    /// Requests to the API server under way.
+    /// Number of requests to the API server in flight.
     pub running: Gauge,
-    /// Failures, by reason.
+    /// Number of failures, by reason.
     pub errors: Family<Failure, Counter>,
-    /// Writes to the API server.
+    /// Number of writes to the API server, by kind and verb.
     pub writes: Family<Write, Counter>,
-    /// When a watch last made progress, in seconds since 1970.
+    /// The time at which a watch last made progress, in seconds since 1970.
     pub watch_progress: Family<Watch, Gauge>,
-    /// Whole lists read by watches.
+    /// Number of whole lists read by watches.
     pub watch_lists: Family<Watch, Counter>,
-    /// Watches that broke.
+    /// Number of errors of watches.
     pub watch_errors: Family<Watch, Counter>,
-    /// Objects that a watch holds.
+    /// Number of objects in the store of a watch.
     pub watch_objects: Family<Watch, Gauge>,
-    /// Orders that managers took.
+    /// Number of requests with orders that managers accepted.
     pub orders: Counter,
 }
 
 impl OperatorMetrics {
-    /// Makes and registers the metrics.
+    /// Creates and registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
             leader: Gauge::default(),
@@ -150,7 +151,7 @@ impl OperatorMetrics {
         self.errors.get_or_create(&Failure { reason }).inc();
     }
 
-    /// Counts a write.
+    /// Counts a write, by its kind and verb.
     pub fn count_write(&self, kind: &'static str, verb: &'static str) {
         self.writes.get_or_create(&Write { kind, verb }).inc();
     }
@@ -173,7 +174,7 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         let metrics = Metrics::default();
         let all = OperatorMetrics::new(&metrics);
-        // Families without samples are not told.
+        // Families without samples are not exported.
         all.note_leading(0, true);
         all.count_failure("conflict");
         all.count_write("pods", "apply");

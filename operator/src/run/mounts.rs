@@ -1,6 +1,6 @@
-//! Finds the `ConfigMaps` and Secrets that pods wait for and cannot mount. The pod itself says only that its container is
-//! being created; the kubelet writes an event with the name within a second. Only pods that do not start are looked at, one
-//! of each component, for they are alike. No Secret is read.
+//! Finds the `ConfigMaps` and Secrets that pods cannot mount. The pod itself says only that its container is being
+//! created; the kubelet writes an event with the name within a second. Only pods that do not start are checked, one of
+//! each component, because the others are alike. No Secret is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,21 +17,23 @@ use super::cache::{Live, Pod};
 use super::lanes::Lanes;
 use crate::status::Trouble;
 
-/// A pod whose containers do not start for this long is asked about: usually they take less.
+/// The time in milliseconds that the containers of a pod may take to start before its events are read: usually they
+/// take less.
 const ASK_AFTER_MS: Millis = 2_000;
-/// How often a pod is asked about.
+/// The time between two reads of a pod's events.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// How long an answer may take.
+/// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events of one pod that are read.
+/// Maximal number of events of one pod that are read.
 const MAX_EVENTS_READ: u32 = 5;
 
-/// What was found out about each pod, by its id.
+/// The last mount error of each pod and the time at which it was read, by the pod's uid.
 #[derive(Debug, Default)]
 pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
 
 impl Mounts {
-    /// Finds out which volumes that cannot be mounted keep pods from starting. Also returns when to look again, if some do not start yet.
+    /// Returns the troubles of pods that do not start because a volume cannot be mounted, and when to look again;
+    /// `None` if no pod is waiting.
     pub async fn check_mounts(
         &mut self,
         api: (&Client, &Lanes),
@@ -66,7 +68,7 @@ impl Mounts {
     }
 }
 
-/// Returns for each component the oldest pod that does not start, and how many do not.
+/// Returns for each component the oldest pod that does not start, and the number of its pods that do not.
 fn oldest_waiting_pods(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
     let mut waiting: BTreeMap<&str, (&Pod, usize)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {
@@ -106,7 +108,7 @@ fn mount_trouble(component: &str, count: usize, said: &str, deployments: &[Arc<L
     }
 }
 
-/// The Secret of a volume of that name: all components call one Secret's volume alike.
+/// Returns the name of the Secret behind a volume of that name: all components use the same volume name for one Secret.
 fn secret_of(volume: &str, deployments: &[Arc<Live>]) -> Option<String> {
     deployments.iter().find_map(|live| {
         let body = live.to_value();
@@ -170,13 +172,13 @@ mod tests {
         assert_eq!(troubles[0].reason, "SecretMissing");
         assert_eq!(troubles[0].message, format!("2 reader pods: Secret users: {SAID}"));
         assert!(next.is_some(), "nothing tells that it was found, so it is looked at again");
-        // It runs.
+        // The pod runs.
         let pods = [pod("old", "2026-01-01T00:00:00Z", "Completed")];
         assert_eq!(
             mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await,
             (Vec::new(), None)
         );
-        // It may still come by itself.
+        // The pod may still start by itself.
         let pods = [pod("old", "2026-01-01T00:00:09Z", "ContainerCreating")];
         let (troubles, next) =
             mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;

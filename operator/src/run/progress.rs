@@ -1,5 +1,5 @@
-//! Whether all watches still move. One that stands still while the API server answers will not come back by itself, and
-//! a process that looks healthy while it sees nothing is worse than one that is started anew.
+//! Checks that all watches make progress. A watch that stalls while the API server answers will not recover by itself,
+//! and a process that looks healthy while it sees nothing is worse than one that is restarted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,20 +9,21 @@ use kube::Client;
 use liverank_runtime::Health;
 use tokio::time::{interval, timeout};
 
-/// A watch that made no progress for this long stands still: at rest there is a bookmark a minute and a new watch every
-/// 200 s, and an error is tried again every 30 s.
+/// The time without progress after which a watch counts as stalled: at rest there is a bookmark a minute and a new
+/// watch every 200 s, and an error is tried again every 30 s.
 pub const STALLED_AFTER: Duration = Duration::from_mins(5);
-/// How often that is looked at.
+/// The time between two checks for stalled watches.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
-/// How long the API server may take to say its version.
+/// The time limit for the API server's answer about its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When each watch last made progress.
+/// The time at which each watch last made progress.
 #[derive(Debug, Default)]
 pub struct Progress(Mutex<BTreeMap<(&'static str, Box<str>), Instant>>);
 
 impl Progress {
-    /// A list, an event, a bookmark or a new watch of `kind` came, in a namespace or in all of them (empty).
+    /// Notes progress of the watch of `kind` in a namespace or in all of them (empty): a list, an event, a bookmark or
+    /// a new watch.
     pub fn note_progress(&self, kind: &'static str, namespace: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert((kind, namespace.into()), Instant::now());
@@ -39,8 +40,8 @@ impl Progress {
     }
 }
 
-/// Tells `/livez` of watches that stand still while the API server answers, until it is dropped. The API server is only
-/// asked where a watch does.
+/// Makes `/livez` fail while watches stall although the API server answers. Never returns. The API server is only
+/// queried if a watch stalls.
 pub async fn report_stalled_watches(progress: &Progress, client: &Client, health: &Health, limit: Duration) {
     let mut looks = interval(CHECK_EVERY.min(limit / 4));
     loop {

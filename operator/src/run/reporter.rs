@@ -1,4 +1,4 @@
-//! Writes a cluster's status: at once when there is news, else at most once in [`NUMBERS_INTERVAL`].
+//! Writes a cluster's status: at once when something important changes, else at most once in [`NUMBERS_INTERVAL`].
 
 use std::time::{Duration, Instant};
 
@@ -16,32 +16,32 @@ use crate::crd::{LastDecision, PastDecision, RankingCluster, RankingClusterStatu
 use crate::readers::{Action, Decision, DecisionNumbers};
 use crate::status::{self, StatusInput, is_different, is_worth_writing_now};
 
-/// The least time between two writes of the status that only change numbers.
+/// The minimal time between two writes of the status that only change numbers.
 pub const NUMBERS_INTERVAL: Duration = Duration::from_secs(15);
 /// The pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// How long a write may take.
+/// The time limit of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the status of one cluster.
+/// The writer of one cluster's status.
 pub struct Reporter {
     api: Api<RankingCluster>,
     lanes: Lanes,
     name: String,
     identity: String,
     metrics: OperatorMetrics,
-    /// What was written last, and when: the store may not show it yet.
+    /// The status that was written last, and the time of the write: the store may not show it yet.
     written: Option<(RankingClusterStatus, Instant)>,
     not_before: Instant,
-    /// Why the last write did not succeed: what is the same again is not logged again.
+    /// The error of the last write, if it failed: the same error is not logged again.
     refused: Option<String>,
     decision: Option<Decision>,
-    /// The last decisions, those of leaders before this one too.
+    /// The last decisions, including those of earlier leaders.
     history: Vec<PastDecision>,
 }
 
 impl Reporter {
-    /// For one cluster.
+    /// Creates the writer for one cluster, with the history from its status.
     pub fn new(
         client: Client,
         lanes: Lanes,
@@ -64,7 +64,7 @@ impl Reporter {
         }
     }
 
-    /// Notes what was decided: the last one is told.
+    /// Notes decisions: the last one and the history go into the status.
     pub fn note_decisions(&mut self, decisions: &[Decision]) {
         if let Some(last) = decisions.last() {
             self.decision = Some(last.clone());
@@ -84,7 +84,8 @@ impl Reporter {
         self.decision.clone()
     }
 
-    /// Writes the status, where that is due. Returns what turned, and when something waits to be written.
+    /// Writes the status if that is due. Returns the events about conditions that changed, and when a postponed write
+    /// is due.
     pub async fn write_status(&mut self, report: &StatusInput<'_>) -> (Vec<News>, Option<Instant>) {
         let known = self.written.as_ref().map(|(status, _)| status).or(report.cluster.status.as_ref());
         let none = RankingClusterStatus::default();
@@ -104,7 +105,7 @@ impl Reporter {
         if let Err(error) = self.patch_status(&after).await {
             self.metrics.count_failure("status");
             if self.refused.as_ref() != Some(&error) {
-                // It cannot be told where it would be looked for first.
+                // The status, where a person would look first, cannot report this error.
                 tracing::warn!(cluster = self.name, error, "the status cannot be written");
             }
             self.refused = Some(error);
@@ -131,7 +132,8 @@ impl Reporter {
     }
 }
 
-/// The decision that a status tells of, so that a new leader does not tell it again.
+/// Returns the decision that a status reports, so that a new leader does not report it again; `None` if its action is
+/// unknown.
 pub fn last_decision(told: &LastDecision) -> Option<Decision> {
     Some(Decision {
         id: told.id.clone(),

@@ -1,7 +1,8 @@
-//! In which order changed pod templates are rolled out, and what stops that. Pure.
+//! The order in which changed pod templates are rolled out, and what stops a roll-out. Pure.
 //!
-//! A component keeps the pods it has until all before it have theirs: up to date, as many as wanted, and answering. So a
-//! bad image or a bad setting stops at the first component that cannot run it, and those that face viewers come last.
+//! A component keeps its pods until all components before it are rolled out: their pods are up to date, as many as
+//! wanted, and ready. So a bad image or a bad setting stops at the first component that cannot run it, and components
+//! that viewers connect to come last.
 
 use serde_json::Value;
 
@@ -9,22 +10,22 @@ use super::cache::Live;
 use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, names};
 
-/// How a component stands.
+/// The roll-out state of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The component.
+    /// The component that has this state.
     pub component: Component,
-    /// Pods wanted.
+    /// Number of pods wanted.
     pub desired: i32,
-    /// Pods that answer.
+    /// Number of pods that are ready.
     pub ready: i32,
-    /// Pods of the wanted template.
+    /// Number of pods of the wanted template.
     pub updated: i32,
-    /// Whether every pod is there, answers, and is of the wanted template.
+    /// Whether every pod exists, is ready, and has the wanted template.
     pub rolled: bool,
-    /// Whether enough pods answer to serve.
+    /// Whether enough pods are ready to serve.
     pub available: bool,
-    /// Why it does not get on, in a condition's reason and words.
+    /// The reason and message of the failure of the roll-out; `None` if it has not failed.
     pub failed: Option<(&'static str, String)>,
 }
 
@@ -67,7 +68,7 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
     let Some(live) = live else { return nothing };
     let body = live.to_value();
     let count = |name: &str| live.status[name].as_i64().unwrap_or(0) as i32;
-    // While an autoscaler has it, what is wanted is what it wrote.
+    // While an autoscaler sets the number, the number in the live object is the wanted one.
     let desired =
         object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
     let seen = live.status["observedGeneration"].as_i64() >= Some(live.generation);
@@ -80,7 +81,8 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
     State { desired, ready: count("readyReplicas"), updated, rolled: complete, available, failed, ..nothing }
 }
 
-/// Returns why a Deployment makes no progress, as its controller reports it.
+/// Returns the reason and message with which a Deployment's controller reports that it makes no progress; `None` if it
+/// does not.
 fn rollout_failure(status: &Value) -> Option<(&'static str, String)> {
     if let Some(refused) = condition_message(status, "ReplicaFailure", "True") {
         let reason = if refused.contains("exceeded quota") { "QuotaExceeded" } else { "PodsRefused" };
@@ -96,13 +98,13 @@ fn condition_message(status: &Value, kind: &str, wanted: &str) -> Option<String>
     Some(found["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The component whose turn it is: the first that is not rolled. Those after it keep their templates.
+/// Returns the component whose turn it is: the first that is not rolled out. Those after it keep their templates.
 pub fn next_component(states: &[State]) -> Option<&State> {
     states.iter().find(|state| !state.rolled)
 }
 
-/// The Deployment as it is to be applied now: with its own template where its turn has come, else with the one it has.
-/// Readers are replaced, never changed.
+/// Returns the Deployment as it is to be applied now: with its own template if it is its component's turn, else with
+/// the live one's. The template of a reader is never changed: readers are replaced.
 pub fn deployment_for_turn(object: &Object, live: Option<&Live>, turn: Option<Component>) -> Object {
     let Some(live) = live.filter(|_| object.kind == Kind::Deployment) else { return object.clone() };
     let changed = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) != object.template_hash();

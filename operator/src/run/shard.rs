@@ -1,36 +1,36 @@
 //! Shards: parts of all namespaces, each with a Lease of its own, so that several processes share the work.
 //!
-//! A namespace is in the shard that a hash of its name says, among as many as there are. Nothing that a process has seen is
-//! part of that: two processes with the same number of shards never differ, and no namespace is in none.
+//! The shard of a namespace follows from a hash of its name and the number of shards, and from nothing that a process
+//! has observed: two processes with the same number of shards always agree, and every namespace is in one shard.
 //!
-//! Processes with different numbers of shards do differ, while a rollout changes it. So a Lease names the number that its
-//! holder goes by, and so does the claim on a cluster ([`super::claim`]).
+//! Processes with different numbers of shards disagree while a rollout changes the number. So a Lease contains the
+//! number that its holder uses, and so does the claim on a cluster ([`super::claim`]).
 
 use std::fmt;
 
-/// The most shards. A replica watches the Lease of each of them, and each has a time series.
+/// The maximal number of shards. A replica watches the Lease of each of them, and each has a time series.
 pub const MAX_SHARDS: u32 = 16;
 
-/// One shard.
+/// One of the shards into which all namespaces are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shard {
-    /// Which one, from 0.
+    /// The number of this shard, from 0.
     pub index: u32,
-    /// How many there are.
+    /// The number of all shards.
     pub shard_count: u32,
 }
 
 impl Shard {
-    /// All namespaces.
+    /// The only shard of an operator without shards: all namespaces.
     pub const WHOLE: Self = Self { index: 0, shard_count: 1 };
 
-    /// Whether a namespace is in it.
+    /// Returns whether a namespace is in this shard.
     pub fn has(self, namespace: &str) -> bool {
         of_namespace(namespace, self.shard_count) == self.index
     }
 
-    /// The name of its Lease, where the first one's is `first`. It does not depend on how many there are: who changes their
-    /// number meets those who have not at the first Lease.
+    /// Returns the name of this shard's Lease; `first` is the name of the first shard's Lease. It does not depend on
+    /// the number of shards: processes with different numbers meet at the first Lease.
     pub fn lease_name(self, first: &str) -> String {
         if self.index == 0 { first.to_owned() } else { format!("{first}-shard-{}", self.index) }
     }
@@ -47,20 +47,20 @@ pub fn of_namespace(namespace: &str, shards: u32) -> u32 {
     (fnv1a(namespace.as_bytes()) % u64::from(shards.max(1))) as u32
 }
 
-/// FNV-1a with 64 bits: it is the same for ever, on every machine.
+/// Returns the 64-bit FNV-1a hash of `bytes`, which is the same for ever and on every machine.
 fn fnv1a(bytes: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
 }
 
-/// The holder that a process writes into a Lease: its identity, and the number of shards that it goes by. With one shard
-/// it is the identity alone, as releases before shards write it.
+/// Returns the holder that a process writes into a Lease: its identity, and the number of shards that it uses. With one
+/// shard it is the identity alone, as releases without shards write it.
 pub fn lease_holder(identity: &str, shards: u32) -> String {
     if shards == 1 { identity.to_owned() } else { format!("{identity}/{shards}") }
 }
 
-/// Returns the number of shards that the holder of a Lease goes by.
+/// Returns the number of shards that the holder of a Lease uses; 1 if the holder names none.
 pub fn shards_of_holder(holder: &str) -> u32 {
     let number = holder.rsplit_once('/').and_then(|(_, number)| number.parse().ok());
     number.filter(|number| *number > 1).unwrap_or(1)
@@ -69,19 +69,19 @@ pub fn shards_of_holder(holder: &str) -> u32 {
 /// An installation of the operator: all replicas that share Leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
-    /// The namespace of its Leases.
+    /// The namespace of the installation's Leases.
     pub namespace: String,
     /// The name of the first shard's Lease.
     pub lease_name: String,
 }
 
 impl Installation {
-    /// The holder that a shard of it writes into a cluster's claim.
+    /// Returns the holder that a shard of this installation writes into a cluster's claim.
     pub fn claimant(&self, shard: Shard) -> String {
         if shard.shard_count == 1 { self.to_string() } else { format!("{self}, {shard}") }
     }
 
-    /// Returns the shard of this installation that wrote `holder` into a claim; `None`: another installation did.
+    /// Returns the shard of this installation that wrote `holder` into a claim; `None` if another installation did.
     pub fn shard_of_claimant(&self, holder: &str) -> Option<Shard> {
         let rest = holder.strip_prefix(&self.to_string())?;
         if rest.is_empty() {
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever changes one of these changes who looks after which namespace during an upgrade.
+    /// A change of these values changes which shard manages which namespace during an upgrade.
     #[test]
     fn the_shard_of_a_namespace_is_the_same_for_ever() {
         // The published test values of FNV-1a.

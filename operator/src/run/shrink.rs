@@ -1,5 +1,6 @@
-//! How components that hold clients become smaller: one pod a drain, as an autoscaler of ours does it, too. A Deployment
-//! by itself ends all surplus pods at once, and the clients of all of them look for a place in the same second. Pure.
+//! Scaling down of components that hold clients: one pod in each drain time, as the operator's autoscalers do it. A
+//! Deployment by itself ends all surplus pods at once, and the clients of all of them reconnect in the same second.
+//! Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,26 +11,27 @@ use liverank_core::Millis;
 use super::cache::Pod;
 use crate::build::Component;
 
-/// A pod that has not ended so long after it should have is lost with its node: its clients are gone.
+/// The time in milliseconds after its due end at which a pod counts as lost with its node: its clients are gone then.
 const LOST_MS: Millis = 60_000;
 
-/// How many pods a component is to have in the end, how many its Deployment asks for now, and whether none is ending.
+/// The wanted and the current number of a component's pods.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// Pods wanted in the end.
+    /// Number of pods wanted in the end.
     pub wanted_pods: i64,
-    /// Pods that the Deployment asks for.
+    /// Number of pods in the Deployment's spec.
     pub deployment_pods: i64,
-    /// Whether none of its pods is on its way out.
+    /// Whether no pod of the component is ending.
     pub settled: bool,
 }
 
-/// When each component last lost a pod. A new leader knows nothing of that, and sees the pod that ends.
+/// The time at which each component last lost a pod. A new leader does not know it, but sees the pod that is ending.
 #[derive(Debug, Default)]
 pub struct Shrinks(HashMap<Component, Instant>);
 
 impl Shrinks {
-    /// How many pods the Deployment is to ask for now, and when the next one may go. More is more at once.
+    /// Returns the number of pods for the Deployment's spec now, and when the next pod may be removed. Pods are added
+    /// at once.
     pub fn next(
         &mut self,
         component: Component,
@@ -50,12 +52,13 @@ impl Shrinks {
     }
 }
 
-/// Whether a pod still has clients to send away.
+/// Returns whether a pod that was told to end may still have clients.
 pub fn may_still_hold_clients(pod: &Pod, now: Millis) -> bool {
     pod.termination_due.is_some_and(|ends| now < ends + LOST_MS)
 }
 
-/// When the next pod that has not ended is taken for lost: nothing else tells of that.
+/// Returns when the next pod that has not ended counts as lost, because no event tells of that; `None` if there is
+/// none.
 pub fn next_lost(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
     pods.iter().filter_map(|pod| pod.termination_due).map(|ends| ends + LOST_MS).filter(|at| *at > now).min()
 }
@@ -68,7 +71,7 @@ mod tests {
 
     const DRAIN: Duration = Duration::from_mins(1);
 
-    /// A Deployment: it ends the pods above the wanted number at once, and each takes `takes` to end.
+    /// A simulated Deployment: it ends the pods above the wanted number at once, and each takes `takes` to end.
     struct Simulated {
         asked_pods: i64,
         pod_ends: Vec<Instant>,
@@ -89,7 +92,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is wanted, however long drains take, and whoever takes over in between: never two at once.
+        /// Whatever is wanted, however long drains take, and whichever leader takes over in between: two pods never end
+        /// at once.
         #[test]
         fn never_two_pods_end_at_once(
             here in 2_i64..30, wanted in 1_i64..30, takes in 1_u64..90, tick in 1_u64..20, leader in 5_u64..500,

@@ -1,12 +1,12 @@
-//! Which shards a replica holds: as many as the others, and all where there is no other.
+//! The spread of shards over replicas: each holds as many as the others, and a replica without others holds all.
 //!
-//! Replicas know nothing of each other but what the shards' Leases say. Of a Lease that is free, whoever holds the fewest
-//! takes it first: the others wait a little for each that they hold. A replica that holds at least two fewer than another
-//! asks for one of the other's Leases, in an annotation of it; the holder gives it up where that evens things out, and
-//! ends its work for that shard first. So no Lease is ever taken from somebody who holds it, and a replica that dies or
-//! comes moves only what has to move.
+//! Replicas know of each other only through the shards' Leases. A free Lease is taken first by the replica that holds
+//! the fewest: the others wait a little for each Lease that they hold. A replica that holds at least two fewer than
+//! another asks for one of the other's Leases, in an annotation of that Lease. The holder gives it up if that makes the
+//! numbers more even, and ends its work for that shard first. So no Lease is ever taken from its holder, and a replica
+//! that dies or starts moves only the shards that have to move.
 //!
-//! With one shard nobody ever has two fewer than another: nothing is asked for, and a free Lease is taken at once.
+//! With one shard no replica ever has two fewer than another: nothing is asked for, and a free Lease is taken at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,69 +16,72 @@ use tokio::time::Instant;
 
 use super::shard::shards_of_holder;
 
-/// How long a replica leaves a free Lease to others for each that it holds: twice what a write takes on a busy API server.
+/// The time for which a replica leaves a free Lease to others, for each Lease that it holds: twice the time of a write
+/// on a busy API server.
 const WAIT_FOR_EACH_HELD: Duration = Duration::from_millis(500);
-/// It waits no longer than this: a replica that is alone holds all shards soon.
+/// The longest time that a replica leaves a free Lease to others: a replica without others holds all shards soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// A Lease that was given up for somebody is left to it for this long.
+/// The time for which a Lease that was given up is reserved for the replica that asked for it.
 const RESERVED_FOR: Duration = Duration::from_secs(3);
-/// A replica asks for nothing until it has been ready for this long: during a rollout, those who hold shards end by themselves.
+/// The time for which a replica must have been ready before it asks for a Lease: during a rollout, holders end by
+/// themselves.
 const ASK_AFTER: Duration = Duration::from_secs(10);
-/// An answer comes with the next renewal. After this long the question is another's to ask.
+/// The time for which a request for a Lease is valid, before another one may be made; the answer comes with the next
+/// renewal.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 
-/// What this replica does about a Lease.
+/// The state of this replica with respect to one Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnState {
-    /// Nothing; but it waits for the Lease.
+    /// The replica does not hold the Lease and waits for it.
     Waits,
-    /// It is about to take it.
+    /// The replica is about to take the Lease.
     Takes,
-    /// It holds it.
+    /// The replica holds the Lease.
     Holds,
-    /// It ends its work, to give it up.
+    /// The replica ends its work for the shard, to give the Lease up.
     Leaves,
 }
 
 /// A shard's Lease, as this replica knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
-    /// What this replica does about it.
+    /// The state of this replica with respect to the Lease.
     pub own_state: OwnState,
-    /// Whom it names as its holder, whether that one lives or not.
+    /// The holder that the Lease names, whether it still lives or not.
     pub holder: Option<String>,
     /// The time from which the Lease belongs to nobody if it does not change.
     pub free_from: Instant,
-    /// Who asks for it, and since when.
+    /// The replica that asks for the Lease, and since when.
     pub asked_by: Option<(String, Instant)>,
 }
 
-/// All shards' Leases, as one replica knows them.
+/// The Leases of all shards, as one replica knows them.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// What the replica is called in Leases.
+    /// The replica's name as a holder of Leases.
     pub replica_name: String,
-    /// Since when it could look after clusters.
+    /// The time since which the replica has been ready to manage clusters; `None` before.
     pub ready: Option<Instant>,
-    /// The seats, indexed by shard.
+    /// The Leases, indexed by shard.
     pub seats: Vec<Seat>,
 }
 
-/// What a replica does next about a Lease.
+/// The next step of a replica about a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Takes it: it is free.
+    /// Take the Lease, which is free.
     Take,
-    /// Asks its holder for it.
+    /// Ask the holder of the Lease for it.
     Ask,
-    /// Gives it up: somebody with fewer asks for it.
+    /// Give the Lease up, because a replica with fewer Leases asks for it.
     HandOver,
-    /// Nothing before this moment, unless something changes.
+    /// Do nothing before this time, unless something changes.
     WaitUntil(Instant),
 }
 
 impl View {
-    /// Decides the next step about the Lease of `shard`.
+    /// Returns the next step of this replica about the Lease of `shard`.
     pub fn next_step(&self, shard: usize, now: Instant) -> Step {
         let seat = &self.seats[shard];
         match seat.own_state {
@@ -98,7 +101,7 @@ impl View {
         }
     }
 
-    /// How many Leases `name` holds at this moment.
+    /// Returns how many Leases the replica `name` holds at this moment.
     fn held_by(&self, name: &str, now: Instant) -> usize {
         let holds = |seat: &&Seat| match seat.own_state {
             OwnState::Takes | OwnState::Holds => name == self.replica_name,
@@ -116,7 +119,8 @@ impl View {
 
     fn must_hand_over(&self, seat: &Seat, now: Instant) -> bool {
         let Some((asker, _)) = &seat.asked_by else { return false };
-        // Who goes by another number of shards looks after other namespaces: that would even out nothing.
+        // A replica with another number of shards divides namespaces differently: giving it a Lease would even out
+        // nothing.
         *asker != self.replica_name
             && self.goes_by_ours(asker)
             && self.held_by_me() >= self.held_by(asker, now) + 2
@@ -134,7 +138,7 @@ impl View {
         seat.free_from + wait + if reserved { RESERVED_FOR } else { Duration::ZERO }
     }
 
-    /// Returns the time from which this replica asks for the Lease. `None` where it does not ask for it now.
+    /// Returns the time from which this replica may ask for the Lease; `None` if it does not ask for this Lease now.
     fn asks_from(&self, shard: usize, now: Instant) -> Option<Instant> {
         let asks = self.ready? + ASK_AFTER;
         let fresh = |seat: &Seat| {
@@ -161,14 +165,14 @@ impl View {
     }
 }
 
-/// What the candidates of one replica, one for each shard, tell each other.
+/// The state that the candidates of one replica, one for each shard, share.
 pub struct Spread {
     view: Mutex<View>,
     changed: watch::Sender<()>,
 }
 
 impl Spread {
-    /// For the replica `me` that knows nothing yet of any Lease.
+    /// Creates the state of the replica `me`, which knows nothing of any Lease yet.
     pub fn new(me: &str, shards: u32) -> Self {
         let unknown =
             Seat { own_state: OwnState::Waits, holder: None, free_from: Instant::now(), asked_by: None };
@@ -177,17 +181,18 @@ impl Spread {
         Self { view: Mutex::new(view), changed: watch::Sender::default() }
     }
 
-    /// Tells when something has changed on which [`View::next_step`] depends.
+    /// Returns a receiver that is notified when something changes on which [`View::next_step`] depends.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// This replica can look after clusters from now on.
+    /// Notes that this replica is ready to manage clusters.
     pub fn note_ready(&self) {
         self.update(|view| view.ready = Some(Instant::now()));
     }
 
-    /// Notes what the Lease of `shard` says: its holder, from when on it is free, and who asks for it.
+    /// Notes the content of the Lease of `shard`: its holder, the time from which it is free, and the replica that asks
+    /// for it.
     pub fn note_lease(&self, shard: usize, holder: Option<&str>, free_from: Instant, asked: Option<&str>) {
         self.update(|view| {
             let seat = &mut view.seats[shard];
@@ -206,17 +211,17 @@ impl Spread {
         self.update(|view| view.seats[shard].asked_by = Some((view.replica_name.clone(), Instant::now())));
     }
 
-    /// Notes what this replica does about the Lease of `shard`.
+    /// Notes the state of this replica with respect to the Lease of `shard`.
     pub fn note_own_state(&self, shard: usize, own: OwnState) {
         self.update(|view| view.seats[shard].own_state = own);
     }
 
-    /// Returns the next step about the Lease of `shard`, without taking it.
+    /// Returns the next step about the Lease of `shard`, without noting it.
     pub fn peek_step(&self, shard: usize) -> Step {
         self.lock().next_step(shard, Instant::now())
     }
 
-    /// Decides the next step about the Lease of `shard`, and notes it where that is to take it or to give it up: two
+    /// Returns the next step about the Lease of `shard`, and notes it if the Lease is to be taken or given up: two
     /// candidates never decide on the same state.
     pub fn next_step(&self, shard: usize) -> Step {
         let mut view = self.lock();
@@ -237,7 +242,7 @@ impl Spread {
         let before = view.seats.clone();
         let was_ready = view.ready;
         change(&mut view);
-        // A renewal changes nothing for anybody who does not wait for just this Lease.
+        // A renewal changes nothing for candidates that do not wait for this very Lease.
         let counts = |seats: &[Seat]| -> Vec<_> {
             seats.iter().map(|seat| (seat.own_state, seat.holder.clone(), seat.asked_by.clone())).collect()
         };

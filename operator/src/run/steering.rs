@@ -1,5 +1,5 @@
-//! One cluster's readers: what managers and readers say of them, the step that follows (pure, [`crate::readers`]), and
-//! orders to managers under this leader's term.
+//! The readers of one cluster: the state that managers and readers report, the round of decisions ([`crate::readers`],
+//! pure), and orders to managers under this leader's term.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use crate::readers::{
     RoundOutcome,
 };
 
-/// Managers' autopilots take over when a planner has not shown itself for 15 s.
+/// The time between two renewals of a term: managers' autopilots take over after 15 s without one.
 const RENEW_TERM_EVERY: Duration = Duration::from_secs(6);
-/// After a term was refused or lost: who takes over from each other at full speed does nobody any good.
+/// The pause after a term was refused or lost: two planners that take over from each other at full speed help nobody.
 const RETRY_TERM_AFTER: Duration = Duration::from_secs(3);
 
 /// A term in office at a cluster's managers.
@@ -35,43 +35,43 @@ struct Term {
     renewed: Instant,
 }
 
-/// What one leader knows of one cluster's readers.
+/// The state of one leader about one cluster's readers.
 pub struct Steering {
     managers: Managers,
     office: Arc<Leadership>,
     memory: ReaderMemory,
     manager_reports: BTreeMap<String, ManagerReport>,
     self_reports: HashMap<String, ReaderSelfReport>,
-    /// Readers whose own count is wanted.
+    /// Readers that have to be queried for their own number of viewers.
     readers_to_ask: Vec<String>,
-    /// Whether the next look needs all assignments.
+    /// Whether the next query needs all assignments.
     detail: bool,
-    /// The manager that answered last: orders go there.
+    /// The manager that answered last; orders are sent to it.
     answering: Option<Url>,
     term: Option<Term>,
     no_term_before: Instant,
-    /// What managers did not do last, to be said and to be logged once.
+    /// The last problem with the managers, which is reported, and logged once.
     trouble: Option<String>,
 }
 
-/// What a step is taken on, besides what managers say.
+/// The input of a round besides the managers' reports.
 pub struct Facts<'a> {
-    /// The resource.
+    /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
-    /// Hash of the template that readers are to have.
+    /// The hash of the pod template that readers are to have.
     pub template: &'a str,
-    /// Why readers may not be upgraded yet.
+    /// The reason why readers may not be replaced yet; `None` if they may.
     pub upgrade_held_reason: Option<&'a str>,
-    /// All goes to zero, and it is the readers' turn.
+    /// Whether the cluster hibernates and it is the readers' turn to end.
     pub hibernates: bool,
-    /// All Deployments.
+    /// All Deployments of the cluster.
     pub deployments: &'a [Arc<Live>],
-    /// All pods.
+    /// All pods of the cluster.
     pub pods: &'a [Arc<Pod>],
 }
 
 impl Steering {
-    /// For a leader that has just begun.
+    /// Creates the state of a leader that has just begun.
     pub fn new(managers: Managers, office: Arc<Leadership>, memory: ReaderMemory) -> Self {
         let now = Instant::now();
         Self {
@@ -89,12 +89,12 @@ impl Steering {
         }
     }
 
-    /// Returns the problem with the managers, if there is one.
+    /// Returns the problem with the managers; `None` if there is none.
     pub fn manager_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Asks managers and readers for their state, and decides what is to be done.
+    /// Queries managers and readers for their state, and decides the next steps.
     pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> RoundOutcome {
         self.managers.set_tls(facts.cluster.spec.tls.as_ref());
         self.fetch_loads(facts.pods).await;
@@ -109,7 +109,7 @@ impl Steering {
         outcome
     }
 
-    /// Asks every manager for its load.
+    /// Queries every manager for its load.
     async fn fetch_loads(&mut self, pods: &[Arc<Pod>]) {
         let is_ready =
             |pod: &&Arc<Pod>| *pod.component == *Component::Manager.name() && pod.ready && !pod.terminating;
@@ -120,7 +120,8 @@ impl Steering {
         let answers =
             join_all(managers.iter().map(|(_, url)| self.managers.fetch_load(url, self.detail))).await;
         if !managers.is_empty() {
-            // One that is gone says nothing any more; one that is away was heard when it was heard.
+            // The report of a removed manager is dropped; a manager that does not answer keeps its last report, with
+            // its time.
             self.manager_reports.retain(|name, _| managers.iter().any(|(manager, _)| manager == name));
         }
         self.answering = None;
@@ -155,7 +156,7 @@ impl Steering {
         }
     }
 
-    /// Begins a term where there is none of ours, and shows that we are still there.
+    /// Begins a term if this planner has none, or renews it if that is due.
     async fn keep_office(&mut self, manager: &Url) {
         let now = Instant::now();
         let result = match self.term {
@@ -179,7 +180,7 @@ impl Steering {
         }
     }
 
-    /// Shows the managers again and again that this planner is still there. Ends never.
+    /// Renews the planner's term at the managers again and again. Never returns.
     pub async fn stay_in_office(&mut self) {
         loop {
             let due = self
@@ -192,7 +193,7 @@ impl Steering {
         }
     }
 
-    /// What a refusal means: under another's term, perhaps that another leads.
+    /// Handles a refusal: if the term is over, it checks whether another process leads.
     async fn handle_refusal(&mut self, refusal: Refusal) {
         self.office.metrics.count_failure("order");
         if let Refusal::Term(_) = refusal {
@@ -212,7 +213,7 @@ impl Steering {
         self.trouble = trouble;
     }
 
-    /// Closes readers, or opens them. What is not done is a step again after the next look.
+    /// Sends cordons to a manager. Cordons that fail are steps again after the next look.
     pub async fn send_cordons(&mut self, cordons: Vec<CordonRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         let result =
@@ -225,7 +226,7 @@ impl Steering {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
         match self.managers.send_moves(&manager, &self.office.held_lease, term.term, moves).await {
-            // What was ordered is not true any more: the next plan is made on what is.
+            // The orders do not fit the present state any more: the next plan is made from that state.
             Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
             result => self.note_order_result(result).await,
         }
@@ -295,7 +296,7 @@ impl Steering {
     }
 }
 
-/// Names of plans are short, and few wait: what else stands there is not looked at.
+/// Maximal number of approved plans that are read from the annotation: few plans wait at a time.
 const MAX_APPROVED: usize = 8;
 
 /// Returns the names of the plans that the resource's annotation approves.
@@ -305,7 +306,7 @@ fn approved_plans(cluster: &RankingCluster) -> BTreeSet<String> {
     ids.filter(|id| !id.is_empty()).take(MAX_APPROVED).map(str::to_owned).collect()
 }
 
-/// The readers that exist, as the builder wants to know them. A reader whose deletion has begun is left out.
+/// Returns the readers that exist, in the builder's form. A reader whose deletion has begun is left out.
 pub fn existing_readers(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
     let is_reader =
         |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
@@ -319,7 +320,7 @@ pub fn existing_readers(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
-/// Readers of which there are pods and no Deployment in sight; `true`: one of these was not told to end.
+/// Returns readers that have pods but no visible Deployment; `true` if one of the pods was not told to end.
 fn orphaned_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
     let mut orphans = BTreeMap::new();
     for pod in pods {
@@ -333,7 +334,7 @@ fn orphaned_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<St
     orphans
 }
 
-/// Readers of which there are running pods and no Deployment in sight.
+/// Returns readers that have running pods but no visible Deployment.
 pub fn lost_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
     orphaned_readers(deployments, pods)
         .into_iter()

@@ -1,21 +1,21 @@
-//! What the watches know: pruned objects by the cluster that they belong to, and whom to wake when one changes.
+//! The stores of the watches: pruned objects by the cluster that they belong to, and the wakers of the actors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{Notify, watch};
 
-/// A `RankingCluster`'s namespace and name.
+/// The namespace and name of a `RankingCluster`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Its namespace.
+    /// The resource's namespace.
     pub namespace: Arc<str>,
-    /// Its name.
+    /// The resource's name.
     pub name: Arc<str>,
 }
 
 impl Key {
-    /// `namespace/name`.
+    /// Creates the key of the resource `namespace/name`.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
@@ -31,21 +31,21 @@ impl std::fmt::Display for Key {
 pub trait CachedObject: Send + Sync + 'static {
     /// The key of the cluster that the object belongs to; the object is in the cluster's namespace.
     fn cluster_key(&self) -> &Key;
-    /// Its own name.
+    /// The object's own name.
     fn name(&self) -> &str;
 }
 
-/// All objects of one kind that its watches have seen. There is one watch of the whole Kubernetes, whose part has an empty
-/// name, or one a namespace, whose part is called so.
+/// All objects of one kind that its watches have seen. There is one watch of all namespaces, whose part has an empty
+/// name, or one for each namespace, whose part has the namespace's name.
 pub struct Store<T>(RwLock<State<T>>);
 
 struct State<T> {
     objects: BTreeMap<(Key, Box<str>), Arc<T>>,
     /// The cluster of each object by its namespace and name: a label edited by hand moves an object between clusters.
     homes: HashMap<(Arc<str>, Box<str>), Key>,
-    /// The latest resource version that the watch of each part has seen of its kind.
+    /// The latest resource version that the watch of each part has seen of this kind.
     versions: HashMap<Box<str>, u64>,
-    /// The parts that have been filled, and how many there are.
+    /// The parts that have been listed, and the number of all parts.
     listed: BTreeSet<Box<str>>,
     parts: usize,
 }
@@ -57,7 +57,7 @@ impl<T> Default for Store<T> {
 }
 
 impl<T> Store<T> {
-    /// A store that this many watches fill.
+    /// Creates a store that `parts` watches fill.
     pub fn of_parts(parts: usize) -> Self {
         let (objects, homes, versions, listed) = Default::default();
         Self(RwLock::new(State { objects, homes, versions, listed, parts }))
@@ -65,14 +65,15 @@ impl<T> Store<T> {
 }
 
 impl<T: CachedObject> Store<T> {
-    /// Whether all of it has been filled once.
+    /// Returns whether every part has been listed once.
     pub fn is_listed(&self) -> bool {
         let state = self.read_state();
         state.listed.len() >= state.parts
     }
 
-    /// Whether a write in `namespace` that answered with `version` must show here by now. Resource versions of one kind are ordered
-    /// numbers (KEP-5504); one that is none is never waited for.
+    /// Returns whether a write in `namespace` that was answered with `version` must be visible in the store by now.
+    /// Resource versions of one kind are ordered numbers (KEP-5504); for a version that is no number the result is
+    /// always true.
     pub fn has_seen(&self, namespace: &str, version: &str) -> bool {
         let state = self.read_state();
         let seen = state.versions.get(namespace).or_else(|| state.versions.get("")).copied().unwrap_or(0);
@@ -91,12 +92,12 @@ impl<T: CachedObject> Store<T> {
             .collect()
     }
 
-    /// The object of this name that belongs to this cluster.
+    /// Returns the object of this name that belongs to this cluster; `None` if there is none.
     pub fn get(&self, cluster: &Key, name: &str) -> Option<Arc<T>> {
         self.read_state().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
     }
 
-    /// Returns the clusters that have objects here.
+    /// Returns the clusters that have objects in the store.
     pub fn clusters(&self) -> Vec<Key> {
         let state = self.read_state();
         let mut keys: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
@@ -104,17 +105,17 @@ impl<T: CachedObject> Store<T> {
         keys
     }
 
-    /// How many objects there are.
+    /// Returns the number of objects in the store.
     pub fn len(&self) -> usize {
         self.read_state().objects.len()
     }
 
-    /// Whether it is empty.
+    /// Returns whether the store has no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes in an object that was added or changed. Returns the clusters that this concerns.
+    /// Inserts an object that was added or changed. Returns the clusters that this concerns.
     pub(super) fn insert_seen(&self, part: &str, object: T, version: &str) -> Vec<Key> {
         let mut state = self.write_state();
         state.raise_version(part, version);
@@ -126,19 +127,19 @@ impl<T: CachedObject> Store<T> {
         concerned
     }
 
-    /// Forgets a deleted object. Returns the clusters that this concerns.
+    /// Removes a deleted object. Returns the clusters that this concerns.
     pub(super) fn remove(&self, part: &str, (namespace, name): (&str, &str), version: &str) -> Vec<Key> {
         let mut state = self.write_state();
         state.raise_version(part, version);
         state.remove_object(&Arc::from(namespace), name)
     }
 
-    /// Notes the latest resource version of a watch in which nothing changed.
+    /// Notes the latest resource version of a watch without a change of objects.
     pub(super) fn note_version(&self, part: &str, version: &str) {
         self.write_state().raise_version(part, version);
     }
 
-    /// Holds exactly `objects` of a part from now on. Returns all clusters that had or have some.
+    /// Replaces all objects of a part by `objects`. Returns all clusters that had or have objects in the part.
     pub(super) fn replace_part(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<Key> {
         let mut state = self.write_state();
         let is_of_part = |namespace: &str| part.is_empty() || part == namespace;
@@ -191,17 +192,17 @@ impl<T: CachedObject> State<T> {
 #[derive(Default)]
 pub struct Wakers {
     actors: Mutex<HashMap<Key, Arc<Notify>>>,
-    /// Sent when a cluster may have come or gone, to each shard's fleet.
+    /// Notified when a cluster may have been created or deleted; each shard's fleet listens.
     pub clusters: watch::Sender<()>,
 }
 
 impl Wakers {
-    /// The bell of a cluster's actor, which is to be [taken down](Self::take_down) with it.
+    /// Returns the waker of a cluster's actor, which has to be [removed](Self::take_down) when the actor ends.
     pub fn waker_of(&self, key: &Key) -> Arc<Notify> {
         Arc::clone(self.lock_actors().entry(key.clone()).or_default())
     }
 
-    /// Nobody is there to be woken for this cluster any more.
+    /// Removes the waker of a cluster, because the cluster has no actor any more.
     pub fn take_down(&self, key: &Key) {
         self.lock_actors().remove(key);
     }
@@ -266,7 +267,7 @@ mod tests {
         assert!(!store.is_listed(), "nothing is decided on half of it");
         store.replace_part("b", vec![of("b", "one")], "50");
         assert!(store.is_listed());
-        // How far one watch is says nothing of the other.
+        // The progress of one watch says nothing about the other.
         assert!(store.has_seen("a", "90") && !store.has_seen("b", "60"));
         store.replace_part("b", Vec::new(), "60");
         let left = |namespace| store.objects_of(&Key::new(namespace, "x")).len();

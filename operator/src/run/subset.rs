@@ -1,15 +1,16 @@
-//! Whether a live object holds all that we want of it, as server-side apply understands "hold": foreign fields may be
-//! there, foreign entries of keyed lists too; lists and maps that apply treats as one value must be equal.
+//! Compares a live object with the wanted one, as server-side apply would: foreign fields may exist, and so may foreign
+//! entries of keyed lists; lists and maps that apply treats as one value must be equal.
 
 use serde_json::Value;
 
-/// Maps that are one value: another's key in a Service's selector takes it from its pods.
+/// Maps that apply treats as one value: an additional key in a Service's selector would disconnect it from its pods.
 const WHOLE_VALUE_MAPS: [&str; 4] = ["selector", "nodeSelector", "podSelector", "matchLabels"];
 
-/// What says which kind an object is of: the API server leaves it out of lists.
+/// The fields with an object's kind, which the API server leaves out of lists.
 const KIND_FIELDS: [&str; 2] = ["apiVersion", "kind"];
 
-/// The path of a field of `wanted` that `live` does not hold; `None`: nothing has to be written.
+/// Returns the path of a field of `wanted` that `live` lacks or has with another value; `None` if nothing has to be
+/// written.
 pub fn first_difference(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
     let fields =
         wanted.as_object().into_iter().flatten().filter(|(name, _)| !KIND_FIELDS.contains(&name.as_str()));
@@ -23,7 +24,7 @@ pub fn first_difference(kind: &str, wanted: &Value, live: &Value) -> Option<Stri
     })
 }
 
-/// Compares as [`first_difference`] does; returns the parts of the path from the last to the first.
+/// Compares as [`first_difference`] does. Returns the parts of the path from the last to the first.
 fn compare_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<String>> {
     let inside = |name: String, found: Option<Vec<String>>| {
         found.map(|mut path| {
@@ -59,7 +60,8 @@ fn find_item<'a>(items: &'a [Value], wanted: &Value, keys: &[&str]) -> Option<&'
     items.iter().find(|item| keys.iter().all(|key| key_of(item, key) == key_of(wanted, key)))
 }
 
-/// The keys of the lists that server-side apply merges by key, of those kinds that we write.
+/// Returns the keys of a list that server-side apply merges by key; empty for other lists. Only kinds that the operator
+/// writes are known.
 fn keys_of(kind: &str, field: &str) -> &'static [&'static str] {
     match (kind, field) {
         (_, "ownerReferences") => &["uid"],
@@ -73,7 +75,7 @@ fn keys_of(kind: &str, field: &str) -> &'static [&'static str] {
     }
 }
 
-/// The text or number that an item is known by; a protocol is TCP where none is said.
+/// Returns the text or number of a list item's key; a missing protocol counts as TCP.
 fn key_of<'a>(item: &'a Value, key: &str) -> (Option<&'a str>, Option<i64>) {
     match item.get(key) {
         None if key == "protocol" => (Some("TCP"), None),
@@ -81,7 +83,7 @@ fn key_of<'a>(item: &'a Value, key: &str) -> (Option<&'a str>, Option<i64>) {
     }
 }
 
-/// Equal, or both nothing: the API server leaves out what is empty.
+/// Returns whether two values are equal or both empty: the API server leaves out empty values.
 fn is_same(wanted: &Value, live: &Value) -> bool {
     wanted == live || (live.is_null() && is_nothing(wanted))
 }

@@ -1,5 +1,6 @@
-//! Who the operator is to managers, and by which keys they know each other: tokens for its own `ServiceAccount`, one for each
-//! cluster, so that what one cluster's managers are shown is good nowhere else; and the API server's public keys.
+//! The operator's authentication at managers: tokens for its own `ServiceAccount`, one for each cluster, so that the
+//! token that one cluster's managers get is valid nowhere else; and the API server's public keys, by which tokens are
+//! verified.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,23 +15,23 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long a token is good, in seconds: the least that the API server gives.
+/// The lifetime of a token in seconds: the least that the API server issues.
 const TOKEN_SECONDS: i64 = 600;
-/// A token is renewed after this time, when a fifth of its life is left.
+/// The age after which a token is renewed: a fifth of its lifetime is left then.
 const RENEW_AFTER: Duration = Duration::from_mins(8);
-/// How long the API server may take.
+/// The time limit of a request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the keys are asked for: an API server announces a new key before it signs with it.
+/// The time between two fetches of the public keys: an API server publishes a new key before it signs with it.
 const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
-/// How long to wait before the keys are asked for again, as long as none are known.
+/// The pause between two fetches as long as no keys are known.
 const RETRY_KEYS_AFTER: Duration = Duration::from_secs(1);
-/// The largest set of keys.
+/// The largest accepted set of keys, in bytes.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 
-/// Asks the API server for a token of a `ServiceAccount` that is good for `audience`.
+/// Requests a token of a `ServiceAccount` from the API server; the token is valid only for `audience`.
 ///
 /// # Errors
-/// It gives none.
+/// Returns an error if the API server does not answer in time or issues no token.
 pub async fn request_token(
     client: &Client,
     namespace: &str,
@@ -53,7 +54,7 @@ pub async fn request_token(
     made.status.and_then(|status| status.token).context("the API server made no token")
 }
 
-/// Tokens of the operator itself.
+/// The tokens of the operator's own `ServiceAccount`, by audience.
 pub struct OperatorTokens {
     client: Client,
     namespace: String,
@@ -68,13 +69,13 @@ impl OperatorTokens {
         Arc::new(Self { client, namespace, account, made_tokens: Mutex::default() })
     }
 
-    /// A token that is good for `audience`.
+    /// Returns a token that is valid for `audience`, from the cache or a new one.
     ///
     /// # Errors
-    /// There is no token, and no way to get one.
+    /// Returns an error if there is no cached token and none can be requested.
     pub async fn for_audience(&self, audience: &str) -> anyhow::Result<String> {
         let mut made = self.made_tokens.lock().await;
-        // Those of clusters that are gone.
+        // This also drops the tokens of deleted clusters.
         made.retain(|_, (_, at)| at.elapsed() < RENEW_AFTER);
         if let Some((token, _)) = made.get(audience) {
             return Ok(token.clone());
@@ -85,7 +86,7 @@ impl OperatorTokens {
     }
 }
 
-/// The API server's public keys, as last heard.
+/// The API server's public keys, as they were last fetched.
 #[derive(Default)]
 pub struct PublicKeys(RwLock<Arc<str>>);
 
@@ -95,7 +96,7 @@ impl PublicKeys {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Keys that are known from the start, for tests.
+    /// Creates keys that are known from the start, for tests.
     #[cfg(test)]
     pub fn of_keys(keys: &str) -> Self {
         Self(RwLock::new(keys.into()))
@@ -138,7 +139,7 @@ async fn fetch_keys(client: &Client) -> anyhow::Result<String> {
     join_keys_and_issuer(&set, &about)
 }
 
-/// Joins the keys and their issuer in one text, which is the same for the same keys.
+/// Joins the keys and their issuer to one text, which is the same for the same keys.
 fn join_keys_and_issuer(set: &Value, about: &Value) -> anyhow::Result<String> {
     let issuer = about["issuer"].as_str().context("the API server names no issuer")?;
     let keys =

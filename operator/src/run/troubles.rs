@@ -1,4 +1,4 @@
-//! What is wrong with pods and with writes, as conditions say it. Pure.
+//! The problems of pods and of writes, in the form in which conditions report them. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,24 +10,25 @@ use super::cache::{Live, Pod};
 use super::store::CachedObject;
 use crate::status::Trouble;
 
-/// Refusals that stay until somebody does something; all others pass.
+/// The reasons of refusals that last until somebody acts; all others pass.
 const LASTING_REFUSALS: [&str; 5] =
     ["ApplyRefused", "Forbidden", "QuotaExceeded", "NameTaken", "KindMissing"];
-/// Refusals named in one status: one policy may refuse every object.
+/// Maximal number of refusals in one status: one policy may refuse every object.
 const MAX_REFUSALS_NAMED: usize = 10;
 
-/// How long a pod that crashed counts as failing: longer than the kubelet's longest pause between two starts, so that
-/// starts in between are no recovery.
+/// The time in milliseconds for which a pod that crashed counts as failing: longer than the kubelet's longest pause
+/// between two starts, so that a start in between does not look like a recovery.
 const CALM_MS: Millis = 600_000;
 
-/// Pods that no node takes, and pods that do not run: one of each kind for a component, for they are alike.
+/// Returns the problems of pods that no node accepts or that do not run: one of each kind for a component, because its
+/// pods are alike.
 pub fn of_pods(pods: &[Arc<Pod>], now: Millis) -> Vec<Trouble> {
     let mut found: BTreeMap<(&'static str, &str), (usize, &str)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| !pod.terminating) {
         let Some(trouble) = pod_trouble(pod, now) else { continue };
         let entry = found.entry((trouble.0, &pod.component)).or_insert((0, trouble.1));
         entry.0 += 1;
-        // The same words whatever order pods come in.
+        // The message does not depend on the order of the pods.
         entry.1 = entry.1.min(trouble.1);
     }
     let trouble = |((reason, component), (pods, said)): ((&str, &str), (usize, &str))| {
@@ -57,12 +58,12 @@ fn calm_at(pod: &Pod) -> Option<Millis> {
     pod.crashed.filter(|_| pod.restarts > 0).map(|at| at + CALM_MS)
 }
 
-/// When the next of the pods that crashed has been calm for long enough: nothing else tells of that.
+/// Returns when the next crashed pod has run for long enough, because no event tells of that; `None` if there is none.
 pub fn next_calm(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
     pods.iter().filter_map(|pod| calm_at(pod)).filter(|at| *at > now).min()
 }
 
-/// Routes that no Gateway takes: nobody comes in by them.
+/// Returns the problems of routes that no Gateway accepts: no viewers come in by them.
 pub fn of_routes(routes: &[Arc<Live>]) -> Vec<Trouble> {
     let refused = |route: &Arc<Live>| {
         let conditions = route.status["parents"].as_array().into_iter().flatten();
@@ -79,7 +80,7 @@ pub fn of_routes(routes: &[Arc<Live>]) -> Vec<Trouble> {
     routes.iter().filter_map(refused).take(MAX_REFUSALS_NAMED).collect()
 }
 
-/// Fields that somebody else writes, too: only a person can say who is to have them.
+/// Returns the problems of fields that somebody else writes, too: only a person can decide who should write them.
 pub fn of_contests(contested: &[String]) -> Vec<Trouble> {
     let trouble = |about: &String| Trouble {
         reason: "Contested".to_owned(),
@@ -90,12 +91,12 @@ pub fn of_contests(contested: &[String]) -> Vec<Trouble> {
     contested.iter().take(MAX_REFUSALS_NAMED).map(trouble).collect()
 }
 
-/// Writes that the API server refuses.
+/// Returns the problems of writes that the API server refuses, lasting ones first.
 pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
     let lasts = |reason: &str| LASTING_REFUSALS.contains(&reason);
     let mut all: Vec<Trouble> = refused
         .iter()
-        // The namespace goes, and all of this with it: nobody has to do anything.
+        // The namespace is deleted with everything in it: nobody has to act.
         .filter(|it| it.reason != "NamespaceTerminating")
         .map(|it| Trouble {
             reason: it.reason.into(),
@@ -117,7 +118,7 @@ mod tests {
 
     const NOW: Millis = 1_767_225_600_000;
 
-    /// A pod whose container crashed `ago` and is now in `state`.
+    /// Makes a pod whose container crashed `ago` milliseconds ago and is now in `state`.
     fn pod(ready: bool, restarts: u32, ago: Millis, state: &Value) -> Arc<Pod> {
         let at = jiff::Timestamp::from_millisecond(NOW - ago).unwrap();
         let object = json!({
@@ -145,7 +146,7 @@ mod tests {
                 (false, 1_000, &waiting),
                 (false, pause, &waiting),
                 (false, pause + 1_000, &running),
-                // It answers for a while and crashes then.
+                // The pod is ready for a while and then crashes.
                 (true, pause + 20_000, &running),
                 (false, 100, &ended),
             ] {
@@ -157,7 +158,7 @@ mod tests {
         let calm = pod(true, 5, CALM_MS + 1, &running);
         assert_eq!(of_pods(&[calm], NOW), []);
         assert_eq!(next_calm(&[pod(true, 5, 1_000, &running)], NOW), Some(NOW - 1_000 + CALM_MS));
-        // Once may happen to anybody.
+        // One crash may happen to any pod.
         assert_eq!(of_pods(&[pod(true, 1, 1_000, &running)], NOW), []);
     }
 

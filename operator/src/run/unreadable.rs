@@ -1,5 +1,5 @@
-//! Resources that these types cannot read, say of a later definition: nothing is done about them, and that is said where
-//! their owner looks.
+//! Resources that these types cannot parse, for example those of a later definition: the operator does nothing about
+//! them, and reports that in their status.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use super::events;
 use super::store::Key;
 use crate::crd::RankingCluster;
 
-/// The reason of conditions and of the event.
+/// The reason of the conditions and of the event.
 const REASON: &str = "Unreadable";
-/// How long a write may take.
+/// The time limit of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Writes that are tried: whoever may not write a status is told of by the log.
+/// Maximal number of tries to write the status; if all fail, only the log reports the resource.
 const MAX_WRITE_TRIES: u32 = 5;
 
 /// Reports an unreadable resource in its status and as an event.
@@ -34,7 +34,7 @@ pub async fn report_unreadable(world: &OperatorContext, key: &Key, unreadable: &
     let parameters = PatchParams::apply(MANAGER);
     let body = Patch::Merge(status_patch(unreadable, Timestamp::now()));
     for _ in 0..MAX_WRITE_TRIES {
-        // What is written is not read back: it is as unreadable as before.
+        // The answer is not parsed: the resource is as unreadable as before.
         let written = api.patch_status(&key.name, &parameters, &body);
         let written = world.lanes.run(timeout(WRITE_TIMEOUT, written)).await;
         world.metrics.count_write("RankingCluster", "status");
@@ -53,7 +53,8 @@ fn message(unreadable: &Unreadable) -> String {
     )
 }
 
-/// Makes the status patch of a resource that cannot be read. It is merged into the status, whose other parts stay true of what runs.
+/// Returns the status patch of a resource that cannot be parsed. It is merged into the status, whose other parts remain
+/// true.
 fn status_patch(unreadable: &Unreadable, now: Timestamp) -> Value {
     let condition = |kind: &str, status: &str| {
         json!({

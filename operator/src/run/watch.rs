@@ -1,7 +1,7 @@
-//! One watch: a list, then what changes, for ever, each with a backoff of its own.
+//! A watch: a list, then the changes, for ever, with a backoff of its own.
 //!
-//! Written on `list` and `watch` themselves: the library's watcher keeps bookmarks and ended watches to itself, so that
-//! one that stands still looks like one with nothing to tell.
+//! It is written with `list` and `watch` themselves: the library's watcher hides bookmarks and ended watches, so that a
+//! stalled watch looks like one without changes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -20,41 +20,42 @@ use super::metrics::{OperatorMetrics, Watch};
 use super::progress::Progress;
 use super::store::{CachedObject, Key, Store, Wakers};
 
-/// Watches end after this long, in seconds, and begin again where they were: some load balancers cut those that say
-/// nothing for 240 s, without a word to either side.
+/// The length of a watch in seconds; the next one continues where it ended. Some load balancers cut connections that
+/// are silent for 240 s, without telling either side.
 const WATCH_SECONDS: u32 = 200;
-/// A watch on which not even a bookmark came for this long is opened again: API servers send one a minute.
+/// The time without any event, even a bookmark, after which a watch is opened again: API servers send a bookmark a
+/// minute.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-/// How long a list, or opening a watch, may take.
+/// The time limit for a list, and for opening a watch.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The least time between two beginnings.
+/// The minimal time between two beginnings of a watch.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
-/// Objects a page: what is read at once is held several times over while it is taken apart.
+/// Number of objects in one page of a list: while a page is parsed, it is in memory several times.
 const PAGE_OBJECTS: u32 = 100;
 /// The first pause after an error, doubled up to [`LONGEST_PAUSE`] by each that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// See [`FIRST_PAUSE`].
+/// The longest pause after errors of a watch; see [`FIRST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The same for a kind that need not be installed: whoever installs it waits that long, and a cluster without it is not asked
-/// for it all the time.
+/// The longest pause after errors for a kind that need not be installed: after its installation the operator notices it
+/// within this time, and a Kubernetes cluster without it gets few requests.
 const LONGEST_PAUSE_OPTIONAL: Duration = Duration::from_mins(5);
 
 /// A watch of one kind of object, which keeps a store of these objects up to date.
 pub struct Watcher<K, T: CachedObject> {
-    /// Its kind, for logs and metrics.
+    /// The kind of the objects, for logs and metrics.
     pub kind: &'static str,
     /// The API that is watched.
     pub api: Api<K>,
-    /// The namespace that it looks at; empty: all of them.
+    /// The namespace that is watched; empty means all namespaces.
     pub namespace: Box<str>,
-    /// The label selector of the watch; empty: it selects everything.
+    /// The label selector of the watch; empty means that it selects everything.
     pub labels: String,
     /// Makes the cached form of an object; `None`: the object is not cached.
     pub keep: fn(K) -> Option<T>,
     /// The store that the watch fills.
     pub store: Arc<Store<T>>,
-    /// Whether this Kubernetes may lack the kind: then its watch tells nobody that it stands still, and waits for the kind
-    /// to be installed.
+    /// Whether this Kubernetes cluster may not have the kind: then a stalled watch is not reported, and it waits for
+    /// the kind to be installed.
     pub optional: bool,
     /// The actors to wake when an object changes.
     pub wake: Wake,
@@ -62,16 +63,16 @@ pub struct Watcher<K, T: CachedObject> {
     pub progress: Arc<Progress>,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
-    /// Whether it has said that it is broken.
+    /// Whether the watch has logged that it is broken.
     pub failing: AtomicBool,
 }
 
-/// Wakes the actors whose objects changed.
+/// The actors to wake when objects change.
 #[derive(Clone)]
 pub struct Wake {
     /// The wakers of the actors.
     pub bells: Arc<Wakers>,
-    /// Whether changes may also mean that clusters came or went.
+    /// Whether changes may also mean that clusters were created or deleted.
     pub clusters: bool,
 }
 
@@ -84,13 +85,13 @@ impl Wake {
     }
 }
 
-/// Why a watch has to begin anew.
+/// The reason why a watch has to begin again.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    /// List again.
+    /// The known version is too old: list again.
     #[error("what is known is too old to go on from")]
     Expired,
-    /// Go on from where it was.
+    /// The watch failed: continue from the known version.
     #[error("{0}")]
     Failed(String),
 }
@@ -110,7 +111,7 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     T: CachedObject,
 {
-    /// Watches until it is dropped.
+    /// Watches for ever, until the future is dropped.
     pub async fn run(self) {
         let mut version = None;
         let mut pause = FIRST_PAUSE;
@@ -118,7 +119,7 @@ where
             let began = Instant::now();
             let Err(error) = self.list_and_watch(&mut version).await else {
                 pause = FIRST_PAUSE;
-                // One that is ended as soon as it begins must not begin again at full speed.
+                // A watch that the server ends at once must not begin again at full speed.
                 sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;
                 continue;
             };
@@ -135,13 +136,14 @@ where
                     tracing::warn!(kind = self.kind, namespace = &*self.namespace, error, "the watch broke");
                 }
             }
-            // Spread, so that all watches of all replicas do not come back as one.
+            // The pause is random, so that the watches of all replicas do not come back at the same moment.
             sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(if self.optional { LONGEST_PAUSE_OPTIONAL } else { LONGEST_PAUSE });
         }
     }
 
-    /// Lists, unless it is known where to go on, and watches until that ends. Leaves in `version` where to go on.
+    /// Lists if no version is known, and watches until the watch ends. Leaves in `version` the version to continue
+    /// from.
     async fn list_and_watch(&self, version: &mut Option<String>) -> Result<(), String> {
         let from = match version.take() {
             Some(from) => from,
@@ -165,7 +167,7 @@ where
         }
     }
 
-    /// Lists all objects, and returns the version to watch from.
+    /// Lists all objects into the store, and returns the version to watch from.
     async fn list_all(&self) -> Result<String, Broken> {
         let mut kept = Vec::new();
         let mut parameters = ListParams::default().labels(&self.labels).limit(PAGE_OBJECTS);
@@ -187,7 +189,8 @@ where
         }
     }
 
-    /// Takes in changes from `version` on, and leaves there how far it came. Ends when the API server ends it.
+    /// Watches changes from `version` on, and keeps in `version` the last one seen. Returns when the API server ends
+    /// the watch.
     async fn watch_changes(&self, version: &mut String) -> Result<(), Broken> {
         let parameters = WatchParams::default().labels(&self.labels).timeout(WATCH_SECONDS);
         let opened = timeout(REQUEST_TIMEOUT, self.api.watch(&parameters, version)).await;
@@ -220,7 +223,7 @@ where
         let name = object.meta().name.clone().unwrap_or_default();
         let concerned = match (self.keep)(object) {
             Some(kept) => self.store.insert_seen(&self.namespace, kept, version),
-            // It lost the label that makes it one of ours.
+            // The object lost the label by which it belongs to a cluster.
             None => self.store.remove(&self.namespace, (&namespace, &name), version),
         };
         self.count_objects();

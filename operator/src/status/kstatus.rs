@@ -1,4 +1,5 @@
-//! What Flux, Argo CD and `helm --wait` make of a status, by the rules that kstatus publishes, through whole roll-outs.
+//! The verdict of Flux, Argo CD and `helm --wait` on a status, by the published rules of kstatus, through whole
+//! roll-outs.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use crate::readers::ConditionFact;
 use crate::run::cache::Live;
 use crate::run::rollout;
 
-/// `sigs.k8s.io/cli-utils/pkg/kstatus`: `checkGenericProperties`, then `checkReadyCondition`.
+/// Returns the verdict as `sigs.k8s.io/cli-utils/pkg/kstatus` does: `checkGenericProperties`, then
+/// `checkReadyCondition`.
 fn kstatus(object: &Value) -> &'static str {
     if object.pointer("/metadata/deletionTimestamp").is_some() {
         return "Terminating";
@@ -96,7 +98,7 @@ fn a_hibernating_cluster_is_current_once_no_pod_is_left() {
 }
 
 proptest! {
-    /// Whatever is seen: current is only what is as the spec says, with nothing wrong.
+    /// Whatever is observed: a resource is current only if everything is as the spec says and nothing is wrong.
     #[test]
     fn kstatus_is_current_only_when_all_is_rolled_out(
         rolled in prop::collection::vec(any::<bool>(), 7), available in prop::collection::vec(any::<bool>(), 7),
@@ -123,11 +125,12 @@ proptest! {
 }
 
 proptest! {
-    // A case builds all objects up to a hundred times: so many take two seconds.
+    // A case builds all objects up to a hundred times: 16 cases take two seconds.
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// A new image, or another number of pods, is rolled out by the operator's own functions and a Deployment controller
-    /// that does one thing at a time, in any order: never current before the last pod is, and current in the end.
+    /// A new image, or another number of pods, is rolled out by the operator's own functions and a Deployment
+    /// controller that does one thing at a time, in any order: the resource is never current before the last pod is,
+    /// and is current in the end.
     #[test]
     fn kstatus_is_never_current_before_the_last_pod_is_new(order in prop::collection::vec(0_usize..12, 240), scale in 1_i32..5) {
         let mut world = FakeCluster::new();
@@ -145,7 +148,7 @@ proptest! {
             prop_assert!(told != "Current" || world.is_done(), "current, and {:?}", world.deployments);
             prop_assert!(told != "Failed");
         }
-        // Whatever is left.
+        // The rest of the roll-out.
         for _ in 0..80 {
             if world.write_status_and_read() == "Current" {
                 break;
@@ -157,7 +160,7 @@ proptest! {
     }
 }
 
-/// A Deployment and its pods: for each the image, and whether it is ready.
+/// A simulated Deployment and its pods: for each pod its image, and whether it is ready.
 #[derive(Debug)]
 struct FakeDeployment {
     object: Object,
@@ -175,7 +178,7 @@ impl FakeDeployment {
         self.object.body["spec"]["replicas"].as_u64().unwrap() as usize
     }
 
-    /// One thing that the controller or a pod does; which, if there are several, is `at`'s to say.
+    /// Does one step of the controller or of a pod; `at` chooses the step if several are possible.
     fn step_controller(&mut self, at: usize) {
         let (image, replicas) = (self.current_image(), self.replicas());
         if self.observed != self.generation {
@@ -245,13 +248,13 @@ impl FakeCluster {
         build::desired_objects(&input).into_iter().filter(|object| object.kind == Kind::Deployment).collect()
     }
 
-    /// What the operator does when it looks: it writes what may be written, and says how it stands.
+    /// Does one look of the operator: writes what may be written, and makes the status. Returns the verdict on it.
     fn write_status_and_read(&mut self) -> &'static str {
         let live: Vec<_> = self.deployments.iter().map(FakeDeployment::live).collect();
         let wanted = self.wanted_objects();
         let states = rollout::component_states(&wanted, &live);
         let turn = rollout::next_component(&states).map(|state| state.component);
-        // What comes or goes among readers is written by the next look.
+        // A reader that is added or removed is written by the next look.
         for object in wanted {
             let at = self.deployments.iter().position(|it| it.object.name == object.name);
             let Some(at) = at else {
@@ -266,7 +269,7 @@ impl FakeCluster {
             let admitted = rollout::deployment_for_turn(&object, live.get(at).map(|live| &**live), turn);
             let deployed = &mut self.deployments[at];
             let spec = |object: &Object| object.body["spec"].clone();
-            // What the API server adds to a status is no part of the object.
+            // Fields that the API server adds to the status are no part of the object.
             let changed = spec(&admitted) != spec(&deployed.object);
             deployed.generation += i64::from(changed);
             deployed.object = admitted;
@@ -279,7 +282,7 @@ impl FakeCluster {
         kstatus_of(&self.status, self.cluster.generation())
     }
 
-    /// A new one first; when it is ready an old one goes.
+    /// Adds a new reader first; when it is ready, an old one is removed.
     fn replace_a_reader(&mut self) {
         let wanted = self.cluster.spec.image.clone();
         let readers = || self.deployments.iter().filter(|it| it.object.reader.is_some());
@@ -299,7 +302,7 @@ impl FakeCluster {
         self.deployments[at % count].step_controller(at);
     }
 
-    /// Every pod is of the new image and ready, and as many are there as are wanted.
+    /// Returns whether every pod has the new image and is ready, and there are as many pods as wanted.
     fn is_done(&self) -> bool {
         let image = &self.cluster.spec.image;
         self.deployments.iter().all(|it| {

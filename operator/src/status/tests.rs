@@ -49,7 +49,7 @@ fn states() -> Vec<State> {
     Component::ROLL_OUT_ORDER.into_iter().map(state).collect()
 }
 
-/// What a test changes of a cluster that is well.
+/// A test's changes to a cluster without problems.
 pub(super) struct StatusCase {
     pub(super) cluster: RankingCluster,
     pub(super) problems: Vec<FieldProblem>,

@@ -1,4 +1,4 @@
-//! What users add to pods: what Kubernetes would refuse of it, or what would take the place of ours.
+//! Checks the user's additions to pods: values that Kubernetes would refuse, or that would replace the operator's.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,9 +10,9 @@ use liverank_runtime::telemetry::parse_filter;
 use super::{ProblemList, image, pods};
 use crate::crd::{ExtraContainer, PodSettings};
 
-/// Name of our own container.
+/// The name of liverank's own container.
 const OWN: &str = "liverank";
-/// Names of our own volumes.
+/// The names of the operator's own volumes.
 const OWN_VOLUMES: [&str; 11] = [
     "config",
     "identity",
@@ -29,7 +29,7 @@ const OWN_VOLUMES: [&str; 11] = [
 /// A flag that the operator writes and that is no setting of its own.
 const CONFIG: &str = "config";
 
-/// All of it.
+/// Checks all additions of one component's pods.
 pub(super) fn check(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
     for (at, alias) in pod.host_aliases.iter().enumerate() {
         if alias.ip.parse::<IpAddr>().is_err() {
@@ -84,7 +84,7 @@ fn check_env(path: &str, env: &[EnvVar], problems: &mut ProblemList) {
     }
 }
 
-/// The names of the volumes that are given.
+/// Checks the user's volumes, and returns their names.
 fn check_volumes<'a>(path: &str, pod: &'a PodSettings, problems: &mut ProblemList) -> BTreeSet<&'a str> {
     for volume in &pod.volumes {
         let path = format!("{path}.volumes[{}]", volume.name);

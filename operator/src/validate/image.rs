@@ -1,8 +1,8 @@
-//! References to images, as container runtimes read them.
+//! Checks references to images, as container runtimes parse them.
 
 use super::ProblemList;
 
-/// A registry and a repository, then `:tag`, `@digest` or both.
+/// Checks an image reference: a registry and a repository, then `:tag`, `@digest` or both.
 pub(super) fn check_image(path: &str, image: &str, problems: &mut ProblemList) {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let (repository, tag) = match name.rsplit_once(':') {
@@ -10,7 +10,7 @@ pub(super) fn check_image(path: &str, image: &str, problems: &mut ProblemList) {
         _ => (name, None),
     };
     let mut parts = repository.split('/').peekable();
-    // Only where a repository follows is the first part a registry: a host, which may have a port and capitals.
+    // The first part is a registry only if a repository follows: a host, which may have a port and capital letters.
     if repository.contains('/')
         && parts.peek().is_some_and(|first| first.contains(['.', ':']) || *first == "localhost")
     {

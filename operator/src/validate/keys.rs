@@ -1,16 +1,16 @@
-//! Keys of labels and annotations.
+//! Checks keys of labels and annotations.
 
 use std::collections::BTreeMap;
 
 use super::ProblemList;
 use crate::build::names;
 
-/// What Kubernetes lets all annotations of an object be, in bytes.
+/// Maximal size of all annotations of an object, in bytes, by Kubernetes' limit.
 const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
-/// What of it we leave for our own and for others'.
+/// The part of that size that is left for the operator's own annotations and those of others, in bytes.
 const RESERVED_ANNOTATIONS_BYTES: usize = 16 * 1024;
 
-/// Names each key that the definition does not have.
+/// Adds a problem for each key that is not a valid name by Kubernetes' rules.
 pub(super) fn check_keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut ProblemList) {
     for key in keys.filter(|key| !is_qualified_name(key)) {
         problems.add(
@@ -22,7 +22,7 @@ pub(super) fn check_keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>,
     }
 }
 
-/// Keys, and whether there is room for all of it.
+/// Checks the keys of annotations, and the size of all of them together.
 pub(super) fn check_annotations(
     path: &str,
     annotations: &BTreeMap<String, String>,
@@ -35,7 +35,7 @@ pub(super) fn check_annotations(
     }
 }
 
-/// Names each key that is the operator's.
+/// Adds a problem for each key that is reserved for the operator.
 pub(super) fn check_not_ours<'a>(
     path: &str,
     keys: impl Iterator<Item = &'a String>,
@@ -46,7 +46,7 @@ pub(super) fn check_not_ours<'a>(
     }
 }
 
-/// `name` or `prefix/name`, as Kubernetes' `IsQualifiedName` has it.
+/// Returns whether a key is `name` or `prefix/name` by the rules of Kubernetes' `IsQualifiedName`.
 fn is_qualified_name(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     is_name_part(name) && prefix.is_none_or(is_subdomain)

@@ -1,5 +1,5 @@
-//! What stands in the parts of a resource that the definition leaves open, and that no type has a field for: a typing
-//! error, which the API server lets in there. Pure.
+//! Finds unknown fields in the parts of a resource that the definition leaves open: typing errors, which the API server
+//! accepts there. Pure.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::FieldProblem;
 use crate::crd::definition;
 
-/// Members that are told of one resource.
+/// Maximal number of unknown fields that are reported of one resource.
 const MAX_MEMBERS_TOLD: usize = 10;
 
-/// The schema of a spec. Of a later definition this operator knows nothing, so that only what is open by its own counts.
+/// The schema of a spec. This operator does not know the schema of a later definition, so that only the parts that are
+/// open in its own one count.
 static SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let definition = serde_json::to_value(definition()).unwrap_or_default();
     definition
@@ -20,7 +21,8 @@ static SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         .unwrap_or_else(|| json!({}))
 });
 
-/// All members of open parts of `given` that `read`, the same spec as the types know it, does not have.
+/// Returns all members in open parts of `given` that `read` does not have; `read` is the same spec after parsing by
+/// these types.
 pub fn unknown_fields(given: &Value, read: &Value) -> Vec<FieldProblem> {
     let mut found = Vec::new();
     find_unknown_fields(&SPEC_SCHEMA, given, read, "spec", &mut found);
@@ -56,7 +58,7 @@ fn find_unknown_fields(schema: &Value, given: &Value, read: &Value, path: &str, 
     }
 }
 
-/// What is left out when it is written again.
+/// Returns whether a value is left out when it is serialised again.
 fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
     use crate::crd::RankingClusterSpec;
 
-    /// What is told of a spec with these members of a component's pod.
+    /// Returns the problems of a spec with these members of a component's pod.
     fn unknown_fields_of_pod(component: &str, pod: &Value) -> Vec<String> {
         let secret = json!({"name": "a", "key": "b"});
         let mut given = json!({"image": "i:1", "kafka": {"bootstrapServers": "k:1"}, "redis": {"urlSecret": secret},

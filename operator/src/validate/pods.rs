@@ -1,4 +1,4 @@
-//! What of a pod Kubernetes would refuse.
+//! Checks the parts of a pod that Kubernetes could refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -7,7 +7,7 @@ fn valid_resource() -> Value {
     serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
 }
 
-/// The problems of the valid resource with one field set, as `path: message`.
+/// Returns the problems of the valid resource with one field set, as `path: message`.
 fn problems_with_field(pointer: &str, value: Value) -> Vec<String> {
     let mut cluster = valid_resource();
     let (parent, field) = pointer.rsplit_once('/').unwrap();

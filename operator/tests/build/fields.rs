@@ -1,5 +1,5 @@
-//! Every field of the resource does something: where another value of it makes no other object, `fields.yaml` says what it
-//! is for.
+//! Tests that every field of the resource has an effect: if another value of a field changes no object, `fields.yaml`
+//! says what the field is for.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 
 use crate::fixtures::{CLUSTERS, build_objects, cluster_yaml, path};
 
-/// Fields that the running operator goes by and no object has, each with all that is in it, and what they are for.
+/// Returns the fields that only the running operator uses and that are in no object, each with all fields below it, and
+/// their purpose.
 fn fields_of_the_operator() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path("tests/build/fields.yaml")).unwrap();
     serde_yaml::from_str(&text).unwrap()
 }
 
-/// Calls `see` with the path and the schema of each field that has no fields of ours in it.
+/// Calls `see` with the path and the schema of each field that has none of our fields below it.
 fn visit_leaf_fields(schema: &Value, path: &[&str], see: &mut dyn FnMut(&[&str], &Value)) {
     let Some(fields) = schema["properties"].as_object() else { return see(path, schema) };
     for (name, field) in fields {
@@ -23,7 +24,7 @@ fn visit_leaf_fields(schema: &Value, path: &[&str], see: &mut dyn FnMut(&[&str],
     }
 }
 
-/// What a field may be instead: nothing, and what its schema lets it be.
+/// Returns other values of a field: no value, and values that its schema allows.
 fn other_values(schema: &Value, now: Option<&Value>) -> Vec<Option<Value>> {
     let mut others = vec![None];
     let mut or = |value: Value| others.push(Some(value));
@@ -47,7 +48,7 @@ fn other_values(schema: &Value, now: Option<&Value>) -> Vec<Option<Value>> {
     others
 }
 
-/// The value with the field set, or without it.
+/// Returns the value with the field set, or without the field.
 fn with_field(value: &Value, path: &[&str], new: Option<Value>) -> Value {
     let mut fields: Map<String, Value> = value.as_object().cloned().unwrap_or_default();
     let (name, rest) = path.split_first().unwrap();

@@ -1,4 +1,4 @@
-//! Clusters to build.
+//! The clusters that the builder's tests build.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,27 +11,27 @@ use liverank_operator::build::{
 use liverank_operator::crd::RankingCluster;
 use serde_json::Value;
 
-/// The clusters in `clusters/`, each with a snapshot of its name.
+/// The names of the clusters in `clusters/`, each with a snapshot of that name.
 pub const CLUSTERS: [&str; 6] = ["minimal", "full", "no-comment", "per-reader", "httproute", "tls"];
 
-/// A file beside this one or of the operator.
+/// Returns the full path of a file below the operator's directory.
 pub fn path(path: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
 }
 
-/// What a cluster's file in YAML says, with its anchors resolved.
+/// Returns the content of a cluster's YAML file with its anchors resolved.
 pub fn cluster_yaml(name: &str) -> Value {
     let file = path(&format!("tests/build/clusters/{name}.yaml"));
     let text = std::fs::read_to_string(&file).unwrap();
     serde_yaml::from_str(&text).unwrap()
 }
 
-/// A cluster, as its file in YAML has it.
+/// Returns a cluster from its YAML file.
 pub fn cluster(name: &str) -> RankingCluster {
     serde_json::from_value(cluster_yaml(name)).unwrap()
 }
 
-/// An operator.
+/// Returns the facts about the tests' operator.
 pub fn operator() -> OperatorFacts {
     OperatorFacts {
         namespace: "liverank-system".to_owned(),
@@ -42,7 +42,7 @@ pub fn operator() -> OperatorFacts {
     }
 }
 
-/// Two readers, one of which is on its way out.
+/// Returns two readers, one of which is being emptied.
 pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
     let drain = Drain { reason: "scale-down".to_owned(), since: "2026-03-01T12:30:00Z".to_owned() };
     vec![
@@ -51,7 +51,7 @@ pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
     ]
 }
 
-/// All objects of a cluster with those readers.
+/// Returns all objects of a cluster with two readers.
 pub fn build_objects(cluster: &RankingCluster) -> Vec<Object> {
     let (readers, operator) = (readers(cluster), operator());
     build::desired_objects(&Input {
@@ -62,7 +62,7 @@ pub fn build_objects(cluster: &RankingCluster) -> Vec<Object> {
     })
 }
 
-/// Each of the clusters, with its objects.
+/// Returns each of the clusters, with its objects.
 pub fn all_clusters() -> impl Iterator<Item = (RankingCluster, Vec<Object>)> {
     CLUSTERS.into_iter().map(|name| {
         let cluster = cluster(name);
@@ -71,32 +71,32 @@ pub fn all_clusters() -> impl Iterator<Item = (RankingCluster, Vec<Object>)> {
     })
 }
 
-/// Objects of a kind.
+/// Returns the objects of a kind.
 pub fn objects_of_kind(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
     objects.iter().filter(move |object| object.kind == kind)
 }
 
-/// The object of a kind that belongs to a component.
+/// Returns the object of a kind that belongs to a component.
 pub fn find_object(objects: &[Object], kind: Kind, component: Component) -> &Object {
     objects_of_kind(objects, kind).find(|object| object.component == Some(component)).unwrap()
 }
 
-/// An object as a Deployment.
+/// Parses an object as a Deployment.
 pub fn deployment(object: &Object) -> Deployment {
     serde_json::from_value(object.body.clone()).unwrap()
 }
 
-/// The pods of a Deployment.
+/// Returns the pod spec of a Deployment.
 pub fn pod(object: &Object) -> PodSpec {
     deployment(object).spec.unwrap().template.spec.unwrap()
 }
 
-/// The container of our own in them.
+/// Returns liverank's own container in the pods of a Deployment.
 pub fn container(object: &Object) -> Container {
     pod(object).containers.remove(0)
 }
 
-/// The settings in a component's file.
+/// Returns the settings in a component's configuration file.
 pub fn component_settings(objects: &[Object], component: Component) -> Value {
     let data = &find_object(objects, Kind::ConfigMap, component).body["data"];
     serde_yaml::from_str(data["config.yaml"].as_str().unwrap()).unwrap()

@@ -1,4 +1,4 @@
-//! The builder, from YAML to objects: reviewed snapshots, what holds for every cluster, and the table of what restarts.
+//! Tests the builder, from YAML to objects: reviewed snapshots, properties of every cluster, and the table of restarts.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
 

@@ -1,4 +1,4 @@
-//! Who reaches whom: policies, Services for viewers, routes and monitors.
+//! Tests the connections between components: policies, Services for viewers, routes and monitors.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ fn network_policies_allow_exactly_the_known_callers() {
             assert_eq!(from_operator, matches!(component, Component::Manager | Component::Reader));
         }
     }
-    // Those who open connections are those whose configuration names somebody.
+    // The components that open connections are those whose configuration names another component.
     let objects = build_objects(&cluster("minimal"));
     for component in Component::ROLL_OUT_ORDER {
         let settings = component_settings(&objects, component);

@@ -1,4 +1,4 @@
-//! What users add to pods, Services and `ServiceAccount`s.
+//! Tests the user's additions to pods, Services and `ServiceAccount`s.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PodSpec;

@@ -1,4 +1,4 @@
-//! What holds for the objects of every cluster.
+//! Tests properties of the objects of every cluster.
 
 use std::collections::BTreeSet;
 
@@ -93,7 +93,7 @@ fn objects_have_no_nulls_or_empties_that_the_server_drops() {
                 }
             }
             Value::Object(fields) => {
-                // An empty selector is everything, an empty rule too.
+                // An empty selector means everything, and so does an empty rule.
                 let everything = ["namespaceSelector", "podSelector", "egress"];
                 assert!(
                     !fields.is_empty() || everything.iter().any(|end| at.ends_with(end)),
@@ -139,7 +139,7 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
             let pod = pod(object);
             assert_eq!(pod.automount_service_account_token, Some(false));
             assert_eq!(pod.enable_service_links, Some(false));
-            // One for each component and each reader, called as the Deployment.
+            // There is one account for each component and each reader, with the name of the Deployment.
             assert_eq!(pod.service_account_name.as_deref(), Some(object.name.as_str()));
             let accounts: Vec<&str> = objects_of_kind(&objects, Kind::ServiceAccount)
                 .map(|account| account.name.as_str())
@@ -157,7 +157,7 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
                 assert_eq!(json!(context.capabilities), json!({"drop": ["ALL"]}));
                 assert!(context.privileged.is_none());
             }
-            // Of what `restricted` lets in, all that we need.
+            // Of the volumes that `restricted` permits, only the kinds that the pods need.
             let audience = |volume: &Value| {
                 volume["projected"]["sources"][0]["serviceAccountToken"]["audience"]
                     .as_str()
@@ -180,7 +180,7 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
 fn names_fit_for_the_longest_cluster() {
     let mut cluster = cluster("full");
     cluster.metadata.name = Some("l".repeat(names::MAX_CLUSTER_NAME));
-    // The most readers that there can be, and those of an upgrade beside them.
+    // The maximal number of readers, and those of an upgrade in addition.
     let reader = Reader { name: names::reader_name(cluster.name(), 520), drain: None };
     let input = Input {
         cluster: &cluster,
@@ -286,7 +286,7 @@ fn a_pod_has_time_to_drain() {
                 let sleep = pod.containers[0].lifecycle.as_ref().map_or(0, |lifecycle| {
                     lifecycle.pre_stop.as_ref().unwrap().sleep.as_ref().unwrap().seconds
                 });
-                // What still runs ten seconds after its drain ends itself; the kubelet comes later.
+                // A process that still runs ten seconds after its drain ends itself; the kubelet comes later.
                 assert!(
                     pod.termination_grace_period_seconds.unwrap() >= sleep + told + 15,
                     "{}",

@@ -1,5 +1,5 @@
-//! `docs/rollouts.md`: its table is made from the builder and the schema, so that it cannot say anything else than what
-//! happens. `UPDATE_SNAPSHOTS=1` writes it anew.
+//! Tests `docs/rollouts.md`: its table is made from the builder and the schema, so that it cannot differ from the real
+//! behaviour. `UPDATE_SNAPSHOTS=1` writes it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::fixtures::{cluster, path};
 const TABLE_BEGIN: &str = "<!-- table: written by the builder's test -->\n";
 const TABLE_END: &str = "<!-- end of table -->\n";
 
-/// Fields of ours whose value is Kubernetes' own type: what is below them is not told apart.
+/// Our fields whose value is of Kubernetes' own type: the fields below them are not distinguished.
 const FOREIGN_FIELDS: [&str; 4] = ["resources", "affinity", "securityContext", "containerSecurityContext"];
 
 type RestartedComponents = BTreeSet<Component>;
@@ -45,7 +45,7 @@ fn the_order_of_roll_out_in_the_text_is_the_builders() {
     );
 }
 
-/// What a change of each field of the spec restarts.
+/// Returns the components that a change of each field of the spec restarts.
 fn effects_of_all_fields() -> BTreeMap<String, RestartedComponents> {
     let schema = serde_json::to_value(definition()).unwrap();
     let spec = schema.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
@@ -71,7 +71,7 @@ fn collect_leaf_fields(schema: &Value, at: String, found: &mut Vec<(String, Valu
     }
 }
 
-/// What restarts when `field` of `base` becomes another, whichever, or is taken out.
+/// Returns the components that restart when `field` of `base` gets any other value or is removed.
 fn effect_of_field(base: &Value, field: &str, schema: &Value) -> RestartedComponents {
     let old = spec(base).unwrap_or_else(|error| panic!("{field}: {error}"));
     let mut changed = base.clone();
@@ -82,7 +82,7 @@ fn effect_of_field(base: &Value, field: &str, schema: &Value) -> RestartedCompon
         *value_at(&mut changed, field) = other.clone();
         let new = match spec(&changed) {
             Ok(new) => new,
-            // A required field cannot be taken out.
+            // A required field cannot be removed.
             Err(_) if other.is_null() => continue,
             Err(error) => panic!("{field}: {other}: {error}"),
         };
@@ -98,7 +98,7 @@ fn value_at<'a>(spec: &'a mut Value, field: &str) -> &'a mut Value {
     field.split('.').fold(spec, |at, part| &mut at[part])
 }
 
-/// A spec, as the API server gives it: what is null is not there.
+/// Parses a spec as the API server returns it: nulls are absent.
 fn spec(value: &Value) -> serde_json::Result<RankingClusterSpec> {
     fn without_nulls(value: &Value) -> Value {
         match value {
@@ -112,7 +112,7 @@ fn spec(value: &Value) -> serde_json::Result<RankingClusterSpec> {
     serde_json::from_value(without_nulls(value))
 }
 
-/// Other values than `now`.
+/// Returns other values than `now` for a field.
 fn other_values(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
         return values.iter().filter(|value| *value != now && !value.is_null()).cloned().collect();
@@ -144,7 +144,7 @@ fn other_values(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
         ("windows", _) => json!([{"from": "02:00", "to": "03:00"}]),
         (_, Value::Bool(now)) => json!(!now),
         (_, Value::Number(now)) => json!(now.as_i64().unwrap() + 1),
-        // A weight, in thousandths.
+        // The value is a weight, in thousandths.
         (_, Value::String(now)) if schema.get("x-kubernetes-int-or-string").is_some() => {
             json!(format!("1{now}"))
         }
@@ -157,7 +157,7 @@ fn other_values(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
     vec![other]
 }
 
-/// Rows of the table: where all fields below a parent have the same effect, the parent alone is told.
+/// Returns the rows of the table: if all fields below a parent have the same effect, only the parent gets a row.
 fn collapse_equal_rows(
     effects: &BTreeMap<String, RestartedComponents>,
 ) -> BTreeMap<String, RestartedComponents> {
@@ -184,7 +184,7 @@ fn effects_table(rows: &BTreeMap<String, RestartedComponents>) -> String {
     table
 }
 
-/// In the order of roll-out.
+/// Returns the components' names in the order of roll-out.
 fn component_names(components: &RestartedComponents) -> String {
     if components.is_empty() {
         return "nothing".to_owned();

@@ -1,4 +1,4 @@
-//! What processes are given: the settings of their own stores, in files that never change.
+//! Tests the inputs of processes: the settings of their own stores, in files that never change.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
         }
         let calls = matches!(component, Component::Gateway | Component::Reader);
         assert_eq!(text.contains("identity-token"), calls, "{}", component.name());
-        // The last two where viewers are asked for tokens: then they take viewers of gateways only.
+        // The last two verify callers only if viewers need tokens: then they accept viewers of gateways only.
         let is_asked = matches!(
             component,
             Component::Manager | Component::Statistics | Component::Comment | Component::Websocket
@@ -43,7 +43,7 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
     }
 }
 
-/// The name of the `ConfigMap` that a Deployment's pods mount.
+/// Returns the name of the `ConfigMap` that a Deployment's pods mount.
 fn mounted_config_map(object: &Object) -> String {
     let volumes = pod(object).volumes.unwrap();
     volumes.into_iter().find_map(|volume| volume.config_map).unwrap().name
@@ -69,7 +69,7 @@ fn a_config_map_is_immutable_and_a_change_makes_another() {
         let same = of(&old) == of(&new);
         assert_eq!(same, component != Component::Consumer, "{}", component.name());
     }
-    // One whose turn has not come keeps the template that it has, and in it the name of the file that it has.
+    // A Deployment whose turn has not come keeps its template, and in it the name of its file.
     let live = &find_object(&old, Kind::Deployment, Component::Consumer).body;
     let held = find_object(&new, Kind::Deployment, Component::Consumer).with_template_of(live);
     assert_eq!(
@@ -94,7 +94,8 @@ fn two_clusters_with_default_names_share_nothing_in_their_stores() {
     }
 }
 
-/// What a process is given: the keys of its file, and its own variables and flags by the same names.
+/// Returns the settings that a process is given: the keys of its file, and its own variables and flags by the same
+/// names.
 fn given_settings(objects: &[Object], object: &Object) -> BTreeSet<String> {
     let component = object.component.unwrap();
     let container = container(object);

@@ -1,4 +1,4 @@
-//! All objects of a few clusters, as files that are read by people: `UPDATE_SNAPSHOTS=1` writes them anew.
+//! Compares all objects of a few clusters with snapshot files for people; `UPDATE_SNAPSHOTS=1` writes them anew.
 
 use serde_yaml::to_string;
 

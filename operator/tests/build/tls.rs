@@ -1,4 +1,4 @@
-//! TLS of the pods: what each is given, and that nothing speaks plain HTTP beside it.
+//! Tests TLS of the pods: their settings, and that no port speaks plain HTTP beside TLS.
 
 use liverank_operator::build::{self, Component, Kind, Object};
 use liverank_operator::crd::RankingClusterSpec;
@@ -38,7 +38,7 @@ fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
                 assert!(!value.to_string().contains("http://"), "{} has {key}: {value}", component.name());
                 assert!(!reader || value[0] == "https://{reader}.tv.svc:4001", "{value}");
             }
-            // Who asks others knows them by their authority.
+            // Components that call others verify them by their authority.
             assert_eq!(settings.get("peer-ca-file").is_some(), !component.talks_to().is_empty());
         }
         for deployment in objects_of_kind(&objects, Kind::Deployment) {
@@ -82,7 +82,8 @@ fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
     }
 }
 
-/// What the table of `docs/rollouts.md` cannot show: the authorities are the operator's alone, so that a new one restarts nothing.
+/// The table of `docs/rollouts.md` cannot show this: only the operator uses the authorities, so that new ones restart
+/// nothing.
 #[test]
 fn another_tls_secret_restarts_its_users_and_another_ca_nobody() {
     let spec = cluster("full").spec;

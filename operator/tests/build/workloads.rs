@@ -1,4 +1,4 @@
-//! Deployments: how many pods, which are replaced, and what their readers are told.
+//! Tests Deployments: the number of pods, the pods that are replaced, and the arguments of readers.
 
 use liverank_operator::build::{
     self, CURRENT_REVISION, Component, Input, Kind, Object, Reader, names, object::annotation_value,
@@ -25,7 +25,7 @@ fn a_tenth_of_the_readers_may_be_evicted_at_a_time() {
             Input { cluster: &cluster, revision: CURRENT_REVISION, readers: &readers, operator: &operator };
         find_object(&build::desired_objects(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
     };
-    // 20,000 viewers a reader, 20,000 moved in a minute: in 150 s two readers, and half of a third.
+    // 20,000 viewers a reader, 20,000 moved in a minute: 150 s are enough for two readers, and half of a third.
     assert_eq!(budget(500, 20_000, 180), json!(2));
     assert_eq!(budget(500, 1_000_000, 180), json!(50));
     assert_eq!(budget(11, 1_000_000, 180), json!(2));
@@ -132,7 +132,7 @@ fn a_held_deployment_keeps_its_template_and_nothing_else() {
     let template = &kept.body["spec"]["template"];
     assert_eq!(template["spec"], live["spec"]["template"]["spec"]);
     assert!(template["metadata"].get("creationTimestamp").is_none());
-    // What has no template is as it was.
+    // An object without a template is unchanged.
     let service = find_object(&objects, Kind::Service, Component::Gateway);
     assert_eq!(&service.with_template_of(&live), service);
 }

@@ -1,4 +1,4 @@
-//! The reference of the resource, `docs/resource.md`, made from the schema that is installed.
+//! Tests the reference of the resource, `docs/resource.md`, which is made from the installed schema.
 
 use std::fmt::Write;
 
@@ -15,10 +15,10 @@ Where there is no default, the table has a dash. What each condition and event m
 
 ";
 
-/// Blocks that components share. Each is shown once, where it is the same in all of them.
+/// Blocks that components share. Each is shown once if it is the same in all of them.
 const SHARED_BLOCKS: [&str; 5] = ["autoscaling", "pdb", "pod", "service", "serviceAccount"];
 
-/// A table of fields, and the rules that the API server holds them to.
+/// A table of fields, and the rules by which the API server checks them.
 #[derive(Default)]
 struct Section {
     rows: String,
@@ -26,7 +26,7 @@ struct Section {
 }
 
 impl Section {
-    /// The field `path` and all below it, but for blocks that `is_shown_elsewhere` names.
+    /// Adds the field `path` and all fields below it, without blocks that `is_shown_elsewhere` names.
     fn add(
         &mut self,
         path: &str,
@@ -102,7 +102,7 @@ fn default_of(field: &Value) -> String {
     }
 }
 
-/// What it may be, as far as a reader would ask: words of a list, and numbers from and to.
+/// Returns the values that a field allows, in words: the words of a list, or the numbers from and to.
 fn bounds_of(field: &Value) -> String {
     if let Some(words) = field["enum"].as_array() {
         let words: Vec<String> =
@@ -116,7 +116,8 @@ fn bounds_of(field: &Value) -> String {
     }
 }
 
-/// Text of a table's cell: on one line, and without what Markdown takes for the end of a cell or for a tag.
+/// Returns the text of a table's cell: on one line, and without characters that Markdown takes for the end of a cell or
+/// for a tag.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }

@@ -11,7 +11,7 @@ fn cluster() -> RankingCluster {
     serde_json::from_value(cluster).unwrap()
 }
 
-/// Two readers with nine videos of 2,000 viewers each.
+/// Returns the load of two readers with nine videos of 2,000 viewers each.
 fn load() -> ClusterLoad {
     let name = |at: usize| format!("live-reader-{}", at % 2);
     let video = |at: usize| json!([format!("video-{at}"), 2000]);

@@ -1,4 +1,4 @@
-//! What holds in every round, whatever is seen.
+//! Properties that hold in every round, whatever is observed.
 
 use proptest::prelude::*;
 
@@ -56,7 +56,8 @@ proptest! {
     fn every_round_keeps_the_invariants(seen in any_seen()) {
         let mut memory = memory();
         let first = decide_round(&seen, &mut memory);
-        // What the first round calls off may halt the second; then it is told once, and asked for until it is seen.
+        // A drain that the first round calls off may halt the second; then it is reported once, and requested until it
+        // is observed.
         let settled = (0..2).map(|_| decide_round(&seen, &mut memory)).last().unwrap();
         let again = decide_round(&seen, &mut memory);
         prop_assert!(again.decisions.is_empty(), "{:?}", again.decisions);

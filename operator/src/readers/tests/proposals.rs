@@ -1,4 +1,5 @@
-//! Plans that wait: nothing is done without a word, what is done is what was told, and a word is good once.
+//! Tests of plans that wait: nothing is done without approval, a plan is carried out as it was reported, and an
+//! approval is good once.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +32,7 @@ fn proposal_about(outcome: &RoundOutcome, subject: PlanSubject) -> &Proposal {
     one
 }
 
-/// A second reader of two videos, beside one that has none.
+/// Returns an input in which one reader has two videos and the other one none.
 fn uneven_load() -> RoundInput {
     let mut seen =
         input_with_viewers(ReaderSettings { replicas: 2, ..rebalance_needs_approval() }, &[600, 100]);
@@ -48,7 +49,7 @@ fn uneven_load() -> RoundInput {
     seen
 }
 
-/// The round in which assignments are looked at.
+/// Runs rounds until the one that plans moves, and returns its result.
 fn planning_round(seen: &mut RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     decide_round(seen, memory);
     seen.advance(5_000);
@@ -113,7 +114,7 @@ fn approved_moves_are_carried_out_once_as_proposed() {
     let ordered = proposed_moves(&outcome);
     assert_eq!(ordered.len(), told.steps.len());
     assert!(ordered.iter().zip(&told.steps).all(|(video, step)| step.starts_with(&format!("{video}: "))));
-    // The same word again, for what is then wanted: another plan has another name.
+    // The same approval again has no effect on the next plan: another plan has another id.
     for _ in 0..30 {
         seen.advance(5_000);
         let outcome = decide_round(&seen, &mut memory);
@@ -122,7 +123,7 @@ fn approved_moves_are_carried_out_once_as_proposed() {
     }
 }
 
-/// What changes, and withdraws the plan.
+/// A change of the input that withdraws the plan, with its name.
 type SeenChange = (&'static str, fn(&mut RoundInput));
 
 #[test]
@@ -162,8 +163,8 @@ fn a_plan_is_withdrawn_when_what_it_was_made_from_has_changed() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever viewers do and whichever old names are said: without the name of the plan that waits nothing moves and no
-    /// reader comes or goes, and no two plans have one name.
+    /// Whatever viewers do and whichever old ids are approved: without the id of the waiting plan nothing moves and no
+    /// reader is added or removed, and no two plans have one id.
     #[test]
     fn nothing_is_done_without_approval_of_the_plan_s_id(
         rounds in prop::collection::vec((prop::collection::vec(0_u64..1_500, 3), 1_i64..120_000, any::<bool>()), 1..30),
@@ -180,7 +181,7 @@ proptest! {
                 });
             }
             if repeats {
-                // Old names, and one that was never given.
+                // Old ids, and one that no plan ever had.
                 seen.approved = names.difference(&last).cloned().collect();
                 seen.approved.insert("0000000000".to_owned());
             }

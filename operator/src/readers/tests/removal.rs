@@ -1,4 +1,4 @@
-//! When a reader is emptied, and when it goes.
+//! Tests of when a reader is emptied, and when it is removed.
 
 use super::scene::{
     NOW, decided_actions, fixed_replicas, input_with_viewers, memory, reader_name, steps_in_words,
@@ -18,7 +18,7 @@ fn the_cheapest_reader_is_removed_first() {
         (steps_in_words(&outcome), decided_actions(&outcome))
     };
     assert_eq!(going(&|_| ()), (vec!["empty x-reader-1 (scale-down)".to_owned()], vec!["ScaleDown"]));
-    // One that does not serve, and that nobody can be at.
+    // A reader that does not serve and has no viewers.
     let (steps, _) = going(&|seen| {
         seen.readers[2].pod.as_mut().unwrap().ready = false;
         seen.change_state(2, |state| {
@@ -27,11 +27,11 @@ fn the_cheapest_reader_is_removed_first() {
         });
     });
     assert_eq!(steps, ["empty x-reader-2 (scale-down)"]);
-    // One that would be replaced anyway.
+    // A reader that would be replaced anyway.
     let (steps, _) = going(&|seen| {
         seen.readers[0].template = "t0".to_owned();
         seen.held = Some("manager is being rolled".to_owned());
-        // What an upgrade that waits has brought up beyond the wanted number stays.
+        // Readers that a waiting upgrade has started beyond the wanted number stay.
         seen.settings.replicas = 1;
     });
     assert_eq!(steps, ["empty x-reader-0 (scale-down)"]);
@@ -52,14 +52,15 @@ fn no_reader_is_drained_while_the_load_is_unknown() {
     held(&|seen| seen.managers[1].load.hold = Some("cut off".to_owned()));
     held(&|seen| seen.managers[0].load.readers[0].viewers = 500);
     held(&|seen| seen.managers[0].load.readers[0].state = ReaderStatus::Gone.into());
-    // One reader's report is old; one leaves by itself; too many who were moved failed; it is paused.
+    // One reader's report is old; one ends by itself; too many viewers who were moved failed; scaling in or everything
+    // is paused.
     held(&|seen| seen.change_state(0, |state| state.fresh = false));
     held(&|seen| seen.change_state(0, |state| state.state = ReaderStatus::Draining.into()));
     held(&|seen| seen.readers[0].pod.as_mut().unwrap().terminating = true);
     held(&|seen| seen.change_state(0, |state| (state.reconnects, state.reconnect_errors) = (40, 3)));
     held(&|seen| seen.settings.scale_in = false);
     held(&|seen| seen.settings.paused = true);
-    // Few reconnects say nothing.
+    // Few reconnects are ignored.
     let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
     seen.change_state(0, |state| (state.reconnects, state.reconnect_errors) = (19, 19));
     assert_eq!(seen.first_round().steps.len(), 1);
@@ -78,7 +79,7 @@ fn the_managers_are_told_once_the_annotation_is_seen() {
     );
     seen.set_cordon(1, CordonLevel::Draining);
     assert!(decide_round(&seen, &mut memory).steps.is_empty());
-    // A new leader finds the same.
+    // A new leader comes to the same result.
     assert!(decide_round(&seen, &mut super::scene::memory()).steps.is_empty());
 }
 
@@ -93,7 +94,7 @@ fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
     };
     let gone = ["cordon x-reader-1: removed"];
     assert_eq!(emptied(&|_| ()), gone);
-    // Every manager has to know before it goes, and then it stays so.
+    // Every manager has to know the cordon before the reader is deleted, and then the cordon stays.
     let told = |seen: &mut RoundInput, manager: usize| {
         let cordon = &mut seen.managers[manager].load.cordons[0].cordon;
         *cordon = Some(CordonLevel::Removed.into());
@@ -113,12 +114,12 @@ fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
     stays(&|seen| seen.managers[1].load.readers[1].assigned = 1);
     stays(&|seen| seen.change_state(1, |state| state.fresh = false));
     stays(&|seen| seen.managers.clear());
-    // Asked before it was to be emptied.
+    // The reader was queried before its drain began.
     stays(&|seen| seen.readers[1].drain.as_mut().unwrap().since = Some(NOW + 60_000));
-    // One manager has not heard of it.
+    // One manager has not heard of the cordon.
     let cordon = ["cordon x-reader-1: draining"];
     assert_eq!(emptied(&|seen| seen.managers[1].load.cordons.clear()), cordon);
-    // One that does not run has nobody to ask.
+    // A reader that does not run cannot be queried.
     let down = |seen: &mut RoundInput| {
         seen.readers[1].pod = None;
         seen.readers[1].own = None;
@@ -135,7 +136,7 @@ fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
 
 #[test]
 fn different_clocks_of_two_leaders_remove_no_reader() {
-    // The leader who annotated it was an hour behind this one, or ahead of it.
+    // The clock of the leader that annotated the reader was an hour behind this one's, or ahead of it.
     for ago in [3_600_000, -3_600_000] {
         let rebalance = RebalanceSetting::Paused;
         let mut seen =
@@ -159,7 +160,7 @@ fn different_clocks_of_two_leaders_remove_no_reader() {
             ["remove x-reader-1 although it may have viewers"]
         );
     }
-    // One that is empty goes, however far ahead the other's clock was.
+    // An empty reader is removed, however far ahead the other leader's clock was.
     let mut seen = input_with_viewers(
         ReaderSettings { rebalance: RebalanceSetting::Paused, ..fixed_replicas(2) },
         &[50, 0, 90],
@@ -194,7 +195,7 @@ fn an_overdue_drain_is_held_or_forced_but_never_on_unknown_load() {
         seen.set_drain(1, DrainWhy::ScaleDown, 901_000);
         change(&mut seen);
         let mut memory = memory();
-        // By the clock of the leader who sees it.
+        // The drain as this leader saw it by its own clock.
         let since = seen.readers[1].drain.and_then(|drain| drain.since);
         memory.draining.extend(since.map(|since| ("uid-1".to_owned(), since)));
         let outcome = decide_round(&seen, &mut memory);
@@ -212,7 +213,7 @@ fn an_overdue_drain_is_held_or_forced_but_never_on_unknown_load() {
         late(true, &|seen| seen.readers[1].drain.as_mut().unwrap().since = Some(NOW - 899_000)).0,
         [""; 0]
     );
-    // A drain that does not say since when begins now.
+    // A drain whose annotation names no beginning begins now.
     assert_eq!(
         late(true, &|seen| seen.readers[1].drain.as_mut().unwrap().since = None).0,
         ["empty x-reader-1 (scale-down)"]
@@ -238,7 +239,7 @@ fn a_reader_without_a_deployment_is_removed_as_long_as_anything_is_left_of_it() 
     let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 0]);
     seen.readers.pop();
     let removed = ["cordon x-reader-2: removed"];
-    // A manager remembers it, whatever it says of it; or its pod is ending.
+    // A manager remembers the reader, whatever it reports of it; or the reader's pod is ending.
     assert_eq!(steps_in_words(&seen.first_round()), removed);
     seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.pop()));
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
@@ -246,10 +247,10 @@ fn a_reader_without_a_deployment_is_removed_as_long_as_anything_is_left_of_it() 
     assert_eq!(steps_in_words(&seen.first_round()), removed);
     seen.set_cordon(2, CordonLevel::Removed);
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
-    // Somebody edited its labels: it is brought back.
+    // Somebody edited the labels of the reader's Deployment: they are restored.
     seen.orphans.insert(reader_name(2), true);
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
-    // Nothing is left.
+    // Nothing of the reader is left.
     seen.orphans.clear();
     assert_eq!(steps_in_words(&seen.first_round()), ["cordon x-reader-2: open"]);
 }

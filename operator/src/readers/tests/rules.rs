@@ -1,4 +1,4 @@
-//! The rules of scaling, balancing and telling, one by one.
+//! Tests of the rules of scaling, balancing and reporting, one by one.
 
 use super::scene::{
     NOW, decided_actions, fixed_replicas, input_with_viewers, memory, reader, reader_name, settings,
@@ -15,7 +15,7 @@ use liverank_core::handover::coordinator::ReaderStatus;
 fn new_readers_get_the_lowest_free_names() {
     let mut seen = input_with_viewers(fixed_replicas(5), &[10, 10, 10]);
     seen.readers.remove(1);
-    // The managers remember one, and one is closed still.
+    // The managers remember one reader, and another one still has a cordon.
     seen.change_state(1, |state| state.state = ReaderStatus::Gone.into());
     seen.set_cordon(3, CordonLevel::Closed);
     let outcome = seen.first_round();
@@ -30,7 +30,7 @@ fn new_readers_get_the_lowest_free_names() {
         ]
     );
     assert_eq!(decided_actions(&outcome), ["ScaleUp"]);
-    // Its pod is still there.
+    // The pod of the deleted reader is still there.
     seen.orphans.insert(reader_name(4), false);
     assert_eq!(
         steps_in_words(&seen.first_round())[..4],
@@ -49,7 +49,7 @@ fn a_write_is_repeated_until_seen_and_announced_once() {
         (vec!["create x-reader-3".to_owned()], vec!["create x-reader-3".to_owned()])
     );
     assert_eq!((first.decisions.len(), second.decisions.len()), (1, 0));
-    // It is heard before it is seen: it is still the same one.
+    // The managers hear the reader before its Deployment is observed: it is still the same one.
     seen.readers.push(reader(3));
     assert!(decide_round(&seen, &mut memory).steps.is_empty());
 }
@@ -75,7 +75,7 @@ fn viewers_are_rebalanced_unless_paused_dry_run_or_forbidden() {
             load.assignments.as_mut().unwrap()[1].readers[0].reader = load.readers[0].id.clone();
         }
         change(&mut seen);
-        // The bucket of a new leader fills first.
+        // The move budget of a new leader has to fill first.
         let mut memory = memory();
         decide_round(&RoundInput { now: NOW - 60_000, managers: Vec::new(), ..seen.clone() }, &mut memory);
         let outcome = decide_round(&seen, &mut memory);
@@ -119,7 +119,7 @@ fn dry_runs_are_announced_once_and_change_nothing() {
     assert!(first.decisions[0].reason.starts_with("dry run: 6 readers"), "{}", first.decisions[0].reason);
     seen.advance(2_000);
     assert!(decide_round(&seen, &mut memory).decisions.is_empty());
-    // Nor does the next leader say it again.
+    // The next leader does not report it again.
     let mut next = ReaderMemory::new(NOW, first.decisions.last(), None);
     assert!(decide_round(&seen, &mut next).decisions.is_empty());
 }
@@ -180,14 +180,14 @@ fn unserved_viewers_degrade_the_status() {
     assert!(message.contains("x-reader-2"), "{message}");
 }
 
-/// The reader that gets a part of the hot video, where the readers are in these zones.
+/// Returns the reader that gets a part of the hot video if the readers are in these zones.
 fn next_reader_of_a_hot_video(zones: [Option<&str>; 4]) -> String {
     let settings = ReaderSettings { hot_video_viewers: 200, tolerance_percent: 100, ..fixed_replicas(4) };
     let mut seen = input_with_viewers(settings, &[240, 190, 190, 190]);
     for (reader, zone) in seen.readers.iter_mut().zip(zones) {
         reader.pod.as_mut().unwrap().zone = zone.map(str::to_owned);
     }
-    // The bucket of a new leader fills first.
+    // The move budget of a new leader has to fill first.
     let mut memory = memory();
     decide_round(&RoundInput { now: NOW - 60_000, managers: Vec::new(), ..seen.clone() }, &mut memory);
     let outcome = decide_round(&seen, &mut memory);

@@ -1,4 +1,4 @@
-//! Small scenes: readers that serve, two managers of one mind.
+//! Small scenes: readers that serve, and two managers that agree.
 
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
@@ -70,7 +70,7 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
     }
 }
 
-/// Readers with so many viewers each, all of one video.
+/// Returns an input with one reader for each number of viewers, all of whose viewers watch one video.
 pub fn input_with_viewers(settings: ReaderSettings, viewers: &[u64]) -> RoundInput {
     let assigned = viewers.iter().enumerate().map(|(at, viewers)| VideoState {
         videoid: VideoId::parse(&format!("v{at}")).unwrap(),
@@ -102,7 +102,7 @@ pub fn input_with_viewers(settings: ReaderSettings, viewers: &[u64]) -> RoundInp
 }
 
 impl RoundInput {
-    /// What every manager says of a reader.
+    /// Changes what every manager reports about a reader.
     pub(super) fn change_state(&mut self, at: usize, change: impl Fn(&mut ReaderState)) {
         for heard in &mut self.managers {
             heard
@@ -114,7 +114,7 @@ impl RoundInput {
         }
     }
 
-    /// A reader is being emptied since so long, and the managers know.
+    /// Marks a reader as being emptied since `ago` milliseconds, which the managers know.
     pub(super) fn set_drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
         self.readers[at].drain = Some(ReaderDrain { why, since: Some(NOW - ago) });
         self.set_cordon(at, CordonLevel::Draining);
@@ -128,7 +128,7 @@ impl RoundInput {
         }
     }
 
-    /// The managers know that a reader that was being emptied is removed.
+    /// Makes the managers know that a reader which was being emptied is removed.
     pub(super) fn set_removed(&mut self, at: usize) {
         for heard in &mut self.managers {
             heard.load.cordons.retain(|cordon| cordon.reader.as_str() != reader_name(at));
@@ -136,13 +136,13 @@ impl RoundInput {
         self.set_cordon(at, CordonLevel::Removed);
     }
 
-    /// Nobody is at a reader, by the managers and by itself.
+    /// Makes a reader empty, by the managers' reports and by its own.
     pub(super) fn set_empty(&mut self, at: usize) {
         self.change_state(at, |state| (state.viewers, state.assigned) = (0, 0));
         self.readers[at].own = Some(ReaderSelfReport { viewers: 0, at: self.now - 200 });
     }
 
-    /// The same a little later: everybody was asked again.
+    /// Advances the time by `ms` milliseconds; all reports are that much newer, too.
     pub(super) fn advance(&mut self, ms: Millis) {
         self.now += ms;
         self.managers.iter_mut().for_each(|heard| heard.at += ms);
@@ -153,7 +153,7 @@ impl RoundInput {
         decide_round(self, &mut memory())
     }
 
-    /// Two rounds, longer apart than a reader has to be empty.
+    /// Runs two rounds, further apart than a reader has to be empty, and returns the second result.
     pub(super) fn second_round(&self) -> RoundOutcome {
         let mut memory = memory();
         decide_round(self, &mut memory);
@@ -167,7 +167,7 @@ pub fn memory() -> ReaderMemory {
     ReaderMemory::new(NOW - 60_000, None, None)
 }
 
-/// Steps in few words.
+/// Describes the steps of a round in few words.
 pub fn steps_in_words(outcome: &RoundOutcome) -> Vec<String> {
     outcome.steps.iter().map(ReaderStep::describe).collect()
 }
@@ -176,7 +176,7 @@ pub fn decided_actions(outcome: &RoundOutcome) -> Vec<&'static str> {
     outcome.decisions.iter().map(|decision: &Decision| decision.action.as_str()).collect()
 }
 
-/// Settings of so many readers, whatever the load.
+/// Returns settings with a fixed number of readers, whatever the load.
 pub fn fixed_replicas(replicas: u32) -> ReaderSettings {
     ReaderSettings { replicas, ..settings() }
 }

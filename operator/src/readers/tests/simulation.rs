@@ -1,5 +1,6 @@
-//! Operator, managers, viewers and cluster together on virtual time. Leaders die between any two steps, stores lag, writes
-//! fail, managers fall silent or contradict each other; whatever happens, the invariants in [`Run::check_invariants`] hold.
+//! A simulation of operator, managers, viewers and Kubernetes cluster on virtual time. Leaders die between any two
+//! steps, stores lag, writes fail, managers fall silent or contradict each other; whatever happens, the invariants in
+//! [`SimulationRun::check_invariants`] hold.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +15,17 @@ use crate::readers::{
 struct SimulationRun {
     world: SimulatedCluster,
     memory: ReaderMemory,
-    /// No leader until then.
+    /// The time until which there is no leader.
     vacant: i64,
     last: Option<RoundOutcome>,
     status: Option<Decision>,
     told: Vec<Decision>,
-    /// Of a hundred rounds so many end with the leader's death after some steps, and of a hundred writes so many fail.
+    /// The percentages of rounds that end with the leader's death after some steps, and of writes that fail.
     deaths: u64,
     failures: u64,
-    /// Steps of the last rounds.
+    /// Number of steps of the last call of `run_for`.
     steps: usize,
-    /// Viewers may be moved by balance and drains while templates change.
+    /// Whether it is checked that no viewer is moved more than once in an upgrade.
     once: bool,
 }
 
@@ -58,7 +59,7 @@ impl SimulationRun {
         }
     }
 
-    /// So many seconds.
+    /// Runs the simulation for `seconds` seconds.
     fn run_for(&mut self, seconds: u32) {
         self.steps = 0;
         for second in 0..seconds {
@@ -101,7 +102,7 @@ impl SimulationRun {
         }
     }
 
-    /// What never happens.
+    /// Checks what must never happen in a round.
     fn check_invariants(&self, seen: &RoundInput, outcome: &RoundOutcome) {
         let (steps, settings) = (&outcome.steps, &seen.settings);
         let unknown = self.world.answers != ManagerAnswers::Well;
@@ -172,7 +173,8 @@ impl SimulationRun {
         }
     }
 
-    /// Nothing is left to be done, and nothing is done or told for a while; a decision was made only at transitions.
+    /// Runs until nothing is left to be done, and checks that nothing is done or reported for a while; decisions are
+    /// made only at transitions.
     fn run_until_at_rest(&mut self) {
         let told = self.told.len();
         let orders = self.world.ordered;
@@ -210,7 +212,7 @@ impl SimulationRun {
     }
 }
 
-/// Readers that carry this many viewers at their target of four fifths.
+/// Returns a run with as many readers as this many viewers need at the target of four fifths.
 fn settled_run(seed: u64, viewers: usize) -> SimulationRun {
     let mut run = SimulationRun::new(settings(), seed);
     run.run_for(20);
@@ -244,7 +246,7 @@ fn readers_follow_demand_up_and_down_and_come_to_rest() {
 fn demand_that_returns_calls_a_drain_off() {
     let mut run = settled_run(2, 400);
     run.world.set_audience(230);
-    // Nobody follows, so that the drain lasts.
+    // No viewer follows, so that the drain lasts.
     run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
     run.run_for(60);
     let draining =
@@ -379,7 +381,7 @@ fn while_the_load_is_unknown_there_are_as_many_readers_as_the_fallback_says() {
         assert_eq!(run.served_viewers(), 200);
         run.run_until_at_rest();
     }
-    // It takes nobody away, and asks for no more than there may be.
+    // The fallback removes no reader, and asks for no more readers than the maximum.
     let mut run = settled_run(5, 400);
     run.world.settings.fallback = Some(FallbackSetting { readers: 1, after_ms: 10_000 });
     run.world.answers = ManagerAnswers::Silent;
@@ -431,11 +433,12 @@ fn without_comments_there_are_no_readers() {
     run.world.settings.enabled = false;
     run.run_for(10);
     assert_eq!(run.reader_count(), 0);
-    // Their processes end within 20 s, and no manager remembers them then; but as long as a pod is left, it is removed.
+    // The readers' processes end within 20 s, and no manager remembers them then; but as long as a pod is left, its
+    // reader is cordoned as removed.
     run.run_for(30);
     let left = |run: &SimulationRun| run.world.ending.iter().filter(|(_, end)| **end > run.world.now).count();
     assert_eq!(run.world.cordons.len(), left(&run), "{:?}", run.world.cordons);
-    // A pod may take ten minutes.
+    // A pod may take ten minutes to end.
     run.run_for(620);
     assert_eq!((left(&run), run.world.cordons.len()), (0, 0));
     run.run_until_at_rest();
@@ -445,10 +448,10 @@ fn without_comments_there_are_no_readers() {
     assert!(run.reader_count() >= 2);
 }
 
-/// These take seconds; 1 to 24 were run when this was written.
+/// The seeds of the simulations. Each run takes seconds; 1 to 24 were run when this was written.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
-/// Everything at once, for a while; then nothing, until it is at rest.
+/// All kinds of faults at once, for a while; then none, until the system is at rest.
 #[test]
 fn invariants_hold_and_the_system_comes_to_rest_after_faults() {
     for seed in SEEDS {

@@ -1,4 +1,4 @@
-//! How readers are replaced when what they run changes.
+//! Tests of the replacement of readers when their template changes.
 
 use super::scene::{
     NOW, decided_actions, fixed_replicas, input_with_viewers, reader, settings, steps_in_words,
@@ -32,14 +32,14 @@ fn an_upgrade_surges_cordons_drains_and_halts() {
         [""; 0]
     );
     (0..3).for_each(|at| seen.set_cordon(at, CordonLevel::Closed));
-    // The new one is there and ready, but no manager has heard it.
+    // The new reader exists and is ready, but no manager has heard it.
     let mut new = reader(3);
     new.template = "t2".to_owned();
     seen.readers.push(new);
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     seen.managers.iter_mut().for_each(|heard| heard.load.readers.push(super::scene::state(3, 0)));
     assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-1 (upgrade)"]);
-    // It is not ready for longer than it may take.
+    // The new reader has not been ready for longer than permitted.
     let pod = seen.readers[3].pod.as_mut().unwrap();
     (pod.ready, pod.reason) = (false, Some("CrashLoopBackOff".to_owned()));
     let since = std::mem::replace(&mut pod.since, NOW - 5_000);
@@ -54,7 +54,7 @@ fn an_upgrade_surges_cordons_drains_and_halts() {
         (vec!["keep x-reader-1".to_owned()], vec!["Halt", "Keep"])
     );
     assert!(outcome.facts.degraded[0].message.contains("CrashLoopBackOff"), "{:?}", outcome.facts.degraded);
-    // Another template than the broken one: that one goes, nobody ever was there.
+    // A new template replaces the broken one: the broken reader is removed; it never had viewers.
     seen.template = "t3".to_owned();
     seen.readers[3].pod.as_mut().unwrap().since = NOW - 5_000;
     seen.readers[1].drain = None;
@@ -72,7 +72,7 @@ fn a_new_reader_counts_when_every_manager_hears_it() {
     seen.readers[2].template = "t2".to_owned();
     assert_eq!(steps_in_words(&seen.first_round())[0], "empty x-reader-1 (upgrade)");
     seen.managers[1].load.readers.pop();
-    // The old ones are closed, and nobody is emptied yet.
+    // The old readers are closed, and none is emptied yet.
     assert_eq!(
         steps_in_words(&seen.first_round()),
         ["cordon x-reader-0: closed", "cordon x-reader-1: closed"]
@@ -81,12 +81,12 @@ fn a_new_reader_counts_when_every_manager_hears_it() {
 
 #[test]
 fn a_superseded_upgrade_removes_its_surge_readers_first() {
-    // Three are wanted, four of two old templates serve: there is no room for a new one.
+    // Three readers are wanted, and four with two old templates serve: there is no room for a new one.
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 30]);
     seen.template = "t3".to_owned();
     seen.readers[3].template = "t2".to_owned();
     assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-1 (upgrade)"]);
-    // One that is dead goes before the new one serves, but never below what is wanted.
+    // A dead reader is removed before the new one serves, but never below the wanted number.
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 0, 90]);
     seen.template = "t2".to_owned();
     seen.readers[1].pod = None;
@@ -118,7 +118,7 @@ fn the_next_reader_is_emptied_once_the_viewers_of_the_last_one_may_be_back() {
         steps_in_words(&decide_round(seen, memory)).contains(&"empty x-reader-0 (upgrade)".to_owned())
     };
     assert!(!next_is_emptied(&seen, &mut memory), "there are two readers, as many as are wanted");
-    // It is gone, and the second new one serves.
+    // The old reader is gone, and the second new one serves.
     seen.readers.remove(1);
     seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.remove(1)));
     let mut new = reader(3);
@@ -149,7 +149,7 @@ fn returning_to_the_old_template_calls_the_upgrade_off() {
     seen.set_drain(0, DrainWhy::Upgrade, 60_000);
     seen.set_cordon(1, CordonLevel::Closed);
     let outcome = seen.first_round();
-    // The surplus reader has the template that nobody wants now.
+    // The surplus reader has the template that is not wanted any more.
     let steps = [
         "keep x-reader-0",
         "empty x-reader-3 (upgrade)",

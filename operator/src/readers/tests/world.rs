@@ -1,5 +1,5 @@
-//! A cluster, its managers and its viewers, second by second. As much of them as readers' comings and goings depend on:
-//! stores that lag, writes that fail, managers that fall silent or contradict each other, viewers on their way.
+//! A simulated cluster with its managers and viewers, second by second, as far as adding and removing readers depends
+//! on them: stores that lag, writes that fail, managers that fall silent or contradict each other, viewers in transit.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,14 +13,14 @@ use crate::readers::{
     RoundInput,
 };
 
-/// How managers answer.
+/// The way in which managers answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManagerAnswers {
     Well,
     Silent,
     Blind,
     Holding,
-    /// The second one counts thrice.
+    /// The second manager reports three times as many viewers.
     Contradicting,
 }
 
@@ -30,20 +30,20 @@ pub struct SimulatedDeployment {
     pub template: String,
     pub created: Millis,
     pub drain: Option<ReaderDrain>,
-    /// When its pod serves; `None`: never.
+    /// The time at which the reader's pod serves; `None`: never.
     pub serves: Option<Millis>,
 }
 
 #[derive(Debug, Clone)]
 pub struct SimulatedViewer {
     pub video: usize,
-    /// Where it is, or is going.
+    /// The reader at which the viewer is, or to which it is going.
     pub at: Option<String>,
-    /// When it arrives; counted nowhere before.
+    /// The time at which the viewer arrives; it is counted nowhere before.
     pub arrives: Millis,
-    /// How often it was moved since the template last changed.
+    /// Number of moves of the viewer since the template last changed.
     pub moved: u32,
-    /// It does not follow when it is told to.
+    /// Whether the viewer does not follow when it is told to move.
     pub stuck: bool,
 }
 
@@ -61,35 +61,35 @@ pub struct SimulatedCluster {
     pub template: String,
     pub held: Option<String>,
     pub readers: BTreeMap<String, SimulatedDeployment>,
-    /// What the store showed in the last seconds, the latest last.
+    /// The content of the store in the last seconds, the latest last.
     shown: Vec<BTreeMap<String, SimulatedDeployment>>,
     pub lag: usize,
-    /// Readers with this template never serve.
+    /// The template of readers that never serve.
     pub broken: Option<String>,
     pub viewers: Vec<SimulatedViewer>,
     counts: HashMap<(usize, String), u64>,
     pub videos: usize,
     pub assignments: BTreeMap<usize, SimulatedAssignment>,
     pub cordons: BTreeMap<String, CordonLevel>,
-    /// When the last pods of readers whose Deployments are gone end.
+    /// The times at which the last pods of readers without a Deployment end.
     pub ending: BTreeMap<String, Millis>,
-    /// When readers that are gone fell silent.
+    /// The times at which readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
-    /// Readers without a Deployment whose processes go on until then.
+    /// Readers without a Deployment, with the time until which their processes run on.
     pub orphans: BTreeMap<String, Millis>,
     pub answers: ManagerAnswers,
-    /// Viewers in a hundred who fail when they are moved.
+    /// Percentage of moved viewers who fail.
     pub failing: u64,
-    /// When viewers arrived somewhere after they had been elsewhere, and whether they failed.
+    /// The reconnects: the time of arrival, the reader, and whether the viewer failed.
     reconnects: Vec<(Millis, String, bool)>,
     next: u64,
     random: u64,
-    /// Orders carried out.
+    /// Number of orders carried out.
     pub ordered: usize,
 }
 
 pub const START_TIME: Millis = 1_800_000_000_000;
-/// From a Deployment to a reader that the managers hear.
+/// Milliseconds from a Deployment to a reader that the managers hear.
 const READER_START_MS: Millis = 5_000;
 
 pub fn video(at: usize) -> VideoId {
@@ -124,7 +124,7 @@ impl SimulatedCluster {
         }
     }
 
-    /// A number below `below`.
+    /// Returns a random number below `below`.
     pub fn random_below(&mut self, below: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -132,7 +132,7 @@ impl SimulatedCluster {
         (self.random >> 16) % below
     }
 
-    /// So many viewers from now on, most of them of the first videos.
+    /// Sets the number of viewers, most of whom watch the first videos.
     pub fn set_audience(&mut self, count: usize) {
         while self.viewers.len() > count {
             let at = self.random_below(self.viewers.len() as u64) as usize;
@@ -151,7 +151,7 @@ impl SimulatedCluster {
     }
 
     fn is_serving(&self, name: &str) -> bool {
-        // Its process goes on, for all that the managers see.
+        // The process runs on as far as the managers see.
         if self.orphans.contains_key(name) {
             return true;
         }
@@ -159,7 +159,7 @@ impl SimulatedCluster {
         reader.and_then(|reader| reader.serves).is_some_and(|at| at <= self.now)
     }
 
-    /// Counts viewers anew, those on their way where they go.
+    /// Counts viewers anew; viewers in transit are counted where they go.
     fn recount_viewers(&mut self) {
         self.counts.clear();
         for viewer in &self.viewers {
@@ -173,7 +173,7 @@ impl SimulatedCluster {
         self.counts.get(&(video, reader.to_owned())).copied().unwrap_or(0)
     }
 
-    /// A viewer goes to a reader.
+    /// Sends a viewer to a reader.
     fn send_viewer(&mut self, viewer: usize, to: Option<String>, arrives: Millis) {
         let viewer = &mut self.viewers[viewer];
         if let Some(from) = viewer.at.take() {
@@ -199,7 +199,7 @@ impl SimulatedCluster {
         self.viewers.iter().filter(here).count() as u64
     }
 
-    /// The open reader with the fewest viewers.
+    /// Returns the open reader with the fewest viewers.
     fn emptiest_reader(&self, besides: &[(String, u32)]) -> Option<String> {
         let known = self.readers.keys().chain(self.orphans.keys());
         let open = known.filter(|name| self.is_open(name));
@@ -212,7 +212,7 @@ impl SimulatedCluster {
         .cloned()
     }
 
-    /// A second goes by.
+    /// Advances the simulation by a second.
     pub fn advance_a_second(&mut self) {
         self.now += 1000;
         self.shown.push(self.readers.clone());
@@ -225,7 +225,7 @@ impl SimulatedCluster {
             self.orphans.remove(&name);
             self.gone.insert(name, now);
         }
-        // One that was removed is forgotten soon.
+        // A removed reader is forgotten soon.
         let removed = |name: &str| self.cordons.get(name) == Some(&CordonLevel::Removed);
         let remembered = |name: &str| if removed(name) { 5_000 } else { 60_000 };
         self.gone = std::mem::take(&mut self.gone)
@@ -239,12 +239,12 @@ impl SimulatedCluster {
         self.connect_viewers();
     }
 
-    /// Whether its process is no more.
+    /// Returns whether the reader's process has ended.
     fn is_lost(&self, name: &str) -> bool {
         !self.readers.contains_key(name) && !self.orphans.contains_key(name)
     }
 
-    /// Managers take videos off readers that are gone or to be emptied.
+    /// Takes videos off readers that are gone or to be emptied, as managers do.
     fn drain_readers(&mut self) {
         let videos: Vec<usize> = self.assignments.keys().copied().collect();
         for video in videos {
@@ -270,7 +270,8 @@ impl SimulatedCluster {
         self.assignments.insert(video, SimulatedAssignment { epoch: self.next, readers, changed: self.now });
     }
 
-    /// Where a viewer of the video goes: the one of its readers with the fewest for its weight that takes viewers.
+    /// Returns the reader to which a viewer of the video goes: among the video's readers that accept viewers, the one
+    /// with the fewest for its weight.
     fn route_viewer(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
         let takes = |name: &String| {
@@ -282,7 +283,7 @@ impl SimulatedCluster {
             .map(|(name, _)| name.clone())
     }
 
-    /// Viewers whose reader does not serve their video any more, or has more than its part of it, go on, as many as may
+    /// Moves viewers whose reader does not serve their video any more, or has more than its part of it; as many as may
     /// be moved in a second.
     fn hand_over_viewers(&mut self) {
         let mut budget = self.settings.viewers_per_minute / 60;
@@ -316,11 +317,11 @@ impl SimulatedCluster {
         assigned.len() > 1 && here > part + (part / 10).max(10)
     }
 
-    /// Viewers who are nowhere, or whose reader is gone, connect.
+    /// Connects viewers who have no reader, or whose reader is gone.
     fn connect_viewers(&mut self) {
         for at in 0..self.viewers.len() {
             let viewer = &self.viewers[at];
-            // Nobody gets to a process whose Service is gone.
+            // No viewer reaches a process whose Service is gone.
             let lost = viewer.at.as_ref().is_none_or(|name| {
                 !self.is_serving(name)
                     || (self.orphans.contains_key(name) && viewer.arrives > self.now - 1000)
@@ -335,13 +336,13 @@ impl SimulatedCluster {
                 self.assign_video(video, vec![(reader, 1)]);
             }
             let to = self.route_viewer(video);
-            // Routed now, there a little later.
+            // The viewer is routed now, and arrives a little later.
             let arrives = self.now + 1000 * (1 + self.random_below(2) as i64);
             self.send_viewer(at, to, arrives);
         }
     }
 
-    /// What a leader sees.
+    /// Returns what a leader observes.
     pub fn seen(&mut self) -> RoundInput {
         let shown = self.shown.first().cloned().unwrap_or_default();
         let reader = |(name, it): (&String, &SimulatedDeployment)| {
@@ -530,7 +531,7 @@ impl SimulatedCluster {
         self.gone.remove(name);
     }
 
-    /// A reader's Deployment and its process are no more.
+    /// Removes a reader's Deployment and its process.
     pub fn lose_reader(&mut self, name: &str) {
         if self.is_serving(name) {
             self.gone.insert(name.to_owned(), self.now);

@@ -1,4 +1,4 @@
-//! All actors together, on an API server and managers of which some hang.
+//! Tests all actors together, on an API server and managers of which some hang.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,20 +33,21 @@ use crate::run::shard::{Installation, Shard};
 use crate::run::store::Store;
 use crate::run::tokens::{OperatorTokens, PublicKeys};
 
-/// Three times the turns that there were when a sick cluster kept one while it waited.
+/// Number of clusters that hang: three times the former limit of requests, when a sick cluster held a place while it
+/// waited.
 const SICK: usize = 24;
 const HEALTHY: usize = 5;
-/// A planner that does not show itself for so long is taken for gone by its managers.
+/// The time after which managers consider a planner gone that does not renew its term.
 const TERM: Duration = Duration::from_secs(15);
 
-/// What happened, by namespace.
+/// The log of the test's events, by namespace.
 #[derive(Default)]
 struct Log {
-    /// When managers were shown that the planner is there.
+    /// The times at which managers got a beginning or a renewal of a term.
     terms: BTreeMap<String, Vec<Instant>>,
-    /// Objects that were applied.
+    /// Number of objects that were applied.
     applied: BTreeMap<String, u32>,
-    /// Requests that hang now.
+    /// Number of requests that hang now.
     hanging: BTreeMap<String, u32>,
     most_hanging: u32,
 }
@@ -61,7 +62,7 @@ fn is_sick(namespace: &str) -> bool {
     namespace.starts_with("sick")
 }
 
-/// Takes every write, but that the webhook on a sick namespace's Ingresses and Services never answers.
+/// Answers every write, except that the webhook on a sick namespace's Ingresses and Services never answers.
 async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
@@ -97,7 +98,7 @@ async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body
     answer(StatusCode::OK, &object)
 }
 
-/// A request that is given up does not hang any more.
+/// Counts a hanging request for as long as the request is not given up.
 struct Hangs(Shared, String);
 
 impl Hangs {
@@ -119,7 +120,7 @@ impl Drop for Hangs {
     }
 }
 
-/// Managers of all clusters; those of sick ones never answer.
+/// Serves the managers of all clusters; those of sick clusters never answer.
 async fn managers(log: Shared) -> String {
     let load = async |Path((namespace, _)): Path<(String, String)>| {
         if is_sick(&namespace) {
@@ -202,7 +203,7 @@ async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
         metrics,
     };
     let began = Instant::now();
-    // Not a wait for something: the length of the measurement.
+    // This timeout waits for nothing: it is the length of the measurement.
     let led = tokio::time::timeout(WINDOW, fleet::run_actors(world, Arc::new(office))).await;
     assert!(led.is_err(), "it does not end by itself");
     let log = locked(&log);
@@ -217,7 +218,7 @@ async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
     }
     for at in 0..SICK {
         let namespace = format!("sick-{at}");
-        // What does not hang is made all the same, Deployments behind the Services that are refused too.
+        // Objects whose writes do not hang are made all the same, even Deployments that come after refused Services.
         assert!(log.applied[&namespace] > 15, "{namespace}: {} objects", log.applied[&namespace]);
     }
     assert_eq!(log.most_hanging, 1, "each cluster waits for one request at a time");

@@ -1,4 +1,4 @@
-//! What stands in a Lease, and what of it shows that its holder lives. Nothing here talks to anybody.
+//! The content of a Lease, and the signs in it that its holder lives. Nothing here sends requests.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use tokio::time::Instant;
 
 use super::LEASE_LASTS;
 
-/// The annotation in which another replica asks for the Lease: what it is called as a holder.
+/// The annotation in which another replica asks for the Lease, with that replica's name as a holder.
 pub(super) const ASKED_BY: &str = "liverank.dev/asked-by";
-/// The longest duration believed of another holder's Lease: a slip of the hand must not stop everything for a day.
+/// The longest duration that is trusted in another holder's Lease: a typing error must not stop everything for a day.
 const MAX_FOREIGN_DURATION: Duration = Duration::from_mins(1);
 
-/// What a candidate has seen of the Lease, on its own clock.
+/// The Lease as a candidate has seen it, with times of the candidate's own clock.
 #[derive(Debug, Default)]
 pub(super) struct LeaseSeen {
     pub(super) lease: Option<(Lease, Instant)>,
 }
 
 impl LeaseSeen {
-    /// Notes what was read or written at `now`.
+    /// Notes the Lease that was read or written at `now`; `None` if there is none.
     pub(super) fn note_lease(&mut self, lease: Option<Lease>, now: Instant) {
         let since = match (&self.lease, &lease) {
-            // Only a new write shows that its holder lives: the same one may come several times.
-            // Another replica that asks for the Lease writes it too, and leaves what the holder writes as it is.
+            // Only a new write shows that the holder lives; the same write may be seen several times. A replica that
+            // asks for the Lease writes it, too, but leaves its spec as it is.
             (Some((before, since)), Some(after))
                 if before.metadata.resource_version == after.metadata.resource_version
                     || before.spec == after.spec =>
@@ -37,7 +37,7 @@ impl LeaseSeen {
         self.lease = lease.map(|lease| (lease, since));
     }
 
-    /// Returns the time from which the Lease belongs to nobody if it does not change. `None` where there is no Lease.
+    /// Returns the time from which the Lease belongs to nobody if it does not change; `None` if there is no Lease.
     pub(super) fn free_from(&self) -> Option<Instant> {
         let (lease, since) = self.lease.as_ref()?;
         if holder(lease).is_empty() {
@@ -49,7 +49,7 @@ impl LeaseSeen {
     }
 }
 
-/// Returns the holder that a Lease names; empty: none.
+/// Returns the holder that a Lease names; empty if it has none.
 pub fn holder(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
@@ -58,12 +58,13 @@ pub(super) fn transitions(lease: &Lease) -> i32 {
     lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
 }
 
-/// Returns who asks for the Lease.
+/// Returns the name of the replica that asks for the Lease; `None` if there is none.
 pub(super) fn asked_by(lease: &Lease) -> Option<&str> {
     lease.metadata.annotations.as_ref()?.get(ASKED_BY).map(String::as_str)
 }
 
-/// `lease` as its new holder `me` writes it: transitions count every time in office, also one after another of the same.
+/// Returns `lease` as its new holder `me` writes it. The number of transitions grows with every period of leadership,
+/// even if the holder is the same as before.
 pub(super) fn take_lease(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
     let transitions = transitions(&lease).saturating_add(1);
     if let Some(annotations) = &mut lease.metadata.annotations {
@@ -85,13 +86,13 @@ pub(super) fn renew_lease(mut lease: Lease, now: Timestamp) -> Lease {
     lease
 }
 
-/// `lease` as `me` writes it who asks its holder for it.
+/// Returns `lease` as the replica `me` writes it to ask the holder for it.
 pub(super) fn ask_for_lease(mut lease: Lease, me: &str) -> Lease {
     lease.metadata.annotations.get_or_insert_default().insert(ASKED_BY.to_owned(), me.to_owned());
     lease
 }
 
-/// Makes the Lease free at once for the next holder; the count of transitions stays.
+/// Returns `lease` as its holder writes it to free it at once; the number of transitions stays.
 pub(super) fn release_lease(mut lease: Lease, now: Timestamp) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = None;
@@ -112,7 +113,7 @@ mod tests {
             spec: Some(LeaseSpec {
                 holder_identity: (!holder.is_empty()).then(|| holder.into()),
                 lease_duration_seconds: Some(seconds),
-                // A clock that is a day ahead: nobody may care.
+                // A clock that is a day ahead must not matter.
                 renew_time: Some(MicroTime(Timestamp::now() + jiff::SignedDuration::from_hours(24))),
                 lease_transitions: Some(transitions),
                 ..LeaseSpec::default()

@@ -1,4 +1,4 @@
-//! Whole replicas, with the candidates and claims that they really have, on an API server that keeps Leases: they come, stop,
+//! Tests whole replicas, with their real candidates and claims, on an API server that stores Leases: they start, stop,
 //! die and lose their connection while the number of shards changes, and no two ever work on one cluster.
 
 use std::collections::BTreeMap;
@@ -21,19 +21,20 @@ use crate::run::store::Key;
 
 const NAMESPACES: [&str; 8] =
     ["default", "video", "team-a", "team-b", "team-c", "live-shop", "staging", "tv"];
-/// After the last change, each cluster is looked after again within this: Leases and claims of the dead ran out.
+/// The time after the last change within which each cluster must be managed again: by then the Leases and claims of
+/// dead replicas have run out.
 const SETTLED_AFTER: Duration = Duration::from_mins(1);
 
-/// All that is on the API server, and who works on which cluster.
+/// The content of the API server, and the replicas that work on clusters.
 #[derive(Default)]
 struct State {
     version: u64,
     leases: BTreeMap<String, Value>,
-    /// Each write of a Lease, for watches.
+    /// Each write of a Lease with its version, for watches.
     written: Vec<(u64, Value)>,
-    /// By namespace: the replica and shard that work on its cluster now.
+    /// The replica and shard that work on a namespace's cluster now.
     at_work: BTreeMap<String, String>,
-    /// By namespace: who did last, and when.
+    /// The replica and shard that last worked on a namespace's cluster, and when.
     worked: BTreeMap<String, (String, Shard, Instant)>,
     chance: u64,
 }
@@ -45,7 +46,7 @@ fn locked(state: &Shared) -> MutexGuard<'_, State> {
 }
 
 impl State {
-    /// A number below `below`.
+    /// Returns a random number below `below`.
     fn chance(&mut self, below: u64) -> u64 {
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;
@@ -61,7 +62,7 @@ impl State {
         lease
     }
 
-    /// What the API server answers.
+    /// Returns the API server's answer to a request.
     fn answer(
         &mut self,
         method: &Method,
@@ -110,7 +111,7 @@ impl State {
     }
 }
 
-/// An answer takes up to 60 ms, and so does the way back: what is read may be old.
+/// Serves the API. A request takes up to 30 ms, and so does the answer: what is read may be old.
 async fn api_server(state: Shared, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
     let (head, body) = request.into_parts();
     let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -123,13 +124,13 @@ async fn api_server(state: Shared, request: Request<Body>) -> Result<Response<Bo
     Ok(Response::builder().status(code).body(Body::from(text.into_bytes())).unwrap())
 }
 
-/// A replica of the operator: a process that goes by a number of shards.
+/// A replica of the operator: a process with a number of shards.
 struct Replica {
     tasks: JoinSet<()>,
     stop: CancellationToken,
-    /// Ends its leaders' work, which are tasks of their own, with it.
+    /// Ends the work of the replica's leaders, which runs in tasks of its own.
     dead: CancellationToken,
-    /// Whether it reaches the API server.
+    /// Whether the replica reaches the API server.
     connected: Arc<AtomicBool>,
 }
 
@@ -175,7 +176,7 @@ impl Replica {
         Self { tasks, stop, dead, connected }
     }
 
-    /// It is told to end, and does.
+    /// Tells the replica to end, and waits until it has ended.
     async fn stop(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
@@ -183,7 +184,7 @@ impl Replica {
         }
     }
 
-    /// It is gone from one moment to the next; what it has sent may still arrive.
+    /// Ends the replica at once; requests that it has sent may still arrive.
     async fn kill(mut self) {
         self.dead.cancel();
         self.tasks.shutdown().await;
@@ -194,7 +195,7 @@ impl Replica {
     }
 }
 
-/// A leader's work: an actor for each cluster of its shard, as [`crate::run::fleet`] has them.
+/// Does a leader's work: an actor for each cluster of its shard, as in [`crate::run::fleet`].
 async fn lead(
     state: Shared,
     (client, lanes, metrics): (Client, Lanes, OperatorMetrics),
@@ -230,7 +231,7 @@ async fn lead(
     Ok(())
 }
 
-/// Works on a cluster for some time, and says so on the way in and out.
+/// Works on a cluster for some time, and notes the beginning and the end.
 async fn work(state: &Shared, namespace: &str, replica: &str, shard: Shard) {
     struct AtWork<'a>(&'a Shared, &'a str, String);
     impl Drop for AtWork<'_> {
@@ -254,7 +255,7 @@ async fn work(state: &Shared, namespace: &str, replica: &str, shard: Shard) {
     drop(at_work);
 }
 
-/// Replaces replicas one after the other by such with another number of shards, each in a way of its own.
+/// Replaces replicas one after the other by replicas with another number of shards, each in another way.
 async fn roll(state: &Shared, old: Vec<Replica>, shards: u32, round: u32) -> Vec<Replica> {
     let mut new = Vec::new();
     for (at, replica) in old.into_iter().enumerate() {

@@ -1,18 +1,20 @@
-//! Replicas come, stop and die; all shards are led soon, evenly, and then nothing moves any more.
+//! Tests that after replicas start, stop and die all shards are led soon and evenly, and that nothing moves then any
+//! more.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::run::shard::lease_holder;
 
-/// The world goes on in such steps.
+/// The length of one step of the simulation.
 const STEP: Duration = Duration::from_millis(250);
 const LEASE_LASTS: Duration = Duration::from_secs(15);
-/// When holders renew: they see then who asks.
+/// Number of steps between two renewals of a Lease, at which its holder sees a request for it.
 const RENEW_EVERY: u32 = 20;
-/// From the last event on, all shards have to be led evenly by then: a Lease runs out, and each question takes a renewal.
+/// Number of steps after the last event within which all shards have to be led evenly: a Lease runs out, and each
+/// request takes a renewal.
 const SETTLED_AFTER: u32 = 4 * 120;
-/// And nothing may move from then on for so long.
+/// Number of steps after that in which nothing may move.
 const CALM_FOR: u32 = 4 * 60;
 
 #[derive(Debug, Clone)]
@@ -32,13 +34,13 @@ enum Event {
 
 struct World {
     now: Instant,
-    /// Now, and in the steps before: what others see is late.
+    /// The present state and the states in the steps before, because others see a state late.
     seats: Vec<Vec<Truth>>,
-    /// By replica: whether it lives, and since when it is ready.
+    /// By replica: whether it lives, and since when it has been ready.
     replicas: Vec<(bool, Instant)>,
-    /// How often each Lease was taken.
+    /// Number of times that a Lease was taken.
     taken: u32,
-    /// A replica that asked for a Lease and died is asked for once more, at most.
+    /// Number of steps so far.
     step: u32,
 }
 
@@ -62,7 +64,7 @@ impl World {
         let living: Vec<usize> = (0..self.replicas.len()).filter(|at| self.replicas[*at].0).collect();
         let (replica, free_from) = match event {
             Event::Comes => return self.replicas.push((true, now)),
-            // One always stays.
+            // One replica always stays.
             Event::Stops(_) | Event::Dies(_) if living.len() < 2 => return,
             Event::Stops(nth) => (living[nth % living.len()], now),
             Event::Dies(nth) => (living[nth % living.len()], now + LEASE_LASTS),
@@ -74,7 +76,8 @@ impl World {
         }
     }
 
-    /// What `replica` knows: all about its own, and of others what was true `late` steps ago.
+    /// Returns the knowledge of `replica`: the present state of its own Leases, and the state of others `late` steps
+    /// ago.
     fn view(&self, replica: usize, late: usize) -> View {
         let now = self.seats.last().unwrap();
         let shards = now.len();
@@ -114,7 +117,7 @@ impl World {
                 assert!(now >= seat.free_from, "nobody takes what another holds");
                 *seat = Truth {
                     holder: Some(replica),
-                    // Renewed, as long as it lives.
+                    // The Lease is renewed as long as its holder lives.
                     free_from: now + Duration::from_hours(24),
                     asked: None,
                     version: seat.version + 1,
@@ -134,7 +137,7 @@ impl World {
         }
     }
 
-    /// One step: all that live look at all Leases, in the order and as late as `chance` says.
+    /// Does one step: all living replicas look at all Leases, in the order and as late as `chance` says.
     fn goes_on(&mut self, chance: &mut impl FnMut(usize) -> usize) {
         self.now += STEP;
         self.step += 1;
@@ -181,7 +184,7 @@ proptest! {
     ) {
         let mut state = seed | 1;
         let mut chance = |below: usize| {
-            // xorshift: any order will do.
+            // This is xorshift: any order will do.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;

@@ -243,7 +243,7 @@ impl PartitionExporter {
         Self { partition, writer: None, next: 0, lag: 0, noted: (0, now), failures: 0, not_before: now }
     }
 
-    /// Exports the counted records of the partition, up to [`PAGES_A_TURN`] pages. Returns whether more are left.
+    /// Exports the counted records of the partition, up to `PAGES_A_TURN` pages. Returns whether more are left.
     async fn take_turn(mut self, turn: Turn) -> (Self, Result<bool, ExportError>) {
         // The lag is also known for an exporter that cannot begin, or that pauses.
         self.lag = turn.to.saturating_sub(self.next);

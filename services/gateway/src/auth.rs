@@ -262,7 +262,7 @@ fn shown_token(parts: &Parts) -> Option<String> {
 
 impl Caller {
     /// Returns the caller of an endpoint that anybody may use: the user of a valid token if one is shown,
-    /// [`Caller::Anyone`] otherwise.
+    /// `Caller::Anyone` otherwise.
     pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
         let (Some(auth), Some(token)) = (&gateway.auth, shown_token(parts)) else { return Self::Anyone };
         auth.viewer(&token).await.map_or(Self::Anyone, Self::User)

@@ -1,4 +1,4 @@
-//! The tunnel of WebSockets: the handshake goes to a replica of the websocket service, and from then on bytes are
+//! The tunnel of `WebSockets`: the handshake goes to a replica of the websocket service, and from then on bytes are
 //! copied both ways.
 //!
 //! The tunnel knows where frames end. So if the gateway is to end a connection, or the service behind it is gone, it

@@ -55,14 +55,14 @@ const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
 const CONTESTED_OFTEN: u32 = 15;
 const CONTESTED_REMEDY: &str = "do two systems export to one topic under one --kafka-group?";
 
-/// Where what happens is told to other systems.
+/// The flags for the topics to which comments and boards are exported.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ExportArgs {
-    /// A topic of Kafka for other systems, into which goes what became of each comment and what moderators do, exactly once. It is
-    /// created where it is absent. The name is taken as it is, without --prefix.
+    /// A Kafka topic for other systems, which gets the outcome of each comment and each action of moderators, exactly
+    /// once. It is created if it does not exist. The name is used as given, without --prefix.
     #[arg(long, env = "LIVERANK_EXPORT_COMMENTS", value_name = "TOPIC", value_parser = parse_topic)]
     pub export_comments: Option<String>,
-    /// The same, for the best hundred videos of each board: what changes of them, once a second.
+    /// A Kafka topic for other systems: the changes of the best hundred videos of each board, once a second.
     #[arg(long, env = "LIVERANK_EXPORT_BOARDS", value_name = "TOPIC", value_parser = parse_topic)]
     pub export_boards: Option<String>,
 }

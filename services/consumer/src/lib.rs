@@ -51,12 +51,13 @@ const DEFAULT_MAX_BATCH_EVENTS: u32 = 200_000;
 /// The flags of a consumer.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Most events in one transaction. A batch is what came while the one before it was committed: only a consumer that
-    /// is behind fills it.
+    /// Maximum number of events in one transaction. A batch is what came while the one before it was committed, so
+    /// only a consumer that is behind fills it.
     #[arg(long, env = "LIVERANK_BATCH", default_value_t = DEFAULT_MAX_BATCH_EVENTS, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
-    /// Make records of a format that only a later release knows dead letters, instead of waiting for it. What they say does not count
-    /// until their dead letters are replayed. For records of which you know that no release will read them.
+    /// Turn records whose format only a later release knows into dead letters, instead of waiting for that release.
+    /// Their events do not count until the dead letters are replayed. For records of which you know that no release
+    /// will read them.
     #[arg(long, env = "LIVERANK_DEAD_LETTER_NEWER_FORMATS")]
     pub dead_letter_newer_formats: bool,
     /// The weights by which events count.
@@ -73,8 +74,8 @@ pub struct Config {
 /// The counting rules. These are the rules of a new archive: an existing archive keeps its own until `rebuild scores`.
 #[derive(Debug, Clone, Args)]
 pub struct RuleArgs {
-    /// Score of a view, 0 to 1000, three decimal places. All weights are those of a new archive: another archive keeps
-    /// its own until its scores are rebuilt.
+    /// Score of a view, 0 to 1000, three decimal places. All weights apply to a new archive only: an existing archive
+    /// keeps its own until its scores are rebuilt.
     #[arg(long, env = "LIVERANK_WEIGHT_VIEW", default_value = "1", value_parser = parse_weight_flag)]
     pub weight_view: i64,
     /// Score of a like.
@@ -98,8 +99,8 @@ pub struct RuleArgs {
     /// Half-life of the trending board, in minutes.
     #[arg(long, env = "LIVERANK_TRENDING_HALF_LIFE_MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     pub trending_half_life_minutes: u64,
-    /// Types that count once per user and video, and that a user takes back: names of like, share and view, with commas.
-    /// None by default. These, too, are those of a new archive: `rebuild scores` adds one to another archive.
+    /// Types that count once per user and video, and that a user can take back: like, share, view, separated by
+    /// commas. None by default. They apply to a new archive only: `rebuild scores` adds one to an existing archive.
     #[arg(long, env = "LIVERANK_UNIQUE", default_value = "", value_name = "TYPES", value_parser = unique, hide_default_value = true)]
     pub unique: UniqueKinds,
 }

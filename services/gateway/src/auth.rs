@@ -59,21 +59,21 @@ const CHALLENGE_INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\""
 pub struct AuthArgs {
     /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or `EdDSA`.
     ///
-    /// With it or --auth-jwks-url, who writes, comments or watches has to show one, and to be the user that it is for.
+    /// With it or --auth-jwks-url, everybody who posts, comments or watches has to show a token, and to act as its user.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_FILE", value_name = "FILE", conflicts_with = "auth_jwks_url")]
     pub auth_jwks_file: Option<PathBuf>,
-    /// Where these keys are served, http or https.
+    /// The URL at which these keys are served, http or https.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_URL", value_name = "URL")]
     pub auth_jwks_url: Option<Url>,
-    /// Whose tokens are taken: their `iss`. Needed with keys, which others may sign with, too.
+    /// The issuer whose tokens are accepted: their `iss`. Needed with keys, with which others may sign, too.
     #[arg(long, env = "LIVERANK_AUTH_ISSUER")]
     pub auth_issuer: Option<String>,
-    /// For whom they must be meant: one of their `aud`. Needed with keys: a token for another service is none for this one.
+    /// The audience that tokens must have: one of their `aud`. Needed with keys: a token for another service is not valid here.
     #[arg(long, env = "LIVERANK_AUTH_AUDIENCE")]
     pub auth_audience: Option<String>,
-    /// A file that lists tokens that are good no more: `{"revoked": [{"jti": "…"}, {"sub": "…", "issued_before": 1760000000}]}`.
+    /// A file that lists revoked tokens: `{"revoked": [{"jti": "…"}, {"sub": "…", "issued_before": 1760000000}]}`.
     ///
-    /// It is looked at each second, and may be replaced at any time; streams that it concerns end then.
+    /// It is checked each second, and may be replaced at any time; streams whose token is revoked end then.
     #[arg(long, env = "LIVERANK_AUTH_REVOKED_FILE", value_name = "FILE")]
     pub auth_revoked_file: Option<PathBuf>,
     /// Minimum time between two fetches of the keys because of a token with an unknown key.

@@ -109,15 +109,15 @@ pub struct Config {
         default_value = "http://127.0.0.1:5000"
     )]
     pub statistics_url: Vec<Url>,
-    /// Requests being answered at once; one more gets 429. The log takes four times as many.
+    /// Maximum number of requests being answered at once; one more gets 429. The log accepts four times as many.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
           value_parser = parse_bound)]
     pub gateway_max_in_flight: u32,
-    /// Megabytes of batches (`POST /interactions`) being taken at once; a batch is at most one, of 1,000 interactions. One
-    /// more gets 429.
+    /// Maximum megabytes of batches (`POST /interactions`) being processed at once; a batch has at most one, and 1,000
+    /// interactions. One more gets 429.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = parse_bound)]
     pub gateway_max_batches: u32,
-    /// Open comment streams and WebSocket connections, where the limit of open files allows them.
+    /// Maximum number of open comment streams and WebSocket connections, if the limit of open files allows.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_STREAMS", value_name = "N", default_value_t = 50_000,
           value_parser = parse_bound)]
     pub gateway_max_streams: u32,
@@ -139,8 +139,8 @@ pub struct Config {
     pub boards: BoardsArgs,
     /// Whoever reaches this gateway may delete comments and ban users.
     ///
-    /// For trying: only where no tokens are asked for, and on a loopback address only. With viewers' keys, moderators are
-    /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
+    /// For trying out: only if viewers need no tokens, and on a loopback address only. With viewers' keys, moderators
+    /// are known by the role `moderator` or `service` in the `roles` of their tokens, and this flag is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
     /// Maximum number of bans and mutes that may be in force, and of revocations.

@@ -1,5 +1,5 @@
-//! The messages that our own processes send to each other over HTTP. They are described in an `OpenAPI` document, like
-//! the public formats.
+//! The messages that our own processes send to each other over HTTP. The messages are described in an `OpenAPI`
+//! document, like the public formats.
 //!
 //! Every message can be read by a process of the previous and of the next release: a new field has a default, and a
 //! field with a fixed set of values is a [`MaybeUnknown`] if a value may be added later.
@@ -27,8 +27,8 @@ pub struct Route {
     /// The readers of the video, best first; at least one. The first reader is drawn anew for each answer, by the
     /// power of two choices, among those that accept viewers.
     pub readers: Vec<RouteReader>,
-    /// Whether the manager has not reached the store for some seconds. Then the readers may have changed meanwhile,
-    /// and another manager may know better. Managers of earlier releases leave this field out.
+    /// Whether the manager has not reached the store for some seconds. If true, the readers may have changed
+    /// meanwhile, and another manager may know better. Managers of earlier releases leave this field out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
@@ -50,8 +50,8 @@ pub struct RouteReader {
     /// the video.
     #[serde(default = "default_true")]
     pub takes: bool,
-    /// The key with which a gateway signs passes for its viewers. A pass is valid at this reader only. Only gateways
-    /// are told the key.
+    /// The key with which a gateway signs passes for its viewers. A pass is valid only at the reader whose key signed
+    /// it. Only gateways are told the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_key: Option<Secret>,
 }
@@ -63,8 +63,8 @@ const fn default_true() -> bool {
 /// Answer of the manager's `POST /heartbeat`, whose body is an `adapters::assignment_store::ReaderRecord`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
-    /// All hand-overs that the reader has to do now. A hand-over that is not listed any more has to stop. The paces of
-    /// one answer may be added up.
+    /// All hand-overs that the reader has to do now. A hand-over that is not listed any more has to stop. The paces
+    /// (viewers a second) of all hand-overs in one answer may be added up.
     pub hand_over: Vec<HandOver>,
     /// Number of viewers that other readers have, for each video that this reader has viewers of. Videos without
     /// viewers at other readers are left out.
@@ -250,7 +250,7 @@ pub struct TermRequest {
     /// is in force.
     #[serde(default)]
     pub expected: Option<u64>,
-    /// The term to renew: its planner is still there. No new term begins.
+    /// The term to renew: its planner is still there. A renewal begins no new term.
     #[serde(default)]
     pub renew: Option<u64>,
     /// The lease by which the planner may plan. The request is refused if the term in force was begun with a later

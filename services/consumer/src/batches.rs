@@ -49,7 +49,7 @@ impl CountedBesides {
 pub struct GatheredBatch {
     /// The readable records.
     pub batch: Batch,
-    /// The unreadable records. They become dead letters before the batch's offsets are committed.
+    /// The unreadable records, which become dead letters before the batch's offsets are committed.
     pub unreadable_records: Vec<DeadLetter>,
     /// The ids of the batch's videos: all records of a video share one text in memory.
     videos: HashSet<VideoId>,
@@ -70,7 +70,7 @@ impl GatheredBatch {
     ///
     /// The content of a record is written to a document, to the indexes of the document and to the log of operations.
     /// But an event that is only counted leaves nothing but the counts of its video and its identity in a segment: a
-    /// thousand such events are as large in the document as one.
+    /// thousand such events take as much of the archive's memory as one, apart from their identities.
     pub fn append_sorted(&mut self, sorted: SortedRecords, unique: UniqueKinds, counted: CountedBesides) {
         let SortedRecords { batch, record_sizes: sizes, unreadable_records: poison, waiting_partitions: _ } =
             sorted;
@@ -96,7 +96,8 @@ impl GatheredBatch {
         self.unreadable_records.extend(poison);
     }
 
-    /// Removes the records of these partitions from the batch. Their sizes count until the batch is committed.
+    /// Removes the records of these partitions from the batch. The sizes of the removed records count until the batch
+    /// is committed.
     pub fn drop_partitions(&mut self, partitions: &[u32]) {
         self.batch.drop_partitions(partitions);
         self.unreadable_records.retain(|letter| !partitions.contains(&letter.record.partition));

@@ -37,8 +37,8 @@ const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
 /// else.
 const MAX_RECORDS_A_POLL: usize = 5_000;
 /// Duration of a commit above which the next batch is made smaller: everything behind a commit, comments too, waits as
-/// long. It is a fifth of the archive's time limit for a batch, so that a store that becomes slower does not refuse a
-/// batch of the size that it accepted before.
+/// long. This duration is a fifth of the archive's time limit for a batch, so that a store that becomes slower does
+/// not refuse a batch of the size that it accepted before.
 const SLOW_COMMIT_TIME: Duration = Duration::from_secs(2);
 
 /// Counts events until shutdown and passes committed batches to the projector. A commit that is under way at shutdown
@@ -103,8 +103,8 @@ struct LogCounter<'a> {
     metrics: &'a ConsumerMetrics,
     /// Maximum number of events in a batch, as configured.
     max_batch_events: usize,
-    /// Maximum number of events in the next batch. It is halved when the archive fails, because the batch may be too
-    /// large for the archive; after a success it follows [`next_batch_size`].
+    /// Maximum number of events in the next batch. The number is halved when the archive fails, because the batch may
+    /// be too large for the archive; after a success it follows [`next_batch_size`].
     batch: usize,
     /// The types of which each event leaves a mark in the archive; all types until the first commit returns the real
     /// ones.

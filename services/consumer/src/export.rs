@@ -223,8 +223,8 @@ struct Turn {
 /// The exporter of one partition.
 struct PartitionExporter {
     partition: u32,
-    /// The writer to the topic; absent until the exporter has begun, and after the writer's own error. It stays while
-    /// the archive is away.
+    /// The writer to the topic; absent until the exporter has begun, and after the writer's own error. The writer
+    /// stays open while the archive is away.
     writer: Option<Box<dyn ExportWriter>>,
     /// The first offset that is not exported yet.
     next: u64,

@@ -37,7 +37,7 @@ struct BoardLabel {
     board: String,
 }
 
-/// The lag metrics. Cheap to clone: all clones share the same values.
+/// The lag metrics. Cheap to clone: all clones share the metrics.
 #[derive(Clone)]
 pub struct LagMetrics {
     records: Family<PartitionLabel, Gauge>,

@@ -1,12 +1,12 @@
 //! The consumer: reads the log, counts events and numbers comments in the archive, publishes comments, and projects
 //! scores onto the boards.
 //!
-//! It has two tasks. The *counter* ([`counter`]) makes batches of the log's records and commits each batch, with the
-//! offsets that it covers, in one transaction of the archive. At this commit an event counts, once. The *projector*
-//! ([`projector`]) follows: it publishes the batch's comments, then writes the new scores to the boards together with
-//! their offsets. By these offsets it notices a projection that is behind (after a killed consumer, or with an empty
-//! Redis). The projector then repairs the boards from the archive, comments first, so that an offset on the boards
-//! means that everything before it was published.
+//! The consumer has two tasks. The *counter* ([`counter`]) makes batches of the log's records and commits each batch,
+//! with the offsets that it covers, in one transaction of the archive. At this commit an event counts, once. The
+//! *projector* ([`projector`]) follows: it publishes the batch's comments, then writes the new scores to the boards
+//! together with their offsets. By these offsets the projector notices a projection that is behind (after a killed
+//! consumer, or with an empty Redis). The projector then repairs the boards from the archive, comments first, so that
+//! an offset on the boards means that everything before it was published.
 //!
 //! A third task, the *exporter* ([`export`]), runs if it is asked for: it writes what the archive has to topics for
 //! other systems.
@@ -44,8 +44,8 @@ use crate::pace::RetryBackoff;
 use crate::projector::ProjectionQueue;
 
 /// Default maximum number of events in a batch. A transaction becomes large by its videos, comments and identities,
-/// which have a bound of their own ([`batches`]); it may have any number of events that are only counted. This number
-/// is what a consumer can hold twice in memory.
+/// which have a bound of their own ([`batches`]); it may have any number of events that are only counted. A consumer
+/// can hold twice this number of events in memory.
 const DEFAULT_MAX_BATCH_EVENTS: u32 = 200_000;
 
 /// The flags of a consumer.
@@ -71,7 +71,8 @@ pub struct Config {
     pub export: ExportArgs,
 }
 
-/// The counting rules. These are the rules of a new archive: an existing archive keeps its own until `rebuild scores`.
+/// The counting rules. The flags apply to a new archive only: an existing archive keeps its rules until `rebuild
+/// scores`.
 #[derive(Debug, Clone, Args)]
 pub struct RuleArgs {
     /// Score of a view, 0 to 1000, three decimal places. All weights apply to a new archive only: an existing archive
@@ -162,7 +163,8 @@ impl RuleArgs {
     }
 }
 
-/// Counts events until shutdown. Then the records that were read are finished, and the partitions are given up.
+/// Counts events until shutdown. At shutdown, the records that were read are finished, and the partitions are given
+/// up.
 ///
 /// Returns an error that no retry can fix: an offset that the log no longer has, or a store of another version.
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::lag::LagMetrics;
 
-/// The metrics of a consumer. Cheap to clone: all clones share the same values.
+/// The metrics of a consumer. Cheap to clone: all clones share the metrics.
 #[derive(Clone)]
 pub struct ConsumerMetrics {
     /// Number of events that counted.

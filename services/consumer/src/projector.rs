@@ -7,8 +7,8 @@
 //! archive ([`crate::repair`]).
 //!
 //! Each declared board has a projector and a store of its own ([`RankingStore::declared_board`]), with offsets of its
-//! own: a new board is filled from the archive while the others go on. Its projector publishes no comments. A board
-//! with windows has one such store for each window ([`windowed`]).
+//! own: a new board is filled from the archive while the others go on. The projector of a declared board publishes no
+//! comments. A board with windows has one such store for each window ([`windowed`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -44,9 +44,9 @@ const MAX_BATCHES_WAITING: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Interval of telling the store which declared boards are wanted.
 const KEEP_EVERY: Duration = Duration::from_mins(1);
-/// Time after which a declared board that no consumer wants is removed. It is longer than an update of all consumers
-/// usually takes, during which some consumers know the board and some do not, and longer than a consumer is usually
-/// away.
+/// Time after which a declared board that no consumer wants is removed. The time is longer than an update of all
+/// consumers usually takes, during which some consumers know the board and some do not, and longer than a consumer is
+/// usually away.
 const UNWANTED_AFTER: Duration = Duration::from_mins(10);
 
 /// The changes of a batch that boards show. The projectors of all boards share them.

@@ -1,6 +1,6 @@
 //! The repair of boards from the archive: after a lost projection, in a Redis that came back empty or with an old
-//! dump, and for a new generation of scores. The consumer repairs boards while it serves; `liverank rebuild` does the
-//! same.
+//! dump, and for a new generation of scores. The consumer repairs boards while it serves; `liverank rebuild` repairs
+//! them, too.
 
 use std::collections::BTreeMap;
 
@@ -53,8 +53,8 @@ impl ProjectionTarget<'_> {
         let Some(board) = self.declared_board else {
             return videos.iter().map(|video| to_board_entry(video, rules)).collect();
         };
-        // Canary videos, by which the system measures itself, are shown on the built-in boards only, whose subscribers
-        // are told of them.
+        // Canary videos, by which the system measures itself, go to the built-in boards only, whose subscribers are
+        // told of their changes.
         let videos = videos.iter().filter(|video| !canary::is_canary(&video.video_id));
         let own = board.rules_of_board(rules);
         videos.map(|video| to_board_entry(&board.state_on_board(video.clone(), rules), &own)).collect()
@@ -242,10 +242,10 @@ impl BoardRepair<'_> {
 /// `positions` and the boards had the checkpoint `standing`.
 ///
 /// An offset on the boards means two things: the scores of everything before it are on the boards, and its comments
-/// were published. A repair makes the first true for every partition, but the second only for owned partitions. For
-/// other partitions it can keep the offset that an earlier generation had noted, but not beyond the archive's offset
-/// (an archive that was counted anew may be before it). Empty boards tell nothing of published comments, so there is
-/// nothing to keep.
+/// were published. A repair puts the scores of every partition on the boards, but publishes only the comments of owned
+/// partitions. For other partitions a repair can keep the offset that an earlier generation had noted, but not beyond
+/// the archive's offset (an archive that was counted anew may be before it). Empty boards tell nothing of published
+/// comments, so there is nothing to keep.
 fn noted_offsets(
     generation: u64,
     owned: &[u32],
@@ -267,7 +267,7 @@ fn noted_offsets(
 }
 
 /// Returns the metadata of a video that are stored beside the boards; none for a video that is on no board. The
-/// archive keeps those, and they are stored again when the video is put back.
+/// archive keeps the metadata of such a video, and they are stored again when the video is put back.
 pub fn described(video: &VideoState) -> Described {
     Described {
         video_id: video.video_id.clone(),

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use crate::pace::retry_until_done;
 use crate::repair::no_archive_error;
 
-/// Time for which kinds of windows and half-lives are still counted that this consumer does not know. It is longer
-/// than an update of all consumers usually takes, during which some consumers know a kind and some do not.
+/// Time for which kinds of windows and half-lives are still counted that this consumer does not know. The time is
+/// longer than an update of all consumers usually takes, during which some consumers know a kind and some do not.
 pub(crate) const UNKNOWN_FOR: Duration = Duration::from_mins(10);
 /// Pause between two deletions, so that commits are not held up.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);

@@ -1,9 +1,9 @@
 //! The `event_id`s of events that this gateway accepted lately, with a hash of each event's content. Other content
 //! under the same `event_id` is refused (409): the log would have both events, and only the first would count.
 //!
-//! A gateway knows only events that it accepted itself, the last [`MAX_REMEMBERED`] of them. It does not know events
-//! that another gateway accepted, that it accepted before its restart, or that a producer wrote to the log. In these
-//! cases the first event with an id counts, without a refusal.
+//! A gateway knows only events that it accepted itself, the last [`MAX_REMEMBERED`] of them. A gateway does not know
+//! events that another gateway accepted, that it accepted before its restart, or that a producer wrote to the log. Of
+//! such events with the same id the first counts, and none is refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -90,8 +90,8 @@ fn conflict_problem() -> Problem {
     Problem::new(StatusCode::CONFLICT, detail).with_member("field", "event_id")
 }
 
-/// Returns a hash of an event's content. The event's time is not part of the content, because a sender that stamps
-/// each attempt sends the same event.
+/// Returns a hash of an event's content. The event's time is not part of the content, because a sender may stamp each
+/// attempt to send an event.
 fn content_hash(event: &Interaction) -> u64 {
     let mut hasher = DefaultHasher::new();
     (event.kind, event.watch_ms, &event.owner_id).hash(&mut hasher);

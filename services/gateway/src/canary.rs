@@ -2,10 +2,10 @@
 //! WebSocket, and a comment to reach a stream, also while there is no other traffic.
 //!
 //! In each round the gateway is a viewer of a video of the system's own, through its own front door, and watches the
-//! list of that video's owner at a websocket service. It appends an interaction and a comment to the log, and measures
-//! when each arrives. The video is on no board. Whether the boards have the interaction is read from their offsets;
-//! the list shows the revision of the video's state in place of its score. Several gateways share the video; each
-//! recognises its own comments by their text.
+//! list of that video's owner at a websocket service. The gateway appends an interaction and a comment to the log, and
+//! measures when each arrives. The video is on no board. Whether the boards have the interaction is read from their
+//! offsets; the list shows the revision of the video's state in place of its score. Several gateways share the video;
+//! each recognises its own comments by their text.
 //!
 //! A round takes at most [`ROUND_TIMEOUT`] and the time of its beginning; the next round begins after it. An event
 //! that has not arrived by then is recorded with that age. A measurement that cannot begin (no reader, no websocket

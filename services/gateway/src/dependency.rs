@@ -28,7 +28,8 @@ pub(crate) struct Dependency {
 }
 
 impl Dependency {
-    /// Returns a dependency that is not away. Its name appears in the process's health from its first error on.
+    /// Returns a dependency that is not away. The dependency's name appears in the process's health from its first
+    /// error on.
     pub(crate) fn new(health: Health) -> Self {
         Self { health, name: OnceLock::new(), away_flag: AtomicBool::new(false) }
     }

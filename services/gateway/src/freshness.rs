@@ -1,9 +1,9 @@
 //! The freshness of the boards, measured end to end: the time from a request with an interaction until the boards show
 //! it.
 //!
-//! It is measured with real interactions: from time to time an interaction that the log accepted is followed, by its
-//! position in the log, until the boards' offsets are behind it. Nothing is sent for the measurement, so nothing of it
-//! is on a board.
+//! Freshness is measured with real interactions: from time to time an interaction that the log accepted is followed,
+//! by its position in the log, until the boards' offsets are behind it. Nothing is sent for the measurement, so
+//! nothing of it is on a board.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

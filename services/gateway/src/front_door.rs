@@ -40,7 +40,8 @@ use viewer::Viewer;
 pub(crate) struct Watch {
     user_id: UserId,
     video_id: VideoId,
-    /// Whether the client asked by `POST`. Such a client cannot resume, so the reader tells it of gaps in another way.
+    /// Whether the client asked by `POST`. A client that posts cannot resume, so the reader tells it of gaps in
+    /// another way.
     posted: bool,
     /// The types of events that the client asks for beside comments.
     events: StreamEvents,

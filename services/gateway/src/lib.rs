@@ -268,8 +268,8 @@ impl Gateway {
     }
 }
 
-/// Runs a gateway until shutdown. Then streams end at random times within the drain time. Returns when all requests
-/// are drained, or when the drain time is over.
+/// Runs a gateway until shutdown. At shutdown, streams end at random times within the drain time. Returns when all
+/// requests are drained, or when the drain time is over.
 pub async fn run(
     config: Config,
     backends: Backends,

@@ -35,7 +35,8 @@ pub struct ReportBoard {
     readers: ReportRoster<ReceivedReaderReport>,
     managers: ReportRoster<ReceivedManagerReport>,
     clients: ReportRoster<ReceivedClientReport>,
-    /// Number of readers subscribed to each topic. It is updated with each report, so that an answer need not count.
+    /// Number of readers subscribed to each topic. The numbers are updated with each report, so that an answer need
+    /// not count.
     topics: BTreeMap<String, usize>,
 }
 

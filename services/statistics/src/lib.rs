@@ -135,8 +135,8 @@ async fn get_health() -> Json<Value> {
     Json(json!({"status": "healthy", "service": "statistics"}))
 }
 
-/// Answers `GET /statistics`. Anybody gets the counts and the beginning of each list. Only those who look after the
-/// system get whole lists and who watches what.
+/// Answers `GET /statistics`. Anybody gets the counts and the beginning of each list. Only people who look after the
+/// system get whole lists, and learn who watches what.
 async fn get_statistics(
     State(statistics): State<Arc<Statistics>>,
     Extension(known): Extension<CallerIfKnown>,

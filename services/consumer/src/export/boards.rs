@@ -1,10 +1,10 @@
 //! The exporter of boards: writes the best videos of each board to a topic for other systems, as snapshots and as
 //! changes since.
 //!
-//! One consumer does it, the owner of partition 0. It remembers what it wrote last for as long as it runs. An exporter
-//! that begins writes a snapshot, which replaces all records before it, so nothing is missing that was lost with an
-//! earlier exporter. For a board with windows, the exporter writes the running window, and the result of each window
-//! that has ended ([`results`]).
+//! One consumer exports the boards, the owner of partition 0. The exporter remembers what it wrote last for as long as
+//! it runs. An exporter that begins writes a snapshot, which replaces all records before it, so nothing is missing
+//! that was lost with an earlier exporter. For a board with windows, the exporter writes the running window, and the
+//! result of each window that has ended ([`results`]).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use liverank_runtime::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The metrics of exporters. Cheap to clone: all clones share the same counters.
+/// The metrics of exporters. Cheap to clone: all clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct ExportMetrics {
     /// Number of records committed to the topics.

@@ -12,8 +12,8 @@ use liverank_runtime::comment_json::{self, format_time};
 use liverank_runtime::moderation_json::{self, ActionJson};
 use serde_json::{Value, json};
 
-/// The version of the exported records. It is raised when a reader of the version before would misread a record; new
-/// members and types do not raise it.
+/// The version of the exported records. The version is raised when a reader of the version before would misread a
+/// record; new members and types do not raise it.
 pub const VERSION: u32 = 1;
 
 /// What the archive holds of a partition from an offset on: at most a given number of each kind, in log order.

@@ -1,5 +1,5 @@
-//! The issuer's public keys. They are fetched at the start, every few minutes, and when a token names a key that is
-//! not known.
+//! The issuer's public keys. The keys are fetched at the start, every few minutes, and when a token names a key that
+//! is not known.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Returns a source that fetches the keys from a URL. It must be https (with the certificate authorities that
+    /// Returns a source that fetches the keys from a URL. The URL must be https (with the certificate authorities that
     /// browsers trust), or http on a loopback address: on any other way somebody in between could replace the keys.
     /// Returns an error for other URLs.
     pub(crate) fn url(url: Url) -> anyhow::Result<Self> {

@@ -1,9 +1,9 @@
 //! The permission to moderate, which the roles of a token give.
 //!
 //! If viewers need tokens, a moderator's token has the role `moderator` or `service` among its `roles`, and every user
-//! may delete comments of their own. If viewers need no tokens, anybody could claim to be anybody. Then nobody may
-//! delete or ban, unless `--moderation-open` lets everybody who reaches this gateway do so. That flag is accepted on a
-//! loopback address only.
+//! may delete comments of their own. If viewers need no tokens, anybody could claim to be anybody. So without tokens
+//! nobody may delete or ban, unless `--moderation-open` lets everybody who reaches this gateway do so. The flag
+//! `--moderation-open` is accepted on a loopback address only.
 
 use std::sync::Arc;
 

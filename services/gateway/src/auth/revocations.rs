@@ -1,8 +1,8 @@
-//! The revocations by moderators and services, read from the archive. Like bans, they are written to the log and reach
-//! the gateway through the archive.
+//! The revocations by moderators and services, read from the archive. Like bans, revocations are written to the log
+//! and reach the gateway through the archive.
 //!
-//! While the archive is away, the revocations that were read last are in force. A gateway that starts meanwhile knows
-//! only those in the file.
+//! While the archive is away, the revocations that were read last are in force. A gateway that starts while the
+//! archive is away knows only the revocations in the file.
 
 use std::time::Duration;
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A `sub` alone shuts the user out until the entry is removed. With `issued_before` (Unix seconds) it revokes tokens
-//! that were issued before that time, and tokens without `iat`. The file is checked each second. Streams whose token
-//! is revoked end then.
+//! that were issued before that time, and tokens without `iat`. The file is checked each second. Streams of tokens
+//! that the file revokes end within a second.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;

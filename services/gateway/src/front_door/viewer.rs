@@ -49,8 +49,8 @@ pub(super) struct Viewer {
     watch: Watch,
     stay: StreamPermit,
     phase: ViewerPhase,
-    /// The client's position in the stream, and the decision what to do when a reader's stream ends. Its times are
-    /// relative to `start`.
+    /// The client's position in the stream, and the decision what to do when a reader's stream ends. The session's
+    /// times are relative to `start`.
     session: ViewerSession,
     start: Instant,
     /// The time at which the last reader's stream ended; `None` while there is a stream.
@@ -60,7 +60,7 @@ pub(super) struct Viewer {
     farewell: ClientHalfClose,
 }
 
-/// The state of the check whether a client that has closed its sending side still reads. Such a client is gone, or it
+/// The state of the check whether a client that has closed its sending side still reads. The client may be gone, or it
 /// has sent everything and still reads. Writing tells: a second write after the first has arrived fails if the
 /// connection is gone.
 enum ClientHalfClose {

@@ -52,7 +52,7 @@ fn parse_outcome(text: &str) -> Result<ReviewOutcome, Invalid> {
 /// Answers `POST /moderation/held {"videoid","id","outcome","reason"?}`: releases or rejects a comment that waits.
 ///
 /// A released comment is appended to the log as any comment, before the action that ends its waiting. If only the
-/// comment reaches the log, it still waits; released again, it is the same comment.
+/// comment reaches the log, the comment still waits for a moderator; releasing it again appends the same comment.
 pub(crate) async fn review(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,

@@ -136,8 +136,8 @@ pub(crate) async fn report(
 }
 
 /// Returns whether a report by this user would be new. Returns 404 if the video has no such comment, 409 if the
-/// comment accepts no more reports, and 429 if too many comments wait for a decision. Requests that run at the same
-/// time may exceed a bound by their number.
+/// comment accepts no more reports, and 429 if too many comments wait for a decision. Reports of several requests at
+/// the same time may exceed the bound of open reports by their number.
 async fn expect_room(
     gateway: &Gateway,
     user: &UserId,

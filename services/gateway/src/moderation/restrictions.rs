@@ -1,7 +1,7 @@
 //! The bound of restrictions in force: comment services and gateways keep all of them in memory, about 300 bytes each.
 //!
 //! The restrictions are counted when one more is wanted, and only those that changed since the last count are read.
-//! Requests that run at the same time may exceed the bound by their number.
+//! Restrictions of several requests at the same time may exceed the bound by their number.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,7 +19,7 @@ use crate::Gateway;
 use crate::interact::too_many;
 
 /// Maximum number of restrictions of comments, and of tokens as well. Moderators give restrictions by hand or by a
-/// tool for years before there are this many. They take 30 MB of memory in each comment service.
+/// tool for years before there are this many. This many restrictions take 30 MB of memory in each comment service.
 pub(crate) const MAX_RESTRICTIONS: usize = 100_000;
 /// The `Retry-After` if there are too many restrictions: they do not end within seconds.
 const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);

@@ -54,8 +54,8 @@ fn parse_rules(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
 }
 
 /// Checks that one more scope may have rules; returns 409 if as many scopes as allowed have some. There is a bound
-/// because comment services keep all rules in memory. Requests that run at the same time may exceed it by their
-/// number.
+/// because comment services keep all rules in memory. Several requests at the same time may exceed the bound of scopes
+/// by their number.
 async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let count = gateway.backends.archive.moderation_archive().count_comment_rules().await;

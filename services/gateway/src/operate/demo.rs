@@ -1,4 +1,4 @@
-//! The demo: synthetic viewers come, one video goes viral, and a reader is emptied. This gateway does not run it
+//! The demo: synthetic viewers come, one video goes viral, and a reader is emptied. A gateway does not run the demo
 //! itself: `liverank up` gives the gateway a [`DemoHandle`]; a gateway without one answers that there is no demo.
 
 use std::sync::Arc;

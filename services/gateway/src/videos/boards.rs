@@ -242,8 +242,8 @@ impl Gateway {
         })
     }
 
-    /// Returns the description of the window that a list shows; `None` if the board has no windows. It must be called
-    /// before the list is read: then the list of a window that is final is complete.
+    /// Returns the description of the window that a list shows; `None` if the board has no windows. The window must be
+    /// described before its list is read: then the list of a window that is final is complete.
     pub(super) async fn describe_window(&self, board: &ShownBoard<'_>) -> Option<WindowJson> {
         let shown = board.window.as_ref()?;
         let state = match self.known_state(shown) {

@@ -1,5 +1,6 @@
-//! Who may ask what: every endpoint of every service, as data. Routers are built from this table, and the tests of each
-//! service walk through it with every kind of caller: an endpoint without a row does not exist.
+//! The access table: every endpoint of every service, with the callers that may use it. Routers are built from this
+//! table, so an endpoint without a row does not exist. The tests of each service try every row with every kind of
+//! caller.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,34 +10,34 @@ use strum::{EnumCount, VariantArray};
 
 use crate::roles;
 
-/// The kind of a caller.
+/// The kind of process or person that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum CallerRole {
-    /// The front door.
+    /// The gateway: the service that clients connect to.
     Gateway,
-    /// Counts the log.
+    /// The consumer: counts the events of the log.
     Consumer,
-    /// Pushes ranked lists.
+    /// The websocket service: pushes ranked lists to viewers.
     Websocket,
-    /// Takes comments.
+    /// The comment service: accepts comments.
     Comment,
-    /// Holds viewers' streams; each reader is a caller of its own.
+    /// A reader: holds viewers' streams. Each reader is a caller of its own, known by its id.
     Reader,
-    /// Knows which reader serves which video.
+    /// The manager: knows which reader serves which video.
     Manager,
-    /// Everything in one answer.
+    /// The statistics service: answers with the figures of all services at once.
     Statistics,
-    /// Plans, and gives orders under its term.
+    /// The operator: plans moves, and gives orders under its term.
     Operator,
-    /// A person who looks after the system: reads everything, orders nothing.
+    /// A person who looks after the system: may read everything, and may order nothing.
     Cli,
 }
 
 impl CallerRole {
-    /// All of them.
+    /// All caller roles.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Its name in tokens and on the command line.
+    /// The name of the caller role in tokens and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -52,7 +53,7 @@ impl CallerRole {
     }
 }
 
-/// Each process calls others as what it is.
+/// A process that calls another one is a caller of the role that it runs.
 impl From<roles::Role> for CallerRole {
     fn from(role: roles::Role) -> Self {
         match role {
@@ -73,7 +74,8 @@ impl fmt::Display for CallerRole {
     }
 }
 
-/// Who asks: `gateway`, `operator`, `reader/reader-1`. A reader always says which one it is; no other role does.
+/// The authenticated sender of a request, written `gateway`, `operator` or `reader/reader-1`. A reader always has an
+/// id; callers of other roles have none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KnownCaller {
     role: CallerRole,
@@ -81,22 +83,23 @@ pub struct KnownCaller {
 }
 
 impl KnownCaller {
-    /// A caller of a role that is not [`CallerRole::Reader`]; `None` for that one, which needs a name.
+    /// Returns a caller of a role other than [`CallerRole::Reader`]. Returns `None` for that role, because a reader
+    /// needs an id.
     pub fn of(role: CallerRole) -> Option<Self> {
         (role != CallerRole::Reader).then_some(Self { role, reader: None })
     }
 
-    /// The reader of this name.
+    /// Returns the caller that is the reader with this id.
     pub const fn reader(id: ReaderId) -> Self {
         Self { role: CallerRole::Reader, reader: Some(id) }
     }
 
-    /// Its role.
+    /// The role of the caller.
     pub const fn role(&self) -> CallerRole {
         self.role
     }
 
-    /// Which reader it is.
+    /// The id of the reader; `None` if the caller is not a reader.
     pub const fn reader_id(&self) -> Option<&ReaderId> {
         self.reader.as_ref()
     }
@@ -111,7 +114,7 @@ impl fmt::Display for KnownCaller {
     }
 }
 
-/// A text that names no caller.
+/// Parse error: the text names no caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownCaller;
 
@@ -141,22 +144,22 @@ impl FromStr for KnownCaller {
 /// The service that answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CalledService {
-    /// The front door.
+    /// The gateway: the service that clients connect to.
     Gateway,
-    /// Pushes ranked lists.
+    /// The websocket service: pushes ranked lists to viewers.
     Websocket,
-    /// Takes comments.
+    /// The comment service: accepts comments.
     Comment,
-    /// Holds viewers' streams.
+    /// A reader: holds viewers' streams.
     Reader,
-    /// Knows which reader serves which video.
+    /// The manager: knows which reader serves which video.
     Manager,
-    /// Everything in one answer.
+    /// The statistics service: answers with the figures of all services at once.
     Statistics,
 }
 
 impl CalledService {
-    /// Its name in the audience of tokens.
+    /// The name of the service in the audience of tokens.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -169,38 +172,40 @@ impl CalledService {
     }
 }
 
-/// Who may ask.
+/// The callers that may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody: it is bounded, and tells nobody who watches what. Viewers may have to show a token at the gateway.
+    /// Anybody may ask. The answer is bounded, and tells nobody which viewer watches which video. Viewers may have to
+    /// show a token at the gateway.
     Public,
-    /// Viewers whose token names the role `moderator` or `service`, at the gateway.
+    /// At the gateway: viewers whose token names the role `moderator` or `service`.
     Moderator,
-    /// At the gateway: anybody, where viewers are not asked for tokens; where they are, those whose token names the role
-    /// `operator` or `service`.
+    /// At the gateway: anybody, if viewers need no tokens. If viewers need tokens: only those whose token names the
+    /// role `operator` or `service`.
     Operators,
-    /// Anybody, where viewers are not asked for tokens. Where they are (`--viewers-by-gateway`): gateways, which know the viewers
-    /// that they speak for. A gateway shows its token; a reader, a pass that is good there alone.
+    /// Anybody, if viewers need no tokens. If viewers need tokens (`--viewers-by-gateway`): only gateways, which have
+    /// checked the viewers that they speak for. A gateway shows its token; at a reader it shows a pass that is valid
+    /// at this reader only.
     Viewers,
-    /// Anybody gets an answer; these roles get all of it.
+    /// Anybody gets an answer; only callers of these roles get the whole answer.
     Partly(&'static [CallerRole]),
-    /// These roles, by a token for this service.
+    /// Only callers of these roles, by a token for this service.
     Roles(&'static [CallerRole]),
-    /// The managers, by the ticket that this reader gave them in its heartbeat. It is good at this reader only, so that
-    /// nothing of worth is lost where a reader is not what it says.
+    /// Only the managers, by the ticket that this reader gave them in its heartbeat. The ticket is valid at this
+    /// reader only, so a process that pretends to be a reader gets nothing that is valid at another one.
     Ticket,
 }
 
-/// One endpoint.
+/// One row of the access table: an endpoint and the callers that may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The service that answers.
+    /// The service that answers requests of this endpoint.
     pub service: CalledService,
-    /// `GET`, `POST` or `DELETE`.
+    /// The HTTP method: `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
-    /// Its path, as the router writes it.
+    /// The path of the endpoint, with its parameters in braces as the router writes them.
     pub path: &'static str,
-    /// Who may ask.
+    /// The callers that may use this endpoint.
     pub access: Access,
 }
 
@@ -213,12 +218,12 @@ const fn endpoint_row(
     Endpoint { service, method, path, access }
 }
 
-/// Who reads what a planner reads.
+/// Access to the endpoints that a planner reads: the operator and persons (`cli`).
 const PLANNER_READERS: Access = Access::Roles(&[CallerRole::Operator, CallerRole::Cli]);
-/// Who gives orders.
+/// Access to the endpoints that accept orders: the operator only.
 const ORDER_GIVERS: Access = Access::Roles(&[CallerRole::Operator]);
 
-/// The table.
+/// The access table: one row for each endpoint of each service.
 pub const ENDPOINTS: &[Endpoint] = {
     use Access::{Moderator, Operators, Partly, Public, Roles, Ticket, Viewers};
     use CalledService::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
@@ -227,7 +232,7 @@ pub const ENDPOINTS: &[Endpoint] = {
         endpoint_row(Gateway, "POST", "/interactions", Public),
         endpoint_row(Gateway, "GET", "/videos", Public),
         endpoint_row(Gateway, "GET", "/videos/{video_id}", Public),
-        // Owners change their own; whose video it is, the log knows.
+        // Owners change their own videos; the log tells who owns a video.
         endpoint_row(Gateway, "PUT", "/videos/{video_id}", Public),
         endpoint_row(Gateway, "DELETE", "/videos/{video_id}", Public),
         endpoint_row(Gateway, "GET", "/boards", Public),
@@ -235,9 +240,9 @@ pub const ENDPOINTS: &[Endpoint] = {
         endpoint_row(Gateway, "GET", "/ws/user/{user_id}", Public),
         endpoint_row(Gateway, "POST", "/comment", Public),
         endpoint_row(Gateway, "GET", "/comments/{videoid}", Public),
-        // Authors delete their own; whose comment it is, the log knows.
+        // Authors delete their own comments; the log tells who wrote a comment.
         endpoint_row(Gateway, "DELETE", "/comments/{videoid}/{id}", Public),
-        // Whoever watches reports.
+        // Every viewer may report a comment.
         endpoint_row(Gateway, "POST", "/comments/{videoid}/{id}/reports", Public),
         endpoint_row(Gateway, "GET", "/moderation/bans", Moderator),
         endpoint_row(Gateway, "POST", "/moderation/bans", Moderator),
@@ -270,7 +275,7 @@ pub const ENDPOINTS: &[Endpoint] = {
         endpoint_row(Gateway, "POST", "/client-statistics", Public),
         endpoint_row(Gateway, "GET", "/health", Public),
         endpoint_row(Gateway, "GET", "/openapi.json", Public),
-        // It describes what our own processes ask each other, and opens nothing of it.
+        // This document describes the requests between our own processes; it gives no access to them.
         endpoint_row(Gateway, "GET", "/openapi-internal.json", Public),
         endpoint_row(Gateway, "GET", "/asyncapi.yaml", Public),
         endpoint_row(Gateway, "GET", "/asyncapi.json", Public),
@@ -306,7 +311,8 @@ pub const ENDPOINTS: &[Endpoint] = {
         endpoint_row(Manager, "GET", "/moves", PLANNER_READERS),
         endpoint_row(Manager, "GET", "/cordons", PLANNER_READERS),
         endpoint_row(Manager, "GET", "/plan", PLANNER_READERS),
-        // How many watch what, and never who: the front door shows it to those who look after the system.
+        // How many viewers each video has, and never who they are. The gateway shows this to those who look after the
+        // system.
         endpoint_row(
             Manager,
             "GET",
@@ -331,7 +337,7 @@ pub const ENDPOINTS: &[Endpoint] = {
     ]
 };
 
-/// The endpoints of a service.
+/// Returns the endpoints that a service answers.
 pub fn endpoints_of(service: CalledService) -> impl Iterator<Item = &'static Endpoint> {
     ENDPOINTS.iter().filter(move |endpoint| endpoint.service == service)
 }

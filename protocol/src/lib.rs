@@ -1,7 +1,8 @@
-//! What our own processes say to each other over HTTP. Public formats stand in the `OpenAPI` document; so do these.
+//! The messages that our own processes send to each other over HTTP. The messages are described in an `OpenAPI`
+//! document, like the public formats.
 //!
 //! Every message can be read by a process of the previous and of the next release: a new field has a default, and a
-//! field of a fixed set of values is a [`MaybeUnknown`] where a value may be added.
+//! field with a fixed set of values is a [`MaybeUnknown`] if a value may be added later.
 
 pub mod access;
 
@@ -15,36 +16,38 @@ pub mod roles;
 
 pub use liverank_core::unknown::MaybeUnknown;
 
-/// Answer of the manager's `POST /route {"videoid", "epoch"?}`: where viewers of a video go. Registers a video that
-/// nobody serves; never under an older epoch than the asker names.
+/// Answer of the manager's `POST /route {"videoid", "epoch"?}`: the readers to which viewers of a video connect. The
+/// request registers a video that has no reader yet. The answer is never older than the epoch that the request names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// The video.
+    /// The video whose viewers are routed.
     pub videoid: VideoId,
-    /// The assignment's epoch.
+    /// The epoch of the video's assignment.
     pub epoch: u64,
-    /// Its readers, best first; at least one. Of those that take viewers the first is drawn by the power of two choices,
-    /// anew for each answer.
+    /// The readers of the video, best first; at least one. The first reader is drawn anew for each answer, by the
+    /// power of two choices, among those that accept viewers.
     pub readers: Vec<RouteReader>,
-    /// Whether the manager has not seen the store for some seconds: the readers may have changed meanwhile, and another
-    /// manager may know. Managers of earlier releases do not say.
+    /// Whether the manager has not reached the store for some seconds. If true, the readers may have changed
+    /// meanwhile, and another manager may know better. Managers of earlier releases leave this field out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
 
-/// A reader as others reach it.
+/// A reader of a video, with the URLs at which viewers and gateways reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteReader {
-    /// Its name.
+    /// The id of the reader.
     pub id: ReaderId,
-    /// Where viewers reach it.
+    /// The URL at which viewers reach the reader.
     pub public_url: String,
-    /// Where gateways reach it.
+    /// The URL at which gateways reach the reader.
     pub internal_url: String,
-    /// The part of its capacity in use, in thousandths, viewers on their way included.
+    /// The part of the reader's capacity in use, in thousandths. Viewers that are on their way to the reader are
+    /// included.
     #[serde(default)]
     pub load: u64,
-    /// Whether it takes viewers of this video: alive, not full, and not sending any away.
+    /// Whether the reader accepts viewers of this video: it is alive, is not full, and does not hand over viewers of
+    /// the video.
     #[serde(default = "default_true")]
     pub takes: bool,
     /// How many viewers of this video are to come to it: what it lacks of its share, as far as it has places.
@@ -62,33 +65,37 @@ const fn default_true() -> bool {
 /// Answer of the manager's `POST /heartbeat`, whose body is an `adapters::assignment_store::ReaderRecord`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
-    /// All that the reader is to send elsewhere now: what is not listed any more is not to be done any more. The paces
-    /// of one answer may be added up.
+    /// All hand-overs that the reader has to do now. A hand-over that is not listed any more has to stop. The paces
+    /// (viewers a second) of all hand-overs in one answer may be added up.
     pub hand_over: Vec<HandOver>,
-    /// Viewers that other readers have of videos that this one has viewers of; videos without any are left out.
+    /// Number of viewers that other readers have, for each video that this reader has viewers of. Videos without
+    /// viewers at other readers are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub viewers_elsewhere: Vec<(VideoId, u64)>,
-    /// Viewers of a reader that leaves for whom other readers have room now. Managers of earlier releases do not say.
+    /// Number of viewers for whom other readers have room now; only for a reader that is leaving. Managers of earlier
+    /// releases leave this field out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room_elsewhere: Option<u64>,
 }
 
-/// Body of a reader's `POST /warm`: it is to hold the video ready, for its viewers will be sent there.
+/// Body of a reader's `POST /warm`: the reader has to load the video's recent comments, because viewers of the video
+/// will be sent to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarmRequest {
-    /// The video.
+    /// The video to hold ready.
     pub videoid: VideoId,
-    /// What is in force for it now; 0 for nothing.
+    /// The epoch of the video's assignment in force; 0 if it has none.
     #[serde(default)]
     pub epoch: u64,
 }
 
-/// Answer of a reader's `POST /warm`, given when the video's ring stands.
+/// Answer of a reader's `POST /warm`, sent when the video's ring of recent comments is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarmAnswer {
-    /// The video.
+    /// The video that is ready.
     pub videoid: VideoId,
-    /// Where the ring ends: `numbering-seq`; absent where there is no comment yet.
+    /// The last comment in the ring, as `epoch-seq` (comment epoch and sequence number); absent if the video has no
+    /// comments yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
 }
@@ -96,167 +103,169 @@ pub struct WarmAnswer {
 /// Answer of the manager's `GET /viewers/{videoid}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewersAnswer {
-    /// The video.
+    /// The video whose viewers were counted.
     pub videoid: VideoId,
-    /// Viewers connected now, as last reported by live readers.
+    /// Number of viewers connected now, as last reported by live readers.
     pub viewers: u64,
 }
 
-/// Videos in one [`ViewersRequest`]: a page of a list.
+/// Maximum number of videos in one [`ViewersRequest`]: one page of a list.
 pub const MAX_VIDEOS_PER_VIEWERS_REQUEST: usize = 1000;
 
 /// Body of the manager's `POST /viewers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewersRequest {
-    /// The videos, at most [`MAX_VIDEOS_PER_VIEWERS_REQUEST`].
+    /// The videos whose viewers are asked for, at most [`MAX_VIDEOS_PER_VIEWERS_REQUEST`].
     pub videos: Vec<VideoId>,
 }
 
 /// Answer of the manager's `POST /viewers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewersOfVideos {
-    /// Viewers connected now, as last reported by live readers, in the order of the question.
+    /// Number of viewers connected now for each video, as last reported by live readers, in the order of the request.
     pub viewers: Vec<u64>,
 }
 
-/// Answer of the manager's `GET /load`: what a planner looks at.
+/// Answer of the manager's `GET /load`: the state of the cluster by which a planner decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterLoad {
-    /// Every reader known.
+    /// Every reader that the manager knows.
     pub readers: Vec<ReaderState>,
-    /// Videos assigned.
+    /// Number of videos that are assigned to readers.
     pub videos: u64,
-    /// All of them; absent where they were not asked for.
+    /// All assignments; absent if the request did not ask for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignments: Option<Vec<VideoState>>,
-    /// Who plans; absent where nobody ever did.
+    /// The term of the planner; absent if there never was a planner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<TermState>,
-    /// Whether this manager sees the store: otherwise all this is what it last saw.
+    /// Whether this manager reaches the store; if not, the answer is what the manager last read from it.
     pub fresh: bool,
-    /// Why nothing is moved where something should be.
+    /// The reason for which nothing is moved although something should be; absent if nothing is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
-    /// The highest epoch that anybody has heard of.
+    /// The highest assignment epoch that any process has heard of.
     pub highest_epoch: u64,
-    /// Viewers that may be moved in a minute.
+    /// Maximum number of viewers that may be moved in a minute.
     pub viewers_per_minute: u64,
-    /// Viewers that are to be handed over and still are where they were.
+    /// Number of viewers that are to be handed over and are still at their old reader.
     pub in_flight: u64,
-    /// Every closed reader, those that do not report, too.
+    /// The cordons of all closed readers, also of readers that do not report.
     #[serde(default)]
     pub cordons: Vec<CordonRequest>,
-    /// Viewers who asked where to go and could not be sent to a reader that takes them; absent where there are none.
+    /// Requests of viewers who could not be sent to any reader that accepts them; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unserved: Option<UnservedRequests>,
 }
 
-/// Viewers without a reader, as a manager sees it.
+/// Viewers for whom a manager found no reader.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnservedRequests {
-    /// Requests of the last ten seconds that no reader could be named for.
+    /// Number of requests in the last ten seconds for which no reader could be named.
     pub requests: u64,
-    /// Milliseconds since the first of them; pauses of less than ten seconds count.
+    /// Milliseconds since the first such request. Pauses of less than ten seconds between requests do not start a new
+    /// count.
     pub since_ms: u64,
-    /// A video that they asked for.
+    /// One of the videos that the requests asked for.
     pub video: Option<VideoId>,
 }
 
-/// A reader as the manager sees it.
+/// The state of a reader as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderState {
-    /// Its name.
+    /// The id of the reader.
     pub id: ReaderId,
-    /// Where viewers reach it.
+    /// The URL at which viewers reach the reader.
     pub public_url: String,
-    /// Where gateways and managers reach it.
+    /// The URL at which gateways and managers reach the reader.
     pub internal_url: String,
-    /// Whether it reports, by the manager's clock.
+    /// The reader's status by its heartbeats, by the manager's clock.
     pub state: MaybeUnknown<ReaderStatus>,
-    /// How a planner closed it; absent where it is open.
+    /// The cordon that a planner set on the reader; absent if the reader is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon: Option<MaybeUnknown<CordonLevel>>,
-    /// Milliseconds since its last heartbeat, by the manager's clock.
+    /// Milliseconds since the reader's last heartbeat, by the manager's clock.
     pub silent_ms: u64,
-    /// Whether its report is new enough to plan by.
+    /// Whether the reader's last report is new enough to plan with it.
     pub fresh: bool,
-    /// Whether it reports itself and cannot be reached at its address.
+    /// Whether the reader sends heartbeats but cannot be reached at its URL.
     #[serde(default)]
     pub unreachable: bool,
-    /// Whether it still has viewers after the time that a drain may take; only where the planner in the managers is the one
-    /// that sees to it.
+    /// Whether the reader still has viewers after the time limit of a drain. Only set if the planner in the managers
+    /// drains the reader.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain_overdue: bool,
-    /// While it is leaving by itself: milliseconds until it ends; 0: not said.
+    /// Milliseconds until the reader ends, while it is leaving on its own; 0 if unknown.
     pub grace_ms: u64,
-    /// Viewers connected.
+    /// Number of viewers connected to the reader.
     pub viewers: u64,
-    /// Viewers it can hold.
+    /// Maximum number of viewers that the reader can hold.
     pub capacity: u64,
-    /// Videos assigned to it.
+    /// Number of videos assigned to the reader.
     pub assigned: u64,
-    /// The highest epoch it has heard of.
+    /// The highest assignment epoch that the reader has heard of.
     pub highest_epoch: u64,
-    /// Viewers who came in the last minute and had been somewhere before.
+    /// Number of viewers who came to the reader in the last minute and had been connected to some reader before.
     pub reconnects: u64,
-    /// Those of them who were sent away by a reader that leaves, or who missed a comment. Viewers whom a full reader refused are not
-    /// counted.
+    /// Number of `reconnects` by viewers whom a leaving reader sent away, or who missed a comment. Viewers whom a full
+    /// reader refused are not counted.
     pub reconnect_errors: u64,
-    /// Viewers of each video that has any.
+    /// Number of viewers of each video that has any at the reader.
     pub videos: Vec<(VideoId, u64)>,
 }
 
-/// An assignment as the manager sees it.
+/// The state of a video's assignment as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoState {
-    /// The video.
+    /// The assigned video.
     pub videoid: VideoId,
-    /// The epoch that an order has to name as the expected one.
+    /// The epoch of the assignment; an order has to name it as the expected one.
     pub epoch: u64,
-    /// Its readers and their shares.
+    /// The readers of the video and their shares.
     pub readers: Vec<ReaderShare>,
-    /// Viewers, at its readers and at those that still hand them over.
+    /// Number of viewers at the video's readers, and at readers that still hand them over.
     pub viewers: u64,
     /// Milliseconds since this manager saw the assignment change.
     pub changed_ms: u64,
-    /// Whether it is being moved.
+    /// Whether the video is being moved.
     pub moving: bool,
 }
 
-/// The planner in office, as a manager knows it.
+/// The term of the planner in office, as a manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermState {
-    /// The number that orders carry.
+    /// The number of the term, which orders carry.
     pub term: u64,
-    /// Its name; empty where it is not known any more.
+    /// The name of the planner; empty if it is not known any more.
     pub holder: String,
-    /// The Kubernetes lease that the planner showed last. Absent where the planner has none.
+    /// The Kubernetes lease that the planner showed last; absent if the planner has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<PlannerLease>,
 }
 
-/// Body of the manager's `POST /term`.
+/// Body of the manager's `POST /term`: begins a planner's term, or renews it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermRequest {
-    /// Who wants to plan.
+    /// The name of the planner that wants to plan.
     pub holder: String,
-    /// Begins a term only where this one is in force (0: none); without it, whatever is in force ends.
+    /// The term that has to be in force for a new one to begin (0: none). If absent, a new term begins whichever term
+    /// is in force.
     #[serde(default)]
     pub expected: Option<u64>,
-    /// Begins none, and says that the planner of this one is still there.
+    /// The term to renew: its planner is still there. A renewal begins no new term.
     #[serde(default)]
     pub renew: Option<u64>,
-    /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
-    /// lease.
+    /// The lease by which the planner may plan. The request is refused if the term in force was begun with a later
+    /// transition of the same lease.
     pub lease: PlannerLease,
 }
 
-/// Body of the manager's `POST /moves`.
+/// Body of the manager's `POST /moves`: a planner's orders to move videos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovesRequest {
-    /// The planner's term.
+    /// The term of the planner.
     pub term: u64,
-    /// The lease by which it may plan.
+    /// The lease by which the planner may plan.
     pub lease: PlannerLease,
     /// The moves to make.
     pub moves: Vec<MoveRequest>,
@@ -265,31 +274,31 @@ pub struct MovesRequest {
 /// One order to change a video's readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveRequest {
-    /// The video.
+    /// The video to move.
     pub videoid: VideoId,
-    /// The epoch that the planner takes to be in force.
+    /// The assignment epoch that the planner believes to be in force.
     pub expected: u64,
-    /// Who is to serve it.
+    /// The readers that are to serve the video, with their shares.
     pub readers: Vec<ReaderShare>,
-    /// Why, in the planner's words.
+    /// The reason for the move, in the planner's words.
     #[serde(default)]
     pub why: String,
 }
 
-/// What became of one order, at first.
+/// The manager's first answer to one move order: accepted or refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveAnswer {
-    /// The video.
+    /// The video of the order.
     pub videoid: VideoId,
-    /// 202: it is being carried out; 409 and 503 as for requests.
+    /// The HTTP status for this order: 202 if it is being carried out; 409 or 503 as for whole requests.
     pub status: u16,
-    /// Its number in `GET /moves`.
+    /// The number of the move in `GET /moves`; absent if it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// What is in force, where that is not what was expected.
+    /// The assignment epoch in force, if it is not the expected one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// Why it was refused.
+    /// The reason for the refusal; absent if the order was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -297,27 +306,27 @@ pub struct MoveAnswer {
 /// Answer of the manager's `GET /moves`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovesAnswer {
-    /// The moves that this manager carries out or has carried out lately, latest first.
+    /// The moves that this manager carries out now, or finished lately, latest first.
     pub moves: Vec<MoveState>,
-    /// Viewers that are to be handed over and still are where they were, over all managers' moves.
+    /// Number of viewers that are to be handed over and are still at their old reader, over the moves of all managers.
     pub in_flight: u64,
-    /// Viewers that may be moved in a minute.
+    /// Maximum number of viewers that may be moved in a minute.
     pub viewers_per_minute: u64,
 }
 
-/// How a move stands.
+/// The phase of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MovePhase {
-    /// It waits for room in the budget.
+    /// The move waits until the budget of moved viewers has room.
     Waiting,
-    /// The new readers are asked to hold the video ready.
+    /// The new readers are asked to load the video's recent comments.
     Warming,
     /// The new assignment is in force, and viewers go to the new readers.
     HandingOver,
-    /// Nobody is left to be moved.
+    /// All viewers are moved.
     Done,
-    /// It was given up; before it was in force, nothing has changed.
+    /// The move was given up. If the new assignment was not in force yet, nothing has changed.
     Failed,
 }
 
@@ -333,7 +342,7 @@ impl std::fmt::Display for MovePhase {
     }
 }
 
-/// Who ordered a move.
+/// The source of a move's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderedBy {
@@ -341,7 +350,7 @@ pub enum OrderedBy {
     Order,
     /// The planner in one of the managers.
     Autopilot,
-    /// A manager: the reader is to be emptied.
+    /// A manager, because it has to empty a reader.
     Drain,
 }
 
@@ -355,59 +364,59 @@ impl std::fmt::Display for OrderedBy {
     }
 }
 
-/// A move and how it stands.
+/// A move and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveState {
-    /// Its number at this manager.
+    /// The number of the move at this manager.
     pub id: u64,
-    /// The video.
+    /// The video that is moved.
     pub videoid: VideoId,
-    /// How it stands.
+    /// The phase of the move.
     pub state: MaybeUnknown<MovePhase>,
-    /// Who served it before.
+    /// The readers that served the video before, with their shares.
     pub from: Vec<ReaderShare>,
-    /// Who is to serve it.
+    /// The readers that are to serve the video, with their shares.
     pub to: Vec<ReaderShare>,
-    /// The epoch it was ordered on, then the one it is in force under.
+    /// The assignment epoch on which the move was ordered; once the new assignment is in force, its epoch.
     pub epoch: u64,
-    /// Viewers to be moved at its start.
+    /// Number of viewers to be moved when the move began.
     pub viewers: u64,
-    /// Viewers still to be moved.
+    /// Number of viewers still to be moved.
     pub left: u64,
-    /// Who ordered it.
+    /// The source of the order.
     pub by: MaybeUnknown<OrderedBy>,
-    /// Why it was ordered.
+    /// The reason for which the move was ordered.
     pub why: String,
-    /// The term it was ordered under.
+    /// The planner's term under which the move was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
-    /// Why it was given up.
+    /// The reason for which the move was given up; absent if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Milliseconds since it was ordered.
+    /// Milliseconds since the move was ordered.
     pub age_ms: u64,
 }
 
-/// Body of the manager's `POST /cordons`.
+/// Body of the manager's `POST /cordons`: a planner's orders to close or to open readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CordonsRequest {
-    /// The planner's term.
+    /// The term of the planner.
     pub term: u64,
-    /// The lease by which it may plan.
+    /// The lease by which the planner may plan.
     pub lease: PlannerLease,
     /// The cordons to set or to lift.
     pub cordons: Vec<CordonRequest>,
 }
 
-/// Closes a reader, or opens it again.
+/// An order that closes a reader for new viewers, or opens it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CordonRequest {
-    /// The reader.
+    /// The reader to close or to open.
     pub reader: ReaderId,
-    /// How it is closed; absent or null: it is open again.
+    /// The level at which the reader is closed; absent or null if it is open again.
     #[serde(default)]
     pub cordon: Option<MaybeUnknown<CordonLevel>>,
-    /// Why, in the planner's words.
+    /// The reason for the cordon, in the planner's words.
     #[serde(default)]
     pub why: String,
 }
@@ -415,67 +424,67 @@ pub struct CordonRequest {
 /// Answer of the manager's `GET` and `POST /cordons`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CordonsAnswer {
-    /// Closed readers.
+    /// The cordons of all closed readers.
     pub cordons: Vec<CordonRequest>,
 }
 
-/// What a comment service reports to `POST /comment-api-statistics`, as the comments seed's did.
+/// Report of a comment service to `POST /comment-api-statistics`, in the format of the comments seed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommentReport {
-    /// Which comment service, where there are several; ours always say.
+    /// The name of the comment service that reports, if there are several; our comment services always send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// Comments accepted since its start.
+    /// Number of comments accepted since the service started.
     pub total_comments: u64,
-    /// Comments of each of the busiest videos.
+    /// Number of comments of each of the busiest videos.
     pub comments_by_video: std::collections::BTreeMap<String, u64>,
-    /// Videos commented on.
+    /// The videos that got comments.
     pub active_topics: Vec<String>,
-    /// Readers listening to each topic, where known.
+    /// Number of readers subscribed to each topic, if known.
     pub topic_subscribers: std::collections::BTreeMap<String, u64>,
 }
 
-/// What a reader reports to `POST /reader-api-statistics`.
+/// Report of a reader to `POST /reader-api-statistics`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReaderReport {
-    /// Its name.
+    /// The id of the reader.
     pub instance_id: String,
-    /// Viewers connected.
+    /// Number of viewers connected to the reader.
     pub active_connections: u64,
-    /// Viewers it may hold; the seed's readers do not say.
+    /// Maximum number of viewers that the reader may hold; absent in reports of the seed's readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
-    /// The channels it listens to, the busiest only.
+    /// The channels to which the reader is subscribed, the busiest only.
     pub subscribed_topics: Vec<String>,
-    /// Comments written to viewers since its start.
+    /// Number of comments written to viewers since the reader started.
     pub messages_sent: u64,
 }
 
-/// What a manager reports to `POST /reader-api-manager-statistics`.
+/// Report of a manager to `POST /reader-api-manager-statistics`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagerReport {
-    /// Which manager, where there are several; ours always say.
+    /// The name of the manager that reports, if there are several; our managers always send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// `ReaderApiManager`.
+    /// The constant `ReaderApiManager`, as the seed's manager sends it.
     pub service: String,
-    /// Videos assigned.
+    /// Number of videos assigned to readers.
     pub registered_videos: u64,
-    /// Readers that take viewers.
+    /// The readers that accept viewers.
     pub available_reader_apis: Vec<String>,
-    /// Registrations answered since its start.
+    /// Number of registrations answered since the manager started.
     pub registration_count: u64,
-    /// Video to reader, a bounded part of it.
+    /// The reader of each video, for a bounded number of videos.
     pub video_mappings: std::collections::BTreeMap<String, String>,
 }
 
-/// Header of a gateway's request to a reader: the epoch under which the route named it. A reader that has heard of less
-/// asks the managers before it sends the viewer elsewhere.
+/// Header of a gateway's request to a reader: the assignment epoch under which the manager named the reader. A reader
+/// that knows only an older epoch asks the managers before it sends the viewer to another reader.
 pub const ASSIGNMENT_EPOCH_HEADER: &str = "liverank-epoch";
 
-/// Header of a gateway's request to a reader: the events that the viewer asks for, as in `?events=`. A reader of the
-/// release before them passes the header over, where it would refuse the parameter.
+/// Header of a gateway's request to a reader: the event types that the viewer asks for, as in `?events=`. A reader of
+/// a release that does not know these events ignores the header, but would refuse the parameter.
 pub const STREAM_EVENTS_HEADER: &str = "liverank-events";

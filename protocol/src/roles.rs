@@ -1,8 +1,8 @@
-//! The one table of roles: what each process is called, where it listens, which stores it works on, and which settings
-//! it takes from whoever deploys it.
+//! The one table of roles: for each process its name, its default ports, the stores that it uses, and the settings
+//! that a deployment gives it.
 //!
-//! The command line, the operator's builder, Compose, the charts and `docs/roles.md` are made from it or tested against
-//! it (`cli/src/cli.rs`, `operator/tests/build/settings.rs`).
+//! The command line, the operator's builder, Compose, the charts and `docs/roles.md` are made from this table or
+//! tested against it (`cli/src/cli.rs`, `operator/tests/build/settings.rs`).
 
 use std::fmt::{self, Write};
 use strum::{EnumCount, VariantArray};
@@ -10,38 +10,39 @@ use strum::{EnumCount, VariantArray};
 /// A service, and the subcommand of `liverank` that runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Role {
-    /// The front door.
+    /// The gateway: the service that clients connect to.
     Gateway,
-    /// Counts what the log has.
+    /// The consumer: counts the events of the log.
     Consumer,
-    /// Pushes ranked lists.
+    /// The websocket service: pushes ranked lists to viewers.
     Websocket,
-    /// Takes comments.
+    /// The comment service: accepts comments.
     Comment,
-    /// Holds viewers' streams.
+    /// A reader: holds viewers' streams.
     Reader,
-    /// Knows which reader serves which video.
+    /// The manager: knows which reader serves which video.
     Manager,
-    /// Answers with everything in one place.
+    /// The statistics service: answers with the figures of all services at once.
     Statistics,
 }
 
-/// A store that a role works on.
+/// A store that a role uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Store {
-    /// The log.
+    /// Kafka, which holds the log.
     Kafka,
-    /// Boards, channels of comments, assignments.
+    /// Redis, which holds the boards, the channels of comments and the assignments.
     Redis,
-    /// The archive.
+    /// MongoDB, which holds the archive.
     Mongodb,
 }
 
 impl Store {
-    /// All of them.
+    /// All stores.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Its setting, and how the names of all of its settings begin.
+    /// The setting of the store's address, which is also the prefix of all its other settings (`kafka`,
+    /// `kafka-topic`).
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
@@ -52,10 +53,10 @@ impl Store {
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
-    /// Its subcommand, and what logs and labels call it.
+    /// The subcommand of `liverank` that runs the role; also the role's name in logs and labels.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -68,7 +69,7 @@ impl Role {
         }
     }
 
-    /// Where it serves by default; the consumer serves nobody.
+    /// The default port on which the role serves requests; `None` for the consumer, which serves nobody.
     pub const fn port(self) -> Option<u16> {
         match self {
             Self::Gateway => Some(8080),
@@ -81,7 +82,8 @@ impl Role {
         }
     }
 
-    /// Where `/livez`, `/readyz` and `/metrics` are by default: a port for each role, so that all fit on one machine.
+    /// The default port of `/livez`, `/readyz` and `/metrics`. Each role has another one, so that all roles fit on one
+    /// machine.
     pub const fn admin_port(self) -> u16 {
         match self {
             Self::Gateway => 9080,
@@ -94,7 +96,7 @@ impl Role {
         }
     }
 
-    /// The stores that it works on. It asks for the settings of no other store, and connects to no other.
+    /// The stores that the role uses. The role asks for the settings of no other store, and connects to no other.
     pub const fn stores(self) -> &'static [Store] {
         match self {
             Self::Gateway | Self::Consumer => &Store::ALL,
@@ -106,13 +108,13 @@ impl Role {
     }
 }
 
-/// A released version.
+/// The version of a release: major, minor, patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReleaseVersion(pub u16, pub u16, pub u16);
 
 impl ReleaseVersion {
-    /// The version that an image's tag names (`…:0.1.0`, `…:v0.1.0`, `…:0.1.0-debug`); `None` for any other tag, a digest
-    /// or no tag: then nobody knows.
+    /// Returns the version in an image's tag (`…:0.1.0`, `…:v0.1.0`, `…:0.1.0-debug`). Returns `None`, for an unknown
+    /// version, if the tag is any other text, or if there is only a digest or no tag.
     pub fn of_image(image: &str) -> Option<Self> {
         let image = image.split_once('@').map_or(image, |(name, _)| name);
         let (_, last) = image.rsplit_once('/').unwrap_or(("", image));
@@ -136,9 +138,9 @@ impl fmt::Display for ReleaseVersion {
 pub struct Setting {
     /// The flag without its dashes, and the key of the configuration file.
     pub name: &'static str,
-    /// The roles that it is written for.
+    /// The roles for which the setting is written.
     pub roles: &'static [Role],
-    /// The first version that knows it: an older one would refuse it.
+    /// The first version that knows the setting; older versions would refuse it.
     pub since: ReleaseVersion,
 }
 
@@ -156,8 +158,9 @@ const WITH_PORT: &[Role] =
 const CALLED: &[Role] = &[Role::Websocket, Role::Comment, Role::Manager, Role::Statistics];
 const REPORTING: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::Manager];
 
-/// Every setting that the operator's builder writes, as a key of the file or as a variable (`LIVERANK_` and the name in
-/// upper case, with underscores). A new one gets the version of the release that will be the first to know it.
+/// Every setting that the operator's builder writes, as a key of the configuration file or as an environment variable
+/// (`LIVERANK_` and the name in upper case, with underscores). A new setting gets the version of the first release
+/// that knows it.
 pub const SETTINGS: &[Setting] = &[
     first("admin-listen", &Role::ALL),
     first("drain-seconds", &Role::ALL),
@@ -225,18 +228,18 @@ pub const SETTINGS: &[Setting] = &[
     first("internal-url", &[Role::Reader]),
 ];
 
-/// The table's entry for a role's setting.
+/// Returns the table's entry for a setting of a role; `None` if the table has none.
 pub fn find_setting(role: Role, name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name && setting.roles.contains(&role))
 }
 
-/// Whether a process of `version` takes this setting. Where the version is not known, as the newest one.
+/// Returns whether a process of `version` knows this setting. An unknown version counts as the newest one.
 pub fn takes_setting(role: Role, name: &str, version: Option<ReleaseVersion>) -> bool {
     let Some((setting, version)) = find_setting(role, name).zip(version) else { return true };
     version >= setting.since
 }
 
-/// The text of `docs/roles.md`.
+/// Returns the text of `docs/roles.md`, made from the table of settings.
 pub fn roles_document() -> String {
     let mut text = String::from(
         "# Roles and their settings\n\n\

@@ -1,5 +1,5 @@
-//! Messages between processes of two releases: what the release before sent is read, what a later one adds is passed over,
-//! and what the release before needs is still sent.
+//! Messages between processes of two releases: a process reads the messages of the release before, ignores fields that
+//! a later release adds, and still sends all fields that the release before needs.
 
 #[path = "../../core/tests/support/fixtures.rs"]
 mod fixtures;

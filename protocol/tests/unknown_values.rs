@@ -1,4 +1,4 @@
-//! What a peer of a newer release says with words that this one does not know.
+//! Messages of a peer of a later release, with values that this release does not know.
 
 use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;

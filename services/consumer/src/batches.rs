@@ -1,4 +1,4 @@
-//! From records to batches: what can be read and what cannot, and how large a batch may become.
+//! Turns records of the log into batches: sorts readable from unreadable records, and bounds the size of a batch.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,62 +11,66 @@ use liverank_core::decays::MAX_DECAYS;
 use liverank_core::windows::MAX_KINDS;
 use liverank_core::{Interaction, UnreadableRecord, VideoId};
 
-/// Bytes that a batch may take of the archive's memory while it is committed, by [`GatheredBatch::append_sorted`]. A MongoDB with the
-/// least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others before
-/// that.
+/// Maximum number of bytes of the archive's memory that the commit of a batch may use, as estimated by
+/// [`GatheredBatch::append_sorted`]. A MongoDB with the smallest cache that we support (512 MiB) refuses a transaction
+/// that changes about 75 MiB, and slows down all others before that.
 const MAX_ARCHIVE_BYTES: usize = 48 << 20;
-/// Bytes of records in a batch, as they are held here. There are two batches: one under way, one that is gathered.
+/// Maximum number of bytes of records in a batch, in this process's memory. There are two batches: one that is being
+/// committed and one that is gathered.
 const MAX_HELD_BYTES: usize = 64 << 20;
-/// Bytes of the archive's memory that a video's counters and the bookkeeping take.
+/// Estimated bytes of the archive's memory that the counters of a video and the bookkeeping for them use.
 const VIDEO_ARCHIVE_BYTES: usize = 600;
-/// Bytes of the archive's memory that a video's counters in one window take, without the video's id.
+/// Estimated bytes of the archive's memory that a video's counters in one window use, without the video's id.
 const WINDOW_ARCHIVE_BYTES: usize = 400;
-/// Bytes of the archive's memory that a score by one half-life takes, in a video's document and in one mark.
+/// Estimated bytes of the archive's memory that a score by one half-life uses, in a video's document and in one mark.
 const DECAY_ARCHIVE_BYTES: usize = 150;
-/// What an identity takes that is in a segment: its 16 bytes there, in the log of operations, and in what the segment is merged with.
+/// Estimated bytes of the archive's memory for an event's identity in a segment: its 16 bytes in the segment, in the
+/// log of operations, and in the segment that it is merged with.
 const IDENTITY_ARCHIVE_BYTES: usize = 48;
 
-/// How much is counted beside what there always is.
+/// The optional state that the archive counts beside the counters of each video; it makes a commit larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedBesides {
-    /// Kinds of windows.
+    /// Number of kinds of windows that are counted.
     pub windows: usize,
-    /// Half-lives of boards' own.
+    /// Number of half-lives that boards have of their own.
     pub decays: usize,
-    /// Whether the identity of each event has a document.
+    /// Whether the identity of each event has a document of its own (and is not in a segment).
     pub identity_documents: bool,
 }
 
 impl CountedBesides {
-    /// As much as may be: before a commit has told.
+    /// The largest possible values; used until the first commit returns the real ones.
     pub const MOST: Self = Self { windows: MAX_KINDS, decays: MAX_DECAYS, identity_documents: true };
 }
 
-/// What was read and is not being committed yet.
+/// The records that were read and are not being committed yet.
 #[derive(Default)]
 pub struct GatheredBatch {
-    /// The records that can be read.
+    /// The readable records.
     pub batch: Batch,
-    /// What of it could not be read, to become dead letters before its offsets are committed.
+    /// The unreadable records, which become dead letters before the batch's offsets are committed.
     pub unreadable_records: Vec<DeadLetter>,
-    /// The videos of the batch: all records of one share its text.
+    /// The ids of the batch's videos: all records of a video share one text in memory.
     videos: HashSet<VideoId>,
-    /// What the commit takes of the archive's memory at most, roughly.
+    /// Upper estimate of the bytes of the archive's memory that the commit will use.
     written: usize,
-    /// What the records take here, roughly.
+    /// Estimated bytes of this process's memory that the records use.
     memory_bytes: usize,
 }
 
 impl GatheredBatch {
-    /// Whether more may be added.
+    /// Returns whether more records may be added.
     pub const fn has_room(&self) -> bool {
         self.written < MAX_ARCHIVE_BYTES && self.memory_bytes < MAX_HELD_BYTES
     }
 
-    /// Adds what follows on. `unique` are the types of which each event leaves a mark, `counted` what is counted besides.
+    /// Adds the next records to the batch, and their sizes to its estimates. `unique` are the types of which each
+    /// event leaves a mark; `counted` is the optional state that the archive counts.
     ///
-    /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
-    /// is only counted nothing is left beside the counts of its video, and its identity in a segment: a thousand of them are as large there as one.
+    /// The content of a record is written to a document, to the indexes of the document and to the log of operations.
+    /// But an event that is only counted leaves nothing but the counts of its video and its identity in a segment: a
+    /// thousand such events take as much of the archive's memory as one, apart from their identities.
     pub fn append_sorted(&mut self, sorted: SortedRecords, unique: UniqueKinds, counted: CountedBesides) {
         let SortedRecords { batch, record_sizes: sizes, unreadable_records: poison, waiting_partitions: _ } =
             sorted;
@@ -92,14 +96,15 @@ impl GatheredBatch {
         self.unreadable_records.extend(poison);
     }
 
-    /// Leaves these partitions out. What they took counts until the batch is committed.
+    /// Removes the records of these partitions from the batch. The sizes of the removed records count until the batch
+    /// is committed.
     pub fn drop_partitions(&mut self, partitions: &[u32]) {
         self.batch.drop_partitions(partitions);
         self.unreadable_records.retain(|letter| !partitions.contains(&letter.record.partition));
     }
 
-    /// Sorts what was read, for [`GatheredBatch::append_sorted`]. A record of a later release is waited for where `waits` says so, and is
-    /// unreadable otherwise.
+    /// Sorts records that were read, for [`GatheredBatch::append_sorted`]. At a record of a later release the
+    /// partition waits if `waits` returns true for the record; otherwise the record is unreadable.
     pub fn sort(
         &mut self,
         records: &[RawRecord],
@@ -126,7 +131,8 @@ impl GatheredBatch {
         sorted
     }
 
-    /// Sorts records of one partition, those from an offset on. Returns the last one that the batch covers.
+    /// Sorts the records of one partition from the offset `from` on. Returns the last record that the batch covers;
+    /// `None` if it covers none.
     fn sort_run<'a>(
         &mut self,
         run: &'a [RawRecord],
@@ -160,7 +166,8 @@ impl GatheredBatch {
         last
     }
 
-    /// What a record says, or what is wrong with it, and whether it is the first of its video.
+    /// Parses a record, with a shared text for its video's id. Returns the record and whether it is the first of its
+    /// video in the batch, or the reason why it cannot be read.
     fn read_shared(&mut self, record: &RawRecord) -> Result<(LogRecord, bool), UnreadableRecord> {
         let RawRecord { partition, offset, broker_time, .. } = *record;
         let (videos, mut shared) = (&mut self.videos, false);
@@ -180,14 +187,14 @@ impl GatheredBatch {
     }
 }
 
-/// What a record says, or what is wrong with it.
+/// Parses a record of the log. Returns the reason if the record cannot be read.
 pub fn read_log_record(record: &RawRecord) -> Result<LogRecord, UnreadableRecord> {
     let RawRecord { partition, offset, broker_time, .. } = *record;
     let event = Interaction::from_log(&record.value, broker_time)?;
     Ok(LogRecord { partition, offset, broker_time, event })
 }
 
-/// [`GatheredBatch::sort`] for a batch of its own.
+/// Sorts records as [`GatheredBatch::sort`] does, with no earlier records in the batch.
 pub fn sort_records(
     records: &[RawRecord],
     owned: &BTreeMap<u32, ArchivePosition>,
@@ -196,37 +203,38 @@ pub fn sort_records(
     GatheredBatch::default().sort(records, owned, waits)
 }
 
-/// A record of a later release, before which its partition stops.
+/// The position of a record of a later release: its partition is not read beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitingPartition {
-    /// Its partition.
+    /// The partition that waits.
     pub partition: u32,
-    /// Its offset there.
+    /// The offset of the record.
     pub offset: u64,
-    /// Its format.
+    /// The format of the record: newer than this release can read.
     pub format: u64,
 }
 
-/// What a record adds to the sizes of a batch.
+/// The values of one record by which a batch's size is estimated.
 #[derive(Debug, Clone, Copy)]
 struct RecordSize {
-    /// How many bytes it has in the log.
+    /// Bytes of the record's value in the log.
     bytes: usize,
-    /// Whether the batch had nothing of its video before.
+    /// Whether the record is the first of its video in the batch.
     first_of_video: bool,
 }
 
-/// Records by what is to be done with them.
+/// Records of the log, separated into readable ones, unreadable ones and partitions that wait.
 #[derive(Debug, Default)]
 pub struct SortedRecords {
-    /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
-    /// they belong to partitions that were given up, or were counted already, or wait.
+    /// The readable records, as a batch that starts at the next offset of each partition. The batch has no offset
+    /// ranges if no record is left: all belong to partitions that were given up, were counted already, or wait.
     pub batch: Batch,
-    /// The sizes of the batch's records.
+    /// The sizes of the batch's records, in the same order.
     record_sizes: Vec<RecordSize>,
-    /// The unreadable ones.
+    /// The unreadable records, as dead letters.
     pub unreadable_records: Vec<DeadLetter>,
-    /// Where partitions wait for a later release. Nothing behind that is in the batch, or unreadable.
+    /// The partitions that wait for a later release. No record behind the one that they wait at is in the batch or
+    /// among the unreadable ones.
     pub waiting_partitions: Vec<WaitingPartition>,
 }
 

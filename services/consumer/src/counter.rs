@@ -1,8 +1,10 @@
-//! From the log into the archive: the one place where an event counts.
+//! The counter: reads events from the log and commits them to the archive. This commit is the only place at which an
+//! event counts.
 //!
-//! While one commit is under way, what comes meanwhile is read and parsed into the next batch. So batches grow with the
-//! load, and a calm log is committed at once. Nothing is decided by what was read ahead: when a commit is refused or its
-//! fate is unknown, what was read after it is dropped and read again from where the archive stands.
+//! While one commit is under way, the records that arrive are read and parsed into the next batch. So batches grow
+//! with the load, and a log with few records is committed at once. No decision depends on records that were read
+//! ahead: if a commit is refused or its outcome is unknown, everything read after it is dropped, and reading restarts
+//! at the archive's offset.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,19 +27,22 @@ use crate::projector::{Changed, CommittedBatch, ProjectionQueue};
 use crate::traces::{FoundTraces, TracedRecord};
 use crate::{Config, STORE_RETRY_BACKOFF, traces};
 
-/// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
+/// Maximum time to wait for records before shutdown is checked again; a record ends the wait at once.
 const POLL_TIMEOUT: Duration = Duration::from_millis(250);
-/// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
-/// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
+/// Pause before a partition is claimed again after another consumer claimed it. Within the pause the log tells one of
+/// the two consumers that the partition is not theirs: a group member that was away learns this with its next
+/// heartbeat.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
-/// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
+/// Maximum number of records parsed at a time: parsing them takes a few milliseconds, in which the task does nothing
+/// else.
 const MAX_RECORDS_A_POLL: usize = 5_000;
-/// How long a commit may take before the next one is made smaller: what comes behind it waits as long, comments, too. It is a
-/// fifth of what the archive gives a batch, so that a store that becomes slower does not refuse what it took before.
+/// Duration of a commit above which the next batch is made smaller: everything behind a commit, comments too, waits as
+/// long. This duration is a fifth of the archive's time limit for a batch, so that a store that becomes slower does
+/// not refuse a batch of the size that it accepted before.
 const SLOW_COMMIT_TIME: Duration = Duration::from_secs(2);
 
-/// Counts until shutdown, feeding the projector. A commit that is under way then is waited for; what was read after it
-/// is the next consumer's.
+/// Counts events until shutdown and passes committed batches to the projector. A commit that is under way at shutdown
+/// is waited for; records read after it are left to the next consumer.
 pub async fn run(
     config: &Config,
     backends: &Backends,
@@ -80,11 +85,11 @@ pub async fn run(
     Ok(())
 }
 
-/// A commit that has ended.
+/// A commit that has ended, with its batch and its outcome.
 struct EndedCommit {
     batch: Batch,
     traced: Vec<TracedRecord>,
-    /// `None` where shutdown came first: nothing of the batch has counted.
+    /// The result of the commit; `None` if shutdown came first, in which case nothing of the batch has counted.
     outcome: Option<Result<CommitResult, CommitError>>,
     dead_letters: usize,
     took: Duration,
@@ -96,33 +101,36 @@ struct LogCounter<'a> {
     shell: &'a ServiceContext,
     feed: ProjectionQueue,
     metrics: &'a ConsumerMetrics,
-    /// Events of a batch at most, as configured.
+    /// Maximum number of events in a batch, as configured.
     max_batch_events: usize,
-    /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
-    /// take; by [`next_batch_size`] when it works.
+    /// Maximum number of events in the next batch. The number is halved when the archive fails, because the batch may
+    /// be too large for the archive; after a success it follows [`next_batch_size`].
     batch: usize,
-    /// The types of which each event leaves a mark in the archive: any, until a commit has told.
+    /// The types of which each event leaves a mark in the archive; all types until the first commit returns the real
+    /// ones.
     unique: UniqueKinds,
-    /// How much is counted besides: as much as may be, until a commit has told.
+    /// The optional state that the archive counts; the largest possible until the first commit returns the real one.
     besides: CountedBesides,
-    /// Where each partition stands that we count.
+    /// The archive's position in each partition that this consumer owns.
     owned: BTreeMap<u32, ArchivePosition>,
-    /// Where each will stand when all that was read is committed.
+    /// The position in each partition once all records that were read are committed.
     read: BTreeMap<u32, ArchivePosition>,
     gathered: GatheredBatch,
-    /// Of what was gathered, the records of which spans are recorded.
+    /// The records of the gathered batch for which spans are recorded.
     traced: Vec<TracedRecord>,
     under_way: Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
-    /// Partitions that the log gave us and that are not taken up yet, and when to do it.
+    /// Partitions that the log assigned to this consumer and that are not claimed in the archive yet, with the time at
+    /// which to claim each.
     claims_due: BTreeMap<u32, Instant>,
-    /// Partitions that are not read any further, and the record at which each waits for another release of this program.
-    /// What comes of them meanwhile is dropped: whoever goes on with them reads it again.
+    /// Partitions that are not read any further, with the record at which each waits for a later release of this
+    /// program. Records of these partitions that still arrive are dropped; the consumer that continues a partition
+    /// reads them again.
     waiting: BTreeMap<u32, WaitingPartition>,
-    /// Whether such records become dead letters instead.
+    /// Whether records of a later release become dead letters, instead of being waited for.
     dead_letter_newer: bool,
-    /// Failures in a row, for the pace of trying again.
+    /// Number of failures in a row, for the backoff of the next try.
     failures: u32,
-    /// The store that failed last and has not worked since.
+    /// The store that failed last; `None` once it works again.
     failed_store: Option<&'static str>,
 }
 
@@ -186,7 +194,7 @@ impl LogCounter<'_> {
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
-    /// Forgets what was read of these partitions and is not being committed.
+    /// Drops the records of these partitions that were read and are not being committed.
     fn drop_read(&mut self, partitions: &[u32]) {
         self.read.retain(|partition, _| !partitions.contains(partition));
         self.gathered.drop_partitions(partitions);
@@ -195,7 +203,7 @@ impl LogCounter<'_> {
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
-    /// Commits what was gathered, if anything was.
+    /// Starts the commit of the gathered batch, if it covers any records.
     fn begin_commit(&mut self) {
         let GatheredBatch { batch, unreadable_records: poison, .. } = std::mem::take(&mut self.gathered);
         if batch.offset_ranges.is_empty() {
@@ -227,8 +235,8 @@ impl LogCounter<'_> {
         self.under_way = Some(AbortOnDropHandle::new(commit));
     }
 
-    /// Makes the partitions that are due ours in the archive, too, and goes on where it stands, whatever the log thinks
-    /// of this group's progress.
+    /// Claims the partitions that are due in the archive, and reads them from the archive's offset on, whatever offset
+    /// the log has noted for this consumer group.
     async fn claim_due_partitions(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         let due: Vec<u32> = self
@@ -247,7 +255,7 @@ impl LogCounter<'_> {
         self.begin_partitions(due.into_iter().zip(positions).collect()).await
     }
 
-    /// Reads these partitions from these positions on.
+    /// Starts reading these partitions at these positions.
     async fn begin_partitions(&mut self, positions: Vec<(u32, ArchivePosition)>) -> anyhow::Result<()> {
         let partitions: Vec<u32> = positions.iter().map(|(partition, _)| *partition).collect();
         self.drop_read(&partitions);
@@ -317,7 +325,8 @@ impl LogCounter<'_> {
             Some(Err(CommitError::Store(error))) => {
                 self.handle_store_error(error).await?;
                 self.batch = (self.batch / 2).max(1);
-                // The batch may be in: the archive's offsets tell, and the boards' offsets tell the projector.
+                // The batch may be committed or not: the archive's offsets tell, and the offsets on the boards tell
+                // the projector.
                 self.feed.missed();
                 self.return_to_archive_position(&batch).await
             }
@@ -336,7 +345,7 @@ impl LogCounter<'_> {
         let next: Vec<(u32, u64)> =
             batch.offset_ranges.iter().map(|span| (span.partition, span.next)).collect();
         for (partition, position) in batch.offset_ranges.iter().map(position_after) {
-            // One that was revoked meanwhile is not ours again by this.
+            // A partition that was revoked meanwhile does not become owned again by this commit.
             if let Some(stands) = self.owned.get_mut(&partition) {
                 *stands = position;
             }
@@ -365,8 +374,8 @@ impl LogCounter<'_> {
         self.log.report_offsets(&next).await;
     }
 
-    /// Goes on where the archive stands in the partitions of the batch and of what was read after it: nobody knows
-    /// whether the batch is in.
+    /// Restarts at the archive's offset all partitions of the batch and of the records read after it, because it is
+    /// unknown whether the batch was committed.
     async fn return_to_archive_position(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let partitions = self.partitions_in_doubt(batch);
         let archive = &self.backends.archive;
@@ -377,7 +386,8 @@ impl LogCounter<'_> {
         self.begin_partitions(partitions.into_iter().zip(positions).collect()).await
     }
 
-    /// Lets go of a partition until the log has said whose it is, and goes back to where the others stood.
+    /// Releases a partition until the log has said who owns it, and restarts the other partitions of the batch at
+    /// their last committed position.
     async fn release_contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
         let others = self.partitions_in_doubt(batch).into_iter().filter(|other| *other != partition);
         let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
@@ -388,7 +398,7 @@ impl LogCounter<'_> {
         self.begin_partitions(others).await
     }
 
-    /// The partitions that a batch covers, or what was read after it, and that are still ours.
+    /// Returns the partitions that are still owned and that the batch, or the records read after it, cover.
     fn partitions_in_doubt(&self, batch: &Batch) -> Vec<u32> {
         let spans = batch.offset_ranges.iter().chain(&self.gathered.batch.offset_ranges);
         let mut partitions: Vec<u32> = spans.map(|span| span.partition).collect();
@@ -417,18 +427,19 @@ impl LogCounter<'_> {
     }
 }
 
-/// How many events the next batch may have, after one of `events`, of `size` at most, took so long to commit.
+/// Returns the maximum number of events of the next batch, after a batch of `events` events took the time `took` to
+/// commit. `size` was the maximum of that batch, `most` is the configured maximum.
 fn next_batch_size(size: usize, most: usize, events: usize, took: Duration) -> usize {
     if took > SLOW_COMMIT_TIME {
-        // It is not the size that makes a small one slow.
+        // A batch that is already small is not slow because of its size.
         let fitting = events as f64 * SLOW_COMMIT_TIME.as_secs_f64() / took.as_secs_f64();
         return (fitting as usize).max(MAX_RECORDS_A_POLL).min(size);
     }
     if took > SLOW_COMMIT_TIME / 2 { size } else { (size * 2).min(most) }
 }
 
-/// The videos of which these records say what they are, or that they are on no board. Whether each was one to say so, the state
-/// that it leads to tells.
+/// Returns the videos whose metadata these records set, or which they remove from the boards. An action may have been
+/// without permission; the state of the video after the batch tells whether it had an effect.
 fn described_videos(records: &[LogRecord]) -> Vec<VideoId> {
     let describes = |record: &&LogRecord| {
         let moderation = record.event.moderation.as_deref();
@@ -439,12 +450,12 @@ fn described_videos(records: &[LogRecord]) -> Vec<VideoId> {
     records.iter().filter(describes).map(|record| record.event.video_id.clone()).collect()
 }
 
-/// Where a partition stands after this.
+/// Returns the partition of an offset range and the archive's position after the range.
 fn position_after(span: &OffsetRange) -> (u32, ArchivePosition) {
     (span.partition, ArchivePosition { next_offset: span.next, last_record: span.last_record })
 }
 
-/// The end of a commit that is under way; for ever away where none is.
+/// Waits for the end of the commit that is under way; waits for ever if there is none.
 async fn commit_end(
     under_way: &mut Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
 ) -> anyhow::Result<EndedCommit> {
@@ -454,7 +465,7 @@ async fn commit_end(
     }
 }
 
-/// A panic of the commit is one of its owner.
+/// Waits for a commit's task. A panic of the task continues as a panic of the caller.
 async fn ended(
     commit: impl Future<Output = Result<anyhow::Result<EndedCommit>, tokio::task::JoinError>>,
 ) -> anyhow::Result<EndedCommit> {

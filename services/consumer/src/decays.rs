@@ -1,4 +1,4 @@
-//! Which decays of boards' own the archive counts.
+//! The half-lives that boards declare for themselves, and which of them the archive counts.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::pace::retry_until_done;
 use crate::repair::no_archive_error;
 use crate::windows::UNKNOWN_FOR;
 
-/// Has the archive count the decays of these boards, however long it is away. Those of others go on being counted.
+/// Makes the archive count the decays of these boards, and retries for as long as the archive is away. Decays of
+/// boards that are not in `boards` continue to be counted.
 pub async fn declare(
     backends: &Backends,
     boards: &DeclaredBoards,
@@ -43,8 +44,9 @@ async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<Arc
     Ok(meta)
 }
 
-/// Has decays counted no more that no board has. For one consumer at a time, again and again. `running` is for how long this one
-/// has run.
+/// Makes the archive stop counting decays that no board declares. Only one consumer at a time calls this function,
+/// again and again. `running` is the time for which this consumer has run; nothing is removed before it is long
+/// enough.
 pub async fn forget_unknown(
     backends: &Backends,
     boards: &DeclaredBoards,

@@ -1,8 +1,9 @@
-//! What came of each record of the log, into a topic for other systems ([ADR 037]). The boards have one of their own ([`boards`]).
+//! The exporter of comments: writes the result of each record of the log to a topic for other systems ([ADR 037]).
+//! Boards have an exporter of their own ([`boards`]).
 //!
-//! For each partition that this consumer owns: what the archive has behind the offset that is exported goes out in one
-//! transaction with the next offset. Nothing is remembered: beginning asks the brokers where to go on, and fences whoever
-//! exported the partition before.
+//! For each partition that this consumer owns, what the archive has behind the exported offset is written in one
+//! transaction with the next offset. The exporter keeps no state of its own: when it begins, it asks the brokers where
+//! to continue, and fences the process that exported the partition before.
 //!
 //! [ADR 037]: ../../../docs/adr/037-topics-for-other-systems.md
 
@@ -33,37 +34,40 @@ mod fixtures;
 pub mod metrics;
 pub mod records;
 
-/// Entries of each kind in one transaction: a thousand comments of the greatest length are 25 MB.
+/// Maximum number of entries of each kind in one transaction: a thousand comments of the greatest length are 25 MB.
 const PAGE_ENTRIES: usize = 500;
-/// Pages of a partition in one turn: then the others' turn comes again.
+/// Maximum number of pages of one partition in one turn; after that the other partitions have their turn.
 const PAGES_A_TURN: usize = 20;
-/// How often it is looked whether there is something to export that nobody told of.
+/// Interval of looking for entries to export of which no notice came.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Between two turns: what comes meanwhile shares a transaction.
+/// Pause between two turns, so that entries that arrive meanwhile share a transaction.
 const TURN_PAUSE: Duration = Duration::from_millis(50);
-/// How often an offset is committed behind which nothing had to be exported, for those who watch the group's lag.
+/// Interval of committing an offset that moved without any entry to export, for those who watch the consumer group's
+/// lag.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
-/// How often an offset is committed that has not moved: far more often than the brokers forget it, a day at the least.
+/// Interval of committing an offset that has not moved: far shorter than the time after which brokers forget it, which
+/// is a day at least.
 const RENEW_EVERY: Duration = Duration::from_hours(1);
-/// Who was fenced waits until the log has said whose the partition is, as the counter does.
+/// Pause after this exporter was fenced, until the log has said who owns the partition; as long as the counter's.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
-/// From how many times in a row on it is no change of owners, which takes some seconds.
+/// Number of times fenced in a row from which it is an error. A change of owners, which takes some seconds, fences
+/// fewer times.
 const CONTESTED_OFTEN: u32 = 15;
 const CONTESTED_REMEDY: &str = "do two systems export to one topic under one --kafka-group?";
 
-/// Where what happens is told to other systems.
+/// The flags for the topics to which comments and boards are exported.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ExportArgs {
-    /// A topic of Kafka for other systems, into which goes what became of each comment and what moderators do, exactly once. It is
-    /// created where it is absent. The name is taken as it is, without --prefix.
+    /// A Kafka topic for other systems, which gets the outcome of each comment and each action of moderators, exactly
+    /// once. It is created if it does not exist. The name is used as given, without --prefix.
     #[arg(long, env = "LIVERANK_EXPORT_COMMENTS", value_name = "TOPIC", value_parser = parse_topic)]
     pub export_comments: Option<String>,
-    /// The same, for the best hundred videos of each board: what changes of them, once a second.
+    /// A Kafka topic for other systems: the changes of the best hundred videos of each board, once a second.
     #[arg(long, env = "LIVERANK_EXPORT_BOARDS", value_name = "TOPIC", value_parser = parse_topic)]
     pub export_boards: Option<String>,
 }
 
-/// A name that Kafka takes.
+/// Parses the name of a topic; returns an error if Kafka does not accept it.
 fn parse_topic(text: &str) -> Result<String, String> {
     let fits = (1..=249).contains(&text.len())
         && !matches!(text, "." | "..")
@@ -78,10 +82,10 @@ impl ExportArgs {
         all.into_iter().filter_map(|(flag, topic)| Some((flag, topic.as_deref()?)))
     }
 
-    /// Whether what is asked for can be done on this log.
+    /// Checks that this log supports the exports that the flags ask for.
     ///
     /// # Errors
-    /// The log is not on Kafka, or both topics are the same.
+    /// Returns an error if the log is not on Kafka, or if both topics are the same.
     pub fn check(&self, log: &dyn EventLog) -> anyhow::Result<()> {
         for (flag, topic) in self.given() {
             let on_kafka = log.export_topics().is_some();
@@ -92,7 +96,7 @@ impl ExportArgs {
         Ok(())
     }
 
-    /// Creates and checks the topics, however long the brokers are away.
+    /// Creates and checks the topics, and retries for as long as the brokers are away.
     pub async fn prepare(&self, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<()> {
         for (flag, topic) in self.given() {
             let prepare = || async move { topics(backends)?.prepare(topic).await };
@@ -107,7 +111,7 @@ fn topics(backends: &Backends) -> Result<&dyn ExportTopics, StoreError> {
     backends.log.export_topics().ok_or_else(none)
 }
 
-/// Exports the partitions that are owned until shutdown. `told` changes when there is something to export.
+/// Exports comments of the owned partitions until shutdown. `told` changes when there is something to export.
 pub async fn run(
     backends: Backends,
     topic: String,
@@ -123,7 +127,7 @@ pub async fn run(
     loop {
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
-            // Its sender is the counter's, which ends with the service.
+            // The sender of `owned` is the counter's, which ends with the service.
             Ok(()) = owned.changed() => {}
             Ok(()) = told.changed() => {}
             _ = look.tick() => {}
@@ -159,7 +163,8 @@ pub async fn run(
     }
 }
 
-/// Of all partitions at once, for most have nothing new: how far they are counted, and under which epoch comments are numbered.
+/// Returns, for all partitions at once since most have nothing new, the position up to which each is counted, and the
+/// epoch under which comments are numbered.
 async fn ask_archive(
     backends: &Backends,
     partitions: &[u32],
@@ -172,7 +177,7 @@ async fn comment_epoch(backends: &Backends) -> Result<CommentEpoch, StoreError> 
     Ok(backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?.comment_epoch)
 }
 
-/// Waits for all turns. Returns whether a partition has more to export at once.
+/// Waits for the turns of all partitions. Returns whether some partition has more to export at once.
 async fn collect_turns(
     mut turns: JoinSet<(PartitionExporter, Result<bool, ExportError>)>,
     partitions: &mut BTreeMap<u32, PartitionExporter>,
@@ -199,35 +204,36 @@ async fn collect_turns(
         }
         partitions.insert(exporter.partition, exporter);
     }
-    // Counting goes on without it.
+    // A failure of the export does not stop counting.
     shell.health.note_dependency("export_comments", failure.map_or(Ok(()), Err));
     is_behind
 }
 
-/// What a turn of a partition goes by.
+/// The inputs of one export turn of a partition.
 struct Turn {
     backends: Backends,
     topic: String,
-    /// Under which comments were numbered when the turn began.
+    /// The comment epoch when the turn began.
     epoch: CommentEpoch,
-    /// What is counted is all before this offset.
+    /// The offset up to which the partition is counted; records from this offset on are not exported in this turn.
     to: u64,
     metrics: ExportMetrics,
 }
 
-/// One partition.
+/// The exporter of one partition.
 struct PartitionExporter {
     partition: u32,
-    /// Absent until it has begun, and after an error of its own. While the archive is away it stays.
+    /// The writer to the topic; absent until the exporter has begun, and after the writer's own error. The writer
+    /// stays open while the archive is away.
     writer: Option<Box<dyn ExportWriter>>,
-    /// From where on nothing is exported.
+    /// The first offset that is not exported yet.
     next: u64,
-    /// How far the archive was ahead when it was asked last.
+    /// Number of counted records that were not exported when the archive was asked last.
     lag: u64,
-    /// The offset that was committed last, and when.
+    /// The offset that was committed last, and the time of the commit.
     noted: (u64, Instant),
     failures: u32,
-    /// Nothing is tried before.
+    /// The earliest time of the next try.
     not_before: Instant,
 }
 
@@ -237,9 +243,9 @@ impl PartitionExporter {
         Self { partition, writer: None, next: 0, lag: 0, noted: (0, now), failures: 0, not_before: now }
     }
 
-    /// Exports what is counted, up to a bound. Returns whether there is more.
+    /// Exports the counted records of the partition, up to `PAGES_A_TURN` pages. Returns whether more are left.
     async fn take_turn(mut self, turn: Turn) -> (Self, Result<bool, ExportError>) {
-        // Also of who cannot begin, or waits.
+        // The lag is also known for an exporter that cannot begin, or that pauses.
         self.lag = turn.to.saturating_sub(self.next);
         if Instant::now() < self.not_before {
             return (self, Ok(false));
@@ -280,7 +286,7 @@ impl PartitionExporter {
         Ok(self.lag > 0)
     }
 
-    /// Exports one page of what the archive has of what is counted.
+    /// Exports one page of the counted records that the archive has.
     async fn export_page(&mut self, turn: &Turn) -> Result<(), ExportError> {
         let (archive, partition, from) = (&turn.backends.archive, self.partition, self.next);
         let found = Found {
@@ -302,7 +308,7 @@ impl PartitionExporter {
         Ok(())
     }
 
-    /// Commits the offset where it has moved without a record, or is old.
+    /// Commits the offset if it moved without any record to export, or if it was committed long ago.
     async fn note(&mut self) -> Result<(), ExportError> {
         let (offset, when) = self.noted;
         let every = if offset == self.next { RENEW_EVERY } else { NOTE_EVERY };
@@ -310,7 +316,7 @@ impl PartitionExporter {
     }
 
     async fn write(&mut self, records: Vec<ExportRecord>, next: u64) -> Result<(), ExportError> {
-        // After an error of its own it is of no use any more.
+        // A writer cannot be used any more after an error of its own.
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
         writer.write(records, Some(next)).await?;
         self.writer = Some(writer);

@@ -1,9 +1,9 @@
-//! Which identities nobody can repeat any more, and forgetting them. What windows are not kept goes in the same turn
-//! ([`windows`]), and what half-lives are ([`decays`]).
+//! The forgetting of old identities: events' identities that nobody can repeat any more are deleted from the archive.
+//! Windows that are not kept ([`windows`]) and half-lives that no board has ([`decays`]) are deleted in the same turn.
 //!
-//! A repeat is recognised within a window of the log's time. So an identity may go once everything that is still to be
-//! counted, on whatever partition and by whatever consumer, is younger than it by that window. A partition that lags
-//! keeps its identities, however far the others are.
+//! A repeat of an event is recognised within a window of the log's time. So an identity may be deleted once every
+//! event that is still to be counted, on any partition and by any consumer, is younger than the identity by that
+//! window. A partition that lags keeps its identities, however far the other partitions are.
 
 use std::time::Duration;
 
@@ -18,16 +18,17 @@ use tokio::time::Instant;
 
 use crate::{decays, windows};
 
-/// How often old identities are forgotten.
+/// Interval of deleting old identities.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
-/// How long forgetting may go on at a time; what is left is next minute's.
+/// Maximum time of deleting in one turn; what is left is deleted in the next turn, a minute later.
 const MAX_DELETION_TIME: Duration = Duration::from_secs(20);
-/// Between two deletions, so that commits come in between.
+/// Pause between two deletions, so that commits are not held up.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
-/// Partitions have brokers of their own, whose clocks may differ.
+/// Allowed difference between the clocks of brokers, in milliseconds: each partition may have another broker.
 const CLOCKS_APART_MS: Millis = 3600 * 1000;
 
-/// Forgets until shutdown, in whichever process owns partition 0: one is enough.
+/// Deletes old identities, windows and half-lives until shutdown, in the process that owns partition 0, because one
+/// process is enough.
 pub async fn run(
     backends: Backends,
     boards: DeclaredBoards,
@@ -41,7 +42,7 @@ pub async fn run(
             () = tokio::time::sleep(FORGET_EVERY) => {}
         }
         if owned.borrow().contains(&0) {
-            // A store that is away shows with the next commit; what could not be forgotten now is next time.
+            // A store that is away shows with the next commit; whatever was not deleted now is deleted next time.
             if let Err(error) = forget_identities(&backends, &shell).await {
                 tracing::debug!(%error, "old identities were not forgotten");
             }
@@ -57,7 +58,7 @@ pub async fn run(
 }
 
 async fn forget_identities(backends: &Backends, shell: &ServiceContext) -> Result<(), StoreError> {
-    // The log's ends first: what came after them is younger than what is counted by then.
+    // The log's end offsets are read first: records that came after them are younger than those counted by then.
     let ends = backends.log.end_offsets().await?;
     let partitions: Vec<u32> = (0..ends.len() as u32).collect();
     let positions = backends.archive.partition_positions(&partitions).await?;
@@ -72,14 +73,15 @@ async fn forget_identities(backends: &Backends, shell: &ServiceContext) -> Resul
     Ok(())
 }
 
-/// Identities seen before this time of the log can have no repeat that would have to be recognised. `None` where
-/// that cannot be told. `ends` were read before `positions`.
+/// Returns the time of the log before which identities can be deleted: no repeat of an event seen earlier has to be
+/// recognised. Returns `None` if the time cannot be determined. `ends` must be read before `positions`.
 pub fn oldest_needed_time(ends: &[u64], positions: &[ArchivePosition]) -> Option<Millis> {
     let counted_to = |position: &ArchivePosition| position.last_record.map(|mark| mark.broker_time);
     let newest = positions.iter().filter_map(counted_to).max()?;
     let mut still_to_come = newest;
     for (end, position) in ends.iter().zip(positions) {
-        // A partition at its end gets nothing older than what is counted elsewhere, but for its clock.
+        // A partition that is counted to its end gets no records older than those counted elsewhere, except by the
+        // difference of clocks.
         if position.next_offset < *end {
             still_to_come = still_to_come.min(counted_to(position)?);
         }

@@ -1,6 +1,7 @@
-//! How far counting and the boards are behind the log, as metrics ([`liverank_adapters::lag`] measures it).
+//! The lag metrics: the number of log records by which counting and the boards are behind ([`liverank_adapters::lag`]
+//! measures it).
 //!
-//! Each consumer tells of the partitions that it owns, so that sums over consumers count each partition once.
+//! Each consumer reports only the partitions that it owns, so that sums over consumers count each partition once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -19,23 +20,24 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// How often the stores are asked: as often as the boards are looked at, and a fraction of what an alert waits for.
+/// Interval of asking the stores for offsets: as often as the boards are compared, and a fraction of the time that an
+/// alert waits.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a look may take: a store that hangs must not hide that nothing is measured.
+/// Maximum time of one measurement: a store that hangs must not hide that nothing is measured.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// A label whose values are bounded by the topic's partitions.
+/// A metric label with a partition's number; its values are bounded by the topic's partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartitionLabel {
     partition: u32,
 }
 
-/// A label whose values are bounded by the most boards that may be declared.
+/// A metric label with a declared board's name; its values are bounded by the number of boards that may be declared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BoardLabel {
     board: String,
 }
 
-/// What is measured. Cheap to clone; all clones count together.
+/// The lag metrics. Cheap to clone: all clones share the metrics.
 #[derive(Clone)]
 pub struct LagMetrics {
     records: Family<PartitionLabel, Gauge>,
@@ -47,7 +49,7 @@ pub struct LagMetrics {
 }
 
 impl LagMetrics {
-    /// Makes and registers the metrics.
+    /// Creates the lag metrics and registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
             records: Family::default(),
@@ -74,10 +76,11 @@ impl LagMetrics {
         all
     }
 
-    /// Notes that everything before the end of these stretches is on the boards now.
+    /// Observes the freshness of the boards: everything before the end of these offset ranges is on the boards at
+    /// `now`.
     pub fn note_projected(&self, spans: &[OffsetRange], now: Millis) {
         for last in spans.iter().filter_map(|span| span.last_record) {
-            // The log's clock may be ahead of ours: nothing is shown before it is there.
+            // The log's clock may be ahead of ours: a negative freshness counts as zero.
             self.freshness.observe(millis_to_seconds(now.saturating_sub(last.broker_time)));
         }
     }
@@ -89,7 +92,8 @@ impl LagMetrics {
         self.projection.get_or_create(&label).set(lag.unprojected_records as i64);
     }
 
-    /// Notes how far the declared boards are behind, of the partitions of these offsets.
+    /// Sets the lag of each declared board, over the partitions of these offsets. Removes the metrics if there are no
+    /// partitions.
     fn set_board_lags(&self, boards: &[BoardStanding], offsets: &OffsetsByPartition) {
         for BoardStanding { name, stands } in boards {
             let label = BoardLabel { board: name.clone() };
@@ -101,7 +105,7 @@ impl LagMetrics {
         }
     }
 
-    /// Forgets the lag of a partition that another consumer owns now.
+    /// Removes the lag metrics of a partition that another consumer owns now.
     fn forget_partition(&self, partition: u32) {
         let label = PartitionLabel { partition };
         self.records.remove(&label);
@@ -114,14 +118,14 @@ fn millis_to_seconds(millis: Millis) -> f64 {
     millis.max(0) as f64 / 1000.0
 }
 
-/// Where a declared board stands.
+/// A declared board's checkpoint: the offsets up to which events are on the board.
 struct BoardStanding {
     name: String,
-    /// The next offset of each partition.
+    /// The next offset of each partition that is not on the board yet.
     stands: BTreeMap<u32, u64>,
 }
 
-/// How many of the records that are counted are not on a board that stands there.
+/// Returns the number of counted records that are not on a board with these offsets.
 fn records_behind(stands: &BTreeMap<u32, u64>, offsets: &OffsetsByPartition) -> u64 {
     let behind = |(partition, at): &(u32, LagOffsets)| {
         at.counted_to.next_offset.saturating_sub(stands.get(partition).copied().unwrap_or(0))
@@ -129,7 +133,7 @@ fn records_behind(stands: &BTreeMap<u32, u64>, offsets: &OffsetsByPartition) -> 
     offsets.0.iter().map(behind).sum()
 }
 
-/// The store of a declared board has it, or its window that runs.
+/// Reads the checkpoint of a declared board; for a board with windows, of the window that runs.
 async fn board_standing(backends: &Backends, board: &DeclaredBoard) -> Result<BoardStanding, StoreError> {
     let key = match board.windows() {
         None => board.key(),
@@ -139,7 +143,8 @@ async fn board_standing(backends: &Backends, board: &DeclaredBoard) -> Result<Bo
     Ok(BoardStanding { name: board.name().to_owned(), stands: standing.offsets.into_iter().collect() })
 }
 
-/// Where all stand. Who is behind is asked first, so that nothing that happens meanwhile counts as a lag.
+/// Reads the offsets of the boards, then those of the archive and the log. The ones that lag are read first, so that
+/// nothing that happens meanwhile counts as a lag.
 async fn look(
     backends: &Backends,
     boards: &DeclaredBoards,
@@ -152,7 +157,7 @@ async fn look(
     Ok((standings, OffsetsByPartition::read_offsets(backends, partitions).await?))
 }
 
-/// Measures until shutdown.
+/// Measures the lag until shutdown.
 pub async fn run(
     backends: Backends,
     boards: DeclaredBoards,
@@ -200,7 +205,7 @@ mod tests {
         let offsets = OffsetsByPartition(vec![(0, at(10)), (3, at(7))]);
         let behind = |stands: &[(u32, u64)]| records_behind(&stands.iter().copied().collect(), &offsets);
         assert_eq!(behind(&[(0, 10), (3, 7)]), 0);
-        // A board that is new lacks all; of partitions of others it may have more than is asked for here.
+        // A new board lacks all records; a board may be further than asked for in partitions of other consumers.
         assert_eq!((behind(&[]), behind(&[(0, 4), (1, 50), (3, 9)])), (17, 6));
     }
 }

@@ -1,16 +1,18 @@
-//! The consumer: reads the log, counts and numbers in the archive, publishes comments, projects the boards.
+//! The consumer: reads the log, counts events and numbers comments in the archive, publishes comments, and projects
+//! scores onto the boards.
 //!
-//! Two tasks. The *counter* ([`counter`]) turns what the log has into batches and commits each, with the offsets it
-//! covers, in one transaction of the archive: that is where an event counts, once. The *projector* ([`projector`])
-//! follows behind: it publishes the batch's comments, then puts the new scores on the boards together with the offsets
-//! they stand at. Those offsets are how a projection that is behind (a killed consumer, an empty Redis) is noticed; it
-//! is then made good from the archive, comments first, so that an offset on the boards means that everything before
-//! it was published.
+//! The consumer has two tasks. The *counter* ([`counter`]) makes batches of the log's records and commits each batch,
+//! with the offsets that it covers, in one transaction of the archive. At this commit an event counts, once. The
+//! *projector* ([`projector`]) follows: it publishes the batch's comments, then writes the new scores to the boards
+//! together with their offsets. By these offsets the projector notices a projection that is behind (after a killed
+//! consumer, or with an empty Redis). The projector then repairs the boards from the archive, comments first, so that
+//! an offset on the boards means that everything before it was published.
 //!
-//! A third one, the *exporter* ([`export`]), is there where it is asked for: it tells other systems what the archive has.
+//! A third task, the *exporter* ([`export`]), runs if it is asked for: it writes what the archive has to topics for
+//! other systems.
 //!
-//! Nothing here is remembered between processes: after a kill the next owner of the partitions asks the archive where
-//! it stands.
+//! No state is kept in a process: after a kill, the next owner of the partitions asks the archive for the offsets to
+//! continue at.
 
 pub mod batches;
 pub mod counter;
@@ -41,38 +43,40 @@ use crate::metrics::ConsumerMetrics;
 use crate::pace::RetryBackoff;
 use crate::projector::ProjectionQueue;
 
-/// Events of a batch at most, unless configured otherwise. What makes a transaction large are the videos, comments and
-/// identities in it, which have a bound of their own ([`batches`]); of events that are only counted it takes any number. This is
-/// as many as a consumer can hold twice.
+/// Default maximum number of events in a batch. A transaction becomes large by its videos, comments and identities,
+/// which have a bound of their own ([`batches`]); it may have any number of events that are only counted. A consumer
+/// can hold twice this number of events in memory.
 const DEFAULT_MAX_BATCH_EVENTS: u32 = 200_000;
 
-/// How a consumer counts.
+/// The flags of a consumer.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Most events in one transaction. A batch is what came while the one before it was committed: only a consumer that
-    /// is behind fills it.
+    /// Maximum number of events in one transaction. A batch is what came while the one before it was committed, so
+    /// only a consumer that is behind fills it.
     #[arg(long, env = "LIVERANK_BATCH", default_value_t = DEFAULT_MAX_BATCH_EVENTS, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
-    /// Make records of a format that only a later release knows dead letters, instead of waiting for it. What they say does not count
-    /// until their dead letters are replayed. For records of which you know that no release will read them.
+    /// Turn records whose format only a later release knows into dead letters, instead of waiting for that release.
+    /// Their events do not count until the dead letters are replayed. For records of which you know that no release
+    /// will read them.
     #[arg(long, env = "LIVERANK_DEAD_LETTER_NEWER_FORMATS")]
     pub dead_letter_newer_formats: bool,
-    /// What an event is worth.
+    /// The weights by which events count.
     #[command(flatten)]
     pub rules: RuleArgs,
     /// The boards that are declared.
     #[command(flatten)]
     pub boards: BoardsArgs,
-    /// Where what happens is told to other systems.
+    /// The topics to which events are exported.
     #[command(flatten)]
     pub export: ExportArgs,
 }
 
-/// How events count. These are the rules of a new archive: one that is there keeps its own until `rebuild scores`.
+/// The counting rules. The flags apply to a new archive only: an existing archive keeps its rules until `rebuild
+/// scores`.
 #[derive(Debug, Clone, Args)]
 pub struct RuleArgs {
-    /// Score of a view, 0 to 1000, three decimal places. All weights are those of a new archive: another archive keeps
-    /// its own until its scores are rebuilt.
+    /// Score of a view, 0 to 1000, three decimal places. All weights apply to a new archive only: an existing archive
+    /// keeps its own until its scores are rebuilt.
     #[arg(long, env = "LIVERANK_WEIGHT_VIEW", default_value = "1", value_parser = parse_weight_flag)]
     pub weight_view: i64,
     /// Score of a like.
@@ -90,14 +94,14 @@ pub struct RuleArgs {
     /// Score of a watch of the threshold or longer.
     #[arg(long, env = "LIVERANK_WEIGHT_WATCH_LONG", default_value = "2", value_parser = parse_weight_flag)]
     pub weight_watch_long: i64,
-    /// Where a long watch begins, in milliseconds.
+    /// Duration from which a watch counts as long, in milliseconds.
     #[arg(long, env = "LIVERANK_WATCH_THRESHOLD_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
     pub watch_threshold_ms: u64,
     /// Half-life of the trending board, in minutes.
     #[arg(long, env = "LIVERANK_TRENDING_HALF_LIFE_MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     pub trending_half_life_minutes: u64,
-    /// Types that count once per user and video, and that a user takes back: names of like, share and view, with commas.
-    /// None by default. These, too, are those of a new archive: `rebuild scores` adds one to another archive.
+    /// Types that count once per user and video, and that a user can take back: like, share, view, separated by
+    /// commas. None by default. They apply to a new archive only: `rebuild scores` adds one to an existing archive.
     #[arg(long, env = "LIVERANK_UNIQUE", default_value = "", value_name = "TYPES", value_parser = unique, hide_default_value = true)]
     pub unique: UniqueKinds,
 }
@@ -141,7 +145,7 @@ impl Default for RuleArgs {
 }
 
 impl RuleArgs {
-    /// The rules asked for.
+    /// Returns the counting rules that the flags ask for.
     pub const fn counting_rules(&self) -> CountingRules {
         CountingRules {
             weights: Weights {
@@ -159,9 +163,10 @@ impl RuleArgs {
     }
 }
 
-/// Counts until shutdown; what was read is then finished, and the partitions are given up.
+/// Counts events until shutdown. At shutdown, the records that were read are finished, and the partitions are given
+/// up.
 ///
-/// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
+/// Returns an error that no retry can fix: an offset that the log no longer has, or a store of another version.
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
     let boards = config.boards.read_declarations()?;
     config.export.check(&*backends.log)?;
@@ -191,14 +196,15 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     let counting =
         tasks.supervise_inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
     let counted = Box::pin(tasks.run_alongside(counting)).await;
-    // The feed is dropped by now: the projector finishes what it was given, within the drain.
+    // The projection queue is dropped by now: the projector finishes the batches that it was given, within the drain
+    // time.
     if !tasks.wait_for_task("projector", shell.drain_time.max(Duration::from_secs(1))).await? {
         tracing::warn!("the boards were left behind at the drain's deadline; the next consumer mends them");
     }
     counted
 }
 
-/// Starts what tells other systems, where that is asked for.
+/// Starts the exporters that the flags ask for.
 fn start_exporters(
     config: &ExportArgs,
     tasks: &mut Tasks,
@@ -221,8 +227,8 @@ fn start_exporters(
     }
 }
 
-/// Opens the archive and the log, however long they are away, and returns how many partitions there are; `None` where
-/// shutdown came first.
+/// Opens the archive and the log, and retries for as long as they are away. Returns the number of the log's
+/// partitions; `None` if shutdown came first.
 async fn open_stores(
     config: &Config,
     backends: &Backends,
@@ -250,7 +256,8 @@ async fn open_stores(
     Ok(ends.map(|ends| ends.len() as u32))
 }
 
-/// Waits between tries of a store that is away: at once is a storm, a minute is an outage of its own.
+/// The backoff between tries of a store that is away: no wait would be a storm of requests, a minute would be an
+/// outage of its own.
 pub const STORE_RETRY_BACKOFF: RetryBackoff =
     RetryBackoff { first_wait: Duration::from_millis(50), longest_wait: Duration::from_secs(2) };
 

@@ -1,4 +1,4 @@
-//! What a consumer measures of itself.
+//! The metrics of a consumer.
 
 use liverank_runtime::Metrics;
 use prometheus_client::metrics::counter::Counter;
@@ -7,37 +7,37 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::lag::LagMetrics;
 
-/// Cheap to clone; all clones count together.
+/// The metrics of a consumer. Cheap to clone: all clones share the metrics.
 #[derive(Clone)]
 pub struct ConsumerMetrics {
-    /// Events that counted.
+    /// Number of events that counted.
     pub events_counted: Counter,
-    /// Events that were repeats.
+    /// Number of events that were repeats of counted events.
     pub events_repeated: Counter,
-    /// Records that could not be read and went to the dead letters.
+    /// Number of records that could not be read and became dead letters.
     pub unreadable_records: Counter,
-    /// Batches that were refused because another consumer was further.
+    /// Number of batches that the archive refused because another consumer was further, or owned the partition.
     pub batches_fenced: Counter,
-    /// Seconds of each commit.
+    /// Duration of each commit, in seconds.
     pub commit_seconds: Histogram,
-    /// Events of each batch.
+    /// Number of events in each batch.
     pub batch_events: Histogram,
-    /// Seconds from the commit to the boards, per batch.
+    /// Time from the commit of a batch to its scores being on the boards, in seconds.
     pub project_seconds: Histogram,
-    /// Repairs of the boards from the archive.
+    /// Number of repairs of the boards from the archive.
     pub board_repairs: Counter,
-    /// Partitions owned.
+    /// Number of partitions that this consumer owns.
     pub owned_partitions: Gauge,
-    /// Partitions that wait for a later release of this program.
+    /// Number of partitions that wait for a later release of this program.
     pub waiting_partitions: Gauge,
-    /// Batches waiting for the projector.
+    /// Number of committed batches that wait for the projector.
     pub waiting_batches: Gauge,
-    /// How far counting and the boards are behind.
+    /// The lag of counting and of the boards.
     pub lag_metrics: LagMetrics,
 }
 
 impl ConsumerMetrics {
-    /// Makes and registers the metrics.
+    /// Creates the consumer's metrics and registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
         let all = Self {

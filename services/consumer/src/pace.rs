@@ -1,4 +1,5 @@
-//! Trying again: paced, with jitter, until it works, cannot work, or the process is asked to end.
+//! Retries of store operations with exponential backoff and jitter, until the operation works, cannot work, or the
+//! process shuts down.
 
 use std::time::Duration;
 
@@ -8,23 +9,23 @@ use liverank_runtime::ServiceContext;
 
 use crate::STORE_RETRY_BACKOFF;
 
-/// Waits that double from `first` to `most`.
+/// An exponential backoff: waits that double from `first_wait` to `longest_wait`.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryBackoff {
-    /// Before the second try.
+    /// The wait before the second try.
     pub first_wait: Duration,
-    /// Between tries at most.
+    /// The longest wait between two tries.
     pub longest_wait: Duration,
 }
 
 impl RetryBackoff {
-    /// The wait after `failures` failures in a row, without jitter.
+    /// Returns the wait after `failures` failures in a row, without jitter.
     pub fn wait_after(&self, failures: u32) -> Duration {
         backoff::wait_after_failures(failures, self.first_wait, self.longest_wait)
     }
 
-    /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Returns whether
-    /// to go on.
+    /// Waits after `failures` failures in a row: half of the wait is random, and shutdown ends it early. Returns false
+    /// if shutdown came, true if the caller should go on.
     pub async fn pause_after(&self, failures: u32, shell: &ServiceContext) -> bool {
         let wait = self.wait_after(failures).mul_f64(rand::random_range(0.5..=1.0));
         tokio::select! {
@@ -34,8 +35,8 @@ impl RetryBackoff {
     }
 }
 
-/// Does `attempt` until it is done. `None` where shutdown came first; an error where it does not pass. How the
-/// store is shows in the process's health.
+/// Calls `attempt` until it succeeds. Returns `None` if shutdown came first, and an error if the failure is not
+/// transient. The state of the store is shown in the process's health.
 pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
     shell: &ServiceContext,
     what: &'static str,
@@ -43,7 +44,8 @@ pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
 ) -> anyhow::Result<Option<T>> {
     let mut away = None;
     for failures in 0.. {
-        // A store's library may hang for longer than a drain takes; what is given up here has counted nothing.
+        // A store's client library may hang for longer than a drain takes. An attempt that is given up here has
+        // counted nothing.
         let outcome = tokio::select! {
             outcome = attempt() => outcome,
             () = shell.shutdown.cancelled() => return Ok(None),

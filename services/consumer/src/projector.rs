@@ -1,13 +1,14 @@
-//! From the archive onto the boards and to the readers, behind every commit.
+//! The projector: after every commit it publishes the comments to the readers and writes the scores to the boards.
 //!
-//! Batches arrive in the order of their commits. For each: publish its comments, then project its scores with its
-//! offsets, in the generation it was committed in. Those that wait are taken as one, so that a video that changed in
-//! each goes to the boards once. When the boards say that they are behind or of another generation,
-//! or a batch was missed, everything is made good from the archive ([`crate::repair`]).
+//! Batches arrive in the order of their commits. For each batch the projector publishes the comments, then projects
+//! the scores with the batch's offsets, in the generation in which the batch was committed. Batches that wait are
+//! merged into one, so that a video that changed in several of them is written to the boards once. If the boards
+//! report that they are behind or of another generation, or if a batch was missed, everything is repaired from the
+//! archive ([`crate::repair`]).
 //!
-//! Each declared board has a projector and a store of its own ([`RankingStore::declared_board`]), which stands where it stands: one that
-//! is new is filled from the archive while the others go on. It publishes no comments. A board with windows is one such store for
-//! each ([`windowed`]).
+//! Each declared board has a projector and a store of its own ([`RankingStore::declared_board`]), with offsets of its
+//! own: a new board is filled from the archive while the others go on. The projector of a declared board publishes no
+//! comments. A board with windows has one such store for each window ([`windowed`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -35,17 +36,20 @@ mod windowed;
 
 use windowed::WindowedBoard;
 
-/// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
+/// Maximum number of batches that wait for the projector; each may be tens of megabytes. Waiting batches are merged
+/// into one.
 const MAX_BATCHES_WAITING: usize = 4;
-/// How often the boards are looked at when nothing happens, so that one that was emptied is filled again soon.
+/// Interval of comparing the boards with the archive when nothing happens, so that boards that were emptied are soon
+/// filled again.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often it is said which declared boards are wanted.
+/// Interval of telling the store which declared boards are wanted.
 const KEEP_EVERY: Duration = Duration::from_mins(1);
-/// How long a declared board stays that nobody wants: longer than an update of all consumers takes as a rule, in which some
-/// know it and some do not, and than a consumer is away.
+/// Time after which a declared board that no consumer wants is removed. The time is longer than an update of all
+/// consumers usually takes, during which some consumers know the board and some do not, and longer than a consumer is
+/// usually away.
 const UNWANTED_AFTER: Duration = Duration::from_mins(10);
 
-/// What a batch changed of what boards show. All boards share it.
+/// The changes of a batch that boards show. The projectors of all boards share them.
 #[derive(Debug, Clone, Default)]
 pub struct Changed {
     videos: Vec<VideoState>,
@@ -54,13 +58,13 @@ pub struct Changed {
 }
 
 impl Changed {
-    /// What a batch of these effects changed, and its comments.
+    /// Separates a batch's effects into the changes for boards and the new comments.
     pub fn of(effects: BatchEffects) -> (Self, Vec<NumberedComment>) {
         let BatchEffects { videos, windows, restated, comments, .. } = effects;
         (Self { videos, windows, restated }, comments)
     }
 
-    /// Goes on with what a later batch changed.
+    /// Adds the changes of a later batch; the later state of a video replaces the earlier one.
     fn extend(&mut self, next: Self) {
         let changed: HashSet<&VideoId> = next.videos.iter().map(|state| &state.video_id).collect();
         self.videos.retain(|state| !changed.contains(&state.video_id));
@@ -70,31 +74,31 @@ impl Changed {
     }
 }
 
-/// A committed batch.
+/// A batch that the archive committed, as the projector gets it.
 pub struct CommittedBatch {
-    /// The stretch of the log it covered.
+    /// The offset ranges of the log that the batch covered.
     pub offset_ranges: Vec<OffsetRange>,
-    /// What it changed.
+    /// The changes of the batch that boards show.
     pub changed: Arc<Changed>,
-    /// Its new comments.
+    /// The new comments of the batch.
     pub comments: Vec<NumberedComment>,
-    /// The videos of which something was said in it: their metadata go beside the boards.
+    /// The videos whose metadata the batch set or removed; their metadata are stored beside the boards.
     pub described: Vec<VideoId>,
-    /// What was in force then.
+    /// The archive's meta document that was in force at the commit.
     pub archive_meta: ArchiveMeta,
-    /// When it was committed.
+    /// The time of the commit.
     pub committed_at: Instant,
-    /// Its records of which spans are recorded.
+    /// The records of the batch for which spans are recorded.
     pub traced_records: Vec<TracedRecord>,
 }
 
 impl CommittedBatch {
-    /// What a declared board needs of it.
+    /// Returns a copy with only the parts that a declared board needs.
     fn for_declared(&self) -> Self {
         Self { changed: Arc::clone(&self.changed), ..self.without_effects() }
     }
 
-    /// That it was committed, and nothing of what it did.
+    /// Returns a copy with the offset ranges and the meta document, and without any effects.
     fn without_effects(&self) -> Self {
         Self {
             offset_ranges: self.offset_ranges.clone(),
@@ -122,7 +126,7 @@ impl CommittedBatch {
                 None => self.offset_ranges.push(span),
             }
         }
-        // Copied only where another board has not taken it up yet.
+        // The changes are copied only if the projector of another board still uses them.
         Arc::make_mut(&mut self.changed).extend(Arc::unwrap_or_clone(next.changed));
         self.comments.extend(next.comments);
         self.described.extend(next.described);
@@ -131,22 +135,22 @@ impl CommittedBatch {
     }
 }
 
-/// The counter's end of the way to the projector.
+/// The counter's end of the queue to the projectors of all boards.
 pub struct ProjectionQueue {
     batches: mpsc::Sender<CommittedBatch>,
     set_owned_partitions: watch::Sender<Vec<u32>>,
-    /// Grows with each batch that has something to export.
+    /// A number that is raised with each batch that has something to export.
     told: watch::Sender<u64>,
     note_missed_batch: Arc<AtomicBool>,
     boards_away: Arc<AtomicBool>,
     metrics: ConsumerMetrics,
-    /// Those of declared boards.
+    /// The queues to the projectors of declared boards.
     declared: Vec<Self>,
 }
 
 impl ProjectionQueue {
-    /// Hands a batch over. Waits while the projector is at work; where the boards are away it does not, for counting
-    /// goes on without them and they are repaired when they are back.
+    /// Hands a batch over to the projectors. Waits while a projector is at work, but not while its boards are away:
+    /// counting goes on without the boards, and they are repaired when they are back.
     pub async fn hand_over_batch(&self, done: CommittedBatch) {
         let copies: Vec<CommittedBatch> = self.declared.iter().map(|_| done.for_declared()).collect();
         self.hand_over(done).await;
@@ -168,13 +172,13 @@ impl ProjectionQueue {
         }
     }
 
-    /// Says that a batch may have been committed that the projector was not told of.
+    /// Tells the projectors that a batch may have been committed that they did not get.
     pub fn missed(&self) {
         self.note_missed_batch.store(true, Relaxed);
         self.declared.iter().for_each(Self::missed);
     }
 
-    /// Which partitions are ours, as it changes.
+    /// Returns a receiver of the partitions that this consumer owns; it is notified of changes.
     pub fn watch_owned_partitions(&self) -> watch::Receiver<Vec<u32>> {
         self.set_owned_partitions.subscribe()
     }
@@ -184,12 +188,14 @@ impl ProjectionQueue {
         self.told.send_modify(|told| *told += 1);
     }
 
-    /// Changes with each batch that brought a comment or something that a moderator did.
+    /// Returns a receiver that changes with each batch that has something to export: a comment, a moderator's action
+    /// or a held comment.
     pub fn watch_told(&self) -> watch::Receiver<u64> {
         self.told.subscribe()
     }
 
-    /// Says which partitions are ours: all of them are looked at then. Returns whether they are others than before.
+    /// Sets the partitions that this consumer owns; the projectors then compare all of them with the archive. Returns
+    /// whether they are others than before.
     pub fn owned(&self, partitions: Vec<u32>) -> bool {
         for declared in &self.declared {
             declared.owned(partitions.clone());
@@ -199,8 +205,9 @@ impl ProjectionQueue {
     }
 }
 
-/// The projectors, each to be run as a task, for a log of so many partitions: that of the boards that there always are, and one
-/// for each declared board. They end when the feed is dropped and empty.
+/// Returns the projectors, each to be run as a task, and the queue to them. There is one projector for the built-in
+/// boards and one for each declared board. The projectors end when the queue is dropped and empty. `partitions` is the
+/// number of the log's partitions.
 pub fn start_projector(
     backends: &Backends,
     boards: &DeclaredBoards,
@@ -270,7 +277,8 @@ fn start_one(
     )
 }
 
-/// Says again and again which declared boards are wanted; what no consumer wants any more is removed. Does not end by itself.
+/// Tells the ranking store once a minute which declared boards are wanted; boards that no consumer wants any more are
+/// removed. Never returns.
 pub async fn keep_declared_boards(backends: Backends, boards: DeclaredBoards) {
     let mut again = tokio::time::interval(KEEP_EVERY);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -283,17 +291,17 @@ pub async fn keep_declared_boards(backends: Backends, boards: DeclaredBoards) {
                     tracing::info!(key, "a board that is not declared any more has been removed");
                 }
             }
-            // The projectors say that the store is away; it is said again soon.
+            // The projectors report a store that is away; the wanted boards are told again in the next turn.
             Err(error) => tracing::debug!(%error, "which boards are wanted was not noted"),
         }
     }
 }
 
-/// The boards of one task.
+/// The boards that one projector task serves.
 enum Boards {
-    /// Those that there always are, or a declared one.
+    /// The built-in boards, or one declared board without windows.
     One(Box<BoardProjector>),
-    /// A declared one, with a store for each window.
+    /// A declared board with a store for each window.
     Windowed(Box<WindowedBoard>),
 }
 
@@ -305,7 +313,7 @@ impl Boards {
         }
     }
 
-    /// Nothing comes any more.
+    /// Writes the offsets that are held back; called when no batch will come any more.
     async fn finish(&mut self) {
         match self {
             Self::One(_) => {}
@@ -313,7 +321,7 @@ impl Boards {
         }
     }
 
-    /// `is_idle`: nothing is on its way to them.
+    /// Compares the boards with the archive. `is_idle` tells that no batch is on its way to the boards.
     async fn compare(&mut self, new_partitions: bool, is_idle: bool) {
         match self {
             Self::One(board) => board.compare_boards(new_partitions, is_idle).await,
@@ -325,7 +333,7 @@ impl Boards {
 struct ProjectorTask {
     boards: Boards,
     waiting: mpsc::Receiver<CommittedBatch>,
-    /// A committed batch that could not be joined to those before it.
+    /// A committed batch that could not be merged with those before it.
     apart: Option<CommittedBatch>,
     owned: watch::Receiver<Vec<u32>>,
 }
@@ -354,7 +362,7 @@ impl ProjectorTask {
         self.boards.compare(new_partitions, is_idle).await;
     }
 
-    /// Follows a batch and those that wait behind it.
+    /// Projects a batch and the batches that wait behind it, merged where possible.
     async fn follow_waiting(&mut self, first: CommittedBatch) {
         let mut next = Some(first);
         while let Some(mut done) = next {
@@ -370,7 +378,7 @@ impl ProjectorTask {
     }
 }
 
-/// What is in the stores before the boards say that they stand behind its batch.
+/// The parts of a batch that are written to the stores before the boards' offsets move behind the batch.
 #[derive(Default)]
 struct AheadOfBoards<'a> {
     comments: Vec<Comment>,
@@ -378,7 +386,7 @@ struct AheadOfBoards<'a> {
     described: Vec<Described>,
 }
 
-/// The metadata of those of these videos of which something was said.
+/// Returns the metadata of those videos that are in `described`.
 fn metadata_of(described: &[VideoId], videos: &[VideoState]) -> Vec<Described> {
     if described.is_empty() {
         return Vec::new();
@@ -389,14 +397,14 @@ fn metadata_of(described: &[VideoId], videos: &[VideoState]) -> Vec<Described> {
 
 struct BoardProjector {
     backends: Backends,
-    /// Where it projects to.
+    /// The store of the boards that are projected.
     ranking: Arc<dyn RankingStore>,
-    /// The declared board whose projector it is, if it is one's.
+    /// The declared board that is projected; `None` for the built-in boards.
     board: Option<DeclaredBoard>,
-    /// The window of the board, if it is one's.
+    /// The window of the board that is projected; `None` if the store is not of a window.
     window: Option<WindowKey>,
     partitions: u32,
-    /// The generation of the last repair: what was committed in an earlier one is in it.
+    /// The generation of the last repair. Batches committed in an earlier generation are already in the boards.
     repaired_to: u64,
     shell: ServiceContext,
     metrics: ConsumerMetrics,
@@ -404,14 +412,15 @@ struct BoardProjector {
     missed: Arc<AtomicBool>,
     boards_away: Arc<AtomicBool>,
     away_part: Option<&'static str>,
-    /// Where the archive stood at the last look.
+    /// The archive's offsets at the last comparison.
     seen_offsets: BTreeMap<u32, u64>,
     /// The generation whose half-life is noted on the boards.
     noted: Option<u64>,
 }
 
 impl BoardProjector {
-    /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
+    /// Publishes and projects one batch, or repairs the boards from the archive. Retries for as long as the stores are
+    /// away.
     async fn follow_batch(&mut self, done: CommittedBatch) {
         let CommittedBatch {
             offset_ranges: spans,
@@ -454,7 +463,7 @@ impl BoardProjector {
                 }
                 Ok(_) => match self.repair_boards().await {
                     Ok(()) => return self.note_back(),
-                    // Somebody has to look; what comes next is published meanwhile.
+                    // A person has to look at the boards; the comments of later batches are still published.
                     Err(error @ RepairError::BoardsAhead { .. }) => return self.note_ahead(&error),
                     Err(RepairError::Store(error)) => error,
                 },
@@ -462,7 +471,7 @@ impl BoardProjector {
             };
             self.note_away(&error);
             if !STORE_RETRY_BACKOFF.pause_after(failures, &self.shell).await {
-                return; // Whoever consumes next finds the boards behind.
+                return; // The next consumer of the partitions finds the boards behind, and repairs them.
             }
         }
     }
@@ -488,7 +497,7 @@ impl BoardProjector {
         self.ranking.project_batch(projection).await
     }
 
-    /// Another one, which has done nothing yet.
+    /// Returns a projector of the same board that has done nothing yet.
     fn another(&self) -> Self {
         Self {
             backends: self.backends.clone(),
@@ -538,10 +547,10 @@ impl BoardProjector {
         }
     }
 
-    /// Compares the boards with the archive when nothing else makes us, and repairs them where they are behind.
+    /// Compares the boards with the archive, independently of batches, and repairs the boards if they are behind.
     async fn compare_boards(&mut self, new_partitions: bool, is_idle: bool) {
         if new_partitions {
-            // Nothing of a new partition is on its way from us: what the boards lack, they lack.
+            // No batch of a new partition is on its way from this consumer: whatever the boards lack, they lack.
             self.seen_offsets.clear();
         }
         let looked = match self.is_behind(new_partitions, is_idle).await {
@@ -564,7 +573,8 @@ impl BoardProjector {
         let offsets = self.backends.archive.partition_positions(&owned).await?;
         let now: BTreeMap<u32, u64> =
             owned.into_iter().zip(offsets.iter().map(|position| position.next_offset)).collect();
-        // A batch may be committed and not yet in the queue: only what was there at the last look counts as missing.
+        // A batch may be committed and not be in the queue yet: only what the archive had at the last comparison
+        // counts as missing.
         let before = std::mem::replace(&mut self.seen_offsets, now.clone());
         let expected = if new_partitions { now } else { before };
         if !is_idle {
@@ -574,13 +584,13 @@ impl BoardProjector {
         let standing = self.ranking.checkpoint().await?;
         let current = standing.generation == Some(meta.generation);
         if current && self.noted != Some(meta.generation) {
-            // Boards that an earlier release filled do not say it.
+            // Boards that were filled by an earlier release have no half-life noted.
             let half_life = self.target().half_life_ms(&meta.counting_rules);
             self.ranking.note_half_life(meta.generation, half_life).await?;
             self.noted = Some(meta.generation);
         }
         if current && self.board.is_none() && !self.ranking.is_described().await? {
-            // An earlier release filled them, or Redis lost a part of what it had.
+            // The boards were filled by an earlier release, or Redis lost a part of its data.
             return Ok(true);
         }
         let known: BTreeMap<u32, u64> = standing.offsets.into_iter().collect();
@@ -589,7 +599,7 @@ impl BoardProjector {
         }))
     }
 
-    /// Makes comments and boards good for the partitions that are ours.
+    /// Publishes missing comments and fills the boards from the archive, for the partitions that this consumer owns.
     async fn repair_boards(&mut self) -> Result<(), RepairError> {
         let started = Instant::now();
         self.missed.store(false, Relaxed);

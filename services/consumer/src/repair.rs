@@ -1,6 +1,6 @@
-//! Making the boards good from the archive: after a projection that was lost, in a Redis that came back empty or with
-//! an old dump, and for a new generation of scores. The consumer does it while it serves, and so does
-//! `liverank rebuild`.
+//! The repair of boards from the archive: after a lost projection, in a Redis that came back empty or with an old
+//! dump, and for a new generation of scores. The consumer repairs boards while it serves; `liverank rebuild` repairs
+//! them, too.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,25 @@ use liverank_core::score::points_of_thousandths;
 use liverank_core::windows::WindowKey;
 use liverank_core::{Comment, VideoId, canary};
 
-/// Videos or comments of one step: large enough to be fast, small enough not to hold a store up.
+/// Number of videos or comments in one step: enough to be fast, few enough not to block a store.
 const PAGE_ITEMS: usize = 1000;
-/// How often a repair begins anew when a new generation begins under it; they are made by hand.
+/// Maximum number of times a repair starts again because a new generation began meanwhile; new generations are started
+/// by hand, so they are rare.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What is projected to, and repaired.
+/// The boards that are projected to, and repaired.
 #[derive(Clone, Copy)]
 pub struct ProjectionTarget<'a> {
-    /// Where it is kept.
+    /// The store of the boards.
     pub ranking_store: &'a dyn RankingStore,
-    /// The declared board that it is; `None` for the boards that there always are.
+    /// The declared board; `None` for the built-in boards.
     pub declared_board: Option<&'a DeclaredBoard>,
-    /// The window of the board that it is, if it is one's.
+    /// The window of the declared board; `None` if the store is not of a window.
     pub window: Option<&'a WindowKey>,
 }
 
 impl ProjectionTarget<'_> {
-    /// The next videos that belong there.
+    /// Returns the next page of videos that belong on the boards, in the order of their ids.
     async fn videos_after(
         &self,
         archive: &dyn Archive,
@@ -42,47 +43,48 @@ impl ProjectionTarget<'_> {
         }
     }
 
-    /// The half-life of the decayed scores there.
+    /// Returns the half-life of the decayed scores on the boards, in milliseconds.
     pub fn half_life_ms(&self, rules: &CountingRules) -> u64 {
         self.declared_board.map_or(*rules, |board| board.rules_of_board(rules)).half_life_ms
     }
 
-    /// These videos as they are there.
+    /// Returns the entries of these videos on the boards.
     pub fn board_entries(&self, videos: &[VideoState], rules: &CountingRules) -> Vec<BoardEntry> {
         let Some(board) = self.declared_board else {
             return videos.iter().map(|video| to_board_entry(video, rules)).collect();
         };
-        // What the system measures itself by is told to subscribers of the boards that there always are.
+        // Canary videos, by which the system measures itself, go to the built-in boards only, whose subscribers are
+        // told of their changes.
         let videos = videos.iter().filter(|video| !canary::is_canary(&video.video_id));
         let own = board.rules_of_board(rules);
         videos.map(|video| to_board_entry(&board.state_on_board(video.clone(), rules), &own)).collect()
     }
 }
 
-/// The result of a repair.
+/// The result of a repair of boards.
 #[derive(Debug, Clone)]
 pub struct RepairResult {
-    /// What is in force, and on the boards now.
+    /// The archive's meta document in force, whose generation the boards have now.
     pub archive_meta: ArchiveMeta,
-    /// Videos on the boards.
+    /// Number of videos written to the boards.
     pub videos: usize,
-    /// Comments published again.
+    /// Number of comments published again.
     pub comments: usize,
 }
 
-/// Why a repair could not be made.
+/// The reason why a repair of boards failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepairError {
-    /// The boards are of a later generation than the archive: it was put back to an older state, from a backup
-    /// perhaps. Only a generation later still gets them in step.
+    /// The boards have a later generation than the archive. The archive was set back to an older state, perhaps from a
+    /// backup. Only a new generation that is later still brings them in step.
     #[error(
         "the boards are of generation {boards}, the archive of {archive}: it was put back to an older state, or \
          another system writes to these boards (see --prefix); `liverank rebuild redis` makes the boards anew"
     )]
     BoardsAhead {
-        /// The boards' generation.
+        /// The generation of the boards.
         boards: u64,
-        /// The archive's.
+        /// The generation of the archive.
         archive: u64,
     },
     /// A store is away, or cannot be used.
@@ -90,9 +92,10 @@ pub enum RepairError {
     Store(#[from] StoreError),
 }
 
-/// Fills the boards with what the archive has and notes where they stand then. Comments of the partitions that are
-/// `owned` are published again from where the boards stood, since an offset on the boards says that everything before
-/// it was published, too. `partitions` is how many there are. `progress` is told how many videos are done.
+/// Fills the built-in boards from the archive, and notes their offsets. Comments of the `owned` partitions are
+/// published again from the offsets that the boards had, because an offset on the boards also means that everything
+/// before it was published. `partitions` is the number of the log's partitions. `progress` is called with the number
+/// of videos done.
 pub async fn repair_boards(
     backends: &Backends,
     owned: &[u32],
@@ -103,7 +106,8 @@ pub async fn repair_boards(
     repair_target(backends, target, owned, partitions, progress).await
 }
 
-/// [`repair_boards`], of these boards. For a declared one no comments are published: its offsets say nothing of them.
+/// Repairs boards as [`repair_boards`] does, for any target. For a declared board no comments are published, because
+/// its offsets do not cover comments.
 pub async fn repair_target(
     backends: &Backends,
     target: ProjectionTarget<'_>,
@@ -112,7 +116,7 @@ pub async fn repair_target(
     progress: &(dyn Fn(usize) + Send + Sync),
 ) -> Result<RepairResult, RepairError> {
     for _ in 0..MAX_ATTEMPTS {
-        // What is in force is read before all else, so that what is written for it is not older than it.
+        // The meta document is read first, so that nothing that is written under its generation is older than it.
         let meta = backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?;
         let repair = BoardRepair { backends, target, meta: &meta, owned, partitions, progress };
         if let Some((videos, comments)) = repair.try_repair().await? {
@@ -123,7 +127,7 @@ pub async fn repair_target(
     Err(StoreError::unavailable("redis", reason).into())
 }
 
-/// The archive was never opened, or removed.
+/// Returns the error that the archive does not exist: it was never opened, or was removed.
 pub fn no_archive_error() -> StoreError {
     StoreError::unusable("archive", "there is none in this database: no consumer has opened it yet")
 }
@@ -138,12 +142,13 @@ struct BoardRepair<'a> {
 }
 
 impl BoardRepair<'_> {
-    /// Videos and comments done, or `None` where a later generation has begun.
+    /// Repairs the boards once. Returns the numbers of videos and comments done; `None` if a later generation has
+    /// begun.
     async fn try_repair(&self) -> Result<Option<(usize, usize)>, RepairError> {
         let ranking = self.target.ranking_store;
         let standing = ranking.checkpoint().await?;
         if let Some(boards) = standing.generation.filter(|boards| *boards > self.meta.generation) {
-            // It may have begun just now; then the archive says so.
+            // The generation may have begun just now; then the archive has it, too.
             let archive =
                 self.backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?.generation;
             return if archive >= boards {
@@ -152,7 +157,8 @@ impl BoardRepair<'_> {
                 Err(RepairError::BoardsAhead { boards, archive })
             };
         }
-        // Before the videos: everything up to here is in what is read below, so this is what may be noted at the end.
+        // The positions are read before the videos: everything before them is in what is read below, so they may be
+        // noted at the end.
         let positions = self.positions_to_publish_from(&standing).await?;
         let mut comments = 0;
         for (partition, stands) in &standing.offsets {
@@ -160,14 +166,16 @@ impl BoardRepair<'_> {
                 comments += self.publish_comments_from(*partition, *stands).await?;
             }
         }
-        // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
+        // If the store came back empty, it is unknown which comments were published: readers find missing ones by
+        // comparing heads.
         let Some(videos) = self.fill_boards().await? else { return Ok(None) };
         let offsets = match self.target.declared_board {
             None => noted_offsets(self.meta.generation, self.owned, &positions, &standing),
-            // They say one thing alone, which is true of every partition now.
+            // Offsets of a declared board cover scores only, and the scores of every partition are on the board now.
             Some(_) => positions.into_iter().collect(),
         };
-        // Before the generation is in force: who shows its scores needs it.
+        // The half-life is noted before the generation is in force, because whoever shows the generation's scores
+        // needs it.
         let half_life = self.target.half_life_ms(&self.meta.counting_rules);
         ranking.note_half_life(self.meta.generation, half_life).await?;
         if self.target.declared_board.is_none() {
@@ -201,14 +209,14 @@ impl BoardRepair<'_> {
         }
     }
 
-    /// Walks through the archive; `None` where a later generation has begun.
+    /// Writes all videos of the archive to the boards. Returns their number; `None` if a later generation has begun.
     async fn fill_boards(&self) -> Result<Option<usize>, StoreError> {
         let mut after = None;
         let mut filled = 0;
         loop {
             let page = self.target.videos_after(&*self.backends.archive, after.as_ref()).await?;
             let entries = self.target.board_entries(&page, &self.meta.counting_rules);
-            // Also nothing at all begins the generation.
+            // An empty page is also written once, because it begins the generation.
             if page.is_empty() && filled > 0 {
                 return Ok(Some(filled));
             }
@@ -230,13 +238,14 @@ impl BoardRepair<'_> {
     }
 }
 
-/// What may be noted of the partitions after a repair that began when the archive stood at `positions` and the boards
-/// at `standing`.
+/// Returns the offsets to note on the boards after a repair. When the repair began, the archive had the offsets
+/// `positions` and the boards had the checkpoint `standing`.
 ///
-/// An offset says two things: that what lies before it is on the boards, which a repair makes true of every partition,
-/// and that its comments were published, which it makes true of owned ones only. Of the others it can note what an
-/// earlier generation had noted, as far as the archive still stands there (one counted anew may stand before it).
-/// Boards that were empty tell nothing of what was published, so there is nothing to keep.
+/// An offset on the boards means two things: the scores of everything before it are on the boards, and its comments
+/// were published. A repair puts the scores of every partition on the boards, but publishes only the comments of owned
+/// partitions. For other partitions a repair can keep the offset that an earlier generation had noted, but not beyond
+/// the archive's offset (an archive that was counted anew may be before it). Empty boards tell nothing of published
+/// comments, so there is nothing to keep.
 fn noted_offsets(
     generation: u64,
     owned: &[u32],
@@ -257,8 +266,8 @@ fn noted_offsets(
     positions.iter().filter_map(of).collect()
 }
 
-/// What is said of a video beside the boards: nothing of one that is on none. The archive keeps that, and whoever puts the video
-/// back says it anew.
+/// Returns the metadata of a video that are stored beside the boards; none for a video that is on no board. The
+/// archive keeps the metadata of such a video, and they are stored again when the video is put back.
 pub fn described(video: &VideoState) -> Described {
     Described {
         video_id: video.video_id.clone(),
@@ -267,7 +276,7 @@ pub fn described(video: &VideoState) -> Described {
     }
 }
 
-/// A video as the boards show it.
+/// Returns the entry of a video on the boards.
 pub fn to_board_entry(video: &VideoState, rules: &CountingRules) -> BoardEntry {
     BoardEntry {
         video_id: video.video_id.clone(),

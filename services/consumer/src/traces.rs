@@ -1,5 +1,5 @@
-//! The traces of a batch: of some of its records, the spans that tell when they were counted and shown. Each belongs to the trace of
-//! the request that appended its record, whatever else is in the batch.
+//! The traces of a batch: for some of its records, the spans that record when the records were counted and shown. Each
+//! span belongs to the trace of the request that appended its record, whatever other records are in the batch.
 
 use liverank_adapters::event_log::RawRecord;
 use liverank_core::CommentId;
@@ -9,18 +9,20 @@ use liverank_protocol::roles::Role;
 use liverank_runtime::Tracer;
 use liverank_runtime::traces::RecordedSpan;
 
-/// A record of which a span is recorded.
+/// A record of the log for which a span is recorded.
 pub struct TracedRecord {
     partition: u32,
     offset: u64,
     span: RecordedSpan,
 }
 
-/// What was read and has a trace, before it is known what of it is taken.
+/// The positions and trace contexts of records that were read, before it is known which of the records the batch
+/// covers.
 pub struct FoundTraces(Vec<(u32, u64, TraceContext)>);
 
 impl FoundTraces {
-    /// Finds the traced records among these. A batch that has `so_far` of them takes no more than it has room for.
+    /// Returns the traced records among these. `so_far` is the number of traced records that the batch has already;
+    /// only as many are returned as the batch has room for.
     pub fn find_among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
         if !tracer.is_on() {
             return Self(Vec::new());
@@ -32,7 +34,7 @@ impl FoundTraces {
         )
     }
 
-    /// Begins the spans of those that a batch covers.
+    /// Begins a span for each found record that the batch covers.
     pub fn begin_spans(self, covered: &[OffsetRange], tracer: &Tracer) -> Vec<TracedRecord> {
         let is_covered = |partition: u32, offset: u64| {
             covered
@@ -51,14 +53,16 @@ impl FoundTraces {
     }
 }
 
-/// Says that a batch was not committed; what is read of it again has spans of its own.
+/// Marks the spans of a batch as failed, because the batch was not committed. Records that are read again get new
+/// spans.
 pub fn mark_failed(traced: &mut [TracedRecord]) {
     for record in traced {
         record.span.set_failed("the batch was not committed");
     }
 }
 
-/// Ends the counting of a batch of `events`, and begins what comes behind it.
+/// Ends the counting spans of a committed batch of `events` events. Returns the records with the spans of their
+/// projection, which begin now.
 pub fn end_counting(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
     let project = |mut record: TracedRecord| {
         record.span.set_attribute("messaging.batch.message_count", events as i64);
@@ -68,17 +72,18 @@ pub fn end_counting(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecor
     traced.into_iter().map(project).collect()
 }
 
-/// Leaves out those of these partitions.
+/// Removes the traced records of these partitions.
 pub fn drop_partitions(traced: &mut Vec<TracedRecord>, partitions: &[u32]) {
     traced.retain(|record| !partitions.contains(&record.partition));
 }
 
-/// What those who show the boards go on with.
+/// Returns the trace contexts that are sent with a change of the boards, at most `MAX_TRACES_PER_BATCH`.
 pub fn contexts_for_boards(traced: &[TracedRecord]) -> Vec<TraceContext> {
     traced.iter().map(|record| record.span.trace_context()).take(MAX_TRACES_PER_BATCH).collect()
 }
 
-/// What those who show these comments go on with.
+/// Returns the trace context for each comment whose record is traced; the services that show the comment continue the
+/// trace.
 pub fn contexts_for_comments(
     traced: &[TracedRecord],
     comments: &[NumberedComment],

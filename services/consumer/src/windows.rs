@@ -1,4 +1,4 @@
-//! Which windows the archive counts, and for how long it keeps what it counted.
+//! The windows that the archive counts for declared boards, and the deletion of windows that no board keeps.
 
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use crate::pace::retry_until_done;
 use crate::repair::no_archive_error;
 
-/// How long a kind of windows, or a half-life, is counted that this consumer does not know: longer than an update of all consumers takes as a rule, in
-/// which some know it and some do not.
+/// Time for which kinds of windows and half-lives are still counted that this consumer does not know. The time is
+/// longer than an update of all consumers usually takes, during which some consumers know a kind and some do not.
 pub(crate) const UNKNOWN_FOR: Duration = Duration::from_mins(10);
-/// Between two deletions, so that commits come in between.
+/// Pause between two deletions, so that commits are not held up.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 
-/// Has the archive count the windows of these boards, however long it is away. Those of others go on being counted.
+/// Makes the archive count the windows of these boards, and retries for as long as the archive is away. Windows of
+/// boards that are not in `boards` continue to be counted.
 pub async fn declare(
     backends: &Backends,
     boards: &DeclaredBoards,

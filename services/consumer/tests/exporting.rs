@@ -1,4 +1,5 @@
-//! What the archive has is exported once and in order, whatever fails: on embedded stores, with topics in memory that fail.
+//! The export writes everything that the archive has once and in order, whatever fails: on embedded stores, with
+//! topics in memory that fail.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::collections::BTreeMap;
@@ -24,13 +25,13 @@ use serde_json::{Value, json};
 
 const TOPIC: &str = "comments";
 const BOARDS_TOPIC: &str = "boards";
-/// How long all may take.
+/// Maximum time for an export to complete.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Stage {
     topics: MemoryTopics,
     backends: Backends,
-    /// What the clock says, where it is not the machine's.
+    /// The time of the clock, in milliseconds since 1970, if the clock is not the machine's.
     now: Arc<AtomicI64>,
     _directory: tempfile::TempDir,
 }
@@ -40,7 +41,7 @@ impl Stage {
         Self::with_clock(clock::system_clock(), Arc::default())
     }
 
-    /// One whose clock stands at this time until it is set.
+    /// Returns a stage whose clock has this time until it is set.
     fn standing_at(now: i64) -> Self {
         let now = Arc::new(AtomicI64::new(now));
         let clock = Arc::clone(&now);
@@ -77,7 +78,7 @@ impl Stage {
         self.backends.log.append(key.as_str().as_bytes(), record.to_json()).await.unwrap();
     }
 
-    /// Comments with repeats, deletions, bans and comments that wait: the `nth` lot of them.
+    /// Appends comments with repeats, deletions, bans and comments that wait, all with ids that contain `nth`.
     async fn append_lot(&self, nth: usize) {
         for video in ["a", "b", "c"] {
             let id = format!("{video}{nth}");
@@ -103,7 +104,7 @@ impl Stage {
         self.append_action(None, &format!("ban-{nth}"), ban).await;
     }
 
-    /// Runs a consumer until everything is counted and exported, and ends it.
+    /// Runs a consumer until everything is counted and exported, then ends the consumer.
     async fn export_all(&self) {
         let shell = ServiceContext::new(Duration::from_secs(1));
         let export = ExportArgs { export_comments: Some(TOPIC.to_owned()), export_boards: None };
@@ -129,7 +130,7 @@ impl Stage {
         ends == counted && !self.topics.will_fail() && is_told
     }
 
-    /// Type, partition and offset of each record that was exported, of each partition in the order of the topic.
+    /// Returns the type and offset of each exported record, by partition, in the order of the topic.
     fn told(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
         let mut told = BTreeMap::<u64, Vec<(u64, String)>>::new();
         for record in self.topics.records(TOPIC) {
@@ -140,7 +141,7 @@ impl Stage {
         told
     }
 
-    /// What the archive has: as [`Self::told`], in log order.
+    /// Returns the type and offset of each record that the archive has, by partition, in log order.
     async fn archived(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
         let (archive, mut all) = (&self.backends.archive, BTreeMap::new());
         for partition in 0..CREATED_PARTITIONS {
@@ -164,7 +165,8 @@ impl Stage {
         all
     }
 
-    /// Compares. A comment is told as one, or as what is left of it where its deletion was counted first.
+    /// Checks that everything in the archive was exported. A comment may have been exported as `removed`, if its
+    /// deletion was counted first.
     async fn expect_equal(&self) {
         let mut told = self.told();
         for (_, kind) in told.values_mut().flatten() {
@@ -219,7 +221,7 @@ async fn export_boards(stage: &Stage, is_done: impl Fn(&[Value]) -> bool) {
     consumer.await.unwrap().unwrap();
 }
 
-/// What is exported of the board of hours.
+/// Returns the exported records of the board with hourly windows.
 fn hourly(stage: &Stage) -> Vec<Value> {
     let records = stage.topics.records(BOARDS_TOPIC);
     records
@@ -253,7 +255,7 @@ async fn the_result_of_each_window_is_exported_once_whatever_fails_and_whoever_t
     };
     export_boards(&stage, |records| shows(records, "2023-11-14T23", 2)).await;
     assert!(results(&hourly(&stage)).is_empty(), "it has not ended");
-    // The next hour runs, and the one that ended is not final yet: something of it may be on its way.
+    // The next hour runs; the hour that ended is not final yet, because events in it may be on their way.
     stage.now.store(start + 60 * MINUTE + 30_000, Relaxed);
     export_boards(&stage, |records| shows(records, "2023-11-15T00", 0)).await;
     assert!(results(&hourly(&stage)).is_empty(), "it is not final");
@@ -261,7 +263,7 @@ async fn the_result_of_each_window_is_exported_once_whatever_fails_and_whoever_t
     stage.now.store(start + 65 * MINUTE, Relaxed);
     stage.topics.fail_next([Failure::Aborted, Failure::AnswerLost, Failure::TakenOver, Failure::AnswerLost]);
     export_boards(&stage, |records| !results(records).is_empty() && shows(records, "2023-11-15T00", 1)).await;
-    // Whoever takes over writes none again; an hour in which nobody exports is caught up with.
+    // The next exporter does not write a result again; results of hours in which nobody exported are written later.
     for (hours, expected) in [(1, 1), (3, 3)] {
         stage.now.store(start + (hours * 60 + 6) * MINUTE, Relaxed);
         let before = hourly(&stage).len();

@@ -1,4 +1,4 @@
-//! A consumer that runs while a new generation begins goes on in it, without a restart.
+//! A consumer that runs while a new generation begins continues in the new generation, without a restart.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn append_like(backends: &Backends, video: &str) {
     backends.log.append(video.as_bytes(), event.into_bytes()).await.unwrap();
 }
 
-/// Waits until the boards are of this generation and show these scores, best first.
+/// Waits until the boards have this generation and show these scores, best first.
 async fn wait_for_boards(backends: &Backends, generation: u64, scores: &[(&str, f64)]) {
     shown(&*backends.ranking, generation, scores).await;
 }
@@ -69,7 +69,7 @@ async fn a_new_generation_is_followed_while_serving() {
     append_like(&backends, "a").await;
     wait_for_boards(&backends, 1, &[("a", 2.0)]).await;
 
-    // Begun while nothing comes, and while something does.
+    // The generation begins once while no events come, and once while some do.
     backends.archive.rebuild_archive().bump_generation().await.unwrap();
     wait_for_boards(&backends, 2, &[("a", 2.0)]).await;
     let rules =
@@ -80,7 +80,7 @@ async fn a_new_generation_is_followed_while_serving() {
     wait_for_boards(&backends, 3, &[("b", 10.0), ("a", 5.0)]).await;
     assert!(!consumer.is_finished(), "it ended by itself");
 
-    // What an earlier generation sends is not taken.
+    // A projection of an earlier generation is refused.
     let stale =
         BatchProjection { generation: 2, offset_ranges: Vec::new(), entries: Vec::new(), traces: Vec::new() };
     assert_eq!(backends.ranking.project_batch(&stale).await.unwrap(), ProjectionOutcome::Superseded);
@@ -88,7 +88,8 @@ async fn a_new_generation_is_followed_while_serving() {
     consumer.await.unwrap().unwrap();
 }
 
-/// Boards of a later generation than the archive's cannot be filled: it is said, and counting goes on.
+/// Boards of a later generation than the archive's cannot be filled: the consumer's health reports it, and counting
+/// goes on.
 #[tokio::test]
 async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,8 +123,8 @@ fn declares(boards: &Value) -> (Config, Vec<String>) {
     (Config { boards, ..Config::default() }, keys)
 }
 
-/// A board that is declared later has what was counted before, follows what comes, and a new generation; one that is declared
-/// otherwise is another one.
+/// A board that is declared later has the events that were counted before, then follows new events and a new
+/// generation. A board that is declared with other settings is another board.
 #[tokio::test]
 async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     let directory = tempfile::tempdir().unwrap();
@@ -161,7 +162,7 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
 
-    // While it was not declared, things happened; and the same name has another meaning now.
+    // Events happen while the board is not declared; then the same name is declared with other weights.
     let (consumer, shell) = start(Config::default());
     post(event("b", "view")).await;
     post(event("b", "view")).await;
@@ -181,7 +182,7 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     consumer.await.unwrap().unwrap();
 }
 
-/// A half-life of a board's own that is declared later counts what happens from then on, and goes on through a restart and a new
+/// A half-life that is declared later counts the events from then on, and continues through a restart and a new
 /// generation.
 #[tokio::test]
 async fn a_half_life_that_is_declared_later_begins_with_what_happens_then() {

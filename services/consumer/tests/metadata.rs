@@ -1,4 +1,4 @@
-//! What an app says of a video stands beside the boards, behind every commit.
+//! The metadata that an app gives a video are stored beside the boards after every commit.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::sync::Arc;
@@ -53,7 +53,7 @@ async fn remove(backends: &Backends, video: &str, nth: usize) {
     append(backends, &record).await;
 }
 
-/// Waits until these titles stand beside the boards, and all that there are.
+/// Waits until exactly these titles are stored beside the boards.
 async fn wait_for_titles(backends: &Backends, titles: &[(&str, Option<&str>)]) {
     let ids: Vec<VideoId> = titles.iter().map(|(id, _)| VideoId::parse(id).unwrap()).collect();
     let end = Instant::now() + TEST_TIMEOUT;
@@ -93,23 +93,24 @@ async fn metadata_are_put_beside_the_boards_and_found_again_where_they_were_lost
     wait_for_titles(&backends, &titles).await;
     consumer.end().await;
 
-    // A store that lost everything.
+    // The store of the boards lost everything.
     let before = std::mem::replace(&mut backends.ranking, Arc::new(EmbeddedRanking::new()));
     let consumer = Consumer::start(&backends);
     wait_for_titles(&backends, &titles).await;
     consumer.end().await;
 
-    // One that a release filled which put no metadata there.
+    // The store was filled by an earlier release, which stored no metadata there.
     backends.ranking = Arc::new(EmbeddedRanking::new());
     backends.ranking.write_snapshot(1, &before.boards_snapshot().await.unwrap().entries).await.unwrap();
     backends.ranking.commit_snapshot(1, &before.checkpoint().await.unwrap().offsets).await.unwrap();
     let consumer = Consumer::start(&backends);
     wait_for_titles(&backends, &titles).await;
-    // A later generation of scores has them, too.
+    // A later generation of scores has the metadata, too.
     backends.archive.rebuild_archive().bump_generation().await.unwrap();
     put(&backends, "b", 2, "All dogs").await;
     wait_for_titles(&backends, &[("a", Some("All cats")), ("b", Some("All dogs"))]).await;
-    // Of a video that is on no board nothing stands there, until it is put back; a store that is made anew has nothing, either.
+    // A video that is on no board has no metadata beside the boards until it is put back; a store that is filled anew
+    // has none, either.
     remove(&backends, "b", 3).await;
     wait_for_titles(&backends, &[("a", Some("All cats")), ("b", None)]).await;
     let removed = VideoId::parse("b").unwrap();

@@ -1,4 +1,5 @@
-//! A comment is published after it is stored, never before: whoever is told of it may ask the archive for it.
+//! A comment is published after it is stored in the archive, never before, so whoever is told of it can read it from
+//! the archive.
 #![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::sync::{Arc, Mutex};
@@ -23,12 +24,12 @@ use tokio::sync::mpsc;
 #[path = "publishing/later_releases.rs"]
 mod later_releases;
 
-/// Comments of the test.
+/// Number of comments that the test appends.
 const COMMENT_COUNT: usize = 200;
-/// How long they may take.
+/// Maximum time for all comments to be published.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A bus that looks into the archive whenever something is published.
+/// A comment bus that checks at each publication whether the archive has the comment.
 struct ArchiveCheckingBus {
     bus: EmbeddedBus,
     archive: Arc<EmbeddedArchive>,

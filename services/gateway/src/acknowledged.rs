@@ -1,8 +1,9 @@
-//! What was sent under which `event_id`, so that different content under the same one is refused (409). The log would have
-//! both, and only the first would count.
+//! The `event_id`s of events that this gateway accepted lately, with a hash of each event's content. Other content
+//! under the same `event_id` is refused (409): the log would have both events, and only the first would count.
 //!
-//! This gateway knows what went through itself, and the last [`MAX_REMEMBERED`] of these. It does not know what another gateway
-//! took, what it took before it was started, nor what a producer wrote to the log: there the first of them counts, as ever.
+//! A gateway knows only events that it accepted itself, the last [`MAX_REMEMBERED`] of them. A gateway does not know
+//! events that another gateway accepted, that it accepted before its restart, or that a producer wrote to the log. Of
+//! such events with the same id the first counts, and none is refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,29 +14,30 @@ use liverank_core::Interaction;
 use liverank_core::counting::{identity_digest, identity_of_event};
 use liverank_runtime::Problem;
 
-/// Events remembered: some 100 bytes each, and several seconds' worth of a busy gateway. A client that sends again does so
-/// within seconds.
+/// Maximum number of events that are remembered: each takes about 100 bytes, and a busy gateway accepts this many in
+/// several seconds. A client that sends an event again does so within seconds.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// An identity as it is kept.
+/// The digest of an event's identity (`event_id`, user and video).
 type IdentityDigest = [u8; 16];
 
-/// The events of the last while.
+/// The ids of recently accepted events, each with a hash of its event's content.
 #[derive(Default)]
 pub(crate) struct ClaimedEventIds(Mutex<RememberedEvents>);
 
 #[derive(Default)]
 struct RememberedEvents {
     contents: HashMap<IdentityDigest, u64>,
-    /// The oldest first.
+    /// The digests of the remembered events, oldest first.
     order: VecDeque<IdentityDigest>,
 }
 
 impl ClaimedEventIds {
-    /// Takes the event's id for its content. It stays taken where the log does not answer, for the log may have the event.
+    /// Claims the event's id for the event's content. The claim stays if the log does not answer, because the log may
+    /// have the event. An event without an id claims nothing.
     ///
     /// # Errors
-    /// 409 where the id stands for another content, also one that is on its way into the log.
+    /// Returns 409 if the id was claimed for other content, also while that event is on its way into the log.
     pub(crate) fn claim_event_id(&self, event: &Interaction) -> Result<(), Problem> {
         let Some(digest) = event_identity(event) else { return Ok(()) };
         let content = content_hash(event);
@@ -50,7 +52,7 @@ impl ClaimedEventIds {
         }
     }
 
-    /// Forgets the id: the log refused the event, and would refuse it again.
+    /// Releases the claim of the event's id: the log refused the event, and would refuse it again.
     pub(crate) fn release_event_id(&self, event: &Interaction) {
         let Some(digest) = event_identity(event) else { return };
         let mut events = self.lock_events();
@@ -76,7 +78,7 @@ impl RememberedEvents {
     }
 }
 
-/// The identity of an event that its client gave an id.
+/// Returns the digest of an event's identity; `None` if the client gave the event no id.
 fn event_identity(event: &Interaction) -> Option<IdentityDigest> {
     event.event_id.as_ref()?;
     identity_of_event(event).map(|name| identity_digest(&name))
@@ -88,7 +90,8 @@ fn conflict_problem() -> Problem {
     Problem::new(StatusCode::CONFLICT, detail).with_member("field", "event_id")
 }
 
-/// What an event says, as a number. Its time is no part of it: senders that stamp each attempt send the same event.
+/// Returns a hash of an event's content. The event's time is not part of the content, because a sender may stamp each
+/// attempt to send an event.
 fn content_hash(event: &Interaction) -> u64 {
     let mut hasher = DefaultHasher::new();
     (event.kind, event.watch_ms, &event.owner_id).hash(&mut hasher);

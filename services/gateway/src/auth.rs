@@ -1,15 +1,16 @@
-//! Who asks, where viewers have to show it: JSON Web Tokens (RFC 7519) of an issuer outside, whose keys are known.
+//! The authentication of viewers: JSON Web Tokens (RFC 7519) of an external issuer whose public keys the gateway
+//! knows.
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | reads a request's token, and says whose it is |
+//! | this one | reads a request's token, and finds the viewer that it names |
 //! | `keys` | keeps the issuer's keys up to date |
-//! | `moderator` | knows who moderates |
-//! | `revoked` | knows which tokens are good no more before they expire |
-//! | `revocations` | those of them that moderators and services named |
-//! | `session` | ends streams when their token is good no more |
+//! | `moderator` | finds whether the caller may moderate |
+//! | `revoked` | knows which tokens were revoked before they expire: by a file |
+//! | `revocations` | knows the tokens that moderators and services revoked |
+//! | `session` | ends streams when their token is not valid any more |
 //!
-//! Without keys configured, nobody is asked for a token.
+//! If no keys are configured, nobody needs a token.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,45 +43,46 @@ use keys::{Keys, Source};
 use revoked::Revoked;
 pub use revoked::count_entries as read_revoked;
 
-/// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
+/// The query parameter for the token of clients that cannot send headers: a browser's `EventSource` and `WebSocket`.
 const TOKEN_PARAMETER: &str = "access_token";
-/// How far the issuer's clock and ours may be apart, in seconds.
+/// Allowed difference between the issuer's clock and ours, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
-/// What is said to one who showed nothing, and to one who showed what is no good (RFC 6750).
+/// The `WWW-Authenticate` challenge for a request without a token (RFC 6750). The two constants below are for a token
+/// that is not valid, and for one whose roles do not suffice.
 const CHALLENGE: &str = "Bearer";
 const CHALLENGE_INVALID: &str = "Bearer error=\"invalid_token\"";
 const CHALLENGE_INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
 
-/// By which keys viewers are known.
+/// The flags for the keys by which viewers' tokens are checked.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Viewers' tokens")]
 pub struct AuthArgs {
     /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or `EdDSA`.
     ///
-    /// With it or --auth-jwks-url, who writes, comments or watches has to show one, and to be the user that it is for.
+    /// With it or --auth-jwks-url, everybody who posts, comments or watches has to show a token, and to act as its user.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_FILE", value_name = "FILE", conflicts_with = "auth_jwks_url")]
     pub auth_jwks_file: Option<PathBuf>,
-    /// Where these keys are served, http or https.
+    /// The URL at which these keys are served, http or https.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_URL", value_name = "URL")]
     pub auth_jwks_url: Option<Url>,
-    /// Whose tokens are taken: their `iss`. Needed with keys, which others may sign with, too.
+    /// The issuer whose tokens are accepted: their `iss`. Needed with keys, with which others may sign, too.
     #[arg(long, env = "LIVERANK_AUTH_ISSUER")]
     pub auth_issuer: Option<String>,
-    /// For whom they must be meant: one of their `aud`. Needed with keys: a token for another service is none for this one.
+    /// The audience that tokens must have: one of their `aud`. Needed with keys: a token for another service is not valid here.
     #[arg(long, env = "LIVERANK_AUTH_AUDIENCE")]
     pub auth_audience: Option<String>,
-    /// A file that lists tokens that are good no more: `{"revoked": [{"jti": "…"}, {"sub": "…", "issued_before": 1760000000}]}`.
+    /// A file that lists revoked tokens: `{"revoked": [{"jti": "…"}, {"sub": "…", "issued_before": 1760000000}]}`.
     ///
-    /// It is looked at each second, and may be replaced at any time; streams that it concerns end then.
+    /// It is checked each second, and may be replaced at any time; streams whose token is revoked end then.
     #[arg(long, env = "LIVERANK_AUTH_REVOKED_FILE", value_name = "FILE")]
     pub auth_revoked_file: Option<PathBuf>,
-    /// Keys are asked for again at most this often.
+    /// Minimum time between two fetches of the keys because of a token with an unknown key.
     #[arg(skip = keys::ASK_AGAIN)]
     pub ask_again: Duration,
 }
 
 impl AuthArgs {
-    /// The keys in a file, and who must have made the tokens for whom.
+    /// Returns the settings with the keys in `file`, for tokens of this issuer that are meant for this audience.
     pub fn from_key_file(file: PathBuf, issuer: &str, audience: &str) -> Self {
         Self {
             auth_jwks_file: Some(file),
@@ -92,18 +94,20 @@ impl AuthArgs {
         }
     }
 
-    /// Whether these settings fit together. The keys themselves may come later.
+    /// Checks that these settings fit together. The keys themselves are not read.
     ///
     /// # Errors
-    /// Settings that contradict each other, or one that needs another; named by their flags.
+    /// Returns an error that names the flags if settings contradict each other, or if a setting lacks another one that
+    /// it needs.
     pub fn check(&self) -> anyhow::Result<()> {
         self.clone().key_source_and_issuer().map(drop)
     }
 
-    /// Where the keys come from, whose tokens are taken and for whom they must be; `None` where no keys are configured.
+    /// Returns the source of the keys, the issuer whose tokens are accepted, and the audience that tokens must have;
+    /// `None` if no keys are configured.
     fn key_source_and_issuer(self) -> anyhow::Result<Option<(Source, String, String)>> {
         let source = match (self.auth_jwks_file, self.auth_jwks_url) {
-            // A file of settings is below the command line's own check.
+            // Settings in a configuration file are not covered by the command line's own check of conflicts.
             (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
             (Some(file), None) => Source::File(file),
             (None, Some(url)) => Source::url(url)?,
@@ -136,7 +140,7 @@ pub(crate) struct Auth {
     audience: String,
 }
 
-/// The claims that are read of a token.
+/// The claims of a viewer's token that the gateway reads.
 #[derive(Clone, Deserialize)]
 struct ViewerClaims {
     sub: String,
@@ -150,10 +154,10 @@ struct ViewerClaims {
 }
 
 impl Auth {
-    /// `None` where no keys are configured.
+    /// Creates the authentication of viewers; returns `None` if no keys are configured.
     ///
     /// # Errors
-    /// The errors of [`AuthArgs::check`].
+    /// Returns the errors of [`AuthArgs::check`], and an error if the file of revoked tokens cannot be read.
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
         let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
         let Some((source, issuer, audience)) = args.key_source_and_issuer()? else { return Ok(None) };
@@ -162,7 +166,8 @@ impl Auth {
         Ok(Some(Self { issuer_keys: keys, revoked_tokens: revoked, issuer, audience }))
     }
 
-    /// Returns the viewer that `token` names, with its roles.
+    /// Returns the viewer that `token` names, with the viewer's roles. Returns 401 if the token is not valid or was
+    /// revoked, and 503 if the issuer's keys are not known yet.
     async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
         let header = jwt::read_header(token).map_err(|reason| invalid_token_problem(&reason))?;
         let fitting = self.issuer_keys.fitting(&header).await?;
@@ -200,29 +205,29 @@ fn invalid_token_problem(reason: &str) -> Problem {
 /// The viewer that a valid token names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Viewer {
-    /// Its user (`sub`).
+    /// The id of the viewer's user (the claim `sub`).
     pub(crate) user_name: String,
     /// The roles of the viewer.
     pub(crate) roles: ViewerRoles,
-    /// When it expires, in Unix seconds (`exp`).
+    /// The time at which the token expires, in Unix seconds (the claim `exp`).
     expires_at: u64,
-    /// Its name (`jti`).
+    /// The id of the token (the claim `jti`), if it has one.
     token: Option<String>,
-    /// When it was issued, in Unix seconds (`iat`).
+    /// The time at which the token was issued, in Unix seconds (the claim `iat`), if it says so.
     issued: Option<u64>,
 }
 
-/// 403: who asks is known, and may not.
+/// Returns the error 403 for a caller who is known but has no permission.
 pub(crate) fn not_allowed(detail: String) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_INSUFFICIENT_SCOPE)
 }
 
-/// Who sent a request.
+/// The sender of a request, as far as the gateway knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// Tokens are not asked for.
+    /// A sender without a known user, because viewers need no tokens.
     Anyone,
-    /// The one that the token is for.
+    /// The viewer that the request's token names.
     User(Viewer),
 }
 
@@ -243,25 +248,28 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     }
 }
 
-/// The token of a request.
+/// Returns the token that a request shows: of the header `Authorization`, or else of the query of a `GET`.
 fn shown_token(parts: &Parts) -> Option<String> {
     if let Some(header) = parts.headers.get(header::AUTHORIZATION) {
         let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
     }
-    // Addresses are written down in many places: only where there is no other way.
+    // URLs are logged in many places, so a token in the query is accepted only if there is no header, and only for
+    // `GET`.
     let params = (parts.method == Method::GET).then(|| QueryParams::of(&parts.uri))?;
     params.get(TOKEN_PARAMETER).map(ToOwned::to_owned)
 }
 
 impl Caller {
-    /// Who asks for what anybody may ask for: the user of a good token, if one is shown.
+    /// Returns the caller of an endpoint that anybody may use: the user of a valid token if one is shown,
+    /// `Caller::Anyone` otherwise.
     pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
         let (Some(auth), Some(token)) = (&gateway.auth, shown_token(parts)) else { return Self::Anyone };
         auth.viewer(&token).await.map_or(Self::Anyone, Self::User)
     }
 
-    /// 403 where it speaks for somebody else than `user`, who stands in `field`. A service speaks for anybody.
+    /// Checks that the caller may act as `user`, the value of the request's `field`. Returns 403 if its token is for
+    /// another user. A service may act as any user.
     pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {
             Self::User(viewer) if viewer.user_name != user && !viewer.roles.contains(ViewerRole::Service) => {
@@ -272,7 +280,7 @@ impl Caller {
         }
     }
 
-    /// 403 where it may not post at all.
+    /// Checks that the caller may post. Returns 403 if the roles of its token only let it watch.
     pub(crate) fn expect_poster(&self) -> Result<(), Problem> {
         match self {
             Self::User(viewer) if !viewer.roles.contains(ViewerRole::Poster) => {
@@ -282,8 +290,8 @@ impl Caller {
         }
     }
 
-    /// 403 where it may not send this event as it is. Whose a video is, a service says: what a viewer says of that does not
-    /// count.
+    /// Checks that the caller may send this event. Returns 403 if it may not. Removes the event's owner unless the
+    /// caller is a service, because only a service may tell who owns a video.
     pub(crate) fn judge(&self, event: &mut Interaction) -> Result<(), Problem> {
         self.expect_poster()?;
         self.expect("user_id", event.user_id.as_str())?;
@@ -295,8 +303,9 @@ impl Caller {
         Ok(())
     }
 
-    /// As [`Caller::expect`], for a comment on its way to the comment service. What is no comment is that service's to
-    /// refuse; it reads JSON as we do here.
+    /// Checks, as [`Caller::expect`] does, that the caller is the author of a comment on its way to the comment
+    /// service. A body that is not a comment passes, because the comment service refuses it; both services parse JSON
+    /// alike.
     pub(crate) fn expect_author(&self, body: &[u8]) -> Result<(), Problem> {
         self.expect_poster()?;
         if *self == Self::Anyone {
@@ -311,7 +320,7 @@ impl Caller {
         }
     }
 
-    /// Takes the token out of what goes on to another service: it ends here.
+    /// Removes the token from a request that is forwarded to another service: the token is not meant for that service.
     pub(crate) fn strip(&self, headers: &mut HeaderMap, uri: &mut Uri) {
         if *self == Self::Anyone {
             return;
@@ -323,21 +332,22 @@ impl Caller {
     }
 }
 
-/// The path and query of an address without the token in them; `None` where it has no query.
+/// Returns the path and query of a URI without its token; `None` if the URI has no query.
 pub fn without_token(uri: &Uri) -> Option<Uri> {
     let rest: Vec<&str> = uri.query()?.split('&').filter(|pair| !is_token_pair(pair)).collect();
     let path =
         if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), rest.join("&")) };
-    // A part of what was an address is one, too.
+    // A path and query that are a part of a valid URI are valid too.
     path.parse::<PathAndQuery>().ok().map(Uri::from)
 }
 
-/// Whether a pair of a query is the token, as the query is read: `access%5Ftoken` is the same parameter.
+/// Returns whether a `name=value` pair of a query is the token, after percent-decoding: `access%5Ftoken` is the same
+/// parameter.
 fn is_token_pair(pair: &str) -> bool {
     format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| QueryParams::of(&uri).get(TOKEN_PARAMETER).is_some())
 }
 
-/// A viewer with these roles.
+/// Returns a caller that is a viewer with these roles.
 #[cfg(test)]
 pub(crate) fn user(subject: &str, roles: &str) -> Caller {
     let roles = ViewerRoles::of_names(roles);

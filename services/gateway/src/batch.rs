@@ -1,4 +1,5 @@
-//! `POST /interactions`: many interactions in one request, each with a status of its own, in order.
+//! `POST /interactions`: many interactions in one request. The answer has a status for each interaction, in their
+//! order.
 
 use std::sync::Arc;
 
@@ -19,26 +20,27 @@ use crate::auth::Caller;
 use crate::interact::{append, check_taking_back, is_beacon, read, too_many};
 use crate::metrics::AppendOutcome;
 
-/// The most interactions of one request: all of them are in flight in the log at once.
+/// Maximum number of interactions in one request: all of them are in flight in the log at once.
 const MAX_ITEMS: usize = 1000;
-/// The largest request: a thousand interactions of a usual size, several times over.
+/// Maximum size of a request in bytes: several times the size of a thousand usual interactions.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
-/// What the smallest batch counts as: its answer and its buffers take up something, too.
+/// Minimum number of bytes that a batch counts against the limit of batches in flight, because its answer and its
+/// buffers take memory too.
 const MIN_COUNTED_BYTES: usize = 4 * 1024;
-/// Interactions that are begun in one turn of a thread of the runtime: half a millisecond of work. A thousand at once took
-/// tens of milliseconds, in which nobody else was answered.
+/// Number of interactions that are processed before other tasks of the runtime's thread have their turn: half a
+/// millisecond of work. A thousand at once took tens of milliseconds, in which no other request was answered.
 const ITEMS_A_TURN: usize = 32;
 
-/// How the items are written, in the request and in the answer.
+/// The format of the interactions in the request, and of their outcomes in the answer.
 #[derive(Clone, Copy)]
 enum BatchFormat {
     /// A JSON array.
     Array,
-    /// A JSON object a line.
+    /// JSON objects, one a line.
     Lines,
 }
 
-/// The outcome of one item of a batch.
+/// The outcome of one interaction of a batch, as the answer shows it.
 #[derive(Debug, Serialize)]
 struct ItemOutcome {
     status: u16,
@@ -50,7 +52,7 @@ struct ItemOutcome {
     error: Option<String>,
 }
 
-/// `POST /interactions`.
+/// Answers `POST /interactions`.
 pub(crate) async fn post_batch(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -61,7 +63,8 @@ pub(crate) async fn post_batch(
     let format =
         if is_beacon(&gateway, &parts.headers) { BatchFormat::Array } else { parse_format(&parts.headers)? };
     let body = body::read(&parts.headers, body, MAX_BYTES).await?;
-    // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
+    // The batch claims its memory only once its body is whole, so that a slow sender does not keep others waiting. The
+    // bytes of the body are counted elsewhere as they arrive.
     let bytes = body.len().max(MIN_COUNTED_BYTES) as u32;
     let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
         return Err(too_many());
@@ -77,7 +80,7 @@ pub(crate) async fn post_batch(
     Ok(batch_response(format, &outcomes))
 }
 
-/// The items in order; after every [`ITEMS_A_TURN`] of them whoever waits for the thread comes first.
+/// Returns a stream of the items in order, which yields to other tasks after every [`ITEMS_A_TURN`] items.
 fn in_turns<T>(items: Vec<T>) -> impl Stream<Item = T> {
     stream::iter(items).enumerate().then(|(at, item)| async move {
         if at > 0 && at.is_multiple_of(ITEMS_A_TURN) {
@@ -100,13 +103,13 @@ fn parse_format(headers: &HeaderMap) -> Result<BatchFormat, Problem> {
     }
 }
 
-/// The text of each item. What is in them is not looked at yet: that is most of the work, and is not done for who sends too
-/// much, nor for all of them at once.
+/// Splits the request into the texts of its items. The items are not parsed yet: parsing is most of the work, and is
+/// neither done for a request with too many items, nor for all items at once.
 fn split_items(format: BatchFormat, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
     let items: Vec<&[u8]> = match format {
         BatchFormat::Array => {
             let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(text) else {
-                // It is no JSON, which says where; or no array.
+                // The body is not valid JSON, in which case the error tells the place; or it is not an array.
                 body::parse_json_body(text)?;
                 return Err(Invalid::new("body", "must be a JSON array").into());
             };

@@ -1,14 +1,15 @@
-//! The canary ([`liverank_core::canary`]): how long it takes an interaction to the boards and to a socket, and a comment to
-//! a stream, measured end to end and also while nobody else does anything.
+//! The canary ([`liverank_core::canary`]): measures end to end how long an interaction takes to reach the boards and a
+//! WebSocket, and a comment to reach a stream, also while there is no other traffic.
 //!
-//! In each round the gateway is a viewer of a video of the system's own, by its own front door, and watches the list of that
-//! video's owner at a websocket service. Then it puts an interaction and a comment into the log, and looks when they arrive.
-//! The video is on no board: that the boards have the interaction, their offsets tell, and the list shows the number of the
-//! video's state in place of its score. Several gateways share the video; each knows its comments by their text.
+//! In each round the gateway is a viewer of a video of the system's own, through its own front door, and watches the
+//! list of that video's owner at a websocket service. The gateway appends an interaction and a comment to the log, and
+//! measures when each arrives. The video is on no board. Whether the boards have the interaction is read from their
+//! offsets; the list shows the revision of the video's state in place of its score. Several gateways share the video;
+//! each recognises its own comments by their text.
 //!
-//! A round takes [`ROUND_TIMEOUT`] and what its beginning takes; the next one begins after it. What has not arrived by then counts
-//! as that old. What cannot begin (no reader, no websocket service, the log is away) is counted, and measures nothing: the
-//! silence is what an alert looks at.
+//! A round takes at most [`ROUND_TIMEOUT`] and the time of its beginning; the next round begins after it. An event
+//! that has not arrived by then is recorded with that age. A measurement that cannot begin (no reader, no websocket
+//! service, the log is away) is counted as a failure and records no time: an alert looks for missing measurements.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,13 +38,15 @@ mod socket;
 
 use socket::Socket;
 
-/// When a round ends, whatever has not arrived.
+/// Maximum time of a round; events that have not arrived by then count as this old.
 const ROUND_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long the stream and the socket may take to begin: a dead reader's videos are elsewhere after some seconds.
+/// Maximum time for the stream and the WebSocket to open: a dead reader's videos have another reader after some
+/// seconds.
 const STREAM_START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A list that began anew meanwhile (a repair of the boards, a change that was lost) knows the canary from its next event on.
-/// So one more is posted after each of these: real lists are whole when they begin anew, and the canary must not look later.
+/// Pauses after which the canary posts another interaction, if the list has not shown the first. A list that began
+/// anew meanwhile (after a repair of the boards, or a lost change) shows the canary from the canary's next event on.
+/// Real lists are complete when they begin anew, so the canary must not measure a longer time than theirs.
 const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -52,7 +55,7 @@ const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_secs(16),
 ];
 
-/// Whether, and how often, a gateway measures the system.
+/// The flag for the interval at which a gateway measures the system.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct CanaryArgs {
     /// Seconds between two measurements end to end, by an interaction and a comment on a video of the system's own; 0: none.
@@ -64,23 +67,23 @@ pub struct CanaryArgs {
 }
 
 label_values! {
-    /// From where to where.
+    /// The path that a measured event takes.
     pub(crate) enum Way {
-        /// An interaction, to the boards.
+        /// An interaction: from posting to the boards.
         Board = "interaction_to_board",
-        /// An interaction, to a client of a websocket service.
+        /// An interaction: from posting to a client of a websocket service.
         Socket = "interaction_to_socket",
-        /// A comment, to a viewer's stream.
+        /// A comment: from posting to a viewer's stream.
         Stream = "comment_to_stream",
     }
 }
 
 label_values! {
-    /// Why a measurement could not begin.
+    /// The reason for which a measurement could not begin.
     pub(crate) enum CanaryFailure {
-        /// No reader takes a viewer.
+        /// No reader accepts the canary's viewer.
         Stream = "no_stream",
-        /// No websocket service takes a client.
+        /// No websocket service accepts the canary's client.
         Socket = "no_socket",
         /// The log did not acknowledge the event.
         Log = "log_unavailable",
@@ -101,7 +104,7 @@ struct FailureLabels {
 pub(crate) struct CanaryMetrics {
     seconds: Family<WayLabels, Histogram, fn() -> Histogram>,
     failures: Family<FailureLabels, Counter>,
-    /// Seconds between two rounds; 0 where there are none.
+    /// Seconds between two rounds; 0 if the canary is off.
     pub(crate) interval: Gauge,
 }
 
@@ -123,7 +126,7 @@ impl CanaryMetrics {
         registry.register("canary_interval_seconds", interval, self.interval.clone());
     }
 
-    /// Has every series there from the start, so that one that stands still can be told from one that is not there.
+    /// Creates every series at the start, so that a series that gets no values can be told from a missing one.
     fn begin_series(&self, gateway: &Gateway) {
         let lists = gateway.websocket.replicas.is_some().then_some(Way::Socket);
         let comments = gateway.manager.replicas.is_some().then_some(Way::Stream);
@@ -145,13 +148,13 @@ impl CanaryMetrics {
     }
 }
 
-/// Measures for as long as the gateway lives.
+/// Measures in rounds for as long as the gateway runs, with about `every` between two rounds.
 pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
     gateway.metrics.canary.begin_series(&gateway);
     loop {
-        // Gateways that start together do not measure together.
+        // A random part of the pause keeps gateways that start together from measuring together.
         sleep(every.mul_f64(rand::random_range(0.75..1.25))).await;
-        // That one cannot begin says nothing of the other.
+        // If one of the two measurements cannot begin, the other still runs.
         let measured = tokio::join!(try_interaction(&gateway), try_comment(&gateway));
         for reason in [measured.0.err(), measured.1.err()].into_iter().flatten() {
             gateway.metrics.canary.note_failure(reason);
@@ -159,7 +162,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
     }
 }
 
-/// An interaction, to the boards and to a socket.
+/// Measures the time of an interaction to the boards and to a WebSocket. Returns the reason if the measurement could
+/// not begin.
 async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let metrics = &gateway.metrics.canary;
     let socket = match gateway.websocket.replicas {
@@ -189,20 +193,21 @@ fn canary_view() -> Value {
     json!({"video_id": canary::CANARY_ID, "user_id": canary::CANARY_ID, "type": "view"})
 }
 
-/// When the list showed what the boards have now; `None` where the socket ends before.
+/// Waits until the list shows the state that the boards have now. Returns the time at which it did; `None` if the
+/// socket ended before.
 async fn wait_until_shown(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
     let revision = board_revision(gateway).await?;
     for pause in RETRY_PAUSES {
         if let Ok(seen) = timeout(pause, socket.shows(revision)).await {
             return seen;
         }
-        // That the log is away now is for the next round to say.
+        // An error of the log is ignored here, because the next round reports it.
         let _ = append_event(gateway, &canary_view()).await;
     }
     socket.shows(revision).await
 }
 
-/// A comment, to a stream.
+/// Measures the time of a comment to a viewer's stream. Returns the reason if the measurement could not begin.
 async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     if gateway.manager.replicas.is_none() {
         return Ok(());
@@ -225,12 +230,14 @@ async fn append_event(gateway: &Gateway, event: &Value) -> Result<RecordPosition
     appended.map_err(|_| CanaryFailure::Log)
 }
 
-/// The number of the video's state, which has what the boards have; `None` where the archive does not say it.
+/// Returns the revision of the canary video's state, which the boards have, too; `None` if the archive does not answer
+/// or has no such video.
 async fn board_revision(gateway: &Gateway) -> Option<u64> {
     gateway.backends.archive.video(&canary::video()).await.ok()?.map(|state| state.revision())
 }
 
-/// When `text` arrives in a stream of whole events; `None` where the stream ends before.
+/// Waits for `text` in a stream of whole events. Returns the time at which it arrived; `None` if the stream ended
+/// before.
 async fn wait_for_text(stream: &mut (impl Stream<Item = Bytes> + Unpin), text: &[u8]) -> Option<Instant> {
     while let Some(events) = stream.next().await {
         if memmem::find(&events, text).is_some() {

@@ -1,4 +1,5 @@
-//! What the gateway depends on, as its requests find it: noted on change only, so that the hot path touches one atomic.
+//! The stores and services that the gateway needs: whether each is away, as requests find. Only changes are noted, so
+//! that a request touches one atomic flag.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -12,27 +13,28 @@ use reqwest::Url;
 
 use crate::Gateway;
 
-/// How often something that was away is asked again, for `/readyz` to be right where no request asks.
+/// Interval of asking a store or service that was away again, so that `/readyz` is right although no request asks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long until the log is opened again: each try waits for the brokers itself, and asks them for a few answers.
+/// Pause between two tries to open the log: each try waits for the brokers itself, and sends them a few requests.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A store or a service that requests need.
+/// A store or service that requests need, with the flag whether it is away.
 pub(crate) struct Dependency {
     health: Health,
-    /// What it calls itself; stores say so in their first error.
+    /// The name of the store or service. A store's name is known from its first error on.
     name: OnceLock<&'static str>,
     away_flag: AtomicBool,
 }
 
 impl Dependency {
-    /// A dependency; its name shows in the process's health from its first error on.
+    /// Returns a dependency that is not away. The dependency's name appears in the process's health from its first
+    /// error on.
     pub(crate) fn new(health: Health) -> Self {
         Self { health, name: OnceLock::new(), away_flag: AtomicBool::new(false) }
     }
 
-    /// Notes that it answered.
+    /// Notes that the store or service answered.
     pub(crate) fn answered(&self) {
         if self.away_flag.load(Relaxed)
             && self.away_flag.swap(false, Relaxed)
@@ -42,7 +44,7 @@ impl Dependency {
         }
     }
 
-    /// Notes that it is away.
+    /// Notes that the store or service is away, for this reason.
     pub(crate) fn failed(&self, name: &'static str, reason: impl Into<String>) {
         let name = self.name.get_or_init(|| name);
         if !self.away_flag.swap(true, Relaxed) {
@@ -50,7 +52,7 @@ impl Dependency {
         }
     }
 
-    /// Notes what a store answered, and makes its failure a 503.
+    /// Notes a store's answer or failure, and turns a failure into a 503.
     pub(crate) fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, Problem> {
         result.inspect(|_| self.answered()).map_err(|error| {
             self.failed(error.part(), error.to_string());
@@ -58,16 +60,17 @@ impl Dependency {
         })
     }
 
-    /// Whether it was when it was last needed.
+    /// Returns whether the store or service was away when it was last needed.
     pub(crate) fn is_away(&self) -> bool {
         self.away_flag.load(Relaxed)
     }
 }
 
-/// One of our services, in any number of replicas.
+/// One of our services, which may have several replicas.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// The service that gets a token of the gateway's own with each request, where viewers need tokens.
+    /// The service that gets the gateway's own token with each request if viewers need tokens; `None` for other
+    /// services.
     pub(crate) takes_viewers: Option<CalledService>,
     pub(crate) replicas: Option<ServiceReplicas>,
     pub(crate) dependency: Dependency,
@@ -82,7 +85,7 @@ impl Peer {
         Self { name, takes_viewers, replicas, dependency: Dependency::new(health) }
     }
 
-    /// Its replicas, the one that answered last first.
+    /// The URLs of the replicas: the preferred one, which answered last, comes first.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &Url> {
         let urls = self.replicas.as_ref().map_or(&[][..], ServiceReplicas::urls);
         let preferred = self.replicas.as_ref().map(ServiceReplicas::preferred);
@@ -90,19 +93,19 @@ impl Peer {
         urls[start..].iter().chain(&urls[..start])
     }
 
-    /// Notes that a replica did not answer: the next request asks another one first.
+    /// Notes that a replica did not answer, so that the next request asks another replica first.
     pub(crate) fn avoid(&self, url: &Url) {
         if let Some(replicas) = &self.replicas {
             replicas.prefer_another_than(url);
         }
     }
 
-    /// The 404 for what a system without this service does not have.
+    /// Returns the 404 for requests that need this service, in a system that does not have it.
     pub(crate) fn absent(&self) -> Problem {
         Problem::not_found(format!("this system has no {} service", self.name))
     }
 
-    /// The 503 for the time while no replica answers.
+    /// Notes that no replica answers, and returns the 503 for the request.
     pub(crate) fn away(&self, reason: impl Into<String>) -> Problem {
         self.dependency.failed(self.name, reason);
         Problem::part_unavailable(format!("the {} service is away: try again", self.name))
@@ -117,9 +120,9 @@ impl Peer {
     }
 }
 
-/// Opens the log, however long that takes, so that a gateway which is there before all consumers has topics to write to.
-/// Posts are answered 503 until there are some; all else is served meanwhile. Each reason why it cannot is logged once.
-/// Opens the log, and tries again for as long as that fails. Never returns.
+/// Opens the log, and tries again for as long as that fails, so that a gateway that starts before all consumers has
+/// topics to write to. Posts are answered 503 until the log is open; all other requests are served meanwhile. Each new
+/// reason of a failure is logged once. Never returns.
 pub(crate) async fn open_log(gateway: Arc<Gateway>) {
     let mut told = String::new();
     while let Err(error) = gateway.backends.log.open().await {
@@ -133,7 +136,8 @@ pub(crate) async fn open_log(gateway: Arc<Gateway>) {
     std::future::pending::<()>().await;
 }
 
-/// Looks after what is away until it is back, and after the log's own opinion of itself. Never returns.
+/// Asks each store or service that is away until it is back, and notes the health that the log reports of itself.
+/// Never returns.
 pub(crate) async fn watch(gateway: Arc<Gateway>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

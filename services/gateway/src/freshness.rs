@@ -1,7 +1,9 @@
-//! How fresh the boards are, end to end: from a request with an interaction to the boards that show it.
+//! The freshness of the boards, measured end to end: the time from a request with an interaction until the boards show
+//! it.
 //!
-//! Measured by real interactions: now and then one that the log has taken is followed, by its place in the log, until the
-//! boards stand behind it. Nothing is sent for it, so nothing of it is on a board.
+//! Freshness is measured with real interactions: from time to time an interaction that the log accepted is followed,
+//! by its position in the log, until the boards' offsets are behind it. Nothing is sent for the measurement, so
+//! nothing of it is on a board.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,17 +19,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::Gateway;
 
-/// Between the end of one sample and the next: the boards are asked a few times for each.
+/// Pause between the end of one sample and the next: for each sample the boards are asked a few times.
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
-/// An interaction that is not on the boards by then counts as this old.
+/// The age with which an interaction is recorded that is not on the boards by then.
 const MAX_AGE: Duration = Duration::from_mins(1);
-/// Between two looks: a twentieth of the time that has passed, so that what is measured is right to that part of it.
+/// Number of looks at the boards in the time that has passed: the pause between two looks is a twentieth of it, so a
+/// measurement is exact to a twentieth.
 const LOOKS_PER_AGE: u32 = 20;
 const MIN_PAUSE: Duration = Duration::from_millis(5);
-/// Samples that are remembered, for people to look at.
+/// Number of recent samples that are kept for the operate page.
 const MAX_SAMPLES: usize = 30;
 
-/// Measures how long an interaction takes until the boards have it.
+/// Measures the time that interactions take until the boards show them.
 pub(crate) struct Freshness {
     sample_wanted: AtomicBool,
     taken_sample: Mutex<Option<(RecordPosition, Instant)>>,
@@ -49,7 +52,8 @@ impl Default for Freshness {
 }
 
 impl Freshness {
-    /// The log has taken, at `position`, what was asked for at `asked`. Costs one atomic where no sample is wanted.
+    /// Takes an accepted interaction as the next sample, if one is wanted. The log has it at `position`, and its
+    /// request came at `asked`. Costs one atomic read if no sample is wanted.
     pub(crate) fn note(&self, position: RecordPosition, asked: Instant) {
         if self.sample_wanted.load(Relaxed) && self.sample_wanted.swap(false, Relaxed) {
             *self.taken_sample.lock().unwrap_or_else(PoisonError::into_inner) = Some((position, asked));
@@ -76,7 +80,8 @@ impl Freshness {
         }
     }
 
-    /// The last samples in milliseconds: the middle one and the worst one; null where there is none yet.
+    /// Returns the number, the median and the maximum of the recent samples, in milliseconds; null if there are none
+    /// yet.
     pub(crate) fn shown(&self) -> Value {
         let last = self.recent_samples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ages: Vec<u64> = last.iter().map(|age| age.as_millis() as u64).collect();
@@ -88,7 +93,7 @@ impl Freshness {
     }
 }
 
-/// Measures again and again. Never returns.
+/// Measures one sample after another. Never returns.
 pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     let freshness = &gateway.metrics.freshness;
     loop {
@@ -99,10 +104,11 @@ pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     }
 }
 
-/// Completes when the boards show what is at `position`.
+/// Waits until the boards show the record at `position`. The pause between two looks grows with the time since
+/// `asked`.
 pub(crate) async fn wait_for_boards(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
     loop {
-        // A store that is away is waited for: what it does not show is not fresh.
+        // A store that is away is asked again: its boards show nothing fresh.
         if let Ok(standing) = boards.checkpoint().await
             && standing
                 .offsets

@@ -1,8 +1,9 @@
-//! `/connect` at the front door: a viewer's comment stream that stays, wherever the video moves.
+//! The front door's `/connect`: a viewer's comment stream that stays open when the video moves to another reader.
 //!
-//! The stream goes through to the reader that serves the video. When that reader ends it, dies, or says that the video
-//! is elsewhere, the viewer is taken to the right one and resumes after the last event that went by, without noticing.
-//! A valid request is always answered with a stream: a browser would give up for good on anything else.
+//! The stream is passed through from the reader that serves the video. If that reader ends the stream, dies, or says
+//! that another reader serves the video, the gateway connects the viewer to the right reader and resumes after the
+//! last event that was passed on, without the client noticing. A valid request is always answered with a stream,
+//! because a browser would give up for good on any other answer.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -35,25 +36,27 @@ mod viewer;
 pub(crate) use routes::RouteCache;
 use viewer::Viewer;
 
-/// Who watches what, from where, and how they asked.
+/// A viewer's request for a comment stream: the user, the video and the last event that the client has.
 pub(crate) struct Watch {
     user_id: UserId,
     video_id: VideoId,
-    /// Clients that post cannot resume: the reader tells them of gaps in another way.
+    /// Whether the client asked by `POST`. A client that posts cannot resume, so the reader tells it of gaps in
+    /// another way.
     posted: bool,
-    /// What the client asks for beside comments.
+    /// The types of events that the client asks for beside comments.
     events: StreamEvents,
-    /// The last event that the client has; empty for one that has none.
+    /// The id of the last event that the client has; empty if it has none.
     last_id: String,
-    /// How long it may watch.
+    /// The session, which ends the stream when the viewer's token is not valid any more.
     session: Session,
 }
 
-/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the one before.
+/// The query parameters that `GET /connect` accepts. The last two are other spellings of `last_event_id`, which
+/// replacements of a browser's `EventSource` use.
 const CONNECT_PARAMETERS: [&str; 6] =
     ["userid", "videoid", EVENTS_PARAMETER, "last_event_id", "lastEventId", "lastEventID"];
 
-/// `GET /connect?userid=&videoid=&events=&last_event_id=`.
+/// Answers `GET /connect?userid=&videoid=&events=&last_event_id=` with a comment stream.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
     caller: Result<Caller, Problem>,
@@ -63,7 +66,7 @@ pub(crate) async fn by_get(
 ) -> Result<Response, Problem> {
     let caller = match caller {
         Ok(caller) => caller,
-        // Whether its token is good is not known yet.
+        // The keys to check the token are not known yet, so the viewer gets a stream that tells it to come back.
         Err(refused) if is_passing(&refused) && takes_streams_only(&headers) => {
             return Ok(turned_away(&gateway));
         }
@@ -85,12 +88,12 @@ pub(crate) async fn by_get(
     Ok(open_stream(gateway, watch, &caller, exchange).await)
 }
 
-/// Whether the same request may be taken a moment later.
+/// Returns whether the same request may be accepted a moment later (503).
 fn is_passing(refused: &Problem) -> bool {
     refused.status() == StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// `POST /connect {"userid","videoid"}`.
+/// Answers `POST /connect {"userid","videoid"}` with a comment stream.
 pub(crate) async fn by_post(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -115,7 +118,8 @@ pub(crate) async fn by_post(
     Ok(open_stream(gateway, watch, &caller, exchange).await)
 }
 
-/// Stands for every id that cannot be read: the reader answers it with a `gap`, as it does any other bad id.
+/// The id that replaces every last event id that cannot be read. The reader answers it with a `gap`, as any other bad
+/// id.
 const UNREADABLE_ID: &str = "unreadable";
 
 fn readable_last_event_id(headers: &HeaderMap, params: &QueryParams) -> String {
@@ -123,7 +127,8 @@ fn readable_last_event_id(headers: &HeaderMap, params: &QueryParams) -> String {
     if id.is_empty() || StreamPosition::parse(&id).is_ok() { id } else { UNREADABLE_ID.to_owned() }
 }
 
-/// The stream of a viewer of the canary, who is this gateway itself; `None` where there is no room for one.
+/// Returns the comment stream of the canary, whose viewer is this gateway itself; `None` if the gateway has no room
+/// for another stream.
 pub(crate) fn of_the_canary(gateway: &Arc<Gateway>) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
     let watch = Watch {
         user_id: canary::user(),
@@ -160,16 +165,17 @@ async fn open_stream(
     event_stream(body)
 }
 
-/// The stream of a viewer for whom there is no room now: it may come back.
+/// Returns a stream that only tells the viewer to reconnect, because there is no room for the viewer now.
 pub(crate) fn turned_away(gateway: &Gateway) -> Response {
     gateway.metrics.turned_away.inc();
     event_stream(reconnect_event())
 }
 
-/// When a client that is sent away may come back, in ms: soon enough to miss little, spread enough not to come all at once.
+/// The time after which a client that is sent away reconnects, in milliseconds, drawn at random: short enough to miss
+/// little, spread enough that clients do not all come at once.
 const RECONNECT_MS: RangeInclusive<u64> = 500..=3_000;
 
-/// The last words of a stream that ends early.
+/// Returns the last event of a stream that ends early: it tells the client when to reconnect.
 fn reconnect_event() -> Bytes {
     streams::reconnect_event(RECONNECT_MS)
 }

@@ -1,4 +1,4 @@
-//! `POST /interact`: one interaction into the log, acknowledged once the log has it durably.
+//! `POST /interact`: appends one interaction to the log, and acknowledges it once the log has stored it durably.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,11 +22,12 @@ use crate::videos;
 /// The answer to an acknowledged interaction.
 #[derive(Serialize)]
 pub(crate) struct Acknowledged {
-    /// The one that the client gave, else one of ours, by which nothing can be sent again.
+    /// The event id: the client's, or else a random one that the log does not have, so it cannot be used to send the
+    /// event again.
     event_id: String,
 }
 
-/// `POST /interact`.
+/// Answers `POST /interact`.
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -58,24 +59,26 @@ async fn read_json_object(gateway: &Gateway, request: Request) -> Result<JsonObj
     JsonObject::read(&parts.headers, body).await
 }
 
-/// Whether this is what a page sends when it closes (`navigator.sendBeacon`): JSON that is called plain text, since a
-/// browser asks nobody for leave to send that. The page's origin has to be an allowed one all the same.
+/// Returns whether the request is a beacon, which a page sends when it closes (`navigator.sendBeacon`): JSON that is
+/// declared as plain text, because a browser sends plain text without asking the server first (CORS preflight). The
+/// page's origin still has to be an allowed one.
 pub(crate) fn is_beacon(gateway: &Gateway, headers: &HeaderMap) -> bool {
     content_type(headers).as_deref() == Some("text/plain") && gateway.origins.is_allowed_page(headers)
 }
 
-/// 429 for what the bounds of this process turn away.
+/// Returns the 429 for requests beyond the number that this process may have in flight.
 pub(crate) fn too_many() -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests in flight: try again")
         .retry_after(liverank_runtime::problem::STORE_RETRY_AFTER)
 }
 
-/// Reads what a client sent. The text and identity of a comment come through the comment service only: here they would
-/// let anyone write under a comment's identity.
+/// Parses the interaction that a client sent. A `comment_id` is removed, because comments come through the comment
+/// service only: here anybody could write under a comment's identity.
 pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
     if let Value::Object(object) = &mut value {
         object.remove("comment_id");
-        // In the log it counts as none: who writes there has always been free to leave it out.
+        // A record in the log without `watch_time` counts as none, because its writers have always been free to leave
+        // it out.
         if object.get("type").is_some_and(|kind| kind == Kind::WatchTime.name())
             && object.get("watch_time").is_none_or(Value::is_null)
         {
@@ -87,11 +90,12 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
     Ok(event)
 }
 
-/// How long the archive may take to say by which rules it counts: who takes something back does not wait longer.
+/// Maximum time for the archive to return its counting rules: a client that takes something back does not wait longer.
 const RULES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Refuses to take back what counts each time: nothing is taken back there, and who sends it is to notice. Where the archive
-/// does not say how it counts the event goes into the log; at worst it counts for nothing.
+/// Refuses to take back an event of a type of which each event counts: nothing would be taken back, and the client has
+/// to know. If the archive does not return its counting rules, the event goes into the log; at worst it counts for
+/// nothing.
 pub(crate) async fn check_taking_back(gateway: &Gateway, event: &Interaction) -> Result<(), Invalid> {
     let Some(kind) = event.kind.takes_back() else { return Ok(()) };
     match tokio::time::timeout(RULES_TIMEOUT, videos::rules(gateway)).await {
@@ -107,7 +111,7 @@ pub(crate) async fn check_taking_back(gateway: &Gateway, event: &Interaction) ->
     }
 }
 
-/// Appends an interaction to the log and answers its `event_id`.
+/// Appends an interaction to the log, and returns its `event_id`.
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
     let claimed = gateway.acknowledged.claim_event_id(event);
     claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;

@@ -1,24 +1,25 @@
-//! The gateway: the front door of the system, one origin for everything that a browser or a client needs.
+//! The gateway: the one origin to which browsers and other clients send all their requests.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`router`] | says which path is answered by what; reads as the API |
-//! | `interact`, `batch` | take interactions into the log |
-//! | `acknowledged` | knows which `event_id` stands for what |
+//! | [`router`] | maps each path to its handler, in the order of the API's documentation |
+//! | `interact`, `batch` | append interactions to the log |
+//! | `acknowledged` | refuses different content under an `event_id` that was used already |
 //! | `videos` | answers ranked lists and single videos |
-//! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
-//! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
-//! | `moderation` | what moderators do, into the log; the audit log |
-//! | `operate` | shows how the system is to those who look after it |
-//! | `freshness` | measures how long interactions take to the boards |
+//! | `front_door` | passes on a viewer's comment stream, following the video from reader to reader |
+//! | `proxy`, `upgrade` | pass all other requests on to the service that answers them |
+//! | `moderation` | appends moderators' actions to the log; the audit log |
+//! | `operate` | shows the state of the system to those who look after it |
+//! | `freshness` | measures the time of interactions until the boards show them |
 //! | `canary` | measures the system end to end, by a video of its own |
-//! | `limits` | how much one caller may do |
-//! | `new_videos` | how many videos one caller may bring |
-//! | [`auth`] | knows viewers by their tokens, where they have to show one |
+//! | `limits` | limits the requests, events and streams of one caller |
+//! | `new_videos` | limits the new videos that one caller may bring |
+//! | [`auth`] | authenticates viewers by their tokens, if they need one |
 //! | `page` | the console page |
 //! | [`openapi`] | the document of all HTTP endpoints |
 //!
-//! It keeps nothing: any number of gateways may run side by side, and killing one costs its open requests only.
+//! A gateway keeps no durable state: any number of gateways may run side by side, and killing one costs its open
+//! requests only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,7 @@ use moderation::reports::ReportLimits;
 use new_videos::NewVideos;
 pub use operate::demo;
 
-/// What reads bytes from outside here: for the harness in `fuzz/`.
+/// The parsers of bytes from outside in this crate, for the fuzz targets in `fuzz/`.
 #[doc(hidden)]
 pub mod parsers {
     pub use crate::auth::{read_revoked, without_token};
@@ -75,10 +76,10 @@ pub mod parsers {
     pub use crate::videos::cursor::{cursor_after, parse_cursor as read_cursor};
 }
 
-/// How the gateway is set up.
+/// The flags of a gateway.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where the managers are.
+    /// The URLs of the managers.
     #[command(flatten)]
     pub managers: ManagerUrls,
     /// Addresses of the comment services, comma-separated.
@@ -108,15 +109,15 @@ pub struct Config {
         default_value = "http://127.0.0.1:5000"
     )]
     pub statistics_url: Vec<Url>,
-    /// Requests being answered at once; one more gets 429. The log takes four times as many.
+    /// Maximum number of requests being answered at once; one more gets 429. The log accepts four times as many.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
           value_parser = parse_bound)]
     pub gateway_max_in_flight: u32,
-    /// Megabytes of batches (`POST /interactions`) being taken at once; a batch is at most one, of 1,000 interactions. One
-    /// more gets 429.
+    /// Maximum megabytes of batches (`POST /interactions`) being processed at once; a batch has at most one, and 1,000
+    /// interactions. One more gets 429.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = parse_bound)]
     pub gateway_max_batches: u32,
-    /// Open comment streams and WebSocket connections, where the limit of open files allows them.
+    /// Maximum number of open comment streams and WebSocket connections, if the limit of open files allows.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_STREAMS", value_name = "N", default_value_t = 50_000,
           value_parser = parse_bound)]
     pub gateway_max_streams: u32,
@@ -124,13 +125,13 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub reader_wait_seconds: u16,
-    /// Whether, and how often, it measures the system.
+    /// The interval of the canary's measurements.
     #[command(flatten)]
     pub canary: CanaryArgs,
-    /// What one caller may do.
+    /// The limits of one caller.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// By which keys viewers are known.
+    /// The flags for the keys by which viewers' tokens are checked.
     #[command(flatten)]
     pub auth: AuthArgs,
     /// The boards that are declared.
@@ -138,19 +139,20 @@ pub struct Config {
     pub boards: BoardsArgs,
     /// Whoever reaches this gateway may delete comments and ban users.
     ///
-    /// For trying: only where no tokens are asked for, and on a loopback address only. With viewers' keys, moderators are
-    /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
+    /// For trying out: only if viewers need no tokens, and on a loopback address only. With viewers' keys, moderators
+    /// are known by the role `moderator` or `service` in the `roles` of their tokens, and this flag is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
-    /// The most bans and mutes that there may be, and the most revocations.
+    /// Maximum number of bans and mutes that may be in force, and of revocations.
     #[arg(skip = moderation::restrictions::MAX_RESTRICTIONS)]
     pub max_restrictions: usize,
-    /// Who runs the demo, where there is one.
+    /// The handle of the demo's traffic; `None` if this process runs no demo.
     #[arg(skip)]
     pub demo: Option<demo::DemoHandle>,
 }
 
-/// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
+/// Maximum number of requests that are passed on to the statistics service at once, up to 2 MiB each. There are few
+/// such requests, and a refused one does no harm.
 const MAX_REPORTS: usize = 16;
 
 fn parse_bound(text: &str) -> Result<u32, String> {
@@ -167,10 +169,11 @@ fn max_streams(limits: &LimitArgs) -> usize {
     }
 }
 
-/// What every request of this gateway shares.
+/// The state that all requests of a gateway share.
 pub(crate) struct Gateway {
     pub(crate) backends: Backends,
-    /// Dependencies of requests, as last seen.
+    /// The log, the boards and the archive as dependencies, each with the flag whether it was away when it was last
+    /// needed.
     pub(crate) log: Dependency,
     pub(crate) ranking: Dependency,
     pub(crate) archive: Dependency,
@@ -179,39 +182,41 @@ pub(crate) struct Gateway {
     pub(crate) websocket: Peer,
     pub(crate) statistics: Peer,
     pub(crate) client: upstream::Client,
-    /// Requests being answered.
+    /// The permits of requests that are being answered.
     pub(crate) in_flight: Arc<Semaphore>,
-    /// Bytes of batches being taken, each from when it is whole until its answer is.
+    /// The permits of batches that are being processed, one for each byte. A batch holds its permits from when its
+    /// body is whole until its answer is sent.
     pub(crate) batches: Arc<Semaphore>,
-    /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
+    /// The permits of reports and requests that are being passed on to the statistics service. Each holds a permit
+    /// from when its body is whole until its answer is sent.
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
-    /// What was sent under which `event_id`.
+    /// The ids of recently accepted events, to refuse other content under the same id.
     pub(crate) acknowledged: ClaimedEventIds,
-    /// What one caller may do.
+    /// The limits of requests, events and streams of one caller.
     pub(crate) limits: Limits,
-    /// How many new videos one caller may bring.
+    /// The limit of new videos that one caller may bring.
     pub(crate) new_videos: NewVideos,
-    /// How many comments one caller may report.
+    /// The limit of comments that one caller may report.
     pub(crate) report_limits: ReportLimits,
-    /// How many restrictions moderators may give.
+    /// The restrictions in force, to limit how many moderators may give.
     pub(crate) restrictions: moderation::restrictions::Restrictions,
-    /// The origins whose pages may use the gateway.
+    /// The origins whose pages may send requests to the gateway.
     pub(crate) origins: Arc<AllowedOrigins>,
     pub(crate) routes: RouteCache,
     pub(crate) meta: videos::MetaCache,
     /// The boards that are declared.
     pub(crate) boards: videos::Boards,
     pub(crate) patience: Duration,
-    /// What is shown to those who look after the system.
+    /// The state of the system that is shown to those who look after it.
     pub(crate) operate: operate::Operate,
-    /// Who runs the demo.
+    /// The handle of the demo's traffic; `None` if this process runs no demo.
     pub(crate) demo: Option<demo::DemoHandle>,
     /// The identity that this process shows to our other processes.
     pub(crate) identity: Identity,
-    /// What viewers' tokens are judged by; absent where none are asked for.
+    /// The authentication of viewers; absent if viewers need no tokens.
     pub(crate) auth: Option<Auth>,
-    /// Whether whoever reaches it may moderate.
+    /// Whether everybody who reaches this gateway may moderate.
     pub(crate) moderation_open: bool,
     pub(crate) metrics: GatewayMetrics,
 }
@@ -263,8 +268,8 @@ impl Gateway {
     }
 }
 
-/// Serves until the shell's shutdown; streams then end in jittered order, and this returns when all is drained or the
-/// drain time is over.
+/// Runs a gateway until shutdown. At shutdown, streams end at random times within the drain time. Returns when all
+/// requests are drained, or when the drain time is over.
 pub async fn run(
     config: Config,
     backends: Backends,

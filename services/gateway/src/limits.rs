@@ -1,7 +1,9 @@
-//! How much one caller may do: requests and streams by address, events and streams by user. New videos: [`crate::new_videos`].
+//! The limits of one caller: requests and streams by address, events and streams by user. New videos are limited in
+//! [`crate::new_videos`].
 //!
-//! An address is that of the client behind the proxies that are trusted (`--trusted-proxies`); of IPv6 it is the network,
-//! for a host has a whole one to itself. A user is whom a token is for; without tokens it is the address again.
+//! The address is that of the client behind trusted proxies (`--trusted-proxies`). Of IPv6 it is the network, because
+//! a host has a whole network to itself. The user is the one that the token is for; without tokens, the address is
+//! used instead.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,12 +24,13 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::front_door;
 
-/// Callers whose buckets are kept: some 50 bytes each. Those beyond share one.
+/// Maximum number of callers that have a bucket of their own, which takes about 50 bytes. All further callers share
+/// one bucket.
 pub(crate) const MAX_CALLERS: usize = 100_000;
-/// For how many seconds' worth somebody may come at once: a crowd behind one address that reconnects.
+/// Size of a bucket, in seconds of its rate: a crowd behind one address that reconnects may send that much at once.
 const BURST_SECONDS: u64 = 10;
 
-/// What one caller may do.
+/// The flags for the limits of one caller.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Limits for one caller")]
 pub struct LimitArgs {
@@ -52,7 +55,7 @@ pub struct LimitArgs {
     pub(crate) new_videos_per_caller: u32,
 }
 
-/// The buckets of all callers.
+/// The limits of all callers: their token buckets and open streams.
 pub(crate) struct Limits {
     requests: Option<Mutex<TokenBuckets<IpAddr>>>,
     count_events: Option<Mutex<TokenBuckets<Sender>>>,
@@ -63,14 +66,14 @@ pub(crate) struct Limits {
 /// The sender whose events are counted: a user or an address.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
-    /// The user that a token is for.
+    /// The user that the request's token is for.
     User(String),
-    /// Where it comes from, where no tokens are asked for.
+    /// The address of the client, if viewers need no tokens.
     Address(IpAddr),
 }
 
 impl Sender {
-    /// The sender of a request.
+    /// Returns the sender of a request.
     pub(crate) fn of(caller: &Caller, exchange: &RequestExchange) -> Self {
         match caller {
             Caller::User(viewer) => Self::User(viewer.user_name.clone()),
@@ -79,13 +82,13 @@ impl Sender {
     }
 }
 
-/// Streams open by user. There are no more users here than streams.
+/// The number of open streams of each user. Only users with an open stream have an entry.
 struct UserStreams {
     max_per_user: u32,
     open_by_user: Mutex<HashMap<String, u32>>,
 }
 
-/// One stream of a user's; it is free again when this is dropped.
+/// An open stream of a user, which counts until this is dropped.
 pub(crate) struct UserStream {
     user: String,
     user_streams: Arc<UserStreams>,
@@ -119,7 +122,7 @@ impl Limits {
     /// Counts `count` events of a caller.
     ///
     /// # Errors
-    /// 429 where that is more than it may send.
+    /// Returns 429 if the caller has sent more events than it may.
     pub(crate) fn events(
         &self,
         caller: &Caller,
@@ -136,11 +139,11 @@ impl Limits {
         )
     }
 
-    /// Counts a stream for as long as what is answered is kept: of a user, for those of an address are counted with their
-    /// places.
+    /// Counts an open stream of a user, until the returned value is dropped. Returns `None` for callers without a
+    /// token, because streams of an address are counted with the stream's permit.
     ///
     /// # Errors
-    /// 429 where the user has as many as it may.
+    /// Returns 429 if the user has as many open streams as it may have.
     pub(crate) fn stream(&self, caller: &Caller) -> Result<Option<UserStream>, Problem> {
         let (Caller::User(viewer), 1..) = (caller, self.streams.max_per_user) else { return Ok(None) };
         let mut open = self.streams.open_by_user.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,21 +188,22 @@ fn take_caller_tokens<K: Eq + std::hash::Hash>(
     })
 }
 
-/// 429 for a caller that has come to a limit, with the setting's name.
+/// Returns the 429 for a caller that has reached a limit. `limit` is the name of the limit's setting.
 pub(crate) fn too_much(limit: &'static str, detail: &str, wait: Duration) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
         .with_member("limit", limit)
         .retry_after(wait + Duration::from_millis(999))
 }
 
-/// Lets a request through, or answers it at once.
+/// Middleware that counts a request against its address's limit. Runs the request, or answers it with 429, or with a
+/// stream that ends at once on `/connect`.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<RequestExchange>().map(RequestExchange::client);
     let Some(Err(problem)) = client.map(|client| gateway.limits.take_request(client)) else {
         return next.run(request).await;
     };
     gateway.metrics.requests_limited.inc();
-    // A browser's stream would give up for good on an error.
+    // A browser's `EventSource` would give up for good on an error status.
     if request.uri().path() == "/connect" && matches!(*request.method(), Method::GET | Method::POST) {
         return front_door::turned_away(&gateway);
     }

@@ -1,4 +1,4 @@
-//! What the gateway counts.
+//! The metrics of the gateway.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,13 +18,13 @@ use crate::freshness::Freshness;
 label_values! {
     /// The outcome of a posted interaction.
     pub(crate) enum AppendOutcome {
-        /// The log has it.
+        /// The log has stored the interaction.
         Acknowledged = "acknowledged",
         /// The interaction is not valid.
         Invalid = "invalid",
-        /// The log did not acknowledge it.
+        /// The log did not acknowledge the interaction.
         Unavailable = "unavailable",
-        /// Too many requests were in flight.
+        /// The interaction was refused because too many requests were in flight.
         Shed = "shed",
     }
 }
@@ -35,11 +35,11 @@ struct InteractionLabels {
 }
 
 label_values! {
-    /// Why a viewer was taken to a reader again.
+    /// The reason for which a viewer had to be connected to a reader again.
     pub(crate) enum RerouteReason {
-        /// The reader ended the stream or sent it elsewhere: a move, a drain or a death.
+        /// The reader ended the stream or sent the viewer elsewhere: after a move, a drain or a death of the reader.
         Ended = "ended",
-        /// No reader took the viewer.
+        /// No reader accepted the viewer.
         Unreachable = "unreachable",
     }
 }
@@ -49,7 +49,7 @@ struct RerouteLabels {
     reason: RerouteReason,
 }
 
-/// How long viewers are without a stream.
+/// The times, in seconds, that viewers were without a stream.
 #[derive(Debug)]
 pub(crate) struct Interruptions(Histogram);
 
@@ -60,7 +60,7 @@ impl Default for Interruptions {
 }
 
 impl Interruptions {
-    /// One is over that began at `since`.
+    /// Records an interruption that began at `since` and is over now.
     pub(crate) fn over(&self, since: Instant) {
         self.0.observe(since.elapsed().as_secs_f64());
     }
@@ -71,22 +71,22 @@ impl Interruptions {
 pub(crate) struct GatewayMetrics {
     interactions: Family<InteractionLabels, Counter>,
     reroutes: Family<RerouteLabels, Counter>,
-    /// Seconds that viewers were without a stream while they were taken from one reader to another.
+    /// Times, in seconds, that viewers were without a stream while they were taken from one reader to another.
     pub(crate) interruptions: Interruptions,
-    /// Viewers who were asked to come back because no reader was found in time, or there was no room.
+    /// Number of viewers who were told to come back, because no reader was found in time or there was no room.
     pub(crate) turned_away: Counter,
-    /// Requests without a valid token.
+    /// Number of requests without a valid token.
     pub(crate) auth_failures: Counter,
     sessions_ended: Family<TokenEndLabels, Counter>,
-    /// How long interactions take to the boards.
+    /// Time of interactions until the boards show them.
     pub(crate) freshness: Freshness,
     /// The metrics of the canary.
     pub(crate) canary: CanaryMetrics,
-    /// Requests of callers that send too many.
+    /// Number of requests that were refused because their caller sends too many.
     pub(crate) requests_limited: Counter,
-    /// Videos that were refused because their caller has brought too many.
+    /// Number of videos that were refused because their caller has brought too many.
     pub(crate) new_videos_refused: Counter,
-    /// Streams and `WebSockets` open now.
+    /// Number of streams and `WebSockets` open now.
     pub(crate) open_streams: Gauge,
 }
 
@@ -125,7 +125,7 @@ impl GatewayMetrics {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
     }
 
-    /// What is shown to those who look after the system: interactions taken, and every kind of refusal.
+    /// Returns the counts for the operate page: acknowledged interactions, and every kind of refusal.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         let interactions = |reason| self.interactions.get_or_create(&InteractionLabels { reason }).get();
         BTreeMap::from([

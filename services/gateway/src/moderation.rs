@@ -1,15 +1,17 @@
-//! What moderators and authors do: each action one record of the log, answered once the log has it durably.
+//! Moderation: each action of a moderator or author is one record of the log, acknowledged once the log has stored it
+//! durably.
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | writes an action into the log; the audit log |
+//! | this one | appends an action to the log; the audit log |
 //! | `deletion` | deletes a comment |
-//! | `bans` | bans and mutes users, and lists who is |
-//! | `held` | comments that wait for a moderator |
+//! | `bans` | bans and mutes users, and lists bans and mutes |
+//! | `held` | lists comments that wait for a moderator, and reviews them |
 //! | `pins` | pins a comment of a video |
-//! | `rules` | says what comments must be like |
-//! | `reports` | takes viewers' reports of comments, lists them, and ends them |
-//! | `revocations` | revokes tokens, and lists which are |
+//! | `rules` | sets the rules that comments must follow |
+//! | `reports` | accepts viewers' reports of comments, lists them, and closes them |
+//! | `restrictions` | limits the number of restrictions in force |
+//! | `revocations` | revokes tokens, and lists the revoked ones |
 
 use std::sync::Arc;
 
@@ -37,29 +39,30 @@ pub(crate) mod restrictions;
 pub(crate) mod revocations;
 pub(crate) mod rules;
 
-/// Lines of a page.
+/// Maximum number of lines on a page of a list.
 const MAX_LIMIT: u64 = 1000;
 const DEFAULT_LIMIT: u64 = 100;
 
-/// What is in the log, and takes effect a moment later.
+/// The answer 202 to an action that is in the log and takes effect a moment later.
 pub(crate) type Accepted = (StatusCode, Json<Value>);
 
 pub(crate) fn accepted(answer: Value) -> Accepted {
     (StatusCode::ACCEPTED, Json(answer))
 }
 
-/// An action on its way.
+/// A moderation action that is to be appended to the log.
 pub(crate) struct Deed {
     pub(crate) user: UserId,
     pub(crate) role: ActorRole,
     pub(crate) reason: Option<String>,
-    /// The video that it is about; `None` for an action on a user.
+    /// The video of the action; `None` for an action on a user.
     pub(crate) video: Option<VideoId>,
     pub(crate) action: ModerationAction,
 }
 
 impl Deed {
-    /// Writes it into the log. Answers 202, with its id as one more member of `answer`.
+    /// Appends the action to the log. Returns 202 with the body `answer` and one more member, the action's id; returns
+    /// 429 if too many requests are in flight.
     pub(crate) async fn record(self, gateway: &Gateway, mut answer: Value) -> Result<Accepted, Problem> {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
         let id = event::random_id(rand::random());
@@ -76,7 +79,7 @@ pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
     Ok(text.map(str::to_owned))
 }
 
-/// `GET /moderation/log?before=&limit=`.
+/// Answers `GET /moderation/log?before=&limit=` with a page of the audit log, newest first.
 pub(crate) async fn log(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -94,7 +97,8 @@ pub(crate) async fn log(
     Ok(Json(audit_page(entries, next.as_deref())))
 }
 
-/// What another release wrote and this one cannot read is told by its version, and hides nothing else.
+/// Returns a page of the audit log. An action of another release that this one cannot read is listed by its version,
+/// and does not hide the others.
 fn audit_page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
     let (mut actions, mut unknown) = (Vec::new(), Vec::new());
     for AuditLine { place, record } in lines {

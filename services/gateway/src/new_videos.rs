@@ -1,11 +1,12 @@
-//! New videos: how many one caller may bring in an hour.
+//! The limit of new videos: how many videos one caller may be the first to name in an hour.
 //!
-//! Every video that somebody names for the first time takes room for as long as there is an archive: there, on the boards, in
-//! every mirror of them, and in the managers' assignments. So a caller has a budget of them. A video is known to this gateway
-//! where it has been named here lately, and to all where it is on a board; the boards are asked only about what is over a
-//! budget, so that what everybody watches is never refused, and a gateway that has just started asks nothing of the store.
+//! Every video that somebody names for the first time uses memory for as long as there is an archive: there, on the
+//! boards, in every mirror of them, and in the managers' assignments. So each caller has a budget of new videos. A
+//! gateway knows a video that was named at it lately; every gateway knows a video that is on a board. The boards are
+//! asked only about videos over a budget. So videos that everybody watches are never refused, and a gateway that has
+//! just started asks the store nothing.
 //!
-//! Owners need no budget of their own: a video has one at most, and the first one stays.
+//! Owners need no budget of their own: a video has at most one owner, and the first one stays.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -22,16 +23,18 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::limits::{MAX_CALLERS, Sender, too_much};
 
-/// What one video takes out of a bucket that is filled by as much a second as videos are allowed an hour.
+/// Tokens that one video takes out of its caller's bucket. The bucket gets as many tokens a second as videos are
+/// allowed an hour.
 const UNITS_A_VIDEO: u64 = 3600;
-/// Videos named lately that are remembered, in hashes of eight bytes: 16 MB at most.
+/// Maximum number of lately named videos that are remembered, as hashes of eight bytes: 16 MB at most.
 const MAX_REMEMBERED: usize = 1_000_000;
-/// Questions to the boards at once, about videos over a budget: a flood of those must not keep the store from others.
+/// Maximum number of queries to the boards at once, about videos over a budget: a flood of them must not slow down the
+/// store for others.
 const MAX_QUESTIONS_AT_ONCE: usize = 16;
-/// How long one may take.
+/// Maximum time for the boards to answer such a query.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The budgets of all callers.
+/// The budgets of all callers, and the videos that were named lately.
 pub(crate) struct NewVideos {
     budgets: Option<Mutex<TokenBuckets<Sender>>>,
     named: Mutex<NamedVideos>,
@@ -40,7 +43,7 @@ pub(crate) struct NewVideos {
 }
 
 impl NewVideos {
-    /// `per_hour` for each caller, all of them at once if need be; 0: no limit.
+    /// Creates a budget of `per_hour` videos for each caller, which may be used all at once; 0 means no limit.
     pub(crate) fn new(per_hour: u32) -> Self {
         let per_hour = u64::from(per_hour);
         let quota = RateQuota::new(per_hour, per_hour * UNITS_A_VIDEO);
@@ -52,15 +55,15 @@ impl NewVideos {
         }
     }
 
-    /// Whether there is any limit.
+    /// Returns whether there is any limit of new videos.
     pub(crate) const fn are_limited(&self) -> bool {
         self.budgets.is_some()
     }
 
-    /// Lets a caller name a video.
+    /// Checks that a caller may name this video.
     ///
     /// # Errors
-    /// 429 where nobody knows the video, and the caller has brought as many as it may.
+    /// Returns 429 if the video is not known, and the caller has brought as many new videos as it may.
     pub(crate) async fn admit(
         &self,
         gateway: &Gateway,
@@ -80,10 +83,11 @@ impl NewVideos {
         Err(too_much("new-videos-per-caller", detail, wait))
     }
 
-    /// Takes a video out of a caller's budget, unless it has been named here lately.
+    /// Takes a video out of a caller's budget, unless it was named at this gateway lately. If the budget is empty,
+    /// returns the time until it has room.
     fn take_video(&self, sender: Sender, video: &VideoId, now: Duration) -> Result<(), Duration> {
         let Some(budgets) = &self.budgets else { return Ok(()) };
-        // One after the other, so that of two requests that name the same new video one is charged.
+        // Both locks are held at once, so that of two requests that name the same new video only one is charged.
         let mut named = self.named();
         if named.has_video(video) {
             return Ok(());
@@ -93,7 +97,8 @@ impl NewVideos {
         Ok(())
     }
 
-    /// Where the store is away, nothing is known: a caller who is over its budget then waits for it.
+    /// Returns whether the video is on the board `global`. False if the store is away or busy: a caller over its
+    /// budget then has to wait.
     async fn is_on_a_board(&self, gateway: &Gateway, video: &VideoId) -> bool {
         let Ok(_place) = self.questions.try_acquire() else { return false };
         let asked =
@@ -106,11 +111,11 @@ impl NewVideos {
     }
 }
 
-/// Videos named lately, by keyed hashes. Of two videos with the same hash one is taken for the other, which nobody can
-/// bring about.
+/// The videos that were named lately, as keyed hashes. Two videos with the same hash count as one; because the hash is
+/// keyed, nobody can bring that about.
 struct NamedVideos {
     hasher: RandomState,
-    /// How many each of the two sets may have.
+    /// Maximum number of hashes in each of the two sets.
     max_per_set: usize,
     lately: HashSet<u64>,
     previous_set: HashSet<u64>,
@@ -122,7 +127,7 @@ impl NamedVideos {
         Self { hasher: RandomState::new(), max_per_set: remembered / 2, lately, previous_set: before }
     }
 
-    /// Whether a video is among them; it is then one of the latest.
+    /// Returns whether a video was named lately; if it was, it counts as named now.
     fn has_video(&mut self, video: &VideoId) -> bool {
         let hash = self.hasher.hash_one(video.as_str());
         if self.lately.contains(&hash) {

@@ -1,7 +1,8 @@
-//! The documents of the API, written by hand in `openapi/`: of all HTTP endpoints (`OpenAPI` 3.1), of the gateway and of every
-//! other service, and of what streams carry (`AsyncAPI` 3.0), which shares its schemas.
+//! The documents of the API, written by hand in `openapi/`: one for all HTTP endpoints of the gateway and of every
+//! other service (`OpenAPI` 3.1), and one for the messages of streams (`AsyncAPI` 3.0), which uses the same schemas.
 //!
-//! Clients are shown the public part. What our own processes say to each other is in the whole document.
+//! Clients get the public part of the first document. The messages between our own processes are in the whole document
+//! only.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -9,10 +10,10 @@ use std::sync::LazyLock;
 use axum::http::{HeaderName, header};
 use serde_json::{Map, Value};
 
-/// The documents' sources.
+/// The sources of the two documents, in YAML.
 const OPENAPI_SOURCE: &str = include_str!("../openapi/openapi.yaml");
 const ASYNCAPI_SOURCE: &str = include_str!("../openapi/asyncapi.yaml");
-/// Tags of operations that are not for clients.
+/// Tags of operations that are not in the public part of the document.
 const INTERNAL_TAGS: [&str; 2] = ["internal", "orders"];
 
 static WHOLE_JSON: LazyLock<String> = LazyLock::new(|| whole_document().to_string());
@@ -21,12 +22,13 @@ static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams_document().to_s
 static STREAMS_YAML: LazyLock<String> =
     LazyLock::new(|| serde_yaml::to_string(&streams_document()).expect("JSON can be written as YAML"));
 
-/// The whole document.
+/// Returns the whole `OpenAPI` document.
 pub fn whole_document() -> Value {
     parse_yaml(OPENAPI_SOURCE)
 }
 
-/// The part that is for clients, with the components that it refers to.
+/// Returns the public part of the `OpenAPI` document: the operations for clients, and the components that they refer
+/// to.
 pub fn public_document() -> Value {
     let mut document = whole_document();
     let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL_TAGS.contains(&tag));
@@ -48,7 +50,7 @@ pub fn public_document() -> Value {
     document
 }
 
-/// Returns the `AsyncAPI` document, which describes what streams carry.
+/// Returns the `AsyncAPI` document, which describes the messages of streams.
 pub fn streams_document() -> Value {
     let mut streams = parse_yaml(ASYNCAPI_SOURCE);
     let messages = streams["components"]["messages"].clone();
@@ -66,7 +68,7 @@ fn parse_yaml(source: &str) -> Value {
     serde_json::to_value(source).expect("its keys are strings")
 }
 
-/// Leaves out the components that nothing in `roots` leads to.
+/// Removes the components to which no reference in `roots` leads, directly or through other components.
 fn keep_needed(document: &mut Value, roots: &Value) {
     let mut needed = BTreeSet::new();
     let mut todo = vec![roots.clone()];
@@ -89,7 +91,7 @@ fn keep_needed(document: &mut Value, roots: &Value) {
     }
 }
 
-/// The components that a value refers to, as kind and name: by `$ref`, or as a scheme in `security`.
+/// Adds to `found` the components to which a value refers, as kind and name: by `$ref`, or as a scheme in `security`.
 fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
     match value {
         Value::Object(members) => {
@@ -116,22 +118,22 @@ fn serve_text(kind: &'static str, text: &'static str) -> ServedText {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
-/// `GET /openapi.json`.
+/// Answers `GET /openapi.json` with the public part of the `OpenAPI` document.
 pub(crate) async fn serve() -> ServedText {
     serve_text("application/json", &PUBLIC_JSON)
 }
 
-/// `GET /openapi-internal.json`.
+/// Answers `GET /openapi-internal.json` with the whole `OpenAPI` document.
 pub(crate) async fn serve_whole() -> ServedText {
     serve_text("application/json", &WHOLE_JSON)
 }
 
-/// `GET /asyncapi.yaml`.
+/// Answers `GET /asyncapi.yaml` with the document of streams.
 pub(crate) async fn serve_streams() -> ServedText {
     serve_text("application/yaml", &STREAMS_YAML)
 }
 
-/// `GET /asyncapi.json`, for the page at `/docs`.
+/// Answers `GET /asyncapi.json` with the document of streams, for the page at `/docs`.
 pub(crate) async fn serve_streams_as_json() -> ServedText {
     serve_text("application/json", &STREAMS_JSON)
 }
@@ -142,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Every `$ref` in the document, and where it stands.
+    /// Collects every `$ref` in the document, with the path at which it is.
     fn all_references<'a>(value: &'a Value, at: &str, found: &mut Vec<(String, &'a str)>) {
         match value {
             Value::Object(members) => {
@@ -208,7 +210,7 @@ mod tests {
         assert!(public["components"]["schemas"]["ReaderRecord"].is_null());
     }
 
-    /// Properties without a word about what they mean, and where they stand.
+    /// Collects the paths of properties without a description.
     fn properties_without_description(value: &Value, at: &str, found: &mut Vec<String>) {
         let Value::Object(members) = value else {
             if let Value::Array(items) = value {
@@ -220,7 +222,7 @@ mod tests {
         };
         for (name, member) in members {
             let here = format!("{at}/{name}");
-            // Examples have members of any name.
+            // Members of examples may have any name.
             if ["example", "examples"].contains(&name.as_str()) {
                 continue;
             }
@@ -255,7 +257,7 @@ liverank-gateway the_document_of_the_api` writes it anew). A running gateway has
 
 ";
 
-    /// A line of a table for each operation of a tag.
+    /// Appends a table with one line for each operation of a tag.
     fn write_operations(text: &mut String, paths: &Value, tag: &str) {
         text.push_str("| | |\n|---|---|\n");
         for (path, item) in paths.as_object().unwrap() {

@@ -1,16 +1,16 @@
-//! What people who look after the system see: `GET /operate`, all of it in one bounded answer; and what the planner would do
-//! if it were another system, `POST /operate/what-if`.
+//! The view for people who look after the system: `GET /operate` returns its whole state in one bounded answer; `POST
+//! /operate/what-if` returns what the planner would do in a different system.
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | says who may ask, and answers |
-//! | [`demo`] | begins and ends the demo, where there is one |
+//! | this one | checks who may ask, and answers |
+//! | [`demo`] | begins and ends the demo, if there is one |
 //! | `gather` | asks the managers, the stores and the services |
-//! | `rates` | makes rates of counts |
+//! | `rates` | computes rates from counts |
 //!
-//! The answer is gathered at most once a second, whoever asks and however many do. It says how many watch which video, and
-//! never who. Where viewers show tokens, it takes one with the role `operator` or `service`; where none are asked for, anybody
-//! gets it, as the counts of `GET /videos` and `GET /statistics`.
+//! The state is gathered at most once a second, however many people ask. The answer has the number of viewers of each
+//! video, and never who they are. If viewers need tokens, the request needs one with the role `operator` or `service`.
+//! If they need none, anybody gets the answer, as the counts of `GET /videos` and `GET /statistics`.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,9 +40,10 @@ mod rates;
 
 use gather::Memory;
 
-/// How old an answer may be that another one gets, too.
+/// Maximum age of an answer that is given to further requests.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
-/// Questions to the planner a second, and at once: each takes a processor of a manager for a while.
+/// Number of what-if questions to the planner in a second, and at once: each keeps a processor of a manager busy for a
+/// while.
 const PLANNER_QUOTA: RateQuota = RateQuota::new(4, 8);
 
 /// The state of `GET /operate` that is kept between two answers.
@@ -54,7 +55,7 @@ pub(crate) struct Operate {
 
 impl Default for Operate {
     fn default() -> Self {
-        // All share one: it is the managers' processors that are kept, whoever asks.
+        // All callers share one bucket, because it protects the managers' processors, whoever asks.
         Self {
             last_overview: Mutex::default(),
             questions: TokenBuckets::new(PLANNER_QUOTA, 1).into(),
@@ -64,7 +65,7 @@ impl Default for Operate {
 }
 
 impl Operate {
-    /// Takes a question to the planner, or says when to come back.
+    /// Counts a what-if question to the planner. Returns 429 with the time to wait if there were too many.
     fn take_planner_question(&self) -> Result<(), Problem> {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         questions.take_tokens((), 1, self.begun_at.elapsed()).map_err(|wait| {
@@ -75,7 +76,7 @@ impl Operate {
     }
 }
 
-/// Somebody who may see how the system is.
+/// Proof that the request's sender may see the state of the system.
 pub(crate) struct Operator;
 
 impl FromRequestParts<Arc<Gateway>> for Operator {
@@ -96,7 +97,7 @@ impl FromRequestParts<Arc<Gateway>> for Operator {
     }
 }
 
-/// `GET /operate`.
+/// Answers `GET /operate` with the state of the system.
 pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
@@ -104,7 +105,7 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     params.expect_only(&["access_token"])?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    // Whoever comes while it is gathered waits for it.
+    // Requests that come while the state is gathered wait for it.
     let mut last = gateway.operate.last_overview.lock().await;
     let fresh =
         last.0.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_FRESH_FOR).map(|(_, body)| body.clone());
@@ -120,7 +121,7 @@ pub(crate) async fn show(
     Ok((headers, body).into_response())
 }
 
-/// `POST /operate/what-if`: the manager's `POST /what-if`.
+/// Answers `POST /operate/what-if` with a manager's answer to `POST /what-if`.
 pub(crate) async fn what_if(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
@@ -142,7 +143,7 @@ pub(crate) async fn what_if(
     }
 }
 
-/// A manager's refusal as ours: what was wrong is the asker's.
+/// Returns a manager's refusal as the gateway's own: 400 with the wrong field if the question is wrong, 503 otherwise.
 fn manager_refusal(status: StatusCode, problem: &str) -> Problem {
     let told: Map<String, Value> = serde_json::from_str(problem).unwrap_or_default();
     let text = |name: &str| told.get(name).and_then(Value::as_str);

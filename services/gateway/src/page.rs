@@ -1,5 +1,5 @@
-//! The pages, built into the binary: the console, the page of the API, the client that both use, and the library that draws
-//! the console's chart (uPlot, MIT; its licence is served beside it).
+//! The pages that are built into the binary: the console, the page of the API, the client that both use, and the
+//! library that draws the console's chart (uPlot, MIT; its licence is served beside it).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -23,15 +23,15 @@ macro_rules! asset {
     };
 }
 
-/// One file of the page.
+/// A file of the pages, with its path and content type.
 pub(crate) struct Asset {
-    /// The path that the file is served at.
+    /// The path at which the file is served.
     pub(crate) path: &'static str,
     content_type: &'static str,
     content: &'static [u8],
 }
 
-/// The page's files.
+/// The files of the pages.
 pub(crate) static ASSETS: [Asset; 30] = [
     asset!("/", "index.html", HTML_TYPE),
     asset!("/console.js", "console.js", SCRIPT_TYPE),
@@ -65,12 +65,13 @@ pub(crate) static ASSETS: [Asset; 30] = [
     asset!("/favicon.svg", "favicon.svg", IMAGE_TYPE),
 ];
 
-/// What the page may load and talk to: its own origin, and nothing inline.
+/// The content security policy of the pages: they may load and connect to their own origin only, and have no inline
+/// scripts.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 impl Asset {
-    /// Serves it.
+    /// Returns the route that serves the file.
     pub(crate) fn route<S: Clone + Send + Sync + 'static>(&'static self) -> MethodRouter<S> {
         let mut hash = DefaultHasher::new();
         self.content.hash(&mut hash);
@@ -87,7 +88,7 @@ impl Asset {
         };
         let headers = response.headers_mut();
         headers.insert(header::ETAG, tag.clone());
-        // A new release shows at the next load, and costs a 304 until then.
+        // A new release is shown at the next load of the page; until then, each load costs a 304.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -96,7 +97,7 @@ impl Asset {
     }
 }
 
-/// Whether the client has this version already.
+/// Returns whether the client has this version of the file already (`If-None-Match`).
 fn client_has_version(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let tag = tag.as_bytes();
     request.get_all(header::IF_NONE_MATCH).iter().any(|given| {

@@ -1,7 +1,7 @@
-//! Everything that another service answers, passed on, so that one origin is enough for a browser.
+//! The proxy: passes requests on to the services that answer them, so that a browser needs only one origin.
 //!
-//! A request's body is read whole first (it is small), so that a slow client keeps none of our connections busy and a
-//! replica that cannot be reached costs nothing but the next attempt. Answers are streamed.
+//! A request's body is read completely first (it is small), so that a slow client keeps none of our connections busy,
+//! and a replica that cannot be reached costs only another attempt. Answers are streamed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +29,14 @@ use crate::dependency::Peer;
 use crate::interact::too_many;
 use crate::upstream::{join_target, strip_hop};
 
-/// How long a service may take to begin its answer: longer than its own wait for the log.
+/// Maximum time for a service to begin its answer: longer than the service itself waits for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest report, as the statistics service takes it.
+/// Maximum size of a report in bytes, as the statistics service accepts it.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
-/// How long it may pause within an answer.
+/// Maximum pause of a service within its answer.
 const ANSWER_PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A comment, to the comment service.
+/// Passes a comment on to the comment service.
 pub(crate) async fn comment(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -52,7 +52,8 @@ pub(crate) async fn comment(
     forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
-/// A question to the comment service. Anybody may ask; who shows a token is shown what is for its user alone, too.
+/// Passes a read request on to the comment service. Anybody may ask; a caller with a token also gets what only its
+/// user may see.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
@@ -65,7 +66,7 @@ pub(crate) async fn to_comment(
     forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
-/// To a manager.
+/// Passes a request on to a manager.
 pub(crate) async fn to_manager(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
@@ -74,7 +75,7 @@ pub(crate) async fn to_manager(
     forward_request(&gateway, &gateway.manager, &exchange, request).await
 }
 
-/// A registration, to a manager.
+/// Passes the registration of a video on to a manager.
 pub(crate) async fn register(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
@@ -87,7 +88,8 @@ pub(crate) async fn register(
     forward_to_peer(&gateway, &gateway.manager, &exchange, parts, &body).await
 }
 
-/// Lets a caller name the video that a body is about. A body that names none is the service's to refuse.
+/// Checks that the caller may name the body's video, which may be a new one. A body without a video passes, because
+/// the service refuses it.
 async fn admit_video(
     gateway: &Gateway,
     caller: &Caller,
@@ -97,7 +99,7 @@ async fn admit_video(
     if !gateway.new_videos.are_limited() {
         return Ok(());
     }
-    // As the services read it: of a member that stands there twice, the last.
+    // The body is parsed as the services parse it: if a member is there twice, the last one counts.
     let named = serde_json::from_slice::<Value>(body).ok();
     match named.and_then(|named| VideoId::parse(named.get("videoid")?.as_str()?).ok()) {
         Some(video) => gateway.new_videos.admit(gateway, caller, exchange, &video).await,
@@ -105,7 +107,7 @@ async fn admit_video(
     }
 }
 
-/// To the statistics service.
+/// Passes a request on to the statistics service.
 pub(crate) async fn to_statistics(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
@@ -114,7 +116,8 @@ pub(crate) async fn to_statistics(
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
     sent::strip_gateway_headers(&mut parts.headers);
-    // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
+    // The permit is taken only once the body is whole, so that a slow sender does not keep others waiting. The bytes
+    // of the body are counted elsewhere as they arrive.
     let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
     exchange.keep_until_answered(place);
     forward_to_peer(&gateway, &gateway.statistics, &exchange, parts, &body).await
@@ -132,8 +135,8 @@ async fn forward_request(
     forward_to_peer(gateway, peer, exchange, parts, &body).await
 }
 
-/// Says to a service behind this one who asks: the viewer's own token ends here. Where tokens are asked for, services take
-/// viewers of gateways only, which show theirs.
+/// Replaces the viewer's token by headers that name the caller to the service. If viewers need tokens, services accept
+/// viewers from gateways only, which show a token of their own.
 pub(crate) fn add_identity(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
     caller.strip(&mut parts.headers, &mut parts.uri);
     sent::strip_gateway_headers(&mut parts.headers);
@@ -160,20 +163,20 @@ async fn forward_to_peer(
     body: &Bytes,
 ) -> Result<Response, Problem> {
     strip_hop(&mut parts.headers);
-    // Set anew for the connection that the request goes on by.
+    // Both headers are set anew for the connection to the service.
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
-    // It was decompressed here.
+    // The gateway has decompressed the body.
     parts.headers.remove(header::CONTENT_ENCODING);
     parts.headers.remove(header::EXPECT);
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else { return Err(too_many()) };
-    // The answer may be long, and its reader slow.
+    // The answer may be long and its reader slow, so the permit is kept until the answer is sent.
     exchange.keep_until_answered(place);
     send(gateway, peer, &parts, body).await.map(relay_response)
 }
 
-/// Sends to the replicas in turn until one answers, a second time only what may be sent twice: what did not get through,
-/// or does nothing.
+/// Sends a request to the replicas in turn until one answers. After a failure, only a request that may be sent twice
+/// is sent to another replica: one that did not reach the first, or one that changes nothing (`GET`, `HEAD`).
 pub(crate) async fn send(
     gateway: &Gateway,
     peer: &Peer,
@@ -215,7 +218,7 @@ pub(crate) async fn send(
     Err(peer.away(reason))
 }
 
-/// A service's answer as ours.
+/// Returns a service's answer as the gateway's own, streamed.
 pub(crate) fn relay_response(response: http::Response<Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
     strip_hop(&mut parts.headers);

@@ -1,4 +1,4 @@
-//! The API: which path is answered by what.
+//! The API's routes: the handler of each path.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, o
 
 type GatewayRoutes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
-/// Every path and what answers it.
+/// Returns every path of the API with its handler.
 fn routes() -> GatewayRoutes {
     vec![
         ("/interact", post(interact::one)),
@@ -56,17 +56,18 @@ fn routes() -> GatewayRoutes {
     ]
 }
 
-/// The paths, as the `OpenAPI` document writes them; those of the pages' files are no part of the API.
+/// The paths of the API, in the notation of the `OpenAPI` document. The paths of the pages' files are not part of the
+/// API.
 pub fn documented_paths() -> impl Iterator<Item = &'static str> {
     routes().into_iter().map(|(path, _)| path)
 }
 
-/// Whether a path is a part of the console page.
+/// Returns whether a path is that of a file of the pages.
 pub fn is_of_the_page(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
 
-/// The gateway's API.
+/// Returns the router of the gateway: the API, the pages, CORS and the limits of requests.
 pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let pages = ASSETS.iter().map(|asset| (asset.path, asset.route()));
     let router = routes().into_iter().chain(pages);

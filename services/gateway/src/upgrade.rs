@@ -1,8 +1,9 @@
-//! Every WebSocket, passed through: the handshake goes to a replica, and from there on bytes are copied both ways.
+//! The tunnel of `WebSockets`: the handshake goes to a replica of the websocket service, and from then on bytes are
+//! copied both ways.
 //!
-//! The copy knows where frames end. So when it is a connection's turn to leave, or the service behind it is gone, the
-//! client is told by a close frame of ours: a browser that finds the connection cut knows no reason (1006), and libraries
-//! take that for a failure.
+//! The tunnel knows where frames end. So if the gateway is to end a connection, or the service behind it is gone, it
+//! sends the client a close frame of its own. A browser whose connection is cut without one is told no reason (1006),
+//! and libraries treat that as a failure.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,17 +32,17 @@ use crate::proxy::{add_identity, relay_response, send};
 use crate::upstream::strip_hop;
 use liverank_runtime::process::confine_panics;
 
-/// How long both ends may take to hand over their connection after the 101.
+/// Maximum time for both ends to hand over their connection after the 101.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Buffers of one connection: clients say almost nothing, lists come in large frames.
+/// Sizes in bytes of a connection's two buffers: clients send almost nothing, lists come in large frames.
 const TO_SERVICE_BYTES: usize = 1024;
 const TO_CLIENT_BYTES: usize = 16 * 1024;
-/// How long the rest of a frame may take before a close frame: what is under way is a list, and the client reads.
+/// Maximum time for the rest of a frame before a close frame: the frame under way is a list, and the client reads it.
 const LAST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the client's answer to a close frame: to close at once could take the frame back.
+/// Maximum wait for the client's answer to a close frame: closing at once could discard the frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// `GET /ws/videos`.
+/// Answers `GET /ws/videos` with a WebSocket of ranked lists.
 pub(crate) async fn to_lists(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -51,7 +52,8 @@ pub(crate) async fn to_lists(
     upgrade_to_websocket(&gateway, &caller, &exchange, request).await
 }
 
-/// `GET /ws/user/{user_id}`. One who is none is the service's to refuse.
+/// Answers `GET /ws/user/{user_id}` with a WebSocket of one owner's lists. An invalid user id passes, because the
+/// service refuses it.
 pub(crate) async fn to_lists_of_a_user(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -103,8 +105,8 @@ async fn upgrade_to_websocket(
     Ok(Response::from_parts(parts, Body::empty()))
 }
 
-/// A browser's script is not told why a handshake was refused. It asks again without one, and the service says what is
-/// wrong with the request, or that nothing is (426).
+/// Answers a request without a WebSocket handshake. A browser's script is not told why a handshake was refused, so it
+/// asks again without one. The service then answers what is wrong with the request, or 426 if nothing is.
 async fn asked_without_handshake(
     gateway: &Gateway,
     caller: &Caller,
@@ -114,7 +116,7 @@ async fn asked_without_handshake(
     Ok(refused_response(relay_response(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
 
-/// The head of a request without what belongs to this hop.
+/// Returns the head of the request to the service, without the headers that belong to the client's connection.
 fn service_request(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
     strip_hop(&mut parts.headers);
     add_identity(gateway, &gateway.websocket, caller, &mut parts);
@@ -122,7 +124,7 @@ fn service_request(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Part
     parts
 }
 
-/// A refusal of the service's, with what it says of this hop, if anything.
+/// Returns the service's refusal of a handshake; a 426 gets the headers of this connection.
 fn refused_response(mut response: Response) -> Response {
     if response.status() == StatusCode::UPGRADE_REQUIRED {
         ask_for_websocket(response.headers_mut());
@@ -130,7 +132,7 @@ fn refused_response(mut response: Response) -> Response {
     response
 }
 
-/// Copies until either end closes, or until it is this connection's turn to leave.
+/// Copies bytes both ways until either end closes, or until the gateway has to end this connection.
 async fn run_tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit, session: Session) {
     let both = async { tokio::try_join!(client, service) };
     let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
@@ -157,7 +159,7 @@ async fn copy_both_ways(
                 }
             }
             to_service.shutdown().await?;
-            // The service answers that by closing.
+            // The service answers the shutdown by closing.
             std::future::pending::<std::io::Result<()>>().await
         };
         let lists =
@@ -180,8 +182,9 @@ async fn copy_both_ways(
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
 }
 
-/// Copies what the service sends until it closes, it is time to leave, or the client's token is good no more; the frame to
-/// close with, where the last one that was sent is whole.
+/// Copies frames from the service to the client, until the service closes, the gateway has to end the connection, or
+/// the client's token is not valid any more. Returns the close frame to send; `None` if the last frame that was sent
+/// is not whole.
 async fn copy_frames_to_client(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
@@ -229,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// A client's end, a service's end, and what ends the process.
+    /// Returns a client's end and a service's end of a tunnel, and the context whose shutdown ends the process.
     fn tunnel_ends() -> (DuplexStream, DuplexStream, ServiceContext) {
         let shell = ServiceContext::new(Duration::from_millis(50));
         let streams = Streams::new(1, &shell, Gauge::default());
@@ -254,7 +257,7 @@ mod tests {
         client.read_exact(&mut [0; 4]).await.unwrap();
         shell.shutdown.cancel();
         tokio::time::sleep(Duration::from_millis(100)).await;
-        // The rest of it, and the next one, which comes too late.
+        // The rest of the frame, and another frame, which comes too late.
         service.write_all(&[b'c', b'd', 0x81, 1, b'x']).await.unwrap();
         assert_eq!(read_all(&mut client).await, [&b"cd"[..], CLOSE_FRAME].concat());
     }
@@ -269,7 +272,7 @@ mod tests {
         service.write_all(&[0x88, 2, 3, 233]).await.unwrap();
         drop(service);
         assert_eq!(read_all(&mut client).await, [0x88, 2, 3, 233]);
-        // Half a frame cannot be followed by another.
+        // A close frame cannot follow half a frame.
         let (mut client, mut service, _shell) = tunnel_ends();
         service.write_all(&[0x81, 9, b'a']).await.unwrap();
         drop(service);

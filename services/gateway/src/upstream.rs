@@ -1,4 +1,4 @@
-//! Requests passed on to our services byte for byte: an HTTP/1 client that rewrites neither path nor query.
+//! The HTTP/1 client for requests that are passed on to our services byte for byte: it changes neither path nor query.
 
 use std::time::Duration;
 
@@ -13,12 +13,13 @@ use liverank_runtime::client::{ConnectionSettings, https_connector};
 use liverank_runtime::peer::CONNECT_TIMEOUT;
 use reqwest::Url;
 
-/// The client: connections are kept and shared.
+/// The HTTP client: its connections are kept open and shared by all requests.
 pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// Kept a little less long than our servers keep an idle connection, so that none dies in our hands.
+/// Time for which an idle connection is kept: a little shorter than our servers keep it, so that the server does not
+/// close it while it is being used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
-/// A peer that vanished without a word is noticed on silent streams, too.
+/// Interval of TCP keep-alive probes, which find out that a peer is gone also on silent streams.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) fn upstream_client(tls: &PeerTls) -> Client {
@@ -33,7 +34,8 @@ pub(crate) fn upstream_client(tls: &PeerTls) -> Client {
         .build(https_connector(tls, connections))
 }
 
-/// `base` followed by a request's path and query exactly as they came (`Url` would resolve a video called `..`).
+/// Returns `base` followed by a request's path and query exactly as they came. (`Url` would resolve a video called
+/// `..`.)
 pub(crate) fn join_target(base: &Url, path_and_query: &str) -> Result<Uri, http::Error> {
     let host = base.host_str().unwrap_or_default();
     let authority = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -45,7 +47,7 @@ pub(crate) fn join_target(base: &Url, path_and_query: &str) -> Result<Uri, http:
         .build()
 }
 
-/// Headers that belong to one hop only, besides those that `Connection` names.
+/// Headers that belong to one connection only; the headers that `Connection` names do as well.
 const HOP_BY_HOP_HEADERS: [&str; 8] = [
     "connection",
     "keep-alive",
@@ -57,7 +59,7 @@ const HOP_BY_HOP_HEADERS: [&str; 8] = [
     "upgrade",
 ];
 
-/// Takes away what belongs to the hop that the message came by.
+/// Removes the headers that belong only to the connection by which the message came.
 pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)

@@ -1,4 +1,4 @@
-//! `GET /videos`, a ranked list in pages, and `GET /videos/{video_id}`, one video with its counts, viewers and ranks.
+//! `GET /videos`: a ranked list in pages; `GET /videos/{video_id}`: one video with its counts, viewers and ranks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,17 +33,18 @@ pub(crate) use boards::Boards;
 use boards::{DecayJson, WindowJson};
 use fields::{Fields, Line};
 
-/// The largest page: what the WebSocket sends by default, too.
+/// Maximum number of videos on a page: as many as the WebSocket sends by default.
 const MAX_LIMIT: u64 = 1000;
-/// A page where no `limit` is given.
+/// Number of videos on a page if no `limit` is given.
 const DEFAULT_LIMIT: u64 = 100;
-/// How long a manager may take to say how many viewers a video has: the rest of the answer does not wait longer.
+/// Maximum time for a manager to return a video's number of viewers; the rest of the answer does not wait longer.
 const VIEWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the boards may take to say where a video stands: as above.
+/// Maximum time for the boards to return a video's ranks; the rest of the answer does not wait longer.
 const RANKS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the archive may take to say what the videos of a page are: as above.
+/// Maximum time for the archive to return the metadata of a page's videos; the rest of the answer does not wait
+/// longer.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// One page of a board.
@@ -52,19 +53,19 @@ pub(crate) struct ListPage {
     videos: Vec<Line>,
     /// The cursor of the page after this one; null at the end.
     next: Option<String>,
-    /// The rank of the first of them, the best video having rank 1.
+    /// The rank of the first video on the page; the best video has rank 1.
     first_rank: u64,
-    /// How many videos are ranked on the board.
+    /// Number of videos that are ranked on the board.
     total: u64,
-    /// The window that it is of; absent where the board has none.
+    /// The window that the page shows; absent if the board has no windows.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<WindowJson>,
-    /// The half-life of the board's own; absent where it has none.
+    /// The half-life that only this board has; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     decay: Option<DecayJson>,
 }
 
-/// `GET /videos?board=&window=&limit=&cursor=&around=&fields=`.
+/// Answers `GET /videos?board=&window=&limit=&cursor=&around=&fields=` with a page of a board.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     params: QueryParams,
@@ -104,7 +105,7 @@ fn start(params: &QueryParams) -> Result<PageStart, Invalid> {
     }
 }
 
-/// One video, as clients see it.
+/// A video in the answer of `GET /videos/{video_id}`.
 #[derive(Serialize)]
 pub(crate) struct VideoJson {
     video_id: VideoId,
@@ -117,39 +118,39 @@ pub(crate) struct VideoJson {
     shares: i64,
     /// The watched time, in seconds.
     watch_time_total: f64,
-    /// What watching adds to the score, in points.
+    /// The part of the score that comes from watching, in points.
     watch_time_score: f64,
     watch_short: i64,
     watch_long: i64,
-    /// Viewers connected now; null while no manager says so.
+    /// Number of viewers connected now; null while no manager answers.
     viewers: Option<u64>,
-    /// Where it stands on each board; null while the boards are away.
+    /// The video's rank on each board; null while the boards are away.
     ranks: Option<RanksJson>,
-    /// What the app says of it; null where it says nothing.
+    /// The metadata that the app gave the video; null if it gave none.
     metadata: Option<Metadata>,
-    /// Whether it was taken off the boards.
+    /// Whether the video was removed from the boards.
     removed: bool,
-    /// Its pinned comment; absent where none is.
+    /// The pinned comment of the video; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned: Option<Value>,
 }
 
-/// Where a video stands on each board.
+/// The rank of a video on each board.
 #[derive(Serialize)]
 struct RanksJson {
     global: PlaceJson,
     trending: PlaceJson,
-    /// By name.
+    /// The ranks on the declared boards, by the board's name.
     #[serde(flatten)]
     declared: BTreeMap<String, PlaceJson>,
 }
 
-/// Where a video stands on a board.
+/// The rank of a video on one board.
 #[derive(Serialize)]
 struct PlaceJson {
-    /// 1 for the best; null where it is not on the board.
+    /// The rank, 1 for the best video; null if the video is not on the board.
     rank: Option<u64>,
-    /// How many videos are ranked.
+    /// Number of videos that are ranked on the board.
     total: u64,
 }
 
@@ -169,7 +170,7 @@ impl RanksJson {
 impl VideoJson {
     fn new(video: VideoState, rules: &CountingRules, viewers: Option<u64>, ranks: Option<RanksJson>) -> Self {
         let counters = &video.counters;
-        // By name, so that the compiler finds a counter that nobody is shown.
+        // The fields are listed by name, so that a new counter that the answer lacks does not compile.
         let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
         Self {
             score: points_of_thousandths(counters.score(&rules.weights)),
@@ -192,7 +193,7 @@ impl VideoJson {
     }
 }
 
-/// `GET /videos/{video_id}`.
+/// Answers `GET /videos/{video_id}` with a video's counts, viewers and ranks.
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<String>, PathRejection>,
@@ -212,7 +213,7 @@ pub(crate) async fn one(
     );
     let pinned = gateway.archive.noted(pinned)?;
     let video = gateway.archive.noted(video)?.ok_or_else(unknown)?;
-    // No rules: nobody has counted anything yet.
+    // There are no rules if nothing has been counted yet.
     let rules = rules?.ok_or_else(unknown)?;
     Ok(Json(VideoJson {
         pinned: pinned.as_ref().map(pinned_json),
@@ -224,7 +225,8 @@ fn pinned_json(comment: &Comment) -> Value {
     serde_json::to_value(comment_json::with_seq(comment)).expect("strings and numbers always serialise")
 }
 
-/// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.
+/// Returns the ranks of a video; `None` if the boards do not answer in time. The counts come from the archive, so
+/// boards that are away hide the ranks only.
 async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
     let boards = gateway.declared_boards();
     let declared = boards.iter().map(async |(board, order, store)| {
@@ -252,19 +254,20 @@ async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
     }
 }
 
-/// What is in force, as the archive last said.
+/// The archive's meta document as it was read last.
 #[derive(Default)]
 pub(crate) struct MetaCache(Mutex<Option<(Instant, ArchiveMeta)>>);
 
-/// Rules change with a rebuild of all scores only; a page is that much behind at most.
+/// Time for which the meta document is used. Counting rules change only with a rebuild of all scores; answers are at
+/// most this much behind.
 const META_FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// Returns the rules by which the archive counts. `None` before anything is counted.
+/// Returns the rules by which the archive counts; `None` before anything is counted.
 pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<CountingRules>, Problem> {
     Ok(meta(gateway).await?.map(|meta| meta.counting_rules))
 }
 
-/// What is in force in the archive; `None` before anything is counted.
+/// Returns the archive's meta document, at most `META_FRESH_FOR` old; `None` before anything is counted.
 async fn meta(gateway: &Gateway) -> Result<Option<ArchiveMeta>, Problem> {
     let cached = gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((at, meta)) = cached

@@ -1,4 +1,4 @@
-//! Everything that was reported, merged into the one answer of `GET /statistics`.
+//! The last reports of all processes and clients, and the answer of `GET /statistics` that is merged from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use crate::reports::{
 };
 use crate::roster::{ReportRoster, RosterLimits};
 
-/// Items of each list in the answer, unless all are asked for: a page's worth.
+/// Maximum number of items in each list of the answer, unless all are asked for: as many as fit on a page.
 pub const MAX_LISTED_ITEMS: usize = 100;
 
-/// Bytes of reports of one kind: several times what a large system's honest ones take.
+/// Maximum bytes of the kept reports of one kind: several times what the honest reports of a large system need.
 const MAX_REPORT_BYTES_KEPT: usize = 32 * 1024 * 1024;
-/// Ours report every 2 s: seven lost in a row, or it is gone.
+/// Silence after which a service is left out: services report every 2 s, so seven reports in a row are missing.
 const SERVICE_SILENCE: Duration = Duration::from_secs(15);
-/// The seed's clients report every 5 to 10 s.
+/// Silence after which a client is left out: the seed's clients report every 5 to 10 s.
 const CLIENT_SILENCE: Duration = Duration::from_mins(1);
 
 const fn service_bounds(reporters: usize) -> RosterLimits {
@@ -28,14 +28,15 @@ const fn service_bounds(reporters: usize) -> RosterLimits {
     }
 }
 
-/// The last reports of everyone.
+/// The last report of each comment service, reader, manager and client.
 #[derive(Debug)]
 pub struct ReportBoard {
     keep_comment_report: ReportRoster<ReceivedCommentReport>,
     readers: ReportRoster<ReceivedReaderReport>,
     managers: ReportRoster<ReceivedManagerReport>,
     clients: ReportRoster<ReceivedClientReport>,
-    /// How many readers listen to each topic, kept up with the reports so that an answer need not count.
+    /// Number of readers subscribed to each topic. The numbers are updated with each report, so that an answer need
+    /// not count.
     topics: BTreeMap<String, usize>,
 }
 
@@ -56,22 +57,22 @@ impl Default for ReportBoard {
 }
 
 impl ReportBoard {
-    /// Keeps what a comment service reported in `bytes`.
+    /// Keeps the report of a comment service, of `bytes` bytes.
     pub fn comments(&mut self, now: Instant, report: ReceivedCommentReport, bytes: usize) {
         self.keep_comment_report.keep_report(now, report.instance.clone(), report, bytes);
     }
 
-    /// Keeps what a manager reported.
+    /// Keeps the report of a manager, of `bytes` bytes.
     pub fn keep_manager_report(&mut self, now: Instant, report: ReceivedManagerReport, bytes: usize) {
         self.managers.keep_report(now, report.instance.clone(), report, bytes);
     }
 
-    /// Keeps what a client reported.
+    /// Keeps the report of a client, of `bytes` bytes.
     pub fn keep_client_report(&mut self, now: Instant, report: ReceivedClientReport, bytes: usize) {
         self.clients.keep_report(now, report.client_id.clone(), report, bytes);
     }
 
-    /// Keeps what a reader reported.
+    /// Keeps the report of a reader, of `bytes` bytes, and updates the subscriptions to topics.
     pub fn keep_reader_report(&mut self, now: Instant, report: ReceivedReaderReport, bytes: usize) {
         for topic in &report.subscribed_topics {
             *self.topics.entry(topic.clone()).or_default() += 1;
@@ -80,7 +81,7 @@ impl ReportBoard {
         self.forget_topics(&gone);
     }
 
-    /// Leaves out those not heard of for too long.
+    /// Removes the reports of processes and clients that have been silent for too long.
     pub fn expire(&mut self, now: Instant) {
         self.keep_comment_report.expire(now);
         self.managers.expire(now);
@@ -100,7 +101,7 @@ impl ReportBoard {
         }
     }
 
-    /// The answer, with at most `listed` items in each of its lists.
+    /// Returns the answer of `GET /statistics`, with at most `listed` items in each of its lists.
     pub fn to_summary(
         &self,
         listed: usize,
@@ -144,7 +145,8 @@ impl ReportBoard {
         }
     }
 
-    /// Each comment service counts what came through it: counts add up.
+    /// Merges the reports of comment services: each service counts only the comments that it accepted, so the counts
+    /// are added.
     fn comment_summary(&self, listed: usize) -> ReceivedCommentReport {
         let mut merged = ReceivedCommentReport::default();
         let mut by_video = BTreeMap::<&str, u64>::new();
@@ -157,7 +159,7 @@ impl ReportBoard {
             }
             topics.extend(report.active_topics.iter().map(String::as_str));
             for (topic, readers) in report.topic_subscribers.iter().take(listed) {
-                // Each sees the same readers: what they saw does not add up.
+                // All comment services see the same readers, so the largest number counts, not the sum.
                 let most = merged.topic_subscribers.entry(topic.clone()).or_default();
                 *most = (*most).max(*readers);
             }
@@ -168,7 +170,7 @@ impl ReportBoard {
         merged
     }
 
-    /// All managers see the same assignments; only the registrations are each one's own.
+    /// Merges the reports of managers: all managers see the same assignments, but each counts its own registrations.
     fn reader_api_manager(&self, listed: usize) -> ReceivedManagerReport {
         let mut merged = ReceivedManagerReport {
             service: ReceivedManagerReport::SERVICE.into(),
@@ -190,7 +192,7 @@ impl ReportBoard {
 }
 
 fn saturating_sum(counts: impl Iterator<Item = u64>) -> u64 {
-    // Anyone may report any count; a sum past the end of numbers is shown as that end.
+    // Anybody may report any count, so a sum beyond the largest number is shown as the largest number.
     counts.fold(0, u64::saturating_add)
 }
 
@@ -234,7 +236,8 @@ fn first_items(items: &[String], listed: usize) -> &[String] {
 }
 
 impl StatisticsSummary<'_> {
-    /// Takes out who watches what; which videos are watched, and how often, stays.
+    /// Removes everything that tells who watches what: users, videos and topics of clients. The numbers for each video
+    /// stay.
     pub fn hide_viewers(&mut self) {
         for client in &mut self.clients.clients {
             client.user_id = None;
@@ -244,7 +247,7 @@ impl StatisticsSummary<'_> {
     }
 }
 
-/// The comments seed's answer.
+/// The answer of `GET /statistics`, in the format of the comments seed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatisticsSummary<'a> {
@@ -256,11 +259,11 @@ pub struct StatisticsSummary<'a> {
     timestamp: String,
 }
 
-/// How many comments the archive holds.
+/// The number of comments in the archive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredComments {
-    /// As last heard of the archive; null before it was heard of at all.
+    /// The number as the archive last returned it; null if the archive has never answered.
     pub total_comments: Option<u64>,
 }
 

@@ -1,13 +1,13 @@
-//! The statistics service: what every part reports, in one answer of the comments seed's shape.
+//! The statistics service: merges the reports of all services into one answer, in the format of the comments seed.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`reports`] | reads what is reported |
-//! | [`roster`] | keeps the last report of each, within bounds |
-//! | [`board`] | merges them into the answer |
+//! | [`reports`] | parses reports |
+//! | [`roster`] | keeps the last report of each sender, within bounds |
+//! | [`board`] | merges the reports into the answer |
 //!
-//! It holds nothing that matters: after a restart, the next round of reports fills it again. Of several statistics
-//! services each shows what was reported to it.
+//! The service keeps no durable state: after a restart, the next round of reports fills it again. If there are several
+//! statistics services, each shows only the reports that it received itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,20 +37,20 @@ pub mod roster;
 
 use board::{MAX_LISTED_ITEMS, ReportBoard, StoredComments};
 
-/// The largest report: a thousand videos with ids of the greatest length, twice, fit.
+/// Maximum size of a report in bytes: two lists of a thousand videos with the longest ids fit.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
-/// Reports read at once: with the size above, what slow senders can make this process hold.
+/// Maximum number of reports that are parsed at once; one more gets 429.
 const MAX_REPORTS_AT_ONCE: usize = 128;
-/// How often the archive is asked for its count, as often as the services report.
+/// Interval of asking the archive for its number of comments: as often as services report.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
-/// How long counting may take before it is given up until the next time.
+/// Maximum time for the archive to count its comments; after that, counting is given up until the next time.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the statistics service is set up: there is nothing to set.
+/// The flags of the statistics service: there are none.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Config {}
 
-/// Shared by all requests.
+/// The state that all requests share.
 struct Statistics {
     board: Mutex<ReportBoard>,
     stored: Mutex<StoredComments>,
@@ -68,7 +68,7 @@ impl Statistics {
     }
 }
 
-/// Serves until the shell's shutdown.
+/// Runs the statistics service until shutdown.
 pub async fn run(
     _: Config,
     backends: Backends,
@@ -78,7 +78,7 @@ pub async fn run(
     serve(backends.archive, listener, shell).await
 }
 
-/// [`run`], with all that it needs of the backends.
+/// Runs the service as [`run`] does, with the archive as the only backend that it needs.
 pub async fn serve(
     archive: Arc<dyn Archive>,
     listener: TcpListener,
@@ -98,7 +98,8 @@ pub async fn serve(
         .await
 }
 
-/// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
+/// Asks the archive for its number of comments and removes old reports every 2 s, also while nobody asks for
+/// statistics.
 async fn count_and_expire(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: ServiceContext) {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,8 +135,8 @@ async fn get_health() -> Json<Value> {
     Json(json!({"status": "healthy", "service": "statistics"}))
 }
 
-/// Anybody is answered with the counts and the beginning of each list. Who watches what, and whole lists, are for those
-/// who look after the system.
+/// Answers `GET /statistics`. Anybody gets the counts and the beginning of each list. Only people who look after the
+/// system get whole lists, and learn who watches what.
 async fn get_statistics(
     State(statistics): State<Arc<Statistics>>,
     Extension(known): Extension<CallerIfKnown>,
@@ -219,7 +220,7 @@ async fn parse_report<T>(
 ) -> Result<(T, usize), Problem> {
     body::expect_json(headers)?;
     let bytes = body::read(headers, sent, MAX_REPORT_BYTES).await?;
-    // Not before it is whole: who sends slowly must not keep others waiting.
+    // The permit is taken only once the body is whole, so that a slow sender does not keep others waiting.
     let Ok(_permit) = statistics.reading.try_acquire() else {
         let detail = "too many reports are being read: try again";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(Duration::from_secs(1)));

@@ -1,5 +1,5 @@
-//! What the parts of the system and the seed's clients report, read leniently: what is absent or null counts as
-//! nothing, unknown members are left out, and only a member of the wrong type is refused, by name.
+//! The reports of services and of the seed's clients, parsed leniently: an absent or null member counts as nothing,
+//! unknown members are ignored, and only a member of the wrong type is refused, by its name.
 
 use std::collections::BTreeMap;
 
@@ -8,62 +8,63 @@ use liverank_core::json::whole_number;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The longest name (of an instance, a video, a topic) that is kept, in bytes: an id of 256 with a prefix fits.
+/// Maximum length in bytes of a name (of an instance, a video or a topic) in a report: an id of 256 bytes with a
+/// prefix fits.
 const MAX_NAME_BYTES: usize = 512;
 
-/// A report of a comment service.
+/// The report of a comment service, as it was parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedCommentReport {
-    /// Which one; the seed's, which says nothing of it, is the one without a name.
+    /// The name of the comment service that reports; empty for the seed's comment service, which sends none.
     #[serde(skip)]
     pub instance: String,
-    /// Comments accepted since its start.
+    /// Number of comments accepted since the service started.
     pub total_comments: u64,
-    /// Comments of each video.
+    /// Number of comments of each video.
     pub comments_by_video: BTreeMap<String, u64>,
-    /// Videos commented on.
+    /// The videos that got comments.
     pub active_topics: Vec<String>,
-    /// Readers listening to each topic.
+    /// Number of readers subscribed to each topic.
     pub topic_subscribers: BTreeMap<String, u64>,
 }
 
-/// A report of a reader.
+/// The report of a reader, as it was parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedReaderReport {
     /// The id of the reader.
     pub instance_id: String,
-    /// Viewers connected.
+    /// Number of viewers connected to the reader.
     pub active_connections: u64,
-    /// Viewers it may hold; the seed's readers do not say.
+    /// Maximum number of viewers that the reader may hold; `None` for the seed's readers, which do not send it.
     pub capacity: Option<u64>,
-    /// The channels it listens to.
+    /// The channels to which the reader is subscribed.
     pub subscribed_topics: Vec<String>,
-    /// Comments written to viewers since its start.
+    /// Number of comments written to viewers since the reader started.
     pub messages_sent: u64,
 }
 
-/// A report of a manager.
+/// The report of a manager, as it was parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedManagerReport {
-    /// Which one; the seed's is the one without a name.
+    /// The name of the manager that reports; empty for the seed's manager, which sends none.
     #[serde(skip)]
     pub instance: String,
-    /// The name by which the service calls itself.
+    /// The name of the service that the report gives; `ReaderApiManager` if it gives none.
     pub service: String,
-    /// Videos assigned.
+    /// Number of videos assigned to readers.
     pub registered_videos: u64,
-    /// Readers that take viewers.
+    /// The readers that accept viewers.
     pub available_reader_apis: Vec<String>,
-    /// Registrations answered since its start.
+    /// Number of registrations answered since the manager started.
     pub registration_count: u64,
-    /// Video to reader.
+    /// The reader of each video.
     pub video_mappings: BTreeMap<String, String>,
 }
 
-/// A report of a viewer's client.
+/// The report of a viewer's client, as it was parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceivedClientReport {
@@ -73,18 +74,18 @@ pub struct ReceivedClientReport {
     pub user_id: Option<String>,
     /// The video that the client watches.
     pub video_id: Option<String>,
-    /// Comments it posted.
+    /// Number of comments that the client posted.
     pub comments_generated: u64,
-    /// Comments it received.
+    /// Number of comments that the client received.
     pub comments_consumed: u64,
-    /// The topics it follows.
+    /// The topics to which the client is subscribed.
     pub subscribed_topics: Vec<String>,
-    /// The reader it is connected to.
+    /// The reader to which the client is connected.
     pub connected_reader: Option<String>,
 }
 
 impl ReceivedCommentReport {
-    /// Reads a report.
+    /// Parses a comment service's report; returns an error that names a member of the wrong type.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             instance: optional_name(body, "instanceId")?.unwrap_or_default(),
@@ -97,7 +98,8 @@ impl ReceivedCommentReport {
 }
 
 impl ReceivedReaderReport {
-    /// Reads a report. Without a name, readers could not be told apart.
+    /// Parses a reader's report; returns an error that names a member of the wrong type, or if the reader's name is
+    /// missing, without which readers could not be told apart.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             instance_id: required_name(body, "instanceId")?,
@@ -112,10 +114,10 @@ impl ReceivedReaderReport {
 }
 
 impl ReceivedManagerReport {
-    /// What the seed's manager calls itself.
+    /// The name of the service in the report of the seed's manager.
     pub const SERVICE: &'static str = "ReaderApiManager";
 
-    /// Reads a report.
+    /// Parses a manager's report; returns an error that names a member of the wrong type.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             instance: optional_name(body, "instanceId")?.unwrap_or_default(),
@@ -129,7 +131,8 @@ impl ReceivedManagerReport {
 }
 
 impl ReceivedClientReport {
-    /// Reads a report. Without a name, clients could not be told apart.
+    /// Parses a client's report; returns an error that names a member of the wrong type, or if the client's name is
+    /// missing, without which clients could not be told apart.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             client_id: required_name(body, "clientId")?,
@@ -147,7 +150,7 @@ fn present_field<'a>(body: &'a Map<String, Value>, field: &'static str) -> Optio
     body.get(field).filter(|value| !value.is_null())
 }
 
-/// Names may be numbers: scripts call their clients 1, 2, 3.
+/// Parses a name, which may also be a number: scripts call their clients 1, 2, 3.
 fn parse_name(value: &Value, field: &'static str) -> Result<String, Invalid> {
     let text = match value {
         Value::String(text) => text.clone(),

@@ -1,26 +1,26 @@
-//! The last report of each of many reporters, bounded in number, in size and in age.
+//! The roster: the last report of each of many reporters, with bounds on their number, size and age.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How much a roster keeps.
+/// The bounds of a roster.
 #[derive(Debug, Clone, Copy)]
 pub struct RosterLimits {
-    /// The most reporters that are kept. Where there are more, the one that was silent for longest is dropped.
+    /// Maximum number of reporters that are kept. Beyond it, the reporter that has been silent for longest is removed.
     pub max_reporters: usize,
-    /// The most bytes of reports that are kept, as they were sent. Where there are more, the reporter that was silent for longest
-    /// is dropped.
+    /// Maximum number of bytes of reports that are kept, as they were sent. Beyond it, the reporter that has been
+    /// silent for longest is removed.
     pub max_bytes: usize,
-    /// How long a reporter that says nothing more is kept.
+    /// Time of silence after which a reporter is removed.
     pub silence_timeout: Duration,
 }
 
-/// The last report of each reporter, by its name.
+/// The last report of each reporter, by the reporter's name.
 #[derive(Debug)]
 pub struct ReportRoster<T> {
     bounds: RosterLimits,
     reports: BTreeMap<String, RosterEntry<T>>,
-    /// Reporters from the one heard of longest ago to the latest.
+    /// The names of the reporters, by the turn of their last report: the longest silent one first.
     order: BTreeMap<u64, String>,
     last_turn: u64,
     bytes: usize,
@@ -35,12 +35,13 @@ struct RosterEntry<T> {
 }
 
 impl<T> ReportRoster<T> {
-    /// An empty one.
+    /// Returns an empty roster.
     pub const fn new(bounds: RosterLimits) -> Self {
         Self { bounds, reports: BTreeMap::new(), order: BTreeMap::new(), last_turn: 0, bytes: 0 }
     }
 
-    /// Keeps a report of `bytes`, in place of the reporter's last one, and answers those that had to go for it.
+    /// Keeps a report of `bytes` bytes, instead of the reporter's last one. Returns the reports that were removed for
+    /// it.
     pub fn keep_report(&mut self, now: Instant, name: String, report: T, bytes: usize) -> Vec<T> {
         let mut gone: Vec<T> = self.remove(&name).into_iter().collect();
         self.last_turn += 1;
@@ -55,7 +56,7 @@ impl<T> ReportRoster<T> {
         gone
     }
 
-    /// Takes away the reports of those not heard of for too long.
+    /// Removes the reports of reporters that have been silent for too long, and returns these reports.
     pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let mut gone = Vec::new();
         while let Some(name) = self.order.values().next() {
@@ -73,12 +74,12 @@ impl<T> ReportRoster<T> {
         self.reports.values().map(|entry| &entry.report)
     }
 
-    /// How many reports there are.
+    /// Returns the number of reports, which is also the number of reporters.
     pub fn len(&self) -> usize {
         self.reports.len()
     }
 
-    /// Whether nothing has reported yet.
+    /// Returns whether the roster has no reports.
     pub fn is_empty(&self) -> bool {
         self.reports.is_empty()
     }

@@ -39,7 +39,7 @@ impl TestService {
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// As one who looks after the system is answered.
+    /// Returns the answer that a person who looks after the system gets.
     async fn get_statistics(&self, query: &str) -> Value {
         let request = self.client.get(format!("{}/statistics{query}", self.url));
         let answer = request.bearer_auth(token_for("cli")).send().await.unwrap();
@@ -52,7 +52,7 @@ fn keys() -> KeyRing {
     KeyRing::from_secret(&[b't'; 32]).unwrap()
 }
 
-/// A token of `caller` for the statistics service.
+/// Returns a token of `caller` for the statistics service.
 fn token_for(caller: &str) -> String {
     let seconds = liverank_runtime::now_micros() / 1_000_000;
     keys().token_source(&caller.parse().unwrap()).unwrap().sign_token(
@@ -95,7 +95,7 @@ async fn viewer_details_are_shown_to_operators_only() {
         assert_eq!(some["clients"]["totalClients"], 1);
         assert_eq!(asked(shown, "?full=true").await.0, StatusCode::UNAUTHORIZED);
     }
-    // A token that is not good is no reason to answer as if there were none.
+    // A token that is not valid is refused; it does not count as no token.
     assert_eq!(asked(Some("x".into()), "").await.0, StatusCode::UNAUTHORIZED);
 }
 

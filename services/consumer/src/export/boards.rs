@@ -1,8 +1,10 @@
-//! The best of each board, into a topic for other systems: by snapshots, and by what changed since.
+//! The exporter of boards: writes the best videos of each board to a topic for other systems, as snapshots and as
+//! changes since.
 //!
-//! One consumer does it, the owner of partition 0. It remembers what it wrote last for as long as it runs; whoever begins
-//! writes a snapshot, which takes the place of all before it. So nothing that was lost with a writer is missing. Of a board with
-//! windows it is the window that runs, and the result of each that ended ([`results`]).
+//! One consumer exports the boards, the owner of partition 0. The exporter remembers what it wrote last for as long as
+//! it runs. An exporter that begins writes a snapshot, which replaces all records before it, so nothing is missing
+//! that was lost with an earlier exporter. For a board with windows, the exporter writes the running window, and the
+//! result of each window that has ended ([`results`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +29,9 @@ use steps::{BoardState, ExportedState, NamedWindow, next_step, record_of_step};
 mod results;
 mod steps;
 
-/// Videos of a board that are exported: what a list shows, and a record of some ten kilobytes.
+/// Number of videos of a board that are exported: as many as a list shows; a record is then about ten kilobytes.
 pub const TOP: usize = 100;
-/// How often boards are looked at: a delta says what a second changed.
+/// Interval of looking at the boards: a delta covers the changes of one second.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A board that is exported.
@@ -37,14 +39,14 @@ struct ExportedBoard {
     name: String,
     order: BuiltInBoard,
     list: BoardList,
-    /// What was written last, by the writer that there is.
+    /// The state that the current writer wrote last; `None` if it has written none.
     exported: Option<ExportedState>,
 }
 
-/// Where its list is.
+/// The store from which an exported board is read.
 enum BoardList {
     Store(Arc<dyn RankingStore>),
-    /// In a store for each window.
+    /// A board with windows: each window has a store of its own.
     Windows(Box<DeclaredBoard>),
 }
 
@@ -68,7 +70,7 @@ pub async fn run(
         }
         if !owned.borrow().contains(&0) {
             exporter.writer = None;
-            // Whose it is now says how it is there.
+            // The consumer that owns partition 0 now reports on the export.
             shell.health.note_dependency("export_boards", Ok(()));
             continue;
         }
@@ -80,7 +82,7 @@ pub async fn run(
             }
         }
         failures = if outcome.is_ok() { 0 } else { failures + 1 };
-        // Counting goes on without it.
+        // A failure of the export does not stop counting.
         shell.health.note_dependency("export_boards", outcome.map_err(|error| error.to_string()));
         if failures > 0 && !STORE_RETRY_BACKOFF.pause_after(failures, &shell).await {
             return;
@@ -93,11 +95,11 @@ struct BoardsExporter {
     topic: String,
     boards: Vec<ExportedBoard>,
     metrics: ExportMetrics,
-    /// Absent until it has begun, and after an error of its own.
+    /// The writer to the topic; absent until the exporter has begun, and after the writer's own error.
     writer: Option<Box<dyn ExportWriter>>,
-    /// Which beginning it is: a reader sees by it whether it has all deltas.
+    /// A random id of this exporter's run: a reader of the topic sees by it whether it has all deltas.
     run: String,
-    /// Which results are written, as noted last, and when.
+    /// The note of exported results that was committed last, and the time of the commit.
     noted: (ResultsNote, Instant),
 }
 
@@ -127,7 +129,8 @@ impl BoardsExporter {
         Self { backends, topic, boards, metrics, writer: None, run: String::new(), noted }
     }
 
-    /// Writes what changed of all boards, and the results that are due. Where a store cannot be asked the writer stays.
+    /// Writes the changes of all boards, and the results that are due. If a store does not answer, nothing is written
+    /// and the writer stays open.
     async fn export(&mut self) -> Result<(), ExportError> {
         let now = (self.backends.clock)();
         let mut states = Vec::with_capacity(self.boards.len());
@@ -151,12 +154,13 @@ impl BoardsExporter {
         Ok(())
     }
 
-    /// The boards that have windows.
+    /// The boards that have windows, each by its name.
     fn windows(&self) -> Vec<(&str, &BoardWindows)> {
         self.boards.iter().filter_map(|board| Some((board.name.as_str(), board.windows()?.1))).collect()
     }
 
-    /// In one transaction what changed of all boards, with where the results begin of a board that is new.
+    /// Writes the changes of all boards in one transaction. For a board that is new, the note of where its results
+    /// begin is part of the transaction.
     async fn write_changes(&mut self, states: Vec<BoardState>, now: Millis) -> Result<(), ExportError> {
         let (mut records, mut after) = (Vec::new(), Vec::new());
         for (at, (board, state)) in self.boards.iter().zip(states).enumerate() {
@@ -174,8 +178,8 @@ impl BoardsExporter {
         Ok(())
     }
 
-    /// The results of windows that are final now. The stores are asked once for all boards, and only where a window has ended
-    /// whose result is not there.
+    /// Writes the results of windows that are final now. The stores are asked once for all boards, and only if a
+    /// window has ended whose result is not exported yet.
     async fn write_results(&mut self, now: Millis) -> Result<(), ExportError> {
         let mut note = self.noted.0.clone();
         let due = self.windows().into_iter().map(|(name, windows)| note.due_results(name, windows, now));
@@ -208,7 +212,7 @@ impl BoardsExporter {
         self.write(records, note).await
     }
 
-    /// Writes records, and the note where it is another one, or is about to be forgotten.
+    /// Writes records. The note is written with them if it has changed, or if the brokers would soon forget it.
     async fn write(&mut self, records: Vec<ExportRecord>, note: ResultsNote) -> Result<(), ExportError> {
         let (noted, when) = &self.noted;
         let has_note = !self.windows().is_empty();
@@ -216,7 +220,7 @@ impl BoardsExporter {
         if records.is_empty() && is_noted {
             return Ok(());
         }
-        // After an error of its own it is of no use any more.
+        // A writer cannot be used any more after an error of its own.
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
         let count = records.len() as u64;
         if is_noted {
@@ -239,7 +243,7 @@ impl ExportedBoard {
         }
     }
 
-    /// What it is now: of a board with windows the one that runs.
+    /// Returns the current state of the board; for a board with windows, of the window that runs.
     async fn state(&self, ranking: &dyn RankingStore, now: Millis) -> Result<BoardState, StoreError> {
         let (store, window) = match &self.list {
             BoardList::Store(store) => (Arc::clone(store), None),

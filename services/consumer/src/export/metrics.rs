@@ -1,22 +1,22 @@
-//! What exporters measure of themselves.
+//! The metrics of exporters.
 
 use liverank_runtime::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Cheap to clone; all clones count together.
+/// The metrics of exporters. Cheap to clone: all clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct ExportMetrics {
-    /// Records that were committed.
+    /// Number of records committed to the topics.
     pub records: Counter,
-    /// Turns that ended with an error, after which the exporter begins again.
+    /// Number of turns that ended with an error; the exporter begins again after each.
     pub failed: Counter,
-    /// How far the partitions that are exported here are behind together.
+    /// Number of counted records that are not exported yet, over all partitions that this process exports.
     pub lag: Gauge,
 }
 
 impl ExportMetrics {
-    /// Registers them.
+    /// Creates the exporters' metrics and registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
         metrics.register("consumer", |registry| {

@@ -1,7 +1,7 @@
-//! What the exported topic of comments says of a part of a partition: pure.
+//! The records of the exported topic of comments, made from a part of a partition. No I/O.
 //!
-//! A record is an envelope: `version`, `type`, where in the log it comes from, and `data`, which is what the API says of the
-//! same thing (`docs/export.md`).
+//! A record is an envelope: `version`, `type`, the record's position in the log, and `data`, which is the JSON that
+//! the API has for the same thing (`docs/export.md`).
 
 use liverank_adapters::archive::{AuditLine, AuditPosition, UnknownRecord};
 use liverank_adapters::export_topics::ExportRecord;
@@ -12,32 +12,32 @@ use liverank_runtime::comment_json::{self, format_time};
 use liverank_runtime::moderation_json::{self, ActionJson};
 use serde_json::{Value, json};
 
-/// The version of the records. It grows when a reader of the version before would misread one; members and types may be added
-/// without.
+/// The version of the exported records. The version is raised when a reader of the version before would misread a
+/// record; new members and types do not raise it.
 pub const VERSION: u32 = 1;
 
-/// What the archive holds of a partition from an offset on: of each kind at most so many, in log order.
+/// What the archive holds of a partition from an offset on: at most a given number of each kind, in log order.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// Entries of channels.
+    /// Entries of the channels of comments.
     pub entries: Vec<NumberedComment>,
-    /// Entries of the audit log.
+    /// Entries of the audit log of moderation.
     pub audit: Vec<AuditLine>,
-    /// Comments that wait for a moderator.
+    /// Comments that are held back for a moderator.
     pub held: Vec<HeldComment>,
 }
 
-/// Records, and the offset before which nothing is left out.
+/// A page of exported records. No record before its `next` offset is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// In log order.
+    /// The records, in log order.
     pub records: Vec<ExportRecord>,
-    /// Where the next page begins.
+    /// The offset at which the next page begins.
     pub next: u64,
 }
 
-/// The records of what was found before the offset `to`. `limit` is how many of each kind were asked for: where so many were found
-/// there may be more, and the page ends behind the last of them.
+/// Returns the records of what was found before the offset `to`. `limit` is the number of entries of each kind that
+/// were asked for: if that many were found, there may be more, and the page ends behind the last of them.
 pub fn page(epoch: &CommentEpoch, found: Found, limit: usize, to: u64) -> Page {
     let mut records: Vec<(u64, ExportRecord)> = Vec::new();
     let mut next = to;
@@ -54,7 +54,7 @@ pub fn page(epoch: &CommentEpoch, found: Found, limit: usize, to: u64) -> Page {
     records.extend(found.held.into_iter().map(|held| (held.place.2, of_held(held))));
     records.extend(found.audit.into_iter().map(|line| (line.place.offset, of_action(line))));
     records.retain(|(offset, _)| *offset < next);
-    // Stable: what a viewer is told of a record comes before what a moderator is.
+    // The sort is stable: for one log record, the entry that viewers see comes before the entry that moderators see.
     records.sort_by_key(|(offset, _)| *offset);
     Page { records: records.into_iter().map(|(_, record)| record).collect(), next }
 }
@@ -67,7 +67,8 @@ fn record(key: &str, kind: &str, (partition, offset): (u32, u64), mut more: Valu
     ExportRecord { key: key.to_owned(), value: more.to_string() }
 }
 
-/// An entry of a channel, as it is now: what was removed since has no text. Its id is that of the server-sent event.
+/// Returns the record of a channel's entry in its current state: a comment that was removed since has no text. The
+/// record's id is the id of the server-sent event.
 fn of_entry(epoch: &CommentEpoch, numbered: &NumberedComment) -> ExportRecord {
     let NumberedComment { comment: entry, partition, offset } = numbered;
     let (kind, data) = match &entry.entry {
@@ -85,7 +86,7 @@ fn of_entry(epoch: &CommentEpoch, numbered: &NumberedComment) -> ExportRecord {
     record(entry.video_id.as_str(), kind, (*partition, *offset), json!({ "id": id, "data": data }))
 }
 
-/// What is left of a comment that was removed before it was exported, and of an action that had no effect.
+/// Returns the data of a comment that was removed before it was exported, or of an action that had no effect.
 fn removed(entry: &Comment) -> Value {
     json!({ "id": entry.id, "videoid": entry.video_id, "seq": entry.seq, "timestamp": format_time(entry.timestamp) })
 }
@@ -96,7 +97,8 @@ fn of_held(held: HeldComment) -> ExportRecord {
     record(&key, "held", (partition, offset), json!({ "data": moderation_json::held(held) }))
 }
 
-/// What this release cannot read is told by its version, as in the audit log.
+/// Returns the record of a moderation action. An action that this release cannot read is exported with its version
+/// only, as in the audit log.
 fn of_action(line: AuditLine) -> ExportRecord {
     let AuditPosition { time: at, partition, offset } = line.place;
     let (key, data) = match line.record {

@@ -1,8 +1,9 @@
-//! A board with windows: a store for each window that runs or is kept, with a projector for each.
+//! The projectors of a board with windows: a store and a projector for each window that runs or is kept.
 //!
-//! A window's board changes where something happens in that window, or where more of a video changes than its counts: its owner, its
-//! metadata, whether it is on boards at all. What it shows is read from the archive then. All others have nothing of a batch but the
-//! offsets, and those of windows that have ended are noted together, every few seconds.
+//! A window's list changes if something happens in that window, or if more than the counts of a video change: its
+//! owner, its metadata, or whether it is on boards at all. The window's values of such videos are then read from the
+//! archive. All other windows get only the offsets of a batch. The offsets of windows that have ended are written
+//! together, every few seconds.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -17,18 +18,18 @@ use liverank_core::{Millis, VideoId};
 
 use super::{AheadOfBoards, BoardProjector, Changed, CommittedBatch};
 
-/// The projectors of a board's windows.
+/// The projectors of all windows of a board.
 pub(super) struct WindowedBoard {
-    /// What they are made from: it projects nothing itself.
+    /// The projector of which each window's projector is a copy; it projects nothing itself.
     pattern: BoardProjector,
-    /// The projectors of the windows, by the time when the window begins.
+    /// The projectors of the windows, by the start of the window.
     windows: BTreeMap<Millis, WindowProjector>,
 }
 
 struct WindowProjector {
     window: Window,
     board: BoardProjector,
-    /// What was committed and changes nothing here, and is not noted yet.
+    /// A committed batch that changes nothing in this window and whose offsets are not written yet.
     held: Option<CommittedBatch>,
 }
 
@@ -37,7 +38,7 @@ impl WindowedBoard {
         Self { pattern, windows: BTreeMap::new() }
     }
 
-    /// Begins the windows that have begun, and lets go of those that are not kept any more.
+    /// Adds projectors for windows that have begun, and removes those of windows that are not kept any more.
     fn roll(&mut self) {
         let Some((declared, windows)) =
             self.pattern.board.as_ref().and_then(|board| Some((board, board.windows()?)))
@@ -55,7 +56,7 @@ impl WindowedBoard {
                 board: BoardProjector {
                     ranking: ranking(),
                     window: Some(key()),
-                    // It may be there already, from before this process or from another one.
+                    // The window's list may be filled already, by this process earlier or by another one.
                     missed: Arc::new(AtomicBool::new(false)),
                     ..self.pattern.another()
                 },
@@ -70,13 +71,13 @@ impl WindowedBoard {
     pub(super) async fn follow_batch(&mut self, done: CommittedBatch) {
         self.roll();
         let now = (self.pattern.backends.clock)();
-        // The one that runs is looked at by most.
+        // The running window comes first, because most viewers look at it.
         for window in self.windows.values_mut().rev() {
             window.follow_batch(&done, now).await;
         }
     }
 
-    /// Notes what is held everywhere.
+    /// Writes the offsets that are held back for each window.
     pub(super) async fn note_held(&mut self) {
         for window in self.windows.values_mut() {
             window.note_held().await;
@@ -107,14 +108,14 @@ impl WindowProjector {
         match self.entries(changed, &own.archive_meta).await {
             Ok(entries) => project(&mut self.board, own, entries).await,
             Err(error) => {
-                // It is filled from the archive when that is back.
+                // The window's list is filled from the archive when the archive is back.
                 self.board.missed();
                 self.board.note_away(&error);
             }
         }
     }
 
-    /// Returns the videos that may have changed on this board.
+    /// Returns the videos that may have changed in this window.
     fn changed(&self, changed: &Changed) -> HashSet<VideoId> {
         let Some(own) = &self.board.window else { return HashSet::new() };
         let here = changed.windows.iter().filter(|change| change.window == *own);

@@ -1,4 +1,4 @@
-//! A record of a later release holds up its own partition, and is not a dead letter.
+//! A record of a later release makes its own partition wait, and is not a dead letter.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn view_json(video: &str) -> String {
     json!({"video_id": video, "user_id": "u", "type": "view"}).to_string()
 }
 
-/// Runs a consumer until `done` says so of its metrics.
+/// Runs a consumer until `done` returns true for the text of its metrics.
 async fn consume_until(config: Config, backends: &Backends, done: impl AsyncFn(&str) -> bool) {
     let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(config, backends.clone(), shell.clone()));
@@ -40,7 +40,7 @@ async fn consume_until(config: Config, backends: &Backends, done: impl AsyncFn(&
 async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let backends = backends(directory.path());
-    // These two videos are on partitions of their own.
+    // The two videos are on two different partitions.
     for (video, value) in [
         ("a", view_json("a")),
         ("a", NEWER_RECORD_JSON.to_owned()),
@@ -64,7 +64,7 @@ async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_
     .await;
     assert_eq!(dead_letters().await, []);
 
-    // Another one of the same release stops there, too.
+    // Another consumer of the same release waits at the same record.
     backends.log.append(b"v1", view_json("v1").into_bytes()).await.unwrap();
     consume_until(Config::default(), &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2

@@ -1,4 +1,5 @@
-//! The issuer's keys: asked for at the start, every few minutes, and when a token names one that is not known.
+//! The issuer's public keys. The keys are fetched at the start, every few minutes, and when a token names a key that
+//! is not known.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -21,26 +22,27 @@ use reqwest::Url;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How often a token with an unknown key makes us ask again: anybody can write one.
+/// Minimum time between two fetches of the keys because of tokens with an unknown key: anybody can write such a token.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
-/// How often while no keys are known at all, and nobody can be let in.
+/// Interval of fetching the keys while none are known, when no token can be accepted.
 const FIRST_FETCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often they are asked for in any case, so that a key that was taken back is not good for ever.
+/// Interval of fetching the keys in any case, so that a key that the issuer withdrew is not valid for ever.
 const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
-/// How long the issuer may take.
+/// Maximum time for the issuer to answer.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the issuer is called among the dependencies.
+/// The name of the issuer among the process's dependencies in its health.
 const PART_NAME: &str = "auth";
 
-/// The place that the keys come from.
+/// The place from which the issuer's keys are read.
 pub(crate) enum Source {
     File(PathBuf),
     Url { url: http::Uri, client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> },
 }
 
 impl Source {
-    /// The keys at an address, https (with the certificate authorities that browsers trust); http on this machine only,
-    /// for whoever is in between could put keys of its own there.
+    /// Returns a source that fetches the keys from a URL. The URL must be https (with the certificate authorities that
+    /// browsers trust), or http on a loopback address: on any other way somebody in between could replace the keys.
+    /// Returns an error for other URLs.
     pub(crate) fn url(url: Url) -> anyhow::Result<Self> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -70,18 +72,18 @@ impl Source {
     }
 }
 
-/// The keys as last read.
+/// The issuer's keys, as they were read last.
 pub(crate) struct Keys {
     source: Source,
     known: RwLock<Option<Arc<[Arc<PublicKey>]>>>,
-    /// When they were asked for last; held while they are.
+    /// The time of the last fetch; locked while a fetch is under way.
     last_asked: Mutex<Option<Instant>>,
     ask_again: Duration,
     health: Health,
 }
 
 impl Keys {
-    /// Keys that are not known yet.
+    /// Returns an empty set of keys, to be fetched from `source`.
     pub(crate) fn new(source: Source, ask_again: Duration, health: Health) -> Self {
         Self { source, known: RwLock::default(), last_asked: Mutex::default(), ask_again, health }
     }
@@ -90,7 +92,8 @@ impl Keys {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The keys that a token with this header may be signed by. 503 where none were ever known.
+    /// Returns the keys by which a token with this header may be signed. Fetches the keys if no known key fits.
+    /// Returns 503 if no keys were ever read.
     pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<PublicKey>>, Problem> {
         let found = self.known().map(|known| keys_fitting_header(&known, header));
         if let Some(found) = found.filter(|found| !found.is_empty()) {
@@ -105,8 +108,8 @@ impl Keys {
         Ok(keys_fitting_header(&known, header))
     }
 
-    /// Asks for them where that is due; those who come meanwhile wait for the answer. What cannot be had leaves the keys
-    /// as they are.
+    /// Fetches the keys if a fetch is due; callers that come meanwhile wait for the result. If the fetch fails, the
+    /// keys stay as they are.
     async fn refresh_if_due(&self) {
         let mut asked = self.last_asked.lock().await;
         let pause = if self.known().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
@@ -128,7 +131,7 @@ impl Keys {
         }
     }
 
-    /// Keeps them up to date. Never returns.
+    /// Keeps the keys up to date by fetching them regularly. Never returns.
     pub(crate) async fn keep(&self) {
         loop {
             self.refresh_if_due().await;

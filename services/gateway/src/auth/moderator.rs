@@ -1,8 +1,9 @@
-//! Who moderates: by the roles of a token.
+//! The permission to moderate, which the roles of a token give.
 //!
-//! Where tokens are asked for, a moderator's has the role `moderator` or `service` among its `roles`, and everybody may
-//! delete comments of one's own. Where none are asked for, anybody could say to be anybody: then nobody may delete or ban,
-//! unless `--moderation-open` says that whoever reaches this gateway may. It is taken on a loopback address only.
+//! If viewers need tokens, a moderator's token has the role `moderator` or `service` among its `roles`, and every user
+//! may delete comments of their own. If viewers need no tokens, anybody could claim to be anybody. So without tokens
+//! nobody may delete or ban, unless `--moderation-open` lets everybody who reaches this gateway do so. The flag
+//! `--moderation-open` is accepted on a loopback address only.
 
 use std::sync::Arc;
 
@@ -18,14 +19,14 @@ use liverank_runtime::server::RequestExchange;
 use super::{CHALLENGE, CHALLENGE_INSUFFICIENT_SCOPE, Caller, Viewer, shown_token};
 use crate::Gateway;
 
-/// Who is named where tokens are not asked for.
+/// The user that is noted as the actor if viewers need no tokens.
 const UNKNOWN_ACTOR_NAME: &str = "open";
 
-/// Somebody who wants to moderate.
+/// The sender of a moderation request.
 pub(crate) struct Actor {
-    /// Who it is.
+    /// The user who acts.
     pub(crate) user: UserId,
-    /// What makes it a moderator; `None`: it may delete its own comments.
+    /// The role by which the user moderates; `None` if the user may only delete comments of their own.
     pub(crate) role: Option<ActorRole>,
 }
 
@@ -44,10 +45,10 @@ impl Actor {
         Ok(Self { user, role })
     }
 
-    /// The role that makes it a moderator.
+    /// Returns the role by which the caller moderates.
     ///
     /// # Errors
-    /// 403 where the caller is no moderator.
+    /// Returns 403 if the caller is not a moderator.
     pub(crate) fn moderator(&self) -> Result<ActorRole, Problem> {
         self.role.ok_or_else(|| {
             forbidden_problem("this takes a token whose roles have moderator or service".to_owned())
@@ -84,7 +85,8 @@ impl FromRequestParts<Arc<Gateway>> for Actor {
         let (actor, viewer) = known.inspect_err(|_| {
             gateway.metrics.auth_failures.inc();
         })?;
-        // What is done stays in the audit log: it is an event of its user's as any other.
+        // A moderation action stays in the audit log, so it counts against the user's limit of events as any other
+        // event.
         if !parts.method.is_safe() {
             gateway.limits.events(&Caller::User(viewer), &RequestExchange::default(), 1)?;
         }

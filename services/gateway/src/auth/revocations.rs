@@ -1,6 +1,8 @@
-//! What moderators and services revoked, followed in the archive: the log is the way to it, as it is for bans.
+//! The revocations by moderators and services, read from the archive. Like bans, revocations are written to the log
+//! and reach the gateway through the archive.
 //!
-//! While the archive is away, what was read last is in force; a gateway that starts meanwhile knows what the file says, and no more.
+//! While the archive is away, the revocations that were read last are in force. A gateway that starts while the
+//! archive is away knows only the revocations in the file.
 
 use std::time::Duration;
 
@@ -13,12 +15,13 @@ use tokio::time::timeout;
 use super::Viewer;
 use crate::Gateway;
 
-/// How often changes are asked for: streams end within a second. An index answers that there are none.
+/// Interval of asking the archive for changes: streams of revoked tokens end within a second. If there are no changes,
+/// the query reads an index only.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the archive may take to answer.
+/// Maximum time for the archive to answer.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The revocations as far as they were read.
+/// The revocations that were read from the archive so far.
 pub(super) struct Followed(watch::Sender<Revocations>);
 
 impl Default for Followed {
@@ -34,16 +37,16 @@ impl Followed {
 
     /// Completes when this viewer's token is revoked.
     pub(super) async fn revoked(&self, viewer: &Viewer) {
-        // The sender is here, so that this never fails.
+        // The sender is a part of `self`, so this never fails.
         let _ = self.0.subscribe().wait_for(|known| is_revoked_by(known, viewer)).await;
     }
 
-    /// Follows the revocations that the log brings. Never returns.
+    /// Reads revocations from the archive as they appear. Never returns.
     pub(super) async fn follow(&self, gateway: &Gateway) {
         follow(FollowedRevocations { followed: self, gateway }).await;
     }
 
-    /// A change that ends no stream.
+    /// Changes the known revocations without waking the streams that wait: the change revokes no token.
     fn change_without_notice(&self, change: impl FnOnce(&mut Revocations)) {
         self.0.send_if_modified(|known| {
             change(known);
@@ -52,14 +55,14 @@ impl Followed {
     }
 }
 
-/// The revocations as a list that is followed.
+/// The revocations, as a list of changes that `follow` reads.
 struct FollowedRevocations<'a> {
     followed: &'a Followed,
     gateway: &'a Gateway,
 }
 
 impl FollowedList for FollowedRevocations<'_> {
-    /// Requests that need the archive tell its trouble.
+    /// The error has no content, because requests that need the archive report that it is away.
     type Error = ();
 
     async fn read_page(&mut self) -> Result<usize, ()> {

@@ -1,11 +1,13 @@
-//! Tokens that are good no more although they have not expired: a list in a file, by token (`jti`) or by user (`sub`).
+//! The revoked tokens in a file: tokens that are not accepted any more although they have not expired, by token
+//! (`jti`) or by user (`sub`).
 //!
 //! ```json
 //! {"revoked": [{"jti": "7f3a"}, {"sub": "ana"}, {"sub": "ben", "issued_before": 1760000000}]}
 //! ```
 //!
-//! A `sub` alone shuts the user out until the line is gone; with `issued_before` (Unix seconds) it takes back what was issued
-//! until then, and tokens without `iat`. The file is looked at each second. Streams that it concerns end then.
+//! A `sub` alone shuts the user out until the entry is removed. With `issued_before` (Unix seconds) it revokes tokens
+//! that were issued before that time, and tokens without `iat`. The file is checked each second. Streams of tokens
+//! that the file revokes end within a second.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
@@ -24,20 +26,21 @@ use super::Viewer;
 use super::revocations::Followed;
 use crate::Gateway;
 
-/// How often the file is looked at.
+/// Interval of checking whether the file was replaced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest file: the most entries, with the longest names.
+/// Maximum size of the file in bytes: it fits the maximum number of entries with the longest names.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// The most entries of a file. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
+/// Maximum number of entries in the file. Tokens live for hours, so older entries can be removed. Each entry takes
+/// about 100 bytes of memory, names included.
 const MAX_ENTRIES: usize = 100_000;
-/// What the file is called among the dependencies.
+/// The name of the file among the process's dependencies in its health.
 const PART_NAME: &str = "revoked-tokens";
 
-/// The tokens and users that are revoked now.
+/// The tokens and users that the file revokes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct List {
     tokens: HashSet<String>,
-    /// Since when each user's tokens are good again, in Unix seconds.
+    /// For each revoked user, the time before which issued tokens are revoked, in Unix seconds.
     users: HashMap<String, u64>,
 }
 
@@ -82,7 +85,7 @@ impl List {
         Ok(())
     }
 
-    /// Whether this viewer's token is revoked.
+    /// Returns whether the file revokes this viewer's token.
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
         let is_listed = viewer.token.as_ref().is_some_and(|token| self.tokens.contains(token));
         let issued = viewer.issued.unwrap_or(0);
@@ -90,16 +93,16 @@ impl List {
     }
 }
 
-/// The list as last read.
+/// All revocations: the list that was last read from the file, and those that the archive has.
 pub(crate) struct Revoked {
     file: Option<PathBuf>,
     current_list: watch::Sender<Arc<List>>,
-    /// What moderators and services revoked.
+    /// The revocations by moderators and services, from the archive.
     followed: Followed,
     health: Health,
 }
 
-/// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
+/// The inode, size and modification time of the file. Whoever replaces the file changes one of these.
 type FileStamp = (u64, u64, i64, i64);
 
 fn stamp(metadata: &Metadata) -> FileStamp {
@@ -107,10 +110,11 @@ fn stamp(metadata: &Metadata) -> FileStamp {
 }
 
 impl Revoked {
-    /// What `file` says; nothing is revoked where no file is given.
+    /// Reads the list in `file`; without a file the list is empty.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.
+    /// Returns an error if the file cannot be read or is not a list of revoked tokens. The gateway does not start
+    /// then, so that nobody believes that tokens are revoked when they are not.
     pub(super) fn new(file: Option<PathBuf>, health: Health) -> anyhow::Result<Self> {
         let list = match &file {
             Some(file) => read_list(file).with_context(|| invalid_file_message(file))?,
@@ -124,7 +128,7 @@ impl Revoked {
         })
     }
 
-    /// Whether this viewer's token is revoked now.
+    /// Returns whether this viewer's token is revoked now.
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
         self.current_list.borrow().has(viewer) || self.followed.has(viewer)
     }
@@ -133,13 +137,13 @@ impl Revoked {
     pub(super) async fn revoked(&self, viewer: &Viewer) {
         let mut list = self.current_list.subscribe();
         tokio::select! {
-            // The sender is here, so that this never fails.
+            // The sender is a part of `self`, so this never fails.
             _ = list.wait_for(|list| list.has(viewer)) => {}
             () = self.followed.revoked(viewer) => {}
         }
     }
 
-    /// Keeps it up to date. Never returns.
+    /// Keeps the revocations of the file and of the archive up to date. Never returns.
     pub(crate) async fn keep(&self, gateway: &Gateway) {
         tokio::join!(self.keep_file(), self.followed.follow(gateway));
     }
@@ -157,7 +161,7 @@ impl Revoked {
         }
     }
 
-    /// What cannot be read leaves the list as it is.
+    /// Reads the file again. If it cannot be read, the list stays as it is, and the process's health tells the error.
     async fn reread_file(&self, file: PathBuf) {
         let path = file.clone();
         let list = match tokio::task::spawn_blocking(move || read_list(&file)).await {
@@ -183,10 +187,10 @@ impl Revoked {
     }
 }
 
-/// How many entries a list of revoked tokens has.
+/// Returns the number of entries in a list of revoked tokens.
 ///
 /// # Errors
-/// What is no such list.
+/// Returns an error if `json` is not such a list.
 pub fn count_entries(json: &[u8]) -> anyhow::Result<usize> {
     List::parse(json).map(|list| list.tokens.len() + list.users.len())
 }

@@ -1,4 +1,4 @@
-//! How long a stream may last: as long as the token is good by which it was opened.
+//! The session of a stream: a stream lasts only as long as the token by which it was opened is valid.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,31 +12,32 @@ use prometheus_client::encoding::EncodeLabelSet;
 use super::{Caller, LEEWAY_SECONDS, Viewer};
 use crate::Gateway;
 
-/// The status of a close frame where a token is good no more: 401 among the statuses that are applications' own.
+/// The status of a WebSocket's close frame if its token is not valid any more: 401, moved into the range of
+/// applications' own statuses.
 const CLOSE_STATUS: u16 = 4401;
-/// The longest time that is waited at once: a token may be good for years, and clocks are set.
+/// The longest single wait for a token to expire: a token may be valid for years, and clocks are corrected.
 const MAX_WAIT_AT_ONCE: Duration = Duration::from_hours(1);
 
 label_values! {
-    /// Why a token is good no more.
+    /// The reason for which a token is not valid any more.
     pub(crate) enum TokenEnd {
-        /// Its time is over.
+        /// The token expired.
         Expired = "expired",
         /// The token was revoked.
         Revoked = "revoked",
     }
 }
 
-/// A label of a metric.
+/// The metric label with the reason for which a stream's token ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct TokenEndLabels {
     pub(crate) reason: TokenEnd,
 }
 
-/// Completes when the token is good no more, which it does not by itself where none is asked for.
+/// A future that completes when the stream's token is not valid any more; it never completes if no token is needed.
 pub(crate) type Session = Pin<Box<dyn Future<Output = TokenEnd> + Send>>;
 
-/// The session of one that opens a stream.
+/// Returns the session of a caller that opens a stream.
 pub(crate) fn session(gateway: &Arc<Gateway>, caller: &Caller) -> Session {
     match caller {
         Caller::Anyone => Box::pin(std::future::pending()),
@@ -54,7 +55,8 @@ async fn wait_for_token_end(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
     end
 }
 
-/// When the token would not be taken for a new stream any more, which is told in whole seconds.
+/// Waits until the token would not be accepted for a new stream any more; acceptance is checked in whole seconds, with
+/// `LEEWAY_SECONDS`.
 async fn wait_until_expired(until: u64) {
     let until = until.saturating_add(LEEWAY_SECONDS + 1);
     loop {
@@ -68,7 +70,7 @@ async fn wait_until_expired(until: u64) {
 }
 
 impl TokenEnd {
-    /// The last event of a comment stream.
+    /// Returns the last server-sent event of a comment stream, which tells the reason.
     pub(crate) fn event(self) -> Bytes {
         let reason = self.end_reason();
         Bytes::from(format!(
@@ -76,7 +78,7 @@ impl TokenEnd {
         ))
     }
 
-    /// The last frame of a `WebSocket`.
+    /// Returns the last frame of a `WebSocket`, a close frame that tells the reason.
     pub(crate) fn frame(self) -> Bytes {
         websocket::close_frame_with(CLOSE_STATUS, self.end_reason())
     }

@@ -1,4 +1,4 @@
-//! A client of a websocket service that watches the list of the canary's owner.
+//! The canary's WebSocket client: it watches the list of the canary video's owner at a websocket service.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,35 +24,36 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::proxy::{add_identity, send};
 
-/// `GET /ws/user/liverank:canary`.
+/// The path of the list of the canary's owner: `GET /ws/user/liverank:canary`.
 const LIST_PATH: &str = "/ws/user/liverank%3Acanary";
-/// The list has one line: what is longer is not from a service of ours.
+/// Maximum size of a frame in bytes. The list has one line, so a larger frame is not from our websocket service.
 const MAX_FRAME: usize = 4096;
-/// States of the list that wait to be looked at: ten a second come at most, and a round is a minute.
+/// Maximum number of received states of the list that wait to be read: at most ten come in a second, and a round takes
+/// a minute.
 const MAX_STATES_WAITING: usize = 1024;
-/// How long a close frame may take.
+/// Maximum time for sending the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// See the module.
+/// A WebSocket on which the canary receives its owner's list.
 pub(super) struct Socket {
-    /// The numbers of the states that the list showed, and when they came.
+    /// The revisions that the list showed, each with the time at which it came.
     shown: mpsc::Receiver<(u64, Instant)>,
     write: SplitSink<WebSocketStream<TokioIo<Upgraded>>, Message>,
-    /// Ends with this.
+    /// The task that reads the socket; it ends when this struct is dropped.
     _reading: JoinSet<()>,
 }
 
 impl Socket {
-    /// Opens it; `None` where no service takes it.
+    /// Opens the WebSocket; returns `None` if no websocket service accepts it.
     pub(super) async fn open(gateway: &Arc<Gateway>) -> Option<Self> {
         let (mut parts, ()) = Request::get(LIST_PATH).body(()).ok()?.into_parts();
         add_identity(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
-        // Also where viewers are not asked for tokens: the list is for gateways alone.
+        // The token is sent also if viewers need no tokens, because the canary's list is for gateways only.
         if let Some(token) = gateway.identity.authorization_header(CalledService::Websocket) {
             parts.headers.insert(header::AUTHORIZATION, token);
         }
         ask_for_websocket(&mut parts.headers);
         parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        // The key need not be secret, nor the answer to it checked: it is our own service.
+        // The key need not be secret, and its answer need not be checked, because the service is our own.
         let key = HeaderValue::from_static("bGl2ZXJhbmsgY2FuYXJ5IQ==");
         parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
         let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await.ok()?;
@@ -67,7 +68,8 @@ impl Socket {
         Some(Self { shown, write, _reading: reading })
     }
 
-    /// When the list showed this state or a later one; `None` where the socket ends before.
+    /// Waits until the list shows this revision or a later one. Returns the time at which it did; `None` if the socket
+    /// ended before.
     pub(super) async fn shows(&mut self, revision: u64) -> Option<Instant> {
         loop {
             match self.shown.recv().await? {
@@ -82,19 +84,19 @@ impl Socket {
     }
 }
 
-/// A line of an owner's list; that of the canary's has the number of its state for a score.
+/// A line of an owner's list. In the list of the canary's owner, the score is the revision of the video's state.
 #[derive(Deserialize)]
 struct ListLine {
     score: f64,
 }
 
-/// A client on a connection that was upgraded.
+/// Returns a WebSocket client on an upgraded connection.
 async fn websocket_client<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
     WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await
 }
 
-/// Reads lists to the end.
+/// Reads lists from the socket until it ends, and sends the revision that each shows, with its time, to `tell`.
 async fn read_lists<S: AsyncRead + AsyncWrite + Unpin>(
     mut from: SplitStream<WebSocketStream<S>>,
     tell: mpsc::Sender<(u64, Instant)>,
@@ -130,7 +132,7 @@ mod tests {
             far.write_all(&sent[..cut]).await.unwrap();
             tokio::task::yield_now().await;
             far.write_all(&sent[cut..]).await.unwrap();
-            // It goes on reading: the ping is answered.
+            // Reading goes on after a ping: the ping is answered.
             far.shutdown().await.unwrap();
             reading.await.unwrap();
             let mut found = Vec::new();

@@ -1,6 +1,7 @@
-//! Which reader serves a video, as the managers said a moment ago.
+//! The routes of videos: which reader serves a video, as the managers answered in the last second.
 //!
-//! When a reader dies, all its viewers ask at once: those of one video share one question.
+//! When a reader dies, all its viewers ask for a route at once; the viewers of one video share one request to the
+//! managers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +15,17 @@ use tokio::sync::OnceCell;
 
 use crate::dependency::Peer;
 
-/// How long an answer is used for others: a crowd that arrives together shares it; a move is noticed through the old
-/// reader's 307 within this time at most.
+/// Time for which a route is used for other viewers: viewers that arrive together share it. A move is noticed within
+/// this time at most, through the old reader's 307.
 const KEEP_ROUTE: Duration = Duration::from_secs(1);
-/// How long a failure is: a manager that is away is asked a few times a second a video, not once a viewer.
+/// Time for which a failure to get a route is kept: while the managers are away, they are asked a few times a second
+/// for each video, not once for each viewer.
 const KEEP_FAILURE: Duration = Duration::from_millis(250);
-/// Answers kept: videos whose viewers come within one second. Past it viewers ask for themselves.
+/// Maximum number of routes that are kept: of videos whose viewers come within one second. Beyond it, each viewer's
+/// request goes to the managers.
 const MAX_KEPT: usize = 10_000;
 
-/// A question, and its answer once there is one.
+/// A request for a video's route, with its answer once there is one.
 #[derive(Clone)]
 struct AskedRoute {
     asked_at: Instant,
@@ -40,12 +43,13 @@ impl AskedRoute {
     }
 }
 
-/// The answers of the last second.
+/// The routes of the last second, by video.
 #[derive(Default)]
 pub(crate) struct RouteCache(Mutex<HashMap<VideoId, AskedRoute>>);
 
 impl RouteCache {
-    /// Where `video` is served, as asked at `since` or later; `None` where no manager knows a reader for it.
+    /// Returns the route of `video`, from a request to the managers made at `since` or later; `None` if no manager
+    /// knows a reader for it.
     pub(super) async fn find_route(
         &self,
         managers: &Peer,
@@ -77,14 +81,14 @@ impl RouteCache {
 
 async fn ask_managers(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
     let replicas = managers.replicas.as_ref()?;
-    // A manager that is cut off from the store would send viewers to where the video was before.
+    // A manager that is cut off from the store would name the readers that the video had before.
     let question = json!({ "videoid": video });
     match replicas.post_for(&["route"], &question, |route: &Route| !route.stale).await {
         Ok(route) => {
             managers.dependency.answered();
             (!route.readers.is_empty()).then(|| Arc::new(route))
         }
-        // A manager that answers and knows no reader is not away; both are tried again.
+        // A manager that answers but knows no reader is not away; in both cases the viewer tries again.
         Err(PeerError::Refused { .. }) => None,
         Err(PeerError::Unavailable(reason)) => {
             managers.dependency.failed(managers.name, reason);

@@ -1,35 +1,36 @@
-//! Reads along in a stream of server-sent events, without taking it apart.
+//! The scanner of server-sent events: finds whole events in a stream's bytes without parsing them.
 //!
-//! Only whole events leave the scanner: after half an event the next reader's first line would be taken for the rest of
-//! it. What leaves is what came, byte for byte, mostly without a copy. Lines end with `\n` alone, as our readers write
-//! them.
+//! Only whole events leave the scanner: after half an event, a client would read the first line of the next reader's
+//! stream as the rest of that event. The bytes that leave are those that came, mostly without a copy. Lines end with
+//! `\n` alone, as our readers write them.
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memmem, memrchr};
 
-/// The longest event: a comment of 4,096 characters and three identifiers of 256 bytes, each escaped as badly as JSON can
-/// be, fit into half of it.
+/// Maximum size of an event in bytes. A comment of 4,096 characters and three identifiers of 256 bytes, with the
+/// longest escapes of JSON, need half of it.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
-/// An event that is longer than any event of ours: whatever sends it is not a reader.
+/// The error that an event is longer than any event of our readers, so its sender is not one of them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EventTooLong;
 
-/// What has come of an event that is not whole yet.
+/// Cuts a stream into whole events; keeps the bytes of an event that is not whole yet.
 #[derive(Debug, Default)]
 pub struct EventScanner {
     begun_event: BytesMut,
 }
 
 impl EventScanner {
-    /// Takes what came and gives back the whole events that there are now; none where it is empty.
+    /// Adds bytes of the stream and returns the events that are whole now; empty if there are none. Returns an error
+    /// if an event is too long.
     pub fn take_bytes(&mut self, came: &Bytes) -> Result<Bytes, EventTooLong> {
         if self.begun_event.is_empty() {
             let end = whole_events_length(came, 0);
             self.begin_partial(&came[end..])?;
             return Ok(came.slice(..end));
         }
-        // The two newlines between events may have come one by one.
+        // The two newlines at the end of an event may have come one by one.
         let from = self.begun_event.len() - 1;
         self.begun_event.extend_from_slice(came);
         let end = whole_events_length(&self.begun_event, from);
@@ -38,7 +39,7 @@ impl EventScanner {
             return Ok(Bytes::new());
         }
         let events = self.begun_event.split_to(end).freeze();
-        // The rest moves to memory of its own size, so that the large buffer goes with the events.
+        // The rest is copied to a buffer of its own size, so that the large buffer is freed with the events.
         let rest = std::mem::take(&mut self.begun_event);
         self.begin_partial(&rest)?;
         Ok(events)
@@ -50,16 +51,17 @@ impl EventScanner {
     }
 }
 
-/// How many bytes of `text`, which begins where an event does, are whole events. Nothing before `from` ends one.
+/// Returns how many bytes at the start of `text` are whole events. `text` begins at the start of an event, and no
+/// event ends before `from`.
 fn whole_events_length(text: &[u8], from: usize) -> usize {
     match memmem::rfind(&text[from..], b"\n\n") {
         Some(at) => from + at + 2,
-        // Blank lines where an event would begin belong to none.
+        // Blank lines at the start of an event belong to no event.
         None => text.iter().take_while(|byte| **byte == b'\n').count(),
     }
 }
 
-/// The id of the last of these whole events that has one.
+/// Returns the last id in these whole events; `None` if no event has one.
 pub fn last_event_id(events: &[u8]) -> Option<&[u8]> {
     let mut end = events.len();
     while end > 0 {
@@ -72,24 +74,24 @@ pub fn last_event_id(events: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Splits whole events after the first.
+/// Splits off the first of these whole events. Returns the first event and the rest.
 pub(super) fn first(events: &Bytes) -> (Bytes, Bytes) {
     let at = memmem::find(events, b"\n\n").map_or(events.len(), |at| at + 2);
     (events.slice(..at), events.slice(at..))
 }
 
-/// What an event is to one who passes it on.
+/// The kind of an event, as far as a gateway that passes events on needs it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sort {
-    /// The greeting of a reader.
+    /// The greeting with which a reader begins a stream.
     Connected,
-    /// A comment, a gap, or anything else that carries data.
+    /// An event with data: a comment, a gap or another.
     Data,
-    /// A heartbeat or another line without data.
+    /// An event without data: a heartbeat, for example.
     Silent,
 }
 
-/// Which sort this event is.
+/// Returns the kind of an event.
 pub(super) fn sort(event: &[u8]) -> Sort {
     let mut data = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
     match data.next().map(<[u8]>::trim_ascii_start) {
@@ -108,7 +110,7 @@ mod tests {
     const EXAMPLE_STREAM: &str = "\n: hello\n\nretry: 1000\nid: n-0\ndata: {\"type\":\"connected\",\"userid\":\"u\"}\n\n\
                           id: n-1\ndata: {\"comment\":\"ü\"}\n\n\n\n: beat\n\nid:n-2\nevent: gap\ndata: {}\n\nid: n-3\nda";
 
-    /// Feeds the stream in pieces; what came out, and the last id.
+    /// Scans the stream piece by piece. Returns the bytes that left the scanner, and the last event id.
     fn feed_in_pieces(pieces: &[&[u8]]) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut scanner = EventScanner::default();
         let (mut out, mut id) = (Vec::new(), None);

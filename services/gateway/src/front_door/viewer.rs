@@ -1,4 +1,5 @@
-//! One viewer at the front door: which reader the stream comes from now, and what the client has seen of it.
+//! A viewer at the front door: passes on the stream of the reader that serves the video now, and remembers what the
+//! client has seen.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,18 +21,21 @@ use crate::metrics::RerouteReason;
 use liverank_runtime::server::RequestExchange;
 use liverank_runtime::streams::StreamPermit;
 
-/// A reader says something at least every 15 s: one that was silent for three times as long is gone.
+/// Maximum silence of a reader, after which it counts as gone. A reader sends something at least every 15 s, so this
+/// is three times as long.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
-/// How often the client hears from us while there is no reader: it takes a silent connection for a dead one.
+/// Interval of heartbeats to the client while there is no reader: a client takes a silent connection for a dead one.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
-/// What is said to learn whether a client that says nothing more still reads.
+/// The bytes (an empty comment of the event stream) that are written to learn whether a client that has closed its
+/// sending side still reads.
 const PROBE_BYTES: Bytes = Bytes::from_static(b":\n\n");
-/// Between the two words that it takes: the first one's answer has come back by then.
+/// Pause between the two probes of a client: by then, the answer to the first one has come back.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Readers that are remembered to have been tried: as many as a video comes to have because those it has are full.
+/// Maximum number of readers that are remembered as tried: a video has that many if its first readers are full.
 const MAX_TRIED: usize = 16;
-/// How it looks for a reader, but for when it gives up. A dead reader's videos are elsewhere after some seconds.
+/// The policy of looking for a reader; `give_up_after` is replaced by the configured time. The videos of a dead reader
+/// have another reader after some seconds.
 const SEARCH_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(2),
@@ -39,24 +43,26 @@ const SEARCH_POLICY: RetryPolicy = RetryPolicy {
     give_up_after: Duration::MAX,
 };
 
-/// One viewer.
+/// A viewer's comment stream: the client's request, and the reader that it is connected to.
 pub(super) struct Viewer {
     gateway: Arc<Gateway>,
     watch: Watch,
     stay: StreamPermit,
     phase: ViewerPhase,
-    /// Where the client stands, and what to do when a stream ends; its times are since `start`.
+    /// The client's position in the stream, and the decision what to do when a reader's stream ends. The session's
+    /// times are relative to `start`.
     session: ViewerSession,
     start: Instant,
-    /// When the last stream ended, while there is no other.
+    /// The time at which the last reader's stream ended; `None` while there is a stream.
     interrupted: Option<Instant>,
-    /// The readers that did not take the viewer since it last had a stream.
+    /// The readers that did not accept the viewer since it last had a stream.
     tried: Vec<ReaderId>,
     farewell: ClientHalfClose,
 }
 
-/// Whether the client has shut down its sending side. It is gone then, or it has said all it had to say and reads on.
-/// Writing tells: a second word after the first has arrived finds a connection that nobody has any more.
+/// The state of the check whether a client that has closed its sending side still reads. The client may be gone, or it
+/// has sent everything and still reads. Writing tells: a second write after the first has arrived fails if the
+/// connection is gone.
 enum ClientHalfClose {
     Unsaid(Pin<Box<dyn Future<Output = ()> + Send>>),
     Said(Pin<Box<tokio::time::Sleep>>),
@@ -64,7 +70,7 @@ enum ClientHalfClose {
 }
 
 impl ClientHalfClose {
-    /// When to say a word, to learn whether the client still reads.
+    /// Waits until the next probe of the client is to be written.
     async fn next_probe(&mut self) {
         match self {
             Self::Unsaid(left) => {
@@ -81,18 +87,18 @@ impl ClientHalfClose {
 }
 
 enum ViewerPhase {
-    /// The viewer is being connected to a reader.
+    /// The gateway is connecting the viewer to a reader.
     Seeking(Pin<Box<dyn Future<Output = Attempted> + Send>>),
-    /// Passing on what a reader sends.
+    /// The gateway passes on what a reader sends.
     Watching(WatchedStream),
-    /// The last words are spoken.
+    /// The last event was sent; the stream ends.
     Over,
 }
 
 struct WatchedStream {
     stream: Incoming,
     scanner: EventScanner,
-    /// Whether its greeting may still come.
+    /// Whether the reader's greeting may still come.
     expects_greeting: bool,
 }
 
@@ -114,7 +120,7 @@ impl Viewer {
         viewer
     }
 
-    /// The next bytes for the client, whole events only; `None` at the end.
+    /// Returns the next bytes for the client, whole events only; `None` at the end.
     pub(super) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         loop {
             let bytes = match &mut self.phase {
@@ -141,7 +147,8 @@ impl Viewer {
         }
     }
 
-    /// Sets out for a reader: the `choice`-th of those that are named at `since` or later.
+    /// Begins to connect to a reader after `pause`: the `choice`-th of the route that the managers name at `since` or
+    /// later.
     fn seek_reader(&mut self, pause: Duration, choice: u32, since: Option<Instant>) {
         let attempt = Attempt {
             gateway: Arc::clone(&self.gateway),
@@ -159,7 +166,8 @@ impl Viewer {
         self.phase = ViewerPhase::Seeking(Box::pin(attempt.run()));
     }
 
-    /// An attempt is over.
+    /// Handles the end of an attempt to connect to a reader: begins to pass on its stream, or looks for another
+    /// reader.
     fn handle_attempt_end(&mut self, attempted: Attempted) -> Option<Bytes> {
         match attempted {
             Ok(stream) => {
@@ -181,7 +189,7 @@ impl Viewer {
         }
     }
 
-    /// Notes a reader that did not take the viewer.
+    /// Remembers a reader that did not accept the viewer.
     fn note_tried(&mut self, reader: Option<ReaderId>) {
         let Some(reader) = reader.filter(|reader| !self.tried.contains(reader)) else { return };
         if self.tried.len() >= MAX_TRIED {
@@ -190,7 +198,8 @@ impl Viewer {
         self.tried.push(reader);
     }
 
-    /// Something came from the reader, or nothing will any more.
+    /// Handles bytes of the reader, or the end of its stream (`None`). Returns the bytes for the client, if there are
+    /// any.
     fn handle_reader_bytes(&mut self, came: Option<Bytes>) -> Option<Bytes> {
         let ViewerPhase::Watching(watching) = &mut self.phase else { return None };
         let Some(Ok(mut events)) = came.map(|bytes| watching.scanner.take_bytes(&bytes)) else {
@@ -199,7 +208,7 @@ impl Viewer {
         if watching.expects_greeting {
             events = pass_first_events(watching, &mut self.session, events);
         }
-        // Ids of our readers are ASCII; any other could not be sent back in a header.
+        // Ids that our readers give are ASCII; an id with other characters could not be sent back in a header.
         if let Some(id) = last_event_id(&events).and_then(|id| str::from_utf8(id).ok()) {
             self.session.note_position(id);
         }
@@ -212,7 +221,7 @@ impl Viewer {
         self.retry_elsewhere()
     }
 
-    /// Tries again, elsewhere, unless the client's time is better spent waiting by itself.
+    /// Looks for another reader, or ends the stream if the search has taken too long.
     fn retry_elsewhere(&mut self) -> Option<Bytes> {
         let now = self.start.elapsed();
         match self.session.lost(now, rand::random()) {
@@ -227,7 +236,7 @@ impl Viewer {
         }
     }
 
-    /// Counts what the viewer was without, up to now.
+    /// Records the length of an interruption in which the viewer had no reader, if there was one.
     fn note_interruption_end(&mut self) {
         if let Some(since) = self.interrupted.take() {
             self.gateway.metrics.interruptions.over(since);
@@ -240,13 +249,13 @@ impl Viewer {
         reconnect_event()
     }
 
-    /// Its token is good no more. With another one it may come back.
+    /// Ends the stream because the viewer's token is not valid any more. The client may come back with another token.
     fn end_for_token(&mut self, why: TokenEnd) -> Bytes {
         [why.event(), self.end_stream()].concat().into()
     }
 }
 
-/// The next bytes of a reader; `None` when it ended, failed or fell silent.
+/// Returns the next bytes of a reader; `None` if its stream ended or failed, or if the reader was silent for too long.
 async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
     loop {
         let frame = tokio::time::timeout(SILENCE_TIMEOUT, stream.frame()).await.ok()??.ok()?;
@@ -256,7 +265,7 @@ async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
     }
 }
 
-/// Looks at a reader's first events: its greeting is for a client that has had none.
+/// Filters a reader's first events: the greeting is passed on only to a client that has had none.
 fn pass_first_events(watching: &mut WatchedStream, session: &mut ViewerSession, mut events: Bytes) -> Bytes {
     let mut before = Vec::new();
     while watching.expects_greeting && !events.is_empty() {

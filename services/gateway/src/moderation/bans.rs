@@ -1,4 +1,5 @@
-//! `/moderation/bans`: refuses comments of a user, for a time or without an end, on a video, on an owner's videos or everywhere.
+//! `/moderation/bans`: bans and mutes of users, whose comments are refused for a time or without an end, on one video,
+//! on an owner's videos or everywhere.
 
 use std::sync::Arc;
 
@@ -19,14 +20,14 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
 
-/// The longest time of a ban that ends: ten years. A ban that is to last longer is given no end.
+/// Maximum duration of a ban with an end, in seconds: ten years. A ban that is to last longer is given without an end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
-/// The greatest revision that clients hold exactly.
+/// The greatest revision that JSON clients can hold exactly in a 64-bit float.
 pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
-/// Restrictions read for one page, ended ones included.
+/// Maximum number of restrictions that are read for one page, including those that have ended.
 const MAX_READ: usize = 10_000;
 
-/// Whom an action is about, and where.
+/// The user whom a restriction is about, its kind, and the videos to which it applies.
 pub(super) struct Target {
     pub(super) userid: UserId,
     pub(super) kind: Restriction,
@@ -52,7 +53,8 @@ impl Target {
     }
 }
 
-/// Where something is to be in force.
+/// Returns the scope of a restriction: one video, the videos of one owner, or everywhere. Returns an error if both are
+/// given, or if an id is not valid.
 pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<RuleScope, Invalid> {
     match (video, owner) {
         (None, None) => Ok(RuleScope::Everywhere),
@@ -70,7 +72,7 @@ pub(super) fn scope_members(body: &mut Value, scope: &RuleScope) {
     }
 }
 
-/// When what lasts `seconds` from now on ends; `None` where it has no end.
+/// Returns the time at which a restriction of `seconds` from now ends; `None` if the body gives no `seconds`.
 pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     let wrong = || Invalid::new("seconds", format!("must be a whole number from 1 to {MAX_SECONDS}"));
     match body.get("seconds") {
@@ -82,7 +84,8 @@ pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid
     }
 }
 
-/// `POST /moderation/bans {"userid","kind"?,"videoid"?|"owner_id"?,"seconds"?,"reason"?}`.
+/// Answers `POST /moderation/bans {"userid","kind"?,"videoid"?|"owner_id"?,"seconds"?,"reason"?}`: begins a ban or
+/// mute.
 pub(crate) async fn begin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -108,7 +111,7 @@ pub(crate) async fn begin(
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
-/// `DELETE /moderation/bans?userid=&kind=&videoid=&owner_id=&reason=`.
+/// Answers `DELETE /moderation/bans?userid=&kind=&videoid=&owner_id=&reason=`: ends a ban or mute.
 pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -129,7 +132,7 @@ pub(crate) async fn end(
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
-/// `GET /moderation/bans?after=&limit=`: those in force, in the order in which they were last changed.
+/// Answers `GET /moderation/bans?after=&limit=` with the bans and mutes in force, in the order of their last change.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -141,7 +144,8 @@ pub(crate) async fn list(
     Ok(Json(json!({ "bans": lines, "next": next })))
 }
 
-/// One page of the restrictions in force of these kinds, and where the next one begins.
+/// Returns one page of the restrictions in force for whose kind `is_asked` is true, and the revision after which the
+/// next page begins; `None` if there is no next page.
 pub(super) async fn page(
     gateway: &Gateway,
     params: &QueryParams,
@@ -152,7 +156,7 @@ pub(super) async fn page(
     let mut after = params.optional_number("after", 0..=MAX_REVISION)?.unwrap_or(0);
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let (now, mut found, mut read) = (now_ms(), Vec::new(), 0);
-    // A page may be short where many have ended; `next` says that there is more.
+    // A page may be short if many restrictions have ended; `next` tells that there are more.
     while found.len() < limit && read < MAX_READ {
         let step = limit - found.len();
         let changes = gateway.backends.archive.moderation_archive().rules_since(after, step).await;

@@ -1,4 +1,4 @@
-//! `DELETE /comments/{videoid}/{id}`: a comment is removed, by its author or by a moderator.
+//! `DELETE /comments/{videoid}/{id}`: deletes a comment, for its author or for a moderator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,12 @@ use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 
-/// When to ask again for a comment that is not archived: a comment that was acknowledged is, long before.
+/// The `Retry-After` for a comment that the archive does not have yet: an acknowledged comment is archived long
+/// before.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// `DELETE /comments/{videoid}/{id}?reason=`. Answers once the log has it; viewers are told a moment later.
+/// Answers `DELETE /comments/{videoid}/{id}?reason=` once the log has the deletion; viewers are told of it a moment
+/// later.
 pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -41,10 +43,10 @@ pub(crate) async fn delete(
     Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }
 
-/// A comment of the video.
+/// Returns the comment of a video by its id.
 ///
 /// # Errors
-/// 404 where the video has none of this id.
+/// Returns 404 if the archive has no comment of the video with this id.
 pub(super) async fn known_comment(
     gateway: &Gateway,
     video: &VideoId,
@@ -57,7 +59,7 @@ pub(super) async fn known_comment(
     })
 }
 
-/// The role in which a user may delete a comment.
+/// Returns the role in which a user may delete a comment; 403 if the user is neither its author nor a moderator.
 fn role_of_actor(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem> {
     if comment.user_id == actor.user {
         return Ok(ActorRole::Author);

@@ -1,4 +1,4 @@
-//! `/moderation/held`: comments that wait for a moderator, and what becomes of them.
+//! `/moderation/held`: the comments that wait for a moderator, and their review.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::{append, too_many};
 
-/// Lines of a page: comments are at most 16 KiB each.
+/// Maximum number of lines on a page: each has a comment of at most 16 KiB.
 const MAX_LIMIT: u64 = 200;
 
-/// `GET /moderation/held?after=&limit=`: oldest first.
+/// Answers `GET /moderation/held?after=&limit=` with the comments that wait for a moderator, oldest first.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -49,10 +49,10 @@ fn parse_outcome(text: &str) -> Result<ReviewOutcome, Invalid> {
     }
 }
 
-/// `POST /moderation/held {"videoid","id","outcome","reason"?}`.
+/// Answers `POST /moderation/held {"videoid","id","outcome","reason"?}`: releases or rejects a comment that waits.
 ///
-/// What is released comes into the log as any comment, before what says that it waits no more. Where only the first of the
-/// two gets there, it still waits; released again, it is the same comment.
+/// A released comment is appended to the log as any comment, before the action that ends its waiting. If only the
+/// comment reaches the log, the comment still waits for a moderator; releasing it again appends the same comment.
 pub(crate) async fn review(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,

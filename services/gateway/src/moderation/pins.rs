@@ -1,4 +1,4 @@
-//! `/moderation/pins`: one comment of a video is pinned, or none.
+//! `/moderation/pins`: pins one comment of a video, or removes the pin.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use super::{Accepted, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 
-/// `POST /moderation/pins {"videoid","id","reason"?}`: the comment takes the place of the one that was pinned.
+/// Answers `POST /moderation/pins {"videoid","id","reason"?}`: pins a comment, instead of the one that was pinned
+/// before.
 pub(crate) async fn pin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -35,7 +36,7 @@ pub(crate) async fn pin(
     append_record(&gateway, actor, video, Some(id), why).await
 }
 
-/// `DELETE /moderation/pins?videoid=&reason=`.
+/// Answers `DELETE /moderation/pins?videoid=&reason=`: removes the pin of a video.
 pub(crate) async fn unpin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,

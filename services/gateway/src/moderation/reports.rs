@@ -1,7 +1,8 @@
-//! Reports: a viewer says that something is wrong with a comment, and a moderator decides.
+//! `/moderation/reports`: a viewer reports a comment, and a moderator decides on it.
 //!
-//! What one caller can make grow has its bounds here, before the log: how often, and how many comments wait. How many reports
-//! of one comment count, the log's reader decides (`liverank_core::moderation::reports`).
+//! Reports are limited before they reach the log: how often one caller may report, and how many comments may wait for
+//! a decision. How many reports of one comment count is decided when the log is read
+//! (`liverank_core::moderation::reports`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,18 +37,19 @@ use crate::auth::moderator::Actor;
 use crate::interact::too_many;
 use crate::limits::{MAX_CALLERS, Sender, too_much};
 
-/// Reports an hour of one user, and at once; of one address where no tokens are asked for. One a minute is more than a person
-/// writes, and what a moderator reads.
+/// Maximum number of reports in an hour by one user, also at once; by one address if viewers need no tokens. One a
+/// minute is more than a person writes, and as much as a moderator can read.
 const MAX_REPORTS_AN_HOUR: u64 = 60;
-/// What one report takes out of a bucket that is filled by [`MAX_REPORTS_AN_HOUR`] a second.
+/// Tokens that one report takes out of its caller's bucket, into which [`MAX_REPORTS_AN_HOUR`] tokens come each
+/// second.
 const UNITS_A_REPORT: u64 = 3600;
-/// When to try again where too many comments wait for a decision: moderators decide on some meanwhile.
+/// The `Retry-After` if too many comments wait for a decision: moderators decide on some of them meanwhile.
 const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
-/// Lines of a page: each has its comment and its reports, some 60 KiB at most.
+/// Maximum number of lines on a page: each has a comment and its reports, about 60 KiB at most.
 const MAX_LIMIT: u64 = 100;
 const DEFAULT_LIMIT: u64 = 50;
 
-/// How many reports each caller may still write.
+/// The limit of reports that each caller may write.
 pub(crate) struct ReportLimits {
     budgets: Mutex<TokenBuckets<Sender>>,
     start: Instant,
@@ -64,7 +66,8 @@ impl Default for ReportLimits {
 }
 
 impl ReportLimits {
-    /// Takes one report out of a caller's budget. A service reports for its users: each has a budget.
+    /// Takes one report out of a user's budget; returns 429 if the budget is empty. A service reports for its users,
+    /// each of whom has a budget.
     fn take_report(&self, caller: &Caller, exchange: &RequestExchange, user: &UserId) -> Result<(), Problem> {
         let sender = match caller {
             Caller::User(_) => Sender::User(user.to_string()),
@@ -83,7 +86,7 @@ impl ReportLimits {
     }
 }
 
-/// What a viewer says.
+/// The body of a viewer's report.
 struct ReportBody {
     user: UserId,
     why: ReportReason,
@@ -100,7 +103,8 @@ impl ReportBody {
     }
 }
 
-/// `POST /comments/{videoid}/{id}/reports {"userid","reason","text"?}`. Whoever watches may.
+/// Answers `POST /comments/{videoid}/{id}/reports {"userid","reason","text"?}`: reports a comment. Every viewer may
+/// report.
 pub(crate) async fn report(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -131,8 +135,9 @@ pub(crate) async fn report(
         .await
 }
 
-/// Whether a report by this user would be new; an error where none is taken. Those of several requests at once may pass a
-/// bound by their number.
+/// Returns whether a report by this user would be new. Returns 404 if the video has no such comment, 409 if the
+/// comment accepts no more reports, and 429 if too many comments wait for a decision. Reports of several requests at
+/// the same time may exceed the bound of open reports by their number.
 async fn expect_room(
     gateway: &Gateway,
     user: &UserId,
@@ -142,7 +147,7 @@ async fn expect_room(
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let comment = known_comment(gateway, video, id).await?;
     if !comment.entry.is_comment() {
-        // Of a comment that its author alone is shown, nobody else hears that it is there.
+        // The answer does not tell that a comment exists that is shown to its author only.
         return Err(Problem::not_found("the video has no such comment any more").with_member("field", "id"));
     }
     let moderation = gateway.backends.archive.moderation_archive();
@@ -200,8 +205,8 @@ fn queue(params: &QueryParams) -> Result<ReportQueue, Invalid> {
     }
 }
 
-/// `GET /moderation/reports?state=&order=&after=&limit=`: reported comments: open ones by their last
-/// report or (`order=most`) by how many there are, closed ones by when they were decided on.
+/// Answers `GET /moderation/reports?state=&order=&after=&limit=` with reported comments: open ones by their last
+/// report or (`order=most`) by their number of reports, closed ones by the time of the decision.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -247,7 +252,7 @@ fn decision_json(decision: ReportDecision) -> Value {
     json!({ "outcome": outcome, "by": by, "reason": reason, "timestamp": comment_json::format_time(at) })
 }
 
-/// What a moderator does about a reported comment.
+/// A moderator's decision on a reported comment.
 enum DecisionBody {
     Dismiss,
     Delete,
@@ -285,11 +290,11 @@ impl DecisionBody {
     }
 }
 
-/// `POST /moderation/reports {"videoid","id","outcome","kind"?,"scope"?,"seconds"?,"reason"?}`: what is decided ends the
-/// comment's reports.
+/// Answers `POST /moderation/reports {"videoid","id","outcome","kind"?,"scope"?,"seconds"?,"reason"?}`: the decision
+/// closes the comment's reports.
 ///
-/// A ban is in the log before what ends the reports. Where only the first of the two gets there, they are still open, and
-/// deciding again sets the same ban.
+/// A ban is appended to the log before the action that closes the reports. If only the ban reaches the log, the
+/// reports are still open, and deciding again sets the same ban.
 pub(crate) async fn decide(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -319,7 +324,7 @@ pub(crate) async fn decide(
     let close = |outcome| ModerationAction::CloseReports { comment_id: id.clone(), outcome };
     let (outcome, action) = match decision {
         DecisionBody::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
-        // The deletion ends the reports.
+        // The deletion of the comment closes its reports.
         DecisionBody::Delete => (ReportOutcome::Deleted, ModerationAction::Delete { comment_id: id.clone() }),
         DecisionBody::Ban { kind, everywhere } => {
             let scope = if everywhere { RuleScope::Everywhere } else { RuleScope::Video(video.clone()) };

@@ -1,8 +1,7 @@
-//! How many restrictions there are, for there is a bound of them: comment services and gateways keep all that are in force in
-//! memory, some 300 bytes each.
+//! The bound of restrictions in force: comment services and gateways keep all of them in memory, about 300 bytes each.
 //!
-//! They are looked at when one more is wanted, and only what has changed since the last look is read. Those of several
-//! requests at once may pass the bound by their number.
+//! The restrictions are counted when one more is wanted, and only those that changed since the last count are read.
+//! Restrictions of several requests at the same time may exceed the bound by their number.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,20 +18,20 @@ use super::bans::Target;
 use crate::Gateway;
 use crate::interact::too_many;
 
-/// Restrictions of comments that there may be, and as many of tokens: what moderators give by hand or by a tool lasts for years
-/// before there are so many. It is 30 MB at each comment service.
+/// Maximum number of restrictions of comments, and of tokens as well. Moderators give restrictions by hand or by a
+/// tool for years before there are this many. This many restrictions take 30 MB of memory in each comment service.
 pub(crate) const MAX_RESTRICTIONS: usize = 100_000;
-/// When to try again where there are too many: they do not end by the second.
+/// The `Retry-After` if there are too many restrictions: they do not end within seconds.
 const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// The restrictions in force, as far as they were read.
+/// The restrictions in force, as far as they were read from the archive.
 pub(crate) struct Restrictions {
     max_restrictions: usize,
     known_restrictions: Mutex<KnownRestrictions>,
 }
 
-/// When each restriction ends (`None`: never), by a keyed hash of its identity. Of two with the same hash one is not counted,
-/// which nobody can bring about.
+/// The end of each restriction (`None`: never), by a keyed hash of the restriction's identity. Of two restrictions
+/// with the same hash only one is counted; because the hash is keyed, nobody can bring that about.
 #[derive(Default)]
 struct KnownRestrictions {
     generation: Option<u64>,
@@ -47,10 +46,10 @@ impl Restrictions {
         Self { max_restrictions: most, known_restrictions: Mutex::default() }
     }
 
-    /// Lets one more be given, or one that there is be replaced.
+    /// Checks that one more restriction may be given. A restriction that replaces one in force is always allowed.
     ///
     /// # Errors
-    /// 429 where there are as many as there may be.
+    /// Returns 429 if there are as many restrictions as allowed.
     pub(super) async fn expect_room(&self, gateway: &Gateway, target: &Target) -> Result<(), Problem> {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
         let mut known = self.known_restrictions.lock().await;
@@ -68,12 +67,12 @@ impl Restrictions {
 }
 
 impl KnownRestrictions {
-    /// Reads what has changed.
+    /// Reads the restrictions that changed since the last read.
     async fn read_changes(&mut self, gateway: &Gateway) -> Result<(), Problem> {
         let archive = &gateway.backends.archive;
         let generation = gateway.archive.noted(archive.archive_meta().await)?.map(|meta| meta.generation);
         if generation != self.generation {
-            // Counted anew, from a log that may not have all of them any more.
+            // The archive was counted anew, from a log that may not have all restrictions any more.
             *self = Self { generation, ..Self::default() };
         }
         while self.read_page(gateway).await? >= CHANGES_A_PAGE {}
@@ -96,7 +95,7 @@ impl KnownRestrictions {
         match rule {
             Some(rule) if rule.kind.is_of_comments() => drop(self.of_comments.insert(key, rule.until)),
             Some(rule) => drop(self.of_tokens.insert(key, rule.until)),
-            // What was lifted does not say what it was.
+            // A change that lifts a restriction does not tell its kind.
             None => drop((self.of_comments.remove(&key), self.of_tokens.remove(&key))),
         }
     }

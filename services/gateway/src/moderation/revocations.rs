@@ -1,4 +1,4 @@
-//! `/moderation/revocations`: tokens that are good no more before they expire, by name (`jti`) or by user (`sub`).
+//! `/moderation/revocations`: revokes tokens before they expire, by token (`jti`) or by user (`sub`).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{Accepted, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 
-/// What is revoked: one token, or all of a user's that were issued until then.
+/// The target of a revocation: one token, or all tokens of a user that were issued until now.
 struct RevocationTarget {
     name: UserId,
     kind: Restriction,
@@ -46,7 +46,7 @@ const fn member_name(kind: Restriction) -> &'static str {
     if matches!(kind, Restriction::Token) { "jti" } else { "sub" }
 }
 
-/// `POST /moderation/revocations {"jti"|"sub","seconds"?,"reason"?}`.
+/// Answers `POST /moderation/revocations {"jti"|"sub","seconds"?,"reason"?}`: revokes a token, or a user's tokens.
 pub(crate) async fn begin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -69,7 +69,7 @@ pub(crate) async fn begin(
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
-/// `DELETE /moderation/revocations?jti=|sub=&reason=`.
+/// Answers `DELETE /moderation/revocations?jti=|sub=&reason=`: ends a revocation.
 pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -85,7 +85,8 @@ pub(crate) async fn end(
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
-/// `GET /moderation/revocations?after=&limit=`: those in force, in the order in which they were last changed.
+/// Answers `GET /moderation/revocations?after=&limit=` with the revocations in force, in the order of their last
+/// change.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,

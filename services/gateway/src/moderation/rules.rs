@@ -1,4 +1,4 @@
-//! `/moderation/rules`: what comments must be like, on a video, on an owner's videos or everywhere.
+//! `/moderation/rules`: the rules that comments must follow, on one video, on an owner's videos or everywhere.
 
 use std::sync::Arc;
 
@@ -22,10 +22,11 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
 
-/// Lines of a page: rules are at most 8 KiB each.
+/// Maximum number of lines on a page: the rules on a line are at most 8 KiB.
 const MAX_LIMIT: u64 = 200;
 
-/// `POST /moderation/rules {"videoid"?|"owner_id"?,"reason"?,"rules"}`: they take the place of those that were there.
+/// Answers `POST /moderation/rules {"videoid"?|"owner_id"?,"reason"?,"rules"}`: sets the rules of a scope, instead of
+/// those that it had.
 pub(crate) async fn set(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -52,8 +53,9 @@ fn parse_rules(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
     }
 }
 
-/// Comment services keep all rules in memory, so there is a bound of places that have some. Those of several requests at
-/// once may pass it by their number.
+/// Checks that one more scope may have rules; returns 409 if as many scopes as allowed have some. There is a bound
+/// because comment services keep all rules in memory. Several requests at the same time may exceed the bound of scopes
+/// by their number.
 async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let count = gateway.backends.archive.moderation_archive().count_comment_rules().await;
@@ -64,7 +66,7 @@ async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::CONFLICT, detail).with_member("rule", "places"))
 }
 
-/// `DELETE /moderation/rules?videoid=&owner_id=&reason=`.
+/// Answers `DELETE /moderation/rules?videoid=&owner_id=&reason=`: removes the rules of a scope.
 pub(crate) async fn take_away(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -91,7 +93,7 @@ async fn append_record(
     Deed { user: actor.user, role, reason, video: None, action }.record(gateway, answer).await
 }
 
-/// `GET /moderation/rules?after=&limit=`: those in force, in the order in which they were last changed.
+/// Answers `GET /moderation/rules?after=&limit=` with the rules in force, in the order of their last change.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,

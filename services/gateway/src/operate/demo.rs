@@ -1,5 +1,5 @@
-//! The demo: synthetic viewers who come, one video that goes viral, a reader that is emptied. Who runs it is not this gateway:
-//! `liverank up` hands it one ([`DemoHandle`]); a gateway that was given none says so.
+//! The demo: synthetic viewers come, one video goes viral, and a reader is emptied. A gateway does not run the demo
+//! itself: `liverank up` gives the gateway a [`DemoHandle`]; a gateway without one answers that there is no demo.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::Gateway;
 /// The state of the demo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DemoState {
-    /// Whether it runs.
+    /// Whether the demo runs.
     pub running: bool,
-    /// What happens, in words.
+    /// The step that the demo is at, as a sentence.
     pub step: String,
-    /// Seconds until it ends by itself.
+    /// Seconds until the demo ends by itself.
     pub seconds_left: u64,
 }
 
@@ -35,16 +35,16 @@ pub enum DemoOrder {
     Stop,
 }
 
-/// The way to who runs the demo.
+/// The connection to the task that runs the demo.
 #[derive(Debug, Clone)]
 pub struct DemoHandle {
-    /// Where orders go; a few may wait.
+    /// Sends orders to the demo; a few may wait.
     pub orders: mpsc::Sender<DemoOrder>,
-    /// How it is.
+    /// Receives the state of the demo.
     pub state: watch::Receiver<DemoState>,
 }
 
-/// Returns the state of the demo, whether it runs or not; null where this system has none.
+/// Returns the state of the demo, whether it runs or not; null if this system has no demo.
 pub(super) fn demo_state(gateway: &Gateway) -> Value {
     gateway.demo.as_ref().map_or(Value::Null, |demo| json!(*demo.state.borrow()))
 }
@@ -52,12 +52,12 @@ pub(super) fn demo_state(gateway: &Gateway) -> Value {
 fn order_demo(gateway: &Gateway, order: DemoOrder) -> Result<(StatusCode, Json<Value>), Problem> {
     let demo = gateway.demo.as_ref();
     let demo = demo.ok_or_else(|| Problem::not_found("this system has no demo: liverank up has one"))?;
-    // One that is full has been told already.
+    // An order is dropped if the channel is full: the demo has orders to process already.
     let _ = demo.orders.try_send(order);
     Ok((StatusCode::ACCEPTED, Json(demo_state(gateway))))
 }
 
-/// `POST /operate/demo`: begins it. While it runs this changes nothing.
+/// Answers `POST /operate/demo`: begins the demo. Changes nothing while it runs.
 pub(crate) async fn start(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,
@@ -67,7 +67,7 @@ pub(crate) async fn start(
     order_demo(&gateway, DemoOrder::Start)
 }
 
-/// `DELETE /operate/demo`: ends it.
+/// Answers `DELETE /operate/demo`: ends the demo.
 pub(crate) async fn stop(
     State(gateway): State<Arc<Gateway>>,
     _: Operator,

@@ -1,4 +1,5 @@
-//! Asks everybody at once, each for a bounded time, and puts the answers together. What does not answer is named as away.
+//! Gathers the state of the system: asks all managers, stores and services at once, each for a bounded time, and
+//! merges the answers. Whatever does not answer is listed as away.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,16 +17,16 @@ use super::rates::Rates;
 use crate::Gateway;
 use crate::dependency::Peer;
 
-/// How long the stores may take.
+/// Maximum time for the stores to answer.
 const STORES_TIMEOUT: Duration = Duration::from_secs(3);
-/// Managers that are asked: each knows all readers, and only its own moves.
+/// Maximum number of managers that are asked: each knows all readers, but only its own moves.
 const MAX_MANAGERS_ASKED: usize = 8;
-/// Moves that are shown of all managers together.
+/// Maximum number of moves that are shown, over all managers.
 const MAX_MOVES_SHOWN: usize = 80;
-/// Partitions that are shown one by one, those that wait longest first.
+/// Maximum number of partitions that are shown, those with the longest wait first.
 const MAX_PARTITIONS_SHOWN: usize = 64;
 
-/// What is kept from one look to the next.
+/// The state that is kept from one gathering to the next: the backlogs of partitions, and the last counts.
 #[derive(Default)]
 pub(crate) struct Memory {
     backlogs: BTreeMap<u32, PartitionBacklog>,
@@ -85,7 +86,8 @@ fn take_count(name: &'static str, value: &Value) -> Option<(&'static str, u64)> 
     value.as_u64().map(|count| (name, count))
 }
 
-/// What every manager knows, by its address.
+/// Returns each manager's answer to `GET /overview`, or the reason for which there is none, by the manager's host and
+/// port.
 async fn ask_all_managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
     let Some(replicas) = &peer.replicas else { return Vec::new() };
     let asked = replicas.urls().iter().take(MAX_MANAGERS_ASKED).map(|url| async move {
@@ -97,8 +99,8 @@ async fn ask_all_managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
     join_all(asked).await
 }
 
-/// One picture of several managers' answers: the readers as the first one sees them that sees the store, everybody's moves, and
-/// the decisions of the one that plans.
+/// Merges several managers' answers: the readers of the first manager that reaches the store, the moves of all
+/// managers, and the decisions of the manager that plans.
 fn merge_placements(mut answers: Vec<Value>) -> Value {
     let is = |answer: &Value, what: &str| answer.pointer(what) == Some(&Value::Bool(true));
     let best = answers.iter().position(|answer| is(answer, "/fresh")).unwrap_or(0);
@@ -135,7 +137,7 @@ async fn read_offsets(gateway: &Gateway) -> Result<OffsetsByPartition, String> {
     };
     let read: Result<OffsetsByPartition, StoreError> = read.await;
     if read.is_err() {
-        // Which of them it is.
+        // Finds out which of the stores failed.
         let _ = gateway.log.noted(backends.log.write_health());
         let _ = gateway.ranking.noted(backends.ranking.checkpoint().await);
         let _ = gateway.archive.noted(backends.archive.archive_meta().await);
@@ -143,7 +145,8 @@ async fn read_offsets(gateway: &Gateway) -> Result<OffsetsByPartition, String> {
     read.map_err(|error| error.to_string())
 }
 
-/// How far counting and the boards are behind, in all and by partition.
+/// Returns how many records counting and the boards are behind the log, in total and by partition. Adds the counts of
+/// logged, counted and shown records to `counts`.
 fn measure_lag(
     offsets: &OffsetsByPartition,
     memory: &mut Memory,

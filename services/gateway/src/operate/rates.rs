@@ -1,22 +1,22 @@
-//! Rates of counts that only grow, from one look to the next.
+//! The rates of counts that only grow, between two looks at them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Looks that are further apart than this say nothing about now.
+/// Maximum time between two looks for a rate: after a longer time, the rate says nothing about now.
 const MAX_LOOK_DISTANCE: Duration = Duration::from_secs(20);
 
-/// Counts as of the last look.
+/// The counts of the last look, with its time.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     last_counts: Option<(Instant, BTreeMap<&'static str, u64>)>,
 }
 
 impl Rates {
-    /// What each count grew by a second since the last look; null where that is not known. A count that shrank was begun
-    /// anew by a process that was restarted: no rate is better than a wrong one.
+    /// Returns how much each count grew in a second since the last look; null if that is not known. A count that
+    /// shrank was started anew by a process that was restarted, so it has no rate rather than a wrong one.
     pub(super) fn look(&mut self, now: Instant, counts: BTreeMap<&'static str, u64>) -> Value {
         let before = self
             .last_counts

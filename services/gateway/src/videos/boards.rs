@@ -1,4 +1,4 @@
-//! The boards by their names, and the windows of those that have some.
+//! The boards by name, and the windows of boards that have some.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,80 +20,85 @@ use tokio::sync::OnceCell;
 use super::meta;
 use crate::Gateway;
 
-/// How long the stores may take to say whether a window is final: the list does not wait longer.
+/// Maximum time for the stores to tell whether a window is final; the list does not wait longer.
 const FINAL_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often the stores are asked at most whether a window is final, however often its list is read: the log answers for each of
-/// its partitions.
+/// Minimum time between two queries to the stores whether a window is final, however often its list is read, because
+/// the log answers for each of its partitions.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// Windows of which it is remembered what the stores said: more than all boards keep. With more they are asked for anew.
+/// Maximum number of windows whose state is remembered: more than all boards keep. With more windows all are
+/// forgotten, and the stores are asked again.
 const MAX_REMEMBERED: usize = 1024;
 
-/// The boards that are declared, and where each is kept.
+/// The declared boards, and the store of each.
 pub(crate) struct Boards {
     declared: DeclaredBoards,
-    /// Those of boards without windows.
+    /// The stores of the declared boards, in their order; a board with windows has further stores, one for each
+    /// window.
     stores: Vec<Arc<dyn RankingStore>>,
-    /// What the stores said of windows that have ended, by their keys.
+    /// The last known state of windows that have ended, by the window's key.
     known: Mutex<HashMap<String, Known>>,
 }
 
-/// What is known of a window that has ended.
+/// The last known state of a window that has ended.
 #[derive(Clone, Copy)]
 enum Known {
     Final,
-    /// The stores were asked then, and have not said that it is.
+    /// The stores were asked at this time, and have not answered that the window is final.
     Asked(Instant),
 }
 
-/// A board, or one window of it.
+/// A board that is shown, or one of its windows.
 pub(super) struct ShownBoard<'a> {
     pub(super) store: Arc<dyn RankingStore>,
-    /// The one of its store's two orders in which it is shown.
+    /// The order in which the board is shown, of the two that its store has.
     pub(super) order: BuiltInBoard,
     window: Option<ShownWindow<'a>>,
-    /// Its own decay, where it has one.
+    /// The decay that only this board has; `None` if it has none.
     decay: Option<Decay>,
 }
 
-/// A window of a board.
+/// A window of a board that is shown.
 struct ShownWindow<'a> {
     kind: &'a WindowKind,
     window: Window,
-    /// Under which name the store keeps it.
+    /// The name of the window's list in the store.
     key: String,
 }
 
-/// What a list says of the window that it is of.
+/// The description of a list's window in the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct WindowJson {
     name: String,
     start: Millis,
     end: Millis,
     state: WindowState,
-    /// Whether all that happened in it is counted in it; null while the archive is away.
+    /// Whether everything that happened in the window is counted in its list; null while the archive is away.
     whole: Option<bool>,
 }
 
-/// What a list says of the half-life that its board alone has.
+/// The description of a half-life that only the list's board has.
 #[derive(Debug, Serialize)]
 pub(super) struct DecayJson {
     half_life_minutes: u64,
-    /// Whether all that happened is in its scores; null while the archive is away, or while it does not count by it yet.
+    /// Whether everything that happened is in the board's scores; null while the archive is away, or does not count by
+    /// this half-life yet.
     whole: Option<bool>,
-    /// Where not all is in them: what the log took later than this is.
+    /// The time after which everything that the log accepted is in the scores, in milliseconds since 1970; absent if
+    /// everything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     whole_after: Option<Millis>,
 }
 
-/// How far a window is.
+/// The progress of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum WindowState {
-    /// It has not ended.
+    /// The window has not ended.
     Running,
-    /// It has ended, and what happened in it may still be on its way; or nobody can say that all is there.
+    /// The window has ended, but events in it may still be on their way, or the stores do not tell that all have
+    /// arrived.
     Ended,
-    /// The list stays as it is.
+    /// The window's list will not change any more.
     Final,
 }
 
@@ -103,7 +108,7 @@ impl Boards {
         Self { declared, stores, known: Mutex::default() }
     }
 
-    /// The declared boards and the stores of those without windows.
+    /// The declared boards, each with its store; for a board with windows, the store is not that of a window.
     pub(super) fn declared_with_stores(
         &self,
     ) -> impl Iterator<Item = (&DeclaredBoard, &Arc<dyn RankingStore>)> {
@@ -114,7 +119,8 @@ impl Boards {
         matches!(self.lock().get(key), Some(Known::Final))
     }
 
-    /// Whether the stores are to be asked about a window now. Who is told so asks; others are not told so for a while.
+    /// Returns whether the caller has to ask the stores about a window now. If it returns true, it returns false to
+    /// other callers for `ASK_EVERY`.
     fn is_to_be_asked(&self, key: &str, now: Instant) -> bool {
         let mut known = self.lock();
         let is_due = match known.get(key) {
@@ -148,7 +154,8 @@ const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
 }
 
 impl Gateway {
-    /// Each declared board: of one with windows, the window that runs.
+    /// Returns each declared board with its order and store; for a board with windows, the store of the window that
+    /// runs.
     pub(super) fn declared_boards(&self) -> Vec<(&DeclaredBoard, BuiltInBoard, Arc<dyn RankingStore>)> {
         let now = (self.backends.clock)();
         let of = |(board, store): (&'_ DeclaredBoard, &Arc<dyn RankingStore>)| {
@@ -168,7 +175,8 @@ impl Gateway {
         .collect()
     }
 
-    /// The board of this name, and of one with windows the window of this name, or else the one that runs.
+    /// Returns the board of this name; for a board with windows, the window of this name, or the running one if
+    /// `window` is `None`. Returns an error for an unknown name, and 404 for a window that the board does not keep.
     pub(super) fn board(&self, name: Option<&str>, window: Option<&str>) -> Result<ShownBoard<'_>, Problem> {
         let built_in = match name {
             None | Some("global") => Some(BuiltInBoard::Global),
@@ -222,7 +230,7 @@ impl Gateway {
         Ok(ShownBoard { store, order: order_of(board), window, decay: None })
     }
 
-    /// What is said of the half-life of a list, where its board has one of its own.
+    /// Returns the description of the half-life that the list's board has of its own; `None` if it has none.
     pub(super) async fn describe_decay(&self, board: &ShownBoard<'_>) -> Option<DecayJson> {
         let decay = board.decay?;
         let meta = meta(self).await.ok().flatten();
@@ -234,7 +242,8 @@ impl Gateway {
         })
     }
 
-    /// What is said of the window that a list is of. Ask before the list is read: what was final then, the list has.
+    /// Returns the description of the window that a list shows; `None` if the board has no windows. The window must be
+    /// described before its list is read: then the list of a window that is final is complete.
     pub(super) async fn describe_window(&self, board: &ShownBoard<'_>) -> Option<WindowJson> {
         let shown = board.window.as_ref()?;
         let state = match self.known_state(shown) {
@@ -244,7 +253,8 @@ impl Gateway {
         Some(window_json(shown, state, meta(self).await.ok().flatten().as_ref()))
     }
 
-    /// The windows of a board, the running one first. What the log has is asked for once for all of `progress`.
+    /// Returns the descriptions of a board's windows, the running one first. The progress of counting is read only
+    /// once and kept in `progress`.
     pub(super) async fn describe_windows(
         &self,
         board: &DeclaredBoard,
@@ -269,7 +279,7 @@ impl Gateway {
         join_all(shown.into_iter().map(describe)).await
     }
 
-    /// How far a window is, where that is known without the stores; `None` where they are to be asked.
+    /// Returns the state of a window if it is known without asking the stores; `None` if the stores have to be asked.
     fn known_state(&self, shown: &ShownWindow<'_>) -> Option<WindowState> {
         if (self.backends.clock)() < shown.window.end {
             Some(WindowState::Running)
@@ -282,7 +292,8 @@ impl Gateway {
         }
     }
 
-    /// Asks the stores how far a window that has ended is; `known` is how far all is counted, where that was asked already.
+    /// Asks the stores for the state of a window that has ended. `known` is the progress of counting, if it was read
+    /// already.
     async fn ask_state(
         &self,
         shown: &ShownWindow<'_>,
@@ -296,7 +307,7 @@ impl Gateway {
             CountingProgress::read_progress(&self.backends).await?.is_final(&shown.window, store).await
         };
         let asked = tokio::time::timeout(FINAL_TIMEOUT, asked).await;
-        // Where a store is away nobody can say so.
+        // If a store is away, nobody can tell that the window is final.
         if matches!(asked, Ok(Ok(true))) {
             self.boards.note_final(&shown.key);
             WindowState::Final
@@ -305,14 +316,14 @@ impl Gateway {
         }
     }
 
-    /// How far all is counted; `None` where the stores do not say so in time.
+    /// Returns the progress of counting; `None` if the stores do not answer in time.
     async fn progress_in_time(&self) -> Option<CountingProgress> {
         let progress = CountingProgress::read_progress(&self.backends);
         tokio::time::timeout(FINAL_TIMEOUT, progress).await.ok()?.ok()
     }
 }
 
-/// What is said of a window by what is in force in the archive, where that is known.
+/// Returns the description of a window. `meta` is the archive's meta document, if it is known.
 fn window_json(shown: &ShownWindow<'_>, state: WindowState, meta: Option<&ArchiveMeta>) -> WindowJson {
     let ShownWindow { kind, window, .. } = shown;
     let whole = meta.map(|meta| meta.windows.of(kind).is_some_and(|it| it.is_whole(window.start)));

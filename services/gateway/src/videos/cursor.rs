@@ -1,7 +1,8 @@
-//! Where a page goes on, as text that fits into a URL: the score's bits and the video's bytes in hexadecimal digits.
+//! The cursor of a page as text for a URL: the bits of the score and the bytes of the video's id, in hexadecimal
+//! digits.
 //!
-//! A cursor only says where in a list to go on, so any text of the right form is a place, if not one that a page ever
-//! ended at: it cannot do more harm than to start a page somewhere else.
+//! A cursor only tells at which place of a list the next page begins. So any text of the right form is accepted, even
+//! if no page ended there: it only begins a page at another place.
 
 use liverank_adapters::ranking_store::BoardCursor;
 use liverank_core::comment::to_hex;
@@ -9,10 +10,10 @@ use liverank_core::ids::MAX_ID_BYTES;
 use liverank_core::ranking::{RankedVideo, Score};
 use liverank_core::{Invalid, VideoId};
 
-/// Bytes of the score.
+/// Number of bytes of the score in a cursor.
 const SCORE_BYTES: usize = 8;
 
-/// The cursor of the page after the one that ends with `last`.
+/// Returns the cursor of the page after the page that ends with `last`.
 pub fn cursor_after(last: &RankedVideo) -> String {
     let mut bytes = Vec::with_capacity(SCORE_BYTES + last.video_id.as_str().len());
     bytes.extend_from_slice(&last.score.to_bits().to_be_bytes());
@@ -20,7 +21,7 @@ pub fn cursor_after(last: &RankedVideo) -> String {
     to_hex(&bytes)
 }
 
-/// Reads a cursor.
+/// Parses a cursor; returns an error if it does not have the form of one.
 pub fn parse_cursor(text: &str) -> Result<BoardCursor, Invalid> {
     let wrong = || Invalid::new("cursor", "must be the `next` of an earlier page");
     let bytes = from_hex(text).ok_or_else(wrong)?;
@@ -32,7 +33,8 @@ pub fn parse_cursor(text: &str) -> Result<BoardCursor, Invalid> {
     Ok(BoardCursor { score, video_id: VideoId::parse(&readable_id(id)).map_err(|_| wrong())? })
 }
 
-/// The id itself, for whatever we ever wrote; for anything else, something of the same length or shorter.
+/// Returns the id as text. Bytes that no cursor of ours has are replaced, without making the id longer than an id may
+/// be.
 fn readable_id(id: &[u8]) -> String {
     let text = String::from_utf8_lossy(id);
     let mut text = text.replace(|c: char| c.is_control(), "?");

@@ -1,5 +1,5 @@
-//! `PUT /videos/{video_id}` says what a video is, `DELETE /videos/{video_id}` takes it off all boards: each one record of the
-//! log, answered once the log has it durably.
+//! `PUT /videos/{video_id}` sets a video's metadata, `DELETE /videos/{video_id}` removes a video from all boards. Each
+//! is one record of the log, acknowledged once the log has stored it durably.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::moderation::{Accepted, Deed, reason};
 
-/// `PUT /videos/{video_id}?owner_id=`, with the metadata as the body.
+/// Answers `PUT /videos/{video_id}?owner_id=`, whose body is the metadata.
 pub(crate) async fn put(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -47,7 +47,7 @@ pub(crate) async fn put(
     append_record(&gateway, actor.user, role, None, video, action).await
 }
 
-/// `DELETE /videos/{video_id}?reason=`.
+/// Answers `DELETE /videos/{video_id}?reason=`: removes the video from all boards.
 pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
@@ -82,7 +82,8 @@ async fn append_record(
     Deed { user, role, reason, video: Some(video), action }.record(gateway, answer).await
 }
 
-/// As what somebody may change a video. Its owner is who was given as such: whoever is merely the first to see it is none.
+/// Returns the role in which the user may change a video; 403 if it may not. The owner is only a user who was given as
+/// the owner, not the first viewer.
 fn role_of_actor(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole, Problem> {
     let owns = |state: &&VideoState| state.owner_given && state.owner == actor.user;
     match (actor.role, video.filter(owns)) {

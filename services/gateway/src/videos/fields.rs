@@ -1,4 +1,4 @@
-//! What a line of a list has beside the video, its score and its owner, where it is asked for: `?fields=viewers,metadata`.
+//! The optional fields of a list's line, beside the video, its score and its owner: `?fields=viewers,metadata`.
 
 use liverank_core::ranking::RankedVideo;
 use liverank_core::{Invalid, Metadata, VideoId};
@@ -11,14 +11,15 @@ use crate::Gateway;
 /// The fields that a client asks for beside the ranking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Fields {
-    /// How many viewers each video has now.
+    /// Whether each line has the video's number of viewers.
     pub(super) viewers: bool,
-    /// What the app says of it.
+    /// Whether each line has the video's metadata.
     pub(super) metadata: bool,
 }
 
 impl Fields {
-    /// Reads names that are separated by commas. Absent or empty text asks for nothing.
+    /// Parses field names that are separated by commas. Returns no fields if the text is absent or empty, and an error
+    /// for an unknown name.
     pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let mut names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         names.try_fold(Self::default(), |fields, name| match name {
@@ -36,23 +37,23 @@ impl Fields {
 pub(super) struct Line {
     #[serde(flatten)]
     ranked: RankedVideo,
-    /// Absent where it is not asked for.
+    /// Number of viewers of the video; absent if the client did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     viewers: Option<ViewersNow>,
-    /// Absent where it is not asked for.
+    /// Metadata of the video; absent if the client did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataNow>,
 }
 
-/// Null where nothing was said of the video, and while the archive is away.
+/// The metadata of a video; null if it has none, and while the archive is away.
 #[derive(Debug, Serialize)]
 struct MetadataNow(Option<Metadata>);
 
-/// Null while no manager says so.
+/// The number of viewers of a video; null while no manager answers.
 #[derive(Debug, Serialize)]
 struct ViewersNow(Option<u64>);
 
-/// Puts to each line what is asked for.
+/// Adds the fields that the client asks for to each line.
 pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<RankedVideo>, fields: Fields) -> Vec<Line> {
     let viewers =
         if fields.viewers && !videos.is_empty() { fetch_viewers(gateway, &videos).await } else { None };
@@ -70,7 +71,8 @@ pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<RankedVideo>, fie
         .collect()
 }
 
-/// What apps say of them; nothing while the archive does not answer: the list is worth having without it.
+/// Returns the metadata of each video; an empty list if the archive does not answer in time, because the list is
+/// useful without metadata.
 async fn fetch_metadata(gateway: &Gateway, videos: &[RankedVideo]) -> Vec<Option<Metadata>> {
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
     let asked =
@@ -81,7 +83,7 @@ async fn fetch_metadata(gateway: &Gateway, videos: &[RankedVideo]) -> Vec<Option
     }
 }
 
-/// The viewers of all of them in one question; `None` while no manager answers it.
+/// Returns the number of viewers of each video, by one request; `None` if no manager answers in time.
 async fn fetch_viewers(gateway: &Gateway, videos: &[RankedVideo]) -> Option<Vec<u64>> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();

@@ -1,4 +1,4 @@
-//! `GET /boards`: which boards there are, and the windows of those that have some.
+//! `GET /boards`: the list of boards, with the windows of boards that have some.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,45 +18,46 @@ use super::boards::WindowJson;
 use crate::Gateway;
 use crate::interact::too_many;
 
-/// How long the stores may take to say what the half-life of a board is: the answer does not wait longer.
+/// Maximum time for a store to return the half-life of a board; the answer does not wait longer.
 const HALF_LIFE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The boards, those that there always are first, then the declared ones in the order of their declaration.
+/// The list of boards: the built-in ones first, then the declared ones in the order of their declaration.
 #[derive(Serialize)]
 pub(crate) struct BoardsJson {
     boards: Vec<BoardJson>,
 }
 
-/// A board.
+/// A board in the answer of `GET /boards`.
 #[derive(Serialize)]
 struct BoardJson {
     name: String,
-    /// `points` or `trending`.
+    /// The order of the board: `points` or `trending`.
     order: &'static str,
-    /// Whether it was declared, or is one of those that there always are.
+    /// Whether the board is declared; false for a built-in board.
     declared: bool,
-    /// The half-life of the scores of a board of the order `trending`. Null where the board has none, and while the store is away.
+    /// The half-life of the scores, for a board of the order `trending`; null for other boards, and while the store is
+    /// away.
     half_life_seconds: Option<f64>,
-    /// The category of its videos. Null where it has videos of all categories.
+    /// The category of the board's videos; null if the board has videos of all categories.
     category: Option<String>,
     /// The points that a video needs to be on the board.
     minimum: f64,
-    /// Null where it has none.
+    /// The windows of the board; null if it has none.
     windows: Option<WindowsJson>,
 }
 
 /// The windows of a board.
 #[derive(Serialize)]
 struct WindowsJson {
-    /// `hour`, `day` or `week`.
+    /// The unit of a window's length: `hour`, `day` or `week`.
     unit: &'static str,
     time_zone: String,
     running: WindowJson,
-    /// Those that are kept, the last one first.
+    /// The windows that have ended and are kept, latest first.
     ended: Vec<WindowJson>,
 }
 
-/// `GET /boards`.
+/// Answers `GET /boards` with the list of boards.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     params: QueryParams,
@@ -111,7 +112,8 @@ async fn describe_declared(
     }
 }
 
-/// The half-life that the board's scores were made by, as its store has it.
+/// Returns the half-life, in seconds, of the board's scores as its store has it; `None` for a board without one, or if
+/// the store does not answer in time.
 async fn half_life_seconds(order: BoardOrder, store: &dyn RankingStore) -> Option<f64> {
     if order != BoardOrder::Trending {
         return None;

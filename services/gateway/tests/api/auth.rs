@@ -1,4 +1,4 @@
-//! Viewers' tokens: who is let in, as whom, and by which keys.
+//! Viewers' tokens: which requests are accepted, for which user, and by which keys.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::{System, eventually, nowhere, problem, serve};
 
-/// *ring* makes no keys for RSA: this one was made for these tests and is good for nothing else.
+/// The key is fixed because *ring* cannot generate RSA keys; it was made for these tests and is used nowhere else.
 const RSA_KEY: &str = "\
     MIIEowIBAAKCAQEAgzRFf5xa1Dp8VMiA6wkQ4ISK4op9Jdv7V3hRTBmuifk830GJXa2E/AvC90dhw16DPa00dPLaNGrJ23iBpdZG\
     cROQRnZedMAteCIsaYIqgAoW03orhzQSejLHwy8HcrDE5WSEjv5ghUNKctY+5Qncmw2wHwgz/Qom3tn4Mkfn7u6bFQfguSfJCnJe\
@@ -45,7 +45,7 @@ enum SigningPair {
     Ed(Ed25519KeyPair),
 }
 
-/// What an issuer signs with.
+/// An issuer's key pair, with its id.
 pub struct Key {
     id: &'static str,
     pair: SigningPair,
@@ -118,7 +118,7 @@ impl Key {
         format!("{message}.{}", base64_text(&signature))
     }
 
-    /// A good token for `user`.
+    /// Returns a valid token for `user`.
     pub fn token(&self, user: &str) -> String {
         self.sign(&self.header(), &claims(user))
     }
@@ -136,10 +136,10 @@ fn key_set(keys: &[&Key]) -> Value {
     json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()})
 }
 
-/// Whose tokens are taken, and for whom.
+/// The flags for the issuer and the audience of the tests' tokens.
 const ISSUER_FLAGS: [&str; 4] = ["--auth-issuer", "https://issuer.example", "--auth-audience", "live"];
 
-/// A gateway that knows `keys` from a file.
+/// Starts a gateway that reads `keys` from a file. Returns it with the directory of the file.
 pub async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
@@ -158,7 +158,8 @@ async fn post_view(system: &System, token: &str) -> u16 {
     post_with(system, "/interact", token, VIEW).await.status().as_u16()
 }
 
-/// A refusal as section 5 of the design and RFC 6750 have it.
+/// Checks that a response is a refusal with this status and challenge, as section 5 of the design and RFC 6750
+/// require.
 pub async fn refused(response: reqwest::Response, status: u16, challenge: &str) -> Value {
     assert_eq!(response.headers()["www-authenticate"], challenge, "{}", response.url());
     problem(response, status).await
@@ -175,19 +176,19 @@ async fn a_token_of_each_kind_lets_its_user_in_and_nobody_else() {
         assert_eq!(post_view(&system, &key.token("ana")).await, 202, "{}", key.id);
         let bens = post_with(&system, "/interact", &key.token("ben"), VIEW).await;
         assert_eq!(refused(bens, 403, OTHER).await["field"], "user_id");
-        // Of several keys a token names its own.
+        // Without a key id, a token is refused if the issuer has several keys.
         let mut unnamed = key.header();
         unnamed.as_object_mut().unwrap().remove("kid");
         assert_eq!(post_view(&system, &key.sign(&unnamed, &claims("ana"))).await, 401, "{}", key.id);
         let (single, _directory) = self::system(&[key], &[]).await;
         assert_eq!(post_view(&single, &key.sign(&unnamed, &claims("ana"))).await, 202, "{}", key.id);
-        // A signature of one kind is none of another.
+        // A signature of one algorithm is not valid under another one.
         let other = keys.iter().find(|other| other.id != key.id).unwrap();
         assert_eq!(post_view(&system, &key.sign(&other.header(), &claims("ana"))).await, 401, "{}", key.id);
     }
     assert_eq!(system.log.appended().len(), 3);
     refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
-    // An address with a token is written down in too many places for what has headers.
+    // A URL is logged in too many places to accept a token in it from a client that can send headers.
     let path = format!("/interact?access_token={}", keys[2].token("ana"));
     refused(system.post(&path, VIEW).await, 401, "Bearer").await;
 }
@@ -244,11 +245,11 @@ async fn a_token_that_is_not_good_is_refused_whatever_is_wrong_with_it() {
         let expected = if user == "ana" { 202 } else { 403 };
         assert_eq!(post_view(&system, &key.token(user)).await, expected);
     }
-    // A minute of either clock is no reason.
+    // Clocks that differ by some seconds do not matter.
     assert_eq!(post_view(&system, &with("exp", json!(now() - 5))).await, 202);
 }
 
-/// Answers with what came.
+/// Answers with the URI and the `Authorization` header of the request.
 async fn echo_request(request: Request) -> Response {
     let shown = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
     Json(json!({"uri": request.uri().to_string(), "authorization": shown})).into_response()
@@ -305,7 +306,7 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
     }
 }
 
-/// An issuer's keys, over HTTP.
+/// An issuer that serves its keys over HTTP.
 #[derive(Default)]
 struct HttpIssuer {
     keys: Mutex<Value>,
@@ -366,7 +367,7 @@ async fn while_no_keys_were_ever_known_it_is_503_and_rankings_are_open() {
     problem(post_with(&system, "/interact", &key.token("ana"), VIEW).await, 503).await;
     refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
     assert_eq!(system.get("/videos").await.status(), 200);
-    // A browser's stream would end for good on a 503; a client that reads errors is told what is wrong.
+    // A browser's stream would end for good on a 503; a client that reads errors gets the 503.
     let connect = format!("/connect?userid=ana&videoid=cat&access_token={}", key.token("ana"));
     problem(system.get(&connect).await, 503).await;
     let browser =

@@ -1,4 +1,4 @@
-//! Bad input: each gets exactly the error that names what is wrong with it.
+//! Bad input: each bad request gets exactly the error that names its wrong field.
 
 use crate::support::{System, problem};
 

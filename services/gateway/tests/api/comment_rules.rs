@@ -1,5 +1,5 @@
-//! `/moderation/rules` and `/moderation/pins`: who may set rules of comments and pin one, what the log then has, and what is
-//! listed.
+//! `/moderation/rules` and `/moderation/pins`: who may set rules of comments and pin a comment, the records in the
+//! log, and the lists.
 
 use liverank_core::moderation::comment_rules::MAX_RULED_SCOPES;
 use reqwest::Method;
@@ -203,7 +203,7 @@ async fn held_comments_are_listed_and_released_or_rejected() {
     );
 }
 
-/// Comment services keep all rules in memory.
+/// The number of scopes with rules is bounded, because comment services keep all rules in memory.
 #[tokio::test]
 async fn there_is_a_bound_of_places_that_have_rules() {
     let issuer = Issuer::start().await;

@@ -1,4 +1,4 @@
-//! The document of the API against the API.
+//! Compares the `OpenAPI` document with the routes of the gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::support::System;
 
 type MethodsByPath = BTreeMap<String, BTreeSet<String>>;
 
-/// The paths that the document says are at the gateway, with their methods.
+/// Returns the paths that the document has for the gateway, with their methods.
 fn documented_methods(document: &Value) -> MethodsByPath {
     let here = |item: &&Value| {
         item.get("servers").is_none_or(|servers| servers[0]["url"] == document["servers"][0]["url"])
@@ -52,7 +52,8 @@ async fn the_document_has_every_type_of_interaction() {
     assert_eq!(*types, serde_json::json!(Kind::ALL.map(Kind::name)));
 }
 
-/// What only our own processes may ask is at their own ports: nothing of it is reached through the front door, whoever asks.
+/// Endpoints for our own processes are at their own ports: none of them is reached through the front door, by any
+/// caller.
 #[tokio::test]
 async fn the_front_door_leads_to_what_the_table_calls_public() {
     let system = System::start(&[]).await;

@@ -1,4 +1,4 @@
-//! Clients as they are: half-closed, slow, compressed, too large, too many.
+//! Clients at the edge: half-closed, slow and compressed requests, requests that are too large, and too many requests.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ async fn connect_tcp(system: &System) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
-/// All that comes until the server closes.
+/// Returns everything that comes until the server closes the connection.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("it closes").unwrap();
@@ -35,7 +35,7 @@ async fn a_half_closed_client_gets_its_answer() {
     for path in ["/interact", "/interactions"] {
         let body = if path == "/interact" { EVENT_JSON.to_owned() } else { format!("[{EVENT_JSON}]") };
         let mut stream = connect_tcp(&system).await;
-        // The log takes its time, and the client is half gone meanwhile.
+        // The log is slow, and the client has closed its sending side meanwhile.
         let held = system.log.hold();
         stream.write_all(format!("{}{body}", post_request(path, "", body.len())).as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -54,7 +54,7 @@ async fn a_413_arrives_however_much_is_still_being_sent() {
         let mut stream = connect_tcp(&system).await;
         let length = 3 * 1024 * 1024;
         stream.write_all(post_request(path, "", length).as_bytes()).await.unwrap();
-        // All of it is taken: neither an error nor a reset before the answer is read.
+        // The server reads the whole body: there is neither an error nor a reset before the answer is read.
         for _ in 0..48 {
             stream.write_all(&vec![b' '; length / 48]).await.unwrap();
         }
@@ -127,7 +127,7 @@ async fn batches_that_stall_keep_nobody_waiting() {
         assert_eq!(answer.status(), 200);
     }
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    // Nobody answers there, and that is what is said: it was let through.
+    // No statistics service runs, so the answer is 503: the request was let through.
     problem(system.post("/client-statistics", "{}").await, 503).await;
 }
 
@@ -158,7 +158,7 @@ async fn one_user_has_its_limits() {
     assert_eq!(system.log.appended().len(), 10, "what is refused is not counted");
 }
 
-/// The service behind says nothing of it: the gateway judges by itself.
+/// The gateway checks the handshake itself, without the service behind it.
 #[tokio::test]
 async fn a_handshake_is_of_http_1_1() {
     let system = System::start(&[]).await;

@@ -1,4 +1,4 @@
-//! A viewer's stream at the front door, while readers move, die and refuse.
+//! A viewer's stream at the front door, while readers move, die and refuse viewers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,17 +16,17 @@ use tokio::sync::mpsc;
 
 use crate::support::{SOON, System, serve};
 
-/// What a fake reader does with the next viewer.
+/// The fake reader's answer to the next viewer.
 enum ReaderAct {
-    /// Sends these bytes, then goes on with what the test says.
+    /// Accepts the viewer, with a stream of what the test sends.
     Stream(mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>),
-    /// Says that another reader serves the video.
+    /// Redirects the viewer, because another reader serves the video.
     Elsewhere,
-    /// Is too full.
+    /// Refuses the viewer, because the reader is full.
     Full,
 }
 
-/// A request as a reader saw it.
+/// A request as a fake reader received it.
 #[derive(Debug)]
 struct SeenRequest {
     method: String,
@@ -43,7 +43,7 @@ struct FakeReaderState {
     seen: Vec<SeenRequest>,
 }
 
-/// A reader whose part the test plays.
+/// A fake reader, whose answers the test sets.
 #[derive(Clone, Default)]
 struct FakeReader(Arc<Mutex<FakeReaderState>>);
 
@@ -52,7 +52,8 @@ impl FakeReader {
         serve(Router::new().route("/connect", any(answer_connect)).with_state(self.clone())).await
     }
 
-    /// Takes the next viewer; what is sent here goes to it, and dropping it ends the stream.
+    /// Makes the reader accept the next viewer. What is sent on the returned channel goes to the viewer; dropping the
+    /// channel ends the stream.
     fn next_stream(&self) -> mpsc::UnboundedSender<Result<Bytes, std::io::Error>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.act_next(ReaderAct::Stream(receiver));
@@ -97,12 +98,13 @@ fn receiver_stream<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl futures::Str
     futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
 }
 
-/// A manager that sends everybody to the reader it is told.
+/// A fake manager that sends all viewers to one reader, which the test sets.
 #[derive(Clone, Default)]
 struct FakeManager(Arc<Mutex<Option<String>>>);
 
-/// A manager that names all of these readers, in an order that it draws anew for each answer, as real ones do: the first is
-/// named alone, for the others come later, and then each time where one who counts round from the best would find it again.
+/// A fake manager that names all readers, in an order that differs for each answer, as real managers do. The first
+/// answer names only the first reader, because the others come later. In later answers, that reader is always at the
+/// place at which a viewer would find it again that counts round from the best reader.
 struct RotatingManager {
     readers: Vec<String>,
     asked: usize,
@@ -173,7 +175,7 @@ impl StreamView {
         Self { stream: response.bytes_stream().boxed(), text: String::new() }
     }
 
-    /// Reads until the text contains this.
+    /// Reads the stream until its text contains `what`.
     async fn read_until(&mut self, what: &str) {
         let read = async {
             while !self.text.contains(what) {
@@ -184,7 +186,7 @@ impl StreamView {
         tokio::time::timeout(SOON, read).await.unwrap_or_else(|_| panic!("no {what:?} in time"));
     }
 
-    /// Reads to an orderly end.
+    /// Reads the stream to an orderly end, and returns its text.
     async fn read_to_end(mut self) -> String {
         let read = async {
             while let Some(bytes) = self.stream.next().await {
@@ -195,7 +197,7 @@ impl StreamView {
         self.text
     }
 
-    /// The ids of the comments so far, in order.
+    /// Returns the ids of the comments so far, in order.
     fn comment_ids(&self) -> Vec<String> {
         let events = self.text.split("\n\n").filter(|event| event.contains("\"seq\""));
         events
@@ -238,7 +240,7 @@ async fn a_viewer_follows_a_move_without_noticing() {
     send_text(&first, &(connected_event(0) + &comment_event(1)));
     let mut view = StreamView::open(stage.get_stream()).await;
     view.read_until("c1").await;
-    // Half an event, and the rest of it with half of the next.
+    // Sends half an event, then the rest of it with half of the next event.
     send_text(&first, "id: n-2\ndata: {\"id\":\"c2\",");
     send_text(&first, "\"seq\":2}\n\n: beat\n\nid: n-3\ndata: {\"id\"");
     view.read_until("beat").await;

@@ -1,4 +1,4 @@
-//! Interactions on their way into the log.
+//! Interactions on their way from the gateway into the log.
 
 use liverank_core::counting::CountingRules;
 use serde_json::{Value, json};

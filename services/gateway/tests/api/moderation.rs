@@ -1,4 +1,4 @@
-//! What moderators and authors do at the front door: who may, what the log then has, and what is told of it.
+//! The actions of moderators and authors at the front door: who may act, the records in the log, and the lists.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{System, problem};
 
-/// An issuer of tokens with roles, and a gateway that knows its key.
+/// An issuer of tokens with roles, and a gateway that knows the issuer's key.
 pub struct Issuer {
     pair: Ed25519KeyPair,
     pub system: System,
@@ -26,7 +26,7 @@ impl Issuer {
         Self::start_with(|_| {}).await
     }
 
-    /// [`Issuer::start`], with what no flag of the gateway says.
+    /// Starts an issuer as [`Issuer::start`] does, with settings of the gateway that have no flag.
     pub async fn start_with(set: impl FnOnce(&mut liverank_gateway::Config)) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
@@ -63,7 +63,7 @@ impl Issuer {
         request.send().await.unwrap()
     }
 
-    /// Counts what the log got, as the consumer does, behind these comments by `ann` on the video `cat`.
+    /// Appends comments by `ann` on the video `cat` and then these records to the archive, as the consumer does.
     pub async fn count(&self, comments: &[&str], records: &[Value]) {
         let posted = comments.iter().map(|id| {
             json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": id, "comment": "words"})
@@ -71,7 +71,7 @@ impl Issuer {
         self.system.count(posted.chain(records.iter().cloned())).await;
     }
 
-    /// The moderation records that the log got.
+    /// Returns the moderation records that were appended to the log, with their keys.
     pub fn recorded(&self) -> Vec<(String, Value)> {
         let all = self.system.log.appended().into_iter();
         all.filter(|(_, value)| value["type"] == "moderation").collect()
@@ -118,7 +118,7 @@ async fn an_author_deletes_its_own_comment_and_a_moderator_anybody_s() {
     let unknown = issuer.ask("mo", &json!(["moderator"]), delete("/comments/cat/other"), None).await;
     assert_eq!(unknown.headers()["retry-after"], "1");
     assert_eq!(problem(unknown, 404).await["field"], "id");
-    // What is deleted already is not deleted again.
+    // A comment that is deleted already is not deleted again.
     let records: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
     issuer.count(&[], &records).await;
     assert_eq!(issuer.ask("ann", &no_roles(), delete("/comments/cat/c1"), None).await.status(), 202);
@@ -202,7 +202,8 @@ async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
     assert!(rest["actions"][0]["until"].is_string(), "{rest}");
 }
 
-/// Comment services and gateways keep all that are in force in memory.
+/// The number of bans and of revocations is bounded, because comment services and gateways keep all that are in force
+/// in memory.
 #[tokio::test]
 async fn there_is_a_bound_of_bans_and_one_of_revocations() {
     let issuer = Issuer::start_with(|config| config.max_restrictions = 2).await;
@@ -229,7 +230,7 @@ async fn there_is_a_bound_of_bans_and_one_of_revocations() {
         assert_eq!(answer.headers()["retry-after"], "60", "{body}");
         assert!(problem(answer, 429).await["detail"].as_str().unwrap().starts_with("2 "));
     }
-    // One that there is may be changed, and one that is ended makes room for another of its sort.
+    // A restriction in force may be changed, and one that is ended makes room for another of its kind.
     let again = json!({"userid": "ann", "seconds": 60});
     assert_eq!(issuer.ask("mo", &moderator, (Method::POST, BANS_PATH), Some(&again)).await.status(), 202);
     let lift = (Method::DELETE, "/moderation/bans?userid=ben");
@@ -315,7 +316,7 @@ async fn without_tokens_nobody_moderates_unless_it_is_open_and_then_on_a_loopbac
     assert!(error.to_string().contains("no tokens"), "{error}");
 }
 
-/// The seeds' clients may send whatever they like: none of it moderates.
+/// The seeds' clients may send anything as an interaction: none of it moderates.
 #[tokio::test]
 async fn an_interaction_is_never_moderation() {
     let system = System::start(&[]).await;
@@ -346,7 +347,7 @@ async fn a_service_or_the_owner_says_what_a_video_is_and_takes_it_off() {
     assert_eq!((&video["metadata"], &video["user_id"]), (&kept, &json!("olga")));
     assert_eq!((&video["removed"], &video["views"]), (&json!(false), &json!(0)));
     assert_eq!(issuer.system.json("/videos/cat").await["metadata"], Value::Null);
-    // `ann` was the first to comment on `cat`, which makes her its owner in lists, and gives her no right to it.
+    // `ann` was the first to comment on `cat`. Lists show her as its owner, but she may not change it.
     for (user, roles, path) in [
         ("ben", no_roles(), "/videos/dog"),
         ("ann", no_roles(), "/videos/cat"),

@@ -1,4 +1,4 @@
-//! How many new videos one caller may bring, on every way that names one.
+//! The number of new videos that one caller may bring, by every request that names a video.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn a_caller_brings_so_many_new_videos_by_whichever_way_and_known_ones_with
     assert!((1000..=1200).contains(&wait), "a third of an hour, and not {wait} s");
     assert_eq!(problem(answer, 429).await["limit"], "new-videos-per-caller");
 
-    // In a batch each has its own answer, and naming a new one twice does not make it known.
+    // In a batch each item has its own answer. Naming a refused new video twice does not make it known.
     let batch =
         format!("[{},{},{},{}]", like_json("a"), like_json("d"), like_json("d"), like_json("on-the-board"));
     let items: Value = system.post("/interactions", batch).await.json().await.unwrap();
@@ -30,12 +30,12 @@ async fn a_caller_brings_so_many_new_videos_by_whichever_way_and_known_ones_with
     assert_eq!(statuses, [202, 429, 429, 202]);
     assert_eq!(items[1]["field"], "video_id");
 
-    // The last of two members is what the services read.
+    // If a member is there twice, services read the last one.
     for body in [r#"{"videoid":"d","userid":"u"}"#, r#"{"videoid":"a","videoid":"d","userid":"u"}"#] {
         problem(system.post("/register", body).await, 429).await;
         problem(system.post("/comment", body).await, 429).await;
     }
-    // Nobody answers there, and that is what is said: it was let through.
+    // No service runs behind the gateway, so the answer is 503: the request was let through.
     for body in [r#"{"videoid":"a","userid":"u"}"#, r#"{"videoid":"on-the-board"}"#, r"{}"] {
         problem(system.post("/register", body).await, 503).await;
     }

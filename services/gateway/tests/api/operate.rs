@@ -1,4 +1,4 @@
-//! What the front door shows of the system, and to whom.
+//! The system's state at the front door: its content, and who may see it.
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::moderation::Issuer;
 use crate::support::{System, problem};
 
-/// A manager that says this of itself, and to every question that something is wrong with it.
+/// Starts a fake manager that returns this overview, and refuses every what-if question with 400. Returns its URL.
 async fn fake_manager(overview: Value) -> String {
     let refusal = || async {
         let problem = json!({"status": 400, "detail": "readers: must be a whole number", "field": "readers"});
@@ -63,7 +63,7 @@ async fn the_overview_names_unavailable_parts_and_shows_the_rest() {
     };
     assert_eq!((away("log"), away("archive"), away("manager")), (json!(false), json!(false), json!(true)));
     assert_eq!(shown["counts"]["logged"], 1);
-    // Nobody counts here.
+    // No consumer counts in this test.
     assert_eq!((&shown["lag"]["records"], &shown["counts"]["counted"]), (&json!(1), &json!(0)), "{shown}");
     assert_eq!(
         (&shown["counts"]["acknowledged"], &shown["counts"]["refused_invalid"]),
@@ -84,7 +84,7 @@ async fn every_manager_is_asked_and_a_refused_question_names_the_field() {
     assert_eq!(placement["moves"], json!([{"age_ms": 3}, {"age_ms": 7}]));
     assert_eq!(placement["planner"]["decisions"], json!([3]));
     assert_eq!(problem(system.post("/operate/what-if", "{}").await, 400).await["field"], "readers");
-    // Each question takes a processor of a manager for a while.
+    // Questions are limited, because each keeps a processor of a manager busy for a while.
     for _ in 0..8 {
         system.post("/operate/what-if", "{}").await;
     }

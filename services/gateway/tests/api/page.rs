@@ -1,4 +1,4 @@
-//! The console page.
+//! The console page and its files.
 
 use crate::support::System;
 
@@ -9,7 +9,7 @@ async fn the_page_and_all_that_it_loads_is_served_with_its_type() {
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     assert_eq!(page.headers()["x-content-type-options"], "nosniff");
     assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'self'"));
-    // What the page names, and what that names in turn.
+    // The files that the page loads, and the files that these load in turn.
     let mut todo = vec![("/".to_owned(), page.text().await.unwrap())];
     let mut seen = std::collections::BTreeSet::new();
     while let Some((path, text)) = todo.pop() {
@@ -32,7 +32,7 @@ async fn the_page_and_all_that_it_loads_is_served_with_its_type() {
     assert!(seen.contains("/liverank.js") && seen.contains("/console.css"), "{seen:?}");
 }
 
-/// Local files named in `src="/…"`, `href="/…"` and `from './…'`.
+/// Returns the local files named in `src="/…"`, `href="/…"` and `from './…'`.
 fn loaded_files(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (before, after, prefix) in [("src=\"/", '"', "/"), ("href=\"/", '"', "/"), ("from './", '\'', "/")] {

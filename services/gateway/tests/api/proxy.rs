@@ -1,4 +1,4 @@
-//! What other services answer, through the gateway.
+//! Requests that other services answer, through the gateway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::support::{System, nowhere, problem, serve};
 
-/// Answers every request with what came.
+/// Answers every request with a description of the request.
 async fn echo_request(request: Request) -> impl IntoResponse {
     let headers = request.headers().clone();
     let uri = request.uri().to_string();
@@ -106,7 +106,7 @@ async fn a_service_that_is_away_is_503() {
     assert!(system.shell.health.readiness().1.dependencies["comment"].contains("refused"));
 }
 
-/// A service that reads requests and dies without an answer.
+/// Starts a service that reads requests and closes the connection without an answer. Returns its URL.
 async fn dying_service(hits: Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -137,11 +137,12 @@ async fn a_post_that_may_have_been_done_is_not_repeated() {
     assert_eq!((hits.load(SeqCst), reached.load(SeqCst)), (1, 0));
     let system = System::start(&["--comment-url", &urls]).await;
     assert_eq!(system.get("/comments/cat").await.text().await.unwrap(), "read");
-    // Also at the same one, where the connection went before the request was written.
+    // The `GET` may also be tried again at the same replica, if the connection was closed before the request was
+    // written.
     assert!(hits.load(SeqCst) >= 2, "reading may be tried again");
 }
 
-/// Sends what it was asked for, then everything back.
+/// Sends the URI that was asked for, then sends every message back.
 async fn echo_websocket(
     upgrade: WebSocketUpgrade,
     headers: HeaderMap,
@@ -186,7 +187,7 @@ async fn websockets_go_through_and_end_with_the_gateway() {
 
 #[tokio::test]
 async fn a_request_without_handshake_is_refused() {
-    // As the service does: what is wrong with the request goes first.
+    // Like the websocket service: an error in the request comes before the missing handshake.
     let refusing = Router::new().fallback(async |request: Request| {
         if request.uri().query().is_some() {
             return liverank_runtime::Problem::from(liverank_core::Invalid::new("limit", "must be a number"));
@@ -198,7 +199,7 @@ async fn a_request_without_handshake_is_refused() {
     let plain = system.get("/ws/videos").await;
     assert_eq!(plain.headers()["upgrade"], "websocket");
     problem(plain, 426).await;
-    // A browser's script is not told why a handshake failed, and asks like this.
+    // A browser's script is not told why a handshake failed, so it asks like this.
     problem(system.get("/ws/videos?limit=x").await, 400).await;
     let refused =
         tokio_tungstenite::connect_async(websocket_url(&system, "/ws/videos?limit=x")).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Reports of comments: what viewers may write, what moderators see and decide, and what the log then has.
+//! Reports of comments: what viewers may report, what moderators see and decide, and the records in the log.
 
 use liverank_core::moderation::reports::{MAX_OPEN_COMMENTS_OF_A_VIDEO, MAX_REPORTS};
 use reqwest::Method;
@@ -24,7 +24,8 @@ async fn get_as_moderator(issuer: &Issuer, path: &str) -> Value {
     answer.json().await.unwrap()
 }
 
-/// Counts what the log got since `from`, and answers how much it has.
+/// Appends the log's moderation records from the number `from` on to the archive. Returns the number of all such
+/// records.
 async fn count_since(issuer: &Issuer, from: usize) -> usize {
     let recorded = issuer.recorded();
     let records: Vec<Value> = recorded[from..].iter().map(|(_, record)| record.clone()).collect();
@@ -32,7 +33,7 @@ async fn count_since(issuer: &Issuer, from: usize) -> usize {
     recorded.len()
 }
 
-/// The record of a report, as the log has it.
+/// Returns the record of a report, as the log has it.
 fn report_record(at: usize, video: &str, id: &str, user: &str) -> Value {
     json!({"type": "moderation", "version": 2, "video_id": video, "user_id": user, "event_id": format!("r{at}"),
         "timestamp": 5, "moderation": {"action": "report", "comment_id": id, "why": "spam", "role": "viewer"}})
@@ -42,7 +43,8 @@ fn ids_of(page: &Value) -> Vec<&str> {
     page["comments"].as_array().unwrap().iter().map(|comment| comment["id"].as_str().unwrap()).collect()
 }
 
-/// Four comments, and reports of them that are counted: three of the first, two of the second. Answers how much the log has.
+/// Posts four comments and counts reports of them: three of the first, two of the second, one of each other. Returns
+/// the number of records in the log.
 async fn write_and_count_reports(issuer: &Issuer) -> usize {
     issuer.count(&["c1", "c2", "c3", "c4"], &[]).await;
     let reports = [
@@ -249,7 +251,7 @@ async fn open_reports_are_bounded() {
     issuer.count(&[], &more.collect::<Vec<_>>()).await;
     let many = post_report(&issuer, "ben", "c2", &body("ben")).await;
     assert_eq!(problem(many, 409).await["rule"], "reports_of_comment");
-    // Those that were refused count, too: looking costs the archive.
+    // Reports that change nothing count against the limit, too, because the archive is asked for each.
     for at in 0..57 {
         assert_eq!(post_report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "{at}");
     }

@@ -1,4 +1,4 @@
-//! Streams and the tokens that they were opened by: both end together. What the roles in a token allow.
+//! Streams end together with the token by which they were opened; the roles in a token limit what it may do.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use crate::auth::{INVALID, Key, OTHER, VIEW, claims, now, post_with, refused, system};
 use crate::support::{SOON, System, eventually, serve};
 
-/// How far past its end a token is taken: the leeway between two clocks, in seconds.
+/// Time after its end for which a token is still accepted, in seconds: the allowed difference between two clocks.
 const LEEWAY_SECONDS: i64 = 30;
 
 fn token_with(key: &Key, more: &Value) -> String {
@@ -24,7 +24,7 @@ fn token_with(key: &Key, more: &Value) -> String {
     key.sign(&key.header(), &claims)
 }
 
-/// A service whose `WebSockets` say nothing and stay open.
+/// Starts a service whose `WebSockets` send nothing and stay open. Returns its URL.
 async fn silent_websocket_service() -> String {
     let stay = async |upgrade: WebSocketUpgrade| {
         upgrade.on_upgrade(async |mut socket| while socket.recv().await.is_some() {})
@@ -45,7 +45,7 @@ async fn open_comments(system: &System, token: &str) -> reqwest::Response {
     stream
 }
 
-/// How a client is told: the last event, and the close frame.
+/// Checks that both streams end and tell the reason: by the last event, and by the close frame.
 async fn expect_ended(stream: reqwest::Response, mut socket: ClientSocket, reason: &str) {
     let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").unwrap();
     let event = format!(
@@ -76,7 +76,7 @@ async fn streams_end_with_their_token_and_say_so() {
     refused(again, 401, INVALID).await;
 }
 
-/// Puts a list in the place of the one before, as a person's editor and the kubelet do.
+/// Replaces the file with a new list by renaming, as editors and the kubelet do.
 fn write_revoked_list(file: &Path, list: &Value) {
     let next = file.with_extension("next");
     std::fs::write(&next, json!({ "revoked": list }).to_string()).unwrap();
@@ -110,7 +110,7 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
     let renewed = token_with(&key, &json!({ "iat": now() }));
     assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
 
-    // What cannot be read changes nothing, and is told.
+    // A file that cannot be read changes nothing, and the process's health reports it.
     std::fs::write(&file, "{").unwrap();
     eventually("the list's fault is told", async || {
         let report = system.shell.health.readiness().1;
@@ -123,7 +123,7 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
     assert!(metrics.contains(r#"liverank_gateway_sessions_ended_total{reason="revoked"} 4"#), "{metrics}");
 }
 
-/// Counts what moderators did and was not counted yet, as the consumer does.
+/// Counts the moderation records that were not counted yet, as the consumer does, and updates `counted`.
 async fn count_moderation(system: &System, counted: &mut usize) {
     let done = system.log.appended().into_iter().map(|(_, value)| value);
     let done: Vec<Value> = done.filter(|value| value["type"] == "moderation").skip(*counted).collect();
@@ -166,7 +166,7 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
     refused(again, 401, INVALID).await;
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202, "the other is good");
 
-    // All of a user's: what is issued later is good. Who revokes has a token of that name here, too.
+    // All tokens of a user are revoked; tokens issued later are valid. The service's own token has the same user here.
     let (stream, socket) = (open_comments(&system, &other).await, open_lists(&system, &other).await);
     assert_eq!(revoke(&service, &json!({"sub": "ana"})).await.status(), 202);
     count_moderation(&system, &mut counted).await;

@@ -1,4 +1,4 @@
-//! A gateway on a port of its own, and what stands behind it.
+//! The support of the gateway's tests: a gateway on a port of its own, with embedded stores behind it.
 
 use std::future::IntoFuture;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// How long anything may take that happens at once when all is well.
+/// Maximum time for anything that happens at once if all is well.
 pub const SOON: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
@@ -39,7 +39,7 @@ struct GatewayCli {
     config: Config,
 }
 
-/// A running gateway.
+/// A gateway that runs in the test's process, with its stores.
 pub struct System {
     pub url: Url,
     pub http: Client,
@@ -51,7 +51,7 @@ pub struct System {
 }
 
 impl System {
-    /// Counts these records of the log, as the consumer does.
+    /// Commits these records to the archive, as the consumer does.
     pub async fn count(&self, values: impl IntoIterator<Item = Value>) {
         let archive = &self.backends.archive;
         archive.open(&CountingRules::default()).await.unwrap();
@@ -70,12 +70,12 @@ impl System {
         archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
     }
 
-    /// A gateway with these flags; services that are not named are away.
+    /// Starts a gateway with these flags; services whose URL is not given are away.
     pub async fn start(flags: &[&str]) -> Self {
         Self::start_with(flags, |_| {}).await
     }
 
-    /// [`System::start`], with what no flag says.
+    /// Starts a gateway as [`System::start`] does, with settings that have no flag.
     pub async fn start_with(flags: &[&str], set: impl FnOnce(&mut Config)) -> Self {
         let nowhere = nowhere();
         let mut args = vec!["gateway".to_owned()];
@@ -99,7 +99,7 @@ impl System {
         Self { url, http, shell, backends, log, running, _dir: dir }
     }
 
-    /// Another gateway on the same stores, which is to end by itself: how it ended.
+    /// Runs another gateway on the same stores, which has to end by itself. Returns its result.
     pub async fn beside(&self, flags: &[&str], listener: TcpListener) -> anyhow::Result<()> {
         let config = GatewayCli::parse_from(["gateway"].iter().chain(flags)).config;
         let shell = ServiceContext::new(Duration::from_secs(3));
@@ -107,7 +107,7 @@ impl System {
         tokio::time::timeout(SOON, running).await.expect("ends by itself")
     }
 
-    /// The address of a path.
+    /// Returns the URL of a path at the gateway.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url.as_str().trim_end_matches('/'))
     }
@@ -116,7 +116,7 @@ impl System {
         self.http.get(self.at(path)).send().await.unwrap()
     }
 
-    /// Posts JSON as the ranking seed's clients do: without further headers.
+    /// Posts JSON as the ranking seed's clients do: without a content type.
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
         self.http.post(self.at(path)).body(body).send().await.unwrap()
     }
@@ -127,12 +127,12 @@ impl System {
         response.json().await.unwrap()
     }
 
-    /// How it ended by itself.
+    /// Waits until the gateway ends by itself. Returns its result.
     pub async fn ended(self) -> anyhow::Result<()> {
         tokio::time::timeout(SOON, self.running).await.expect("ends by itself").unwrap()
     }
 
-    /// Asks the gateway to end and waits until it has.
+    /// Asks the gateway to end, and waits until it has ended.
     pub async fn end(self) {
         self.shell.shutdown.cancel();
         tokio::time::timeout(SOON, self.running).await.expect("drains in time").unwrap().unwrap();
@@ -153,10 +153,10 @@ fn backends(dir: &std::path::Path) -> (Backends, Arc<SpyLog>) {
     (backends, log)
 }
 
-/// How many appends may be under way in a [`SpyLog`]: more than any test has.
+/// Maximum number of appends under way in a [`SpyLog`]: more than any test has.
 const ALL: u32 = 1 << 16;
 
-/// The embedded log, looked at, and broken or held up at will.
+/// The embedded log with its appended records visible; the test can make appends fail or wait.
 pub struct SpyLog {
     inner: EmbeddedLog,
     appended: Mutex<Vec<(String, Value)>>,
@@ -177,7 +177,7 @@ impl SpyLog {
         }
     }
 
-    /// Keys and values that the log acknowledged.
+    /// Returns the keys and values of the records that the log acknowledged.
     pub fn appended(&self) -> Vec<(String, Value)> {
         self.appended.lock().unwrap().clone()
     }
@@ -186,12 +186,12 @@ impl SpyLog {
         self.broken.store(broken, SeqCst);
     }
 
-    /// How many appends it was asked for, those that wait included.
+    /// Returns the number of appends that were asked for, including those that wait.
     pub fn asked(&self) -> usize {
         self.asked.load(SeqCst)
     }
 
-    /// From now on appends wait until what this answers is dropped.
+    /// Makes appends wait until the returned permit is dropped.
     pub fn hold(&self) -> tokio::sync::SemaphorePermit<'_> {
         self.gate.try_acquire_many(ALL).unwrap()
     }
@@ -261,7 +261,7 @@ impl EventLog for SpyLog {
     }
 }
 
-/// A service of a few routes; its address.
+/// Starts a service with this router. Returns its URL.
 pub async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -269,13 +269,13 @@ pub async fn serve(router: Router) -> String {
     url
 }
 
-/// An address that refuses connections.
+/// Returns a URL at which connections are refused.
 pub fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// Waits until `what` answers true.
+/// Waits until `check` returns true; `what` is shown if it does not in time.
 pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + SOON;
     while !check().await {
@@ -284,7 +284,7 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Checks that this is an error as section 5 of the design has it, and answers its body.
+/// Checks that this is an error response as section 5 of the design requires it, and returns its body.
 pub async fn problem(response: reqwest::Response, status: u16) -> Value {
     assert_eq!(response.status().as_u16(), status, "{}", response.url());
     let headers = response.headers();

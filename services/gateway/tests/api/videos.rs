@@ -25,7 +25,7 @@ async fn rank_on(ranking: &dyn RankingStore, videos: &[(&str, f64, f64)]) {
         revision: 1,
         removed: false,
     });
-    // The boards are empty, so a repair of their first generation is what fills them.
+    // The boards are empty, so they are filled by a repair of their first generation.
     let entries: Vec<BoardEntry> = entries.collect();
     ranking.write_snapshot(1, &entries).await.unwrap();
     ranking.commit_snapshot(1, &[(0, 1)]).await.unwrap();
@@ -127,7 +127,7 @@ async fn the_trending_board_shows_points_in_pages() {
     }
 }
 
-/// Counts events as the consumer does.
+/// Commits events to the archive, as the consumer does.
 async fn count_events(system: &System, events: &[Value]) {
     system.backends.archive.open(&CountingRules::default()).await.unwrap();
     let record = |(offset, event): (usize, &Value)| LogRecord {

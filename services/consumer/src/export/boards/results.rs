@@ -1,7 +1,8 @@
-//! The results of windows that ended: which of them are exported, and what is said of one. Pure.
+//! The results of windows that ended: which of them are to be exported, and the record of each. No I/O.
 //!
-//! A result is written in one transaction with a note that says so. Who begins finds the note, so that each is there once. Without
-//! a note of a board nobody has exported it: its results begin with the window that runs then.
+//! A result is written in one transaction with a note that says so. An exporter that begins finds the note, so each
+//! result is exported once. A board without a note was never exported: its results begin with the window that runs at
+//! that time.
 
 use std::collections::BTreeMap;
 
@@ -16,25 +17,26 @@ use serde_json::{Value, json};
 use super::steps::NamedWindow;
 use crate::export::records::VERSION;
 
-/// Boards that a note names at most: those that are declared, and as many that another consumer may know while the declaration
-/// changes. With the longest names it has 3,200 bytes of the 4,096 that there may be.
+/// Maximum number of boards in a note: the declared ones, and as many that another consumer may know while the
+/// declaration changes. With the longest names the note has 3,200 bytes of the 4,096 that Kafka's offset metadata may
+/// have.
 const MAX_NOTED_BOARDS: usize = 32;
 
-/// Up to which window the results of each board are exported.
+/// For each board, the time up to which the results of its windows are exported: the end of the last exported window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResultsNote(BTreeMap<String, Millis>);
 
-/// Windows of a board whose results are to be exported.
+/// The windows of one board whose results are to be exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DueResults {
-    /// Those that ended and are kept, the oldest first.
+    /// The windows that ended and are still kept, oldest first.
     pub windows: Vec<Window>,
-    /// Whether there were others that are not kept any more.
+    /// Whether further windows ended whose results were never exported and that are not kept any more.
     pub is_incomplete: bool,
 }
 
 impl ResultsNote {
-    /// What was noted; nothing where that cannot be read.
+    /// Parses a committed note; returns an empty note if there is none or if it cannot be read.
     pub fn read(note: Option<&str>) -> Self {
         let read = |text: &str| -> Option<BTreeMap<String, Millis>> {
             let Ok(Value::Object(boards)) = serde_json::from_str(text) else { return None };
@@ -43,17 +45,19 @@ impl ResultsNote {
         Self(note.and_then(read).unwrap_or_default())
     }
 
-    /// As it is noted.
+    /// Returns the text of the note, as it is committed.
     pub fn text(&self) -> String {
         json!(self.0).to_string()
     }
 
-    /// Windows of another unit or time zone are other ones.
+    /// Returns the key of a board in the note. The key contains the kind of windows, because windows of another unit
+    /// or time zone are different windows.
     fn name_of(board: &str, windows: &BoardWindows) -> String {
         format!("{board} {}", windows.kind)
     }
 
-    /// Notes where the results of each of these boards begin, if that is not noted. Of other boards the oldest are forgotten.
+    /// Notes where the results of each of these boards begin, if the note does not have the board yet. Of all other
+    /// boards the oldest are removed until the note is small enough.
     pub fn begin_boards(&mut self, boards: &[(&str, &BoardWindows)], now: Millis) {
         let names: Vec<String> =
             boards.iter().map(|(board, windows)| Self::name_of(board, windows)).collect();
@@ -69,7 +73,7 @@ impl ResultsNote {
         }
     }
 
-    /// Which results of a board are to be exported, as far as they are final.
+    /// Returns the windows of a board that have ended and whose results are to be exported once they are final.
     pub fn due_results(&self, board: &str, windows: &BoardWindows, now: Millis) -> DueResults {
         let Some(from) = self.0.get(&Self::name_of(board, windows)).copied() else {
             return DueResults::default();
@@ -82,27 +86,28 @@ impl ResultsNote {
         DueResults { windows: kept, is_incomplete }
     }
 
-    /// Notes that the result of a window is exported, and of those before it.
+    /// Notes that the results of the board are exported up to and including this window.
     pub fn note_result(&mut self, board: &str, windows: &BoardWindows, window: &Window) {
         self.0.insert(Self::name_of(board, windows), window.end);
     }
 }
 
-/// What a window came to.
+/// The result of a window that has ended.
 pub struct WindowResult<'a> {
-    /// The name of its board.
+    /// The name of the board.
     pub board: &'a str,
-    /// Which window.
+    /// The window that has ended.
     pub window: NamedWindow,
-    /// Whether all that happened in it is counted in it; unknown where the archive does not count such windows.
+    /// Whether the window's list covers everything that happened in the window; `None` if the archive does not count
+    /// windows of this kind.
     pub is_whole: Option<bool>,
-    /// Its best videos.
+    /// The best videos of the window.
     pub lines: Vec<RankedVideo>,
-    /// How many it has.
+    /// Number of videos on the board in this window.
     pub total: u64,
 }
 
-/// The record of a result.
+/// Returns the exported record of a result.
 pub fn record_of_result(result: &WindowResult<'_>, now: Millis) -> ExportRecord {
     let WindowResult { board, window, is_whole, lines, total } = result;
     let value = json!({

@@ -1,4 +1,4 @@
-//! What is exported of a board that became another one: pure.
+//! The records of a board's changes: decides whether a snapshot or a delta is exported. No I/O.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::export::records::VERSION;
 
-/// How often a snapshot is written at the least: a reader that begins anywhere waits no longer for one.
+/// Maximum time between two snapshots of a board: a reader that begins anywhere in the topic waits no longer for one.
 pub const SNAPSHOT_EVERY: Duration = Duration::from_mins(10);
 
-/// A window of a board, as lists of the API name it.
+/// A window of a board with its name, as lists of the API show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedWindow {
     name: String,
@@ -24,51 +24,52 @@ pub struct NamedWindow {
 }
 
 impl NamedWindow {
-    /// This one.
+    /// Returns a window with the name that its kind gives it.
     pub fn of(kind: &WindowKind, window: &Window) -> Self {
         Self { name: kind.name_of(window), start: window.start, end: window.end }
     }
 
-    /// As a record has it.
+    /// Returns the window as JSON, as exported records have it.
     pub fn to_json(&self) -> Value {
         let Self { name, start, end } = self;
         json!({ "name": name, "start": start, "end": end })
     }
 }
 
-/// What a board is.
+/// The state of a board at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoardState {
-    /// Its best videos.
+    /// The best videos of the board.
     pub lines: Vec<RankedVideo>,
-    /// How many it has.
+    /// Number of videos on the board.
     pub total: u64,
-    /// By what its scores decay, where they do.
+    /// The half-life by which the board's scores decay, in milliseconds; `None` if they do not decay.
     pub half_life_ms: Option<u64>,
-    /// The window that runs, where it has windows.
+    /// The window that runs; `None` if the board has no windows.
     pub window: Option<NamedWindow>,
 }
 
-/// What was exported of a board last.
+/// The state of a board that was exported last.
 #[derive(Debug, Clone)]
 pub struct ExportedState {
-    /// The board as it was then.
+    /// The board's state when it was exported.
     pub state: BoardState,
-    /// How many deltas followed the snapshot.
+    /// Number of deltas since the last snapshot.
     pub deltas: u64,
     snapshot_at: Instant,
 }
 
-/// What is to be exported.
+/// The kind of record that is exported for a board.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// The list as it is.
+    /// The whole list.
     Snapshot,
-    /// What changed of it.
+    /// The changes since the state that was exported last.
     Delta(RankingDelta),
 }
 
-/// What is to be exported where `state` follows on what was exported; nothing where nothing changed.
+/// Returns what to export if the board's state is now `state`, with the exported state after it. Returns `None` if
+/// nothing changed and no snapshot is due.
 pub fn next_step(
     exported: Option<&ExportedState>,
     state: BoardState,
@@ -89,7 +90,8 @@ pub fn next_step(
     Some((ExportedState { state, deltas, snapshot_at }, Step::Delta(delta)))
 }
 
-/// The record of a step. A score that decays is the logarithm by which the board is ordered (`docs/export.md`).
+/// Returns the exported record of a step. A score that decays is exported as the logarithm by which the board is
+/// ordered (`docs/export.md`).
 pub fn record_of_step(
     board: &str,
     run: &str,

@@ -17,7 +17,7 @@ fn line(id: u8, score: i8) -> RankedVideo {
     RankedVideo { video_id: video_id.unwrap(), score: f64::from(score) / 3.0, user_id: user_id.unwrap() }
 }
 
-/// A reader as the document describes it: what it has of a board.
+/// A reader of the exported topic, as `docs/export.md` describes it: the state that it has of a board.
 #[derive(Default)]
 struct Reader {
     run: String,
@@ -44,7 +44,7 @@ impl Reader {
 }
 
 proptest! {
-    /// Whatever a board becomes, and whenever another exporter begins.
+    /// For any sequence of board states, and with another exporter beginning at any time.
     #[test]
     fn a_reader_of_all_records_has_the_board(
         lists in proptest::collection::vec(

@@ -50,11 +50,11 @@ fn json_of(record: &ExportRecord) -> Value {
     serde_json::from_str(&record.value).unwrap()
 }
 
-/// What a partition holds, in log order; an archive gives parts of it.
+/// Everything that a partition holds, in log order; an archive returns parts of it.
 struct Partition(Found);
 
 impl Partition {
-    /// Something at each of these offsets: of each kind where its bit is set.
+    /// Returns a partition with entries at each of these offsets: an entry of each kind whose bit is set.
     fn of(offsets: &BTreeMap<u64, u8>) -> Self {
         let mut found = Found::default();
         for (offset, kinds) in offsets {
@@ -82,7 +82,7 @@ impl Partition {
         }
     }
 
-    /// All records before each of these ends, page by page, as an exporter asks for them.
+    /// Returns all records before each of these ends, page by page, as an exporter asks for them.
     fn export(&self, limit: usize, ends: &[u64]) -> Vec<ExportRecord> {
         let (mut records, mut from) = (Vec::new(), 0);
         for end in ends {
@@ -98,7 +98,7 @@ impl Partition {
 }
 
 proptest! {
-    /// However the pages fall, and wherever the archive stands meanwhile.
+    /// For any cut into pages, and any progress of the archive meanwhile.
     #[test]
     fn every_record_is_exported_once_and_in_log_order(
         offsets in proptest::collection::btree_map(0..40_u64, 1..8_u8, 0..30),
@@ -154,7 +154,7 @@ fn actions_on_users_have_the_key_of_moderation_and_no_video() {
     assert_eq!(json_of(&of_action(later))["data"]["unknown_version"], 9);
 }
 
-/// What a reader takes from an envelope: it passes over the rest.
+/// The members of an envelope that a reader uses; it ignores the others.
 type Read = (Value, Value, Value, Value);
 
 fn read(value: &Value) -> Result<Read, String> {

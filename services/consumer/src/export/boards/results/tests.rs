@@ -3,7 +3,7 @@ use liverank_core::windows::{WindowKind, WindowUnit};
 use super::*;
 
 const HOUR: Millis = 3_600_000;
-/// The begin of an hour.
+/// The beginning of an hour, in milliseconds since 1970.
 const START: Millis = 1_700_002_800_000;
 
 fn hours(keep: usize) -> BoardWindows {
@@ -23,7 +23,7 @@ fn results_begin_with_the_window_that_runs_and_each_is_due_until_it_is_noted() {
     let due = note.due_results("a", &hours, START + 2 * HOUR);
     assert_eq!((starts(&due), due.is_incomplete), (vec![START, START + HOUR], false), "the oldest first");
     note.note_result("a", &hours, &due.windows[0]);
-    // Whoever takes over reads it, and begins nothing anew.
+    // The next exporter reads the note, and begins no board anew.
     let mut read = ResultsNote::read(Some(&note.text()));
     read.begin_boards(&[("a", &hours)], START + 2 * HOUR);
     assert_eq!(starts(&read.due_results("a", &hours, START + 2 * HOUR)), [START + HOUR]);

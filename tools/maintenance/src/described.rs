@@ -3,30 +3,41 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
 use liverank_adapters::Backends;
 use liverank_adapters::ranking_store::Described;
 use liverank_consumer::repair::described;
+use liverank_core::counting::VideoState;
 use liverank_core::{Metadata, VideoId, canary};
 use serde_json::json;
 
 use crate::compare::StoreDifference;
 
-/// Videos that are asked for at once.
+/// Number of videos that are read in one request.
 const PAGE_VIDEOS: usize = 1000;
-/// How often what differs is looked at again: what was said of a video a moment ago is on its way.
+/// Number of videos of the archive that are read at the same time, each by a request of its own.
+const MAX_READS_AT_ONCE: usize = 16;
+/// How often the videos that differ are compared again: metadata that were changed a moment ago are on their way to the boards.
 const MAX_ROUNDS: usize = 10;
-/// Between two rounds.
+/// The pause between two rounds.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
+/// The most videos that are compared again. More than that are never on their way at once: the store has lost their metadata.
+const MAX_ON_THEIR_WAY: usize = 2000;
+/// The most characters of metadata in a difference. A report of a million differences stays within a gigabyte.
+const MAX_TEXT_CHARS: usize = 200;
 
-/// Compares the metadata of every video of the archive. Those of earlier releases are not all there: then none are compared, and the
-/// answer is why.
+/// Compares the metadata of every video of the archive with those beside the boards. Returns the differences, or the reason why
+/// nothing is compared: earlier releases did not put all metadata there.
+///
+/// # Errors
+/// A store is away.
 pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<StoreDifference>, String>> {
     if !backends.ranking.is_described().await.context("reading the boards")? {
         let why =
             "the metadata of videos are not all there: `liverank rebuild redis` puts them beside the boards";
         return Ok(Err(why.to_owned()));
     }
-    let mut differing = Vec::new();
+    let mut differences = Vec::new();
     let mut after: Option<VideoId> = None;
     loop {
         let page = backends.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
@@ -35,45 +46,58 @@ pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<
         after = Some(last.video_id.clone());
         let expected =
             page.iter().filter(|video| !canary::is_canary(&video.video_id)).map(described).collect();
-        differing.extend(differing_now(backends, expected).await?);
+        differences.extend(differences_now(backends, expected).await?);
     }
     for _ in 0..MAX_ROUNDS {
-        if differing.is_empty() {
+        if differences.is_empty() || differences.len() > MAX_ON_THEIR_WAY {
             break;
         }
         tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
-        let mut expected = Vec::new();
-        for (before, _) in &differing {
-            let video = backends.archive.video(&before.video_id).await.context("reading the archive")?;
-            expected.extend(video.as_ref().map(described));
-        }
-        differing = differing_now(backends, expected).await?;
+        let again: Vec<VideoId> = differences.into_iter().map(|difference| difference.video_id).collect();
+        differences = differences_now(backends, read_expected(backends, &again).await?).await?;
     }
-    Ok(Ok(differing.into_iter().map(|(expected, found)| difference(expected, found)).collect()))
+    Ok(Ok(differences))
 }
 
-/// Those of which something else stands beside the boards, and what.
-async fn differing_now(
+/// Reads what the archive says of these videos.
+async fn read_expected(backends: &Backends, videos: &[VideoId]) -> anyhow::Result<Vec<Described>> {
+    let reads = stream::iter(videos.iter().map(|id| backends.archive.video(id)));
+    let states: Vec<Option<VideoState>> =
+        reads.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
+    Ok(states.iter().flatten().map(described).collect())
+}
+
+/// Returns the differences between `expected` and what stands beside the boards now.
+async fn differences_now(
     backends: &Backends,
     expected: Vec<Described>,
-) -> anyhow::Result<Vec<(Described, Option<Metadata>)>> {
+) -> anyhow::Result<Vec<StoreDifference>> {
     let ids: Vec<VideoId> = expected.iter().map(|video| video.video_id.clone()).collect();
     let found = backends.ranking.metadata(&ids).await.context("reading the boards")?;
     let both = expected.into_iter().zip(found);
-    Ok(both.filter(|(expected, found)| expected.metadata != *found).collect())
+    let differing = both.filter(|(expected, found)| expected.metadata != *found);
+    Ok(differing.map(|(expected, found)| difference(expected, found.as_ref())).collect())
 }
 
-fn difference(expected: Described, found: Option<Metadata>) -> StoreDifference {
-    let text = |metadata: Option<Metadata>| json!(metadata.as_ref().map(Metadata::as_str));
+fn difference(expected: Described, found: Option<&Metadata>) -> StoreDifference {
+    let text = |metadata: Option<&Metadata>| json!(metadata.map(|it| shortened(it.as_str())));
     StoreDifference {
         video_id: expected.video_id,
         field: "metadata",
         by: "archive",
-        expected: text(expected.metadata),
+        expected: text(expected.metadata.as_ref()),
         at: "boards",
         board: None,
         window: None,
         found: text(found),
+    }
+}
+
+/// The first [`MAX_TEXT_CHARS`] characters, with `…` where some are left out.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

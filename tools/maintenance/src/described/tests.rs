@@ -27,3 +27,36 @@ async fn what_stands_beside_the_boards_is_compared_with_the_archive() {
     assert_eq!((wrong[0].field, &wrong[0].expected), ("metadata", &json!(null)));
     assert!(wrong[0].found.as_str().is_some_and(|found| found.contains("Cats")), "{wrong:?}");
 }
+
+#[tokio::test]
+async fn many_differences_are_told_with_short_texts() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = stores(directory.path());
+    let now = 1_700_000_000_000;
+    let count = MAX_ON_THEIR_WAY + 1;
+    let name = |nth: usize| format!("v{nth}");
+    let record = |nth: usize| {
+        let view = json!({"video_id": name(nth), "user_id": "u", "type": "view"});
+        let event = Interaction::parse(&view, now).unwrap();
+        LogRecord { partition: 0, offset: nth as u64, broker_time: now, event }
+    };
+    let span = OffsetRange { partition: 0, first: 0, next: count as u64, last_record: None };
+    backends.archive.open(&CountingRules::default()).await.unwrap();
+    let records = (0..count).map(record).collect();
+    backends.archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
+    backends.ranking.note_described().await.unwrap();
+    let long = Metadata::read(&json!({"title": "é".repeat(250)})).unwrap();
+    let wrong: Vec<Described> = (0..count)
+        .map(|nth| Described {
+            video_id: VideoId::parse(&name(nth)).unwrap(),
+            revision: 99,
+            metadata: Some(long.clone()),
+        })
+        .collect();
+    for lot in wrong.chunks(PAGE_VIDEOS) {
+        backends.ranking.describe(1, lot).await.unwrap();
+    }
+    let wrong = compare_metadata(&backends).await.unwrap().unwrap();
+    assert_eq!(wrong.len(), count);
+    assert!(wrong.iter().all(|it| it.found.as_str().unwrap().chars().count() == MAX_TEXT_CHARS + 1));
+}

@@ -178,17 +178,14 @@ pub fn find_troubles(load: &ClusterLoad) -> Vec<String> {
         troubles.push("there is no reader".to_owned());
     }
     let full = |reader: &&ReaderState| reader.viewers >= reader.capacity;
-    troubles.extend(load.readers.iter().filter(full).map(|reader| format!("reader {} is full", reader.id)));
+    troubles.extend(load.readers.iter().filter(full).map(|reader| format!("{} is full", reader.id)));
     let overdue = load.readers.iter().filter(|reader| reader.drain_overdue);
     troubles.extend(overdue.map(|reader| {
-        format!(
-            "reader {} still has {} viewers after the time that a drain may take",
-            reader.id, reader.viewers
-        )
+        format!("{} still has {} viewers after the time that a drain may take", reader.id, reader.viewers)
     }));
     let unreachable = load.readers.iter().filter(|reader| reader.unreachable);
     troubles.extend(unreachable.map(|reader| {
-        format!("reader {} reports itself and cannot be reached at {}", reader.id, reader.internal_url)
+        format!("{} reports itself and cannot be reached at {}", reader.id, reader.internal_url)
     }));
     troubles
 }
@@ -274,11 +271,11 @@ mod tests {
         assert!(text.starts_with("READER    STATE  CORDON  VIEWERS  CAPACITY  FULL"), "{text}");
         assert!(text.contains("reader-1  alive  -       20000    20000     100 %"), "{text}");
         assert!(text.contains("20000 viewers of 3 videos; manager-a plans; 2 viewers are on their way"));
-        assert!(text.ends_with("! reader reader-1 is full\n"), "{text}");
+        assert!(text.ends_with("! reader-1 is full\n"), "{text}");
         let mut late = load();
         late.readers[0].capacity = 40_000;
         late.readers[0].drain_overdue = true;
-        let trouble = "reader reader-1 still has 20000 viewers after the time that a drain may take";
+        let trouble = "reader-1 still has 20000 viewers after the time that a drain may take";
         assert_eq!(find_troubles(&late), [trouble]);
         let mut away = load();
         away.fresh = false;

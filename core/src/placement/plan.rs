@@ -220,30 +220,27 @@ impl PlannedOrder {
         match &self.why {
             OrderReason::Unserved { waiting } => format!("no reader serves it; {waiting} viewers wait"),
             OrderReason::Emptying { reader: at, load } => {
-                format!("reader {} with {load} viewers is to be emptied", reader(at))
+                format!("{} with {load} viewers is to be emptied", reader(at))
             }
             OrderReason::Hot { reader: at, viewers, limit, by_share } => {
                 let limit_of =
                     if *by_share { "its fair share with the tolerance is" } else { "a hot video may have" };
-                format!("{viewers} of its viewers are on reader {}; {limit_of} {limit}", reader(at))
+                format!("{viewers} of its viewers are on {}; {limit_of} {limit}", reader(at))
             }
             OrderReason::Cooled { viewers, below } => {
-                format!("it has cooled to {viewers} viewers; one reader fewer will do below {below}")
+                format!("it has cooled to {viewers} viewers; one reader fewer will do up to {below}")
             }
             OrderReason::Over { reader: at, load, fair, most } => {
-                format!("reader {} has {load} viewers; its fair share is {fair}, the most {most}", reader(at))
+                format!("{} has {load} viewers; its fair share is {fair}, the most {most}", reader(at))
             }
             OrderReason::Under { reader: at, load, fair, least } => {
-                format!(
-                    "reader {} has {load} viewers; its fair share is {fair}, the least {least}",
-                    reader(at)
-                )
+                format!("{} has {load} viewers; its fair share is {fair}, the least {least}", reader(at))
             }
             OrderReason::Exchange { with, reader: at, load, fair } => {
                 let with = situation.videos[*with].id.as_str();
                 let reader = reader(at);
                 format!(
-                    "reader {reader} has {load} viewers, its fair share is {fair}; changes places with video {with}"
+                    "{reader} has {load} viewers, its fair share is {fair}; changes places with video {with}"
                 )
             }
         }
@@ -254,8 +251,7 @@ impl RejectedChange {
     /// Describes the change that was not made, and the reason, in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let video = self.video.map(|at| format!(" of video {}", situation.videos[at].id)).unwrap_or_default();
-        let reader =
-            self.reader.map(|at| format!(" on reader {}", situation.readers[at].id)).unwrap_or_default();
+        let reader = self.reader.map(|at| format!(" on {}", situation.readers[at].id)).unwrap_or_default();
         let because = match self.because {
             MetLimit::Budget => "the budget of viewers to move is spent",
             MetLimit::Capacity => "no open reader has room",

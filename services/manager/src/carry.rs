@@ -91,7 +91,7 @@ fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
     let (watched, unwatched): (Vec<DrainMove>, Vec<DrainMove>) =
         drains.into_iter().partition(|drain| cluster.viewers(&drain.order.video) > 0);
     for drain in watched {
-        let why = format!("reader {} is to be emptied", drain.reader);
+        let why = format!("{} is to be emptied", drain.reader);
         let wanted = WantedMove {
             order: drain.order,
             ordered_by: OrderedBy::Drain,

@@ -52,20 +52,16 @@ pub struct ObservedReader {
     pub own: Option<ReaderSelfReport>,
 }
 
-/// That a reader is to be emptied and then to go: the annotations [`Drain::WHY_ANNOTATION`] and [`Drain::SINCE_ANNOTATION`].
+/// That a reader is to be emptied and then to go: the annotations [`DRAIN_ANNOTATION`] and [`DRAIN_SINCE_ANNOTATION`].
+///
+/// [`DRAIN_ANNOTATION`]: crate::build::names::DRAIN_ANNOTATION
+/// [`DRAIN_SINCE_ANNOTATION`]: crate::build::names::DRAIN_SINCE_ANNOTATION
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderDrain {
     /// The reason of the drain.
     pub why: DrainWhy,
     /// Since when; `None` where the annotation is missing or cannot be read.
     pub since: Option<Millis>,
-}
-
-impl ReaderDrain {
-    /// The annotation that says why.
-    pub const WHY_ANNOTATION: &'static str = "liverank.dev/drain";
-    /// The annotation that says since when, as RFC 3339.
-    pub const SINCE_ANNOTATION: &'static str = "liverank.dev/drain-since";
 }
 
 /// Why a reader is emptied.

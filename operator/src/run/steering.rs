@@ -89,11 +89,6 @@ impl Steering {
         }
     }
 
-    /// Returns the problem with the managers, if there is one.
-    pub fn manager_trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
-    }
-
     /// Asks managers and readers for their state, and decides what is to be done.
     pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> RoundOutcome {
         self.managers.set_tls(facts.cluster.spec.tls.as_ref());

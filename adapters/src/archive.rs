@@ -1,8 +1,8 @@
 //! The archive: counts, owners and comments, and the offsets of the log that they stand at, changed together.
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/archive.rs`:
-//! 1. [`Archive::commit_batch`] applies a batch wholly and durably or not at all, by [`liverank_core::counting::apply_batch`], and
-//!    only if the archive stands at the batch's `from` offset in each of its partitions.
+//! 1. [`Archive::commit_batch`] applies a batch wholly and durably or not at all, by
+//!    [`liverank_core::counting::apply_moderated_batch`], and only if the archive stands at the batch's `from` offset in each of its partitions.
 //! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
 //! 4. Who takes a partition up ends what its former owner has under way there, soon, and the former owner commits to

@@ -283,6 +283,7 @@ pub struct InForce<'a> {
 }
 
 /// [`apply_moderated_batch`], where nothing that is moderated was stored before, no mark is set, and neither windows nor decays are counted.
+/// Tests and measurements use it; archives, which store all of that, do not.
 pub fn apply_batch(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,

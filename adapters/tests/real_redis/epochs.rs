@@ -20,11 +20,13 @@ async fn another_server_jumps_as_far_as_core_says() {
     let (link, mut redis) = link_to_empty_database(3, "t3:").await;
     let store = RedisAssignments::new(link);
     let server = server_byte(&mut redis).await;
-    let assign = async |id: &str, seen| {
-        match store.assign_video(&video(id), None, &[reader_share("r")], seen, None).await.unwrap() {
-            SwapOutcome::Stored(stored) => stored.epoch(),
-            other => panic!("nobody else is here, not {other:?}"),
-        }
+    let assign = async |id: &str, seen| match store
+        .assign_video(&video(id), None, &[reader_share("r")], seen, None)
+        .await
+        .unwrap()
+    {
+        SwapOutcome::Stored(stored) => stored.epoch(),
+        other => panic!("nobody else is here, not {other:?}"),
     };
     let mint = async |expected, seen| match store.mint_term("p", None, expected, seen).await.unwrap() {
         TermGrant::Held(term) => term.term,

@@ -83,7 +83,7 @@ impl Batch {
         self.records.retain(|record| !partitions.contains(&record.partition));
     }
 
-    /// The videos whose state [`super::apply_batch`] wants to be given.
+    /// The videos whose state [`super::apply_moderated_batch`] wants to be given.
     pub fn videos(&self) -> HashSet<&VideoId> {
         self.first_records().map(|record| &record.event.video_id).collect()
     }
@@ -126,7 +126,7 @@ impl Batch {
         self.records.iter().flat_map(|record| of(&record.event)).collect()
     }
 
-    /// The identities whose earlier sighting [`super::apply_batch`] wants to be given.
+    /// The identities whose earlier sighting [`super::apply_moderated_batch`] wants to be given.
     pub fn event_identities(&self) -> HashSet<String> {
         self.records.iter().flat_map(|record| event_identities(&record.event)).collect()
     }

@@ -22,7 +22,7 @@ use anyhow::Context;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use liverank_adapters::{Archive, Backends, EventLog};
+use liverank_adapters::{Archive, EventLog};
 use liverank_core::comment::to_hex;
 use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::CalledService;
@@ -125,16 +125,6 @@ impl CommentService {
 
 /// Serves until the shell's shutdown.
 pub async fn run(
-    config: Config,
-    backends: Backends,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve(config, backends.log, backends.archive, listener, shell).await
-}
-
-/// [`run`], with all that it needs of the backends.
-pub async fn serve(
     config: Config,
     log: Arc<dyn EventLog>,
     archive: Arc<dyn Archive>,

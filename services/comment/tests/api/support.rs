@@ -122,7 +122,7 @@ impl Service {
             hook: self.hook.clone(),
         };
         let (log, archive) = (Arc::clone(&self.log), Arc::clone(&self.archive));
-        liverank_comment::serve(config, log, archive, listener, self.shell.clone())
+        liverank_comment::run(config, log, archive, listener, self.shell.clone())
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use liverank_adapters::Backends;
 use liverank_adapters::ranking_store::Described;
-use liverank_consumer::repair::described;
+use liverank_consumer::projection::described;
 use liverank_core::{Metadata, VideoId, canary};
 use serde_json::json;
 

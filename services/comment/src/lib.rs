@@ -23,8 +23,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::{Archive, EventLog};
+use liverank_core::CommentId;
+use liverank_core::comment::UnnumberedComment;
 use liverank_core::comment::to_hex;
-use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::CalledService;
 use liverank_runtime::identity::guard::GuardedRoutes;
 use liverank_runtime::origins::AllowedOrigins;
@@ -108,13 +109,13 @@ struct CommentService {
     rules: Rules,
     /// Who is asked before a comment is taken, where somebody is.
     hook: Option<Hook>,
-    acknowledged: Mutex<RecentEntries<CommentId, Comment>>,
+    acknowledged: Mutex<RecentEntries<CommentId, UnnumberedComment>>,
     tally: Mutex<CommentTally>,
     metrics: CommentMetrics,
 }
 
 impl CommentService {
-    fn acknowledged(&self) -> MutexGuard<'_, RecentEntries<CommentId, Comment>> {
+    fn acknowledged(&self) -> MutexGuard<'_, RecentEntries<CommentId, UnnumberedComment>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

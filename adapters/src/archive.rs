@@ -3,10 +3,8 @@
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/archive.rs`:
 //! 1. [`Archive::commit_batch`] applies a batch wholly and durably or not at all, by
-//!    [`liverank_core::counting::apply_batch`], and only if the archive's next offset is the batch's `from`
-//!    offset in each of its partitions.
-//! 2. What a commit has read cannot have changed when the commit takes effect: two writers of one video
-//!    serialise.
+//!    [`liverank_core::counting::apply_moderated_batch`], and only if the archive stands at the batch's `from` offset in each of its partitions.
+//! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
 //! 4. A consumer that claims a partition soon ends the commits that the former owner has under way in it. The
 //!    former owner commits to this partition no more, even if the offset fits.

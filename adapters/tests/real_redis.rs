@@ -30,6 +30,8 @@ use tokio::sync::mpsc;
 
 #[path = "real_redis/boards_format.rs"]
 mod boards_format;
+#[path = "real_redis/epochs.rs"]
+mod epochs;
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, Parser};
+use liverank_adapters::clock;
 use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
 use liverank_runtime::identity::args::IdentityArgs;
@@ -280,27 +281,31 @@ impl Cli {
             }
             Self::Websocket(it) => {
                 let ranking = async |stores: StoreArgs, who| stores.open_ranking(who);
-                role::run(Role::Websocket, *it, ranking, liverank_websocket::serve)
+                role::run(Role::Websocket, *it, ranking, |config, ranking, at, shell| {
+                    liverank_websocket::run(config, ranking, clock::system_clock(), at, shell)
+                })
             }
             Self::Comment(it) => role::run(
                 Role::Comment,
                 *it,
                 StoreArgs::open_log_and_archive,
-                |config, (log, archive), at, shell| liverank_comment::serve(config, log, archive, at, shell),
+                |config, (log, archive), at, shell| liverank_comment::run(config, log, archive, at, shell),
             ),
             Self::Reader(it) => role::run(
                 Role::Reader,
                 *it,
                 StoreArgs::open_archive_and_bus,
-                |config, (archive, bus), at, shell| liverank_reader::serve(config, archive, bus, at, shell),
+                |config, (archive, bus), at, shell| liverank_reader::run(config, archive, bus, at, shell),
             ),
             Self::Manager(it) => {
                 let assignments = async |stores: StoreArgs, who| stores.open_assignments(who);
-                role::run(Role::Manager, *it, assignments, liverank_manager::serve)
+                role::run(Role::Manager, *it, assignments, |config, store, at, shell| {
+                    liverank_manager::run(config, store, vec![at], shell)
+                })
             }
             Self::Statistics(it) => {
                 role::run(Role::Statistics, *it, StoreArgs::open_archive, |_config, archive, at, shell| {
-                    liverank_statistics::serve(archive, at, shell)
+                    liverank_statistics::run(archive, at, shell)
                 })
             }
             Self::Status(it) => it.run(),

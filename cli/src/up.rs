@@ -226,12 +226,17 @@ fn start(
     spawn!("the admin port", admin::run(listeners.admin, s()));
     spawn!(
         "statistics",
-        liverank_statistics::run(settings(&[])?, b(), listeners.statistics, acting(CallerRole::Statistics)?)
+        liverank_statistics::run(b().archive, listeners.statistics, acting(CallerRole::Statistics)?)
     );
     let manager_settings = settings(&[&["--autopilot", "--reader-urls", &reader_urls], &both[2..]].concat())?;
     spawn!(
         "manager",
-        liverank_manager::run(manager_settings, b(), listeners.manager, acting(CallerRole::Manager)?)
+        liverank_manager::run(
+            manager_settings,
+            b().assignments,
+            listeners.manager,
+            acting(CallerRole::Manager)?
+        )
     );
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
@@ -239,14 +244,23 @@ fn start(
         let own_shell = ServiceContext { metrics: shell.metrics.labelled_with_reader(&name), ..s() };
         spawn!(
             "reader",
-            liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)
+            liverank_reader::run(
+                settings(&[&own[..], &both].concat())?,
+                b().archive,
+                b().comments,
+                listener,
+                own_shell
+            )
         );
     }
     let mut comment: liverank_comment::Config = settings(&both)?;
     comment.comment_rules_file.clone_from(&up.comment_rules_file);
     comment.hook.clone_from(&up.hook);
-    spawn!("comment", liverank_comment::run(comment, b(), listeners.comment, s()));
-    spawn!("websocket", liverank_websocket::run(websocket_settings(up)?, b(), listeners.websocket, s()));
+    spawn!("comment", liverank_comment::run(comment, b().log, b().archive, listeners.comment, s()));
+    spawn!(
+        "websocket",
+        liverank_websocket::run(websocket_settings(up)?, b().ranking, b().clock, listeners.websocket, s())
+    );
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;

@@ -74,14 +74,16 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         ),
         (
             "websocket",
-            |b, at, context| Box::pin(liverank_websocket::run(settings(&[]), b, at, context)),
+            |b, at, context| {
+                Box::pin(liverank_websocket::run(settings(&[]), b.ranking, b.clock, at, context))
+            },
             &["follow_ranking"],
         ),
         (
             "comment",
             |b, at, context| {
                 let flags = ["--comment-hook-url", NOBODY, "--comment-hook-key-file", hook_key()];
-                Box::pin(liverank_comment::run(settings(&flags), b, at, context))
+                Box::pin(liverank_comment::run(settings(&flags), b.log, b.archive, at, context))
             },
             &["ask_hook", "follow_restrictions", "register", "report", "watch_stores"],
         ),
@@ -89,7 +91,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
             "reader",
             |b, at, context| {
                 let flags = ["--manager-url", NOBODY, "--statistics-url", NOBODY];
-                Box::pin(liverank_reader::run(settings(&flags), b, at, context))
+                Box::pin(liverank_reader::run(settings(&flags), b.archive, b.comments, at, context))
             },
             &[
                 "channels",
@@ -106,13 +108,13 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         (
             "manager",
             |b, at, context| {
-                Box::pin(liverank_manager::run(settings(&["--autopilot"]), b, vec![at], context))
+                Box::pin(liverank_manager::run(settings(&["--autopilot"]), b.assignments, vec![at], context))
             },
             &["autopilot", "carry_out_moves", "follow_assignments", "follow_readers", "report", "sweep"],
         ),
         (
             "statistics",
-            |b, at, context| Box::pin(liverank_statistics::run(settings(&[]), b, at, context)),
+            |b, at, context| Box::pin(liverank_statistics::run(b.archive, at, context)),
             &["housekeeping"],
         ),
     ]

@@ -64,7 +64,8 @@ impl System {
             ["--boards", BOARDS, "--moderation-open", "--canary-seconds", "0", "--manager-url", NOBODY];
         tokio::spawn(liverank_gateway::run(settings(&flags), backends.clone(), front, context()));
         let flags = settings(&["--boards", BOARDS]);
-        tokio::spawn(liverank_websocket::run(flags, backends.clone(), socket, context()));
+        let (ranking, clock_of_windows) = (Arc::clone(&backends.ranking), Arc::clone(&backends.clock));
+        tokio::spawn(liverank_websocket::run(flags, ranking, clock_of_windows, socket, context()));
         let (gateway, websocket) = (format!("http://{gateway}"), format!("ws://{websocket}"));
         Self { clock, gateway, websocket, backends, consumer, _directory: directory }
     }

@@ -8,6 +8,10 @@ use sha2::{Digest, Sha256};
 use crate::moderation::ActorRole;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
+mod unnumbered;
+
+pub use unnumbered::UnnumberedComment;
+
 /// The longest comment accepted, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4096;
 
@@ -69,6 +73,15 @@ impl EntryKind {
         matches!(self, Self::Comment | Self::Shadowed)
     }
 
+    /// Whether `viewer` may be shown a comment that is this, and that `author` wrote.
+    pub fn is_shown_to(&self, author: &UserId, viewer: Option<&UserId>) -> bool {
+        match self {
+            Self::Comment => true,
+            Self::Shadowed => viewer == Some(author),
+            Self::Removed | Self::Unknown | Self::Deleted { .. } | Self::Pinned { .. } => false,
+        }
+    }
+
     /// Returns the sequence number of the comment that this entry removes; `None` for other entries and for an unknown
     /// comment.
     pub const fn removed_seq(&self) -> Option<u64> {
@@ -108,14 +121,7 @@ pub struct Comment {
 impl Comment {
     /// Whether `viewer` may be shown this comment.
     pub fn is_shown_to(&self, viewer: Option<&UserId>) -> bool {
-        match self.entry {
-            EntryKind::Comment => true,
-            EntryKind::Shadowed => viewer == Some(&self.user_id),
-            EntryKind::Removed
-            | EntryKind::Unknown
-            | EntryKind::Deleted { .. }
-            | EntryKind::Pinned { .. } => false,
-        }
+        self.entry.is_shown_to(&self.user_id, viewer)
     }
 
     /// Returns what is left of the comment when it is removed: everything but its text.

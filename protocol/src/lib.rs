@@ -12,9 +12,15 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
+mod health;
+mod heartbeat;
+mod registration;
 pub mod roles;
 
+pub use health::{ReaderHealth, ReaderHealthStatus};
+pub use heartbeat::ReaderRecord;
 pub use liverank_core::unknown::MaybeUnknown;
+pub use registration::{RegisterAction, RegisterAnswer, RegisterRequest, ResolveAnswer, RouteRequest};
 
 /// Answer of the manager's `POST /route {"videoid", "epoch"?}`: the readers to which viewers of a video connect. The
 /// request registers a video that has no reader yet. The answer is never older than the epoch that the request names.

@@ -9,14 +9,15 @@ use std::fmt::Debug;
 
 use fixtures::{Format, check};
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{CordonLevel, HandOver, PlannerLease, ReaderShare};
+use liverank_core::handover::{CordonLevel, HandOver, HeldVideo, PlannerLease, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{
     ClusterLoad, CommentReport, CordonRequest, CordonsAnswer, CordonsRequest, HeartbeatAnswer, ManagerReport,
-    MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderReport,
-    ReaderState, Route, RouteReader, TermRequest, TermState, UnservedRequests, VideoState, ViewersAnswer,
-    ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
+    MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderHealth,
+    ReaderHealthStatus, ReaderRecord, ReaderReport, ReaderState, RegisterAction, RegisterAnswer,
+    RegisterRequest, ResolveAnswer, Route, RouteReader, RouteRequest, TermRequest, TermState,
+    UnservedRequests, VideoState, ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +72,7 @@ fn route_and_heartbeat_messages_have_fixtures() {
         pass_key: Some(secret()),
     };
     check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
+    check_message("route-request", &RouteRequest { videoid: video(), epoch: Some(7) });
     let hand_over =
         HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
     let (viewers_elsewhere, room_elsewhere) = (vec![(video(), 12)], Some(340));
@@ -81,6 +83,56 @@ fn route_and_heartbeat_messages_have_fixtures() {
     check_message("viewers", &ViewersAnswer { videoid: video(), viewers: 12 });
     check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
     check_message("viewers-of-many", &ViewersOfVideos { viewers: vec![12] });
+}
+
+#[test]
+fn a_heartbeat_has_a_fixture() {
+    let held = HeldVideo { video: video(), viewers: 12, epoch: 7, ready: true, shedding: true };
+    let heartbeat = ReaderRecord {
+        id: reader("reader-1"),
+        public_url: "http://a:4001".to_owned(),
+        internal_url: "http://b:4001".to_owned(),
+        beat: 77,
+        incarnation: 1_700_000_000_000_250,
+        capacity: 100,
+        viewers: 12,
+        draining: true,
+        grace_ms: 5000,
+        highest_epoch: 9,
+        videos: vec![held],
+        messages_sent: 70,
+        reconnects: 2,
+        reconnect_errors: 1,
+        ticket: Some(secret()),
+    };
+    check_message("heartbeat", &heartbeat);
+}
+
+#[test]
+fn registration_messages_have_fixtures() {
+    let reader_url = "http://a:4001".to_owned();
+    check_message("register-request", &RegisterRequest { videoid: video() });
+    let action = RegisterAction::Registered.into();
+    check_message(
+        "register-answer",
+        &RegisterAnswer { videoid: video(), reader_url: reader_url.clone(), action },
+    );
+    check_message("resolve-answer", &ResolveAnswer { videoid: video(), reader_url });
+}
+
+#[test]
+fn the_answer_to_a_probe_has_a_fixture() {
+    let health = ReaderHealth {
+        status: ReaderHealthStatus::Draining.into(),
+        service: "reader".to_owned(),
+        instance_id: Some("reader-1".to_owned()),
+        active_connections: 3,
+        subscribed_topics: vec!["video:cats".to_owned()],
+        messages_sent: 12,
+    };
+    check_message("reader-health", &health);
+    let of_another_program: ReaderHealth = serde_json::from_str("{}").expect("an object is read");
+    assert_eq!(of_another_program.instance_id, None);
 }
 
 #[test]
@@ -171,7 +223,7 @@ fn report_messages_have_fixtures() {
         instance_id: Some("comment-1".to_owned()),
         total_comments: 9,
         comments_by_video: one(9),
-        active_topics: vec!["cats".to_owned()],
+        active_topics: vec!["video:cats".to_owned()],
         topic_subscribers: one(1),
     };
     check_message("comment-report", &comment);
@@ -179,7 +231,7 @@ fn report_messages_have_fixtures() {
         instance_id: "reader-1".to_owned(),
         active_connections: 12,
         capacity: Some(100),
-        subscribed_topics: vec!["cats".to_owned()],
+        subscribed_topics: vec!["video:cats".to_owned()],
         messages_sent: 70,
     };
     check_message("reader-report", &of_reader);

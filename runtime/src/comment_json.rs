@@ -4,6 +4,7 @@
 //! The names are the comments seed's; the time is what its `Date` wrote: RFC 3339 with milliseconds and `Z`.
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use liverank_core::comment::UnnumberedComment;
 use liverank_core::moderation::ActorRole;
 use liverank_core::{Comment, CommentId, Millis};
 use serde::Serialize;
@@ -27,11 +28,19 @@ pub struct CommentJson<'a> {
 
 /// A comment with its number among the video's: what history and streams carry.
 pub fn with_seq(comment: &Comment) -> CommentJson<'_> {
-    CommentJson { seq: Some(comment.seq), ..without_seq(comment) }
+    CommentJson {
+        id: comment.id.as_str(),
+        userid: comment.user_id.as_str(),
+        videoid: comment.video_id.as_str(),
+        comment: &comment.text,
+        timestamp: format_time(comment.timestamp),
+        seq: Some(comment.seq),
+        reply_to: comment.reply_to.as_ref().map(CommentId::as_str),
+    }
 }
 
 /// A comment without its number, which is not known yet when a post is answered: the comments seed's shape.
-pub fn without_seq(comment: &Comment) -> CommentJson<'_> {
+pub fn without_seq(comment: &UnnumberedComment) -> CommentJson<'_> {
     CommentJson {
         id: comment.id.as_str(),
         userid: comment.user_id.as_str(),
@@ -104,12 +113,12 @@ mod tests {
     fn a_reply_has_the_id_it_replies_to() {
         let reply = Comment { reply_to: Some(CommentId::parse("c0").unwrap()), ..comment(0) };
         assert!(to_event_data(&reply).ends_with(r#","seq":7,"reply_to":"c0"}"#));
-        assert_eq!(serde_json::to_value(without_seq(&reply)).unwrap()["reply_to"], "c0");
+        assert_eq!(serde_json::to_value(without_seq(&reply.into())).unwrap()["reply_to"], "c0");
     }
 
     #[test]
     fn an_answer_to_a_post_has_no_number() {
-        let value = serde_json::to_value(without_seq(&comment(0))).unwrap();
+        let value = serde_json::to_value(without_seq(&comment(0).into())).unwrap();
         assert!(value.get("seq").is_none());
         assert_eq!(value["timestamp"], "1970-01-01T00:00:00.000Z");
     }

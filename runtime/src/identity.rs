@@ -136,11 +136,6 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether it can show others who it is.
-    pub const fn has_token_source(&self) -> bool {
-        self.source.is_some()
-    }
-
     /// Whether it can know others.
     pub const fn has_token_verifier(&self) -> bool {
         self.verifier.is_some()

@@ -178,6 +178,17 @@ class Commands(unittest.TestCase):
         self.assertTrue((folder / "bash").exists() and not (folder / "debootstrap").exists())
 
 
+class Mutants(unittest.TestCase):
+    def test_every_patch_applies_and_names_a_test(self):
+        patches = sorted((CHECKOUT / "mutants").glob("*.patch"))
+        self.assertTrue(patches)
+        for patch in patches:
+            with self.subTest(patch.name):
+                said = subprocess.run(["git", "apply", "--check", patch], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+                self.assertEqual(said.stderr, "", "mend the patch: what it breaks has changed")
+                self.assertRegex(patch.read_text(), r"(?m)^Test: liverank-[a-z-]+ \w+ .+$")
+
+
 class Preflight(unittest.TestCase):
     def test_reads_versions(self):
         self.assertEqual(preflight.version("go version go1.26.8 linux/amd64"), (1, 26))

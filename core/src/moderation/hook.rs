@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::comment::check_text;
-use crate::{Comment, CommentId, Invalid, Millis};
+use crate::comment::{UnnumberedComment, check_text};
+use crate::{CommentId, Invalid, Millis};
 
 /// The version of the question's format.
 pub const HOOK_VERSION: u64 = 1;
@@ -36,9 +36,9 @@ pub enum HookAnswer {
     },
 }
 
-/// Writes the body of the request that asks about these comments.
-pub fn question_body<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> {
-    let ask = |comment: &Comment| {
+/// The body of the request that asks about these comments.
+pub fn question_body<'a>(comments: impl IntoIterator<Item = &'a UnnumberedComment>) -> Vec<u8> {
+    let ask = |comment: &UnnumberedComment| {
         json!({
             "id": comment.id,
             "videoid": comment.video_id,

@@ -64,13 +64,6 @@ pub struct ReaderDrain {
     pub since: Option<Millis>,
 }
 
-impl ReaderDrain {
-    /// The annotation with the reason of the drain.
-    pub const WHY_ANNOTATION: &'static str = "liverank.dev/drain";
-    /// The annotation with the time at which the drain began, in RFC 3339.
-    pub const SINCE_ANNOTATION: &'static str = "liverank.dev/drain-since";
-}
-
 /// The reason why a reader is emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DrainWhy {

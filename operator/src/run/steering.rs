@@ -89,11 +89,6 @@ impl Steering {
         }
     }
 
-    /// Returns the problem with the managers; `None` if there is none.
-    pub fn manager_trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
-    }
-
     /// Queries managers and readers for their state, and decides the next steps.
     pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> RoundOutcome {
         self.managers.set_tls(facts.cluster.spec.tls.as_ref());

@@ -4,6 +4,7 @@
 
 mod fields;
 mod fixtures;
+mod frozen;
 mod network;
 mod pods;
 mod properties;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use axum::http::StatusCode;
-use liverank_core::Comment;
+use liverank_core::comment::UnnumberedComment;
 use liverank_core::moderation::hook::{HookAnswer, HookBreaker};
 use liverank_runtime::{Problem, Tasks, now_ms};
 use reqwest::Url;
@@ -124,7 +124,7 @@ enum Said {
 
 /// A comment that is asked about.
 struct Question {
-    comment: Comment,
+    comment: UnnumberedComment,
     since: Instant,
     answer: oneshot::Sender<Said>,
     /// Held until it is answered, whether or not somebody still waits for that.
@@ -179,7 +179,7 @@ impl Hook {
     ///
     /// # Errors
     /// 403 where the hook refuses it, 503 where it is away and comments are refused then, 429 where too many wait for it.
-    pub(crate) async fn judge(&self, comment: &Comment) -> Result<Judged, Problem> {
+    pub(crate) async fn judge(&self, comment: &UnnumberedComment) -> Result<Judged, Problem> {
         let said = self.ask(comment.clone()).await;
         self.metrics.said(&said);
         match said {
@@ -204,7 +204,7 @@ impl Hook {
         }
     }
 
-    async fn ask(&self, comment: Comment) -> Said {
+    async fn ask(&self, comment: UnnumberedComment) -> Said {
         if lock(&self.breaker).is_open(now_ms()) {
             return Said::Away;
         }

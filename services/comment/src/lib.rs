@@ -22,9 +22,10 @@ use anyhow::Context;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use liverank_adapters::{Archive, Backends, EventLog};
+use liverank_adapters::{Archive, EventLog};
+use liverank_core::CommentId;
+use liverank_core::comment::UnnumberedComment;
 use liverank_core::comment::to_hex;
-use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::CalledService;
 use liverank_runtime::identity::guard::GuardedRoutes;
 use liverank_runtime::origins::AllowedOrigins;
@@ -108,13 +109,13 @@ struct CommentService {
     rules: Rules,
     /// Who is asked before a comment is taken, where somebody is.
     hook: Option<Hook>,
-    acknowledged: Mutex<RecentEntries<CommentId, Comment>>,
+    acknowledged: Mutex<RecentEntries<CommentId, UnnumberedComment>>,
     tally: Mutex<CommentTally>,
     metrics: CommentMetrics,
 }
 
 impl CommentService {
-    fn acknowledged(&self) -> MutexGuard<'_, RecentEntries<CommentId, Comment>> {
+    fn acknowledged(&self) -> MutexGuard<'_, RecentEntries<CommentId, UnnumberedComment>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,16 +126,6 @@ impl CommentService {
 
 /// Serves until the shell's shutdown.
 pub async fn run(
-    config: Config,
-    backends: Backends,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve(config, backends.log, backends.archive, listener, shell).await
-}
-
-/// [`run`], with all that it needs of the backends.
-pub async fn serve(
     config: Config,
     log: Arc<dyn EventLog>,
     archive: Arc<dyn Archive>,

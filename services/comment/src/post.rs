@@ -7,12 +7,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
-use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
+use liverank_core::comment::{EntryKind, UnnumberedComment, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, RuleName};
-use liverank_core::{
-    Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary, ids,
-};
+use liverank_core::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary, ids};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::RequestSender;
 use liverank_runtime::{Problem, comment_json, now_ms, traces};
@@ -77,15 +75,13 @@ impl CommentDraft {
         Ok(Self { user, video, text: text.to_owned(), idempotency_key: key.map(str::to_owned), reply_to })
     }
 
-    fn into_comment(self, id: CommentId, now: Millis, entry: EntryKind) -> Comment {
-        // The consumer numbers it; nobody is shown this one.
-        Comment {
+    fn into_comment(self, id: CommentId, now: Millis, entry: EntryKind) -> UnnumberedComment {
+        UnnumberedComment {
             id,
             user_id: self.user,
             video_id: self.video,
             text: self.text,
             timestamp: now,
-            seq: 0,
             reply_to: self.reply_to,
             entry,
         }
@@ -141,19 +137,19 @@ pub(crate) async fn comment(
 }
 
 /// The answer to a comment that waits for a moderator.
-fn waits(comment: &Comment) -> (StatusCode, Json<Value>) {
+fn waits(comment: &UnnumberedComment) -> (StatusCode, Json<Value>) {
     let body = json!({"success": true, "held": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::ACCEPTED, Json(body))
 }
 
-fn created(comment: &Comment) -> (StatusCode, Json<Value>) {
+fn created(comment: &UnnumberedComment) -> (StatusCode, Json<Value>) {
     let body = json!({"success": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::CREATED, Json(body))
 }
 
 impl CommentService {
     /// The comment that an earlier post with the same key made, as far as that can be told in a short time.
-    async fn known(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
+    async fn known(&self, video: &VideoId, id: &CommentId) -> Option<UnnumberedComment> {
         let now = Instant::now();
         if let Some(comment) = self.acknowledged().get(now, id) {
             return Some(comment.clone());
@@ -161,29 +157,29 @@ impl CommentService {
         let archived = self
             .archive
             .ask(LOOK_UP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
-        archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
+        let archived = archived.await.ok().flatten().map(UnnumberedComment::from);
+        archived.filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
     /// The comment that an earlier post with the same key made, and that waits for a moderator.
-    async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
+    async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<UnnumberedComment> {
         let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
             archive.moderation_archive().held_comment(video, id).await
         });
         let held = asked.await.ok().flatten()?;
-        Some(Comment {
+        Some(UnnumberedComment {
             id: held.id,
             user_id: held.user,
             video_id: held.video,
             text: held.text,
             timestamp: held.timestamp,
-            seq: 0,
             reply_to: held.reply_to,
             entry: EntryKind::Comment,
         })
     }
 
     /// Writes a comment into the log: as one, as one that waits by this rule, or as one that is its author's alone.
-    async fn write(&self, comment: &Comment, held: Option<RuleName>) -> Result<(), Problem> {
+    async fn write(&self, comment: &UnnumberedComment, held: Option<RuleName>) -> Result<(), Problem> {
         let (id, text, reply_to) = (comment.id.clone(), comment.text.clone(), comment.reply_to.clone());
         let record = if let Some(rule) = held {
             self.expect_room_to_wait().await?;
@@ -198,7 +194,7 @@ impl CommentService {
 
     /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
     async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
-        let is_shown = |it: &Comment| it.video_id == *video && it.is_shown_to(Some(user));
+        let is_shown = |it: &UnnumberedComment| it.video_id == *video && it.is_shown_to(Some(user));
         let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
         if here {
             return Ok(());
@@ -235,7 +231,7 @@ impl CommentService {
     }
 
     /// What follows an acknowledgement, off its path.
-    fn took(&self, comment: &Comment, keyed: bool) {
+    fn took(&self, comment: &UnnumberedComment, keyed: bool) {
         self.metrics.comments_acknowledged.inc();
         if comment.entry == EntryKind::Shadowed {
             self.metrics.comments_shadowed.inc();
@@ -249,7 +245,7 @@ impl CommentService {
 }
 
 /// The record of a comment.
-fn posted(comment: &Comment) -> Interaction {
+fn posted(comment: &UnnumberedComment) -> Interaction {
     Interaction {
         video_id: comment.video_id.clone(),
         user_id: comment.user_id.clone(),
@@ -268,7 +264,7 @@ fn posted(comment: &Comment) -> Interaction {
 }
 
 /// The record of a comment that others than its author are not shown, or not yet.
-fn unseen(comment: &Comment, action: ModerationAction) -> Result<Interaction, Invalid> {
+fn unseen(comment: &UnnumberedComment, action: ModerationAction) -> Result<Interaction, Invalid> {
     let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
     let id = EventId::parse(comment.id.as_str())?;
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::http::StatusCode;
+use liverank_core::comment::UnnumberedComment;
 use liverank_core::moderation::screening::{RuleName, ScreeningResult, TextScreen};
 use liverank_core::moderation::spacing::{CommentSpacing, SpacingClaim};
 use liverank_core::moderation::{CommentRules, RuleScope, RulesInForce, ScopeRules};
 use liverank_core::viewer_role::ViewerRole;
-use liverank_core::{Comment, Millis, UserId, VideoId};
+use liverank_core::{Millis, UserId, VideoId};
 use liverank_runtime::identity::sent::RequestSender;
 use liverank_runtime::{Problem, comment_json, now_ms};
 
@@ -159,7 +160,7 @@ impl CommentService {
     pub(crate) async fn expect_judged(
         &self,
         sent_by: &RequestSender,
-        comment: &mut Comment,
+        comment: &mut UnnumberedComment,
         held: &mut Option<RuleName>,
     ) -> Result<(), Problem> {
         let Some(hook) = self.hook.as_ref().filter(|_| comment.entry.is_comment()) else { return Ok(()) };

@@ -22,6 +22,7 @@ pub mod forget;
 pub mod lag;
 pub mod metrics;
 pub mod pace;
+pub mod projection;
 pub mod projector;
 pub mod repair;
 pub mod traces;

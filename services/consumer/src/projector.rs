@@ -29,7 +29,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::STORE_RETRY_BACKOFF;
 use crate::metrics::ConsumerMetrics;
-use crate::repair::{self, ProjectionTarget, RepairError, no_archive_error};
+use crate::projection::{self, ProjectionTarget};
+use crate::repair::{self, RepairError, no_archive_error};
 use crate::traces::{self, TracedRecord};
 
 mod windowed;
@@ -392,7 +393,7 @@ fn metadata_of(described: &[VideoId], videos: &[VideoState]) -> Vec<Described> {
         return Vec::new();
     }
     let described: HashSet<&VideoId> = described.iter().collect();
-    videos.iter().filter(|video| described.contains(&video.video_id)).map(repair::described).collect()
+    videos.iter().filter(|video| described.contains(&video.video_id)).map(projection::described).collect()
 }
 
 struct BoardProjector {

@@ -5,30 +5,18 @@
 use std::collections::BTreeMap;
 
 use liverank_adapters::archive::ArchiveMeta;
-use liverank_adapters::ranking_store::{BoardEntry, Described, ProjectionCheckpoint, ProjectionOutcome};
-use liverank_adapters::{Archive, Backends, RankingStore, StoreError};
-use liverank_core::boards::DeclaredBoard;
-use liverank_core::counting::{CountingRules, VideoState};
-use liverank_core::score::points_of_thousandths;
-use liverank_core::windows::WindowKey;
-use liverank_core::{Comment, VideoId, canary};
+use liverank_adapters::ranking_store::{Described, ProjectionCheckpoint, ProjectionOutcome};
+use liverank_adapters::{Archive, Backends, StoreError};
+use liverank_core::counting::VideoState;
+use liverank_core::{Comment, VideoId};
+
+use crate::projection::{ProjectionTarget, described};
 
 /// Number of videos or comments in one step: enough to be fast, few enough not to block a store.
 const PAGE_ITEMS: usize = 1000;
 /// Maximum number of times a repair starts again because a new generation began meanwhile; new generations are started
 /// by hand, so they are rare.
 const MAX_ATTEMPTS: usize = 3;
-
-/// The boards that are projected to, and repaired.
-#[derive(Clone, Copy)]
-pub struct ProjectionTarget<'a> {
-    /// The store of the boards.
-    pub ranking_store: &'a dyn RankingStore,
-    /// The declared board; `None` for the built-in boards.
-    pub declared_board: Option<&'a DeclaredBoard>,
-    /// The window of the declared board; `None` if the store is not of a window.
-    pub window: Option<&'a WindowKey>,
-}
 
 impl ProjectionTarget<'_> {
     /// Returns the next page of videos that belong on the boards, in the order of their ids.
@@ -41,23 +29,6 @@ impl ProjectionTarget<'_> {
             None => archive.videos_after(after, PAGE_ITEMS).await,
             Some(window) => archive.window_videos_after(window, after, PAGE_ITEMS).await,
         }
-    }
-
-    /// Returns the half-life of the decayed scores on the boards, in milliseconds.
-    pub fn half_life_ms(&self, rules: &CountingRules) -> u64 {
-        self.declared_board.map_or(*rules, |board| board.rules_of_board(rules)).half_life_ms
-    }
-
-    /// Returns the entries of these videos on the boards.
-    pub fn board_entries(&self, videos: &[VideoState], rules: &CountingRules) -> Vec<BoardEntry> {
-        let Some(board) = self.declared_board else {
-            return videos.iter().map(|video| to_board_entry(video, rules)).collect();
-        };
-        // Canary videos, by which the system measures itself, go to the built-in boards only, whose subscribers are
-        // told of their changes.
-        let videos = videos.iter().filter(|video| !canary::is_canary(&video.video_id));
-        let own = board.rules_of_board(rules);
-        videos.map(|video| to_board_entry(&board.state_on_board(video.clone(), rules), &own)).collect()
     }
 }
 
@@ -264,28 +235,6 @@ fn noted_offsets(
         Some((partition, offset))
     };
     positions.iter().filter_map(of).collect()
-}
-
-/// Returns the metadata of a video that are stored beside the boards; none for a video that is on no board. The
-/// archive keeps the metadata of such a video, and they are stored again when the video is put back.
-pub fn described(video: &VideoState) -> Described {
-    Described {
-        video_id: video.video_id.clone(),
-        revision: video.revision(),
-        metadata: video.metadata.clone().filter(|_| !video.is_off_boards()),
-    }
-}
-
-/// Returns the entry of a video on the boards.
-pub fn to_board_entry(video: &VideoState, rules: &CountingRules) -> BoardEntry {
-    BoardEntry {
-        video_id: video.video_id.clone(),
-        owner: video.owner.clone(),
-        score: points_of_thousandths(video.counters.score(&rules.weights)),
-        trending: video.trending.is_finite().then_some(video.trending),
-        revision: video.revision(),
-        removed: video.is_off_boards(),
-    }
 }
 
 #[cfg(test)]

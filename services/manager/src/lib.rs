@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_adapters::{AssignmentStore, Backends};
+use liverank_adapters::AssignmentStore;
 use liverank_core::canary;
 use liverank_core::comment::to_hex;
 use liverank_protocol::ManagerReport;
@@ -160,25 +160,6 @@ pub enum OnTimeout {
 
 /// Serves on all of these until the shell's shutdown.
 pub async fn run(
-    config: Config,
-    backends: Backends,
-    listeners: Vec<TcpListener>,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve_all(config, backends.assignments, listeners, shell).await
-}
-
-/// [`run`] on one listener, with all that it needs of the backends.
-pub async fn serve(
-    config: Config,
-    store: Arc<dyn AssignmentStore>,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve_all(config, store, vec![listener], shell).await
-}
-
-async fn serve_all(
     config: Config,
     store: Arc<dyn AssignmentStore>,
     listeners: Vec<TcpListener>,

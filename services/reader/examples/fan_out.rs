@@ -22,11 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use clap::Parser;
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
-use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
-use liverank_adapters::{Archive, Backends, CommentBus, clock};
+use liverank_adapters::{Archive, CommentBus};
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::CountingRules;
 use liverank_core::{Comment, CommentId, UserId, VideoId};
@@ -161,18 +158,11 @@ async fn serve_hub(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyh
     let archive = Arc::new(EmbeddedArchive::open(directory.path())?);
     let numbering = archive.open(&CountingRules::default()).await?.comment_epoch;
     let bus = Arc::new(EmbeddedBus::new());
-    let backends = Backends {
-        log: Arc::new(EmbeddedLog::open(directory.path(), clock::system_clock())?),
-        archive,
-        ranking: Arc::new(EmbeddedRanking::new()),
-        comments: Arc::clone(&bus) as Arc<dyn CommentBus>,
-        assignments: Arc::new(EmbeddedAssignments::new()),
-        clock: clock::system_clock(),
-    };
     let listener = server::bind_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
     let config = Config { capacity: 100_000, writes_per_second, ..Config::default() };
-    let reader =
-        tokio::spawn(liverank_reader::run(config, backends, listener, ServiceContext::new(Duration::ZERO)));
+    let comments = Arc::clone(&bus) as Arc<dyn CommentBus>;
+    let context = ServiceContext::new(Duration::ZERO);
+    let reader = tokio::spawn(liverank_reader::run(config, archive, comments, listener, context));
     if rate == 0 {
         return reader.await?;
     }

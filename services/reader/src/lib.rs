@@ -40,7 +40,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use liverank_adapters::{Archive, Backends, CommentBus};
+use liverank_adapters::{Archive, CommentBus};
 use liverank_core::ReaderId;
 use liverank_core::comment::to_hex;
 use liverank_core::limits::TokenBuckets;
@@ -297,16 +297,6 @@ impl Drop for StreamsGuard {
 
 /// Serves viewers on `listener` until the shell's shutdown, then drains.
 pub async fn run(
-    config: Config,
-    backends: Backends,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve(config, backends.archive, backends.comments, listener, shell).await
-}
-
-/// [`run`], with all that it needs of the backends.
-pub async fn serve(
     config: Config,
     archive: Arc<dyn Archive>,
     bus: Arc<dyn CommentBus>,

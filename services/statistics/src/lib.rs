@@ -19,7 +19,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use liverank_adapters::{Archive, Backends};
+use liverank_adapters::Archive;
 use liverank_core::Invalid;
 use liverank_protocol::access::{CalledService, CallerRole};
 use liverank_runtime::identity::guard::{CallerIfKnown, GuardedRoutes};
@@ -70,16 +70,6 @@ impl Statistics {
 
 /// Runs the statistics service until shutdown.
 pub async fn run(
-    _: Config,
-    backends: Backends,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve(backends.archive, listener, shell).await
-}
-
-/// Runs the service as [`run`] does, with the archive as the only backend that it needs.
-pub async fn serve(
     archive: Arc<dyn Archive>,
     listener: TcpListener,
     shell: ServiceContext,

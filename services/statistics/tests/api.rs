@@ -30,7 +30,7 @@ impl TestService {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut shell = ServiceContext::new(Duration::from_secs(1));
         shell.identity = Identity::with_keys(keys());
-        tokio::spawn(liverank_statistics::serve(archive, listener, shell.clone()));
+        tokio::spawn(liverank_statistics::run(archive, listener, shell.clone()));
         Self { url, client: Client::new(), shell, _directory: directory }
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use liverank_adapters::ranking_store::BuiltInBoard;
-use liverank_adapters::{Backends, Clock, RankingStore, clock};
+use liverank_adapters::{Clock, RankingStore};
 use liverank_core::Millis;
 use liverank_core::boards::{BoardOrder, DeclaredBoard, DeclaredBoards};
 use liverank_protocol::access;
@@ -133,31 +133,11 @@ pub(crate) struct Service {
     metrics: WebsocketMetrics,
 }
 
-/// Serves until shutdown; then clients are sent away in turn, within the drain.
+/// Serves until shutdown; then clients are sent away in turn, within the drain. Windows end by `clock`.
 pub async fn run(
     config: Config,
-    backends: Backends,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve_by(backends.clock, config, backends.ranking, listener, shell).await
-}
-
-/// [`run`], with the one store that it needs.
-pub async fn serve(
-    config: Config,
     ranking: Arc<dyn RankingStore>,
-    listener: TcpListener,
-    shell: ServiceContext,
-) -> anyhow::Result<()> {
-    serve_by(clock::system_clock(), config, ranking, listener, shell).await
-}
-
-/// [`serve`], with the clock by which windows end.
-async fn serve_by(
     clock: Clock,
-    config: Config,
-    ranking: Arc<dyn RankingStore>,
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::RankingStore;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::{BatchProjection, BoardChange, BoardEntry, BuiltInBoard, PageStart};
+use liverank_adapters::{RankingStore, clock};
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
 use liverank_core::ranking::{RankedVideo, RankingDelta};
 use liverank_core::{UserId, VideoId};
@@ -50,8 +50,8 @@ impl TestService {
         let shell = ServiceContext::new(Duration::from_secs(2));
         // As the service itself does, which may not have begun to run when this waits for it.
         shell.health.note_starting("ranking");
-        let serving = liverank_websocket::serve(config, Arc::clone(&ranking), listener, shell.clone());
-        let task = tokio::spawn(serving);
+        let (boards, time) = (Arc::clone(&ranking), clock::system_clock());
+        let task = tokio::spawn(liverank_websocket::run(config, boards, time, listener, shell.clone()));
         let service = Self { address, ranking, shell, task };
         service.wait_until("the ranking is read", |service| service.shell.health.readiness().0).await;
         service

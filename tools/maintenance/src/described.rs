@@ -6,7 +6,7 @@ use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use liverank_adapters::Backends;
 use liverank_adapters::ranking_store::Described;
-use liverank_consumer::repair::described;
+use liverank_consumer::projection::described;
 use liverank_core::counting::VideoState;
 use liverank_core::{Metadata, VideoId, canary};
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! The log counted again, in memory.
 //!
-//! Events are counted by [`liverank_core::counting::apply_batch`], as the archive counts them. What two partitions say of the
+//! Events are counted by [`liverank_core::counting::apply_moderated_batch`], as the archive counts them. What two partitions say of the
 //! same video has no order among itself, so where the order would decide (who was first and is the owner; which of two
 //! different events of the same identity counts) this counting says so instead of guessing.
 

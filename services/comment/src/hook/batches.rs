@@ -115,8 +115,7 @@ fn answer(batch: Vec<Question>, mut said: impl FnMut(&CommentId) -> Said) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use liverank_core::Comment;
-    use liverank_core::comment::EntryKind;
+    use liverank_core::comment::{EntryKind, UnnumberedComment};
     use tokio::sync::oneshot;
 
     use super::super::shares::Shares;
@@ -130,14 +129,13 @@ pub(super) mod tests {
         (Asker { client, timeout, breaker, metrics }, key)
     }
 
-    pub(in super::super) fn comment(user: &str, video: &str, bytes: usize) -> Comment {
-        Comment {
+    pub(in super::super) fn comment(user: &str, video: &str, bytes: usize) -> UnnumberedComment {
+        UnnumberedComment {
             id: "c".parse().unwrap(),
             user_id: user.parse().unwrap(),
             video_id: video.parse().unwrap(),
             text: "x".repeat(bytes),
             timestamp: 1,
-            seq: 0,
             reply_to: None,
             entry: EntryKind::Comment,
         }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use liverank_core::{Comment, UserId, VideoId};
+use liverank_core::comment::UnnumberedComment;
+use liverank_core::{UserId, VideoId};
 
 use super::WAITING;
 
@@ -33,7 +34,7 @@ pub(super) struct Place {
 
 impl Shares {
     /// A place for this comment; none where its user or its video has its share.
-    pub(super) fn place(&self, comment: &Comment) -> Option<Place> {
+    pub(super) fn place(&self, comment: &UnnumberedComment) -> Option<Place> {
         let mut counts = self.lock();
         let has_room = counts.users.get(&comment.user_id).is_none_or(|count| *count < OF_USER)
             && counts.videos.get(&comment.video_id).is_none_or(|count| *count < OF_VIDEO);

@@ -96,7 +96,7 @@ impl Manager {
         let mut shell = ServiceContext::new(Duration::from_secs(1));
         shell.identity = Identity::with_keys(keys());
         let store: Arc<dyn AssignmentStore> = Arc::clone(store) as _;
-        let task = tokio::spawn(liverank_manager::serve(config, store, listener, shell.clone()));
+        let task = tokio::spawn(liverank_manager::run(config, store, vec![listener], shell.clone()));
         // A test is silent for as long as the server keeps an idle connection: reusing one would be a race with its end.
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { base, client, shell, task }

@@ -337,8 +337,8 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shell = ServiceContext::new(drain);
-        let task =
-            tokio::spawn(liverank_reader::run(config, world.backends.clone(), listener, shell.clone()));
+        let Backends { archive, comments, .. } = world.backends.clone();
+        let task = tokio::spawn(liverank_reader::run(config, archive, comments, listener, shell.clone()));
         Self { url: format!("http://{address}"), address, shell, task }
     }
 

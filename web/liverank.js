@@ -403,8 +403,8 @@ var Liverank = class {
   /**
    * A page of a video's comments, newest first. Pass `next` as `before` for older ones, and `newer` as `after` for newer ones.
    */
-  history(videoid, { before, after, around, limit, signal } = {}) {
-    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
+  history(videoid, { before, after, around, userid, limit, signal } = {}) {
+    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, userid, limit })}`;
     return this.#http.json(path, { signal });
   }
   /** The boards, those that were declared among them, and the windows of those that have some. */

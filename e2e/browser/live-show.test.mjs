@@ -77,6 +77,27 @@ test('a long history is read from its end, and older pages on request', async ()
   await said(page, 'number 1.');
 });
 
+test('a comment that is removed goes from every page, and the one that is pinned stands above them', async () => {
+  const pages = [await open('ann', server.token('ann')), await open('ben', server.token('ben'))];
+  const author = new Liverank({ baseUrl: server.origin, token: server.token('vera') });
+  const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
+  const post = (comment) => author.postComment({ userid: 'vera', videoid: 'northern-lights', comment });
+  const [rude, rules] = [await post('something rude'), await post('be kind to each other')];
+  for (const page of pages) await said(page, 'be kind to each other');
+  await author.deleteComment('northern-lights', rude.id);
+  await moderator.pinComment('northern-lights', rules.id);
+  const pinned = (page) => page.getByRole('note', { name: 'Pinned comment' });
+  for (const page of pages) {
+    await pinned(page).getByText('be kind to each other').waitFor();
+    assert.equal(await chat(page).getByText('something rude', { exact: true }).count(), 0);
+  }
+  // One that comes later finds it pinned.
+  const late = await open('cleo', server.token('cleo'));
+  await pinned(late).getByText('be kind to each other').waitFor();
+  await moderator.unpinComment('northern-lights');
+  for (const page of [...pages, late]) await pinned(page).waitFor({ state: 'detached' });
+});
+
 test('without a token it says what is wrong, and does not try for ever', async () => {
   const page = await open('ann', '');
   await page.locator('.pill.failed').getByText('401').waitFor();

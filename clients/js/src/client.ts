@@ -99,6 +99,8 @@ export interface HistoryOptions extends ReadOptions {
   after?: number | null | undefined;
   /** A comment's id: the page has it in its middle. */
   around?: string | undefined;
+  /** Who asks, where the system asks for no tokens: what is shown to its author alone is shown to this user. */
+  userid?: string | undefined;
   limit?: number | undefined;
 }
 
@@ -219,8 +221,8 @@ export class Liverank {
   /**
    * A page of a video's comments, newest first. Pass `next` as `before` for older ones, and `newer` as `after` for newer ones.
    */
-  history(videoid: string, { before, after, around, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
-    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
+  history(videoid: string, { before, after, around, userid, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
+    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, userid, limit })}`;
     return this.#http.json<CommentPage>(path, { signal });
   }
 

@@ -4,7 +4,7 @@ import type { Show } from './shows';
 
 /** The show's comments, newest at the bottom, and a box to write one. */
 export function Chat({ show, user }: { show: Show; user: string }) {
-  const { comments, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: user });
+  const { comments, pinned, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: user });
   const { post, pending, error: refused } = usePostComment();
   const [text, setText] = useState('');
   const list = useRef<HTMLOListElement>(null);
@@ -27,6 +27,11 @@ export function Chat({ show, user }: { show: Show; user: string }) {
   return (
     <section className="chat" aria-labelledby="chat">
       <h2 id="chat">Live chat</h2>
+      {pinned && (
+        <p className="pinned" role="note" aria-label="Pinned comment">
+          <b style={{ color: colour(pinned.userid) }}>{pinned.userid}</b> <span>{pinned.comment}</span>
+        </p>
+      )}
       <ol ref={list} tabIndex={0} aria-label="Comments">
         {hasOlder && (
           <li>

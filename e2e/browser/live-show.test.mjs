@@ -98,6 +98,27 @@ test('a comment that is removed goes from every page, and the one that is pinned
   for (const page of [...pages, late]) await pinned(page).waitFor({ state: 'detached' });
 });
 
+test('a comment that waits for a moderator is said to wait, and is shown once it is released', async () => {
+  const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
+  await moderator.setCommentRules({ videoid: 'tiny-robots', rules: { words: [{ action: 'hold', words: ['robots'] }] } });
+  const vera = new Liverank({ baseUrl: server.origin, token: server.token('vera') });
+  // The rule is in force within a second.
+  const deadline = Date.now() + 10_000;
+  while (!(await vera.postComment({ userid: 'vera', videoid: 'tiny-robots', comment: 'robots' })).held) assert.ok(Date.now() < deadline);
+  const ann = await open('ann', server.token('ann'));
+  await ann.getByRole('button', { name: 'Tiny robots' }).click();
+  await say(ann, 'robots win');
+  await ann.getByText('Your comment waits for a moderator.').waitFor();
+  // The log's way into the queue takes a moment.
+  let held;
+  for (const until = Date.now() + 10_000; !held; held = (await moderator.held()).comments.find(({ userid }) => userid === 'ann')) assert.ok(Date.now() < until);
+  assert.equal(held.comment, 'robots win');
+  assert.equal(await chat(ann).getByText('robots win', { exact: true }).count(), 0);
+  await moderator.reviewHeld({ videoid: 'tiny-robots', id: held.id, outcome: 'release' });
+  await said(ann, 'robots win');
+  await moderator.removeCommentRules({ videoid: 'tiny-robots' });
+});
+
 test('without a token it says what is wrong, and does not try for ever', async () => {
   const page = await open('ann', '');
   await page.locator('.pill.failed').getByText('401').waitFor();

@@ -28,6 +28,7 @@ import type {
   OwnRanked,
   PinAnswer,
   Pinned,
+  PostedComment,
   RankedVideo,
   RankingMessage,
   RankingPart,
@@ -212,10 +213,14 @@ export class Liverank {
     return this.#http.post<Acknowledged>('/interact', { event_id: newId(), ...event }, options);
   }
 
-  /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
-  async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<Comment> {
+  /**
+   * Posts a comment. Resolves to the stored one, with `held` where nobody sees it before a moderator releases it. It is repeated
+   * under the same idempotency key.
+   */
+  async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<PostedComment> {
     const body = { userid, videoid, comment, reply_to: replyTo, idempotency_key: idempotencyKey };
-    return (await this.#http.post<{ comment: Comment }>('/comment', body, options)).comment;
+    const answer = await this.#http.post<{ comment: Comment; held?: true }>('/comment', body, options);
+    return answer.held ? { ...answer.comment, held: true } : answer.comment;
   }
 
   /**

@@ -7,6 +7,7 @@ export function Chat({ show, user }: { show: Show; user: string }) {
   const { comments, pinned, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: user });
   const { post, pending, error: refused } = usePostComment();
   const [text, setText] = useState('');
+  const [waits, setWaits] = useState(false);
   const list = useRef<HTMLOListElement>(null);
   const newest = comments.at(-1)?.seq;
 
@@ -21,7 +22,9 @@ export function Chat({ show, user }: { show: Show; user: string }) {
     if (text.trim() === '') return;
     const draft = { userid: user, videoid: show.id, comment: text };
     setText('');
-    if (!(await post(draft))) setText((now) => now || draft.comment);
+    const posted = await post(draft);
+    setWaits(posted?.held === true);
+    if (!posted) setText((now) => now || draft.comment);
   };
 
   return (
@@ -56,6 +59,11 @@ export function Chat({ show, user }: { show: Show; user: string }) {
         <input value={text} onChange={(event) => setText(event.target.value)} maxLength={4096} placeholder="Say something" aria-label="Your comment" />
         <button disabled={text.trim() === ''}>{pending > 0 ? 'Sending…' : 'Send'}</button>
       </form>
+      {waits && (
+        <p className="note" role="status">
+          Your comment waits for a moderator.
+        </p>
+      )}
       {refused && <p className="problem">{refused.message}</p>}
     </section>
   );

@@ -287,7 +287,7 @@ export class CommentsView {
       const stored = await this.#liverank.postComment(draft, options);
       if (draft.videoid !== this.#video || this.#shown.has(stored.id)) element.remove();
       else {
-        show('sent', 'pending');
+        show(stored.held ? 'waits for a moderator' : 'sent', 'pending');
         this.#awaited.set(stored.id, element);
       }
     } catch (error) {

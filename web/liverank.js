@@ -395,16 +395,20 @@ var Liverank = class {
   interact(event, options) {
     return this.#http.post("/interact", { event_id: newId(), ...event }, options);
   }
-  /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
+  /**
+   * Posts a comment. Resolves to the stored one, with `held` where nobody sees it before a moderator releases it. It is repeated
+   * under the same idempotency key.
+   */
   async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }, options) {
     const body = { userid, videoid, comment, reply_to: replyTo, idempotency_key: idempotencyKey };
-    return (await this.#http.post("/comment", body, options)).comment;
+    const answer = await this.#http.post("/comment", body, options);
+    return answer.held ? { ...answer.comment, held: true } : answer.comment;
   }
   /**
    * A page of a video's comments, newest first. Pass `next` as `before` for older ones, and `newer` as `after` for newer ones.
    */
-  history(videoid, { before, after, around, limit, signal } = {}) {
-    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
+  history(videoid, { before, after, around, userid, limit, signal } = {}) {
+    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, userid, limit })}`;
     return this.#http.json(path, { signal });
   }
   /** The boards, those that were declared among them, and the windows of those that have some. */

@@ -1,10 +1,10 @@
-/** The sample app in Chromium, on another origin than liverank: ranking, comments, posting, an outage, tokens. */
+/** The sample app in Chromium, on another origin than liverank: ranking, comments, posting, an outage, moderation, tokens. */
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { Liverank } from '../../clients/js/dist/node.js';
 import { launch } from './chromium.mjs';
-import { serveLiveShow } from './live-show.mjs';
+import { serveLiveShow, startDemo } from './live-show.mjs';
 import { prepareServer } from './server.mjs';
 
 let server;
@@ -62,8 +62,8 @@ test('two viewers talk, likes move the ranking, and an outage costs nothing', as
   await say(ann, 'during the outage');
   await server.start();
   await said(ben, 'during the outage');
-  const texts = await chat(ben).locator('li').allTextContents();
-  assert.deepEqual(texts, ['ben before the outage', 'ann during the outage']);
+  const texts = await chat(ben).locator('li .text').allTextContents();
+  assert.deepEqual(texts, ['before the outage', 'during the outage']);
   assert.deepEqual([...ann.errors, ...ben.errors], []);
 });
 
@@ -75,6 +75,123 @@ test('a long history is read from its end, and older pages on request', async ()
   assert.equal(await chat(page).getByText('number 1.', { exact: true }).count(), 0);
   await page.getByRole('button', { name: 'Older comments' }).click();
   await said(page, 'number 1.');
+});
+
+test('a comment that is removed goes from every page, and the one that is pinned stands above them', async () => {
+  const pages = [await open('ann', server.token('ann')), await open('ben', server.token('ben'))];
+  const author = new Liverank({ baseUrl: server.origin, token: server.token('vera') });
+  const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
+  const post = (comment) => author.postComment({ userid: 'vera', videoid: 'northern-lights', comment });
+  const [rude, rules] = [await post('something rude'), await post('be kind to each other')];
+  for (const page of pages) await said(page, 'be kind to each other');
+  await author.deleteComment('northern-lights', rude.id);
+  await moderator.pinComment('northern-lights', rules.id);
+  const pinned = (page) => page.getByRole('note', { name: 'Pinned comment' });
+  for (const page of pages) {
+    await pinned(page).getByText('be kind to each other').waitFor();
+    assert.equal(await chat(page).getByText('something rude', { exact: true }).count(), 0);
+  }
+  // One that comes later finds it pinned.
+  const late = await open('cleo', server.token('cleo'));
+  await pinned(late).getByText('be kind to each other').waitFor();
+  await moderator.unpinComment('northern-lights');
+  for (const page of [...pages, late]) await pinned(page).waitFor({ state: 'detached' });
+});
+
+test('a comment that waits for a moderator is said to wait, and is shown once it is released', async () => {
+  const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
+  await moderator.setCommentRules({ videoid: 'tiny-robots', rules: { words: [{ action: 'hold', words: ['robots'] }] } });
+  const vera = new Liverank({ baseUrl: server.origin, token: server.token('vera') });
+  // The rule is in force within a second.
+  const deadline = Date.now() + 10_000;
+  while (!(await vera.postComment({ userid: 'vera', videoid: 'tiny-robots', comment: 'robots' })).held) assert.ok(Date.now() < deadline);
+  const ann = await open('ann', server.token('ann'));
+  await ann.getByRole('button', { name: 'Tiny robots' }).click();
+  await say(ann, 'robots win');
+  await ann.getByText('Your comment waits for a moderator.').waitFor();
+  // The log's way into the queue takes a moment.
+  let held;
+  for (const until = Date.now() + 10_000; !held; held = (await moderator.held()).comments.find(({ userid }) => userid === 'ann')) assert.ok(Date.now() < until);
+  assert.equal(held.comment, 'robots win');
+  assert.equal(await chat(ann).getByText('robots win', { exact: true }).count(), 0);
+  await moderator.reviewHeld({ videoid: 'tiny-robots', id: held.id, outcome: 'release' });
+  await said(ann, 'robots win');
+  await moderator.removeCommentRules({ videoid: 'tiny-robots' });
+});
+
+test('a viewer reports, an author deletes, a moderator pins, deletes and bans, and everybody sees it', async () => {
+  const ann = await open('ann', server.token('ann'));
+  const ben = await open('ben', server.token('ben'));
+  const mo = await open('mo', server.token('mo', '--role', 'moderator'));
+  for (const page of [ann, ben, mo]) await page.getByRole('button', { name: 'Endgames' }).click();
+  for (const text of ['welcome all', 'buy my rooks', 'a slip']) {
+    await say(ann, text);
+    for (const page of [ann, ben, mo]) await said(page, text);
+  }
+  const line = (page, text) => chat(page).locator('li', { hasText: text });
+  const press = async (page, text, name) => {
+    await line(page, text).hover();
+    await line(page, text).getByRole('button', { name }).click();
+  };
+  // A viewer reports others' comments and removes none; an author removes its own.
+  assert.deepEqual(await line(ben, 'a slip').getByRole('button').allTextContents(), ['Report']);
+  assert.deepEqual(await line(ann, 'a slip').getByRole('button').allTextContents(), ['Delete']);
+  await press(ann, 'a slip', 'Delete the comment of ann');
+  for (const page of [ann, ben, mo]) await line(page, 'a slip').waitFor({ state: 'detached' });
+  await press(ben, 'buy my rooks', 'Report the comment of ann');
+  await ben.getByLabel('What is wrong').selectOption('spam');
+  await ben.getByLabel('In your words').fill('sells rooks');
+  await ben.getByRole('dialog').getByRole('button', { name: 'Report' }).click();
+  await ben.getByText('A moderator will look at it.').waitFor();
+  const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
+  let reported;
+  for (const until = Date.now() + 10_000; !reported; [reported] = (await moderator.reports()).comments) assert.ok(Date.now() < until);
+  assert.deepEqual([reported.comment, reported.reports[0].text], ['buy my rooks', 'sells rooks']);
+  // A moderator.
+  await press(mo, 'welcome all', 'Pin the comment of ann');
+  for (const page of [ann, ben, mo]) await page.getByRole('note', { name: 'Pinned comment' }).getByText('welcome all').waitFor();
+  await press(mo, 'buy my rooks', 'Delete the comment of ann');
+  for (const page of [ann, ben, mo]) await line(page, 'buy my rooks').waitFor({ state: 'detached' });
+  await press(mo, 'welcome all', 'Ban ann');
+  await mo.getByRole('dialog').getByRole('button', { name: 'Ban' }).click();
+  await mo.getByText('ann is banned from this chat.').waitFor();
+  await mo.getByRole('note').getByRole('button', { name: 'Unpin' }).click();
+  for (const page of [ann, ben, mo]) await page.getByRole('note').waitFor({ state: 'detached' });
+  // In force within a second: what is said before that is taken.
+  const refused = ann.locator('.chat .problem', { hasText: 'ban' });
+  for (const until = Date.now() + 10_000; !(await refused.isVisible()); ) {
+    assert.ok(Date.now() < until, 'the ban is in force');
+    const answered = ann.waitForResponse((response) => new URL(response.url()).pathname === '/comment');
+    await say(ann, 'still here?');
+    await answered;
+    await ann.getByRole('button', { name: 'Send', exact: true }).waitFor();
+  }
+  assert.deepEqual([...ann.errors, ...ben.errors, ...mo.errors], []);
+});
+
+test('the demo starts the system and the page in one command, and ends both', async () => {
+  const demo = await startDemo();
+  try {
+    assert.equal(demo.links.length, 3);
+    const pages = [];
+    for (const link of demo.links) {
+      const context = await browser.newContext();
+      context.setDefaultTimeout(30_000);
+      contexts.push(context);
+      const page = await context.newPage();
+      await page.goto(link);
+      await page.locator('.pill.live').waitFor();
+      pages.push(page);
+    }
+    const [ann, ben, mo] = pages;
+    await ben.getByText('You are ben', { exact: true }).waitFor();
+    await mo.getByText('You are mo, a moderator').waitFor();
+    await say(ann, 'hello from the demo');
+    for (const page of [ben, mo]) await said(page, 'hello from the demo');
+  } finally {
+    await demo.end();
+  }
+  await assert.rejects(fetch(demo.origin), 'the system has ended, too');
 });
 
 test('without a token it says what is wrong, and does not try for ever', async () => {

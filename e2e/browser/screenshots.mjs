@@ -10,17 +10,17 @@ const FOLDER = process.env.SCREENSHOTS ?? fileURLToPath(new URL('../../docs/imag
 const only = process.argv.slice(2);
 const server = await prepareServer();
 await server.start();
-const app = await serveLiveShow();
 const browser = await launch();
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function shot(name, url, { settle = 1_500, ...options } = {}) {
+async function shot(name, url, { settle = 1_500, before = async () => {}, ...options } = {}) {
   if (only.length > 0 && !only.includes(name)) return;
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', ...options });
   const page = await context.newPage();
   await page.goto(url, { timeout: 90_000 });
   await page.getByText(/^(Live|Interactions)$/i).filter({ visible: true }).first().waitFor({ timeout: 60_000 });
   await pause(settle);
+  await before(page);
   await page.screenshot({ path: `${FOLDER}/${name}.png` });
   await context.close();
 }
@@ -31,7 +31,7 @@ const videos = ['northern-lights', 'street-food-tour', 'tiny-robots', 'harbour-a
 const streams = Array.from({ length: 48 }, (_, i) => liverank.comments(videos[Math.floor((i * i) / 400) % 6], { userid: `viewer-${i}` }));
 
 /** Something to see: likes and shares, most on the first videos, and a conversation. */
-async function fill() {
+async function fill(liverank) {
   const owners = ['freya', 'minh', 'ada', 'joana', 'otis', 'vera'];
   const types = ['view', 'like', 'share'];
   for (let i = 0; i < 90; i += 1) {
@@ -46,15 +46,32 @@ async function fill() {
   for (const [userid, comment] of talk) await liverank.postComment({ userid, videoid: videos[0], comment });
 }
 
+/** The sample app, of a system that asks for tokens: as a viewer, and as a moderator who points at a comment. */
+async function liveShow() {
+  const system = await prepareServer({ more: ['--auth-dev'] });
+  await system.start();
+  const app = await serveLiveShow();
+  // A service vouches for its users.
+  const studio = new Liverank({ baseUrl: system.origin, token: system.token('studio', '--role', 'service') });
+  await fill(studio);
+  const { comments } = await studio.history(videos[0]);
+  await studio.pinComment(videos[0], comments.find(({ comment }) => comment.startsWith('Three nights')).id);
+  const address = (user, role) => `${app.origin}/?${new URLSearchParams({ liverank: system.origin, token: system.token(user, '--role', role) })}`;
+  const point = (page) => page.locator('.chat li', { hasText: 'Watched it twice' }).hover();
+  await shot('live-show', address('mo', 'moderator'), { viewport: { width: 1280, height: 800 }, before: point });
+  await shot('live-show-phone', address('ann', 'poster'), { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true, before: (page) => page.locator('.chat').scrollIntoViewIfNeeded() });
+  await app.close();
+  await system.remove();
+}
+
 await shot('console-empty', `${server.origin}/`, { settle: 500 });
-await fill();
+await fill(liverank);
 await shot('console', `${server.origin}/#northern-lights`, { settle: 20_000 });
 await shot('console-dark', `${server.origin}/#northern-lights`, { colorScheme: 'dark', settle: 4_500 });
 await shot('console-phone', `${server.origin}/#northern-lights`, { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, settle: 3_000 });
 await shot('docs', `${server.origin}/docs`);
 await shot('docs-phone', `${server.origin}/docs#interact`, { viewport: { width: 360, height: 740 } });
-await shot('live-show', `${app.origin}/?${new URLSearchParams({ liverank: server.origin, user: 'ann' })}`, { viewport: { width: 1280, height: 800 } });
-await shot('live-show-phone', `${app.origin}/?${new URLSearchParams({ liverank: server.origin, user: 'ann' })}`, { viewport: { width: 360, height: 740 } });
+if (only.length === 0 || only.some((name) => name.startsWith('live-show'))) await liveShow();
 
 // While a reader is emptied.
 await fetch(`${server.origin}/operate/demo`, { method: 'POST' });
@@ -65,5 +82,4 @@ await shot('operate-phone', `${server.origin}/?tab=operate`, { viewport: { width
 
 for (const stream of streams) stream.close();
 await browser.close();
-await app.close();
 await server.remove();

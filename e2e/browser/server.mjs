@@ -13,10 +13,9 @@ const READERS = 3;
 
 export const binary = process.env.LIVERANK_BIN;
 
-/** The arguments of `liverank up` for these ports. */
-function upArguments(dataDir, ports, readers, more) {
+function listenFlags(ports, readers) {
   const listen = LISTENERS.flatMap((name) => [`--${name}-listen`, `127.0.0.1:${ports[name]}`]);
-  return ['up', '--data-dir', dataDir, ...listen, '--reader-listen', readers.map((port) => `127.0.0.1:${port}`).join(','), ...more];
+  return [...listen, '--reader-listen', readers.map((port) => `127.0.0.1:${port}`).join(',')];
 }
 
 /**
@@ -31,7 +30,7 @@ const BLOCK_COUNT = 126;
 const holders = [];
 const ours = [];
 
-async function freePorts(count) {
+export async function freePorts(count) {
   const ports = [];
   while (ports.length < count) {
     if (ours.length === 0) ours.push(...(await holdBlock()));
@@ -67,18 +66,23 @@ function listen(port) {
   });
 }
 
+/** Flags of `liverank up` that have everything listen on free ports, and where its front door is then. */
+export async function freeListeners() {
+  const free = await freePorts(LISTENERS.length + READERS);
+  const ports = Object.fromEntries(LISTENERS.map((name, index) => [name, free[index]]));
+  return { flags: listenFlags(ports, free.slice(LISTENERS.length)), origin: `http://127.0.0.1:${ports.gateway}` };
+}
+
 /** A liverank of its own: `{origin, start, kill, remove, token}`, not started yet. `more` are further flags of `liverank up`. */
 export async function prepareServer({ more = [] } = {}) {
   if (!binary) throw new Error('LIVERANK_BIN must name the liverank binary');
   const dataDir = await mkdtemp(join(tmpdir(), 'liverank-browser-'));
-  const free = await freePorts(LISTENERS.length + READERS);
-  const ports = Object.fromEntries(LISTENERS.map((name, index) => [name, free[index]]));
-  const origin = `http://127.0.0.1:${ports.gateway}`;
+  const { flags, origin } = await freeListeners();
   let child = null;
   let output = '';
 
   const start = async () => {
-    child = spawn(binary, upArguments(dataDir, ports, free.slice(LISTENERS.length), more), { stdio: ['ignore', 'pipe', 'pipe'] });
+    child = spawn(binary, ['up', '--data-dir', dataDir, ...flags, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
     output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output = (output + text).slice(-8_000)));
     const deadline = Date.now() + START_MS;

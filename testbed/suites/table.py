@@ -102,7 +102,7 @@ STAGES = (
             Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
                   calls=DOCKER_CALLS, root=True),
             Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
-                                  "npm run --silent --prefix ../react build", "npm test"), 90),
+                                  "npm run --silent --prefix ../react build", "npm test", "npm test --prefix ../react"), 90),
             Suite("book", ("testbed/docs-test", "--book"), 20, needs=("install",)),
         ),
         Beside((

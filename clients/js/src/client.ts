@@ -28,6 +28,7 @@ import type {
   OwnRanked,
   PinAnswer,
   Pinned,
+  PostedComment,
   RankedVideo,
   RankingMessage,
   RankingPart,
@@ -99,6 +100,8 @@ export interface HistoryOptions extends ReadOptions {
   after?: number | null | undefined;
   /** A comment's id: the page has it in its middle. */
   around?: string | undefined;
+  /** Who asks, where the system asks for no tokens: what is shown to its author alone is shown to this user. */
+  userid?: string | undefined;
   limit?: number | undefined;
 }
 
@@ -210,17 +213,21 @@ export class Liverank {
     return this.#http.post<Acknowledged>('/interact', { event_id: newId(), ...event }, options);
   }
 
-  /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
-  async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<Comment> {
+  /**
+   * Posts a comment. Resolves to the stored one, with `held` where nobody sees it before a moderator releases it. It is repeated
+   * under the same idempotency key.
+   */
+  async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<PostedComment> {
     const body = { userid, videoid, comment, reply_to: replyTo, idempotency_key: idempotencyKey };
-    return (await this.#http.post<{ comment: Comment }>('/comment', body, options)).comment;
+    const answer = await this.#http.post<{ comment: Comment; held?: true }>('/comment', body, options);
+    return answer.held ? { ...answer.comment, held: true } : answer.comment;
   }
 
   /**
    * A page of a video's comments, newest first. Pass `next` as `before` for older ones, and `newer` as `after` for newer ones.
    */
-  history(videoid: string, { before, after, around, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
-    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
+  history(videoid: string, { before, after, around, userid, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
+    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, userid, limit })}`;
     return this.#http.json<CommentPage>(path, { signal });
   }
 

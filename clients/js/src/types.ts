@@ -28,6 +28,11 @@ export type VideoPage = Schemas['VideoPage'];
 export type Video = Schemas['Video'];
 /** A comment as its writer gets it back. */
 export type Comment = Schemas['Comment'];
+/** A comment that was posted. */
+export type PostedComment = Comment & {
+  /** It waits for a moderator: nobody sees it before. */
+  held?: true;
+};
 /** A comment with its number among its video's. */
 export type NumberedComment = Schemas['NumberedComment'];
 /** One page of a video's history. */

@@ -67,6 +67,17 @@ test('a post is repeated under one key until it is acknowledged, and waits as lo
   assert.ok(times[2] - times[1] >= 990, `came again after ${times[2] - times[1]} ms`);
 });
 
+test('a comment that waits for a moderator says so, and another does not', async () => {
+  const baseUrl = await serve((request, response, body) => {
+    const comment = { id: 'c1', comment: body.comment };
+    if (body.comment === 'hm') answer(response, 202, { success: true, held: true, comment });
+    else answer(response, 201, { success: true, comment });
+  });
+  const liverank = new Liverank({ baseUrl });
+  assert.deepEqual(await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'hm' }), { id: 'c1', comment: 'hm', held: true });
+  assert.deepEqual(await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'hello' }), { id: 'c1', comment: 'hello' });
+});
+
 test('a post that is refused is not repeated, and says why', async () => {
   let requests = 0;
   const baseUrl = await serve((request, response) => {

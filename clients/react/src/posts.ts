@@ -1,4 +1,4 @@
-import type { Acknowledged, Comment, Draft, Interaction, LiverankError } from '@liverank/client';
+import type { Acknowledged, Draft, Interaction, LiverankError, PostedComment } from '@liverank/client';
 import { useCallback, useRef, useState } from 'react';
 import { useLiverank } from './context.js';
 
@@ -12,8 +12,8 @@ export interface Post {
 
 /** What {@link usePostComment} gives. */
 export interface PostComment extends Post {
-  /** Resolves to the stored comment, or to null where it was refused: `error` says why. */
-  post: (draft: Draft) => Promise<Comment | null>;
+  /** Resolves to the stored comment, with `held` where it waits for a moderator, or to null where it was refused: `error` says why. */
+  post: (draft: Draft) => Promise<PostedComment | null>;
 }
 
 /** What {@link useInteract} gives. */

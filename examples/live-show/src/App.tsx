@@ -4,9 +4,11 @@ import { Chat } from './Chat';
 import { Player } from './Player';
 import { Ranking } from './Ranking';
 import { SHOWS, type Show } from './shows';
+import type { Viewer } from './viewer';
 
 /** The page: the show that is on, its chat, and what else is on, best first. */
-export function App({ user }: { user: string }) {
+export function App({ viewer }: { viewer: Viewer }) {
+  const user = viewer.name;
   const [show, setShow] = useState<Show>(SHOWS[0]!);
   const ranking = useRanking({ limit: 50 });
   const { interact, error } = useInteract();
@@ -23,7 +25,10 @@ export function App({ user }: { user: string }) {
     <div className="page">
       <header className="bar">
         <strong>Live&nbsp;show</strong>
-        <span className="who">You are {user}</span>
+        <span className="who">
+          You are {user}
+          {viewer.moderates && ', a moderator'}
+        </span>
         <span className={`pill ${ranking.state}`} role="status">
           {ranking.state === 'live' ? 'Live' : ranking.error ? ranking.error.message : 'Connecting'}
         </span>
@@ -48,7 +53,7 @@ export function App({ user }: { user: string }) {
           {error && <p className="problem">{error.message}</p>}
           <Ranking list={ranking} current={show.id} onOpen={setShow} />
         </section>
-        <Chat show={show} user={user} />
+        <Chat show={show} viewer={viewer} />
       </main>
     </div>
   );

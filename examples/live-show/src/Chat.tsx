@@ -1,12 +1,18 @@
 import { useComments, usePostComment } from '@liverank/react';
 import { useLayoutEffect, useRef, useState, type FormEvent } from 'react';
+import { AskDialog } from './AskDialog';
+import { CommentLine, deedsOf } from './CommentLine';
 import type { Show } from './shows';
+import { useModeration } from './useModeration';
+import type { Viewer } from './viewer';
 
-/** The show's comments, newest at the bottom, and a box to write one. */
-export function Chat({ show, user }: { show: Show; user: string }) {
-  const { comments, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: user });
+/** The show's comments, newest at the bottom, what can be done about them, and a box to write one. */
+export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
+  const { comments, pinned, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: viewer.name });
   const { post, pending, error: refused } = usePostComment();
+  const { outcome, begin, question, answer, close } = useModeration(viewer);
   const [text, setText] = useState('');
+  const [waits, setWaits] = useState(false);
   const list = useRef<HTMLOListElement>(null);
   const newest = comments.at(-1)?.seq;
 
@@ -19,14 +25,21 @@ export function Chat({ show, user }: { show: Show; user: string }) {
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     if (text.trim() === '') return;
-    const draft = { userid: user, videoid: show.id, comment: text };
+    const draft = { userid: viewer.name, videoid: show.id, comment: text };
     setText('');
-    if (!(await post(draft))) setText((now) => now || draft.comment);
+    const posted = await post(draft);
+    setWaits(posted?.held === true);
+    if (!posted) setText((now) => now || draft.comment);
   };
 
   return (
     <section className="chat" aria-labelledby="chat">
       <h2 id="chat">Live chat</h2>
+      {pinned && (
+        <div className="pinned" role="note" aria-label="Pinned comment">
+          <CommentLine comment={pinned} deeds={viewer.moderates ? ['unpin'] : []} onDeed={(deed) => begin(deed, pinned)} />
+        </div>
+      )}
       <ol ref={list} tabIndex={0} aria-label="Comments">
         {hasOlder && (
           <li>
@@ -37,7 +50,7 @@ export function Chat({ show, user }: { show: Show; user: string }) {
         )}
         {comments.map((comment) => (
           <li key={comment.seq}>
-            <b style={{ color: colour(comment.userid) }}>{comment.userid}</b> <span>{comment.comment}</span>
+            <CommentLine comment={comment} deeds={deedsOf(viewer, comment, comment.id === pinned?.id)} onDeed={(deed) => begin(deed, comment)} />
           </li>
         ))}
         {comments.length === 0 && state === 'live' && <li className="muted">Nobody has written yet.</li>}
@@ -51,14 +64,18 @@ export function Chat({ show, user }: { show: Show; user: string }) {
         <input value={text} onChange={(event) => setText(event.target.value)} maxLength={4096} placeholder="Say something" aria-label="Your comment" />
         <button disabled={text.trim() === ''}>{pending > 0 ? 'Sending…' : 'Send'}</button>
       </form>
+      {waits && (
+        <p className="note" role="status">
+          Your comment waits for a moderator.
+        </p>
+      )}
       {refused && <p className="problem">{refused.message}</p>}
+      {outcome && (
+        <p className={outcome.bad ? 'problem' : 'note'} role="status">
+          {outcome.text}
+        </p>
+      )}
+      {question && <AskDialog question={question} onAnswer={answer} onClose={close} />}
     </section>
   );
-}
-
-/** A colour that stays with a name. */
-function colour(name: string): string {
-  let sum = 7;
-  for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)!) % 3_600;
-  return `hsl(${sum % 360} 75% 72%)`;
 }

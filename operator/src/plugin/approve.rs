@@ -54,8 +54,13 @@ pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> 
 }
 
 /// The decisions that the status remembers, the latest last.
+pub fn past_decisions(cluster: &RankingCluster) -> &[PastDecision] {
+    cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default()
+}
+
+/// The decisions that the status remembers, a line for each.
 pub fn render_history(cluster: &RankingCluster) -> String {
-    let past = cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
+    let past = past_decisions(cluster);
     if past.is_empty() {
         return "nothing has been decided yet\n".to_owned();
     }

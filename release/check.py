@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-x86_64", "macos-aarch64")
 VERSION = "9.8.7"
 PATIENCE = 300
+HELM = 'testbed/kubernetes/kubernetes install && eval "$(testbed/kubernetes/kubernetes env)"'
 # A crate that is larger has a file in it that does not belong there.
 MOST_FILES = 300
 
@@ -187,15 +188,37 @@ def versions_are_one():
 
 
 def charts_are_packaged():
-    helm = need("helm", 'testbed/kubernetes/kubernetes install && eval "$(testbed/kubernetes/kubernetes env)"')
+    need("helm", HELM)
     with tempfile.TemporaryDirectory() as folder:
         for chart in ("liverank", "liverank-demo"):
-            run(helm, "package", ROOT / "charts" / chart, "--version", VERSION, "--app-version", VERSION, "--destination", folder)
+            run(sys.executable, "-B", ROOT / "release/chart", chart, VERSION, REPOSITORY, folder)
             with tarfile.open(pathlib.Path(folder) / f"{chart}-{VERSION}.tgz") as tar:
                 names = tar.getnames()
             expect(f"{chart}/README.md" in names, f"{chart} has no README.md")
             stray = [name for name in names if "/tests/alerts" in name or name.endswith((".py", ".tgz"))]
             expect(not stray, f"{chart} has {stray} in it")
+
+
+def charts_that_are_published_name_the_image_of_the_release():
+    """Of whom installs them without a value; and nothing in them is called as `docker build` calls it."""
+    helm = need("helm", HELM)
+    ours = re.compile(r"(?<![\w./-])liverank(?::\d|@sha256)")
+    with tempfile.TemporaryDirectory() as folder:
+        for chart in ("liverank", "liverank-demo"):
+            run(sys.executable, "-B", ROOT / "release/chart", chart, VERSION, REPOSITORY, folder)
+            packed = pathlib.Path(folder) / f"{chart}-{VERSION}.tgz"
+            text = run(helm, "template", "try", packed)[1]
+            # Of containers and of the RankingCluster; the stores' images are others.
+            images = {image for image in re.findall(r"(?m)^\s*(?:- )?image: \"?([^\s\"]+)", text) if "liverank" in image}
+            expect(images == {IMAGE}, f"{chart} runs {sorted(images)}")
+            for kind in ("chart", "values", "readme"):
+                shown = run(helm, "show", kind, packed)[1]
+                values = ours.findall(shown) if kind != "readme" else []
+                expect(not values, f"{kind} of {chart} has {values}")
+            expect(f'| `image.repository` | `"{REPOSITORY}"` |' in shown, f"README.md of {chart} has another image")
+        for wrong in (("liverank", VERSION, "liverank", folder), ("liverank", "1.2", REPOSITORY, folder), ("no-chart", VERSION, REPOSITORY, folder)):
+            code, said = run(sys.executable, "-B", ROOT / "release/chart", *wrong, good=False)
+            expect(code != 0, f"{wrong} is taken: {said}")
 
 
 def artifact_hub_knows_the_charts():
@@ -210,7 +233,8 @@ def artifact_hub_knows_the_charts():
     expect(set(repository) <= {"repositoryID", "owners", "ignore"}, f"artifacthub-repo.yml has {sorted(repository)}")
 
 
-IMAGE = f"ghcr.io/liverank/liverank:{VERSION}"
+REPOSITORY = "registry.example.org/liverank/liverank"
+IMAGE = f"{REPOSITORY}:{VERSION}"
 HOMEPAGE = "https://example.org/liverank"
 
 
@@ -331,7 +355,7 @@ def workflows_are_linted():
 
 CHECKS = (the_installer_installs_what_the_checksums_say, the_installer_refuses_what_it_should,
           the_formula_and_the_manifest_have_the_archives_checksums, npm_packages_install_from_their_tarballs, versions_are_one,
-          charts_are_packaged, artifact_hub_knows_the_charts, the_bundle_is_valid_for_olm,
+          charts_are_packaged, charts_that_are_published_name_the_image_of_the_release, artifact_hub_knows_the_charts, the_bundle_is_valid_for_olm,
           the_bundle_asks_for_what_the_chart_asks_for, the_bundle_runs_what_the_chart_runs,
           the_bundle_describes_fields_that_there_are, crates_hold_sources_and_nothing_else, scripts_are_linted,
           workflows_are_linted)

@@ -272,8 +272,8 @@ def check_extras():
     same({it["name"] for it in pod["volumes"]}, {"allow", "tls", "ca"}, "volumes")
     same({it["name"] for it in container["volumeMounts"]}, {"allow", "tls", "ca"}, "mounts")
     same(pod["securityContext"]["fsGroupChangePolicy"], "OnRootMismatch", "the pods' security context")
-    folder = only(objects, "ConfigMap", "-dashboard")["metadata"]["annotations"]["grafana_folder"]
-    same(folder, "liverank", "the dashboard's folder")
+    folder = only(objects, "ConfigMap", "-dashboard-overview")["metadata"]["annotations"]["grafana_folder"]
+    same(folder, "liverank", "the dashboards' folder")
     other = render("liverank", "podSecurityContext.runAsUser=1000", "securityContext.runAsGroup=7")
     pod = only(other, "Deployment")["spec"]["template"]["spec"]
     same(pod["securityContext"]["runAsUser"], 1000, "a user of one's own")
@@ -420,9 +420,9 @@ def check_reasons():
 
 def check_metrics():
     """An alert on a metric that nobody has never fires."""
-    dashboard = (CHARTS / "liverank" / "files" / "dashboard.json").read_text()
+    dashboards = [file.read_text() for file in (CHARTS / "liverank" / "files" / "dashboards").glob("*.json")]
     used = set()
-    for text in [alert["expr"] for alert in alerts()] + [dashboard]:
+    for text in [alert["expr"] for alert in alerts()] + dashboards:
         used |= set(re.findall(r"\bliverank_([a-z]+)_([a-z_]+)", text))
     require(len(used) > 10, f"only {used}")
     for part, metric in sorted(used):
@@ -537,7 +537,7 @@ CHECKS = [
     ("liverank: the image, its version and its user", check_image),
     ("liverank: each alert is explained, can be left out, and leads to its words", check_alerts),
     ("liverank: each reason of conditions and events that is explained is given", check_reasons),
-    ("liverank: alerts and dashboard ask for metrics that exist", check_metrics),
+    ("liverank: alerts and dashboards ask for metrics that exist", check_metrics),
     ("liverank: the operator knows every flag that it is given", check_arguments),
     ("liverank: NOTES", check_notes),
     ("liverank: helm test asks the Service", check_test_pod),

@@ -4,13 +4,14 @@ import shutil
 import subprocess
 import sys
 
+import checks_dashboards
 import checks_demo
 import checks_gitops
 import checks_operator
 import readme
 from chart import CRD, CRD_COPY, Failure
 
-CHECKS = checks_operator.CHECKS + checks_gitops.CHECKS + checks_demo.CHECKS
+CHECKS = checks_operator.CHECKS + checks_gitops.CHECKS + checks_demo.CHECKS + checks_dashboards.CHECKS
 
 
 def write():
@@ -18,6 +19,7 @@ def write():
     for chart in ("liverank", "liverank-demo"):
         readme.write(chart)
     checks_gitops.write()
+    checks_dashboards.generator.write()
 
 
 def held(name, check):

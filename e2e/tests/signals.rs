@@ -39,6 +39,7 @@ const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_consumer_repairs_total", "the boards begin empty, as the archive does"),
     ("liverank_gateway_turned_away_total", "there is room for everybody"),
     ("liverank_gateway_auth_failures_total", "nobody is asked for a token"),
+    ("liverank_gateway_sessions_ended_total", "nobody is asked for a token"),
     ("liverank_gateway_canary_failures_total", "the system is well"),
     ("liverank_gateway_canary_interval_seconds", "a setting"),
     ("liverank_gateway_limited_total", "limits are far away"),

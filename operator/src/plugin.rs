@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use liverank_runtime::output::{OutputArgs, OutputOrJsonArgs};
+use serde_json::json;
 
 use reach::ClusterAccess;
 
@@ -51,6 +53,8 @@ enum Command {
     Explain {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Print the moves and the load of readers that another number of readers would lead to.
     WhatIf {
@@ -59,14 +63,15 @@ enum Command {
         /// The assumed number of readers.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
         readers: u32,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputOrJsonArgs,
     },
     /// Print the decisions about readers that the status remembers, the latest last.
     History {
         /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
         cluster: Option<String>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Approve a waiting plan (`scaling.mode: Proposal`, `rebalance.mode: Proposal`); without a name, print the waiting
     /// plans.
@@ -75,6 +80,8 @@ enum Command {
         cluster: String,
         /// The plan's name.
         id: Option<String>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Write one YAML file with the resource, what was made from it, pods, events, load and the operator's last lines;
     /// never a Secret.
@@ -83,7 +90,7 @@ enum Command {
         cluster: Option<String>,
         /// The file; `-` for standard output.
         #[arg(short, long)]
-        output: Option<PathBuf>,
+        file: Option<PathBuf>,
         /// The operator's namespace; looked for in all namespaces when absent.
         #[arg(long)]
         operator_namespace: Option<String>,
@@ -111,43 +118,44 @@ impl Arguments {
         let reach = ClusterAccess::connect(&self.target).await?;
         let out = &mut std::io::stdout().lock();
         match self.command {
-            Command::Explain { cluster } => {
+            Command::Explain { cluster, output } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
                 let readers = reach.fetch_readers(&cluster).await?;
                 let load = reach.load(&cluster).await.map_err(|error| format!("{error:#}"));
-                out.write_all(
-                    explain::render_explanation(&cluster, &readers, &load, Timestamp::now()).as_bytes(),
-                )?;
+                output.write_value(out, &explain::explanation_value(&cluster, &readers, &load), || {
+                    explain::render_explanation(&cluster, &readers, &load, Timestamp::now())
+                })?;
             }
-            Command::WhatIf { cluster, readers, json } => {
+            Command::WhatIf { cluster, readers, output } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
                 let load = reach.load(&cluster).await.context("the managers' load is needed for this")?;
                 let answer = what_if::ask_planner(&cluster, &load, readers).map_err(anyhow::Error::msg)?;
-                if json {
-                    writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
-                } else {
-                    out.write_all(what_if::render_answer(&cluster, &load, readers, &answer).as_bytes())?;
-                }
+                output.args().write_value(out, &serde_json::to_value(&answer)?, || {
+                    what_if::render_answer(&cluster, &load, readers, &answer)
+                })?;
             }
-            Command::History { cluster } => {
+            Command::History { cluster, output } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
-                out.write_all(approve::render_history(&cluster).as_bytes())?;
+                let past = json!(approve::past_decisions(&cluster));
+                output.write_value(out, &past, || approve::render_history(&cluster))?;
             }
-            Command::Approve { cluster, id: None } => {
+            Command::Approve { cluster, id: None, output } => {
                 let cluster = reach.cluster(Some(&cluster)).await?;
-                out.write_all(approve::render_waiting_plans(&cluster, Timestamp::now()).as_bytes())?;
+                let plans = json!(approve::waiting(&cluster));
+                output
+                    .write_value(out, &plans, || approve::render_waiting_plans(&cluster, Timestamp::now()))?;
             }
-            Command::Approve { cluster, id: Some(id) } => {
+            Command::Approve { cluster, id: Some(id), output } => {
                 let cluster = reach.cluster(Some(&cluster)).await?;
                 reach.approve_plan(&cluster, &id).await?;
-                writeln!(out, "{id} is approved")?;
+                output.write_value(out, &json!({ "approved": id }), || format!("{id} is approved\n"))?;
             }
-            Command::Report { cluster, output, operator_namespace, log_lines } => {
+            Command::Report { cluster, file, operator_namespace, log_lines } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
                 let gathered =
                     reach.gather_for_report(&cluster, operator_namespace.as_deref(), log_lines).await;
                 let text = serde_yaml::to_string(&report::assemble_report(gathered))?;
-                let file = output.unwrap_or_else(|| {
+                let file = file.unwrap_or_else(|| {
                     let when = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
                     format!("liverank-report-{}-{}-{when}.yaml", cluster.namespace(), cluster.name()).into()
                 });
@@ -165,13 +173,36 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::{Arguments, resource_name};
 
     #[test]
     fn the_plugin_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn whatever_is_printed_is_printed_for_programs_too() {
+        let asked = [
+            vec!["explain"],
+            vec!["what-if", "--readers", "3"],
+            vec!["history"],
+            vec!["approve", "rkc/x"],
+            vec!["approve", "rkc/x", "aa"],
+        ];
+        for words in asked {
+            for output in ["table", "json", "yaml"] {
+                for flag in ["-o", "--output"] {
+                    let line = [&["kubectl-liverank"], &words[..], &[flag, output]].concat();
+                    assert!(Arguments::try_parse_from(&line).is_ok(), "{line:?}");
+                }
+            }
+        }
+        let file = ["kubectl-liverank", "report", "--file", "-"];
+        assert!(Arguments::try_parse_from(file).is_ok());
+        let former = ["kubectl-liverank", "what-if", "--readers", "3", "--json"];
+        assert!(Arguments::try_parse_from(former).is_ok());
     }
 
     #[test]

@@ -5,12 +5,24 @@ use std::fmt::Write as _;
 /// Before the part that each process of a system tells.
 pub const REFERENCE_INTRODUCTION: &str = "# Metrics\n\n\
     What `/metrics` at the admin port of each process tells, in the OpenMetrics text format. Written from the metrics of a\n\
-    running system; tests compare (`UPDATE_DOCS=1` writes it anew), and see each of them move under load.\n\n\
+    running system; tests compare (`UPDATE_DOCS=1` writes it anew). Counters and histograms of a system that is well grow in these tests.\n\
+    Those that grow when something goes wrong, or seldom (`QUIET_METRICS` in `e2e/tests/signals.rs` has them, with why), are only looked for there,\n\
+    as are gauges and the parts *operator* and *tls*.\n\n\
     Labels are bounded: kinds, routes, partitions, declared boards, and in `liverank up`, which has several readers in one process, the\n\
     reader. No label has an id of a video, a user or a connection in it.\n";
 
-/// Before the part that the operator tells.
+/// Before the part that the operator tells. What is written before it is of a running system.
 pub const OPERATOR_HEADING: &str = "\n## operator\n";
+
+/// Before the part that processes with certificates tell.
+pub const TLS_HEADING: &str = "\n## tls\n";
+
+/// The reference with the part at `heading` written anew; the other parts stay. A part that is not there comes last.
+pub fn with_part(reference: &str, heading: &str, own: &str) -> String {
+    let Some((before, rest)) = reference.split_once(heading) else { return format!("{reference}{own}") };
+    let after = rest.find("\n## ").map_or("", |next| rest.get(next..).unwrap_or_default());
+    format!("{before}{own}{after}")
+}
 
 /// A table for each part of a text of metrics, by the names of the parts.
 pub fn reference_tables(text: &str) -> String {
@@ -48,6 +60,15 @@ pub fn sample_name(family: &str, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_the_reference_is_written_anew_and_the_others_stay() {
+        let reference = "# Metrics\n\n## a\n\none\n\n## operator\n\ntwo\n\n## tls\n\nthree\n";
+        let written = with_part(reference, OPERATOR_HEADING, "\n## operator\n\nnew\n");
+        assert_eq!(written, reference.replace("two", "new"));
+        assert_eq!(with_part(&written, TLS_HEADING, "\n## tls\n\n3\n"), written.replace("three", "3"));
+        assert_eq!(with_part("# Metrics\n", TLS_HEADING, "\n## tls\n"), "# Metrics\n\n## tls\n");
+    }
 
     #[test]
     fn the_metrics_reference_has_a_table_for_each_part() {

@@ -138,8 +138,8 @@ STAGES = (
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),
             # The last: on a new machine it waits for the build.
-            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), parts=("tools",), calls=("lua5.4",),
-                  nice=5),
+            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), parts=("tools", "schemathesis", "prometheus"),
+                  calls=("lua5.4", "promtool"), nice=5),
             Suite("release", ("release/test",), 60, needs=("kubernetes-build", "install"), parts=("tools", "lint"),
                   calls=("shellcheck",), nice=5),
         ),

@@ -54,9 +54,14 @@ pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> 
     Ok(all.into_iter().collect::<Vec<_>>().join(","))
 }
 
+/// The decisions that the status remembers, the latest last.
+pub fn past_decisions(cluster: &RankingCluster) -> &[PastDecision] {
+    cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default()
+}
+
 /// Renders the decisions that the status remembers, one a line, the latest last.
 pub fn render_history(cluster: &RankingCluster) -> String {
-    let past = cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
+    let past = past_decisions(cluster);
     if past.is_empty() {
         return "nothing has been decided yet\n".to_owned();
     }

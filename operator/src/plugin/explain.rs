@@ -7,6 +7,8 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use liverank_protocol::{ClusterLoad, ReaderState};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::words::{Table, short_duration, time_ago, with_commas, wrap_lines};
 use crate::build::names;
@@ -16,7 +18,7 @@ use crate::crd::{LastDecision, RankingCluster, ReadersStatus};
 const TEXT_WIDTH: usize = 96;
 
 /// A reader as its Deployment describes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeployedReader {
     /// The reader's name.
     pub name: String,
@@ -40,6 +42,24 @@ impl DeployedReader {
             since: annotation(names::DRAIN_SINCE_ANNOTATION).and_then(|text| text.parse().ok()),
         }
     }
+}
+
+/// All of it for programs: the status as the resource has it, the readers' Deployments, and the load as a manager tells it.
+pub fn explanation_value(
+    cluster: &RankingCluster,
+    readers: &[DeployedReader],
+    load: &Result<ClusterLoad, String>,
+) -> Value {
+    json!({
+        "namespace": cluster.namespace(),
+        "name": cluster.name(),
+        "generation": cluster.generation(),
+        "paused": cluster.spec.paused,
+        "status": cluster.status,
+        "readers": readers,
+        "load": load.as_ref().ok(),
+        "loadError": load.as_ref().err(),
+    })
 }
 
 /// Renders the whole explanation. `load` is a manager's answer, or the reason why no manager could be queried.

@@ -22,8 +22,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::metrics_reference::{TLS_HEADING, reference_tables, with_part};
 use crate::peer::PeerError;
-use crate::{HttpSettings, PeerClient, ServiceContext, server};
+use crate::{HttpSettings, Metrics, PeerClient, ServiceContext, server};
 
 /// Whoever gives out certificates.
 struct TestAuthority {
@@ -256,6 +257,28 @@ async fn wait_for_metric(shell: &ServiceContext, line: &str) {
         assert!(tokio::time::Instant::now() < deadline, "{line} is not in {}", shell.metrics.encode_text());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn the_reference_lists_what_processes_with_certificates_tell() {
+    let authority = TestAuthority::new();
+    let tls = KubeletMount::new(&authority, 2100).args().open().unwrap();
+    let metrics = Metrics::default();
+    let told = metrics.clone();
+    tokio::spawn(async move { tls.file_reloading.reload_forever(&told).await });
+    while !metrics.encode_text().contains("liverank_tls") {
+        tokio::task::yield_now().await;
+    }
+    let own = reference_tables(&metrics.encode_text());
+    assert!(own.starts_with(TLS_HEADING), "{own}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let wanted = with_part(&text, TLS_HEADING, &own);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, wanted).unwrap();
+        return;
+    }
+    assert_eq!(text, wanted, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
 }
 
 #[tokio::test]

@@ -105,6 +105,10 @@ impl GatewayMetrics {
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
         let ended = new.sessions_ended.clone();
+        // There from the start: the first of them is an increase, and the reference of metrics has it.
+        for reason in [TokenEnd::Expired, TokenEnd::Revoked] {
+            drop(ended.get_or_create(&TokenEndLabels { reason }));
+        }
         registry.register(
             "sessions_ended",
             "Streams ended because their token is good no more, by why",

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use liverank_protocol::ClusterLoad;
 use serde_json::{Value, json};
 
-use super::{DeployedReader, render_explanation};
+use super::{DeployedReader, explanation_value, render_explanation};
 use crate::crd::RankingCluster;
 
 fn now() -> Timestamp {
@@ -127,4 +127,24 @@ fn a_reader_is_read_from_its_deployment() {
         DeployedReader::of(&k8s_openapi::api::apps::v1::Deployment::default()),
         DeployedReader::default()
     );
+}
+
+#[test]
+fn programs_are_told_what_people_are() {
+    let readers = [DeployedReader {
+        name: "live-reader-10".into(),
+        ready: true,
+        drain: Some("scale-in".into()),
+        since: Some(now()),
+    }];
+    let value = explanation_value(&cluster(example_status()), &readers, &Ok(load()));
+    assert_eq!((&value["namespace"], &value["generation"]), (&json!("shop"), &json!(4)));
+    assert_eq!(value["status"]["lastDecision"]["id"], "ScaleDown-17");
+    let reader = json!({
+        "name": "live-reader-10", "ready": true, "drain": "scale-in", "since": "2026-11-22T10:00:00Z"
+    });
+    assert_eq!(value["readers"], json!([reader]));
+    assert_eq!((&value["load"]["readers"][0]["viewers"], &value["loadError"]), (&json!(21000), &Value::Null));
+    let alone = explanation_value(&cluster(example_status()), &[], &Err("nobody answers".into()));
+    assert_eq!((&alone["load"], &alone["loadError"]), (&Value::Null, &json!("nobody answers")));
 }

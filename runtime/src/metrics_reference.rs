@@ -1,18 +1,18 @@
-//! The reference of all metrics, `docs/metrics.md`, out of what processes tell.
+//! Writes the reference of all metrics, `docs/metrics.md`, from the `/metrics` texts of running processes.
 
 use std::fmt::Write as _;
 
-/// Before the part that each process of a system tells.
+/// The text at the beginning of the reference, before the metrics of the system's processes.
 pub const REFERENCE_INTRODUCTION: &str = "# Metrics\n\n\
     What `/metrics` at the admin port of each process tells, in the OpenMetrics text format. Written from the metrics of a\n\
     running system; tests compare (`UPDATE_DOCS=1` writes it anew), and see each of them move under load.\n\n\
     Labels are bounded: kinds, routes, partitions, declared boards, and in `liverank up`, which has several readers in one process, the\n\
     reader. No label has an id of a video, a user or a connection in it.\n";
 
-/// Before the part that the operator tells.
+/// The heading of the operator's metrics in the reference.
 pub const OPERATOR_HEADING: &str = "\n## operator\n";
 
-/// A table for each part of a text of metrics, by the names of the parts.
+/// Returns a Markdown table of the metrics for each part, sorted by name, from the text of `/metrics`.
 pub fn reference_tables(text: &str) -> String {
     let mut families: Vec<(&str, &str, &str)> = Vec::new();
     for line in text.lines() {
@@ -40,7 +40,7 @@ pub fn reference_tables(text: &str) -> String {
     tables
 }
 
-/// What a family of this kind is called where it is asked for.
+/// Returns the name by which the samples of a metric family are queried: counters get the suffix `_total`.
 pub fn sample_name(family: &str, kind: &str) -> String {
     if kind == "counter" { format!("{family}_total") } else { family.to_owned() }
 }

@@ -1,7 +1,8 @@
-//! The five paths that all else waits for, each on input that is always the same: `bench/instructions` counts what a
-//! processor executes for them. One path a run: `hot_paths count|stream|list|plan|route` prints how many operations it did.
+//! The five most performance-critical code paths, each run on a fixed input: `bench/instructions` counts the processor
+//! instructions that they execute. Each run measures one path: `hot_paths count|stream|list|plan|route` prints the
+//! number of operations.
 //!
-//! What comes before a `measured_…` function (making the input) is not counted.
+//! Only the functions `measured_…` are counted, not the making of their input.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -47,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Events of 2,000 videos as the log gives them, the first videos more often.
+/// Returns records of events of 2,000 videos as the log returns them; the first videos occur more often.
 fn example_events() -> Vec<RawRecord> {
     let mut random = StdRng::seed_from_u64(1);
     let kinds = [r#""view""#, r#""view""#, r#""like""#, r#""share""#, r#""watch_time","watch_time":3.5"#];
@@ -68,7 +69,7 @@ fn example_events() -> Vec<RawRecord> {
     (0..EVENT_COUNT as u64).map(record).collect()
 }
 
-/// From the bytes of the log to what a commit writes; an operation is an event.
+/// Measures counting: from the bytes of the log to the effects that a commit writes. One operation is an event.
 #[inline(never)]
 fn measured_count(records: &[RawRecord]) -> usize {
     let owned = BTreeMap::from([(0, ArchivePosition { next_offset: 0, last_record: None })]);
@@ -102,7 +103,8 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
     (1..=COMMENT_COUNT).map(comment).collect()
 }
 
-/// From a comment of the bus to the bytes of each viewer, in portions of five; an operation is a delivery.
+/// Measures the delivery of comments: from comments of the bus, in portions of five, to the bytes for each viewer. One
+/// operation is a delivery to one viewer.
 #[inline(never)]
 fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
@@ -127,7 +129,7 @@ fn measured_stream(comments: &[Comment]) -> usize {
     given
 }
 
-/// The best hundred of a board, again and again after three of them changed.
+/// Returns successive states of the best hundred videos of a board; three scores change from one to the next.
 fn example_lists() -> anyhow::Result<Vec<Vec<RankedVideo>>> {
     let mut random = StdRng::seed_from_u64(2);
     let line = |at: usize| {
@@ -146,7 +148,7 @@ fn example_lists() -> anyhow::Result<Vec<Vec<RankedVideo>>> {
     Ok((0..LIST_UPDATES).map(|_| update()).collect())
 }
 
-/// A list of a hundred and its change, encoded for all who watch it; an operation is an update.
+/// Measures the encoding of a list of a hundred videos and of its changes. One operation is an update of the list.
 #[inline(never)]
 fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<RankedVideo>>) -> usize {
     let operations = lists.len();
@@ -156,7 +158,7 @@ fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<RankedVideo>>) -> usiz
     operations
 }
 
-/// 20 readers of which one is to be emptied, and 2,000 videos.
+/// Returns a situation for the planner: 2,000 videos on 20 readers, one of which is draining.
 fn situation() -> anyhow::Result<Situation> {
     let mut random = StdRng::seed_from_u64(3);
     let reader = |at: usize| {
@@ -184,7 +186,7 @@ fn situation() -> anyhow::Result<Situation> {
     })
 }
 
-/// One plan for all videos; an operation is a video.
+/// Measures the making of one plan. One operation is a video.
 #[inline(never)]
 fn measured_plan(situation: &Situation) -> usize {
     let limits = PlanLimits { budget: ViewerMoveBudget::without_limit(), ..PlanLimits::default() };
@@ -192,7 +194,7 @@ fn measured_plan(situation: &Situation) -> usize {
     situation.videos.len()
 }
 
-/// What a manager knows of four readers of one video.
+/// A manager's view of one video that four readers share.
 struct ExampleCluster {
     video: VideoId,
     assigned: AssignedReaders,
@@ -254,7 +256,7 @@ impl ClusterView for ExampleCluster {
     }
 }
 
-/// Which reader a viewer is sent to; an operation is a viewer.
+/// Measures the choice of a reader for a new viewer. One operation is a viewer.
 #[inline(never)]
 fn measured_route(cluster: &ExampleCluster) -> usize {
     for lot in 0..ROUTES_CHOSEN {

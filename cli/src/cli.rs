@@ -1,4 +1,5 @@
-//! The command line.
+//! The command line of `liverank`: its commands, the flags that all processes have in common, and the call of each
+//! command.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -110,7 +111,7 @@ pub enum Cli {
     Probe(Probe),
 }
 
-/// `liverank completion`.
+/// The arguments of `liverank completion`.
 #[derive(Debug, Clone, Args)]
 pub struct Completion {
     /// Which shell.
@@ -119,7 +120,7 @@ pub struct Completion {
 
 impl Completion {
     fn run(self) -> anyhow::Result<ExitCode> {
-        // Into memory first: the library panics where its reader has gone.
+        // The script is written to memory first, because the library panics if standard output is closed.
         let mut script = Vec::new();
         clap_complete::generate(
             self.shell,
@@ -132,7 +133,7 @@ impl Completion {
     }
 }
 
-/// `liverank man`.
+/// The arguments of `liverank man`.
 #[derive(Debug, Clone, Args)]
 pub struct Man {
     /// Into this directory, which is made where it is not there.
@@ -140,7 +141,7 @@ pub struct Man {
     directory: PathBuf,
 }
 
-/// Without the commands that print the help of others: a page has it.
+/// Returns the command without its subcommands `help`, which need no manual page.
 fn without_help_commands(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help_commands)
 }
@@ -159,10 +160,11 @@ impl Man {
     }
 }
 
-/// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
+/// The time that a process may take to end after its drain, before it is ended by force: several times what a service
+/// does at its end.
 const MAX_TIME_AFTER_DRAIN: Duration = Duration::from_secs(10);
 
-/// What every process takes.
+/// The flags of every process.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Process")]
 pub struct Process {
@@ -188,7 +190,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts logging, and a runtime in which `main` lives with a shell that ends on signals.
+    /// Starts logging and the async runtime, and runs `main` with a context that is shut down by signals.
     pub fn run<F: Future<Output = anyhow::Result<()>>>(
         &self,
         main: impl FnOnce(ServiceContext) -> F,
@@ -225,12 +227,12 @@ impl Process {
     }
 }
 
-/// What the host is called: a pod's name, on Kubernetes.
+/// Returns the name of the host, which is the pod's name on Kubernetes; `None` if `HOSTNAME` is not set.
 fn instance_name() -> Option<String> {
     std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty())
 }
 
-/// One service as a process of its own.
+/// The flags of a service that runs as a process of its own.
 #[derive(Debug, Clone, Args)]
 pub struct RoleArgs<C: Args> {
     /// Where it listens.
@@ -244,7 +246,7 @@ pub struct RoleArgs<C: Args> {
     pub process: Process,
 }
 
-/// `liverank load`.
+/// The arguments of `liverank load`.
 #[derive(Debug, Clone, Args)]
 pub struct Load {
     #[command(flatten)]
@@ -254,7 +256,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Exit code 1 where something acknowledged was missing, repeated or out of order.
+    /// Runs the load. The exit code is 1 if anything acknowledged was missing, repeated or out of order.
     fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::init_logging(&self.log);
         server::raise_file_limit();
@@ -269,7 +271,7 @@ impl Load {
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command that was given.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),
@@ -340,10 +342,10 @@ impl Cli {
     }
 }
 
-/// The admin port of `liverank up`.
+/// The address of the admin port of `liverank up`.
 const UP_ADMIN_ADDRESS: &str = "127.0.0.1:9090";
 
-/// The command line with each role's own defaults.
+/// Returns the command line with the default addresses of each role, and with the help that `shown` asks for.
 pub fn command_line(shown: HelpAmount) -> Command {
     help::arrange_help(with_own_defaults(Cli::command()), shown)
 }
@@ -354,7 +356,7 @@ pub fn with_own_defaults(command: Command) -> Command {
     };
     Role::ALL.into_iter().fold(command.mut_subcommand("up", up), |command, role| {
         command.mut_subcommand(role.name(), |command| {
-            // Admin ports carry no secrets, and probes and scrapers come from other machines.
+            // Admin ports show no secrets, and probes and scrapers connect from other machines.
             let admin = format!("0.0.0.0:{}", role.admin_port());
             let command = hide_unused(role, command)
                 .mut_arg("admin_listen", |arg| arg.required(false).default_value(admin));

@@ -1,8 +1,9 @@
-//! The demo of `liverank up`: viewers come, a video goes viral, a reader is emptied and opened again, and all of them leave.
-//! Within a minute a newcomer has seen a split, moves and a drain.
+//! The demo of `liverank up`: viewers come, a video goes viral, a reader is drained and opened again, and all viewers
+//! leave. Within a minute, somebody who is new to liverank has seen a split, moves and a drain.
 //!
-//! The viewers are real ones: each holds a comment stream at the front door, so everything that happens to them happens to
-//! any viewer. What happens when is data ([`DEMO_SCRIPT`]). It is bounded by [`DEMO_VIEWERS`] and by its end, and one runs at a time.
+//! The viewers are real ones: each holds a comment stream at the gateway, so the system treats them as any other
+//! viewer. The script is data ([`DEMO_SCRIPT`]). The demo is limited to [`DEMO_VIEWERS`] viewers and ends by itself,
+//! and only one runs at a time.
 
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Viewers at once: enough for the planner to act (it leaves imbalances below 25 viewers alone), and four sockets each.
+/// The largest number of demo viewers at once. It is enough for the planner to act (it ignores imbalances below 25
+/// viewers). Each viewer takes four sockets.
 const DEMO_VIEWERS: usize = 460;
-/// The video that goes viral.
+/// The id of the video that goes viral.
 const VIRAL_VIDEO: &str = "moon-landing-live";
-/// The others, each with its owner and its part of the viewers.
+/// The videos of the demo, each with its owner and its share of the viewers.
 const DEMO_VIDEOS: [(&str, &str, usize); 7] = [
     ("northern-lights", "freya", 8),
     ("street-food-tour", "minh", 6),
@@ -44,31 +46,31 @@ const COMMENT_TEXTS: [&str; 6] = [
     "Here from the front page.",
     "I have waited years for this.",
 ];
-/// Between two things that are done.
+/// The time between two steps of the demo, in which viewers connect and one of them posts.
 const BEAT_INTERVAL: Duration = Duration::from_millis(100);
-/// How many seconds the managers may take to know who plans, at the start.
+/// The number of seconds for which the demo tries at its start to reach a manager that knows its planner.
 const MAX_START_SECONDS: usize = 30;
-/// How long one request may take.
+/// The time within which a request of the demo must be answered.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Orders that wait: one to begin and one to end.
+/// The number of orders (start or stop) that may wait: one to begin and one to end.
 const MAX_ORDERS_WAITING: usize = 2;
 
-/// What the demo begins at one time.
+/// A step of the demo's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScriptAct {
-    /// So many viewers come to the videos, one a beat at least.
+    /// This many viewers come to all videos, some in each beat.
     Come(usize),
-    /// So many come to the one that goes viral.
+    /// This many viewers come to the video that goes viral.
     Viral(usize),
-    /// The last reader is emptied.
+    /// The last reader is drained.
     Drain,
-    /// It takes viewers again.
+    /// The drained reader is opened again.
     Open,
-    /// Everybody leaves.
+    /// All viewers leave.
     Leave,
 }
 
-/// Second, what begins then, and how it is told.
+/// The script of the demo: for each step the second at which it begins, and the text that the console shows.
 const DEMO_SCRIPT: [(u64, ScriptAct, &str); 5] = [
     (0, ScriptAct::Come(180), "180 viewers come to seven videos"),
     (
@@ -84,25 +86,26 @@ const DEMO_SCRIPT: [(u64, ScriptAct, &str); 5] = [
     (52, ScriptAct::Open, "The reader is open again, and the planner evens the load out"),
     (74, ScriptAct::Leave, "The viewers leave"),
 ];
-/// When it is over, in seconds.
+/// The second at which the demo ends.
 const END_SECOND: u64 = 78;
 
-/// Makes a viewer's token.
+/// Makes a viewer's token for the user with this id.
 pub type TokenMaker = Box<dyn Fn(&str) -> anyhow::Result<String> + Send + Sync>;
 
-/// What the demo needs of the system.
+/// The access to the running system that the demo needs.
 pub struct DemoSystem {
-    /// The front door.
+    /// The address of a gateway.
     pub gateway: Url,
-    /// A manager.
+    /// The address of a manager.
     pub manager: Url,
-    /// Shown to the managers: an operator's.
+    /// The identity of an operator, which the demo shows to the managers.
     pub identity: Identity,
-    /// Where the system asks viewers for tokens.
+    /// Makes the tokens of viewers; `None` if the system asks viewers for none.
     pub token: Option<TokenMaker>,
 }
 
-/// The demo of a system, and what has it running until the end of the process.
+/// Creates a demo. Returns the handle that starts and stops it, and a future that must run until the end of the
+/// process.
 pub fn new_demo(
     system: DemoSystem,
     shell: ServiceContext,
@@ -136,7 +139,7 @@ async fn serve_orders(
         if let Err(error) = played {
             tracing::warn!(%error, "the demo ended early");
         }
-        // However it ended, no reader stays closed because of it.
+        // However the demo ended, it must leave no reader cordoned.
         if let Err(error) = stage.cordon_reader(None).await {
             tracing::warn!(%error, "the reader that the demo closed could not be opened again");
         }
@@ -145,7 +148,7 @@ async fn serve_orders(
     Ok(())
 }
 
-/// A process that was killed in the middle of a demo has left a reader closed.
+/// Opens the readers that an earlier process left cordoned because it was killed in the middle of a demo.
 async fn reopen_readers(stage: &DemoStage) {
     for _ in 0..MAX_START_SECONDS {
         if stage.cordon_reader(None).await.is_ok() {
@@ -161,7 +164,7 @@ async fn wait_for_stop(wanted: &mut mpsc::Receiver<DemoOrder>) {
 
 async fn play_script(stage: &DemoStage, tell: &watch::Sender<DemoState>) -> anyhow::Result<()> {
     let begun = Instant::now();
-    // Dropped at the end, and the streams with it.
+    // Dropping the set at the end closes all viewers' streams.
     let mut viewers = JoinSet::new();
     let mut coming: Vec<&str> = Vec::new();
     let mut acts = DEMO_SCRIPT.iter().peekable();
@@ -198,15 +201,15 @@ async fn play_script(stage: &DemoStage, tell: &watch::Sender<DemoState>) -> anyh
     Ok(())
 }
 
-/// The video of each viewer, in random order: each video has its part of the viewers.
+/// Returns the video of each of `count` viewers, in mixed order: each video gets its share of the viewers.
 fn viewers_by_video(count: usize) -> Vec<&'static str> {
     let parts: Vec<&str> =
         DEMO_VIDEOS.iter().flat_map(|(video, _, part)| std::iter::repeat_n(*video, *part)).collect();
-    // A step that has no divisor in common with the parts goes through all of them in turn.
+    // The step has no divisor in common with the number of parts, so it visits all of them in turn.
     (0..count).map(|at| parts[at * 11 % parts.len()]).collect()
 }
 
-/// The system, and the way to it.
+/// The running system, and the clients that reach it.
 struct DemoStage {
     system: DemoSystem,
     client: Client,
@@ -226,7 +229,7 @@ impl DemoStage {
         }
     }
 
-    /// A viewer's stream, read until it ends.
+    /// Opens a viewer's stream and reads it until it ends.
     fn watch_video(&self, video: &str, number: usize) -> impl Future<Output = ()> + Send + use<> {
         let user = format!("demo-{number}");
         let mut url = join_path(&self.system.gateway, &["connect"]);
@@ -239,7 +242,8 @@ impl DemoStage {
         }
     }
 
-    /// What a few of the viewers do: one thing a beat, and a comment now and then. What does not arrive is no harm.
+    /// Posts for one of the viewers: an interaction, or a comment in every seventh beat. Errors are ignored, because a
+    /// lost post does no harm.
     async fn post_for_beat(&self, beat: u64) {
         let at = beat as usize;
         let user = format!("demo-{}", at * 37 % DEMO_VIEWERS);
@@ -257,7 +261,8 @@ impl DemoStage {
         let _ = timeout(REQUEST_TIMEOUT, self.with_user_token(&user, request).send()).await;
     }
 
-    /// Closes the last reader, or opens all that the demo closed. Under the term in force, so that its planner goes on.
+    /// Sets this cordon on the last reader; with `None`, opens all readers that the demo cordoned. The request is made
+    /// under the current term, so that the planner stays in charge.
     async fn cordon_reader(&self, closing: Option<CordonLevel>) -> anyhow::Result<()> {
         let load: ClusterLoad = self.managers.get(&self.system.manager, &["load"]).await?;
         let own = load
@@ -285,7 +290,7 @@ impl DemoStage {
     }
 }
 
-/// Why a reader is closed, for others to see, and for the demo to know its own.
+/// The reason that the demo gives for a cordon: it is shown to people, and the demo finds its own cordons by it.
 const CORDON_REASON: &str = "the demo";
 
 #[cfg(test)]

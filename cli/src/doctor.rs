@@ -1,4 +1,5 @@
-//! `liverank doctor`: whether a system could run here, and what mends what is wrong. It changes nothing.
+//! `liverank doctor`: checks if a system could run on this machine with these stores, and names a command that mends
+//! each fault. It changes nothing.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -19,16 +20,18 @@ use crate::look::{ManagersArgs, find_troubles};
 use crate::stores::StoreArgs;
 use liverank_runtime::output::format_table;
 
-/// How long a store may take for all that it is asked.
+/// The time within which a store must answer all questions of the check.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How far clocks may be apart: the freshness that is measured is wrong by as much.
+/// The largest difference between a store's clock and this machine's that is accepted, in milliseconds: measured
+/// latencies are wrong by that much.
 const CLOCKS_APART_MS: Millis = 1_000;
-/// Files that a reader with its default capacity needs: a socket a viewer, and a few of its own.
+/// The number of open files that a reader with its default capacity needs: a socket for each viewer, and a few of its
+/// own.
 const MIN_OPEN_FILES: u64 = 20_256;
-/// Connections that the kernel holds until they are accepted: what a crowd needs that comes at once.
+/// The number of connections that the kernel must hold until they are accepted, so that a crowd can connect at once.
 const MIN_BACKLOG: u64 = 4_096;
 
-/// `liverank doctor`.
+/// The arguments of `liverank doctor`.
 #[derive(Debug, Clone, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -39,24 +42,24 @@ pub struct Doctor {
     exports: ExportArgs,
 }
 
-/// How a check went.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum CheckState {
     Good,
     Wrong,
-    /// There was nothing to look at.
+    /// The check was not made, because nothing was given to check.
     Skipped,
 }
 
-/// One check.
+/// One check of the doctor, with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct DoctorCheck {
     part: &'static str,
     state: CheckState,
-    /// What was found, or what is wrong.
+    /// The description of what was found, or of what is wrong.
     found: String,
-    /// The line that mends it.
+    /// A command or hint that mends the fault; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<String>,
 }
@@ -76,11 +79,11 @@ impl DoctorCheck {
 }
 
 impl Doctor {
-    /// Exit code 1 where something is wrong.
+    /// Runs all checks and prints them. The exit code is 1 if one found a fault.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let checks = runtime.block_on(self.checks());
-        // A store's last retry on another thread is waited for no longer.
+        // Does not wait for a store's last retry on another thread.
         runtime.shutdown_background();
         self.managers.output.print_value(&serde_json::to_value(&checks)?, || checks_table(&checks))?;
         let is_wrong = checks.iter().any(|check| check.state == CheckState::Wrong);
@@ -186,7 +189,8 @@ impl Doctor {
     }
 }
 
-/// What an answer says that came between these two times.
+/// Turns what a store or topic reported into checks. `between` is the time before and after the store answered, to
+/// compare its clock.
 fn checks_of_inspection(
     part: &'static str,
     inspection: &Inspection,

@@ -1,16 +1,16 @@
-//! What `--help` shows: one screen of what is usually set. `--help-all` shows the rest as well.
+//! Arranges the help: `--help` shows one screen of the usual settings, `--help-all` shows all settings.
 
 use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Command};
 
-/// How much of the help is asked for.
+/// How much of the help is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HelpAmount {
-    /// What is usually set, a line each.
+    /// The usual settings, one line each.
     UsualSettings,
-    /// Every setting, with its variable.
+    /// Every setting, with its environment variable.
     AllSettings,
 }
 
@@ -23,7 +23,7 @@ impl HelpAmount {
 
 const ALL: &str = "--help-all";
 
-/// How the names of settings begin that are rarely touched: they are in `--help-all` only.
+/// The beginnings of the names of rarely changed settings, which only `--help-all` shows.
 const RARE: &[&str] = &[
     "kafka_",
     "redis_",
@@ -83,7 +83,8 @@ const RARE: &[&str] = &[
     "traces_per_minute",
 ];
 
-/// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.
+/// Arranges the help of a command and its subcommands: hides rare settings, removes the backticks of the source, and
+/// adds `--help` and `--help-all`.
 pub fn arrange_help(mut command: Command, shown: HelpAmount) -> Command {
     let has_rare = command.get_arguments().any(is_rare);
     if let Some(about) = command.get_about().map(plain) {
@@ -123,7 +124,7 @@ fn is_rare(arg: &Arg) -> bool {
     RARE.iter().any(|start| arg.get_id().as_str().starts_with(start))
 }
 
-/// Without the back-ticks of documentation comments, which a terminal shows as they are.
+/// Returns the text without the backticks of doc comments, which a terminal would show.
 fn plain(text: &StyledStr) -> String {
     text.to_string().replace('`', "")
 }

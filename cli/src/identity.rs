@@ -1,4 +1,5 @@
-//! `liverank identity`: keys and tokens by which our processes know each other, anywhere but on Kubernetes.
+//! `liverank identity`: makes keys and tokens by which liverank processes identify themselves, anywhere but on
+//! Kubernetes.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -16,7 +17,7 @@ use liverank_runtime::identity::local::KeyRing;
 use liverank_runtime::output::OutputArgs;
 use serde_json::json;
 
-/// `liverank identity`.
+/// The subcommands of `liverank identity`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum IdentityCommand {
     /// A token, for tools that ask a manager or the statistics service: shown as `Authorization: Bearer …`.
@@ -29,7 +30,7 @@ pub enum IdentityCommand {
     Init(Init),
 }
 
-/// Where the secret is.
+/// The flag with the file of the secret.
 #[derive(Debug, Clone, Args)]
 pub struct Secret {
     /// A file with the secret that all keys follow from, or (for a token) with the key of one process.
@@ -37,7 +38,7 @@ pub struct Secret {
     identity_key_file: PathBuf,
 }
 
-/// `liverank identity token`.
+/// The arguments of `liverank identity token`.
 #[derive(Debug, Clone, Args)]
 pub struct Token {
     #[command(flatten)]
@@ -56,14 +57,14 @@ pub struct Token {
     output: OutputArgs,
 }
 
-/// Services that take tokens.
+/// The services that accept tokens.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TokenTaker {
     Manager,
     Statistics,
 }
 
-/// `liverank identity derive`.
+/// The arguments of `liverank identity derive`.
 #[derive(Debug, Clone, Args)]
 pub struct Derive {
     #[command(flatten)]
@@ -75,7 +76,7 @@ pub struct Derive {
     output: OutputArgs,
 }
 
-/// `liverank identity init`.
+/// The arguments of `liverank identity init`.
 #[derive(Debug, Clone, Args)]
 pub struct Init {
     /// Below this directory.
@@ -89,7 +90,7 @@ pub struct Init {
 }
 
 impl IdentityCommand {
-    /// Does what was asked.
+    /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Token(it) => {
@@ -128,7 +129,7 @@ impl Init {
             callers.push((reader.clone(), format!("reader/{reader}").parse()?));
         }
         for (name, caller) in callers {
-            // Written anew each time: it follows from the secret.
+            // Every file is written again each time, because its content is derived from the secret.
             self.write_new_file(&self.directory.join(name).join("key"), &all.key_file_of(&caller)?)?;
         }
         Ok(())
@@ -139,7 +140,7 @@ impl Init {
         let write = || {
             let directory = file.parent().unwrap_or(file);
             std::fs::create_dir_all(directory)?;
-            // In place at once or not at all.
+            // A rename puts the file in place at once or not at all.
             let new = file.with_extension("new");
             let _ = std::fs::remove_file(&new);
             let mut opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;

@@ -1,18 +1,18 @@
-//! What can be said of a role's settings before it takes a port or asks a store for anything.
+//! Checks a role's settings as a whole, before the process opens a port or connects to a store.
 //!
-//! Values are judged one by one where the command line is read. What is left are settings that need or contradict each
-//! other, and those that the machine has to fit.
+//! The command line's parser checks each value by itself. What is left to check are settings that need or contradict
+//! each other, and settings that must fit the machine.
 
 use std::net::SocketAddr;
 
 use liverank_runtime::Identity;
 
-/// A role's settings.
+/// The settings of a role that can be checked as a whole.
 pub trait CheckedSettings {
-    /// Whether a process could run with them, listening on `at` and known to others by `identity`.
+    /// Checks that a process could run with these settings, listening on `at` and with this identity.
     ///
     /// # Errors
-    /// What does not fit, by the names of the flags.
+    /// The settings that do not fit, by the names of their flags.
     fn check_settings(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
 }
 
@@ -49,7 +49,8 @@ impl CheckedSettings for liverank_reader::Config {
     }
 }
 
-/// Of these every setting stands for itself.
+/// Implements `CheckedSettings` for roles whose settings are independent of each other, so that nothing is left to
+/// check.
 macro_rules! judged_one_by_one {
     ($($config:ty),+) => {
         $(impl CheckedSettings for $config {

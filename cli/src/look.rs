@@ -1,8 +1,8 @@
-//! Commands that look at a running system, and give it orders, through its managers.
+//! The commands that show the state of a running system, and those that give it orders, through its managers.
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | reaches the managers; `status`, `moves`, `plan` |
+//! | this one | connects to the managers; `status`, `moves`, `plan` |
 //! | `orders` | `move`, `cordon`, `uncordon`, `drain`, each under a term of its own |
 
 use std::fmt::Write as _;
@@ -25,10 +25,10 @@ use liverank_runtime::output::{OutputArgs, format_table};
 
 pub mod orders;
 
-/// Where the managers are, and who asks them.
+/// The flags of every command that asks the managers: their addresses, and the caller's identity.
 #[derive(Debug, Clone, Args)]
 pub struct ManagersArgs {
-    /// Where the managers are.
+    /// The addresses of the managers.
     #[command(flatten)]
     pub managers: ManagerUrls,
     #[command(flatten)]
@@ -42,14 +42,14 @@ pub struct ManagersArgs {
     config: Option<std::path::PathBuf>,
 }
 
-/// The managers, as one role asks them.
+/// A client of the managers that shows the token of one role.
 pub struct ManagerClient(ServiceReplicas);
 
 impl ManagersArgs {
-    /// The managers, asked as `role`.
+    /// Returns a client that asks the managers as `role`.
     ///
     /// # Errors
-    /// There is no identity to show, or it is another's.
+    /// No identity is given, or the key file is that of another caller.
     pub fn as_role(&self, role: CallerRole) -> anyhow::Result<ManagerClient> {
         let given = self.identity.any_given();
         anyhow::ensure!(
@@ -65,15 +65,15 @@ impl ManagersArgs {
 }
 
 impl ManagerClient {
-    /// What they answer to `GET path`.
+    /// Sends `GET path` to the managers and returns the answer.
     ///
     /// # Errors
-    /// None answers, or it refuses; with what to do about it.
+    /// No manager answers, or one refuses; the error says what to do about it.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.0.get(&[path]).await.map_err(|error| self.explain_error(error))
     }
 
-    /// What they answer to `POST path`.
+    /// Sends `POST path` with a JSON body to the managers and returns the answer.
     ///
     /// # Errors
     /// As [`ManagerClient::get`].
@@ -109,12 +109,12 @@ impl ManagerClient {
     }
 }
 
-/// Runs `main` to its end.
+/// Runs `main` to its end on an async runtime with one thread.
 pub fn run<F: Future<Output = anyhow::Result<ExitCode>>>(main: F) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(main)
 }
 
-/// `liverank status`.
+/// The arguments of `liverank status`.
 #[derive(Debug, Clone, Args)]
 pub struct Status {
     #[command(flatten)]
@@ -122,7 +122,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Exit code 1 where something is not as it should be.
+    /// Prints the state of the readers. The exit code is 1 if anything is not as it should be.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let load: ClusterLoad = self.managers.as_role(CallerRole::Cli)?.get("load").await?;
@@ -161,7 +161,7 @@ fn status_text(load: &ClusterLoad) -> String {
     text
 }
 
-/// What is not as it should be.
+/// Describes everything in the managers' report that is not as it should be, one text each.
 pub fn find_troubles(load: &ClusterLoad) -> Vec<String> {
     let mut troubles = Vec::new();
     if !load.fresh {
@@ -190,7 +190,7 @@ pub fn find_troubles(load: &ClusterLoad) -> Vec<String> {
     troubles
 }
 
-/// `liverank moves`.
+/// The arguments of `liverank moves`.
 #[derive(Debug, Clone, Args)]
 pub struct MovesShown {
     #[command(flatten)]
@@ -198,7 +198,7 @@ pub struct MovesShown {
 }
 
 impl MovesShown {
-    /// Prints them.
+    /// Prints the moves of videos between readers.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let moves: MovesAnswer = self.managers.as_role(CallerRole::Cli)?.get("moves").await?;
@@ -231,7 +231,7 @@ fn moves_table(moves: &[MoveState]) -> String {
     format_table(&head, &moves.iter().map(row).collect::<Vec<_>>())
 }
 
-/// `liverank plan`.
+/// The arguments of `liverank plan`.
 #[derive(Debug, Clone, Args)]
 pub struct Plan {
     #[command(flatten)]
@@ -243,7 +243,7 @@ impl Plan {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let plan: Value = self.managers.as_role(CallerRole::Cli)?.get("plan").await?;
-            // What decisions hold depends on the release that made them.
+            // The members of a decision depend on the release that made it, so the answer is printed as it came.
             self.managers.output.print_value(&plan, || serde_yaml::to_string(&plan).unwrap_or_default())?;
             Ok(ExitCode::SUCCESS)
         })

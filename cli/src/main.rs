@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         return print_failure(&error);
     }
     let args: Vec<OsString> = std::env::args_os().collect();
-    // A variable that is not Unicode is none of ours.
+    // A variable that is not Unicode cannot be one of liverank's.
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -56,10 +56,10 @@ fn exit_code_of(result: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// The exit code of a program that writes to a pipe that nobody reads any more (128 + SIGPIPE), as `head` leaves it.
+/// The exit code of a program whose output nobody reads any more (128 + SIGPIPE), for example because `head` has ended.
 const BROKEN_PIPE_EXIT_CODE: u8 = 141;
 
-/// Whether it failed because whoever reads its output has read enough. That is no error to tell of.
+/// Returns true if the error is that the reader of the output has closed it, which is not worth a message.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     let json = error.chain().filter_map(|cause| cause.downcast_ref::<serde_json::Error>()?.io_error_kind());

@@ -1,4 +1,5 @@
-//! `liverank probe`: whether processes of liverank answer, for a machine or an image that has no other client.
+//! `liverank probe`: asks liverank processes if they answer well, for machines and images that have no other HTTP
+//! client.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -13,12 +14,12 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Between two questions: a process that starts is ready within seconds, and is not to be kept busy.
+/// The time between two requests: a starting process is ready within seconds, and must not be kept busy.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
-/// What is printed of an answer, in characters: `/readyz` has a line a part.
+/// The number of characters that are printed of an answer: `/readyz` has a line for each part.
 const MAX_ANSWER_CHARS_SHOWN: usize = 2_000;
 
-/// `liverank probe`.
+/// The arguments of `liverank probe`.
 #[derive(Debug, Clone, Args)]
 pub struct Probe {
     /// What to ask, say `http://manager:9060/readyz`; all of them have to answer 2xx.
@@ -35,7 +36,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Exit code 1 where one did not answer well in time; its last answer, or why there was none, is printed.
+    /// Asks all addresses and prints their answers. The exit code is 1 if one of them did not answer 2xx in time; its
+    /// last answer or error is printed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let peers = PeerClient::over_tls(&self.tls.open()?);
@@ -51,7 +53,7 @@ impl Probe {
                     Err(last) => writeln!(text, "{url}: not within {} s; {last}", self.within.as_secs_f64()),
                 };
             }
-            // Who does not read it learns the result by the exit code.
+            // If nobody reads the output, the exit code still has the result.
             let _ = self.output.print_value(&Value::Array(answers), || text);
             good
         });
@@ -59,7 +61,7 @@ impl Probe {
     }
 }
 
-/// Asks until the answer is good; at the deadline, what was last heard.
+/// Sends requests until an answer is 2xx; at the deadline, returns the last answer or error.
 async fn ask_until_good(peers: &PeerClient, url: &Url, deadline: Instant) -> Result<String, String> {
     let mut last = "no answer".to_owned();
     loop {

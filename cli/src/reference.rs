@@ -1,5 +1,5 @@
-//! The references of settings and of commands: `docs/configuration.md` and `docs/commands.md`, made from the command line
-//! itself. A test compares the two files with it; `UPDATE_DOCS=1` writes them anew.
+//! Makes the references of settings and commands, `docs/configuration.md` and `docs/commands.md`, from the command line
+//! itself. A test compares both files with it; `UPDATE_DOCS=1` writes them again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -33,10 +33,10 @@ Where a table ends with *settings of …*, the command takes these settings as t
 
 ";
 
-/// Settings that tools take as the roles do. Each command would repeat them.
+/// The headings of settings that most tools share. The reference of each command only refers to them.
 const SHARED_HEADINGS: [&str; 5] = ["Stores", "Process", "Identity", "TLS", "Traces"];
 
-/// One line of a table.
+/// One row of a table of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Setting {
     flag: String,
@@ -48,7 +48,7 @@ struct Setting {
 impl Setting {
     fn of(arg: &Arg) -> Self {
         let name = match (arg.get_long(), arg.get_value_names()) {
-            // A name that only repeats the flag's says nothing.
+            // A value's name that only repeats the flag's name is left out.
             (Some(long), Some([value]))
                 if takes_value(arg) && *value != long.to_uppercase().replace('-', "_") =>
             {
@@ -85,12 +85,13 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-/// Text of a table's cell as code. A bar would end the cell, also in code.
+/// Returns text as code in a table's cell. A bar would end the cell, even in code.
 fn code(text: &str) -> String {
     format!("`{}`", text.replace('|', "\\|"))
 }
 
-/// Text of a table's cell: on one line, and without what Markdown takes for the end of a cell or for a tag.
+/// Returns text for a table's cell: on one line, and with the characters escaped that Markdown takes for the end of a
+/// cell or for a tag.
 fn cell(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
     let outside_code = |(at, part): (usize, &str)| {
@@ -99,7 +100,7 @@ fn cell(text: &str) -> String {
     words.split('`').enumerate().map(outside_code).collect::<Vec<_>>().join("`")
 }
 
-/// The help as a sentence. Derived help has lost its full stop where it is one paragraph.
+/// Returns a help text as a sentence: clap removes the full stop of a help of one paragraph, and it is added again.
 fn sentence(help: &str) -> String {
     let help = help.trim();
     if help.is_empty() || help.ends_with(['.', ':', '?', '!']) { help.to_owned() } else { format!("{help}.") }
@@ -111,7 +112,7 @@ fn settings_of(command: &Command) -> Vec<Setting> {
     command.get_arguments().filter(is_own).map(Setting::of).collect()
 }
 
-/// The command line with the defaults of each role, and with the marks of Markdown that its help has in the source.
+/// Returns the command line with the defaults of each role, and with the backticks that its help has in the source.
 fn documented_command_line() -> Command {
     let mut command = cli::with_own_defaults(Cli::command());
     command.build();
@@ -131,7 +132,7 @@ fn about(command: &Command) -> String {
     sentence(&about.unwrap_or_default()).replace('<', "&lt;")
 }
 
-/// The text of `docs/configuration.md`: what several roles take, then each role's own.
+/// Returns the text of `docs/configuration.md`: the settings of several roles, then those of each role alone.
 fn settings_document() -> String {
     let command = documented_command_line();
     let names = Role::ALL.map(Role::name);
@@ -190,7 +191,7 @@ fn heading_of(setting: &Setting) -> &str {
     setting.heading.as_deref().unwrap_or("Addresses")
 }
 
-/// The text of `docs/commands.md`: each command that is no role, with its own settings.
+/// Returns the text of `docs/commands.md`: each command that is not a role, with its own settings.
 fn commands_document() -> String {
     let mut command = documented_command_line();
     let mut text = String::from(COMMANDS_INTRODUCTION);

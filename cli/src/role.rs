@@ -1,4 +1,4 @@
-//! One service as a process of its own.
+//! Runs one service as a process of its own.
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -11,12 +11,12 @@ use crate::cli::RoleArgs;
 use crate::judged::CheckedSettings;
 use crate::stores::{StoreArgs, StoreUser};
 
-/// What is said where a process that others must know was given nothing to be known by.
+/// The error if a process that calls others, or is called by them, was started without an identity.
 const NO_IDENTITY_ERROR: &str = "this process calls others or is called by them, and nobody would know whom by: set \
     --identity-key-file to a file with 32 random bytes or more, the same for all (`openssl rand -hex 32 > identity.key`); on \
     Kubernetes --identity-token-file and --identity-jwks-file";
 
-/// Runs a service on the stores that `open` makes of their settings, until it is asked to end and has drained.
+/// Runs a service until it was asked to end and has drained. `open` opens the stores that the service needs.
 pub fn run<C: Args + CheckedSettings, B, F: Future<Output = anyhow::Result<()>>>(
     role: Role,
     settings: RoleArgs<C>,
@@ -30,12 +30,12 @@ pub fn run<C: Args + CheckedSettings, B, F: Future<Output = anyhow::Result<()>>>
     let has_identity = process.identity.any_given();
     ensure!(has_identity || !matches!(role, Role::Gateway | Role::Manager | Role::Reader), NO_IDENTITY_ERROR);
     process.run(move |mut shell| async move {
-        // A reader says by itself which one it is.
+        // A reader's identity has its id, which the reader itself finds out.
         if let Some(caller) = KnownCaller::of(who).filter(|_| has_identity) {
             shell.identity = shell.identity.acting_as(&caller)?;
         }
-        // Settings are judged first: an error must name what is wrong, not what happens to be in the way. Opening these
-        // stores connects to nothing yet; a port in use is told before a store is asked for anything.
+        // The settings are checked first: an error must name what is wrong, not what happens to be in the way. Opening
+        // these stores connects to nothing yet, so a port in use is reported before a store is asked for anything.
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let stores = open(stores, role.into()).await?;
         config.check_settings(address, &shell.identity)?;

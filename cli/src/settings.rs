@@ -1,4 +1,4 @@
-//! `liverank config`: what a role's settings are and where each comes from, and whether a file is good.
+//! `liverank config`: shows a role's settings with the source of each, and checks files of settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use crate::cli::command_line;
 use crate::help::HelpAmount;
 use liverank_runtime::output::{OutputArgs, format_table};
 
-/// `liverank config`.
+/// The subcommands of `liverank config`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Prints every setting of a role, its value and where it comes from. Secrets are not shown.
@@ -23,7 +23,7 @@ pub enum ConfigCommand {
     Validate(Validate),
 }
 
-/// `liverank config show`.
+/// The arguments of `liverank config show`.
 #[derive(Debug, Clone, Args)]
 pub struct Show {
     /// Whose: gateway, consumer, websocket, comment, reader, manager or statistics.
@@ -36,7 +36,7 @@ pub struct Show {
     output: OutputArgs,
 }
 
-/// `liverank config validate`.
+/// The arguments of `liverank config validate`.
 #[derive(Debug, Clone, Args)]
 pub struct Validate {
     /// The file.
@@ -54,13 +54,14 @@ fn role(text: &str) -> Result<Role, String> {
         .ok_or_else(|| format!("must be one of {}", names.join(", ")))
 }
 
-/// What the layers make of a role's settings.
+/// Returns the effective settings of a role: flags, variables, the file and defaults, in this order; else the error as
+/// text.
 fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>, String> {
     let mut args: Vec<OsString> = vec!["liverank".into(), role.name().into()];
     if let Some(file) = file {
         args.extend(["--config".into(), file.into()]);
     }
-    // A variable that is not Unicode is none of ours.
+    // A variable that is not Unicode cannot be one of liverank's.
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -69,7 +70,7 @@ fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>
 }
 
 impl ConfigCommand {
-    /// Exit code 1 where a file is not good.
+    /// Runs the subcommand. For `validate`, the exit code is 1 if the file is wrong for a role.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(it) => {

@@ -1,4 +1,4 @@
-//! Which stores a process works on.
+//! The flags that name the stores of a process, and the functions that open them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_adapters::{Archive, AssignmentStore, Backends, CommentBus, EventLog, RankingStore, clock};
 use liverank_protocol::roles::{Role, Store};
 
-/// Where the real stores are, and how to speak to them.
+/// The flags that say where the stores are and how to connect to them.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Stores")]
 pub struct StoreArgs {
@@ -101,7 +101,7 @@ pub struct StoreArgs {
     prefix: String,
 }
 
-/// A value that is not shown.
+/// A secret value that debug output does not show.
 #[derive(Clone)]
 struct HiddenText(String);
 
@@ -127,7 +127,7 @@ enum SaslChoice {
     ScramSha512,
 }
 
-/// A prefix has to be good for a Kafka topic and a `MongoDB` database alike.
+/// Checks a prefix of names: it must be allowed both in a Kafka topic's name and in a `MongoDB` database's name.
 fn parse_prefix(text: &str) -> Result<String, String> {
     let fits = text.len() <= 32
         && text
@@ -136,7 +136,7 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be at most 32 of a-z 0-9 - _".into()) }
 }
 
-/// A secret that is given, or that stands in a file.
+/// Returns a secret that is given as a value or in a file; `None` if neither is given.
 fn read_secret(given: Option<&HiddenText>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(file) = file else { return Ok(given.map(|secret| secret.0.clone())) };
     let text = std::fs::read_to_string(file).with_context(|| format!("the file {}", file.display()))?;
@@ -145,14 +145,15 @@ fn read_secret(given: Option<&HiddenText>, file: Option<&Path>) -> anyhow::Resul
     Ok(Some(text.to_owned()))
 }
 
-/// Names of keys, however they are chosen, without what is special in Redis: a brace would be a hash tag.
+/// Checks a prefix of Redis keys: it may not have characters that are special in Redis, such as a brace, which would
+/// begin a hash tag.
 fn parse_redis_prefix(text: &str) -> Result<String, String> {
     let fits =
         text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
     if fits { Ok(text.to_owned()) } else { Err("must be at most 63 of A-Z a-z 0-9 - _ . : /".into()) }
 }
 
-/// Who asks for stores: a role, or a command that works on all of them.
+/// The role or command that needs stores.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreUser {
     name: &'static str,
@@ -166,13 +167,14 @@ impl From<Role> for StoreUser {
 }
 
 impl StoreUser {
-    /// A command of this name that works on all stores.
+    /// Returns a user for a command that works on all stores.
     pub const fn needing_all_stores(name: &'static str) -> Self {
         Self { name, stores: &Store::ALL }
     }
 }
 
-/// Leaves out of the help of `role` what it has no use for; it may be given all the same, for the other roles.
+/// Hides the flags of stores that `role` does not use from its help. They are still accepted, because one file of
+/// settings may serve several roles.
 pub fn hide_unused(role: Role, command: Command) -> Command {
     let unused: Vec<Store> = Store::ALL.into_iter().filter(|store| !role.stores().contains(store)).collect();
     command.mut_args(|arg| {
@@ -190,12 +192,12 @@ impl StoreArgs {
         }
     }
 
-    /// Whether any real store is named.
+    /// Returns true if Kafka, Redis or `MongoDB` is named by a flag.
     pub fn any_store_named(&self) -> bool {
         Store::ALL.into_iter().any(|store| self.is_store_named(store))
     }
 
-    /// Names every setting that is missing for `who` at once.
+    /// Fails if a store that `who` needs is not named; the error lists all missing settings at once.
     fn require_settings(&self, who: StoreUser) -> anyhow::Result<()> {
         let flags = |stores: &[Store]| {
             let flags: Vec<String> = stores.iter().map(|store| format!("--{}", store.name())).collect();
@@ -257,12 +259,12 @@ impl StoreArgs {
         Ok(Arc::new(MongoArchive::new(config).await.context("--mongodb")?))
     }
 
-    /// The real log, where one is named; nothing is connected yet, as in all that follow.
+    /// Returns Kafka's log if Kafka is named. As in all functions below, nothing is connected yet.
     pub fn open_log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
         self.kafka.as_ref().map(|_| Ok(self.kafka()? as Arc<dyn EventLog>)).transpose()
     }
 
-    /// Opens the store of boards, for the WebSocket service.
+    /// Opens the store of the boards, for the WebSocket service.
     pub fn open_ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
         self.require_settings(who)?;
         Ok(Arc::new(RedisRanking::new(self.link()?)))
@@ -280,7 +282,7 @@ impl StoreArgs {
         Ok(self.mongo().await?)
     }
 
-    /// What a store says of itself; `None` where it is not named.
+    /// Returns what a store reports about itself; `None` if the store is not named.
     pub async fn inspect_store(&self, store: Store) -> anyhow::Result<Option<Inspection>> {
         if !self.is_store_named(store) {
             return Ok(None);
@@ -293,7 +295,7 @@ impl StoreArgs {
         Ok(Some(inspection))
     }
 
-    /// What Kafka says of a topic for other systems; `None` where Kafka is not named.
+    /// Returns what Kafka reports about a topic for exports; `None` if Kafka is not named.
     pub async fn inspect_export_topic(
         &self,
         topic: &str,
@@ -324,7 +326,7 @@ impl StoreArgs {
         Ok((self.mongo().await?, bus))
     }
 
-    /// The real stores, all of which must be named. `who` asks.
+    /// Opens all stores, which must all be named. `who` is named in the error.
     pub async fn open_all(self, who: StoreUser) -> anyhow::Result<Backends> {
         self.require_settings(who)?;
         let link = self.link()?;
@@ -339,7 +341,7 @@ impl StoreArgs {
     }
 }
 
-/// Embedded stores in `directory`, which is made where it is absent.
+/// Opens embedded stores in `directory`, which is created if it does not exist.
 pub fn open_embedded(directory: &Path) -> anyhow::Result<Backends> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("the data directory {} cannot be made", directory.display()))?;

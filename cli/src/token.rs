@@ -1,8 +1,8 @@
-//! `liverank token`: tokens for trying a system that asks viewers for them, without an issuer.
+//! `liverank token`: makes viewers' tokens to try a system that asks viewers for tokens, without an issuer.
 //!
-//! The keys are Ed25519, made at the first need and kept in a directory: `key.pkcs8` signs, `jwks.json` is what a gateway
-//! checks by. `liverank up --auth-dev` uses the same two files. They are for one's own machine: whoever reads the first
-//! can be anybody.
+//! The keys are Ed25519, made when they are first needed and kept in a directory: `key.pkcs8` signs tokens, and a
+//! gateway verifies them by `jwks.json`. `liverank up --auth-dev` uses the same two files. They are for a developer's
+//! own machine: whoever can read the private key can make a token for any user.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -23,22 +23,23 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-/// The `iss` and the `aud` of such tokens.
+/// The issuer (`iss`) of these development tokens.
 const DEV_ISSUER: &str = "liverank-dev";
+/// The audience (`aud`) of these development tokens.
 const DEV_AUDIENCE: &str = "liverank";
-/// Where the keys are, below the data directory of `liverank up`.
+/// The folder of the keys, below the data directory of `liverank up`.
 const KEYS_FOLDER: &str = "dev-keys";
 const PRIVATE_KEY_FILE: &str = "key.pkcs8";
 const PUBLIC_KEYS_FILE: &str = "jwks.json";
 
-/// `liverank token`.
+/// The subcommands of `liverank token`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
     /// Prints a viewer's token for `liverank up --auth-dev`. Makes the keys where there are none.
     User(UserToken),
 }
 
-/// What a viewer may do.
+/// A role that a token gives to its viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TokenRole {
     Viewer,
@@ -49,7 +50,7 @@ enum TokenRole {
     Operator,
 }
 
-/// `liverank token user`.
+/// The arguments of `liverank token user`.
 #[derive(Debug, Clone, Args)]
 pub struct UserToken {
     /// For whom it is: what requests call `userid` or `user_id`.
@@ -79,7 +80,7 @@ impl UserToken {
 }
 
 impl TokenCommand {
-    /// Does what was asked.
+    /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::User(wanted) => {
@@ -110,14 +111,14 @@ fn token_claims(user: &str, roles: &[TokenRole], valid_for: Duration, now: u64) 
     })
 }
 
-/// The keys of `up --auth-dev`.
+/// The keys that sign the tokens of `liverank up --auth-dev`.
 pub struct DevKeys {
     folder: PathBuf,
     pair: Ed25519KeyPair,
 }
 
 impl DevKeys {
-    /// The keys below a data directory; they are made where there are none.
+    /// Opens the keys below a data directory; makes them if there are none.
     pub fn in_data_directory(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join(KEYS_FOLDER);
         let private = folder.join(PRIVATE_KEY_FILE);
@@ -128,7 +129,7 @@ impl DevKeys {
         let pair = Ed25519KeyPair::from_pkcs8(&bytes)
             .map_err(|error| anyhow!("{} holds no Ed25519 key: {error}", private.display()))?;
         let keys = Self { folder, pair };
-        // Written each time: the private key says what must be in it.
+        // The public key is written each time, because it is derived from the private key.
         fs::write(keys.jwks_file(), keys.public_keys().to_string())
             .with_context(|| keys.jwks_file().display().to_string())?;
         Ok(keys)
@@ -143,12 +144,12 @@ impl DevKeys {
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": DEV_ISSUER, "x": x}]})
     }
 
-    /// What a gateway is set up with to take their tokens.
+    /// Returns the settings with which a gateway accepts tokens that these keys sign.
     pub fn auth_args(&self) -> AuthArgs {
         AuthArgs::from_key_file(self.jwks_file(), DEV_ISSUER, DEV_AUDIENCE)
     }
 
-    /// A token with which a user of this name watches and posts, for an hour.
+    /// Returns a token with which the user `user` can watch and post, valid for an hour.
     pub fn viewer_token(&self, user: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         self.sign_claims(&token_claims(
@@ -171,7 +172,8 @@ fn token_part(value: &Value) -> anyhow::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(value)?))
 }
 
-/// Makes a key that only its owner reads. Where another process makes one at the same time, the first stays.
+/// Makes a private key that only its owner can read. If another process makes one at the same time, the key that was
+/// put in place first stays.
 fn make_key(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let pair =
@@ -188,7 +190,7 @@ fn make_key(folder: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Whom `liverank up` asks for tokens.
+/// The flags that say if, and by which keys, `liverank up` asks viewers for tokens.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Viewers' tokens")]
 pub struct UpAuth {
@@ -200,18 +202,19 @@ pub struct UpAuth {
 }
 
 impl UpAuth {
-    /// Whether these settings fit together.
+    /// Checks that these settings do not contradict each other.
     pub fn check(&self) -> anyhow::Result<()> {
         if !self.auth_dev {
             return self.auth.check();
         }
         let others = self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some();
-        // A file of settings is below the command line's own check.
+        // The command line's own check of conflicts does not see settings in a file.
         ensure!(!others, "set --auth-dev or the keys of an issuer, not both");
         Ok(())
     }
 
-    /// What the gateway is set up with, after [`UpAuth::check`]. Makes the keys of `--auth-dev` where there are none.
+    /// Returns the gateway's settings for tokens; call [`UpAuth::check`] before. Makes the keys of `--auth-dev` if
+    /// there are none.
     pub fn args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
         if !self.auth_dev {
             return Ok(self.auth.clone());
@@ -220,12 +223,12 @@ impl UpAuth {
         Ok(AuthArgs { auth_revoked_file, ..DevKeys::in_data_directory(data_dir)?.auth_args() })
     }
 
-    /// Whether viewers are asked for tokens at all.
+    /// Returns true if viewers must show tokens.
     pub const fn is_required(&self) -> bool {
         self.auth_dev || self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some()
     }
 
-    /// Whether tokens are asked for that `liverank token user` prints.
+    /// Returns true if the accepted tokens are those that `liverank token user` prints.
     pub const fn uses_dev_keys(&self) -> bool {
         self.auth_dev
     }

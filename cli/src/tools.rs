@@ -1,4 +1,4 @@
-//! Commands that look after the stores of a running system.
+//! The commands that maintain the stores of a running system: `verify`, `rebuild`, `dlq` and `erase`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::stores::{StoreArgs, StoreUser, open_embedded};
 
-/// A command that tells what it does while it works. For programs it does so at the end, as one value.
+/// A command that describes its steps while it works. In JSON or YAML, its lines are printed at the end, as one value.
 #[derive(Debug, Clone, Args)]
 pub struct Told<C: Args> {
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub struct Told<C: Args> {
     output: OutputArgs,
 }
 
-/// What such a command has told.
+/// The lines that a command has written: printed at once in text mode, collected for JSON and YAML.
 struct CommandNarrative {
     output: OutputArgs,
     lines: Vec<u8>,
@@ -64,7 +64,7 @@ impl Write for CommandNarrative {
     }
 }
 
-/// `liverank rebuild`.
+/// The subcommands of `liverank rebuild`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RebuildCommand {
     /// The boards in Redis, from the archive in `MongoDB`.
@@ -75,7 +75,7 @@ pub enum RebuildCommand {
     Mongodb(Box<Tool<Told<Mongodb>>>),
 }
 
-/// `liverank dlq`.
+/// The subcommands of `liverank dlq`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DeadLetterCommand {
     /// What lies among the dead letters, where it came from and why it could not be read.
@@ -84,7 +84,7 @@ pub enum DeadLetterCommand {
     Replay(Box<Tool<Told<dlq::Replay>>>),
 }
 
-/// `liverank erase`.
+/// The subcommands of `liverank erase`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum EraseCommand {
     /// A user: comments, name and identities go, from archive, Redis, readers and dead letters; what stays in the log is told.
@@ -94,7 +94,7 @@ pub enum EraseCommand {
 }
 
 impl EraseCommand {
-    /// Exit code 1 where something could not be removed.
+    /// Runs the subcommand. The exit code is 1 if something could not be removed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::User(tool) => tool.run(async |mut tool: Tool<erase::Options>, progress| {
@@ -106,11 +106,11 @@ impl EraseCommand {
     }
 }
 
-/// No flags of its own.
+/// The arguments of a command that has no flags of its own.
 #[derive(Debug, Clone, Args)]
 pub struct Nothing {}
 
-/// A command on the stores.
+/// A command that works on the stores, with the flags that all such commands have in common.
 #[derive(Debug, Clone, Args)]
 pub struct Tool<C: Args> {
     #[command(flatten)]
@@ -128,7 +128,7 @@ pub struct Tool<C: Args> {
 }
 
 impl<C: Args> Tool<C> {
-    /// Runs `main` to its end; its verdict as an exit code.
+    /// Runs `main` to its end, and returns its verdict as an exit code.
     fn run<F: Future<Output = anyhow::Result<CommandVerdict>>>(
         self,
         main: impl FnOnce(Self, CommandProgress) -> F,
@@ -136,7 +136,7 @@ impl<C: Args> Tool<C> {
         telemetry::init_logging(&self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let verdict = runtime.block_on(main(self, CommandProgress::new()));
-        // A store's last retry on another thread is waited for no longer.
+        // Does not wait for a store's last retry on another thread.
         runtime.shutdown_background();
         Ok(match verdict? {
             CommandVerdict::AllGood => ExitCode::SUCCESS,
@@ -172,7 +172,7 @@ impl<C: Args> Tool<C> {
 }
 
 impl Tool<verify::Options> {
-    /// Exit code 1 where something differs.
+    /// Runs `liverank verify`. The exit code is 1 if something differs.
     pub fn verify_stores(self) -> anyhow::Result<ExitCode> {
         self.run(async |mut tool: Self, progress| {
             let backends = tool.backends("verify").await?;
@@ -183,7 +183,7 @@ impl Tool<verify::Options> {
 }
 
 impl RebuildCommand {
-    /// Exit code 1 where it was refused.
+    /// Runs the subcommand. The exit code is 1 if the rebuild was refused.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Redis(tool) => tool.run(async |tool, progress| {
@@ -222,7 +222,7 @@ const fn work<'a>(
 }
 
 impl DeadLetterCommand {
-    /// Exit code 1 where a letter still cannot be read.
+    /// Runs the subcommand. The exit code is 1 if a dead letter still cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(tool) => tool.run(async |tool, _| {

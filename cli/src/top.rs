@@ -2,7 +2,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | asks, and goes on until it is told to stop |
+//! | this one | asks the gateway again and again, until a key ends it |
 //! | `picture` | reads the answer |
 //! | `screen` | draws it on a terminal |
 //! | `text` | writes it where there is no terminal |
@@ -29,10 +29,10 @@ mod picture;
 mod screen;
 mod text;
 
-/// How long the front door may take: it waits for the stores 3 s itself.
+/// The time within which the gateway must answer: it waits up to 3 s for the stores itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// `liverank top`.
+/// The arguments of `liverank top`.
 #[derive(Debug, Clone, Args)]
 pub struct Top {
     /// The front door.
@@ -55,7 +55,8 @@ pub struct Top {
 }
 
 impl Top {
-    /// Shows it until q is pressed; once, where nobody could press it.
+    /// Shows the state of the system until `q` is pressed. Prints it once, as text, with `--once`, in JSON or YAML, or
+    /// if standard output is no terminal.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         look::run(async {
             let client = PeerClient::over_tls(&self.tls.open()?).client();
@@ -65,7 +66,7 @@ impl Top {
                 self.output.print_value(&answer, || text::of(&picture))?;
                 return Ok(ExitCode::SUCCESS);
             }
-            // What is wrong from the start is said on an ordinary screen.
+            // If the first request fails, the error is printed on an ordinary screen.
             let first = Picture::read(&self.fetch_overview(&client).await?)?;
             let mut terminal = ratatui::init();
             let ended = self.show_until_quit(&client, &mut terminal, first).await;

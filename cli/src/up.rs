@@ -1,4 +1,4 @@
-//! Everything in one process.
+//! `liverank up`: all services in one process.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::demo;
 use crate::stores::{StoreArgs, StoreUser, open_embedded};
 use crate::token::{DevKeys, UpAuth};
 
-/// `liverank up`.
+/// The arguments of `liverank up`.
 #[derive(Debug, Clone, Args)]
 pub struct Up {
     /// Where the embedded stores keep their files; not used with --kafka, --redis and --mongodb.
@@ -99,15 +99,16 @@ struct Listeners {
 }
 
 impl Up {
-    /// Runs until asked to end and drained.
+    /// Runs all services until they were asked to end and have drained.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let process = self.process.clone();
         process.run(|mut shell| async move {
             if !self.process.identity.any_given() {
-                // A secret that nobody else has: the parts know each other, and nobody outside is one of them.
+                // With a random secret, the services know each other, and nobody outside can act as one of them.
                 shell.identity = Identity::with_keys(KeyRing::with_random_secret()?);
             }
-            // Settings first, then the ports, then the files: nothing is made on disk for a system that cannot run.
+            // The settings are checked first, then the ports are opened, then the files: nothing is created on disk for
+            // a system that cannot run.
             let real = self.judge().await?;
             let listeners = self.bind().await?;
             let (backends, storage) = self.backends(real)?;
@@ -118,13 +119,13 @@ impl Up {
                 self.tokens_hint().as_deref(),
             )?;
             let mut services = start(&self, listeners, &backends, &shell)?;
-            // Nobody may be there to read it; the system is up all the same.
+            // Nobody may read the output; the system is up all the same.
             let _ = writeln!(std::io::stdout(), "{welcome}");
             first_end(&mut services, &shell).await
         })
     }
 
-    /// For the first screen, where tokens are asked for that are made here.
+    /// Returns the line of the welcome text that says how to get a token, if viewers need development tokens.
     fn tokens_hint(&self) -> Option<String> {
         let data_dir = self.data_dir.display();
         let line = format!("\n  tokens       liverank token user --user ann --data-dir {data_dir}\n");
@@ -151,7 +152,7 @@ impl Up {
         })
     }
 
-    /// What is wrong with the settings; the real stores, where they are named. Nothing is connected yet.
+    /// Checks the settings. Returns the stores that are named, `None` for embedded ones. Nothing is connected yet.
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
@@ -209,7 +210,7 @@ fn start(
             services.spawn(async move { ($name, running.await) });
         };
     }
-    // Where viewers are asked for tokens, at the front door, there is no other way in.
+    // If the gateway asks viewers for tokens, the services behind it must accept viewers from the gateway only.
     let shell = &ServiceContext {
         identity: shell.identity.clone().with_viewers_by_gateway(asks_for_tokens),
         ..shell.clone()
@@ -285,7 +286,7 @@ fn websocket_settings(up: &Up) -> anyhow::Result<liverank_websocket::Config> {
     Ok(websocket)
 }
 
-/// What the demo needs of this system.
+/// Returns the addresses, the identity and the tokens that the demo needs of this system.
 fn demo_system(
     up: &Up,
     gateway: &str,
@@ -301,17 +302,18 @@ fn demo_system(
     })
 }
 
-/// A service's configuration from flags, the rest by default.
+/// Returns a service's configuration from these flags, and defaults for the rest.
 fn settings<C: Args>(flags: &[&str]) -> anyhow::Result<C> {
     let command = C::augment_args(Command::new("up").no_binary_name(true));
     Ok(C::from_arg_matches(&command.try_get_matches_from(flags)?)?)
 }
 
-/// Waits for the end: every service drained after a signal, or one failed, which ends the others too.
+/// Waits until all services have ended: drained after a signal, or because one failed, which ends the others, too.
+/// Returns the first failure.
 async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::Result<()> {
     let mut failure = Ok(());
     let mut draining = false;
-    // The admin port stays until the last: it is never done by itself.
+    // The admin port ends last: it never ends by itself.
     while services.len() > 1 {
         let ended = tokio::select! {
             ended = services.join_next() => ended,
@@ -333,7 +335,7 @@ async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::R
     failure
 }
 
-/// How a listener on any address is reached from here.
+/// Returns the address by which a listener is reached from this machine: a wildcard address becomes 127.0.0.1.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());
@@ -341,7 +343,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The one screen.
+/// Returns the welcome text: all addresses, and a few commands to try.
 fn welcome(listeners: &Listeners, tls: bool, storage: &str, tokens: Option<&str>) -> anyhow::Result<String> {
     let port = |listener: &TcpListener| anyhow::Ok(reachable(listener.local_addr()?).to_string());
     let front = port(&listeners.gateway)?.replace("127.0.0.1", "localhost");

@@ -1,7 +1,7 @@
-//! Nothing dies silently: whichever task of whichever service panics, the service ends with an error.
+//! Checks the supervision of tasks: whichever task of whichever service panics, the service ends with an error.
 //!
-//! Each service is started on embedded stores, tells which tasks it has, and is then started again once a task, with
-//! that task made to panic.
+//! Each service is started on embedded stores and reports the names of its tasks. Then it is started again once for
+//! each task, and that task is made to panic.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -21,9 +21,9 @@ use liverank_adapters::{Backends, clock};
 use liverank_runtime::{ServiceContext, server};
 use tokio::net::TcpListener;
 
-/// How long a service may take to start its tasks, and to end.
+/// The time within which a service must start its tasks, and end.
 const SOON: Duration = Duration::from_secs(20);
-/// Nobody listens there.
+/// An address at which nothing listens.
 const NOBODY: &str = "http://127.0.0.1:9";
 
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
@@ -34,7 +34,7 @@ fn settings<C: Args>(flags: &[&str]) -> C {
     C::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
 }
 
-/// A file with a key for the hook, which lasts as long as the tests do.
+/// Returns the path of a file with a key for the comment hook; the file lasts as long as the tests.
 fn hook_key() -> &'static str {
     static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
     let file = FILE.get_or_init(|| {
@@ -45,7 +45,7 @@ fn hook_key() -> &'static str {
     file.path().to_str().unwrap()
 }
 
-/// Every service, with all settings that add a task, and the tasks that it has at least.
+/// Returns every service with the settings that start all its tasks, and with the names of the tasks that it must have.
 fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
     [
         (
@@ -132,7 +132,8 @@ fn backends(directory: &std::path::Path) -> Backends {
     }
 }
 
-/// Runs a service, with this task made to panic. `Ok` where the service ended with that panic; else how it ended.
+/// Runs a service in which the task `task` panics. Returns `Ok` if the service ended with that panic; else a
+/// description of how it ended.
 async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
     let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
@@ -142,7 +143,7 @@ async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String>
     let ended = tokio::time::timeout(SOON, service).await.map_err(|_| "it lives on".to_owned())?;
     match ended {
         Ok(Err(error)) if format!("{error:#}").contains(&format!("the failpoint of {task}")) => Ok(()),
-        // A part of the service's own future: whoever runs the service gets the panic.
+        // The task is a part of the service's own future: whoever runs the service gets the panic.
         Err(error) if error.is_panic() && error.to_string().contains(&format!("the failpoint of {task}")) => {
             Ok(())
         }
@@ -150,13 +151,13 @@ async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String>
     }
 }
 
-/// The tasks that a service starts, once it has all of those expected.
+/// Starts a service and returns the names of its tasks, after waiting for all those in `expected`.
 async fn tasks_of(start: Start, expected: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
     let directory = tempfile::tempdir().unwrap();
     let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
     let context = ServiceContext::new(Duration::from_millis(200));
     let service = tokio::spawn(start(backends(directory.path()), listener, context.clone()));
-    // What is missing after that shows in the names.
+    // If the wait runs out, the missing tasks are missing from the names.
     let _ = tokio::time::timeout(SOON, context.failpoints.wait_until_started(expected)).await;
     context.shutdown.cancel();
     service.await.unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! A board with windows, as clients see it: a day runs, ends and is final, by a clock that the test sets.
+//! Tests a board with windows as clients see it: a day is running, then ended, then final, by a clock that the test
+//! sets.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -19,9 +20,10 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Nobody listens there.
+/// An address at which nothing listens.
 const NOBODY: &str = "http://127.0.0.1:9";
-/// Midnight in Berlin after the day on which clocks are put back there, which has 25 hours.
+/// Midnight in Berlin, in milliseconds since 1970, at the end of the day on which clocks are set back, which has 25
+/// hours.
 const MIDNIGHT: i64 = 1_792_969_200_000;
 const HOUR: i64 = 3_600_000;
 const BOARDS: &str = r#"[{"name": "today", "window": "day", "timeZone": "Europe/Berlin", "keep": 1,
@@ -32,7 +34,7 @@ fn settings<C: Args>(flags: &[&str]) -> C {
     C::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
 }
 
-/// Consumer, gateway and WebSocket service on embedded stores, which go by one clock.
+/// A consumer, a gateway and a WebSocket service on embedded stores, which all use one clock.
 struct System {
     clock: Arc<AtomicI64>,
     gateway: String,
@@ -77,7 +79,7 @@ impl System {
         assert!(ended.is_err_and(|error| error.is_cancelled()), "it ended by itself");
     }
 
-    /// A user does something at a time of their own clock.
+    /// Posts an interaction of the user `who` with the timestamp `at`.
     async fn post(&self, who: &str, what: &str, video: &str, at: i64) {
         let event = json!({"video_id": video, "user_id": who, "type": what, "timestamp": at as f64 / 1000.0});
         let url = format!("{}/interact", self.gateway);
@@ -90,13 +92,13 @@ impl System {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// Waits until a list is this one, and answers what is said of its window.
+    /// Waits until a list has exactly these lines, and returns what the answer says of its window.
     async fn shows(&self, query: &str, expected: &[(&str, i64)]) -> Value {
         let path = format!("/videos?board=today{query}");
         self.until(&path, |list| lines(&list["videos"]) == to_lines(expected)).await["window"].clone()
     }
 
-    /// The windows of the board, as the list of boards has them.
+    /// Returns the windows of the board, as `GET /boards` lists them.
     async fn listed(&self) -> Value {
         let (status, boards) = self.get("/boards").await;
         assert_eq!(status, 200, "{boards}");
@@ -138,7 +140,7 @@ fn lines(list: &Value) -> Vec<(String, i64)> {
     list.as_array().into_iter().flatten().map(line).collect()
 }
 
-/// Connects, once the service has read the boards.
+/// Connects a WebSocket, trying again until the service has read the boards.
 async fn connect(
     url: &str,
 ) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
@@ -188,7 +190,7 @@ async fn a_day_ends_exactly_and_its_result_is_kept() {
     let listed = system.listed().await;
     assert_eq!((&listed["unit"], &listed["time_zone"]), (&json!("day"), &json!("Europe/Berlin")));
     assert!(is(&listed["running"], "running"), "{listed}");
-    // Nothing happened on the day before, and it is known that nothing did.
+    // Nothing happened on the day before, and the system knows that its window is complete.
     let before = &listed["ended"];
     assert_eq!((before.as_array().map(Vec::len), &before[0]["whole"]), (Some(1), &json!(true)), "{before}");
     socket_shows(&mut socket, &[("a", 2), ("b", 1)]).await;
@@ -196,8 +198,8 @@ async fn a_day_ends_exactly_and_its_result_is_kept() {
     system.shows("", &[("a", 2)]).await;
     system.until("/videos/a", |video| video["ranks"]["today"] == json!({"rank": 1, "total": 1})).await;
 
-    // Half a minute into the next day something of the day before comes late, and something is taken back that counted then.
-    // The consumer is not there then, and the next one goes on.
+    // Half a minute into the next day, an event of the day before arrives late, and a like is taken back that counted
+    // on that day. No consumer runs then; the next one continues.
     system.kill_consumer().await;
     system.clock.store(morning, SeqCst);
     system.post("cem", "like", "b", MIDNIGHT - 1).await;
@@ -211,7 +213,7 @@ async fn a_day_ends_exactly_and_its_result_is_kept() {
     socket_shows(&mut socket, &[("c", 1)]).await;
     system.until("/videos/a", |video| video["likes"] == 1).await;
 
-    // Minutes later it is final: what comes later still counts as of a minute ago.
+    // Minutes later the day is final: an event that arrives now counts for the window of a minute ago.
     system.clock.store(MIDNIGHT + HOUR, SeqCst);
     let path = "/videos?board=today&window=2026-10-25";
     system.until(path, |list| is(&list["window"], "final")).await;
@@ -222,7 +224,7 @@ async fn a_day_ends_exactly_and_its_result_is_kept() {
     system.shows("", &[("c", 1), ("a", 1)]).await;
     system.shows("&window=2026-10-25", &[("a", 2), ("b", 1)]).await;
 
-    // A video that is taken off the boards is on none.
+    // A video that was taken off the boards is on none of them.
     let url = format!("{}/videos/b", system.gateway);
     let deleted = reqwest::Client::new().delete(url).send().await.unwrap();
     assert_eq!(deleted.status(), 202, "{}", deleted.text().await.unwrap());

@@ -1,4 +1,5 @@
-//! The admin port of every process: `/livez`, `/readyz`, `/metrics`, and `/health` for those with no other port.
+//! The admin port of every process: `/livez`, `/readyz`, `/metrics`, and `/health` for processes that have no other
+//! port.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -10,13 +11,14 @@ use tokio::net::TcpListener;
 
 use crate::{HttpSettings, ServiceContext, problem, server};
 
-/// Serves the admin port until well after the drain began, so that the drain itself can be watched.
+/// Serves the admin port until its future is dropped, which is well after the drain began, so that the drain itself can
+/// be watched.
 pub async fn run(listener: TcpListener, shell: ServiceContext) -> anyhow::Result<()> {
     let settings = HttpSettings { tls: shell.http_settings.admin_tls.clone(), ..HttpSettings::default() };
     server::serve_until_dropped(listener, router(shell), settings).await
 }
 
-/// The admin endpoints.
+/// Returns the router of the admin port: `/livez`, `/health`, `/readyz` and `/metrics`.
 pub fn router(shell: ServiceContext) -> Router {
     Router::new()
         .route("/livez", get(answer_livez))
@@ -27,7 +29,8 @@ pub fn router(shell: ServiceContext) -> Router {
         .with_state(shell)
 }
 
-/// Answering at all is what living means to most: a blocked runtime does not get here.
+/// Answers `/livez`: 200, or 500 with the reason if the process has noted that it is stuck. A blocked async runtime
+/// gives no answer at all, which a liveness probe takes for a failure, too.
 async fn answer_livez(State(shell): State<ServiceContext>) -> Response {
     match shell.health.why_stuck() {
         None => "ok\n".into_response(),

@@ -1,4 +1,4 @@
-//! The boards that are declared, as consumers, gateways and WebSocket services are told of them.
+//! The flags by which consumers, gateways and WebSocket services are told which boards are declared.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use liverank_core::boards::DeclaredBoards;
 use serde_json::Value;
 
-/// The boards that there are beside `global` and `trending`.
+/// The flags that declare the boards beside `global` and `trending`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct BoardsArgs {
     /// Boards beside global and trending: a list, as JSON or YAML (docs/rankings.md). The same for consumers, gateways and
@@ -25,13 +25,13 @@ pub struct BoardsArgs {
 }
 
 impl BoardsArgs {
-    /// The boards; none where nothing is declared.
+    /// Reads the declared boards from the flag or the file; returns no boards if neither is set.
     ///
     /// # Errors
-    /// A file that cannot be read, and a declaration that is wrong: the error names the board and the member.
+    /// The file cannot be read, or a declaration is wrong: the error names the board and the member.
     pub fn read_declarations(&self) -> anyhow::Result<DeclaredBoards> {
         match (&self.boards, &self.boards_file) {
-            // Compose hands on a variable that nobody has set as an empty one.
+            // Docker Compose passes a variable that nobody has set as an empty text.
             (Some(text), _) if !text.trim().is_empty() => parse(text).context("--boards"),
             (_, Some(file)) if !file.as_os_str().is_empty() => {
                 let text = std::fs::read_to_string(file);
@@ -44,7 +44,7 @@ impl BoardsArgs {
 }
 
 fn parse(text: &str) -> anyhow::Result<DeclaredBoards> {
-    // JSON is YAML, too.
+    // JSON is YAML, too, so one parser reads both.
     let value: Value = serde_yaml::from_str(text).context("is no YAML")?;
     Ok(DeclaredBoards::read(&value)?)
 }

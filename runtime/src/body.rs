@@ -1,6 +1,7 @@
-//! Request bodies: read whole within a size and a time, as JSON, with the error that says what is wrong.
+//! Request bodies: reads a body whole, within a limit of bytes and of time, and parses it as JSON, with an error that
+//! says what is wrong.
 //!
-//! They may be compressed with gzip. The bounds are then those of what comes out.
+//! Bodies may be compressed with gzip. The limit of bytes then applies to the decompressed body, too.
 
 use std::error::Error as _;
 use std::io::Read;
@@ -20,17 +21,17 @@ use crate::Problem;
 use crate::problem::STORE_RETRY_AFTER;
 use crate::server::connection::NoRoom;
 
-/// The largest body of a request that carries one thing: an interaction or a comment of 4,096 characters fits several
-/// times, escaped as it may be.
+/// The largest body, in bytes, of a request that carries one interaction or one comment: 64 KiB. A comment of 4,096
+/// characters fits several times, even if each character is escaped.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How long a body may take to arrive, and a second more for every [`MIN_BYTES_A_SECOND`] bytes that have come: a half-open
-/// connection does not stay, and a phone on a bad network gets its batch through.
+/// The time within which a body has to arrive; one more second is allowed for every [`MIN_BYTES_A_SECOND`] bytes that
+/// have arrived. So a half-open connection is ended, and a phone on a bad network can still send its batch.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is taken for the least that a client sends in a second.
+/// The slowest upload, in bytes a second, for which the time limit of a body is extended.
 const MIN_BYTES_A_SECOND: usize = 16 * 1024;
 
-/// A JSON object as the body of a request: at most [`MAX_BODY_BYTES`], within [`BODY_TIMEOUT`], of content type
-/// `application/json` or none at all.
+/// An extractor: the body of a request as a JSON object of at most [`MAX_BODY_BYTES`] that arrived within
+/// [`BODY_TIMEOUT`]. The content type must be `application/json` or absent.
 #[derive(Debug, Clone)]
 pub struct JsonObject(pub Map<String, Value>);
 
@@ -45,7 +46,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
 }
 
 impl JsonObject {
-    /// Reads one, whatever its content type.
+    /// Reads a JSON object from `body`, whatever its content type.
     pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         match parse_json_body(&read(headers, body, MAX_BODY_BYTES).await?)? {
             Value::Object(object) => Ok(Self(object)),
@@ -54,7 +55,7 @@ impl JsonObject {
     }
 }
 
-/// 415 for a content type other than JSON; none at all means JSON.
+/// Refuses a content type other than JSON with 415; an absent content type is accepted as JSON.
 pub fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     match content_type(headers) {
         None => Ok(()),
@@ -66,7 +67,7 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// The content type without its parameters, in lower case; `None` where there is none.
+/// Returns the content type without its parameters, in lower case; `None` if the header is absent or empty.
 pub fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?;
     let text = String::from_utf8_lossy(value.as_bytes());
@@ -74,8 +75,9 @@ pub fn content_type(headers: &HeaderMap) -> Option<String> {
     (!media.is_empty()).then_some(media)
 }
 
-/// The whole body, decompressed: 413 over `limit` bytes, 408 where it does not arrive in time, 415 for a compression that
-/// is not known here, 429 where too much is held already.
+/// Reads the whole body and decompresses it. Refuses a body over `limit` bytes with 413, one that does not arrive in
+/// time with 408, an unknown compression with 415, and answers 429 if this process already holds too many bytes of
+/// bodies.
 pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     let gzip = is_gzip(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -86,7 +88,8 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes
     if gzip { gunzip_bounded(&sent, limit) } else { Ok(sent) }
 }
 
-/// Whether it is compressed with gzip.
+/// Returns true if the headers say that the body is compressed with gzip. Any other compression, or gzip twice, is
+/// refused with 415.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
     let mut gzip = false;
     let codings = headers.get_all(header::CONTENT_ENCODING).iter();
@@ -131,7 +134,7 @@ async fn receive_body(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-/// What is answered where no more of a body can be had.
+/// Returns the problem to answer with if reading a body failed: 429 if `NoRoom` is the cause, else 400.
 fn broken_body_problem(error: &axum::Error) -> Problem {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(found) = cause {
@@ -144,7 +147,8 @@ fn broken_body_problem(error: &axum::Error) -> Problem {
     Invalid::new("body", format!("could not be read: {error}")).into()
 }
 
-/// No more than `limit` bytes come out, however small what went in.
+/// Decompresses `sent`. Never writes more than `limit` bytes (and one byte to notice the excess), however small `sent`
+/// is; more is refused with 413.
 fn gunzip_bounded(sent: &[u8], limit: usize) -> Result<Bytes, Problem> {
     let mut whole = Vec::with_capacity(sent.len().saturating_mul(4).min(limit));
     let read = MultiGzDecoder::new(sent).take(limit as u64 + 1).read_to_end(&mut whole);
@@ -152,7 +156,7 @@ fn gunzip_bounded(sent: &[u8], limit: usize) -> Result<Bytes, Problem> {
     if whole.len() > limit { Err(too_large_problem(limit)) } else { Ok(whole.into()) }
 }
 
-/// JSON text as a value.
+/// Parses JSON text; a text that is not JSON is refused with a problem.
 pub fn parse_json_body(text: &[u8]) -> Result<Value, Problem> {
     Ok(json::parse(text)?)
 }

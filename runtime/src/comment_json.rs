@@ -1,7 +1,9 @@
-//! A comment as clients see it, in the one place that decides it: the answer of `POST /comment`, the items of
-//! `GET /comments/{videoid}`, the data of a server-sent event, and the records of the exported topic of comments.
+//! The JSON form of a comment as clients see it, defined in this one place for: the answer of `POST /comment`, the
+//! items of `GET /comments/{videoid}`, the data of a server-sent event, and the records of the exported topic of
+//! comments.
 //!
-//! The names are the comments seed's; the time is what its `Date` wrote: RFC 3339 with milliseconds and `Z`.
+//! The names of the members are those of the comments seed. Times are written as the seed's JavaScript `Date` wrote
+//! them: RFC 3339 with milliseconds and `Z`.
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use liverank_core::comment::UnnumberedComment;
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::one_line;
 
-/// A comment's JSON. Members keep this order on the wire.
+/// A comment as it is written to JSON. The members keep this order in the JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommentJson<'a> {
     id: &'a str,
@@ -26,7 +28,7 @@ pub struct CommentJson<'a> {
     reply_to: Option<&'a str>,
 }
 
-/// A comment with its number among the video's: what history and streams carry.
+/// Returns the JSON form of a comment with its sequence number `seq`, which the history and the streams carry.
 pub fn with_seq(comment: &Comment) -> CommentJson<'_> {
     CommentJson {
         id: comment.id.as_str(),
@@ -52,13 +54,14 @@ pub fn without_seq(comment: &UnnumberedComment) -> CommentJson<'_> {
     }
 }
 
-/// [`with_seq`] as JSON text: the data of a server-sent event, on one line.
+/// Returns [`with_seq`] as JSON text on one line: the data of a server-sent event.
 pub fn to_event_data(comment: &Comment) -> String {
     one_line::to_json_line(&with_seq(comment))
 }
 
-/// What clients are told where `entry` removes a comment; `of` is its number, 0 where that is not known. Who removed it is
-/// not told, only whether that was its author.
+/// Returns the message by which clients learn that `entry` deleted the comment with the id `comment`. `of` is the
+/// deleted comment's sequence number, 0 if it is unknown. The message does not name who deleted the comment; it only
+/// says whether that was its author or a moderator.
 pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -> Value {
     let by = if role == ActorRole::Author { "author" } else { "moderator" };
     json!({
@@ -67,7 +70,8 @@ pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -
     })
 }
 
-/// What clients are told where `entry` says which comment is pinned from now on, by its id and number; none where there is no id.
+/// Returns the message by which clients learn which comment is pinned from `entry` on, with the comment's id and
+/// sequence number `of` (0 if unknown). `None` as the id means that no comment is pinned any more.
 pub fn pinned(entry: &Comment, comment: Option<&CommentId>, of: u64) -> Value {
     json!({
         "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
@@ -75,7 +79,8 @@ pub fn pinned(entry: &Comment, comment: Option<&CommentId>, of: u64) -> Value {
     })
 }
 
-/// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times outside the calendar are shown as its first or last.
+/// Returns a time as clients read it: `2026-11-22T10:00:00.123Z`. A time before or after the range of the calendar is
+/// written as the first or last time of that range.
 pub fn format_time(millis: Millis) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
     let outside = || if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };

@@ -1,15 +1,16 @@
-//! How commands read lengths of time: `30s`, `5m`, `2h`, `500ms`; a number alone is seconds.
+//! Parses lengths of time on the command line: `30s`, `5m`, `2h`, `500ms`; a number without a unit is seconds.
 //!
-//! A setting of a role has its unit in its name and is a number, so that a file of settings reads the same everywhere. What
-//! a person types for one command is read by this.
+//! A setting of a role is different: it has its unit in its name and is a plain number, so that a file of settings
+//! reads the same everywhere. This parser is for what a person types for one command.
 
 use std::time::Duration;
 
-/// The units, the longest name first where one ends with another.
+/// The units of a duration with their length in seconds, shortest first. `ms` comes before `s`, because each `ms` also
+/// ends with `s`.
 const DURATION_UNITS: [(&str, f64); 5] =
     [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
 
-/// What reads a duration of at least `least` and at most `most`: a flag's `value_parser`.
+/// Returns a `value_parser` for a flag that accepts durations from `least` to `most`.
 pub fn parser_of_range(
     least: Duration,
     most: Duration,
@@ -24,7 +25,7 @@ pub fn parser_of_range(
     }
 }
 
-/// Reads a duration; `None` where it is none.
+/// Parses a duration; returns `None` if the text is not one.
 fn parse_duration(text: &str) -> Option<Duration> {
     let unit = DURATION_UNITS.iter().find_map(|(name, seconds)| Some((text.strip_suffix(name)?, *seconds)));
     let (number, seconds) = unit.unwrap_or((text, 1.0));
@@ -32,7 +33,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// A duration as it is typed: in the longest unit that it is a whole number of.
+/// Writes a duration as a person types it: in the longest unit in which it is a whole number.
 fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let unit =

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::watch;
 
-/// The failpoints of one [`crate::ServiceContext`] and its clones: one a supervised task.
+/// The failpoints of one [`crate::ServiceContext`] and its clones: each supervised task has one, with the task's name.
 #[derive(Clone)]
 pub struct Failpoints {
     started_tasks: watch::Sender<BTreeSet<&'static str>>,
@@ -18,23 +18,23 @@ impl Default for Failpoints {
 }
 
 impl Failpoints {
-    /// The tasks that were started so far.
+    /// Returns the names of the tasks that were started so far.
     pub fn names(&self) -> BTreeSet<&'static str> {
         self.started_tasks.borrow().clone()
     }
 
-    /// Waits until all of these tasks were started.
+    /// Waits until every task in `expected` has been started.
     pub async fn wait_until_started(&self, expected: &BTreeSet<&'static str>) {
-        // The sender is here: it cannot be closed.
+        // `self` holds the sender, so the channel cannot be closed.
         let _ = self.started_tasks.subscribe().wait_for(|names| names.is_superset(expected)).await;
     }
 
-    /// Makes the task of this name panic, now or when it starts.
+    /// Makes the task of this name panic: at once if it runs, else when it is started.
     pub fn panic_in(&self, name: &'static str) {
         self.armed.send_replace(Some(name));
     }
 
-    /// Runs `task` until its failpoint is armed.
+    /// Runs `task` until it ends, or panics as soon as the failpoint `name` is armed.
     pub(crate) async fn guard<T>(self, name: &'static str, task: impl Future<Output = T>) -> T {
         self.started_tasks.send_if_modified(|names| names.insert(name));
         let mut armed = self.armed.subscribe();

@@ -1,35 +1,39 @@
-//! Following a list in a store that changes seldom: only what has changed since the last look is read, by its revision.
+//! Follows a seldom changing list in a store: each poll reads only the entries that have changed since the last poll,
+//! by their revision.
 //!
-//! The store may be counted anew from the log (another *generation*): revisions then begin anew, and what was known before is
-//! not known to be in force any more. While the store is away, what was read last is in force.
+//! The store may be rebuilt from the log (a new *generation*). Revisions then begin anew, and entries that were known
+//! before may not be in force any more. While the store does not answer, the entries that were read last stay in force.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Changes read at once: some hundred kilobytes.
+/// The largest number of changes that one poll reads at once: some hundred kilobytes.
 pub const CHANGES_A_PAGE: usize = 1000;
-/// Between two looks whether the store was counted anew; what has ended is forgotten then, too.
+/// The time between two checks whether the store was rebuilt; each check also forgets entries that have ended.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A list that is followed. The methods that read ask the store within a time limit of their own.
+/// A list in a store that `follow` keeps up to date. The methods that read from the store have a time limit of their
+/// own.
 pub trait FollowedList {
-    /// Why the store did not answer.
+    /// The error with which the store did not answer.
     type Error;
 
-    /// Reads the changes after the last one that is known, at most [`CHANGES_A_PAGE`]. Returns how many there were.
+    /// Reads the changes after the last known one, at most [`CHANGES_A_PAGE`]. Returns the number of changes that were
+    /// read.
     fn read_page(&mut self) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
-    /// Which count of the log the store holds; `None` where it holds none or does not answer.
+    /// Returns the generation of the store: a new one each time the store is rebuilt from the log. `None` if the store
+    /// has none or does not answer.
     fn generation(&mut self) -> impl Future<Output = Option<u64>> + Send;
 
-    /// Forgets all that is known: the store was counted anew, from a log that may not have all of it any more.
+    /// Forgets all known entries, because the store was rebuilt from a log that may not have all of them any more.
     fn begin_anew(&mut self);
 
-    /// Forgets what has ended.
+    /// Forgets the entries whose time is over.
     fn forget_ended(&mut self);
 
-    /// A look is over. Returns how long to wait for the next one.
+    /// Notes the result of a poll. Returns the time to wait before the next poll.
     fn pause_after(&mut self, look: Result<(), Self::Error>) -> Duration;
 }
 
@@ -38,7 +42,7 @@ async fn read_changes<L: FollowedList>(list: &mut L) -> Result<(), L::Error> {
     Ok(())
 }
 
-/// Follows a list. Never returns.
+/// Polls the store for changes of the list, for ever.
 pub async fn follow(mut list: impl FollowedList) {
     let (mut known, mut tidied) = (None, None::<Instant>);
     loop {

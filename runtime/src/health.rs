@@ -1,57 +1,59 @@
-//! What a process knows of itself and of the parts it depends on.
+//! The health of a process: its readiness, its liveness, and the state of the services that it depends on.
 //!
-//! Ready means: this process can answer. A dependency that is away is shown, and does not make it unready, for
-//! somebody must be left to answer 503, to resolve and to serve history.
+//! A process is ready if it can answer requests. A dependency that does not answer is shown in the report, but does not
+//! make the process unready: some process must be left to answer with 503, to resolve readers and to serve history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-/// Shared by all parts of a process.
+/// The health of one process, shared by all its parts. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Default)]
 struct HealthState {
-    /// What has yet to happen before the first answer; emptied by [`Health::note_started`].
+    /// The parts that have yet to start before the process is ready; [`Health::note_started`] removes them.
     starting: BTreeSet<&'static str>,
     draining: bool,
-    /// Why the process should be started anew; `None` while it is well.
+    /// The reason why the process should be restarted; `None` while it is well.
     stuck: Option<String>,
     part_states: BTreeMap<&'static str, Option<String>>,
 }
 
-/// What `/readyz` says.
+/// The body of the answer of `/readyz`.
 #[derive(Debug, Serialize)]
 pub struct ReadinessReport {
-    /// `ready`, `starting` or `draining`.
+    /// The state of the process: `ready`, `starting` or `draining`.
     pub status: &'static str,
-    /// The parts that have not started yet.
+    /// The names of the parts that have not started yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<&'static str>,
-    /// Each part it depends on: `ok`, or what is wrong.
+    /// The state of each service that the process depends on: `ok`, or the reason why the service is away.
     pub dependencies: BTreeMap<&'static str, String>,
 }
 
 impl Health {
-    /// Not ready before [`Health::note_started`] is called for the same `part`.
+    /// Notes that `part` is starting: the process is not ready before [`Health::note_started`] is called for the same
+    /// `part`.
     pub fn note_starting(&self, part: &'static str) {
         self.state().starting.insert(part);
     }
 
-    /// `part` has started.
+    /// Notes that `part` has started.
     pub fn note_started(&self, part: &'static str) {
         self.state().starting.remove(part);
     }
 
-    /// The process is on its way out.
+    /// Notes that the process is about to end, so that `/readyz` answers `draining`.
     pub fn note_draining(&self) {
         self.state().draining = true;
     }
 
-    /// The process is in a state that it does not leave by itself (or not any more): `/livez` says so, and whoever started
-    /// it may start it anew. Logs the transitions, and only those.
+    /// Notes that the process is stuck, that is, in a state that it cannot leave by itself, and the reason; `None`: it
+    /// is not stuck any more. `/livez` then fails, so that whoever started the process can restart it. Only changes are
+    /// logged.
     pub fn set_stuck(&self, why: Option<String>) {
         let before = std::mem::replace(&mut self.state().stuck, why.clone());
         match (before, why) {
@@ -61,12 +63,12 @@ impl Health {
         }
     }
 
-    /// Why the process should be started anew, where it should.
+    /// Returns the reason why the process should be restarted; `None` if it is well.
     pub fn why_stuck(&self) -> Option<String> {
         self.state().stuck.clone()
     }
 
-    /// Notes how a dependency is. Logs the transitions, and only those.
+    /// Notes the state of a dependency: `Ok`, or the reason why it is away. Only changes are logged.
     pub fn note_dependency(&self, part: &'static str, state: Result<(), String>) {
         let problem = state.err();
         let (before, draining) = {
@@ -74,7 +76,7 @@ impl Health {
             (state.part_states.insert(part, problem.clone()), state.draining)
         };
         match (before, problem) {
-            // Peers that leave together with us are no news.
+            // Peers that end together with this process are not worth a message.
             _ if draining => {}
             (None | Some(None), Some(reason)) => {
                 tracing::warn!(dependency = part, reason, "{part} is away: {reason}");
@@ -84,7 +86,7 @@ impl Health {
         }
     }
 
-    /// Whether this process can answer, and how its dependencies are.
+    /// Returns true if this process can answer requests, and the report with the state of its dependencies.
     pub fn readiness(&self) -> (bool, ReadinessReport) {
         let state = self.state();
         let status = match (state.draining, state.starting.is_empty()) {

@@ -1,4 +1,4 @@
-//! What is set of every HTTP port, whichever service it belongs to.
+//! The flags and settings that all HTTP ports have in common, whichever service they belong to.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use crate::origins::{AllowedOrigin, AllowedOrigins};
 use crate::tls::ListenerTls;
 use crate::uploads::UploadRoom;
 
-/// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
-/// server has to be the one that waits longer, or a request meets a connection that is being closed.
+/// The time that a connection may stay open between two requests: 75 s. Load balancers keep their idle connections for
+/// 60 s (AWS, GCP, nginx). The server must wait longer than they do, or a request meets a connection that the server is
+/// closing.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Flags of every process that answers HTTP.
@@ -48,17 +49,17 @@ pub struct HttpArgs {
     proxy_protocol_from: Vec<IpNet>,
 }
 
-/// A network, or one address.
+/// Parses a network such as `10.0.0.0/8`, or a single address.
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let one = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| one()).map_err(|_| "must be an address, or a network as 10.0.0.0/8".to_owned())
 }
 
 impl HttpArgs {
-    /// The settings that these flags make.
+    /// Returns the HTTP settings that these flags describe.
     ///
     /// # Errors
-    /// Flags that contradict each other.
+    /// The flags contradict each other.
     pub fn settings(&self) -> anyhow::Result<HttpSettings> {
         Ok(HttpSettings {
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
@@ -70,27 +71,27 @@ impl HttpArgs {
     }
 }
 
-/// What every HTTP port of a process is run with. Cheap to clone.
+/// The settings of every HTTP port of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// How long a connection may stay open between two requests.
+    /// The time that a connection may stay open between two requests.
     pub keep_alive: Duration,
-    /// Whose pages may use what is public.
+    /// The origins whose pages may use the public endpoints (CORS).
     pub origins: Arc<AllowedOrigins>,
-    /// How many entries of `X-Forwarded-For`, from the end, are believed.
+    /// The number of entries of `X-Forwarded-For`, counted from its end, that are trusted.
     pub trusted_proxies: u8,
-    /// Whose connections begin with the PROXY protocol.
+    /// The networks whose connections must begin with a header of the PROXY protocol.
     pub proxy_protocol_from: Arc<[IpNet]>,
-    /// Room for bytes of request bodies.
+    /// The limit on the bytes of request bodies that the process holds at once.
     pub uploads: UploadRoom,
-    /// TLS of the ports; `None`: they take plain HTTP.
+    /// TLS of the ports; `None`: the ports serve plain HTTP.
     pub tls: Option<ListenerTls>,
-    /// TLS of the admin port; `None`: plain HTTP.
+    /// TLS of the admin port; `None`: the admin port serves plain HTTP.
     pub admin_tls: Option<ListenerTls>,
 }
 
 impl HttpSettings {
-    /// How addresses of these ports begin.
+    /// Returns the scheme of these ports' addresses: `https` or `http`.
     pub const fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }

@@ -1,7 +1,8 @@
-//! What every HTTP port measures: each request of each route, by one layer around the service's router.
+//! The metrics of every HTTP port: one layer around the service's router counts and times each request by its route.
 //!
-//! Labels are bounded whatever a stranger sends: the route is the pattern in the table of endpoints
-//! ([`liverank_protocol::access`]), never the path of the request, and the method is one of the table's or `other`.
+//! The number of label values is bounded, whatever a client sends: `route` is a pattern in the table of endpoints
+//! ([`liverank_protocol::access`]), never the path of the request, and `method` is one of the table's methods or
+//! `other`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,11 +23,13 @@ use prometheus_client::registry::Registry;
 use crate::traces::Tracer;
 use crate::{request_id, traces};
 
-/// The route of a path that the service has, and the table has not: the files of the console page.
+/// The value of the label `route` for paths that the service serves and the table of endpoints does not list: the files
+/// of the console page.
 const PAGE_ROUTE: &str = "page";
-/// The route of a path that nobody serves.
+/// The value of the label `route` for a path that the service does not serve.
 const NO_ROUTE: &str = "none";
-/// Seconds until an answer begins: an append to the log takes one to ten milliseconds, a deadline of ours five seconds.
+/// The upper bounds, in seconds, of the histogram of the time until an answer begins. An append to the log takes one to
+/// ten milliseconds; the longest deadline of a service is five seconds.
 const DURATION_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,7 +59,7 @@ struct ServiceLabel {
     service: &'static str,
 }
 
-/// What the HTTP ports of a process count together. Cheap to clone.
+/// The metrics of all HTTP ports of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
@@ -97,20 +100,22 @@ impl HttpMetrics {
         );
     }
 
-    /// How many connections of a port of `service` had to leave for others.
+    /// Returns the counter of connections to `service` that were closed to make room for a client with fewer
+    /// connections.
     pub(crate) fn ended_for_others(&self, service: CalledService) -> Counter {
         self.ended_for_others.get_or_create(&ServiceLabel { service: service.name() }).clone()
     }
 }
 
-/// The router of `service` with each of its requests measured, under an id of its own, and a span where there are traces.
+/// Returns `router` with layers that count and time each request, give it a request id, and, if traces are on, record a
+/// span for it.
 pub(crate) fn measured(
     router: Router,
     service: CalledService,
     metrics: &HttpMetrics,
     tracer: &Tracer,
 ) -> Router {
-    // There from the start: who watches must see that a service is there before its first request.
+    // Creates the gauge at once: a dashboard must see that a service is there before its first request.
     drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
     let port = MeasuredPort { service, metrics: metrics.clone() };
     let mut router = router.layer(from_fn_with_state(Arc::new(port), measure));
@@ -121,7 +126,7 @@ pub(crate) fn measured(
     router.layer(from_fn(request_id::give))
 }
 
-/// What a request is called: its method and the pattern of its route, whatever a stranger sends.
+/// Returns the bounded name of a request: its method label and its route label.
 pub(crate) fn named(
     service: CalledService,
     method: &Method,
@@ -130,7 +135,7 @@ pub(crate) fn named(
     (method_label(method), route_label(service, path))
 }
 
-/// The ports of one service.
+/// The state of the measuring layer around the ports of one service.
 struct MeasuredPort {
     service: CalledService,
     metrics: HttpMetrics,
@@ -154,7 +159,8 @@ impl MeasuredPort {
     }
 }
 
-/// One request. Counted when it is dropped, for its client may leave before there is an answer.
+/// One request that is being measured. It is counted when this value is dropped, because a client may leave before
+/// there is an answer.
 struct MeasuredRequest<'a> {
     metrics: &'a HttpMetrics,
     labels: RouteLabels,
@@ -175,7 +181,7 @@ impl Drop for MeasuredRequest<'_> {
     }
 }
 
-/// The pattern in the table that the router matched.
+/// Returns the label `route` for the pattern that the router matched; `NO_ROUTE` if it matched none.
 fn route_label(service: CalledService, matched: Option<&str>) -> &'static str {
     let Some(matched) = matched else { return NO_ROUTE };
     endpoints_of(service)
@@ -185,7 +191,7 @@ fn route_label(service: CalledService, matched: Option<&str>) -> &'static str {
 
 fn method_label(method: &Method) -> &'static str {
     match *method {
-        // axum answers HEAD by GET.
+        // axum answers HEAD by the handler of GET.
         Method::GET | Method::HEAD => "GET",
         Method::POST => "POST",
         Method::OPTIONS => "OPTIONS",
@@ -203,7 +209,8 @@ fn status_class(status: StatusCode) -> &'static str {
     }
 }
 
-/// Why a request with this answer was refused; `None` where it was not.
+/// Returns the value of the label `reason` for a request that was answered with this status; `None` if it was not
+/// refused.
 fn refusal_reason(status: StatusCode) -> Option<&'static str> {
     Some(match status {
         StatusCode::UNAUTHORIZED => "unauthenticated",

@@ -1,4 +1,5 @@
-//! Who this process is to our other processes, and how it knows them (docs/adr/013-who-is-who.md).
+//! The identity of this process towards the other liverank processes, and the check of their identities
+//! (docs/adr/013-who-is-who.md).
 //!
 //! | module | does |
 //! |---|---|
@@ -25,52 +26,55 @@ pub mod kubernetes;
 pub mod local;
 pub mod sent;
 
-/// The header for a token where something in between takes `Authorization` for its own, as the API server's proxy does.
+/// The header that carries a token if a proxy on the way uses `Authorization` for itself, as the proxy of the
+/// Kubernetes API server does.
 pub const BEHIND_A_PROXY: &str = "liverank-authorization";
-/// How long a token that was found good is taken without looking again, in seconds: keys may be taken back meanwhile.
+/// The time in seconds for which a verified token is accepted without another check. Not longer, because keys may be
+/// revoked meanwhile.
 const BELIEVED_SECONDS: u64 = 60;
-/// Tokens known to be good: each caller has one at a time, so these are thousands of processes.
+/// The largest number of verified tokens that are remembered. Each caller has one token at a time, so this is enough
+/// for thousands of processes.
 const MAX_BELIEVED: usize = 4_096;
 
-/// Where the tokens come from that this process shows others.
+/// The source of the tokens that this process shows to other processes.
 pub trait TokenSource: Send + Sync {
-    /// A token that is good at `service` for a while.
+    /// Returns a token that `service` accepts for a while.
     ///
     /// # Errors
-    /// None can be had now.
+    /// No token can be had now.
     fn token(&self, service: CalledService) -> anyhow::Result<String>;
 }
 
-/// What tokens are judged by that others show this process.
+/// The check of the tokens that other processes show to this process.
 pub trait TokenVerifier: Send + Sync {
-    /// Whose a token is that was shown to `service`, at `now` in seconds since 1970.
+    /// Verifies a token that was shown to `service`, at the time `now` in seconds since 1970, and returns its caller.
     ///
     /// # Errors
-    /// It is not good, or that cannot be told yet.
+    /// The token is not valid, or its keys are not known yet.
     fn verify(&self, token: &str, service: CalledService, now: u64) -> Result<VerifiedToken, TokenRejection>;
 }
 
-/// A token that is good.
+/// A token that was verified: its caller and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedToken {
-    /// Whose it is.
+    /// The process to which the token belongs.
     pub caller: KnownCaller,
-    /// Until when, in seconds since 1970.
+    /// The end of the token's validity, in seconds since 1970.
     pub valid_until: u64,
 }
 
-/// Why a token is not taken.
+/// The reason why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRejection {
-    /// It is not good.
+    /// The token is not valid: it is malformed, expired, for another service, or not signed by a known key.
     #[error("the token is not valid: {0}")]
     Invalid(String),
-    /// The keys that tell are not known yet.
+    /// The keys that verify tokens are not known yet.
     #[error("tokens cannot be checked now: {0}")]
     NotReady(String),
 }
 
-/// Who this process is, and how it knows others. Cheap to clone.
+/// The identity of this process: its own tokens, and the check of other processes' tokens. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Identity {
     key_ring: Option<local::KeyRing>,
@@ -80,7 +84,8 @@ pub struct Identity {
     viewers_by_gateway: bool,
 }
 
-/// A token by its hash, so that a dump of the memory shows none, and where it was shown.
+/// The key of a verified token: its hash, so that a dump of the memory shows no token, and the service that it was
+/// shown to.
 type TokenKey = ([u8; 32], CalledService);
 
 impl std::fmt::Debug for Identity {
@@ -91,42 +96,45 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// An identity with this source of its own tokens and this verifier of others'.
+    /// Creates an identity with a source of this process's own tokens and a verifier of the tokens of other processes.
     pub fn new(source: Arc<dyn TokenSource>, verifier: Arc<dyn TokenVerifier>) -> Self {
         Self { source: Some(source), verifier: Some(verifier), ..Self::default() }
     }
 
-    /// One on keys of our own; nobody in particular until [`Identity::acting_as`].
+    /// Creates an identity whose tokens are signed with local keys. It verifies tokens, but has none of its own until
+    /// [`Identity::acting_as`].
     pub fn with_keys(keys: local::KeyRing) -> Self {
         let verifier: Arc<dyn TokenVerifier> = Arc::new(keys.token_verifier());
         Self { key_ring: Some(keys), verifier: Some(verifier), ..Self::default() }
     }
 
-    /// The same process as `caller`. On Kubernetes it is whom its `ServiceAccount` says, whatever is said here.
+    /// Returns the same identity for the process `caller`, which then has tokens of its own. On Kubernetes, `caller` is
+    /// ignored: there the process is the one that its `ServiceAccount` names.
     ///
     /// # Errors
-    /// Its key is somebody else's.
+    /// The key file holds the key of another process.
     pub fn acting_as(&self, caller: &KnownCaller) -> anyhow::Result<Self> {
         let Some(keys) = &self.key_ring else { return Ok(self.clone()) };
         let source: Arc<dyn TokenSource> = Arc::new(keys.token_source(caller)?);
         Ok(Self { source: Some(source), ..self.clone() })
     }
 
-    /// The same process, which takes viewers that a gateway sends and no others, or all of them.
+    /// Returns the same identity with this setting: `true` to accept viewers only if a gateway sent them, `false` to
+    /// accept all viewers.
     #[must_use]
     pub fn with_viewers_by_gateway(self, viewers_by_gateway: bool) -> Self {
         Self { viewers_by_gateway, ..self }
     }
 
-    /// Whether it takes viewers that a gateway sends, and no others.
+    /// Returns true if this process accepts viewers only if a gateway sent them.
     pub const fn viewers_by_gateway(&self) -> bool {
         self.viewers_by_gateway
     }
 
-    /// For a service whose gateways show tokens.
+    /// Checks that a service which accepts only viewers from gateways can verify the tokens of gateways.
     ///
     /// # Errors
-    /// It is to take viewers of gateways only, and was given nothing to know gateways by.
+    /// `--viewers-by-gateway` is set without a key file or public keys.
     pub fn expect_gateways_known(&self) -> anyhow::Result<()> {
         let is_known = self.verifier.is_some() || !self.viewers_by_gateway;
         anyhow::ensure!(
@@ -141,7 +149,8 @@ impl Identity {
         self.verifier.is_some()
     }
 
-    /// The value of an `Authorization` header for `service`; none where this process has no identity or no token now.
+    /// Returns the value of an `Authorization` header for a request to `service`; `None` if this process has no
+    /// identity or no token now.
     pub fn authorization_header(&self, service: CalledService) -> Option<HeaderValue> {
         let token = match self.source.as_ref()?.token(service) {
             Ok(token) => token,
@@ -155,10 +164,10 @@ impl Identity {
         Some(header)
     }
 
-    /// Who asks `service` with these headers; `None` for one who shows no token.
+    /// Returns the process that sent a request with these headers to `service`; `None` if the request shows no token.
     ///
     /// # Errors
-    /// The problem to answer with, where a token is shown that is not taken.
+    /// The problem to answer with if a token is shown and not accepted.
     pub fn caller_of_request(
         &self,
         headers: &HeaderMap,
@@ -197,7 +206,7 @@ impl Identity {
     }
 }
 
-/// The token that a request shows.
+/// Returns the bearer token that a request shows, from `BEHIND_A_PROXY` or `Authorization`.
 fn shown_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(BEHIND_A_PROXY).or_else(|| headers.get(header::AUTHORIZATION))?;
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -208,7 +217,7 @@ fn unauthorized_problem(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
 }
 
-/// Now, in seconds since 1970.
+/// Returns the current time in seconds since 1970.
 pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -1,6 +1,7 @@
-//! JSON Web Tokens (RFC 7519): public keys as issuers publish them, and whether a token is signed by one of them.
+//! JSON Web Tokens (RFC 7519): reads the public keys that issuers publish, and verifies that a token is signed by one
+//! of them.
 //!
-//! The algorithm is the key's, never the token's choice; `none` and shared secrets are no algorithms here.
+//! The algorithm is that of the key, never one that the token chooses; `none` and shared secrets are not supported.
 
 use std::sync::Arc;
 
@@ -16,14 +17,14 @@ mod signature;
 pub use jsonwebtoken;
 pub use signature::install_verifiers;
 
-/// The longest token that is looked at: tokens of Kubernetes take one to two thousand bytes.
+/// The longest token, in bytes, that is verified. Tokens of Kubernetes take one to two thousand bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// The largest set of keys: hundreds.
+/// The largest key set, in bytes, that is read: enough for hundreds of keys.
 pub const MAX_KEY_SET_BYTES: usize = 256 * 1024;
-/// Keys kept of a set: issuers have two or three.
+/// The largest number of keys that are kept of a set. Issuers publish two or three.
 const MAX_KEYS: usize = 32;
 
-/// A public key, and what it is good for.
+/// A public key with its id and the algorithm for which it may be used.
 pub struct PublicKey {
     id: Option<String>,
     algorithm: Algorithm,
@@ -31,21 +32,21 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// An Ed25519 key of this name.
+    /// Creates an Ed25519 key with this id.
     pub fn from_ed25519(id: String, public: &[u8]) -> Self {
         Self { id: Some(id), algorithm: Algorithm::EdDSA, public: DecodingKey::from_ed_der(public) }
     }
 
-    /// Its name.
+    /// Returns the id (`kid`) of the key; `None` if it has none.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 }
 
-/// Reads the header of a token.
+/// Reads the header of a token, without verifying the token.
 ///
 /// # Errors
-/// Why a token is refused, in words for the caller who showed it.
+/// The reason why the token is refused, in words for the caller who showed it.
 pub fn read_header(token: &str) -> Result<Header, String> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(format!("it is longer than {MAX_TOKEN_BYTES} bytes"));
@@ -57,8 +58,8 @@ pub fn read_header(token: &str) -> Result<Header, String> {
     Ok(header)
 }
 
-/// The keys of `known` that a token with this header may be signed by. A token that names no key may be signed by a key that
-/// is alone.
+/// Returns the keys of `known` that may have signed a token with this header: those with its algorithm and key id. For
+/// a token without a key id, the key must be the only one in `known`.
 pub fn keys_fitting_header(known: &[Arc<PublicKey>], header: &Header) -> Vec<Arc<PublicKey>> {
     let fits = |key: &&Arc<PublicKey>| {
         key.algorithm == header.alg
@@ -70,10 +71,11 @@ pub fn keys_fitting_header(known: &[Arc<PublicKey>], header: &Header) -> Vec<Arc
     known.iter().filter(fits).cloned().collect()
 }
 
-/// What a token says, if one of `keys` signed it and `validation` (whose algorithm must be the keys') holds.
+/// Returns the claims of a token that one of `keys` signed and that passes `validation`, whose algorithm must be that
+/// of the keys.
 ///
 /// # Errors
-/// Why it is not taken.
+/// The reason why the token is refused.
 pub fn verified_claims<T: DeserializeOwned + Clone>(
     token: &str,
     keys: &[Arc<PublicKey>],
@@ -90,10 +92,10 @@ pub fn verified_claims<T: DeserializeOwned + Clone>(
     Err(reason)
 }
 
-/// Reads a key set (RFC 7517). Keys for something else are passed over, as it says.
+/// Parses a JSON Web Key Set (RFC 7517). Keys for other purposes or algorithms are skipped, as the RFC says.
 ///
 /// # Errors
-/// A text that is no key set, or has no key that is good for anything here.
+/// The text is no key set, or no key in it can be used here.
 pub fn parse_key_set(json: &[u8]) -> anyhow::Result<Vec<Arc<PublicKey>>> {
     #[derive(Deserialize)]
     struct KeySetJson {

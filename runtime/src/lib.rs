@@ -1,7 +1,8 @@
-//! The shell around every process, once for all: logs, metrics, the admin port, the HTTP server with its limits and
-//! errors, configuration, peers, and an orderly end.
+//! The parts that every liverank process has in common: logs, metrics, the admin port, the HTTP server with its limits
+//! and error answers, configuration, clients for the other services, and an orderly shutdown.
 //!
-//! A service is a library with `run(config, …, listener, shell)`; [`ServiceContext`] is what it is given to live in.
+//! A service is a library with a function `run(config, …, listener, shell)`; the argument `shell` is a
+//! [`ServiceContext`].
 
 pub mod admin;
 pub mod boards;
@@ -58,32 +59,36 @@ pub use tasks::Tasks;
 pub use tls::PeerTls;
 pub use traces::Tracer;
 
-/// What a running service is given: when to end, and where to show how it is. Cheap to clone.
+/// The context that a running service gets from its process: the shutdown signal, and the places where the service
+/// reports its health, metrics and spans. Cheap to clone.
 #[derive(Clone)]
 pub struct ServiceContext {
-    /// Cancelled when the process is asked to end: stop taking work, finish what was taken, tell open streams.
+    /// Cancelled when the process is asked to end. The service then stops accepting work, finishes the work that it has
+    /// accepted, and tells open streams that it ends.
     pub shutdown: CancellationToken,
-    /// How long finishing may take, counted from the cancellation; then what is left is dropped.
+    /// The time that the service has to finish its work, counted from the cancellation of `shutdown`; work that is left
+    /// after that is dropped.
     pub drain_time: Duration,
-    /// What `/readyz` tells.
+    /// The state that `/readyz` and `/livez` report.
     pub health: Health,
-    /// What `/metrics` tells.
+    /// The metrics that `/metrics` writes.
     pub metrics: Metrics,
-    /// Who this process is to our others, and how it knows them.
+    /// The identity of this process: the tokens that it shows to other liverank processes, and the check of theirs.
     pub identity: Identity,
-    /// How its HTTP ports are run.
+    /// The settings of the HTTP ports of this process.
     pub http_settings: HttpSettings,
-    /// How it knows our others over TLS.
+    /// The TLS settings with which this process connects to other liverank processes.
     pub peer_tls: PeerTls,
-    /// Where its spans go.
+    /// The tracer that records and exports the spans of this process.
     pub tracer: Tracer,
-    /// Makes supervised tasks panic, for tests.
+    /// Makes supervised tasks panic on demand, for tests.
     #[cfg(feature = "failpoints")]
     pub failpoints: failpoints::Failpoints,
 }
 
 impl ServiceContext {
-    /// A shell for a process or a test: never ends by itself, and has no identity yet.
+    /// Creates a context for a process or a test. Nothing cancels `shutdown` by itself, and the identity is empty: no
+    /// tokens are sent or checked.
     pub fn new(drain: Duration) -> Self {
         Self {
             shutdown: CancellationToken::new(),
@@ -99,19 +104,20 @@ impl ServiceContext {
         }
     }
 
-    /// A client for our own services, over TLS where their addresses say so.
+    /// Returns a client for other liverank services. The client uses TLS for addresses that begin with `https`.
     pub fn peer_client(&self) -> PeerClient {
         PeerClient::over_tls(&self.peer_tls)
     }
 }
 
-/// Now, in milliseconds since the Unix epoch.
+/// Returns the current time in milliseconds since the Unix epoch; 0 if the clock is before 1970.
 pub fn now_ms() -> Millis {
-    // A clock before 1970 is nobody's; zero then is as good as any answer.
+    // No machine of use has a clock before 1970, so 0 is as good as any answer.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Millis)
 }
 
-/// Now, in microseconds since the Unix epoch: what epochs and terms are minted from.
+/// Returns the current time in microseconds since the Unix epoch; 0 if the clock is before 1970. Assignment epochs and
+/// terms of planners are made from this number.
 pub fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }

@@ -1,4 +1,4 @@
-//! Metrics: a registry a process, filled by its parts, written out in the `OpenMetrics` text format.
+//! Metrics: one registry a process, to which its parts add theirs, written in the `OpenMetrics` text format.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -7,13 +7,14 @@ use prometheus_client::registry::Registry;
 
 use crate::http_metrics::HttpMetrics;
 
-/// The process's metrics. Labels must be bounded: kinds, roles and codes, never ids.
+/// The metrics of a process. The values of labels must be bounded: kinds, roles and codes, never ids. Cheap to clone:
+/// all clones share one registry.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    /// What the HTTP ports of this process measure together.
+    /// The metrics of the HTTP ports of this process; created with the first port.
     http: Arc<OnceLock<HttpMetrics>>,
-    /// The reader whose metrics these are, where a process has several readers.
+    /// The name of the reader to which these metrics belong, if the process has several readers.
     reader: Option<String>,
 }
 
@@ -25,13 +26,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The same metrics for one of several readers of a process: each sample gets a label `reader`.
+    /// Returns the same registry for one of several readers of a process: each of the reader's samples gets the label
+    /// `reader`.
     #[must_use]
     pub fn labelled_with_reader(&self, reader: &str) -> Self {
         Self { reader: Some(reader.to_owned()), ..self.clone() }
     }
 
-    /// Adds a part's metrics under `liverank_<part>_…`.
+    /// Registers the metrics of `part` under the prefix `liverank_<part>_`.
     pub fn register<T>(&self, part: &'static str, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.reader {
@@ -43,7 +45,7 @@ impl Metrics {
         }
     }
 
-    /// What HTTP ports measure, registered with the first of them.
+    /// Returns the metrics of the HTTP ports. They are registered at the first call.
     pub(crate) fn http(&self) -> &HttpMetrics {
         self.http.get_or_init(|| {
             let all = HttpMetrics::default();
@@ -53,7 +55,7 @@ impl Metrics {
         })
     }
 
-    /// All metrics as text.
+    /// Returns all metrics as `OpenMetrics` text.
     pub fn encode_text(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,8 +65,8 @@ impl Metrics {
     }
 }
 
-/// The text with each family of metrics in one place: several readers of one process each write their own part of a
-/// family, with a head of its own, and a reader of the text refuses a family that comes twice.
+/// Returns the text with all samples of a metric family in one place. Several readers of one process each write their
+/// own part of a family with its own header lines, and a parser refuses a family that comes twice.
 fn without_repeated_headers(text: &str) -> String {
     let mut heads: Vec<(&str, String)> = Vec::new();
     let mut samples: BTreeMap<&str, String> = BTreeMap::new();
@@ -97,7 +99,7 @@ fn without_repeated_headers(text: &str) -> String {
     whole + "# EOF\n"
 }
 
-/// Makes the values of a label: an enum, each value with its text in `snake_case`.
+/// Defines an enum whose values are the values of a label of metrics, each with its text in `snake_case`.
 ///
 /// ```
 /// liverank_runtime::label_values! {

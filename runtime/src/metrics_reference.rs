@@ -1,8 +1,8 @@
-//! The reference of all metrics, `docs/metrics.md`, out of what processes tell.
+//! Writes the reference of all metrics, `docs/metrics.md`, from the `/metrics` texts of running processes.
 
 use std::fmt::Write as _;
 
-/// Before the part that each process of a system tells.
+/// The text at the beginning of the reference, before the metrics of the system's processes.
 pub const REFERENCE_INTRODUCTION: &str = "# Metrics\n\n\
     What `/metrics` at the admin port of each process tells, in the OpenMetrics text format. Written from the metrics of a\n\
     running system; tests compare (`UPDATE_DOCS=1` writes it anew). Counters and histograms of a system that is well grow in these tests.\n\
@@ -52,7 +52,7 @@ pub fn reference_tables(text: &str) -> String {
     tables
 }
 
-/// What a family of this kind is called where it is asked for.
+/// Returns the name by which the samples of a metric family are queried: counters get the suffix `_total`.
 pub fn sample_name(family: &str, kind: &str) -> String {
     if kind == "counter" { format!("{family}_total") } else { family.to_owned() }
 }

@@ -1,5 +1,5 @@
-//! What moderators did, and comments that wait for them, as clients see it, in the one place that decides it: the lists of
-//! `GET /moderation/log` and `GET /moderation/held`, and the records of the exported topic of comments.
+//! The JSON form of moderation actions and of held comments as clients see it, defined in this one place for: `GET
+//! /moderation/log`, `GET /moderation/held`, and the records of the exported topic of comments.
 
 use liverank_core::moderation::{HeldComment, RECORDS_KEY};
 use liverank_core::{EventId, Interaction, Millis, UserId, VideoId};
@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 
 use crate::comment_json;
 
-/// One line of the audit log. Members keep this order on the wire.
+/// One entry of the audit log of moderation. The members keep this order in the JSON text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActionJson {
     action_id: Option<EventId>,
     by: UserId,
-    /// When, as the log took it.
+    /// The time at which the log accepted the action, in RFC 3339.
     timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     videoid: Option<VideoId>,
-    /// What, by whom in which role, and why.
+    /// The action itself, the role of its actor, and the reason.
     #[serde(flatten)]
     moderation: Value,
 }
 
 impl ActionJson {
-    /// A moderation record that the log took at `time`.
+    /// Returns the JSON form of a moderation record that the log accepted at `time`, in milliseconds since 1970.
     pub fn of(time: Millis, record: Interaction) -> Self {
         let Interaction { video_id, user_id, event_id, moderation, .. } = record;
         let mut moderation = json!(moderation);
@@ -40,7 +40,7 @@ impl ActionJson {
     }
 }
 
-/// A comment that waits for a moderator.
+/// Returns the JSON form of a comment that waits for a moderator's decision.
 pub fn held(held: HeldComment) -> Value {
     let HeldComment { id, video, user, text, reply_to, timestamp, rule, .. } = held;
     let mut line = json!({

@@ -1,8 +1,9 @@
-//! Which addresses count as one caller.
+//! Which addresses count as one client for limits.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The address that limits are counted by: of IPv6 its network of 64 bits, for a host has a whole one to itself.
+/// Returns the address by which limits are counted: an IPv4 address as it is, and of an IPv6 address its network of 64
+/// bits, because one host usually has a whole such network.
 pub fn rate_limit_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

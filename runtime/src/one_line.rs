@@ -1,14 +1,14 @@
-//! JSON on one line, for readers that split text into lines by every rule there is.
+//! JSON on one line, for consumers that split text into lines at any Unicode line break.
 //!
-//! JSON leaves U+0085, U+2028 and U+2029 as they are, and many a reader of lines takes them for the end of one (Python's
-//! `splitlines`, and with it clients of server-sent events). Escaped they mean the same.
+//! JSON leaves U+0085, U+2028 and U+2029 unescaped, and many libraries take these for the end of a line (Python's
+//! `splitlines`, and with it clients of server-sent events). Escaped, these characters mean the same in JSON.
 
 use serde::Serialize;
 
-/// What ends a line for some, and may stand in a JSON string.
+/// The characters that some libraries take for a line break and that JSON allows in a string unescaped.
 const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// `value` as JSON that no reader breaks into lines.
+/// Returns `value` as JSON text in which these line breaks are escaped.
 pub fn to_json_line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("strings and numbers always serialise");
     if !json.contains(LINE_BREAKS) {

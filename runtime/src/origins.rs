@@ -1,4 +1,5 @@
-//! Whose pages may use what is public: one list for cross-origin requests, `WebSockets` and beacons.
+//! The origins whose pages may use the public endpoints: one list for cross-origin requests (CORS), `WebSockets` and
+//! beacons.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +8,14 @@ use anyhow::ensure;
 use axum::http::{HeaderMap, HeaderValue, header};
 use reqwest::Url;
 
-/// One entry of the list.
+/// One entry of the list of allowed origins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigin {
-    /// `*`
+    /// Every origin, written `*`.
     Any,
-    /// `null`, which browsers send for pages from files and after a second redirect.
+    /// The origin `null`, which browsers send for pages from files and after a second redirect.
     Null,
-    /// As browsers send it: scheme, host, and the port where it is not the usual one.
+    /// One origin as browsers send it: scheme, host, and the port if it is not the default one.
     Exactly(String),
 }
 
@@ -52,19 +53,19 @@ impl fmt::Display for AllowedOrigin {
     }
 }
 
-/// The list.
+/// The list of allowed origins, and whether their pages may send credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AllowedOrigins {
-    /// The allowed ones, as they are sent; `None`: all.
+    /// The allowed origins as browsers send them; `None`: all origins are allowed.
     listed: Option<Vec<String>>,
     allows_credentials: bool,
 }
 
 impl AllowedOrigins {
-    /// The list of these.
+    /// Creates the list from its entries.
     ///
     /// # Errors
-    /// Credentials for everybody, which browsers refuse, and which would let any page act for its visitors.
+    /// Credentials together with `*`: browsers refuse that, and it would let any page act for its visitors.
     pub fn new(allowed: &[AllowedOrigin], credentials: bool) -> anyhow::Result<Self> {
         let any = allowed.contains(&AllowedOrigin::Any);
         ensure!(!(any && credentials), "--allow-credentials needs a list of origins in --allowed-origins");
@@ -72,28 +73,29 @@ impl AllowedOrigins {
         Ok(Self { listed, allows_credentials: credentials })
     }
 
-    /// Whether every origin is allowed.
+    /// Returns true if every origin is allowed.
     pub const fn is_any(&self) -> bool {
         self.listed.is_none()
     }
 
-    /// Whether pages may send credentials.
+    /// Returns true if pages of allowed origins may send credentials (cookies, HTTP authentication).
     pub const fn credentials(&self) -> bool {
         self.allows_credentials
     }
 
-    /// Whether a page of this origin may use what is public.
+    /// Returns true if a page of this origin may use the public endpoints.
     pub fn allows_origin(&self, origin: &HeaderValue) -> bool {
         let is_it = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
         self.listed.as_ref().is_none_or(|listed| listed.iter().any(is_it))
     }
 
-    /// Whether a request is from an allowed page, or from no page at all.
+    /// Returns true if the request has an allowed `Origin`, or no `Origin`, which means that it is not from a page of
+    /// another site.
     pub fn allows_request(&self, headers: &HeaderMap) -> bool {
         headers.get(header::ORIGIN).is_none_or(|origin| self.allows_origin(origin))
     }
 
-    /// Whether a request is from an allowed page.
+    /// Returns true if the request has an `Origin` header and the origin is allowed.
     pub fn is_allowed_page(&self, headers: &HeaderMap) -> bool {
         headers.get(header::ORIGIN).is_some_and(|origin| self.allows_origin(origin))
     }

@@ -1,4 +1,4 @@
-//! How commands print what they found: as a table for people, as JSON or YAML for programs.
+//! The output of commands: a table for people, JSON or YAML for programs.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
-/// How it is written.
+/// The format in which a command writes its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// For people.
+    /// A table, for people.
     Table,
     /// One JSON value.
     Json,
@@ -18,7 +18,7 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// The flag of every command that prints what it found.
+/// The flag `--output` of every command that prints a result.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {
     /// How the answer is written.
@@ -26,7 +26,7 @@ pub struct OutputArgs {
     pub output: OutputFormat,
 }
 
-/// [`OutputArgs`] of a command that was told to write JSON by a switch of its own before.
+/// [`OutputArgs`] for a command that used to have a flag `--json` instead.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputOrJsonArgs {
     #[command(flatten)]
@@ -37,25 +37,25 @@ pub struct OutputOrJsonArgs {
 }
 
 impl OutputOrJsonArgs {
-    /// As what it is written.
+    /// Returns the output format that the two flags choose together.
     pub const fn args(&self) -> OutputArgs {
         if self.json { OutputArgs { output: OutputFormat::Json } } else { self.args }
     }
 }
 
 impl OutputArgs {
-    /// Prints `value`, or what `table` makes of it.
+    /// Prints `value` as JSON or YAML, or the text that `table` returns, to standard output.
     ///
     /// # Errors
-    /// Nobody reads it any more.
+    /// Standard output is closed.
     pub fn print_value(self, value: &Value, table: impl FnOnce() -> String) -> anyhow::Result<()> {
         self.write_value(&mut io::stdout(), value, table)
     }
 
-    /// Writes `value`, or what `table` makes of it, to `out`.
+    /// Writes `value` as JSON or YAML, or the text that `table` returns, to `out`.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Writing to `out` failed.
     pub fn write_value(
         self,
         out: &mut impl Write,
@@ -72,7 +72,8 @@ impl OutputArgs {
     }
 }
 
-/// A list whose items are written one by one: there may be more of them than memory holds. For programs it is one value.
+/// Writes a list item by item, because there may be more items than memory holds. In JSON and YAML the whole list is
+/// one value.
 #[derive(Debug)]
 pub struct ItemWriter {
     format: OutputFormat,
@@ -80,15 +81,15 @@ pub struct ItemWriter {
 }
 
 impl ItemWriter {
-    /// None yet.
+    /// Creates the writer of a list, before its first item.
     pub const fn new(format: OutputFormat) -> Self {
         Self { format, item_count: 0 }
     }
 
-    /// Writes the next one, or what `line` makes of it.
+    /// Writes the next item as JSON or YAML, or the line that `line` returns for a table.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Writing to `out` failed.
     pub fn write_item(
         &mut self,
         out: &mut impl Write,
@@ -107,10 +108,10 @@ impl ItemWriter {
         Ok(())
     }
 
-    /// Ends the list, for people with the line that `last` makes of how many there were.
+    /// Ends the list. In a table, writes the line that `last` returns for the number of items.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Writing to `out` failed.
     pub fn end_list(self, out: &mut impl Write, last: impl FnOnce(u64) -> String) -> anyhow::Result<()> {
         match (self.format, self.item_count) {
             (OutputFormat::Table, count) => writeln!(out, "{}", last(count))?,
@@ -122,7 +123,7 @@ impl ItemWriter {
     }
 }
 
-/// Rows below a head, each column as wide as it needs.
+/// Formats rows below a header line in capitals; each column is as wide as its longest cell.
 pub fn format_table(head: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &[String], at: usize| row.get(at).cloned().unwrap_or_default();
     let head: Vec<String> = head.iter().map(|name| name.to_uppercase()).collect();

@@ -1,4 +1,4 @@
-//! Query strings and path parameters, with the error that names the one that is wrong.
+//! Query strings and path parameters, with errors that name the wrong parameter.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -12,29 +12,29 @@ use percent_encoding::percent_decode_str;
 
 use crate::Problem;
 
-/// The parameter that carries a viewer's token where no header can be set. Every public address takes it: who has a token
-/// need not know which systems ask for one.
+/// The query parameter that carries a viewer's token if the client cannot set a header. Every public endpoint accepts
+/// it, because a client with a token need not know which systems ask for one.
 pub const TOKEN_PARAMETER: &str = "access_token";
 
-/// Characters of an unknown parameter's name that an error repeats: enough to recognise a slip of the pen.
+/// The number of characters of an unknown parameter's name that an error repeats: enough to recognise a typing error.
 const MAX_NAME_CHARS_SHOWN: usize = 64;
 
-/// A request's query parameters, decoded. Of a repeated one the first counts. Public endpoints refuse unknown ones
-/// ([`QueryParams::expect_only`]).
+/// The decoded query parameters of a request. If a parameter is repeated, its first value counts. Public endpoints
+/// refuse unknown parameters ([`QueryParams::expect_only`]).
 #[derive(Debug, Clone, Default)]
 pub struct QueryParams(Vec<QueryParam>);
 
 #[derive(Debug, Clone)]
 struct QueryParam {
     name: String,
-    /// What cannot be decoded is replaced in it.
+    /// The decoded value. Bytes that are not UTF-8 are replaced in it.
     value: String,
-    /// Whether all of it could be decoded.
+    /// Whether the whole value was valid percent-encoded UTF-8.
     whole: bool,
 }
 
 impl QueryParams {
-    /// The parameters of an address.
+    /// Reads the query parameters of an address.
     pub fn of(uri: &Uri) -> Self {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         Self(pairs.map(QueryParam::parse_pair).collect())
@@ -44,14 +44,15 @@ impl QueryParams {
         self.0.iter().find(|param| param.name == name)
     }
 
-    /// A parameter's text as far as it can be read; `None` where it is absent. For what is judged by other means: anything
-    /// that names something of ours is asked for by [`QueryParams::optional_text`].
+    /// Returns a parameter's text, with bytes that are not UTF-8 replaced; `None` if the parameter is absent. For
+    /// values that are checked by other means. A value that names a video or a user is read by
+    /// [`QueryParams::optional_text`].
     pub fn get(&self, name: &str) -> Option<&str> {
         self.find(name).map(|param| param.value.as_str())
     }
 
-    /// Refuses parameters that the endpoint does not know, by name: a misspelt `limit` would otherwise be answered as if
-    /// it were not there.
+    /// Refuses parameters that are not in `known`, with 400 and the parameter's name. Otherwise a misspelt `limit`
+    /// would silently be ignored.
     pub fn expect_only(&self, known: &[&str]) -> Result<(), Problem> {
         let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
         let Some(name) = self.0.iter().map(|param| param.name.as_str()).find(unknown) else { return Ok(()) };
@@ -62,10 +63,10 @@ impl QueryParams {
         Err(Problem::new(StatusCode::BAD_REQUEST, detail).with_member("field", name))
     }
 
-    /// A parameter's text; `None` where it is absent.
+    /// Returns a parameter's text; `None` if the parameter is absent.
     ///
     /// # Errors
-    /// Text with wrong escapes, or whose bytes are no UTF-8. To read it as something else would answer for another video.
+    /// The text has wrong escapes, or its bytes are not UTF-8. Replacing them would answer for another video.
     pub fn optional_text(&self, name: &'static str) -> Result<Option<&str>, Invalid> {
         match self.find(name) {
             None => Ok(None),
@@ -74,19 +75,19 @@ impl QueryParams {
         }
     }
 
-    /// [`QueryParams::optional_text`] of a parameter that has to be there.
+    /// Returns the text of a parameter that must be there; else as [`QueryParams::optional_text`].
     pub fn required_text(&self, name: &'static str) -> Result<&str, Invalid> {
         self.optional_text(name)?.ok_or_else(|| Invalid::missing(name))
     }
 
-    /// A parameter that is a whole number within `range`.
+    /// Returns a parameter that must be a whole number within `range`; `None` if it is absent.
     pub fn optional_number(
         &self,
         name: &'static str,
         range: RangeInclusive<u64>,
     ) -> Result<Option<u64>, Invalid> {
         let Some(text) = self.optional_text(name)? else { return Ok(None) };
-        // `u64::from_str` takes a leading plus, which nobody else would call a number here.
+        // `u64::from_str` accepts a leading plus sign, which the API does not.
         let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         match number.filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
@@ -97,7 +98,7 @@ impl QueryParams {
         }
     }
 
-    /// A parameter that is `true` or `false`; false where it is absent.
+    /// Returns a parameter that must be `true` or `false`; false if it is absent.
     pub fn optional_flag(&self, name: &'static str) -> Result<bool, Invalid> {
         match self.optional_text(name)? {
             None | Some("false") => Ok(false),
@@ -115,7 +116,7 @@ impl QueryParam {
     }
 }
 
-/// Form-encoded text, and whether it was that throughout.
+/// Decodes form-encoded text. Returns the text, and whether all of it was valid percent-encoded UTF-8.
 fn decode_form(text: &str) -> (String, bool) {
     let plain = text.replace('+', " ");
     let escaped = plain.split('%').skip(1).all(|rest| {
@@ -129,9 +130,10 @@ fn decode_form(text: &str) -> (String, bool) {
     }
 }
 
-/// The last event that a client has had, from the header or the query, as it came; `None` for one that has had none.
+/// Returns the id of the last event that a client received, from the header or the query, unparsed; `None` for a client
+/// that has received no event.
 ///
-/// A browser that reconnects sends the header, and still the address that it started with. Replacements of its
+/// A browser that reconnects sends the header, and the address with which it first connected. Replacements of its
 /// `EventSource` cannot send the header and write the id into the address, under one of two other names.
 pub fn last_event_id(headers: &HeaderMap, params: &QueryParams) -> Option<String> {
     let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -150,7 +152,8 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
     }
 }
 
-/// The video in a path, at the comments seed's endpoints, which call it `videoid`. The system's own video is none of those.
+/// An extractor: the video id in the path of the comments seed's endpoints, which call it `videoid`. Refuses the
+/// reserved video of the system itself.
 #[derive(Debug, Clone)]
 pub struct PathVideo(pub VideoId);
 

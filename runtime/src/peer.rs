@@ -1,4 +1,4 @@
-//! Requests from one of our processes to another.
+//! A client for requests from one liverank process to another.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,15 +16,16 @@ use crate::identity::Identity;
 use crate::problem::PROBLEM_CONTENT_TYPE;
 use crate::tls::PeerTls;
 
-/// How long a peer may take to accept a connection: it is next door.
+/// The time within which a peer must accept a connection: a second, because peers are on the same network.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a peer may take to answer: anything longer helps no viewer.
+/// The time within which a peer must answer: an answer that comes later is of no use to a viewer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection is kept that nobody uses: a little less than servers keep an idle one, so that none dies in our hands.
+/// The time for which an unused connection is kept: a little less than servers keep an idle connection, so that no
+/// request is sent on one that the server is closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Where the managers are, of every process and command that asks them.
+/// The flag with the managers' addresses, of every process and command that sends requests to managers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ManagerUrls {
     /// Addresses of the managers, comma-separated.
@@ -38,33 +39,34 @@ pub struct ManagerUrls {
     pub manager_url: Vec<Url>,
 }
 
-/// Why a peer did not answer as asked.
+/// The reason why a request to a peer failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PeerError {
-    /// It is away, or answered with an error of its own: another time, or another replica.
+    /// The peer did not answer, or answered with a server error: the request may succeed later or at another replica.
     #[error("{0}")]
     Unavailable(String),
     /// The peer understood the request and refused it.
     #[error("{status}: {detail}")]
     Refused {
-        /// Its status, 4xx.
+        /// The status of the peer's answer, 4xx.
         status: StatusCode,
-        /// The detail of the peer's answer.
+        /// The text of the peer's answer.
         detail: String,
     },
 }
 
-/// How often connections may be given up because of an answer that is none of ours.
+/// The shortest time between two renewals of all connections after an answer that was not a liverank service's.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A client for our own services. Follows no redirects; connections are kept and shared by all clones.
+/// A client for other liverank services. It follows no redirects; connections are kept and shared by all clones.
 ///
-/// A connection that is kept leads to where its name led once. Where that address has been given to somebody else
-/// meanwhile, every answer comes at once and is wrong, and nothing would ever end it: so after an answer that none of our
-/// services gives, all connections are made anew.
+/// A kept connection leads to the address to which the service's name resolved when it was opened. If that address has
+/// since been given to another program, every answer comes at once and is wrong, and nothing would ever close the
+/// connection. So after an answer that no liverank service gives, all connections are made anew.
 ///
-/// It shows who this process is where it was made to ([`PeerClient::with_token_for`]): to one of our services, at the addresses that
-/// are configured. What is sent to an address that a peer named carries nothing that is good elsewhere.
+/// If the client was made with [`PeerClient::with_token_for`], its requests show this process's token for that service.
+/// Such clients are for configured addresses only. Requests to an address that a peer named carry no token that would
+/// be valid elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct PeerClient {
     tls: PeerTls,
@@ -96,24 +98,25 @@ impl ConnectionPool {
 }
 
 impl PeerClient {
-    /// A client that knows our services over TLS by `tls`.
+    /// Creates a client that connects to services over TLS with the settings `tls`.
     pub fn over_tls(tls: &PeerTls) -> Self {
         Self { tls: tls.clone(), pool: Arc::new(Mutex::new(ConnectionPool::over(tls))), shown: None }
     }
 
-    /// The same client for requests to `service`, with this process's token for it.
+    /// Returns the same client for requests to `service` that show this process's token for that service.
     #[must_use]
     pub fn with_token_for(&self, identity: &Identity, service: CalledService) -> Self {
         Self { shown: Some((identity.clone(), service)), ..self.clone() }
     }
 
-    /// The client itself, for streams. To be asked for again for each request.
+    /// Returns the HTTP client itself, for streams. Ask for it again for each request, because its connections may have
+    /// been renewed.
     pub fn client(&self) -> Client {
         self.pool().client.clone()
     }
 
-    /// Whether an answer is one of our services': they refuse with problems (RFC 9457). After one that is not, this client
-    /// makes new connections.
+    /// Returns true if the answer is one of a liverank service, which reports errors as problems (RFC 9457). After any
+    /// other answer, this client makes new connections.
     pub fn is_answer_of_ours(&self, response: &Response) -> bool {
         let kind = response.headers().get(header::CONTENT_TYPE);
         let ours = response.status().is_success() || kind.is_some_and(|kind| kind == PROBLEM_CONTENT_TYPE);
@@ -134,12 +137,12 @@ impl PeerClient {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `GET base/path`.
+    /// Sends `GET base/path` and parses the JSON answer.
     pub async fn get<T: DeserializeOwned>(&self, base: &Url, path: &[&str]) -> Result<T, PeerError> {
         self.parse_answer(self.client().get(join_path(base, path))).await
     }
 
-    /// `POST base/path` with a JSON body.
+    /// Sends `POST base/path` with a JSON body and parses the JSON answer.
     pub async fn post<T: DeserializeOwned>(
         &self,
         base: &Url,
@@ -179,7 +182,8 @@ impl PeerClient {
     }
 }
 
-/// The replicas of one of our services: the one that answered last is asked first, the others when it is away.
+/// The replicas of one service. The replica that answered last is asked first, the others if it is away. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct ServiceReplicas {
     peers: PeerClient,
@@ -188,27 +192,27 @@ pub struct ServiceReplicas {
 }
 
 impl ServiceReplicas {
-    /// Replicas at `urls`, of which there must be at least one.
+    /// Creates the list of replicas at `urls`; returns `None` if `urls` is empty.
     pub fn new(peers: PeerClient, urls: Vec<Url>) -> Option<Self> {
         (!urls.is_empty()).then(|| Self { peers, urls: urls.into(), preferred: Arc::default() })
     }
 
-    /// Every replica's address.
+    /// Returns the address of every replica.
     pub fn urls(&self) -> &[Url] {
         &self.urls
     }
 
-    /// The client they are asked with.
+    /// Returns the client by which the replicas are asked.
     pub const fn peers(&self) -> &PeerClient {
         &self.peers
     }
 
-    /// The replica to ask first.
+    /// Returns the address of the replica that is asked first.
     pub fn preferred(&self) -> &Url {
         &self.urls[self.preferred.load(Relaxed) % self.urls.len()]
     }
 
-    /// From now on, asks another replica first, if `url` still is the preferred one.
+    /// Makes the next replica the preferred one, if `url` still is the preferred one.
     pub fn prefer_another_than(&self, url: &Url) {
         let at = self.preferred.load(Relaxed) % self.urls.len();
         if self.urls[at] == *url {
@@ -216,12 +220,13 @@ impl ServiceReplicas {
         }
     }
 
-    /// `GET path` of the first replica that is not away.
+    /// Sends `GET path` to one replica after the other, and returns the answer of the first one that is not away.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, PeerError> {
         self.first_answer(|url| self.peers.get(url, path), |_| true).await
     }
 
-    /// `POST path` to the first replica that answers. A replica that did not answer may have carried out the request.
+    /// Sends `POST path` to one replica after the other, until one answers. A replica that gave no answer may have
+    /// carried out the request nevertheless.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -230,8 +235,8 @@ impl ServiceReplicas {
         self.first_answer(|url| self.peers.post(url, path, body), |_| true).await
     }
 
-    /// `POST path` to one replica after the other, until an answer is `good`; the first answer where none is. The replica
-    /// whose answer is taken is asked first from then on.
+    /// Sends `POST path` to one replica after the other, until `good` accepts an answer; if it accepts none, returns
+    /// the first answer. The replica whose answer is returned is asked first from then on.
     pub async fn post_for<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -257,7 +262,7 @@ impl ServiceReplicas {
             match ask(&self.urls[at]).await {
                 Err(error @ PeerError::Unavailable(_)) => away = error,
                 Ok(answer) if !good(&answer) => second_best = second_best.or(Some((at, answer))),
-                // It knows of no better one, and somebody else has answered.
+                // This replica refused, and another one has already answered.
                 Err(PeerError::Refused { .. }) if second_best.is_some() => {}
                 answer => {
                     self.preferred.store(at, Relaxed);
@@ -271,7 +276,7 @@ impl ServiceReplicas {
     }
 }
 
-/// `base` with path segments added, each escaped as it needs.
+/// Returns `base` with the segments of `path` added, each percent-encoded.
 pub fn join_path(base: &Url, path: &[&str]) -> Url {
     let mut url = base.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
@@ -280,7 +285,7 @@ pub fn join_path(base: &Url, path: &[&str]) -> Url {
     url
 }
 
-/// The innermost reason, which says more than the chain of wrappers around it.
+/// Returns the text of the innermost cause of `error`, which says more than the wrappers around it.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -1,4 +1,4 @@
-//! Errors over HTTP: problem details (RFC 9457), and for the comments seed's endpoints also its `error` member.
+//! Error answers over HTTP: problem details (RFC 9457), with an additional member `error` for clients of the seeds.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::request_id;
 
-/// An error as a client sees it.
+/// An error answer: its status, its text, and the headers and members that belong to it.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
@@ -22,15 +22,15 @@ pub struct Problem {
     extra: Vec<(String, Value)>,
 }
 
-/// What every refusal of our services is sent as.
+/// The content type of every error answer of a liverank service.
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
-/// How long clients are asked to stay away from a store that is away: long enough not to hammer it, short enough that a
-/// restart is hardly noticed.
+/// The time after which a client is asked to retry if a store is away: long enough not to flood the store, short enough
+/// that a restart is hardly noticed.
 pub const STORE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Problem {
-    /// An error with what went wrong, in words for the one who sent the request.
+    /// Creates an error with this status. `detail` says what went wrong, in words for the client.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
@@ -43,55 +43,56 @@ impl Problem {
         }
     }
 
-    /// 503: a part is away; try again after [`STORE_RETRY_AFTER`].
+    /// Creates a 503: a part of the system is away, and the client may retry after [`STORE_RETRY_AFTER`].
     pub fn part_unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(STORE_RETRY_AFTER)
     }
 
-    /// 404.
+    /// Creates a 404.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// Asks to stay away for a time, in whole seconds, at least one.
+    /// Adds the header `Retry-After` with `time` in whole seconds, at least one.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         self.with_retry_after = Some(time.as_secs().max(1));
         self
     }
 
-    /// Says how to show who one is (`WWW-Authenticate`): every 401 does.
+    /// Adds the header `WWW-Authenticate`, which says how to authenticate; every 401 has it.
     #[must_use]
     pub const fn challenge(mut self, challenge: &'static str) -> Self {
         self.with_challenge = Some(challenge);
         self
     }
 
-    /// Says which content encodings are taken (`Accept-Encoding`): a 415 about another one does.
+    /// Adds the header `Accept-Encoding` with the content encodings that are accepted; a 415 for an unknown encoding
+    /// has it.
     #[must_use]
     pub const fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.with_accept_encoding = Some(codings);
         self
     }
 
-    /// Adds a member to the body.
+    /// Adds a member to the JSON body.
     #[must_use]
     pub fn with_member(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.extra.push((member.to_owned(), value.into()));
         self
     }
 
-    /// The status it is sent with.
+    /// Returns the status of the answer.
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What went wrong.
+    /// Returns the text that says what went wrong.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The body: problem details, with `error` for clients of the seeds.
+    /// Returns the JSON body: problem details, and the text once more as `error` for clients of the seeds.
     pub fn body(&self) -> Value {
         let mut body = json!({
             "type": "about:blank",
@@ -138,13 +139,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// For routers: 404 for a path that nobody serves.
+/// The fallback handler of routers: answers 404 for an unknown path.
 pub async fn no_such_path_problem() -> Problem {
     Problem::not_found("there is nothing at this path; /openapi.json lists what there is")
 }
 
-/// For routers: gives the bare 405 that axum answers its body, and keeps its `Allow` header, which a method fallback
-/// of axum would leave out.
+/// A response layer of routers: replaces the empty body of axum's 405 by a problem, and keeps its `Allow` header, which
+/// a method fallback of axum would leave out.
 pub async fn no_such_method_problem(response: Response) -> Response {
     let bare = !response.headers().contains_key(header::CONTENT_TYPE);
     if response.status() != StatusCode::METHOD_NOT_ALLOWED || !bare {

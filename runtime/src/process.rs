@@ -1,10 +1,10 @@
-//! A process from its start to its end: a runtime, signals, and what a panic does.
+//! Runs a process from its start to its end: the async runtime, signals, and the handling of panics.
 //!
-//! A panic in a thread or task that others rely on leaves a process that looks alive and does part of its work. So every
-//! panic ends the process with an error, whoever started the thread or task, with one exception: what serves a single
-//! connection is run by [`confine_panics`]. There a panic ends the connection, is logged and counted
-//! (`liverank_process_confined_panics`), and the others go on. What a part catches itself counts there, too
-//! ([`ProcessRuntime::catches_panics`]).
+//! A process in which a thread or task has panicked looks alive and does only part of its work. So every panic ends the
+//! process with an error, whoever started the thread or task. The one exception is code that serves a single connection
+//! and is run by [`confine_panics`]: such a panic ends the connection, is logged and counted
+//! (`liverank_process_confined_panics`), and other connections go on. Panics that a part of the process catches itself
+//! are counted there, too ([`ProcessRuntime::catches_panics`]).
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -18,30 +18,32 @@ use tokio::sync::watch;
 
 use crate::{ServiceContext, config, shutdown};
 
-/// How long the part that panicked may take to say so itself, with its name, before the process ends with what the
-/// panic said.
+/// The time that the supervisor of a panicked part has to end the process with an error that names the part. After it,
+/// the process ends with the text of the panic only.
 const PANIC_NAME_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long after a panic the process may still be there, whatever it hangs in.
+/// The time after a panic at which the process is ended by force, whatever it hangs in.
 const PANIC_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a process runs.
+/// The settings with which a process runs.
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessRuntime {
-    /// How long finishing may take after it was asked to end.
+    /// The time that the process has to finish its work after it was asked to end.
     pub drain_time: Duration,
-    /// How long after its drain it may still be there, whatever it hangs in.
+    /// The time after the drain at which the process is ended by force, whatever it hangs in.
     pub late_end_time: Duration,
-    /// Threads of the runtime, where it is not one a core.
+    /// The number of worker threads of the async runtime; `None`: one for each core.
     pub thread_count: Option<usize>,
-    /// Whether the code that runs on this thread catches panics itself: such a panic ends nothing.
+    /// Returns true if the code that runs on the current thread catches panics itself. Such a panic does not end the
+    /// process.
     pub catches_panics: fn() -> bool,
 }
 
 impl ProcessRuntime {
-    /// Runs `main` until it ends, and gives it a context that shuts down on signals.
+    /// Runs `main` to its end, with a context that is shut down by signals.
     ///
     /// # Errors
-    /// The errors of `main`; a panic anywhere in the process that is not [`confine_panics`]; no runtime.
+    /// The error of `main`; a panic anywhere in the process outside of [`confine_panics`]; a runtime that could not be
+    /// started.
     pub fn run<F: Future<Output = anyhow::Result<()>>>(
         self,
         main: impl FnOnce(ServiceContext) -> F,
@@ -62,7 +64,7 @@ impl ProcessRuntime {
                 }
             }
         });
-        // What still runs on other threads (a store's last retry) has had its drain.
+        // Blocking work that still runs on other threads (a store's last retry) has already had the drain time.
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     }
@@ -77,16 +79,16 @@ impl ProcessRuntime {
 }
 
 tokio::task_local! {
-    /// Set while a task runs whose panics end nothing but itself.
+    /// Set while a task runs whose panics end only that task's connection.
     static IS_CONFINED: ();
 }
 
-/// Runs what serves a single connection: a panic in it ends the connection, and not the process.
+/// Runs code that serves a single connection: a panic in it ends the connection and not the process.
 pub async fn confine_panics<T>(connection: impl Future<Output = T>) -> T {
     IS_CONFINED.scope((), connection).await
 }
 
-/// Says which settings of the operator's file this process goes without.
+/// Logs and counts the settings of the operator's file that this version does not know and ignores.
 fn warn_of_ignored_keys(context: &ServiceContext) {
     let ignored = config::ignored_keys();
     if !ignored.is_empty() {
@@ -106,12 +108,13 @@ fn warn_of_ignored_keys(context: &ServiceContext) {
 async fn first_panic(panics: &mut watch::Receiver<Option<String>>) -> String {
     match panics.wait_for(Option::is_some).await {
         Ok(panicked) => panicked.clone().unwrap_or_default(),
-        // The hook holds the sender for as long as the process lives.
+        // The panic hook holds the sender for as long as the process lives.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Has every panic logged, and answers where the first one that must end the process shows.
+/// Installs a panic hook that logs every panic. Returns a receiver of the text of the first panic that must end the
+/// process.
 fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch::Receiver<Option<String>> {
     static CONFINED_PANICS: OnceLock<Counter> = OnceLock::new();
     let counter = CONFINED_PANICS.get_or_init(Counter::default).clone();

@@ -1,4 +1,5 @@
-//! Reports of a service to the statistics service, now and then. They are for people: one that gets lost is not missed.
+//! Sends reports of a service to the statistics service at regular times. The reports are for people to look at, so a
+//! lost report is not sent again.
 
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use serde::Serialize;
 use crate::ServiceContext;
 use crate::peer::ServiceReplicas;
 
-/// Often enough to look live, seldom enough to cost nothing.
+/// The time between two reports: two seconds look live to a person, and cost next to nothing.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Posts what `report` says to `path` until shutdown. Only waits where no statistics service is configured.
+/// Posts the value of `report` to `path` of the statistics service every `REPORT_INTERVAL` until shutdown. Only waits
+/// for the shutdown if no statistics service is configured.
 pub async fn send_reports<T: Serialize + Sync + Send>(
     statistics: Option<ServiceReplicas>,
     path: &'static str,

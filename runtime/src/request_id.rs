@@ -1,8 +1,8 @@
-//! The id of a request: one word that finds it in the logs of every process that had to do with it.
+//! The id of a request: one word by which the log lines of every process that handled the request can be found.
 //!
-//! It comes from whoever asks (`X-Request-Id`, or the trace of a `traceparent`, W3C Trace Context), else it is made here. It
-//! goes on to our other services in the same header, and back in the answer, in problem documents (`request_id`) and in
-//! every log line of the request.
+//! The id comes from the client (`X-Request-Id`, or the trace id of a `traceparent`, W3C Trace Context), or else is
+//! made here. It is passed on to other liverank services in the same header, and is returned in the answer's header, in
+//! problem documents (`request_id`) and in every log line of the request.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
@@ -11,30 +11,31 @@ use axum::response::Response;
 use liverank_core::comment::to_hex;
 use tracing::Instrument;
 
-/// The header.
+/// The header that carries the request id, in requests and answers.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
-/// The longest id that is taken from others: they go into logs.
+/// The longest id, in bytes, that is accepted from a client: ids are written to logs.
 const MAX_BYTES: usize = 128;
 
 /// The id of a request.
 #[derive(Clone)]
 struct RequestId {
     text: String,
-    /// The bytes that it was made of, where it was made here.
+    /// The random bytes of the id if it was made by this process; `None` if the client sent it.
     made_of: Option<[u8; 16]>,
 }
 
 tokio::task_local! {
-    /// That of the request that is being answered.
+    /// The id of the request that is being answered.
     static CURRENT_ID: RequestId;
 }
 
-/// The id of the request that is being answered; none outside of one.
+/// Returns the id of the request that is being answered; `None` outside of a request.
 pub fn current_id() -> Option<String> {
     CURRENT_ID.try_with(|id| id.text.clone()).ok()
 }
 
-/// The random bytes of the id, where it was made here: nobody outside chose them.
+/// Returns the random bytes of the current request's id if this process made it, so that nobody outside chose them;
+/// else `None`.
 pub(crate) fn made_here() -> Option<[u8; 16]> {
     CURRENT_ID.try_with(|id| id.made_of).ok().flatten()
 }
@@ -46,11 +47,11 @@ impl RequestId {
     }
 }
 
-/// Gives a request its id.
+/// A middleware: gives each request its id, in its headers, its log lines and its answer.
 pub(crate) async fn give(mut request: Request, next: Next) -> Response {
     let id = id_from_headers(request.headers())
         .map_or_else(RequestId::random, |text| RequestId { text, made_of: None });
-    // It is made of characters that every header takes.
+    // Every character of an id is allowed in a header.
     let header = HeaderValue::try_from(&id.text).ok();
     if let Some(header) = header.clone() {
         request.headers_mut().insert(REQUEST_ID_HEADER, header);
@@ -63,7 +64,8 @@ pub(crate) async fn give(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// What the one who asks calls it. Anybody writes these headers: what could break a log line is not taken.
+/// Returns the id that the client sent. Anybody can write these headers, so an id with characters that could break a
+/// log line is ignored.
 fn id_from_headers(headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let fits = |id: &&str| {
@@ -74,7 +76,8 @@ fn id_from_headers(headers: &HeaderMap) -> Option<String> {
     own.or_else(|| text("traceparent").and_then(trace_id_of)).map(str::to_owned)
 }
 
-/// The trace of `version-trace-parent-flags`.
+/// Returns the trace id of a `traceparent` header (`version-trace-parent-flags`); `None` if it is malformed or all
+/// zeros.
 fn trace_id_of(parent: &str) -> Option<&str> {
     let trace = parent.split('-').nth(1)?;
     let is_hex = trace.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));

@@ -1,17 +1,18 @@
 //! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
 //!
-//! - at most [`MAX_CONNECTIONS_PER_PORT`] at once (or what the file limit allows), of which no address keeps more than another that asks
-//!   for one (`places`);
-//! - from balancers that are named, the PROXY protocol (`proxy_protocol`);
-//! - where certificates are set, TLS and nothing else, shaken hands within that time ([`crate::tls`]);
-//! - a request's head within [`HEAD_TIMEOUT`], a connection without a request as long as is set, an answer taken at no less
-//!   than a least rate (`clock`);
-//! - a peer that takes nothing for [`UNACKNOWLEDGED_TIMEOUT`] is gone;
-//! - who has sent a whole request and shut down its sending side is answered; what a client still sends after an answer
-//!   that did not wait for it is read and thrown away, so that the answer arrives (`connection`);
-//! - on shutdown: no new connections, answers in flight finish, then at the deadline the rest is dropped.
+//! - at most [`MAX_CONNECTIONS_PER_PORT`] connections at once (or what the limit of open files allows). When all are
+//!   taken, a client with fewer connections takes the place of one of the client with the most (`places`);
+//! - from configured balancers, the PROXY protocol (`proxy_protocol`);
+//! - if certificates are set, TLS only, with a handshake within [`HEAD_TIMEOUT`], too ([`crate::tls`]);
+//! - a request's head must arrive within [`HEAD_TIMEOUT`], an idle connection is closed after the configured time, and
+//!   a peer must read an answer at no less than a minimum rate (`clock`);
+//! - a peer that acknowledges nothing for [`UNACKNOWLEDGED_TIMEOUT`] is disconnected;
+//! - a client that has sent a whole request and shut down its sending side is still answered; what a client still sends
+//!   after an answer that did not wait for the whole body is read and thrown away, so that the answer arrives
+//!   (`connection`);
+//! - on shutdown: no new connections are accepted, answers in flight finish, and at the deadline the rest is dropped.
 //!
-//! A handler can go on with the bare socket: see [`Hijack`].
+//! A handler can take over the raw socket: see [`Hijack`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,21 +46,22 @@ pub use clock::HEAD_TIMEOUT;
 pub use exchange::RequestExchange;
 pub use hijack::{ConnectionSlot, Hijack, RawConnection};
 
-/// Connections of one port, where the process's file limit allows them.
+/// The largest number of connections of one port, if the process's limit of open files allows them.
 pub const MAX_CONNECTIONS_PER_PORT: usize = 100_000;
-/// Connections of an admin port: probes and scrapers; nobody else has business there.
+/// The largest number of connections of an admin port, which only probes and scrapers use.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
-/// Files that are not connections: stores, listeners, the runtime's own.
+/// The number of open files that are kept free for stores, listeners and the runtime itself.
 const RESERVED_FILES: u64 = 256;
-/// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
+/// The time for which a peer may leave sent data unacknowledged, or its receive window shut, before the kernel closes
+/// the connection (`TCP_USER_TIMEOUT`).
 pub const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections that the kernel holds until they are accepted, where its own limit (usually 4,096) is no lower: who comes
-/// when it is full tries again after a second, then three.
+/// The number of connections that the kernel holds until they are accepted, if its own limit (usually 4,096) is no
+/// lower. A client that connects when the backlog is full tries again after one second, then after three.
 const LISTEN_BACKLOG: u32 = 8192;
-/// After a failed accept (out of files), how long to wait: enough for something to close.
+/// The pause after a failed accept (out of open files): enough for some connection to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens, with an error that names the address and the reason.
+/// Listens on `address`. An error names `what` listens, the address and the reason.
 #[expect(clippy::unused_async, reason = "says that it needs a runtime, which a listener registers with")]
 pub async fn bind_listener(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
     listen_on(address).map_err(|error| match error.kind() {
@@ -72,18 +74,19 @@ pub async fn bind_listener(address: SocketAddr, what: &str) -> anyhow::Result<Tc
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As the runtime's own listeners: a restart need not wait for the old connections' last timers.
+    // The async runtime sets this option on its listeners, too: after a restart, the port can be used at once.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
 }
 
-/// Raises the soft limit of open files to the hard one, as servers do, and answers it.
+/// Raises the soft limit of open files to the hard limit, and returns the limit in force.
 pub fn raise_file_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
 }
 
-/// Serves `service` until the shell's shutdown, then drains for at most its drain time. Every request is measured.
+/// Serves `router` on `listener` until the shutdown, then waits for open connections for at most the drain time. Every
+/// request is measured.
 pub async fn serve_until_shutdown(
     service: CalledService,
     listener: TcpListener,
@@ -92,8 +95,9 @@ pub async fn serve_until_shutdown(
 ) -> anyhow::Result<()> {
     let router = http_metrics::measured(router, service, shell.metrics.http(), &shell.tracer);
     let connections = TaskTracker::new();
-    // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
-    // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
+    // A client that connects while the kernel's backlog is full is turned away and tries again after 1, 3, 7 … s. So
+    // all waiting connections are accepted before any of them is answered; they then wait in this process, up to the
+    // limit.
     let by_address = shell.http_settings.trusted_proxies == 0;
     let places = Places::new(connection_limit(), by_address, shell.metrics.http().ended_for_others(service));
     tokio::task::unconstrained(accept_connections(&listener, &router, shell, &connections, &places)).await;
@@ -108,7 +112,7 @@ pub async fn serve_until_shutdown(
     Ok(())
 }
 
-/// Accepts connections until the shell's shutdown.
+/// Accepts connections until the shutdown.
 async fn accept_connections(
     listener: &TcpListener,
     router: &Router,
@@ -138,13 +142,13 @@ async fn accept_connections(
             )));
         }
         if number.is_multiple_of(u64::from(LISTEN_BACKLOG) / 4) {
-            // A crowd without end must not keep those from their answers who are in.
+            // An endless stream of new connections must not delay the answers on those that were accepted.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Serves one connection, once it has a place.
+/// Waits until the connection has a place within the port's limit, and serves it.
 async fn serve_in_place(
     stream: TcpStream,
     peer: SocketAddr,
@@ -165,13 +169,13 @@ async fn serve_in_place(
     }
 }
 
-/// Serves until the future is dropped: for the admin port, which outlives the drain.
+/// Serves a router until this future is dropped: for the admin port, which must outlive the drain.
 pub async fn serve_until_dropped(
     listener: TcpListener,
     router: Router,
     settings: HttpSettings,
 ) -> anyhow::Result<()> {
-    // Nobody looks at what it does for whom.
+    // Nobody reads the counter of this port.
     let places = Places::new(MAX_ADMIN_CONNECTIONS, true, Counter::default());
     loop {
         let entrance = places.entrance().await;
@@ -192,19 +196,19 @@ async fn usable_connection(accepted: io::Result<(TcpStream, SocketAddr)>) -> Opt
         tokio::time::sleep(ACCEPT_PAUSE).await;
         return None;
     };
-    // Small events must not wait for more of them; a failure here means the peer is gone already.
+    // Small events must be sent at once (`TCP_NODELAY`). The call fails only if the peer is already gone.
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
     Some((stream, peer))
 }
 
-/// The router with what every port has: problems for unknown paths and methods.
+/// Adds problems as the answers for unknown paths and methods, for the router of a whole port.
 pub fn with_problem_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     with_method_fallback(router.fallback(problem::no_such_path_problem))
 }
 
-/// The router with problems for unknown methods: for one that becomes a part of another.
+/// Adds problems as the answers for unknown methods only, for a router that becomes a part of another router.
 pub fn with_method_fallback<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router.layer(axum::middleware::map_response(problem::no_such_method_problem))
 }

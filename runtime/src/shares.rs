@@ -1,39 +1,40 @@
-//! Places shared by many hosts: first come, first served while there is room, and a fair share for each when there is not.
+//! A limited number of places that many holders share: while places are free, everybody gets one; when all are taken,
+//! each holder may have a fair share.
 //!
-//! Pure: who has which place, and who has to give one up for whom.
+//! Pure: only decides which holder has which place, and which holder has to give one up.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-/// Places by holder; each place carries `T`, by which its holder can be told to leave.
+/// The places of each holder. Each place carries a `T`, by which its holder can be told to leave.
 #[derive(Debug)]
 pub struct FairShares<K, T> {
     places: usize,
-    /// Places of one holder.
+    /// The largest number of places of one holder.
     max_per_holder: usize,
     places_taken: usize,
     next_number: u64,
     holders: HashMap<K, HashMap<u64, T>>,
 }
 
-/// A place that was given.
+/// The result of giving a place.
 #[derive(Debug)]
 pub struct GivenPlace<T> {
-    /// Its number.
+    /// The number of the place, by which it is freed.
     pub place_number: u64,
-    /// Whoever has to leave for it: of those who have most.
+    /// The `T` of the place that was taken away in exchange, from a holder with the most places.
     pub displaced: Option<T>,
 }
 
 impl<K: Clone + Eq + Hash, T> FairShares<K, T> {
-    /// `places` in all, at most `most` for one holder.
+    /// Creates `places` places, of which one holder may have at most `most`.
     pub fn new(places: usize, most: usize) -> Self {
         Self { places, max_per_holder: most, places_taken: 0, next_number: 0, holders: HashMap::new() }
     }
 
-    /// Gives `holder` a place. Where none is free, one is taken from whoever has most, if that is more than the holder would
-    /// have then. `None` where the holder has its share.
+    /// Gives `holder` a place. If none is free, a place is taken from a holder with the most places, but only if that
+    /// is more than `holder` would have then. Returns `None` if `holder` already has its share.
     pub fn give_place(&mut self, holder: K, tell: T) -> Option<GivenPlace<T>> {
         let own = self.holders.get(&holder).map_or(0, HashMap::len);
         if own >= self.max_per_holder {
@@ -45,8 +46,8 @@ impl<K: Clone + Eq + Hash, T> FairShares<K, T> {
         self.exchange(holder, tell)
     }
 
-    /// Gives `holder` the place of whoever has most, as [`Self::give_place`] does where none is free. For those whose places run out by
-    /// something else than their number.
+    /// Takes a place from a holder with the most places and gives it to `holder`, as [`Self::give_place`] does when
+    /// none is free. For places that are limited by something else than their number.
     pub fn exchange(&mut self, holder: K, tell: T) -> Option<GivenPlace<T>> {
         let own = self.holders.get(&holder).map_or(0, HashMap::len);
         let instead_of = Some(self.take_from_largest(own + 1)?);
@@ -60,7 +61,7 @@ impl<K: Clone + Eq + Hash, T> FairShares<K, T> {
         self.next_number
     }
 
-    /// Takes a place from the holder of most, where these are more than `than`.
+    /// Takes a place from the holder with the most places if it has more than `than`. Returns the `T` of the place.
     fn take_from_largest(&mut self, than: usize) -> Option<T> {
         let (holder, places) = self.holders.iter().max_by_key(|(_, places)| places.len())?;
         if places.len() <= than {
@@ -70,7 +71,7 @@ impl<K: Clone + Eq + Hash, T> FairShares<K, T> {
         self.free_place(&holder, number)
     }
 
-    /// The place is free again. Of no effect where it was taken away.
+    /// Frees a place and returns its `T`. Has no effect if the place was already taken away.
     pub fn free_place(&mut self, holder: &K, number: u64) -> Option<T> {
         let Entry::Occupied(mut places) = self.holders.entry(holder.clone()) else { return None };
         let tell = places.get_mut().remove(&number)?;

@@ -1,9 +1,9 @@
-//! An orderly end: SIGTERM or Ctrl-C begins the drain, a second one ends it.
+//! An orderly shutdown: the first SIGTERM or Ctrl-C begins the drain, the second ends the process at once.
 //!
-//! The first process of a container (number 1 of its namespace) has no default actions: Linux drops a SIGTERM that it has
-//! no handler for (`pid_namespaces(7)`). A pod that is deleted while it starts is told to end once, within the first
-//! milliseconds. Without a handler by then, it would serve on until its grace period is over. So [`catch_signals_early`] is the
-//! first thing that `main` does.
+//! The first process of a container (number 1 of its namespace) has no default actions for signals: Linux drops a
+//! SIGTERM for which the process has no handler (`pid_namespaces(7)`). A pod that is deleted while it starts gets a
+//! single SIGTERM, within the first milliseconds. Without a handler by then, the process would go on until its grace
+//! period is over. So [`catch_signals_early`] is the first call in `main`.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,15 @@ use signal_hook::flag::register_conditional_shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Whether a signal ends this process at once. `None`: the default action of the signal does.
+/// Whether a signal ends this process at once. Unset: the signals have their default actions.
 static SIGNAL_ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Has SIGTERM and SIGINT end the first process of a container until [`cancel_on_signal`] takes them over: with code 128 + signal,
-/// as a shell tells of a process that a signal ended. Nothing has begun by then that would have to be drained. Every other
-/// process keeps the default actions, which do the same.
+/// Makes SIGTERM and SIGINT end the first process of a container until [`cancel_on_signal`] handles them. The exit code
+/// is 128 + signal, as shells report a process that a signal ended. Nothing has begun by then that would have to be
+/// drained. In every other process this does nothing, because the default actions have the same effect.
 ///
 /// # Errors
-/// Where the system refuses a handler.
+/// The system refuses to install a handler.
 pub fn catch_signals_early() -> io::Result<()> {
     if std::process::id() != 1 {
         return Ok(());
@@ -39,7 +39,7 @@ pub fn catch_signals_early() -> io::Result<()> {
 pub fn cancel_on_signal(token: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // In this order: a signal between the two still ends the process, and none is lost.
+    // The async handlers are installed first: a signal between the two steps still ends the process, and none is lost.
     if let Some(at_once) = SIGNAL_ENDS_AT_ONCE.get() {
         at_once.store(false, Ordering::SeqCst);
     }
@@ -60,8 +60,8 @@ pub fn cancel_on_signal(token: CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process with code 1 when it is still there `limit` after `token` was cancelled, whatever it hangs in. A
-/// thread of its own watches, for a library that blocks may have taken the runtime's.
+/// Ends the process with code 1 if it still runs `limit` after `token` was cancelled, whatever it hangs in. A separate
+/// thread waits, because a blocking library may occupy all threads of the async runtime.
 pub async fn end_process_if_late(token: CancellationToken, limit: Duration) {
     token.cancelled().await;
     std::thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! Connections that stay open (comment streams, `WebSockets`): how many there may be, how they leave when the process ends,
-//! and what a viewer is answered who cannot have one now.
+//! Connections that stay open (comment streams, `WebSockets`): their limit, their end when the process shuts down, and
+//! the answer to a viewer for whom there is no room.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -19,29 +19,30 @@ use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 use crate::{ServiceContext, server};
 
-/// The content type of server-sent events. They are UTF-8 in any case; readers that do not know that take them for Latin-1.
+/// The content type of server-sent events. They are always UTF-8; the charset is for clients that would otherwise
+/// assume Latin-1.
 pub const EVENT_STREAM_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
-/// An answer whose body is a stream of server-sent events.
+/// Returns an answer whose body is a stream of server-sent events.
 pub fn event_stream(body: impl Into<Body>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, EVENT_STREAM_CONTENT_TYPE),
         (header::CACHE_CONTROL, "no-store"),
-        // Proxies that follow nginx's custom pass each event on at once.
+        // Tells nginx, and proxies that follow its convention, to pass on each event at once.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, body.into()).into_response()
 }
 
-/// The last words of a stream: when its client may come back, in ms. Each client is told a time of its own, so that those
-/// who are sent away together do not come back together.
+/// Returns the last event of a stream, which tells the client how many milliseconds to wait before it reconnects. The
+/// time is random within `millis`, so that clients that are disconnected together do not come back together.
 pub fn reconnect_event(millis: RangeInclusive<u64>) -> Bytes {
     Bytes::from(format!("retry: {}\n\n", rand::random_range(millis)))
 }
 
-/// Whether a client takes an event stream and nothing else, as a browser's `EventSource` does. Such a client never comes back
-/// after an answer that is neither a stream with status 200 nor a redirect (HTML standard, 9.2.3), so what is refused for a
-/// passing reason is answered with a stream that ends at once.
+/// Returns true if a client accepts event streams only, as a browser's `EventSource` does. Such a client never
+/// reconnects after an answer that is neither a stream with status 200 nor a redirect (HTML standard, 9.2.3). So a
+/// temporary refusal must be answered with a stream that ends at once.
 pub fn takes_streams_only(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().map(|value| value.to_str().unwrap_or("*/*"));
     let mut ranges = accepted
@@ -52,29 +53,29 @@ pub fn takes_streams_only(headers: &HeaderMap) -> bool {
     ranges.peek().is_some() && ranges.all(|range| range.eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// The part of the drain time over which streams leave; the rest is for their last bytes.
+/// The part of the drain time over which streams are closed; the rest of it is for their last bytes.
 const LEAVE_PART_OF_DRAIN: f64 = 0.7;
-/// A stream holds a socket to the client and one to the service behind; where both run in one process, that service's
-/// end is a third. One more for everything else.
+/// The number of open files that one stream may need: a socket to the client, one to the service behind it, that
+/// service's end if both run in one process, and one for everything else.
 const FILES_PER_STREAM: u64 = 4;
 
-/// All streams of the process.
+/// All open streams of the process.
 pub struct Streams {
     shares: Arc<Mutex<FairShares<IpAddr, CancellationToken>>>,
     shutdown: CancellationToken,
     drain: Duration,
-    /// Streams that live outside of their HTTP connection (`WebSockets`).
+    /// The tasks of streams that live outside of their HTTP connection (`WebSockets`).
     pub stream_tasks: TaskTracker,
     open_gauge: Gauge,
 }
 
 impl Streams {
-    /// Room for `limit` streams, or fewer where the limit of open files says so.
+    /// Creates room for `limit` streams, or for fewer if the limit of open files requires it.
     pub fn new(limit: usize, shell: &ServiceContext, open: Gauge) -> Self {
         Self::with_client_limit(limit, usize::MAX, shell, open)
     }
 
-    /// [`Streams::new`], with at most `most` of one client.
+    /// As [`Streams::new`], with at most `most` streams of one client.
     pub fn with_client_limit(limit: usize, most: usize, shell: &ServiceContext, open: Gauge) -> Self {
         let by_files = (server::raise_file_limit() / FILES_PER_STREAM).max(16) as usize;
         Self {
@@ -86,8 +87,8 @@ impl Streams {
         }
     }
 
-    /// Makes room for one more of this client's, or `None` where it has its share or the process is on its way out. Where
-    /// there is no room, a stream of the client with most is sent away.
+    /// Admits one more stream of this client. If no room is left, a stream of the client with the most streams is
+    /// closed in exchange. Returns `None` if this client already has its share, or the process is shutting down.
     pub fn admit_stream(&self, client: IpAddr) -> Option<StreamPermit> {
         if self.shutdown.is_cancelled() {
             return None;
@@ -101,7 +102,8 @@ impl Streams {
         self.open_gauge.inc();
         let shutdown = self.shutdown.clone();
         let spread = self.drain.mul_f64(LEAVE_PART_OF_DRAIN);
-        // All that leave at once come back at once, somewhere else: so each waits a while of its own.
+        // Clients that are disconnected at once reconnect elsewhere at once: so each stream waits for a random part of
+        // the drain.
         let leave = Box::pin(async move {
             tokio::select! {
                 () = shutdown.cancelled() => tokio::time::sleep(spread.mul_f64(rand::random())).await,
@@ -118,7 +120,7 @@ impl Streams {
         })
     }
 
-    /// Waits for the shutdown, and then for the tasks, at most as long as the drain.
+    /// Waits for the shutdown, and then for the tasks of the streams, for at most the drain time.
     pub async fn wait_until_drained(&self) {
         self.shutdown.cancelled().await;
         self.stream_tasks.close();
@@ -126,9 +128,9 @@ impl Streams {
     }
 }
 
-/// One stream's place among the others; dropping it frees it.
+/// The permit of one open stream; dropping it makes room for another stream.
 pub struct StreamPermit {
-    /// Completes when it is this stream's turn to leave.
+    /// Completes when this stream has to be closed.
     pub leave_signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     open_gauge: Gauge,
     shares: Arc<Mutex<FairShares<IpAddr, CancellationToken>>>,

@@ -1,9 +1,9 @@
 //! The background tasks of a service, supervised: none of them ends without the service ending too.
 //!
-//! A service that lost one of its tasks looks healthy and does half of its work. So a service gives every task that
-//! lives as long as it does to [`Tasks`], and runs its server with [`Tasks::run_alongside`]. What a task starts for a short
-//! time (a `tokio::spawn` of its own, a thread, a store's own task) is covered by [`crate::process`], which ends the
-//! process after any panic that is not confined to one connection.
+//! A service that lost one of its tasks looks healthy and does only part of its work. So a service gives every task
+//! that lives as long as the service to [`Tasks`], and runs its server with [`Tasks::run_alongside`]. Short work that a
+//! task starts (a `tokio::spawn` of its own, a thread, a store's own task) is covered by [`crate::process`], which ends
+//! the process after any panic that is not confined to one connection.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ServiceContext;
 
-/// The tasks of one service. Those that still run are aborted when it is dropped.
+/// The background tasks of one service. Tasks that still run are aborted when this is dropped.
 pub struct Tasks {
     running: JoinSet<()>,
     names: HashMap<Id, &'static str>,
@@ -23,7 +23,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// Creates an empty set of tasks for the service with this context.
     pub fn new(context: &ServiceContext) -> Self {
         Self {
             running: JoinSet::new(),
@@ -34,7 +34,7 @@ impl Tasks {
         }
     }
 
-    /// Starts a task that runs at least until the shutdown. `name` is what errors call it.
+    /// Starts a task that must run at least until the shutdown. `name` is the task's name in errors.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         #[cfg(feature = "failpoints")]
         let task = self.failpoints.clone().guard(name, task);
@@ -42,8 +42,8 @@ impl Tasks {
         self.names.insert(started.id(), name);
     }
 
-    /// A part of a service that runs inside of its own future, not beside it: a panic of the part is the service's.
-    /// Answers `part` as it is; tests can make it panic by its name.
+    /// Names a part of a service that runs within the service's own future: a panic of the part is a panic of the
+    /// service. Returns `part` unchanged; in tests, the failpoint `name` makes it panic.
     pub fn supervise_inside<T, F: Future<Output = T>>(
         &self,
         name: &'static str,
@@ -59,7 +59,8 @@ impl Tasks {
     /// Runs `main` to its end, as long as all tasks live.
     ///
     /// # Errors
-    /// That of `main`; or the first task that panicked, or that ended before the shutdown. `main` is dropped then.
+    /// The error of `main`; or that of the first task that panicked or ended before the shutdown, and `main` is dropped
+    /// then.
     pub async fn run_alongside<T>(
         &mut self,
         main: impl Future<Output = anyhow::Result<T>>,
@@ -70,7 +71,7 @@ impl Tasks {
         }
     }
 
-    /// Waits for one task to end, for at most `limit`. Returns whether it has ended.
+    /// Waits for at most `limit` until all tasks called `name` have ended. Returns true if they have.
     ///
     /// # Errors
     /// A task panicked meanwhile.
@@ -87,7 +88,7 @@ impl Tasks {
             .map_or(Ok(false), |done: anyhow::Result<()>| done.map(|()| true))
     }
 
-    /// Waits until a task fails.
+    /// Waits until a task panics or ends before the shutdown. Returns the error that names the task.
     async fn wait_for_failure(&mut self) -> anyhow::Error {
         while let Some(ended) = self.running.join_next_with_id().await {
             match self.task_ended(ended) {
@@ -99,13 +100,13 @@ impl Tasks {
         std::future::pending().await
     }
 
-    /// The name of a task that ended; an error where it panicked.
+    /// Returns the name of a task that ended; an error if the task panicked.
     fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) -> anyhow::Result<&'static str> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
         let name = self.names.remove(&id).unwrap_or("unnamed");
         match ended {
             Ok(_) => Ok(name),
-            // The message of a `JoinError` has the panic's own.
+            // The text of a `JoinError` includes the text of the panic.
             Err(error) => Err(anyhow::anyhow!("the task `{name}` failed: {error}")),
         }
     }

@@ -1,20 +1,20 @@
-//! Logs: one structured line an occurrence, to standard error.
+//! Logs: one structured line for each event, written to standard error.
 
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// How lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text, for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, for programs.
     Json,
 }
 
-/// What is logged and how.
+/// The flags for the level and the format of the log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
     /// Least level logged (error, warn, info, debug, trace), or a filter such as `info,liverank_reader=debug`.
@@ -25,17 +25,17 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// Reads a filter of log lines, such as `info,liverank_reader=debug`.
+/// Checks a filter of log lines, such as `info,liverank_reader=debug`, and returns it unchanged.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// The text that says what is wrong with the filter.
 pub fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Starts logging for the process. A second call changes nothing.
 pub fn init_logging(args: &LogArgs) {
-    // Libraries tell of every retry of theirs in our place; what matters of it our adapters log as a transition.
+    // These libraries log each of their retries; this system's adapters log the outcome once, when it changes.
     let quiet = "rdkafka=off,librdkafka=off,mongodb=off,hyper=warn,reqwest=warn,rustls=warn";
     let filter =
         EnvFilter::try_new(format!("{quiet},{}", args.log)).unwrap_or_else(|_| EnvFilter::new("info"));
@@ -44,7 +44,7 @@ pub fn init_logging(args: &LogArgs) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
-        // Where nobody reads the log, saying so there would be a panic.
+        // If standard error is closed, a message about that would be a panic.
         .log_internal_errors(false);
     let _ = match args.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),

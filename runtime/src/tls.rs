@@ -1,21 +1,22 @@
-//! TLS on this process's ports, and towards our other processes, by files of certificates that may change at any time.
+//! TLS of this process's ports, and of its connections to other liverank processes, with certificate files that may
+//! change at any time.
 //!
-//! The files are looked at each second, by their contents: so it does not matter whether they are written in place, renamed or
-//! reached by a symbolic link that is exchanged, as the kubelet does. New connections use what is in force; open ones go on. Files
-//! that are broken at the start are an error. Later on they are a warning and a count, and what was in force stays: a mistake of
-//! whoever renews certificates must not end a service.
+//! The contents of the files are checked each second. So it does not matter whether a file is overwritten, renamed, or
+//! reached by a symbolic link that is exchanged, as the kubelet does. New connections use the current certificates;
+//! open connections go on. Broken files at the start are an error. Later they cause a warning and are counted, and the
+//! last good certificates stay in use: a mistake in renewing certificates must not end a service.
 //!
-//! A certificate says that a process belongs to us. What it may do is still decided by its token
+//! A certificate shows that a process belongs to this system. What the process may do is decided by its token
 //! ([`access`](liverank_protocol::access)).
 //!
 //! | module | has |
 //! |---|---|
-//! | this one | the flags, and what is made of them |
-//! | `material` | what is read from files, and what is wrong with it |
-//! | `validity` | until when a certificate is good |
+//! | this one | the flags, and the settings that are made of them |
+//! | `material` | reading certificates and keys from files, with errors that name the file |
+//! | `validity` | the end of a certificate's validity |
 //! | `listener` | TLS of the ports |
-//! | `peers` | TLS towards our other processes |
-//! | `reload` | the look at the files each second |
+//! | `peers` | TLS of connections to other liverank processes |
+//! | `reload` | the check of the files each second |
 
 use std::path::PathBuf;
 
@@ -71,16 +72,17 @@ pub struct PeerTlsArgs {
     pub peer_key_file: Option<PathBuf>,
 }
 
-/// The TLS of a process, made from its flags.
+/// The TLS settings of a process, made from its flags.
 #[derive(Debug, Default)]
 pub struct ProcessTls {
-    /// TLS of the ports; `None`: they take plain HTTP.
+    /// TLS of the ports; `None`: the ports serve plain HTTP.
     pub listener_tls: Option<ListenerTls>,
-    /// TLS of the admin port, which asks for no certificates: probes and scrapers have none.
+    /// TLS of the admin port, which asks for no client certificates, because probes and scrapers have none; `None`:
+    /// plain HTTP.
     pub admin_tls: Option<ListenerTls>,
-    /// TLS towards our other processes.
+    /// TLS of connections to other liverank processes.
     pub peer_tls: PeerTls,
-    /// Keeps both up to date.
+    /// The task that reloads all these certificates when their files change.
     pub file_reloading: FileReloading,
 }
 
@@ -88,7 +90,8 @@ impl TlsArgs {
     /// Reads all files once.
     ///
     /// # Errors
-    /// Flags that miss each other; a file that cannot be used, with its name and what is wrong with it.
+    /// A flag is given without the one that it needs; or a file cannot be used: the error names the file and what is
+    /// wrong with it.
     pub fn open(&self) -> anyhow::Result<ProcessTls> {
         let own = key_files(
             "--tls-cert-file",
@@ -135,7 +138,7 @@ impl TlsArgs {
 }
 
 impl PeerTlsArgs {
-    /// TLS towards our other processes, for a command that ends soon: the files are read once.
+    /// Reads the files once, for a command that ends soon and need not reload them.
     ///
     /// # Errors
     /// As [`TlsArgs::open`].
@@ -143,7 +146,8 @@ impl PeerTlsArgs {
         Ok(self.read_peer_tls(self.shown_to_peers()?)?.0)
     }
 
-    /// What these flags say is shown to our other processes.
+    /// Returns the files of the certificate that these flags name for connections to other processes; `None` if they
+    /// name none.
     fn shown_to_peers(&self) -> anyhow::Result<Option<KeyFiles>> {
         key_files(
             "--peer-cert-file",
@@ -162,7 +166,7 @@ impl PeerTlsArgs {
     }
 }
 
-/// A certificate and its key: both or none.
+/// Returns the files of a certificate and its key; `None` if neither is given. One without the other is an error.
 fn key_files(
     cert_flag: &'static str,
     cert: Option<&PathBuf>,

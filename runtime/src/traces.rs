@@ -1,11 +1,14 @@
-//! Traces over OTLP: what became of one request, through every process and the log, for a collector of traces.
+//! Traces over OTLP: records the spans of a request, through every process and the log, and sends them to a trace
+//! collector.
 //!
-//! A span begins with a request at an HTTP port (`http`). Its context goes into the log with the record that the request appends, and
-//! from there with the consumer's batch to the boards and to the streams of comments ([ADR 029](../../docs/adr/029-traces.md)). Which
-//! traces are recorded is decided by [`liverank_core::trace`]; a span of one that is not recorded is never made.
+//! A trace begins with the span of a request at an HTTP port (`http`). The span's context is written to the log with
+//! the record that the request appends. From there it goes with the consumer's batch to the boards and to the streams
+//! of comments ([ADR 029](../../docs/adr/029-traces.md)). [`liverank_core::trace`] decides which traces are recorded; a
+//! span of any other trace is never made.
 //!
-//! Without `--otlp-endpoint` there is none of it: no layer at the ports, no queue, no task. With it, nothing waits for the collector:
-//! spans go into a bounded queue, and what has no room there is counted and dropped ([`SpanExport`]).
+//! Without `--otlp-endpoint` tracing is off: no layer at the ports, no queue, no task. With it, nothing waits for the
+//! collector: spans go into a bounded queue, and spans for which the queue has no room are counted and dropped
+//! ([`SpanExport`]).
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,22 +27,24 @@ pub use args::TraceArgs;
 pub use export::{SpanExport, run_with_export};
 use metrics::{SpanOutcome, TraceMetrics};
 
-/// Spans that wait for the collector, of half a kilobyte each: some seconds' worth at the bounds of [`TraceSampler`].
+/// The largest number of spans that wait for the collector, half a kilobyte each: some seconds' worth at the limits of
+/// [`TraceSampler`].
 const MAX_SPANS_QUEUED: usize = 4_096;
-/// The longest text of an attribute: that of an id, which a stranger chose.
+/// The longest text of an attribute, in bytes: enough for an id, which a client may choose.
 const MAX_TEXT_BYTES: usize = 256;
 
 tokio::task_local! {
-    /// The span of the request that is being answered, where it is recorded.
+    /// The context of the span of the request that is being answered, if the span is recorded.
     static CURRENT_SPAN: TraceContext;
 }
 
-/// The span of the request that is being answered; `None` where it is not recorded, and outside of a request.
+/// Returns the context of the span of the request that is being answered; `None` if the span is not recorded, and
+/// outside of a request.
 pub fn current_context() -> Option<TraceContext> {
     CURRENT_SPAN.try_with(|context| *context).ok()
 }
 
-/// Where the spans of this process go. Cheap to clone; the default records nothing.
+/// Records the spans of this process and queues them for export. Cheap to clone; the default records nothing.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<TraceRecording>>);
 
@@ -52,7 +57,7 @@ struct TraceRecording {
 }
 
 impl Tracer {
-    /// One that records, and the end of its queue.
+    /// Creates a tracer that records, and the receiver of its queue.
     fn new_recording(sampling: SamplingRates, metrics: TraceMetrics) -> (Self, mpsc::Receiver<FinishedSpan>) {
         let (queue, finished) = mpsc::channel(MAX_SPANS_QUEUED);
         let sampler = Mutex::new(TraceSampler::new(&sampling));
@@ -60,12 +65,13 @@ impl Tracer {
         (Self(Some(Arc::new(recording))), finished)
     }
 
-    /// Whether traces are recorded at all.
+    /// Returns true if this tracer records at all.
     pub const fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The span of what `service` does by a record, a change or a comment that came with `parent`; `None` where it is not recorded.
+    /// Begins the span of the work that `service` does on a record, a change or a comment with the trace context
+    /// `parent`. Returns `None` if the trace is not recorded.
     pub fn continue_trace(
         &self,
         service: &'static str,
@@ -86,8 +92,9 @@ impl Tracer {
         })
     }
 
-    /// The span of a request to `service`, where it is recorded; else what goes on with it and back to whoever asked. `fresh` is the
-    /// trace of a request that has none.
+    /// Begins the span of a request to `service` if its trace is recorded; else returns the context, not sampled, that
+    /// is passed on with the request and returned to the client. `fresh` is the trace id of a request that brings none.
+    /// Returns `None` if tracing is off.
     fn request_span(
         &self,
         service: &'static str,
@@ -125,26 +132,26 @@ impl TraceRecording {
     }
 }
 
-/// Random, and never all zeros.
+/// Returns random bytes that are never all zeros.
 fn random_span_id() -> [u8; 8] {
     rand::random_range(1..=u64::MAX).to_be_bytes()
 }
 
-/// What a span is to whom it goes on with.
+/// The kind of a span, as OpenTelemetry defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SpanKind {
-    /// Answers a request.
+    /// The span of answering a request.
     Server,
-    /// Takes what another process published.
+    /// The span of handling something that another process published.
     Consumer,
-    /// Neither.
+    /// A part of another span of this process.
     Internal,
 }
 
-/// What is known of a span beside its times.
+/// The value of an attribute of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpanAttribute {
-    /// A text; what is longer than 256 bytes is cut.
+    /// A text; texts of more than 256 bytes are cut.
     Text(String),
     /// A whole number.
     Whole(i64),
@@ -162,7 +169,7 @@ impl From<&str> for SpanAttribute {
     }
 }
 
-/// A span that has ended.
+/// The data of a span that has ended, ready for export.
 #[derive(Debug)]
 struct FinishedSpan {
     service: &'static str,
@@ -176,7 +183,7 @@ struct FinishedSpan {
     error: Option<&'static str>,
 }
 
-/// A span of a trace that is recorded. It ends when it is dropped.
+/// A span of a recorded trace. The span ends when this value is dropped.
 pub struct RecordedSpan {
     recording: Arc<TraceRecording>,
     begun_at: Instant,
@@ -197,7 +204,7 @@ impl RecordedSpan {
         Self { recording: Arc::clone(recording), begun_at: Instant::now(), finished_span: Some(data) }
     }
 
-    /// A part of it, of the same service, that begins now.
+    /// Begins a span of the same service that is a part of this one.
     #[must_use]
     pub fn begin_child(&self, name: &'static str) -> Self {
         let context = self.trace_context().with_span(random_span_id());
@@ -211,14 +218,15 @@ impl RecordedSpan {
         self.finished_span.as_ref().expect("only dropping it takes it away").context
     }
 
-    /// Says something of it. What it is called is ours and one of a few; for ids of strangers see [`SpanAttribute::Text`].
+    /// Adds an attribute. The name is one of a few that the code fixes; for ids that clients choose see
+    /// [`SpanAttribute::Text`].
     pub fn set_attribute(&mut self, name: &'static str, value: impl Into<SpanAttribute>) {
         if let Some(data) = &mut self.finished_span {
             data.attributes.push((name, value.into()));
         }
     }
 
-    /// Says that it failed, and why.
+    /// Marks the span as failed, with the reason.
     pub const fn set_failed(&mut self, why: &'static str) {
         if let Some(data) = &mut self.finished_span {
             data.error = Some(why);

@@ -1,8 +1,8 @@
-//! Room for the bytes of request bodies, shared by all callers of a process.
+//! The limit on the bytes of request bodies that a process holds at once, shared by all clients.
 //!
-//! A caller may hold no more than what it leaves free for others ("dynamic thresholds"): one alone gets half of the room, two get
-//! a third each, and there is always some for one who comes. So nobody has to be asked to give anything back, for bytes that
-//! are here cannot be.
+//! A client may hold at most as many bytes as it leaves free for others ("dynamic thresholds"): a single client gets
+//! half of the room, two clients get a third each, and some room is always left for a new client. So no client ever has
+//! to give bytes back, which would be impossible.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,17 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::network::rate_limit_address;
 
-/// Bytes of request bodies that a process holds at once, whole ones and those that are still coming.
+/// The largest number of bytes of request bodies that a process holds at once, of complete and of incomplete bodies:
+/// 256 MiB.
 const MAX_BYTES_HELD: usize = 256 * 1024 * 1024;
 
-/// The room. Clones share it.
+/// The room for bytes of request bodies. Cheap to clone: all clones share the room.
 #[derive(Debug, Clone)]
 pub struct UploadRoom(Arc<Mutex<HeldBytes>>);
 
 #[derive(Debug)]
 struct HeldBytes {
     free_bytes: usize,
-    /// Bytes of each caller that holds any: there are no more of these than connections.
+    /// The bytes of each client that holds any; there are no more entries than connections.
     by_caller: HashMap<IpAddr, usize>,
 }
 
@@ -36,7 +37,7 @@ impl UploadRoom {
         Self(Arc::new(Mutex::new(HeldBytes { free_bytes: room, by_caller: HashMap::new() })))
     }
 
-    /// No bytes yet, for a request of this client.
+    /// Begins the body of a request of this client, with no bytes reserved yet.
     pub fn begin_upload(&self, client: IpAddr) -> UploadShare {
         UploadShare { uploads: self.clone(), caller: rate_limit_address(client), bytes: 0 }
     }
@@ -46,7 +47,7 @@ impl UploadRoom {
     }
 }
 
-/// The bytes of one request. They are free again when it is dropped.
+/// The bytes that are reserved for the body of one request. They are free again when this is dropped.
 #[derive(Debug)]
 pub struct UploadShare {
     uploads: UploadRoom,
@@ -55,7 +56,8 @@ pub struct UploadShare {
 }
 
 impl UploadShare {
-    /// Takes room for `bytes` more; `false` where the caller has its part.
+    /// Reserves `bytes` more; returns `false` and reserves nothing if the client would then hold more than is left
+    /// free.
     pub fn take_bytes(&mut self, bytes: usize) -> bool {
         let mut held = self.uploads.held();
         let own = held.by_caller.get(&self.caller).copied().unwrap_or(0).saturating_add(bytes);

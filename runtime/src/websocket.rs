@@ -1,5 +1,5 @@
-//! What the gateway and the service behind it both know of `WebSockets` (RFC 6455): which requests are handshakes, and
-//! where frames begin and end.
+//! The parts of the `WebSocket` protocol (RFC 6455) that the gateway and the service behind it share: which requests
+//! are handshakes, and where frames begin and end.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -10,16 +10,16 @@ use liverank_core::Invalid;
 use crate::Problem;
 use crate::origins::AllowedOrigins;
 
-/// The only version there is.
+/// The only version of the protocol.
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
-/// The status of a close frame by which a server that restarts asks to connect again.
+/// The status of a close frame by which a restarting server asks its clients to connect again (1012, Service Restart).
 pub const RESTART_STATUS: u16 = 1012;
 
-/// Judges a handshake; the key that it is to be answered with.
+/// Checks a handshake. Returns the client's key, which the answer to the handshake has to confirm.
 ///
 /// # Errors
-/// The answer to a request that is no WebSocket handshake, or comes from a page that may not open one.
+/// The answer to a request that is no `WebSocket` handshake, or that comes from a page that may not connect.
 pub fn check_handshake(request: &Parts, origins: &AllowedOrigins) -> Result<HeaderValue, Box<Response>> {
     let headers = &request.headers;
     let asks = request.method == Method::GET
@@ -29,7 +29,7 @@ pub fn check_handshake(request: &Parts, origins: &AllowedOrigins) -> Result<Head
     if !asks || headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&WEBSOCKET_VERSION) {
         return Err(Box::new(upgrade_required_answer()));
     }
-    // Browsers let any page open one, and say from where: refusing is the server's part.
+    // Browsers let any page open a `WebSocket` and send the page's origin: the server has to refuse.
     if !origins.allows_request(headers) {
         let detail = "pages of this origin may not connect here: see --allowed-origins";
         return Err(Box::new(Problem::new(StatusCode::FORBIDDEN, detail).into_response()));
@@ -38,7 +38,7 @@ pub fn check_handshake(request: &Parts, origins: &AllowedOrigins) -> Result<Head
     key.cloned().ok_or_else(|| Box::new(Problem::from(Invalid::missing("Sec-WebSocket-Key")).into_response()))
 }
 
-/// Whether one of a header's comma-separated words is `word`, in any case.
+/// Returns true if one of a header's comma-separated words is `word`, in any case.
 fn header_has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let words =
         headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -53,45 +53,47 @@ fn upgrade_required_answer() -> Response {
     response
 }
 
-/// The two headers of a handshake, or of an answer to one, that belong to one hop.
+/// Sets the headers `Connection` and `Upgrade` of a handshake or of its answer; they belong to one hop.
 pub fn ask_for_websocket(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// A close frame of a server.
+/// Returns a close frame of a server with this status and no reason.
 pub fn close_frame(status: u16) -> Bytes {
     close_frame_with(status, "")
 }
 
-/// Makes a close frame with a reason of at most 123 bytes.
+/// Returns a close frame of a server with a reason of at most 123 bytes.
 pub fn close_frame_with(status: u16, reason: &'static str) -> Bytes {
     debug_assert!(reason.len() <= 123, "a control frame has 125 bytes at most");
     let [high, low] = status.to_be_bytes();
     [&[0x88, 2 + reason.len() as u8, high, low], reason.as_bytes()].concat().into()
 }
 
-/// Whether a client's close frame may carry this status (RFC 6455, 7.4; the registry's later ones; applications' own).
+/// Returns true if a client's close frame may carry this status (RFC 6455, 7.4, later registrations, and the range for
+/// applications).
 pub const fn is_close_status(status: u16) -> bool {
     matches!(status, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The most that a frame's header can be: two bytes, a length of eight, a mask of four.
+/// The largest header of a frame, in bytes: two bytes, a length of eight and a mask of four.
 const MAX_FRAME_HEADER_BYTES: usize = 14;
 
-/// Follows frames as they go by, whatever they carry: something can be said in between only where one has ended.
+/// Follows the frames in a stream of bytes, whatever they carry, so that a frame can be inserted between two of them.
 #[derive(Debug, Default)]
 pub struct FrameFollower {
     header: [u8; MAX_FRAME_HEADER_BYTES],
     have: usize,
-    /// Bytes of a payload that are still to come.
+    /// The number of bytes of the current frame's payload that have not passed yet.
     payload: u64,
-    /// A close frame has begun: nothing may follow it.
+    /// Whether a close frame has begun, after which no frame may follow.
     is_closing: bool,
 }
 
 impl FrameFollower {
-    /// Takes bytes up to the end of the frame that is under way, or of the next one; returns how many that are.
+    /// Passes bytes up to the end of the current frame, or of the next one if none has begun; returns the number of
+    /// bytes that passed.
     pub fn pass_one_frame(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -114,7 +116,7 @@ impl FrameFollower {
         at
     }
 
-    /// Takes all of these bytes.
+    /// Passes all of these bytes.
     pub fn pass_all(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while at < bytes.len() {
@@ -144,12 +146,12 @@ impl FrameFollower {
         true
     }
 
-    /// Whether no frame is under way.
+    /// Returns true if the last frame is complete and no other has begun.
     pub const fn is_between_frames(&self) -> bool {
         self.have == 0 && self.payload == 0
     }
 
-    /// Whether a close frame went by.
+    /// Returns true if a close frame has begun or passed.
     pub const fn has_close_frame(&self) -> bool {
         self.is_closing
     }

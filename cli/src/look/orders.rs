@@ -1,7 +1,8 @@
-//! Orders by hand: each command begins a term, gives its orders under it, and is done.
+//! Orders that an operator gives by hand: each command begins a term as planner, gives its orders under the term, and
+//! ends.
 //!
-//! The planner in office gives way to it, and takes over again by itself when nothing more is heard (15 s). Cordons outlast
-//! the term; a move lasts until a planner thinks otherwise.
+//! The current planner gives way to the command's term, and takes over again by itself if it hears nothing more of it
+//! for 15 s. Cordons outlast the term; a move lasts until a planner decides otherwise.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -22,12 +23,12 @@ use super::{ManagerClient, ManagersArgs, run};
 use liverank_runtime::duration::parser_of_range;
 use liverank_runtime::output::format_table;
 
-/// Between two looks at whether a reader is empty.
+/// The time between two checks if a reader is empty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What the term is called, for others to see who plans.
+/// The holder's name in the command's term, which shows others who is the planner.
 const TERM_HOLDER: &str = "liverank command line";
 
-/// Why, for others to see.
+/// The flag with the reason for an order, which is shown to others.
 #[derive(Debug, Clone, Args)]
 pub struct Why {
     /// Why, in words: managers show it.
@@ -35,12 +36,12 @@ pub struct Why {
     why: String,
 }
 
-/// A lease that nobody else has: one command is one planner.
+/// Returns a lease that nobody else has, because each command acts as a planner of its own.
 fn lease() -> PlannerLease {
     PlannerLease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
-/// Begins a term, and returns its number and the lease, which each order has to name.
+/// Begins a term. Returns its number and the lease, which each order has to name.
 async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLease)> {
     let lease = lease();
     let wanted =
@@ -49,7 +50,7 @@ async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLea
     Ok((term.term, lease))
 }
 
-/// `liverank cordon`, `uncordon` and `drain`.
+/// The arguments of `liverank cordon` and `liverank uncordon`, and a part of those of `liverank drain`.
 #[derive(Debug, Clone, Args)]
 pub struct CordonArgs {
     /// The readers.
@@ -62,12 +63,12 @@ pub struct CordonArgs {
 }
 
 impl CordonArgs {
-    /// `cordon`: the readers get no new videos; what they have stays.
+    /// Runs `cordon`: the readers get no new videos, and keep those that they have.
     pub fn cordon_readers(&self) -> anyhow::Result<ExitCode> {
         run(async { self.set_closing(Some(CordonLevel::Closed)).await.map(|()| ExitCode::SUCCESS) })
     }
 
-    /// `uncordon`: the readers are open again.
+    /// Runs `uncordon`: the readers get new videos again.
     pub fn uncordon_readers(&self) -> anyhow::Result<ExitCode> {
         run(async { self.set_closing(None).await.map(|()| ExitCode::SUCCESS) })
     }
@@ -103,7 +104,7 @@ fn cordon_row(it: &CordonRequest) -> Vec<String> {
     vec![it.reader.to_string(), cordon, it.why.clone()]
 }
 
-/// `liverank drain`.
+/// The arguments of `liverank drain`.
 #[derive(Debug, Clone, Args)]
 pub struct Drain {
     #[command(flatten)]
@@ -115,7 +116,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Has the readers emptied. Exit code 1 where they are not empty when the time is over.
+    /// Drains the readers. With `--wait`, fails if they still have viewers when the time is over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             self.cordon.set_closing(Some(CordonLevel::Draining)).await?;
@@ -143,7 +144,7 @@ impl Drain {
     }
 }
 
-/// A reader, and how much of the video it is to have beside the others.
+/// A reader, and its weight among the readers that share the video.
 #[derive(Debug, Clone)]
 struct MoveTarget(ReaderShare);
 
@@ -159,7 +160,7 @@ impl FromStr for MoveTarget {
     }
 }
 
-/// `liverank move`.
+/// The arguments of `liverank move`.
 #[derive(Debug, Clone, Args)]
 pub struct Move {
     /// The video.
@@ -178,14 +179,14 @@ fn video(text: &str) -> Result<VideoId, String> {
     VideoId::parse(text).map_err(|invalid| invalid.to_string())
 }
 
-/// What managers answer to moves that they take.
+/// The managers' answer to moves that they accepted.
 #[derive(Deserialize)]
 struct TakenMoves {
     moves: Vec<MoveAnswer>,
 }
 
 impl Move {
-    /// Orders it; the manager carries it out.
+    /// Orders the move; a manager carries it out after the command has ended.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let managers = self.managers.as_role(CallerRole::Operator)?;

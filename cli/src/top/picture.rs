@@ -1,18 +1,19 @@
-//! The answer of `GET /operate`, as far as it is shown here. What a later release adds is passed over.
+//! Parses the answer of `GET /operate`, as far as `liverank top` shows it. Members that a later release adds are
+//! ignored.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// How the system is.
+/// The state of the system at one moment.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Picture {
-    /// `None` where no manager answers.
+    /// Readers, videos and moves; `None` if no manager answers.
     pub placement: Option<Placement>,
-    /// `None` where a store does not answer.
+    /// The consumers' and boards' lag; `None` if a store does not answer.
     pub lag: Option<Lag>,
-    /// A second; `None` where it is not known.
+    /// Events a second, by name; `None` if a rate is unknown.
     pub rates: BTreeMap<String, Option<f64>>,
     pub parts: Vec<Part>,
 }
@@ -77,13 +78,13 @@ pub(super) struct Part {
 }
 
 impl Picture {
-    /// Reads an answer.
+    /// Parses an answer of `GET /operate`.
     pub(super) fn read(answer: &Value) -> anyhow::Result<Self> {
         Self::deserialize(answer)
             .map_err(|error| anyhow::anyhow!("the answer is none of liverank's: {error}"))
     }
 
-    /// Viewers, readers and who plans, in a line.
+    /// Returns one line about viewers, readers and the planner.
     pub(super) fn placed(&self) -> String {
         let Some(it) = &self.placement else { return "no manager answers".to_owned() };
         let open = it.readers.iter().filter(|reader| reader.takes_viewers()).count();
@@ -97,7 +98,7 @@ impl Picture {
         )
     }
 
-    /// Rates and lag, in a line.
+    /// Returns one line about rates and lag.
     pub(super) fn flow(&self) -> String {
         let rate = |name: &str| match self.rates.get(name).copied().flatten() {
             Some(rate) => format!("{rate:.1}/s"),
@@ -123,7 +124,7 @@ impl Picture {
         )
     }
 
-    /// What is not as it should be.
+    /// Returns the descriptions of everything that is not as it should be.
     pub(super) fn troubles(&self) -> Vec<String> {
         let away = self.parts.iter().filter(|part| part.away);
         let hold = self.placement.iter().filter_map(|it| it.hold.as_ref());
@@ -133,29 +134,29 @@ impl Picture {
 }
 
 impl Reader {
-    /// Whether new viewers are sent there.
+    /// Returns true if new viewers are sent to this reader.
     pub(super) fn takes_viewers(&self) -> bool {
         self.state == "alive" && self.cordon.is_none()
     }
 
-    /// How it is, in a word.
+    /// Returns the reader's state in one word: its cordon if it is alive and has one, else its state.
     pub(super) fn word(&self) -> &str {
         self.cordon.as_deref().filter(|_| self.state == "alive").unwrap_or(&self.state)
     }
 
-    /// The part of its capacity in use.
+    /// Returns the part of the reader's capacity that is in use, from 0 to 1.
     pub(super) fn used(&self) -> f64 {
         (self.viewers as f64 / self.capacity.max(1) as f64).min(1.0)
     }
 }
 
 impl Move {
-    /// `split`, `drain`, …
+    /// Returns the kind of the move in one word: `split`, `drain`, …
     pub(super) fn word(&self) -> &str {
         if self.by == "drain" { "drain" } else { &self.kind }
     }
 
-    /// The viewers it moves, those that are over by now, and how it stands.
+    /// Returns the number of viewers moved so far, the number to move, and the state of the move.
     pub(super) fn progress(&self) -> String {
         format!("{}/{} {}", self.viewers.saturating_sub(self.left), self.viewers, self.state)
     }

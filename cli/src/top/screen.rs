@@ -1,4 +1,4 @@
-//! The picture on a terminal.
+//! Draws the state of the system on a terminal.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -8,10 +8,10 @@ use ratatui::widgets::{Block, Paragraph, Row, Table};
 
 use super::picture::{Move, Picture, Placement, Reader, Video};
 
-/// Cells of a reader's bar.
+/// The width of a reader's bar, in terminal cells.
 const BAR_CELLS: usize = 20;
 
-/// Draws it; `trouble` says why it is an old one.
+/// Draws the state `picture`. `trouble` is the error of the last request, if `picture` is therefore out of date.
 pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) {
     let none = Placement::default();
     let placement = picture.placement.as_ref().unwrap_or(&none);

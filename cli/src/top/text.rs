@@ -1,14 +1,14 @@
-//! The picture as text, for files, pipes and `--once`.
+//! Writes the state of the system as text, for files, pipes and `--once`.
 
 use std::fmt::Write as _;
 
 use super::picture::Picture;
 use liverank_runtime::output::format_table;
 
-/// Videos and moves that are listed.
+/// The largest number of videos, and of moves, that are listed.
 const MAX_LINES_LISTED: usize = 10;
 
-/// All of it.
+/// Returns the whole state as text.
 pub(super) fn of(picture: &Picture) -> String {
     let mut text = format!("{}\n{}\n", picture.placed(), picture.flow());
     for trouble in picture.troubles() {

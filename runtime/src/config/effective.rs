@@ -1,4 +1,4 @@
-//! What settings a process would have, and where each comes from.
+//! The effective settings of a process: the value of each setting and the source of that value.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,16 +8,16 @@ use clap::{Arg, Command};
 
 use super::{ConfigError, chosen_subcommands, with_file_layer};
 
-/// Where a setting's value comes from.
+/// The source of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingSource {
-    /// The command line.
+    /// The value was given as a flag on the command line.
     Flag,
-    /// A variable.
+    /// The value was given by an environment variable.
     Variable,
-    /// The file.
+    /// The value was given in the file of settings.
     File,
-    /// The setting has its default value.
+    /// Nobody gave a value: the setting has its default value, or none.
     Default,
 }
 
@@ -32,18 +32,20 @@ impl std::fmt::Display for SettingSource {
     }
 }
 
-/// A setting as a process would have it.
+/// One setting with its effective value and the source of the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
-    /// The flag without its dashes.
+    /// The name of the setting: the flag without its leading dashes.
     pub name: String,
-    /// Its value; empty where it has none. Of a secret only that there is one.
+    /// The value, several joined by commas; empty if the setting has none. For a secret that is set, only `(not
+    /// shown)`.
     pub value: String,
-    /// Where that comes from.
+    /// The source of the value: flag, variable, file or default.
     pub from: SettingSource,
 }
 
-/// Every setting of the subcommand that `args` name, as [`parse_settings`] would have it, by name.
+/// Returns every setting of the subcommand that `args` name, with the value that [`parse_settings`] would give it,
+/// sorted by name.
 pub fn effective_settings(
     command: Command,
     args: &[OsString],

@@ -9,7 +9,7 @@ use super::Identity;
 use super::kubernetes::{ClusterAudience, KubernetesVerifier, ServiceAccountName, TokenFile};
 use super::local::KeyRing;
 
-/// Who this process is to our other processes, and how it knows them.
+/// The flags by which a process gets its own tokens and the keys that verify other processes' tokens.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Identity")]
 pub struct IdentityArgs {
@@ -38,17 +38,17 @@ pub struct IdentityArgs {
 }
 
 impl IdentityArgs {
-    /// Whether any of them is given.
+    /// Returns true if a key file, a token file or a file of public keys is given.
     pub const fn any_given(&self) -> bool {
         self.identity_key_file.is_some()
             || self.identity_token_file.is_some()
             || self.identity_jwks_file.is_some()
     }
 
-    /// The identity; with nothing given one that shows nothing and knows nobody.
+    /// Returns the identity that the flags describe. Without flags, the identity has no tokens and verifies none.
     ///
     /// # Errors
-    /// Flags that contradict each other, or a key file that holds no key.
+    /// The flags contradict each other, or the key file holds no key.
     pub fn open_identity(&self) -> anyhow::Result<Identity> {
         Ok(self.identity()?.with_viewers_by_gateway(self.viewers_by_gateway))
     }

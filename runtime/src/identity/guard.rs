@@ -1,4 +1,5 @@
-//! Routers made of the table of endpoints, each endpoint behind who may ask it.
+//! Builds the routers of a service from the table of endpoints, and checks for each request whether the table permits
+//! its caller.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::Identity;
 use super::sent::{self, RequestSender};
 use crate::Problem;
 
-/// The endpoints of one service on their way into a router.
+/// The endpoints of one service while its routers are being built.
 pub struct GuardedRoutes<S> {
     service: CalledService,
     public: Router<S>,
@@ -24,18 +25,19 @@ pub struct GuardedRoutes<S> {
     endpoints_left: Vec<&'static Endpoint>,
 }
 
-/// Who is behind a request to an endpoint that not everybody may ask for all; `None`: not known.
+/// An extractor: the process that sent the request, for endpoints that answer some callers only in part. `None` if the
+/// request shows no token.
 #[derive(Debug, Clone, Default)]
 pub struct CallerIfKnown(pub Option<KnownCaller>);
 
 impl CallerIfKnown {
-    /// Whether it has one of these roles.
+    /// Returns true if the caller is known and has one of these roles.
     pub fn has_role_of(&self, roles: &[CallerRole]) -> bool {
         self.0.as_ref().is_some_and(|caller| roles.contains(&caller.role()))
     }
 }
 
-/// What the guard of one service looks at.
+/// The data by which the guard of one service admits or refuses a request.
 struct ServiceGuard {
     service: CalledService,
     identity: Identity,
@@ -43,15 +45,15 @@ struct ServiceGuard {
 }
 
 impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
-    /// Makes the guard of the endpoints of `service`.
+    /// Begins the routers of `service`, with all endpoints of the table still to be added.
     pub fn of_service(service: CalledService) -> Self {
         let left = endpoints_of(service).collect();
         let (public, viewers, internal) = (Router::new(), Router::new(), Router::new());
         Self { service, public, viewers, internal, endpoints_left: left }
     }
 
-    /// Has `method` `path` answered by `answer`. Panics where the table has no such row, or has it only once: a mistake
-    /// that every test of the service finds.
+    /// Adds the handler `answer` for the endpoint `method` `path`. Panics if the table has no such row or the row was
+    /// already added, a mistake that every test of the service finds.
     #[must_use]
     pub fn add_route(mut self, method: &'static str, path: &'static str, answer: MethodRouter<S>) -> Self {
         let at = self.endpoints_left.iter().position(|row| (row.method, row.path) == (method, path));
@@ -69,20 +71,21 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
         self
     }
 
-    /// Has `path` answered as by [`GuardedRoutes::add_route`].
+    /// Adds the handler of `GET path`; panics as [`GuardedRoutes::add_route`] does.
     #[must_use]
     pub fn get(self, path: &'static str, answer: MethodRouter<S>) -> Self {
         self.add_route("GET", path, answer)
     }
 
-    /// Has `path` answered as by [`GuardedRoutes::add_route`].
+    /// Adds the handler of `POST path`; panics as [`GuardedRoutes::add_route`] does.
     #[must_use]
     pub fn post(self, path: &'static str, answer: MethodRouter<S>) -> Self {
         self.add_route("POST", path, answer)
     }
 
-    /// The routers of what everybody may ask and of the rest, which is behind a guard. `ticket`: what managers show this
-    /// process. Panics where a row of the table is not answered.
+    /// Returns two routers: one with the endpoints for the public and for viewers, one with the endpoints for other
+    /// processes; endpoints that are not public are behind the guard. `ticket` is the secret that managers must show
+    /// this process. Panics if a row of the table has no handler.
     pub fn into_guarded_routers(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
         assert!(
             self.endpoints_left.is_empty(),
@@ -90,7 +93,7 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
             self.endpoints_left
         );
         let guard = Arc::new(ServiceGuard { service: self.service, identity: identity.clone(), ticket });
-        // A service may have none of a sort.
+        // axum refuses a route layer on a router without routes, and a service may have no routes of one kind.
         let guarded = |router: Router<S>| {
             if router.has_routes() {
                 router.route_layer(from_fn_with_state(Arc::clone(&guard), check_request))
@@ -109,7 +112,8 @@ async fn check_request(
     next: Next,
 ) -> Response {
     if let Some(allow) = guard.allowed_methods(path.as_str(), &request) {
-        // As bare as axum's own, so that [`no_such_method_problem`](crate::problem::no_such_method_problem) words it.
+        // Without a body, as axum's own answer, so that
+        // [`no_such_method_problem`](crate::problem::no_such_method_problem) adds the text.
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allow)]).into_response();
     }
     match guard.admit_request(path.as_str(), &request) {
@@ -135,7 +139,8 @@ async fn check_request(
 }
 
 impl ServiceGuard {
-    /// The methods of a path that has rows, where the request's is none of them.
+    /// Returns the methods that the table has for `path`, as the value of an `Allow` header; `None` if the request's
+    /// method is one of them or the path has no rows.
     fn allowed_methods(&self, path: &str, request: &Request) -> Option<String> {
         let rows = endpoints_of(self.service).filter(|row| row.path == path).map(|row| row.method);
         let allowed: Vec<&str> = rows
@@ -145,16 +150,17 @@ impl ServiceGuard {
         is_other.then(|| allowed.join(","))
     }
 
-    /// Returns who sent the request, if that caller is permitted to.
+    /// Returns the caller that sent the request. Refuses a caller that the table does not permit with 401 or 403.
     fn admit_request(&self, path: &str, request: &Request) -> Result<CallerIfKnown, Problem> {
-        // axum answers HEAD by GET.
+        // axum answers HEAD by the handler of GET.
         let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
         let row = endpoints_of(self.service).find(|row| (row.method, row.path) == (method, path));
         let Some(row) = row else { return Err(forbidden_problem("nobody may ask for this".to_owned())) };
         match row.access {
             Access::Public => Ok(CallerIfKnown::default()),
             Access::Viewers if !self.identity.viewers_by_gateway() => Ok(CallerIfKnown::default()),
-            // Whose it is, and which video's, is known when the request is read. Without any, it is not read.
+            // The handler checks the user and the video of the pass. A request without any pass is refused before it is
+            // read.
             Access::Viewers if self.service == CalledService::Reader => {
                 let is_shown = request.headers().contains_key(sent::PASS_HEADER);
                 if is_shown { Ok(CallerIfKnown::default()) } else { Err(sent::no_pass()) }
@@ -164,7 +170,7 @@ impl ServiceGuard {
                 self.identity.caller_of_request(request.headers(), self.service).map(CallerIfKnown)
             }
             Access::Ticket => self.admit_ticket(request),
-            // Viewers are known at the gateway alone.
+            // Only the gateway knows viewers, and so moderators and operators.
             Access::Moderator | Access::Operators => {
                 Err(forbidden_problem("this is asked of the gateway".to_owned()))
             }

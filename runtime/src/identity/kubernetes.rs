@@ -1,8 +1,9 @@
-//! The cluster's own workload identity: projected tokens of `ServiceAccounts` with an audience of ours, so that they are
-//! useless at the API server. The kubelet renews the file, and the operator the keys; both are read again.
+//! Identity on Kubernetes: projected tokens of `ServiceAccounts` with an audience of liverank's own, so that the tokens
+//! are useless at the API server. The kubelet renews the token file, and the operator renews the file of public keys;
+//! this process reads both files again.
 //!
-//! Each component and each reader has a `ServiceAccount` of its own, called as its Deployment: `live-manager`,
-//! `live-reader-3`. The operator's is another one, in a namespace of its own.
+//! Each component and each reader has a `ServiceAccount` of its own, with the name of its Deployment: `live-manager`,
+//! `live-reader-3`. The operator has another one, in a namespace of its own.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,23 +19,25 @@ use serde::Deserialize;
 use super::{TokenRejection, TokenSource, TokenVerifier, VerifiedToken};
 use crate::jwt::{self, PublicKey};
 
-/// How long a file is taken to be as it was: the kubelet renews tokens when a fifth of their life is left.
+/// The time for which a file's content is used before the file is read again. That is soon enough, because the kubelet
+/// renews a token when a fifth of its life is left.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
-/// The same where a token names a key that is not known: anybody can write one.
+/// The shortest time between two reads of the key file because a token names an unknown key. There is a limit because
+/// anybody can send such a token.
 const REREAD_FOR_UNKNOWN_KEY: Duration = Duration::from_secs(1);
-/// How far the API server's clock and ours may be apart, in seconds.
+/// The largest difference between the API server's clock and this machine's that is tolerated, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// For whom tokens of one cluster's processes are: `liverank.dev/<namespace>/<cluster>`.
+/// The audience of the tokens of one cluster's processes: `liverank.dev/<namespace>/<cluster>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterAudience {
-    /// The namespace of the cluster.
+    /// The namespace of the liverank cluster.
     pub namespace: String,
-    /// Its name.
+    /// The name of the liverank cluster.
     pub cluster: String,
 }
 
-/// What the audience of each token begins with.
+/// The beginning of every audience.
 const AUDIENCE_PREFIX: &str = "liverank.dev/";
 
 impl std::fmt::Display for ClusterAudience {
@@ -55,12 +58,12 @@ impl FromStr for ClusterAudience {
     }
 }
 
-/// A `ServiceAccount`: `<namespace>/<name>`.
+/// The name of a `ServiceAccount`: `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceAccountName {
     /// The namespace of the `ServiceAccount`.
     pub namespace: String,
-    /// Its name.
+    /// The name of the `ServiceAccount` within its namespace.
     pub name: String,
 }
 
@@ -81,14 +84,14 @@ impl std::fmt::Display for ServiceAccountName {
     }
 }
 
-/// The token in a file.
+/// A source of tokens that reads this process's token from a file.
 pub struct TokenFile {
     path: PathBuf,
     read: Mutex<Option<(String, Instant)>>,
 }
 
 impl TokenFile {
-    /// The file at `path`.
+    /// Creates a source that reads the token from the file at `path`.
     pub const fn new(path: PathBuf) -> Self {
         Self { path, read: Mutex::new(None) }
     }
@@ -111,15 +114,15 @@ impl TokenSource for TokenFile {
     }
 }
 
-/// The keys of a Kubernetes cluster, and who issues tokens there.
+/// The public keys and the issuer of the tokens of a Kubernetes cluster.
 struct IssuerKeys {
     issuer: String,
     keys: Vec<Arc<PublicKey>>,
 }
 
-/// Knows callers by the tokens of their `ServiceAccounts`.
+/// Verifies callers by the tokens of their `ServiceAccounts`.
 pub struct KubernetesVerifier {
-    /// A JSON Web Key Set with a member `issuer` beside its keys.
+    /// A file with a JSON Web Key Set that has a member `issuer` beside its keys.
     file: PathBuf,
     audience: ClusterAudience,
     operator: Option<ServiceAccountName>,
@@ -134,19 +137,20 @@ struct KnownKeys {
 }
 
 impl KubernetesVerifier {
-    /// Makes a verifier by the public keys in `file`. The file may be written later.
+    /// Creates a verifier with the public keys in `file`. The file may be written later; until then tokens cannot be
+    /// verified.
     pub fn new(file: PathBuf, audience: ClusterAudience, operator: Option<ServiceAccountName>) -> Self {
         Self { file, audience, operator, known_keys: Mutex::default() }
     }
 
-    /// The keys, read again where that is due.
+    /// Returns the public keys, after reading the file again if the last read is longer ago than `within`.
     fn keys(&self, within: Duration) -> Result<Arc<IssuerKeys>, TokenRejection> {
         let mut known = self.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
         if known.read.is_none_or(|read| read.elapsed() >= within) {
             known.read = Some(Instant::now());
             match self.read_keys() {
                 Ok(keys) => known.keys = Some(Arc::new(keys)),
-                // What was known stays good: a file that is being replaced is back in a moment.
+                // The keys that were read before stay in use: a file that is being replaced is back in a moment.
                 Err(error) => known.failure = format!("{error:#}"),
             }
         }
@@ -181,7 +185,7 @@ impl KubernetesVerifier {
         Ok((keys, fitting))
     }
 
-    /// Returns the caller that this `ServiceAccount` stands for.
+    /// Returns the caller that has this `ServiceAccount`; `None` if it is no process of this cluster.
     fn caller(&self, namespace: &str, account: &str) -> Option<KnownCaller> {
         let is_operator = |it: &ServiceAccountName| it.namespace == namespace && it.name == account;
         if self.operator.as_ref().is_some_and(is_operator) {
@@ -195,7 +199,7 @@ impl KubernetesVerifier {
             let is_number = number.parse::<u32>().is_ok_and(|read| read.to_string() == number);
             return is_number.then(|| ReaderId::parse(account).ok()).flatten().map(KnownCaller::reader);
         }
-        // Nobody in the cluster's own namespace is the operator by a name.
+        // No account in the cluster's own namespace is the operator, whatever its name.
         let roles = CallerRole::ALL.into_iter().filter(|role| *role != CallerRole::Operator);
         roles.into_iter().find(|role| role.name() == part).and_then(KnownCaller::of)
     }

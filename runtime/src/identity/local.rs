@@ -1,9 +1,9 @@
-//! Tokens of our own, for anywhere but Kubernetes: signed with Ed25519 keys that are derived from one secret, one for each
-//! role and reader.
+//! Local identity, for anywhere but Kubernetes: tokens signed with Ed25519 keys that are derived from one secret, one
+//! key for each role and each reader.
 //!
-//! The file with the secret makes everybody's key, so only managers need it, who have to know every reader. Everybody else
-//! can do with a file of its own ([`KeyRing::key_file_of`]): its own key, and the public keys of the roles. Who steals that is
-//! one reader, and no more.
+//! Whoever has the file with the secret can derive every key, so only managers need that file, because they have to
+//! know every reader. Every other process can use a file of its own ([`KeyRing::key_file_of`]) with its own key and the
+//! public keys of the roles. Whoever steals the file of one reader can act as that reader only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -22,38 +22,39 @@ use serde_json::json;
 use super::{TokenRejection, TokenSource, TokenVerifier, VerifiedToken, now_seconds};
 use crate::jwt::{self, PublicKey};
 
-/// The issuer (`iss`) of these tokens.
+/// The issuer (`iss`) of locally signed tokens.
 const ISSUER: &str = "liverank";
-/// How long a token is good, in seconds: it is made anew when half of that is over.
+/// The lifetime of a token in seconds. A new token is made when half of the lifetime is over.
 pub const TOKEN_LIFE_SECONDS: u64 = 300;
-/// The longest life that a token may have, in seconds: those that a person asks for.
+/// The longest lifetime of a token, in seconds: a day, for tokens that a person asks for.
 const MAX_LIFE: u64 = 24 * 3_600;
-/// How far two clocks of ours may be apart, in seconds.
+/// The largest difference between the clocks of two processes that is tolerated, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
-/// The shortest secret.
+/// The shortest secret, in bytes.
 const MIN_SECRET_BYTES: usize = 32;
-/// The largest key file.
+/// The largest key file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// Stands before the purpose that a key is derived for. Its number changes when the derivation changes.
+/// The salt of the key derivation. Its number changes when the derivation changes.
 const KEY_PURPOSE: &[u8] = b"liverank identity 1";
-/// The format of a derived file.
+/// The version of the format of a derived key file.
 const FILE_FORMAT: u32 = 1;
 
-/// The seed of a signing key.
+/// The seed of an Ed25519 signing key.
 type KeySeed = [u8; 32];
 
-/// Keys, or what they are derived from.
+/// The signing and public keys of liverank processes: either the secret from which all keys are derived, or the keys
+/// that one process needs. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyRing(Arc<RingKeys>);
 
 enum RingKeys {
-    /// All keys follow from it.
+    /// The secret from which the keys of all callers are derived.
     Secret(Vec<u8>),
-    /// One key, and who else is known.
+    /// The key of one process, and the public keys of the callers that it knows.
     One { subject: KnownCaller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
 }
 
-/// A key file of one process.
+/// The JSON content of the key file of one process.
 #[derive(Serialize, Deserialize)]
 struct DerivedKeyFile {
     format: u32,
@@ -63,7 +64,7 @@ struct DerivedKeyFile {
 }
 
 impl KeyRing {
-    /// A secret that nobody else has: for one process that holds everything.
+    /// Creates a ring from a random secret that no other process has: for one process that runs all services.
     ///
     /// # Errors
     /// The machine gives no random numbers.
@@ -74,20 +75,20 @@ impl KeyRing {
         Self::from_secret(&secret)
     }
 
-    /// The secret in `bytes`; white space around it belongs to the editor.
+    /// Creates a ring from the secret in `bytes`. White space around the secret is ignored, because editors add it.
     ///
     /// # Errors
-    /// A secret that is too short.
+    /// The secret is too short.
     pub fn from_secret(bytes: &[u8]) -> anyhow::Result<Self> {
         let secret = if bytes.is_ascii() { bytes.trim_ascii() } else { bytes };
         ensure!(secret.len() >= MIN_SECRET_BYTES, "must have at least {MIN_SECRET_BYTES} bytes");
         Ok(Self(Arc::new(RingKeys::Secret(secret.to_vec()))))
     }
 
-    /// What a file holds: a secret, or the key of one process.
+    /// Reads a ring from a file that holds either a secret or the keys of one process.
     ///
     /// # Errors
-    /// A file that cannot be read, or holds neither.
+    /// The file cannot be read, or holds neither.
     pub fn from_file(file: &Path) -> anyhow::Result<Self> {
         let read = || {
             let size = std::fs::metadata(file)?.len();
@@ -113,10 +114,11 @@ impl KeyRing {
         Ok(Self(Arc::new(RingKeys::One { subject: subject.parse()?, seed, known })))
     }
 
-    /// The file of one process: its own key, and whom it has to know. Not for managers, who have to know every reader.
+    /// Returns the content of the key file of one process: its own key, and the public keys of the callers that it has
+    /// to know. Managers cannot use such a file, because they have to know every reader.
     ///
     /// # Errors
-    /// This is a file of one process itself.
+    /// This ring was itself read from the key file of one process, so no other keys can be derived.
     pub fn key_file_of(&self, caller: &KnownCaller) -> anyhow::Result<String> {
         let RingKeys::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -130,10 +132,10 @@ impl KeyRing {
         Ok(serde_json::to_string_pretty(&file)?)
     }
 
-    /// What signs for `caller`.
+    /// Returns the source of tokens that are signed for `caller`.
     ///
     /// # Errors
-    /// The key is somebody else's.
+    /// This ring holds the key of another caller only.
     pub fn token_source(&self, caller: &KnownCaller) -> anyhow::Result<LocalTokens> {
         let seed = match &*self.0 {
             RingKeys::Secret(secret) => derive_seed(secret, caller),
@@ -145,7 +147,7 @@ impl KeyRing {
         Ok(LocalTokens { subject: caller.clone(), pair: pair(&seed), made_tokens: Mutex::default() })
     }
 
-    /// Makes the verifier that tells which caller a token names.
+    /// Returns the verifier that tells which caller a token belongs to.
     pub fn token_verifier(&self) -> LocalVerifier {
         LocalVerifier(self.clone())
     }
@@ -158,7 +160,7 @@ impl KeyRing {
     }
 }
 
-/// A key's length.
+/// The length of a derived seed, as the type that *ring*'s HKDF asks for.
 struct SeedLength;
 
 impl KeyType for SeedLength {
@@ -167,7 +169,7 @@ impl KeyType for SeedLength {
     }
 }
 
-/// The key of `caller`: HKDF-SHA256 (RFC 5869).
+/// Derives the seed of `caller`'s key from the secret by HKDF-SHA256 (RFC 5869).
 fn derive_seed(secret: &[u8], caller: &KnownCaller) -> KeySeed {
     let mut seed = KeySeed::default();
     Salt::new(HKDF_SHA256, KEY_PURPOSE)
@@ -186,16 +188,16 @@ fn public(seed: &KeySeed) -> Vec<u8> {
     pair(seed).public_key().as_ref().to_vec()
 }
 
-/// Signs tokens for one caller.
+/// The source of locally signed tokens of one caller.
 pub struct LocalTokens {
     subject: KnownCaller,
     pair: Ed25519KeyPair,
-    /// Tokens in use, and when they are to be made anew.
+    /// The tokens in use, each with the time, in seconds since 1970, from which a new one is made.
     made_tokens: Mutex<HashMap<CalledService, (String, u64)>>,
 }
 
 impl LocalTokens {
-    /// A token for `service` that is good for `life` seconds from `now` on, a day at most.
+    /// Returns a signed token for `service` that is valid for `life` seconds from `now` on, but for a day at most.
     pub fn sign_token(&self, service: CalledService, now: u64, life: u64) -> String {
         let text = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let subject = self.subject.to_string();
@@ -215,7 +217,7 @@ impl TokenSource for LocalTokens {
         let now = now_seconds();
         let mut made = self.made_tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, renew_at)) = made.get(&service)
-            // A clock that went back makes a token that is not good yet.
+            // If the clock went back, the remembered token is not valid yet, so a new one is made.
             && (renew_at.saturating_sub(TOKEN_LIFE_SECONDS)..*renew_at).contains(&now)
         {
             return Ok(token.clone());
@@ -226,7 +228,7 @@ impl TokenSource for LocalTokens {
     }
 }
 
-/// Knows callers by their keys.
+/// Verifies locally signed tokens by the public keys of their callers.
 pub struct LocalVerifier(KeyRing);
 
 #[derive(Clone, Deserialize)]

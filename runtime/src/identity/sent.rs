@@ -1,10 +1,12 @@
-//! Viewers that a gateway sends, where viewers are asked for tokens: how a gateway says whom it sends, and how the services
-//! behind it know that it was a gateway. So a process that merely reaches them is no viewer.
+//! Requests that a gateway sends on behalf of a viewer, where viewers must show tokens: how a gateway names the viewer,
+//! and how the service behind it checks that a gateway did. So nobody becomes a viewer merely by reaching a service
+//! directly.
 //!
-//! A comment or websocket service is at an address that is configured. The gateway shows it the token of a gateway, and says
-//! in two headers whom it speaks for. A reader is at an address that a reader named, so a gateway sends it nothing that is
-//! good elsewhere: a *pass* for one viewer of one video, good for a minute at this reader alone. Managers tell gateways the key
-//! of the passes, which follows from the ticket that the reader gave them.
+//! A comment or WebSocket service is at a configured address. The gateway shows that service a gateway's token, and
+//! names the viewer and the viewer's roles in two headers. A reader is at an address that the reader itself reported,
+//! so a gateway sends it nothing that would be valid elsewhere. A reader gets a *pass* for one viewer of one video,
+//! valid for a minute and at that reader only. The key of the passes is derived from the reader's ticket; managers send
+//! the key to gateways.
 
 use std::fmt::Write;
 
@@ -18,21 +20,22 @@ use ring::hmac;
 
 use crate::Problem;
 
-/// The user for whom a gateway speaks.
+/// The header that names the user for whom a gateway sends a request.
 pub const USER_HEADER: HeaderName = HeaderName::from_static("liverank-user");
-/// What that one may do, as [`ViewerRoles`] are written.
+/// The header with the roles of the user in `USER_HEADER`, as [`ViewerRoles`] are written.
 pub const ROLES_HEADER: HeaderName = HeaderName::from_static("liverank-roles");
-/// A pass for a reader.
+/// The header with the pass that a gateway makes for a viewer at a reader.
 pub const PASS_HEADER: HeaderName = HeaderName::from_static("liverank-pass");
 
-/// What the key of passes is made for; another number when passes change.
+/// The message from which the key of the passes is derived. Its number changes when the format of passes changes.
 const PASS_KEY_PURPOSE: &[u8] = b"liverank pass 1";
-/// How long a pass is good, in seconds: a viewer is at the reader within moments.
+/// The time in seconds for which a pass is valid. A minute is plenty: a viewer connects to the reader within moments.
 const PASS_LIFE_SECONDS: u64 = 60;
-/// How far the clocks of a gateway and a reader may be apart, in seconds.
+/// The largest difference, in seconds, between the clocks of a gateway and a reader that is tolerated.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// Whom a gateway speaks for. Of a request that came otherwise, where that is allowed: nobody in particular.
+/// An extractor: the user for whom a gateway sent the request. Empty if the request did not come from a gateway, where
+/// that is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct RequestSender(Option<BehalfOfUser>);
 
@@ -43,7 +46,7 @@ struct BehalfOfUser {
 }
 
 impl RequestSender {
-    /// What the headers of a gateway say.
+    /// Reads the user and the roles from the headers that a gateway has set.
     pub(super) fn gateway(headers: &HeaderMap) -> Self {
         let text =
             |name| headers.get(name).and_then(|value: &HeaderValue| str::from_utf8(value.as_bytes()).ok());
@@ -52,7 +55,8 @@ impl RequestSender {
         Self(Some(BehalfOfUser { user, roles }))
     }
 
-    /// 403 where it may not post as `user`, who stands in `field`.
+    /// Refuses with 403 if the sender may not post as `user`. `field` is the name of the request's member that holds
+    /// `user`.
     ///
     /// # Errors
     /// The problem to answer with.
@@ -66,17 +70,17 @@ impl RequestSender {
         Err(Problem::new(StatusCode::FORBIDDEN, detail).with_member("field", field))
     }
 
-    /// The user that a gateway speaks for.
+    /// Returns the user for whom a gateway sent the request; `None` if no gateway sent it or it named none.
     pub fn user(&self) -> Option<&UserId> {
         self.0.as_ref()?.user.as_ref()
     }
 
-    /// Whether a gateway sent it.
+    /// Returns true if a gateway sent the request.
     pub const fn is_by_gateway(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether it has this role. Somebody who is nobody in particular has none.
+    /// Returns true if the user has this role. A request without a user has no role.
     pub fn has_role(&self, role: ViewerRole) -> bool {
         self.0.as_ref().is_some_and(|sent| sent.user.is_some() && sent.roles.contains(role))
     }
@@ -90,14 +94,15 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestSender {
     }
 }
 
-/// Takes out of a client's request what only a gateway may say.
+/// Removes the headers that only a gateway may set from a client's request.
 pub fn strip_gateway_headers(headers: &mut HeaderMap) {
     for name in [USER_HEADER, ROLES_HEADER, PASS_HEADER] {
         headers.remove(name);
     }
 }
 
-/// Says in a request for whom a gateway speaks. A user that no header can carry is left out.
+/// Sets the headers that name the user for whom a gateway sends the request. Sets neither if no header can carry the
+/// user's id.
 pub fn set_user_headers(headers: &mut HeaderMap, user: &str, roles: ViewerRoles) {
     let roles = HeaderValue::try_from(roles.to_string());
     if let (Ok(user), Ok(roles)) = (HeaderValue::from_bytes(user.as_bytes()), roles) {
@@ -106,14 +111,14 @@ pub fn set_user_headers(headers: &mut HeaderMap, user: &str, roles: ViewerRoles)
     }
 }
 
-/// The key of the passes of the reader with this ticket. Who has it can make passes for that reader, and cannot tell the
-/// ticket from it.
+/// Returns the key of the passes of the reader with this ticket. Whoever has the key can make passes for that reader,
+/// and cannot compute the ticket from it.
 pub fn pass_key(ticket: &Secret) -> Secret {
     let key = hmac::Key::new(hmac::HMAC_SHA256, ticket.expose().as_bytes());
     Secret::new(to_hex(hmac::sign(&key, PASS_KEY_PURPOSE).as_ref()))
 }
 
-/// A pass for `user` to `video`, made at `now` in seconds since 1970.
+/// Returns a pass for `user` to `video`, made at `now` in seconds since 1970.
 pub fn make_pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> HeaderValue {
     let until = now + PASS_LIFE_SECONDS;
     let signature = to_hex(hmac::sign(&hmac_key(key), &pass_message(until, user, video)).as_ref());
@@ -122,10 +127,10 @@ pub fn make_pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> Head
     value
 }
 
-/// Whether the headers show a pass of this key for `user` to `video`.
+/// Checks that the headers carry a valid pass that was made with `key` for `user` to `video`.
 ///
 /// # Errors
-/// 401 where they do not.
+/// Status 401 if they do not.
 pub fn check_pass(
     key: &Secret,
     headers: &HeaderMap,
@@ -139,7 +144,7 @@ pub fn check_pass(
         Some((until.parse::<u64>().ok()?, from_hex(signature)?))
     });
     let is_good = read.is_some_and(|(until, signature)| {
-        // It was made by a clock that may be ahead or behind, for LIFE seconds and no more.
+        // The gateway's clock may be ahead or behind, and it made the pass for `PASS_LIFE_SECONDS` and no more.
         let is_now =
             now <= until.saturating_add(LEEWAY_SECONDS) && until <= now + PASS_LIFE_SECONDS + LEEWAY_SECONDS;
         is_now && hmac::verify(&hmac_key(key), &pass_message(until, user, video), &signature).is_ok()
@@ -147,7 +152,7 @@ pub fn check_pass(
     if is_good { Ok(()) } else { Err(no_pass()) }
 }
 
-/// For one who comes to a reader by itself, where gateways send the viewers.
+/// Returns the answer for a client that connects to a reader directly where only gateways may send viewers: 401.
 pub(super) fn no_pass() -> Problem {
     let detail = "viewers are asked for tokens here, at the front door: connect to a gateway";
     Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
@@ -157,7 +162,7 @@ fn hmac_key(key: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())
 }
 
-/// No id has a line break in it.
+/// Returns the text that a pass signs. No id has a line break in it, so the parts cannot run into each other.
 fn pass_message(until: u64, user: &UserId, video: &VideoId) -> Vec<u8> {
     format!("{until}\n{video}\n{user}").into_bytes()
 }

@@ -1,4 +1,4 @@
-//! Signatures, by *ring*, which the TLS of this process uses already.
+//! Verifies the signatures of tokens with *ring*, the crypto library that the TLS of this process uses, too.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -9,15 +9,15 @@ use ring::signature::{
 };
 
 static CRYPTO_PROVIDER: CryptoProvider = CryptoProvider {
-    // Nothing is signed here.
+    // This process verifies tokens only and signs none by this library.
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
     verifier_factory: verifier,
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Has tokens checked by what is here, in the whole process.
+/// Makes the JWT library of the whole process verify signatures by this module.
 pub fn install_verifiers() {
-    // Where it was installed before, it was by us.
+    // The installation fails only if it was done before, and then it was done here.
     let _ = CRYPTO_PROVIDER.install_default();
 }
 
@@ -60,7 +60,7 @@ impl JwtVerifier for RingVerifier {
     }
 }
 
-/// Some issuers write numbers with a leading zero, which *ring* takes for a mistake.
+/// Returns the number without leading zero bytes. Some issuers write them, and *ring* refuses them.
 fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     &bytes[zeros..]

@@ -1,51 +1,55 @@
-//! How long a connection may take: for a request's head, between two requests, and to take an answer.
+//! The time limits of a connection: for a request's head, for the pause between two requests, and for the peer to read
+//! an answer.
 //!
-//! Pure: the times are arguments. The connection tells what happens on its socket, and asks when it has to be ended.
+//! Pure: the current time is an argument. The connection notes what happens on its socket, and asks when it has to be
+//! closed.
 
 use std::time::{Duration, Instant};
 
-/// How long a request's head may take from its first byte on: several times what the worst mobile network needs. A new
-/// connection has the same time for the whole of its first head.
+/// The time within which a request's head must arrive, from its first byte on: several times what the worst mobile
+/// network needs. On a new connection the time runs from the moment when the connection was accepted.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Over which time it is looked how much a peer takes.
+/// The time over which the rate is measured at which a peer reads.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
-/// The least that has to be taken of an answer of a known length while some of it waits, in bytes a second: a phone at
-/// the edge of a network manages it, and a megabyte is kept for two minutes at most.
+/// The minimum rate, in bytes a second, at which a peer must read an answer of known length: a phone at the edge of a
+/// network manages it, and a megabyte is held for two minutes at most.
 const MIN_ANSWER_RATE: u64 = 8 * 1024;
-/// The least rate of a stream, in bytes a second: a stream holds little memory.
+/// The minimum rate, in bytes a second, at which a peer must read a stream. It is lower than that of an answer of known
+/// length because a stream holds little memory.
 const MIN_STREAM_RATE: u64 = 1024;
 
-/// The phase of a connection, which says which time limit is in force.
+/// The phase of a connection; each phase has its own time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// The connection came then, and no byte since.
+    /// The connection was accepted at this time, and no byte has arrived since.
     New(Instant),
-    /// A head is on its way, since then.
+    /// The first bytes of a request's head arrived at this time, and the head is not complete yet.
     Head(Instant),
-    /// Nothing is asked, since then.
+    /// No request is being sent or answered, since this time.
     Idle(Instant),
     /// A request is being answered.
     Busy,
 }
 
-/// Measures how fast a peer takes what it is sent.
+/// The time limits of one connection: the phase that it is in, and how fast the peer reads.
 #[derive(Debug)]
 pub struct PeerClock {
     phase: ConnectionPhase,
     keep_alive: Duration,
-    /// Since when the peer has not taken all there is, and how many bytes it has taken since.
+    /// The time since which data has been waiting for the peer to read it, and the number of bytes that the peer has
+    /// read since. `None` if nothing is waiting.
     waiting: Option<(Instant, u64)>,
-    /// Whether the answer's length is known.
+    /// Whether the length of the current answer is known.
     sized: bool,
 }
 
 impl PeerClock {
-    /// The clock of a connection that came at `now`.
+    /// Creates the clock of a connection that was accepted at `now`.
     pub const fn new(now: Instant, keep_alive: Duration) -> Self {
         Self { phase: ConnectionPhase::New(now), keep_alive, waiting: None, sized: false }
     }
 
-    /// Bytes came.
+    /// Notes that bytes arrived from the peer.
     pub const fn note_received(&mut self, now: Instant) {
         match self.phase {
             ConnectionPhase::New(since) => self.phase = ConnectionPhase::Head(since),
@@ -54,52 +58,52 @@ impl PeerClock {
         }
     }
 
-    /// Whether the peer asks for nothing: no byte of a request is here, and no answer is on its way. Such a connection can
-    /// be closed at any time, and its peer loses nothing.
+    /// Returns true if no byte of a request has arrived and no answer is being sent. Such a connection can be closed at
+    /// any time without a loss for its peer.
     pub const fn is_idle(&self) -> bool {
         matches!(self.phase, ConnectionPhase::New(_) | ConnectionPhase::Idle(_)) && self.waiting.is_none()
     }
 
-    /// Whether no whole request is here, and no answer is on its way.
+    /// Returns true if no complete request has arrived and no answer is being sent.
     pub const fn answers_nothing(&self) -> bool {
         !matches!(self.phase, ConnectionPhase::Busy) && self.waiting.is_none()
     }
 
-    /// A request's head is whole.
+    /// Notes that a request's head is complete.
     pub const fn note_request_head(&mut self) {
         self.phase = ConnectionPhase::Busy;
     }
 
-    /// Its answer begins; `sized`: its length is known.
+    /// Notes that the answer begins. `sized`: the answer's length is known.
     pub const fn note_answer_begun(&mut self, sized: bool) {
         self.sized = sized;
     }
 
-    /// The answer has been given to the connection.
+    /// Notes that the whole answer was given to the connection for sending.
     pub const fn note_answer_given(&mut self, now: Instant) {
         self.phase = ConnectionPhase::Idle(now);
     }
 
-    /// The peer took this many bytes.
+    /// Notes that the peer accepted this many bytes.
     pub const fn note_taken(&mut self, bytes: u64) {
         if let Some((_, taken)) = &mut self.waiting {
             *taken += bytes;
         }
     }
 
-    /// The peer takes nothing more for now, and there is more for it.
+    /// Notes that the peer accepts no more bytes for now, although more are waiting.
     pub const fn note_peer_full(&mut self, now: Instant) {
         if self.waiting.is_none() {
             self.waiting = Some((now, 0));
         }
     }
 
-    /// The peer has taken all there is.
+    /// Notes that all waiting bytes were sent.
     pub const fn note_flushed(&mut self) {
         self.waiting = None;
     }
 
-    /// When to ask next whether it has to end; `None` where nothing is waited for.
+    /// Returns the time of the next check (`Self::has_run_out`); `None` if no time limit runs.
     pub fn next_look(&self) -> Option<Instant> {
         let phase = match self.phase {
             ConnectionPhase::New(since) | ConnectionPhase::Head(since) => Some(since + HEAD_TIMEOUT),
@@ -107,14 +111,14 @@ impl PeerClock {
             ConnectionPhase::Busy => None,
         };
         let waiting = self.waiting.map(|(since, _)| since + RATE_WINDOW);
-        // While the last answer is still being taken, nobody is idle.
+        // While the peer still reads the last answer, the connection is not idle.
         match (phase, waiting) {
             (_, Some(waiting)) => Some(waiting),
             (phase, None) => phase,
         }
     }
 
-    /// Whether it has to end.
+    /// Returns true if a time limit has run out and the connection has to be closed.
     pub fn has_run_out(&mut self, now: Instant) -> bool {
         if self.next_look().is_none_or(|at| now < at) {
             return false;

@@ -31,19 +31,20 @@ use super::proxy_protocol::{self, ProxiedSource};
 use super::stream::Stream;
 use crate::http_args::HttpSettings;
 
-/// How long what a client still sends is thrown away after an answer that did not wait for it. To close with unread bytes
-/// would reset the connection, and the client would never read the answer.
+/// The time for which bytes that a client still sends are read and thrown away, after an answer that did not wait for
+/// the whole request. To close with unread bytes would reset the connection, and the client would never read the
+/// answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may pause meanwhile.
+/// The longest pause between two reads of those bytes, before the connection is closed.
 const LINGER_READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The handler has the socket now.
+/// The result with which a connection leaves hyper because a handler has taken over its socket.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler goes on with the socket")]
 struct SocketHandedOver;
 
-/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
-/// its socket.
+/// Serves one connection until it ends, or a handler takes over its socket. After `shutdown`, the connection ends as
+/// soon as its answer in flight has been sent.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -89,24 +90,25 @@ pub(super) async fn serve(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The clock below tells a head that is on its way from a connection that waits for one.
+        // The connection's own clock does that: it tells a head that is arriving from a connection that is idle.
         .header_read_timeout(None)
-        // Who has asked and shut down its sending side gets its answer.
+        // A client that has sent its request and shut down its sending side gets its answer.
         .half_close(true)
-        // The default of 400 KiB a connection is for large uploads; ours are small.
+        // The default of 400 KiB a connection is for large uploads; requests to liverank are small.
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(socket.clone()), service)
         .with_upgrades();
     let let_finish = |connection: Pin<&mut _>| http1::UpgradeableConnection::graceful_shutdown(connection);
     let served = until_over(pin!(connection), let_finish, &socket, keep_alive, shutdown, &share.leave).await;
-    // What ends a connection early is the peer's doing; a line for each would be a line a request.
+    // An error here is caused by the peer, and is not logged: that could be a log line for each request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
         discard_until_closed(&socket).await;
     }
 }
 
-/// Drives a connection to its end; `let_finish` lets it finish what it is at. `None`: it was ended for having taken too long, for
-/// another, or because it asked for nothing after `shutdown`.
+/// Drives a connection to its end; `let_finish` makes it stop after the current answer. Returns `None` if the
+/// connection was ended from outside: a time limit ran out, another client needed its place, or it had no request after
+/// `shutdown`.
 async fn until_over<C: Future>(
     mut connection: Pin<&mut C>,
     let_finish: fn(Pin<&mut C>),
@@ -130,12 +132,13 @@ async fn until_over<C: Future>(
                 let_finish(connection.as_mut());
                 continue;
             }
-            // For another it ends before a head that is on its way is whole, too: that may be a trick to keep its place.
+            // To make room for another client, a connection is closed even while a head arrives: sending one slowly may
+            // be a trick to keep the place.
             if makes_room && socket.clock(|clock| clock.answers_nothing()) {
                 return Poll::Ready(None);
             }
-            // The library waits for the first request of a connection that has not asked yet: one that a browser or a
-            // pool has opened in advance would keep this process for as long as a head may take.
+            // hyper waits for the first request of a connection that has sent none yet. A connection that a browser or
+            // a pool has opened in advance would keep this process alive for as long as a head may take.
             if leaving && socket.clock(|clock| clock.is_idle()) {
                 return Poll::Ready(None);
             }
@@ -145,7 +148,8 @@ async fn until_over<C: Future>(
     .await
 }
 
-/// The connection's bytes as HTTP is to have them, and whose they are; `None` where it does not come to that.
+/// Prepares the byte stream on which HTTP is spoken: reads the PROXY protocol's header and makes the TLS handshake,
+/// where either is configured. Returns the stream and the client's address; `None` if either failed.
 async fn open_stream(
     mut stream: TcpStream,
     peer: SocketAddr,
@@ -165,8 +169,8 @@ async fn open_stream(
     }
 }
 
-/// Ready when the connection has taken too long. All that moves its clock happens within the connection's own poll, so
-/// this need not be woken by it.
+/// Ready when a time limit of the connection has run out. Everything that changes the connection's clock happens within
+/// the connection's own poll, so no extra wake-up is needed.
 fn poll_overdue(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
     loop {
         let Some(at) = socket.clock(|clock| clock.next_look()) else { return Poll::Pending };
@@ -180,14 +184,15 @@ fn poll_overdue(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Conte
     }
 }
 
-/// These answers do not wait for the rest of the request's body: nothing else can follow on the connection.
+/// Adds `Connection: close` to answers that did not wait for the rest of the request's body, because no other request
+/// can follow on the connection.
 fn close_after_unread_body(answer: &mut Response) {
     if matches!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
-/// Reads and throws away until the client has closed, too.
+/// Reads from the socket and throws the bytes away until the client has closed, too, or the time is up.
 async fn discard_until_closed(socket: &Socket) {
     let rest = async {
         let mut bytes = vec![0; 16 * 1024];
@@ -196,12 +201,12 @@ async fn discard_until_closed(socket: &Socket) {
     let _ = tokio::time::timeout(LINGER_TIMEOUT, rest).await;
 }
 
-/// There is no room for more bytes of request bodies.
+/// The error of a request body for whose bytes the process has no room.
 #[derive(Debug, thiserror::Error)]
 #[error("too many bytes of requests are held here")]
 pub(crate) struct NoRoom;
 
-/// A request's body, counted as it comes.
+/// A request's body that counts its bytes against the process's limit as they arrive.
 struct CountedBody {
     body: Incoming,
     exchange: RequestExchange,
@@ -236,7 +241,8 @@ impl hyper::body::Body for CountedBody {
     }
 }
 
-/// An answer's body. When it goes, the connection is free for the next request, and what was held for this one is let go.
+/// An answer's body. When it is dropped, the connection is free for the next request, and everything that was held for
+/// the current request is released.
 struct AnswerBody {
     body: Body,
     socket: Socket,

@@ -1,8 +1,10 @@
-//! One request and its answer: who asks, and what is held until the answer's last byte is on its way.
+//! One request and its answer: the client's address, and the resources that are held until the last byte of the answer
+//! has been given to the connection.
 //!
-//! What a request takes up (bytes of its body, a place in a queue, the answer itself) is not free again when its handler
-//! returns, for the answer may be long and its reader slow. So whatever is [held](RequestExchange::keep_until_answered) here is let go when the
-//! answer's body has been given to the connection whole, or the connection is gone.
+//! The resources of a request (bytes of its body, a place in a queue, the answer itself) are not free again when its
+//! handler returns, because the answer may be long and its reader slow. So everything that is
+//! [held](RequestExchange::keep_until_answered) here is released when the whole body of the answer has been given to
+//! the connection, or the connection is gone.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -17,10 +19,10 @@ use super::hijack::Socket;
 use crate::http_args::HttpSettings;
 use crate::uploads::{UploadRoom, UploadShare};
 
-/// The header in which proxies tell whom they speak for.
+/// The header in which proxies write the address of their client.
 const FORWARDED_HEADER: &str = "x-forwarded-for";
 
-/// One request and its answer. Clones are the same one.
+/// One request and its answer. Cheap to clone: all clones are the same request.
 #[derive(Clone)]
 pub struct RequestExchange(Arc<ExchangeInner>);
 
@@ -51,23 +53,23 @@ impl RequestExchange {
         Self(Arc::new(ExchangeInner { client, held_places: Mutex::new(held), socket }))
     }
 
-    /// The address of the one who asks, as far as it can be known: see `--trusted-proxies`.
+    /// Returns the address of the client, as far as it can be known: see `--trusted-proxies`.
     pub fn client(&self) -> IpAddr {
         self.0.client
     }
 
-    /// Keeps `place` until the answer's last byte is on its way.
+    /// Keeps `place` until the last byte of the answer has been given to the connection, then drops it.
     pub fn keep_until_answered(&self, place: impl Send + 'static) {
         self.held().places.push(Box::new(place));
     }
 
-    /// Takes room for `bytes` more of the request's body; `false` where the client has its part of it.
+    /// Reserves `bytes` more for the request's body; returns `false` if the client already holds its share.
     pub(super) fn take_upload(&self, bytes: usize) -> bool {
         self.held().upload.take_bytes(bytes)
     }
 
-    /// Completes when the client has shut down its sending side. It may be gone, or it may have nothing more to say and
-    /// still read: only what is written tells.
+    /// Completes when the client has shut down its sending side. The client may be gone, or may still read: only a
+    /// write can tell.
     pub async fn client_closed_sending(&self) {
         match &self.0.socket {
             Some(socket) => socket.said_all().await,
@@ -80,8 +82,8 @@ impl RequestExchange {
     }
 }
 
-/// Of a request that came by another server than ours, as in tests: nothing is known, and it is held no longer than its
-/// handler runs.
+/// The exchange of a request that did not come by this server, as in tests: its client is unknown, and held resources
+/// are released when the handler returns.
 impl Default for RequestExchange {
     fn default() -> Self {
         Self::of(Ipv4Addr::LOCALHOST.into(), &UploadRoom::default(), None)
@@ -96,8 +98,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestExchange {
     }
 }
 
-/// The address behind `proxies` of ours: each has added whom it saw to the end of the list. Entries before that anybody
-/// may have written.
+/// Returns the address of the client behind `proxies` trusted proxies. Each proxy appends the address of its own client
+/// to the list; entries before those can be forged.
 fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
     let mut addresses = headers
         .get_all(FORWARDED_HEADER)
@@ -108,7 +110,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
         .map(parse_address);
     let mut client = peer.to_canonical();
     for _ in 0..proxies {
-        // Where a proxy wrote nothing that can be read, it is the last one that is known.
+        // If a proxy's entry cannot be parsed, the last known address is the answer.
         match addresses.next().flatten() {
             Some(address) => client = address,
             None => break,
@@ -117,7 +119,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
     client
 }
 
-/// An address as proxies write it, with or without a port.
+/// Parses an address as proxies write it, with or without a port.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());

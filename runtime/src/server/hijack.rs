@@ -1,8 +1,9 @@
-//! Answers that go on with the bare socket: a handler that writes for hours needs neither a task nor HTTP's buffers for it.
+//! Answers that continue on the raw socket: a handler that writes for hours needs neither a task nor HTTP's buffers for
+//! it.
 //!
-//! The handler puts a [`Hijack`] into its answer's extensions. The answer goes through every layer as any other does;
-//! then the socket is taken out of HTTP's hands, and the function is called with it and the encoded head. What is
-//! written after the head is the body, until the socket is closed.
+//! The handler puts a [`Hijack`] into the extensions of its answer. The answer goes through every layer as any other
+//! does. Then the socket is taken away from hyper, and the handler's function is called with the socket and the encoded
+//! head. Everything that is written after the head is the answer's body, until the socket is closed.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,32 +22,33 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::clock::PeerClock;
 use super::stream::Stream;
 
-/// A socket that HTTP has let go of.
+/// A connection's socket after it was taken away from hyper.
 #[derive(Debug)]
 pub struct RawConnection {
-    /// Non-blocking, and no longer known to the runtime. Nothing of the answer has been written to it.
+    /// The socket: non-blocking, and not registered with the async runtime any more. Nothing of the answer has been
+    /// written to it.
     pub socket: std::net::TcpStream,
-    /// The state of TLS on it, where the connection has TLS: what is written and read has to go through this, and it may
-    /// have bytes that wait to be sent.
+    /// The TLS state if the connection uses TLS. All reads and writes have to go through it, and it may hold bytes that
+    /// are not sent yet.
     pub tls_state: Option<Box<ServerConnection>>,
     /// The answer's head: status and headers, encoded, with the blank line after them.
     pub answer_head: Vec<u8>,
-    /// The connection's place within the port's limit: to be kept as long as the socket.
+    /// The connection's place within the port's limit; it must be kept for as long as the socket.
     pub slot: ConnectionSlot,
 }
 
-/// A connection's place among those that a port takes.
+/// The place of a connection within the limit of its port; free again when this is dropped.
 pub type ConnectionSlot = OwnedSemaphorePermit;
 
 type HijackHandler = Box<dyn FnOnce(RawConnection) + Send>;
 
-/// Lets a handler take over the socket of its connection.
+/// An extension of an answer by which its handler takes over the socket of the connection. All clones are the same one.
 #[derive(Clone)]
 pub struct Hijack(Arc<Mutex<Option<HijackHandler>>>);
 
 impl Hijack {
-    /// Calls `then` with the socket once the answer has gone through all layers; drops it where the connection ends
-    /// before that, or the answer is to have no body.
+    /// Creates an extension that calls `then` with the socket after the answer has gone through all layers. `then` is
+    /// dropped without a call if the connection ends before that, or the answer has no body.
     pub fn new(then: impl FnOnce(RawConnection) + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(then)))))
     }
@@ -62,12 +64,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection's socket, as long as HTTP has it, and the clock that it is watched by. Clones share the socket and the clock.
+/// The socket of a connection while hyper uses it, and the clock of its time limits. All clones share the socket and
+/// the clock.
 #[derive(Clone)]
 pub(super) struct Socket(Arc<Mutex<SocketState>>);
 
 struct SocketState {
-    /// `None` once a handler has it.
+    /// The stream and its place; `None` once a handler has taken over the socket.
     stream: Option<(Stream, ConnectionSlot)>,
     clock: PeerClock,
 }
@@ -78,21 +81,23 @@ impl Socket {
         Self(Arc::new(Mutex::new(SocketState { stream: Some((stream, place)), clock })))
     }
 
-    /// Looks at the clock, or moves it.
+    /// Calls `act` with the clock of this connection.
     pub(super) fn clock<T>(&self, act: impl FnOnce(&mut PeerClock) -> T) -> T {
         act(&mut lock(&self.0).clock)
     }
 
-    /// Completes when the peer has shut down its sending side. Only for when nothing else reads.
+    /// Completes when the peer has shut down its sending side. To be called only while nothing else reads from the
+    /// socket.
     pub(super) async fn said_all(&self) {
         let end = poll_fn(|context| self.with_stream(|stream| stream.get_mut().poll_peek(context)));
-        // The next request's bytes hide the end; an error is found by whoever writes.
+        // If bytes of a next request have arrived, the end cannot be seen behind them. An error will be found by the
+        // next write.
         if !matches!(end.await, Ok(0)) {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Reads what comes.
+    /// Reads bytes from the peer; returns their number, 0 at the end.
     pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         poll_fn(|context| {
             let mut buffer = ReadBuf::new(bytes);
@@ -102,11 +107,12 @@ impl Socket {
         .await
     }
 
-    /// Hands the socket to the answer's takeover, if it has one. `true`: HTTP has nothing to do here any more.
+    /// Hands the socket over to the answer's [`Hijack`], if it has one. Returns `true` if the socket does not belong to
+    /// hyper any more.
     pub(super) fn handed_over<B>(&self, answer: &mut Response<B>) -> bool {
         let Some(takeover) = answer.extensions_mut().remove::<Hijack>() else { return false };
         let Some((stream, place)) = lock(&self.0).stream.take() else { return true };
-        // Fails only where the socket is broken, and then there is nobody to answer.
+        // This fails only if the socket is broken, and then nobody can be answered.
         if let Ok((socket, tls)) = stream.into_raw() {
             takeover.hand_over(RawConnection {
                 socket,
@@ -130,7 +136,7 @@ impl Socket {
 }
 
 impl Socket {
-    /// Keeps account of what the peer takes.
+    /// Notes the result of a write in the clock: the bytes that the peer accepted, or that it accepts none for now.
     fn note_write(&self, wrote: &Poll<io::Result<usize>>) {
         match wrote {
             Poll::Pending => self.clock(|clock| clock.note_peer_full(Instant::now())),
@@ -140,7 +146,7 @@ impl Socket {
     }
 }
 
-/// A body without a length ends with its connection.
+/// Encodes the head of an answer whose body has no length: the body ends with the connection.
 fn answer_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
@@ -193,7 +199,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // HTTP flushes when it has nothing left to write. TLS may have.
+        // hyper flushes when it has nothing left to write, but TLS may still hold bytes.
         let flushed = self.with_stream(|stream| stream.poll_flush(context));
         match flushed {
             Poll::Pending => self.clock(|clock| clock.note_peer_full(Instant::now())),

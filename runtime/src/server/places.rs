@@ -1,10 +1,10 @@
-//! Places for the connections of a port: first come, first served while there is room. When there is none, who comes from an
-//! address with fewer connections than another has takes the place of one of the other's, so that no host holds all of
-//! them.
+//! The limit of connections of a port, shared fairly. While places are free, every connection gets one. When all are
+//! taken, a client from an address with few connections takes the place of one connection of an address with more, so
+//! that no host can hold all places.
 //!
-//! Where proxies of ours stand in front, all connections are theirs and say nothing about clients: there is no share then,
-//! and who comes waits in the kernel's backlog. From balancers that speak the PROXY protocol, a connection counts for whom
-//! they speak for.
+//! If trusted proxies stand in front of the port, all connections come from their addresses and say nothing about
+//! clients: then places are not shared, and new connections wait in the kernel's backlog. A connection from a balancer
+//! that speaks the PROXY protocol counts for the client that the balancer names.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,40 +17,43 @@ use tokio_util::sync::CancellationToken;
 use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 
-/// Connections that wait for the place of another at once: a part of the files that are kept free for other things.
+/// The largest number of accepted connections that wait for the place of another at once; their sockets are part of the
+/// open files that are kept free.
 const MAX_WAITING: usize = 64;
-/// How long one waits: who leaves may have an answer under way, which is a matter of milliseconds.
+/// The time for which a connection waits for the place of another. The other may first finish its answer, which usually
+/// takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The places of a port.
+/// The places of a port's connections.
 pub(super) struct Places {
     free: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    /// Who has which; `None` where addresses are not those of clients.
+    /// The connections of each address that hold a place; `None` if addresses are not those of clients.
     holders: Option<Mutex<FairShares<IpAddr, CancellationToken>>>,
-    /// Connections that had to leave.
+    /// Counts connections that were closed to make room for others.
     ended_for_others: Counter,
 }
 
-/// A connection's place.
+/// The place of one connection.
 pub(super) struct Place {
-    /// To be kept for as long as the socket.
+    /// The permit within the port's limit; to be kept for as long as the socket.
     pub permit: OwnedSemaphorePermit,
-    /// For as long as the connection is HTTP's: a stream that was handed over has shares of its own kind.
+    /// The connection's part in the number that its address holds, for as long as hyper serves the connection. A stream
+    /// that was handed over is counted by its own kind of shares.
     pub share: Share,
 }
 
-/// A connection's part in what its address holds. It ends when this is dropped.
+/// The part of one connection in the number of places that its address holds. It ends when this value is dropped.
 pub(super) struct Share {
     places: Arc<Places>,
-    /// Whose it is and its number; `None` where there are no shares.
+    /// The address and the number of the place; `None` if places are not shared by address.
     held: Option<(IpAddr, u64)>,
-    /// Cancelled when the connection has to leave for another.
+    /// Cancelled when the connection has to be closed to make room for another.
     pub leave: CancellationToken,
 }
 
 impl Places {
-    /// `count` places; `by_address`: clients are known by the addresses that they come from.
+    /// Creates `count` places. `by_address`: clients are told apart by the addresses that they connect from.
     pub fn new(count: usize, by_address: bool, ended_for_others: Counter) -> Arc<Self> {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(count)),
@@ -60,14 +63,14 @@ impl Places {
         })
     }
 
-    /// Completes when another connection may be accepted: where there are shares it may wait beside the others, else there is
-    /// a place for it. What it returns is to be kept until it has a place.
+    /// Completes when another connection may be accepted: with shares, when another connection may wait; without
+    /// shares, when a place is free. The permit has to be kept until the connection has a place.
     pub async fn entrance(&self) -> OwnedSemaphorePermit {
         let doors = if self.holders.is_some() { &self.waiting } else { &self.free };
         Arc::clone(doors).acquire_owned().await.expect("these are never closed")
     }
 
-    /// A place for a connection of `address`, if there is one right now.
+    /// Returns a place for a connection of `address` if one is free now; else an `Entrance` to wait with.
     pub fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -94,7 +97,7 @@ impl Places {
     }
 }
 
-/// A connection that was accepted while all places were taken.
+/// A connection that was accepted while all places were taken, and that waits for one.
 pub(super) struct Entrance {
     places: Arc<Places>,
     address: IpAddr,
@@ -102,7 +105,8 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// The place of another, who is asked to leave; `None` where the address has its share already, or nobody left in time.
+    /// Asks a connection of the address with the most places to close, and waits for its place. Returns `None` if this
+    /// address already has its share, or no place became free in time.
     pub async fn wait(self) -> Option<Place> {
         let leave = CancellationToken::new();
         let holder = rate_limit_address(self.address);
@@ -124,7 +128,7 @@ impl Share {
         Self { places: Arc::clone(places), held: None, leave: CancellationToken::new() }
     }
 
-    /// Counts the connection for this address from now on: a balancer has said whom it speaks for.
+    /// Counts the connection for this address from now on, because a balancer has named the client.
     pub fn move_to(&mut self, address: IpAddr) {
         if self.held.as_ref().is_none_or(|(holder, _)| *holder == rate_limit_address(address)) {
             return;

@@ -1,33 +1,35 @@
-//! The PROXY protocol, versions 1 and 2: how balancers that pass bytes on say whom they speak for, before anything else.
+//! The PROXY protocol, versions 1 and 2: the header by which a TCP balancer names the client, before any other byte.
 //!
-//! It is looked for on connections from balancers that are named (`--proxy-protocol-from`), and has to be there; on all others it
-//! is no HTTP. So nobody else can say that it is somebody else.
+//! The header is expected on connections from configured balancers (`--proxy-protocol-from`), and must be there. On all
+//! other connections it is refused as invalid HTTP, so nobody else can forge the address of a client.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What is read at first: the shortest header of version 1 has 15 bytes, and version 2 begins with these twelve.
+/// The twelve bytes with which a header of version 2 begins. As many bytes are read first for version 1, whose shortest
+/// header has 15.
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest header of version 1, its end included, as the specification has it.
+/// The longest header of version 1 with its line break, in bytes, by the specification.
 const MAX_LINE: usize = 107;
-/// The longest rest of a header of version 2: what balancers add (TLS, the name of an endpoint) takes some hundred bytes.
+/// The longest rest of a header of version 2, in bytes: what balancers add (TLS, the name of an endpoint) takes some
+/// hundred bytes.
 const MAX_REST: usize = 4096;
 
-/// Whom a balancer speaks for.
+/// The client that a balancer's header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxiedSource {
-    /// For this client.
+    /// The address of the client for which the balancer opened the connection.
     Client(SocketAddr),
-    /// For itself, as in its checks, or for somebody whose address it does not say.
+    /// No client: the balancer checks the port itself, or does not know the client's address.
     Unknown,
 }
 
-/// Reads a header, and nothing after it.
+/// Reads a header, and no byte after it.
 ///
 /// # Errors
-/// The connection begins with no header, or with one that cannot be read.
+/// The connection does not begin with a header, or the header is malformed.
 pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<ProxiedSource> {
     let mut start = [0; V2_SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
@@ -47,13 +49,13 @@ pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Pr
         if line.len() >= MAX_LINE || !line.starts_with(b"PROXY ") {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        // One at a time: the next byte may be the client's.
+        // One byte at a time, because the next byte may be the client's.
         line.push(stream.read_u8().await?);
     }
     parse_v1(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Reads a header of version 1, with its line break. `None`: the line is no header.
+/// Parses a header of version 1 with its line break. Returns `None` if the line is no header.
 fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ');
@@ -61,7 +63,7 @@ fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
         return None;
     }
     let (is_v4, words) = match words.next()? {
-        // Whatever follows.
+        // The specification allows any text after `UNKNOWN`.
         "UNKNOWN" => return Some(ProxiedSource::Unknown),
         "TCP4" => (true, words),
         "TCP6" => (false, words),
@@ -75,10 +77,10 @@ fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     Some(ProxiedSource::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
 }
 
-/// Reads what follows the signature of version 2. `None`: it is no header.
+/// Parses the part of a version 2 header after the signature. Returns `None` if it is malformed.
 fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<ProxiedSource> {
     match version_and_command {
-        // The balancer's own connection.
+        // A connection that the balancer opened for itself (`LOCAL`).
         0x20 => return Some(ProxiedSource::Unknown),
         0x21 => {}
         _ => return None,
@@ -94,12 +96,12 @@ fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<ProxiedS
             let (_, ports) = rest.split_first_chunk::<16>()?;
             Some(ProxiedSource::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), source_port(ports)?)))
         }
-        // Not by TCP, or by something that has no address.
+        // Another transport than TCP, or a source without an address.
         _ => Some(ProxiedSource::Unknown),
     }
 }
 
-/// The source's port; the destination's follows.
+/// Returns the source's port from the ports of a version 2 header, where the destination's port follows.
 fn source_port(ports: &[u8]) -> Option<u16> {
     let ([high, low, _, _], _) = ports.split_first_chunk()?;
     Some(u16::from_be_bytes([*high, *low]))

@@ -1,4 +1,4 @@
-//! A connection's bytes, plain or over TLS.
+//! The byte stream of a connection, plain or over TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A connection, from when TLS has shaken hands.
+/// The byte stream of a connection; over TLS, after the handshake.
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<Tls>),
@@ -17,7 +17,7 @@ pub(super) enum Stream {
 
 pub(super) struct Tls {
     stream: TlsStream<TcpStream>,
-    /// A byte that was looked at before its time.
+    /// A byte that `Stream::poll_peek` has read and the next read returns first.
     peeked: Option<u8>,
 }
 
@@ -26,7 +26,8 @@ impl Stream {
         Self::Tls(Box::new(Tls { stream, peeked: None }))
     }
 
-    /// Whether there is something to read, which stays there: 0 where the peer has shut down its sending side.
+    /// Returns the number of bytes that can be read without reading them (1 for TLS); 0 if the peer has shut down its
+    /// sending side.
     pub(super) fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
@@ -41,7 +42,7 @@ impl Stream {
         }
     }
 
-    /// The socket, no longer known to the runtime, and the state of TLS on it.
+    /// Returns the socket, which is not registered with the async runtime any more, and its TLS state.
     pub(super) fn into_raw(self) -> io::Result<(std::net::TcpStream, Option<Box<ServerConnection>>)> {
         match self {
             Self::Plain(stream) => Ok((stream.into_std()?, None)),

@@ -18,19 +18,19 @@ use super::material::{KeyFiles, NamedFile, provider};
 use super::reload::{CertificateAudience, Loader, WatchedFiles, watched};
 use crate::server::HEAD_TIMEOUT;
 
-/// How long a handshake may take: as long as a request's head.
+/// The time within which a TLS handshake must be done: the same as for a request's head.
 const HANDSHAKE_TIMEOUT: Duration = HEAD_TIMEOUT;
 
-/// TLS of a port. Clones share the certificate, and get the new one when it is renewed.
+/// The TLS settings of a port. All clones share the certificate, and use the new one when it is renewed.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
     current: Arc<RwLock<CurrentConfig>>,
     failed_handshakes: Counter,
-    /// Whether clients are asked for certificates, where that is set at all.
+    /// Whether clients must show certificates, if client authorities are configured at all.
     asks: bool,
 }
 
-/// What new connections are taken with.
+/// The rustls configurations for new connections: one that asks for client certificates, one that does not.
 #[derive(Debug)]
 struct CurrentConfig {
     asking: Arc<ServerConfig>,
@@ -50,7 +50,8 @@ impl ListenerTls {
         Ok((Self { current, failed_handshakes: Counter::default(), asks: true }, Some(watched)))
     }
 
-    /// TLS with the certificate that is shown to our other processes, which asks for none. Failures are counted together.
+    /// Creates TLS settings with the certificate for connections to other processes, which ask for no client
+    /// certificates. Failed handshakes are counted by the same counter.
     pub(super) fn of_another(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<WatchedFiles>)> {
         let files = vec![shown.cert.clone(), shown.key.clone()];
         let load = move |contents: &[Vec<u8>], now| load_config(&shown, None, contents, now);
@@ -59,24 +60,24 @@ impl ListenerTls {
         Ok((Self { current, failed_handshakes: self.failures(), asks: false }, Some(watched)))
     }
 
-    /// The same for a port whose clients have no certificates.
+    /// Returns the same TLS settings for a port whose clients have no certificates.
     #[must_use]
     pub fn without_client_certificates(&self) -> Self {
         Self { asks: false, ..self.clone() }
     }
 
-    /// Handshakes that failed.
+    /// Returns the counter of failed handshakes.
     pub(super) fn failures(&self) -> Counter {
         self.failed_handshakes.clone()
     }
 
-    /// Shakes hands. `None` where that fails: the peer has been told why, as far as TLS tells.
+    /// Makes the TLS handshake. Returns `None` if it fails; TLS has then sent the peer an alert with the reason.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let config = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(if self.asks { &current.asking } else { &current.not_asking })
         };
-        // A line for each would be a line a scanner's port scan.
+        // Failures are not logged: a port scan would be a log line for each connection.
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
         if let Ok(Ok(stream)) = shaken {
             return Some(stream);

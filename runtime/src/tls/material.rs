@@ -1,4 +1,4 @@
-//! Certificates, keys and authorities as files have them, and what is wrong with them, by the file's flag and name.
+//! Reads certificates, keys and authorities from files, with errors that name the flag and the file.
 
 use std::fmt;
 use std::fs::File;
@@ -17,15 +17,15 @@ use rustls::sign::CertifiedKey;
 
 use super::validity::certificate_end;
 
-/// The largest file that is taken: a bundle of all authorities that browsers trust has 250 KB.
+/// The largest file, in bytes, that is read: a bundle of all authorities that browsers trust has 250 KB.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// The one implementation of cryptography here.
+/// Returns the implementation of cryptography that all TLS of this process uses.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(default_provider())
 }
 
-/// A file, and the flag that names it.
+/// A file, and the flag that gave its path, for errors.
 #[derive(Debug, Clone)]
 pub(super) struct NamedFile {
     flag: &'static str,
@@ -37,7 +37,7 @@ impl NamedFile {
         Self { flag, path: path.to_owned() }
     }
 
-    /// Reads the files anew.
+    /// Reads the file, which must not be larger than `MAX_BYTES`.
     pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
@@ -50,7 +50,7 @@ impl NamedFile {
         certificates(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
 
-    /// The authorities in it.
+    /// Parses the certificate authorities in the file's content.
     pub(super) fn authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
         authorities(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
@@ -63,7 +63,7 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// The authorities in a text.
+/// Parses the certificate authorities in a PEM text.
 pub(super) fn authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(pem)? {
@@ -78,14 +78,14 @@ impl fmt::Display for NamedFile {
     }
 }
 
-/// A certificate's file and that of its key.
+/// The file of a certificate and the file of its key.
 #[derive(Debug, Clone)]
 pub(super) struct KeyFiles {
     pub(super) cert: NamedFile,
     pub(super) key: NamedFile,
 }
 
-/// A certificate with its key, and when it ends, in seconds since the Unix epoch.
+/// A certificate with its key, and the end of its validity in seconds since the Unix epoch.
 #[derive(Debug)]
 pub(super) struct Certified {
     pub(super) key: Arc<CertifiedKey>,
@@ -93,10 +93,10 @@ pub(super) struct Certified {
 }
 
 impl KeyFiles {
-    /// The certificate and its key, out of the contents of both files.
+    /// Makes the certificate and its key from the contents of both files.
     ///
     /// # Errors
-    /// The certificate or the key cannot be read; they do not belong together; the certificate has expired.
+    /// The certificate or the key cannot be read; the key is not that of the certificate; the certificate has expired.
     pub(super) fn certified(
         &self,
         cert_pem: &[u8],

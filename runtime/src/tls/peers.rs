@@ -1,7 +1,7 @@
-//! TLS towards our other processes.
+//! TLS of connections to other liverank processes.
 //!
-//! One client configuration for the life of the process, which asks at each handshake what is in force: so clients and their
-//! pools need not be made anew when certificates are renewed.
+//! There is one client configuration for the life of the process. It looks up the current certificates at each
+//! handshake, so that clients and their pools need not be made anew when certificates are renewed.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -16,8 +16,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::material::{KeyFiles, NamedFile, authorities, provider};
 use super::reload::{CertificateAudience, Loader, WatchedFiles, watched};
 
-/// How our other processes are known over TLS, and what is shown to them. The default trusts the authorities that browsers
-/// trust, and shows nothing. Cheap to clone.
+/// The authorities by which other processes' certificates are verified, and the certificate that is shown to them. The
+/// default trusts the authorities that browsers trust, and shows no certificate. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerTls(Arc<ClientConfig>);
 
@@ -39,7 +39,7 @@ impl Default for PeerTls {
 }
 
 impl PeerTls {
-    /// The settings in the form that rustls takes.
+    /// Returns the settings as a rustls client configuration.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.0
     }
@@ -73,11 +73,12 @@ impl PeerTls {
         Ok((Self::from_known(&known, None), Some(watched)))
     }
 
-    /// Knows servers by these authorities (PEM), and shows nothing. A server that is reached by its address has to be called
-    /// `at_addresses`, where that is given: pods have no certificates for addresses.
+    /// Creates settings that trust these authorities (PEM) and show no certificate. If `at_addresses` is given, a
+    /// server that is reached by an IP address is verified by this name instead, because the certificates of pods do
+    /// not list addresses.
     ///
     /// # Errors
-    /// There is no authority in the text, or the name is none.
+    /// There is no authority in the text, or `at_addresses` is no valid name.
     pub fn trusting_authorities(authorities_pem: &str, at_addresses: Option<&str>) -> anyhow::Result<Self> {
         let servers = servers(authorities(authorities_pem.as_bytes())?)?;
         let name =
@@ -96,7 +97,7 @@ impl PeerTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&current) as Arc<dyn ServerCertVerifier>)
             .with_client_cert_resolver(current);
-        // A session that is resumed is checked by nobody again; ours are kept open instead.
+        // A resumed session would not verify the server again. Connections are kept open instead.
         config.resumption = Resumption::disabled();
         Self(Arc::new(config))
     }
@@ -108,24 +109,24 @@ fn servers(
     WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider()).build()
 }
 
-/// Makes a verifier that trusts the authorities that browsers trust.
+/// Returns a verifier that trusts the authorities that browsers trust.
 fn public_servers() -> Arc<WebPkiServerVerifier> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     servers(roots).expect("there are authorities in it")
 }
 
-/// The certificate authorities and the own certificate that are in force.
+/// The verifier and the own certificate that are in force now.
 #[derive(Debug)]
 struct KnownMaterial {
     servers: Arc<WebPkiServerVerifier>,
     shown: Option<Arc<CertifiedKey>>,
 }
 
-/// Asks what is in force.
+/// The rustls callbacks that look up the current verifier and certificate at each handshake.
 #[derive(Debug)]
 struct CurrentMaterial {
     known_material: Arc<RwLock<KnownMaterial>>,
-    /// What a server that is reached by its address has to be called.
+    /// The name by which a server that is reached by an IP address is verified.
     at_addresses: Option<ServerName<'static>>,
 }
 

@@ -1,4 +1,4 @@
-//! The look at the files each second.
+//! Checks the certificate files for changes each second, and reloads them.
 
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,15 +15,16 @@ use tokio::task::spawn_blocking;
 use super::material::NamedFile;
 use crate::Metrics;
 
-/// Between two looks. A certificate is renewed days before its end, but whoever tries it does not like to wait.
+/// The time between two checks. Certificates are renewed days before their end, but somebody who tries a renewal does
+/// not like to wait.
 const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 crate::label_values! {
-    /// To whom a certificate is shown.
+    /// The side to which a certificate is shown.
     pub enum CertificateAudience {
-        /// To those who connect to a port.
+        /// Clients that connect to a port of this process.
         Clients = "clients",
-        /// To our other processes, where this one connects to them.
+        /// Other liverank processes to which this one connects.
         Peers = "peers",
     }
 }
@@ -33,31 +34,34 @@ struct ShownToLabel {
     shown_to: CertificateAudience,
 }
 
-/// Makes something of files' contents, in their order; and when its certificate ends, if there is one.
+/// Makes a value from the contents of files, in their order. Also returns the end of the certificate's validity in
+/// seconds since the Unix epoch, if a certificate is among them.
 pub(super) type Loader<T> =
     Box<dyn Fn(&[Vec<u8>], Timestamp) -> anyhow::Result<(T, Option<i64>)> + Send + Sync>;
-/// A look: something new came into force, nothing changed, or why what is there cannot be used.
+/// Checks one set of files: reads them and reloads them if they have changed.
 type ReloadLook = Box<dyn FnMut(Timestamp) -> LookOutcome + Send>;
 
-/// Files that are looked at again.
+/// A set of files that are checked for changes.
 pub struct WatchedFiles {
     shown_to: CertificateAudience,
     look: ReloadLook,
     ends_at: Option<i64>,
 }
 
-/// The result of looking at the files once.
+/// The result of checking a set of files once.
 enum LookOutcome {
     Unchanged,
     Renewed(Option<i64>),
-    /// For the second time in a row: what is being written just now is no mistake yet.
+    /// The changed files cannot be used, and were the same at the check before. Files that are just being written are
+    /// not reported at their first check.
     Broken(anyhow::Error),
 }
 
-/// What was seen of files: a digest of them (keys are not kept), or why they could not be read.
+/// A digest of the contents of files (keys themselves are not kept), or the error with which they could not be read.
 type ContentsDigest = Result<[u8; 32], String>;
 
-/// Reads `files`, and returns what `load` makes of them, now and whenever they change.
+/// Reads `files` and makes a value of them by `load`. Returns the value, shared, and the `WatchedFiles` that replace
+/// it whenever the files change.
 ///
 /// # Errors
 /// A file cannot be used.
@@ -104,7 +108,7 @@ fn digest_of(contents: &[Vec<u8>]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// What was seen before: what is in force, and what was broken last and how often.
+/// The digest of the files in force, and the digest of the last broken ones with the number of checks that found them.
 struct ContentsHistory {
     in_force: ContentsDigest,
     broken: Option<(ContentsDigest, u32)>,
@@ -115,7 +119,8 @@ impl ContentsHistory {
         Self { in_force, broken: None }
     }
 
-    /// Whether there is something to try. What is in force is not; nor what has been told to be broken.
+    /// Returns true if the files should be loaded: they differ from those in force, and have not already been reported
+    /// as broken.
     fn is_worth_trying(&mut self, seen: &ContentsDigest) -> bool {
         if *seen == self.in_force {
             self.broken = None;
@@ -128,7 +133,7 @@ impl ContentsHistory {
         *self = Self::new(seen);
     }
 
-    /// Notes what is broken; `true` where it was so at the last look already.
+    /// Notes that these files are broken. Returns true if the check before found the same files broken, too.
     fn is_broken_again(&mut self, seen: ContentsDigest) -> bool {
         let times = match &self.broken {
             Some((broken, times)) if *broken == seen => times + 1,
@@ -139,7 +144,7 @@ impl ContentsHistory {
     }
 }
 
-/// Keeps what was made of files up to date.
+/// Reloads the certificate files of a process whenever they change.
 #[derive(Default)]
 pub struct FileReloading {
     watched: Vec<WatchedFiles>,
@@ -161,7 +166,7 @@ impl FileReloading {
         self.handshakes = failures;
     }
 
-    /// Looks at the files each second, for ever.
+    /// Checks the files each second, for ever.
     pub async fn reload_forever(mut self, metrics: &Metrics) -> Infallible {
         if self.watched.is_empty() {
             return std::future::pending().await;
@@ -184,7 +189,7 @@ impl FileReloading {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let watched = std::mem::take(&mut self.watched);
-            // A file may be on a network.
+            // Reading may block, because a file may be on a network.
             let looked = spawn_blocking(move || look_at_all(watched)).await;
             let Ok((watched, seen)) = looked else { return std::future::pending().await };
             self.watched = watched;

@@ -1,4 +1,4 @@
-//! Which traces are recorded, and where they are sent.
+//! The flags that say which traces are recorded, and to which collector they are sent.
 
 use clap::Args;
 use liverank_core::trace::SamplingRates;
@@ -9,7 +9,7 @@ use super::{SpanExport, Tracer};
 use crate::Metrics;
 use crate::tls::PeerTls;
 
-/// See the module.
+/// The flags of traces.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceArgs {
@@ -31,7 +31,7 @@ fn parse_endpoint(text: &str) -> Result<Url, String> {
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("must begin with http:// or https:// and name a host".to_owned());
     }
-    // It is shown in logs and by `config show`.
+    // The URL is shown in logs and by `config show`, so it must not contain secrets.
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
         return Err(
             "must have no user, password or query: a collector of yours keeps the keys of those behind it"
@@ -47,7 +47,8 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 }
 
 impl TraceArgs {
-    /// What records, and what sends it: none where there is no endpoint. `instance` names this process among those of its role.
+    /// Returns the tracer, and the task that sends its spans; without an endpoint, a tracer that records nothing and no
+    /// task. `instance` names this process among those of its role.
     pub fn open(
         &self,
         tls: &PeerTls,

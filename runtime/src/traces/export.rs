@@ -1,7 +1,7 @@
-//! From the queue to the collector.
+//! Sends finished spans from the queue to the trace collector.
 //!
-//! A collector that is away costs a request a second that fails, a counter, and one line in the log until it is back. Nothing is sent twice:
-//! spans that were not taken are gone.
+//! While a collector does not answer, this costs one failed request a second, a counter, and one line in the log until
+//! the collector is back. Nothing is sent twice: spans that were not accepted are lost.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use crate::client::{Client, ConnectionSettings};
 use crate::peer::{join_path, root_cause};
 use crate::tls::PeerTls;
 
-/// Spans of one request to the collector: some 200 KB.
+/// The largest number of spans in one request to the collector: some 200 KB.
 const MAX_SPANS_A_BATCH: usize = 512;
-/// How long a span waits for others to be sent with it.
+/// The time for which a span waits for others that are sent with it.
 const BATCH_DELAY: Duration = Duration::from_millis(500);
-/// How long the collector may take.
+/// The time within which the collector must answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a process that ends goes on sending what is left.
+/// The time for which a process that ends goes on sending the spans that are left.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The task that sends the spans of this process to the collector.
 pub struct SpanExport {
     finished: mpsc::Receiver<FinishedSpan>,
-    /// The spans of the batch that is being gathered or sent.
+    /// The spans of the batch that is being collected or sent.
     batch: Vec<FinishedSpan>,
     client: Client,
     url: Url,
     metrics: TraceMetrics,
     instance: Option<String>,
-    /// Whether the last batch was not taken.
+    /// Whether the collector did not accept the last batch.
     is_away: bool,
 }
 
@@ -54,11 +54,11 @@ impl SpanExport {
         Self { finished, batch: Vec::new(), client, url, metrics, instance, is_away: false }
     }
 
-    /// Sends for ever.
+    /// Sends spans in batches, for ever.
     async fn export_forever(&mut self) -> Infallible {
         loop {
             if self.finished.recv_many(&mut self.batch, MAX_SPANS_A_BATCH).await == 0 {
-                // Nobody can record any more.
+                // Every tracer is gone, so no span can come any more.
                 return std::future::pending().await;
             }
             let more = async {
@@ -74,7 +74,7 @@ impl SpanExport {
         }
     }
 
-    /// Sends what is left, for as long as the end of a process may take.
+    /// Sends the spans that are left, for at most `FLUSH_TIMEOUT`.
     async fn flush_queue(&mut self) {
         self.finished.close();
         let all = async {
@@ -120,7 +120,7 @@ impl SpanExport {
     }
 }
 
-/// Runs a process, and sends its traces meanwhile and at its end.
+/// Runs `process` to its end, and sends its spans meanwhile; at the end sends those that are left.
 pub async fn run_with_export<T>(export: Option<SpanExport>, process: impl Future<Output = T>) -> T {
     let Some(mut export) = export else { return process.await };
     let ended = tokio::select! {

@@ -1,4 +1,4 @@
-//! The span of each request at an HTTP port, and `traceparent` in and out.
+//! Records a span for each request at an HTTP port, and reads and writes the header `traceparent`.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use tracing::Instrument as _;
 use super::{CURRENT_SPAN, RecordedSpan, Tracer};
 use crate::{http_metrics, request_id};
 
-/// The header (W3C Trace Context).
+/// The header with the trace context (W3C Trace Context).
 pub const TRACEPARENT_HEADER: &str = "traceparent";
 
-/// A port whose requests are spans.
+/// The tracer and the service of a port whose requests are recorded as spans.
 pub(crate) struct Port {
     pub(crate) tracer: Tracer,
     pub(crate) service: CalledService,
 }
 
-/// Answers a request within a span of its own, where its trace is recorded. Whoever is asked in its turn gets this span as its
-/// parent, and whoever asked learns of it, too.
+/// A middleware: answers a request within a span of its own, if its trace is recorded. Requests that the handler sends
+/// to other services get this span as their parent, and the answer names it to the client.
 pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, next: Next) -> Response {
     let parent =
         request.headers().get(TRACEPARENT_HEADER).and_then(|value| TraceContext::parse(value.as_bytes()));
@@ -33,7 +33,7 @@ pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, 
     let service = port.service.name();
     let id = request_id::current_id().unwrap_or_default();
     let name = || format!("{service} {method} {route}");
-    // The trace of a request that has none is its id, where that was made here: one finds the other.
+    // If this process made the request's id, the same bytes are the id of a new trace: so either finds the other.
     match port.tracer.request_span(
         service,
         name,

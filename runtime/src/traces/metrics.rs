@@ -1,4 +1,4 @@
-//! What became of traces and spans.
+//! The metrics of traces and spans.
 
 use liverank_core::trace::SamplingReason;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,25 +8,25 @@ use prometheus_client::metrics::family::Family;
 use crate::{Metrics, label_values};
 
 label_values! {
-    /// Why a trace is recorded.
+    /// The reason why a trace is recorded, as a label.
     pub(super) enum RecordedBecause {
-        /// It is of the share.
+        /// The trace was chosen by the configured share of requests.
         Share = "share",
-        /// Its traceparent asks for it.
+        /// The client's `traceparent` asks for it.
         Asked = "asked",
-        /// Another process of ours began it.
+        /// Another liverank process began the trace, and this process continues it.
         GoesOn = "goes_on",
     }
 }
 
 label_values! {
-    /// What became of spans.
+    /// The outcome of a span, as a label.
     pub(super) enum SpanOutcome {
-        /// The collector took them.
+        /// The collector accepted the span.
         Exported = "exported",
-        /// The collector was away, or refused them.
+        /// The collector did not answer, or refused the span.
         Failed = "failed",
-        /// The queue was full.
+        /// The queue was full, and the span was dropped.
         Dropped = "dropped",
     }
 }
@@ -41,7 +41,7 @@ struct OutcomeLabel {
     outcome: SpanOutcome,
 }
 
-/// See the module.
+/// The metrics of traces and spans of one process.
 #[derive(Clone, Default)]
 pub(super) struct TraceMetrics {
     recorded: Family<ReasonLabel, Counter>,

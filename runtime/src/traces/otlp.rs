@@ -1,4 +1,4 @@
-//! Spans as OTLP has them.
+//! Encodes spans in the format of OTLP.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 
 use super::{FinishedSpan, SpanAttribute, SpanKind};
 
-/// A request with these spans, by their services: one process may have several (`liverank up`).
+/// Encodes a request with these spans, grouped by service: one process may run several services (`liverank up`).
 pub(super) fn request(spans: &[FinishedSpan], instance: Option<&str>) -> ExportTraceServiceRequest {
     let mut services: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
     for finished in spans {
@@ -36,7 +36,7 @@ pub(super) fn request(spans: &[FinishedSpan], instance: Option<&str>) -> ExportT
     ExportTraceServiceRequest { resource_spans }
 }
 
-/// Which process it is, in the words of OpenTelemetry.
+/// Returns the attributes that name the process, with the keys of OpenTelemetry.
 fn resource_attributes(service: &str, instance: Option<&str>) -> Vec<KeyValue> {
     let name = format!("liverank-{service}");
     let mut attributes = vec![
@@ -71,7 +71,7 @@ fn span(finished: &FinishedSpan) -> Span {
         trace_id: finished.context.trace_id.to_vec(),
         span_id: finished.context.span_id.to_vec(),
         parent_span_id: finished.parent.map_or_else(Vec::new, |parent| parent.to_vec()),
-        // Sampled, as all that is sent.
+        // The flag `sampled`: only sampled spans are sent.
         flags: 1,
         name: finished.name.clone().into_owned(),
         kind: kind.into(),
@@ -84,6 +84,6 @@ fn span(finished: &FinishedSpan) -> Span {
 }
 
 fn unix_nanos(time: SystemTime) -> u64 {
-    // A clock before 1970 is nobody's.
+    // A clock before 1970 is taken as 0.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

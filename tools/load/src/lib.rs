@@ -1,18 +1,18 @@
-//! `liverank load`: the seeds' clients grown up. Simulated viewers, posters and WebSocket clients, who know what must
-//! have happened and say whether it did.
+//! `liverank load`: simulated viewers, posters and WebSocket clients, who know what must have happened and report if it
+//! did. It does what the seeds' clients did, at any size.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`plan`] | what happens when, from the seed (pure) |
-//! | [`oracle`] | what must be true afterwards, and in which way it is not (pure) |
-//! | [`sse`] | bytes of a stream into events (pure) |
-//! | [`record`] | numbers, latencies and faults of a run |
-//! | [`poster`] | posts until acknowledged, with the same identity |
-//! | [`viewer`] | streams of comments, resumed when lost |
-//! | [`periods`] | the run in pieces |
-//! | [`ws`] | ranked lists, and the probe that times them |
-//! | [`verify`] | compares everything, once the system is at rest |
-//! | [`report`] | says how it went |
+//! | [`plan`] | the events of a run and their times, computed from the seed (pure) |
+//! | [`oracle`] | what must be true afterwards, and the faults where it is not (pure) |
+//! | [`sse`] | parses the bytes of a stream into events (pure) |
+//! | [`record`] | counts, latencies and faults of a run |
+//! | [`poster`] | posts each event until it is acknowledged, with the same identity |
+//! | [`viewer`] | streams of comments, resumed when they are lost |
+//! | [`periods`] | the figures of each period of a run |
+//! | [`ws`] | ranked lists over `WebSockets`, and the probe that measures their latency |
+//! | [`verify`] | compares everything when the system is at rest |
+//! | [`report`] | the outcome as text and JSON |
 
 use std::io::Write;
 use std::sync::Arc;
@@ -50,12 +50,12 @@ use verify::RunVerifier;
 use viewer::{ConnectWay, LoadAudience, LoadViewer};
 use ws::ListWatchers;
 
-/// For the system to answer at all, and for all viewers to be connected.
+/// The time within which the system must first answer, and all viewers must be connected.
 const SET_UP_TIMEOUT: Duration = Duration::from_mins(1);
-/// Posts at once while videos are opened.
+/// The number of views that are posted at once to create the videos.
 const MAX_POSTS_AT_OPENING: usize = 64;
 
-/// How much load, of which kind, on what.
+/// The arguments of `liverank load`: how much load, of which kind, on which system.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Front doors, comma-separated; clients are spread over them and go around those that fail.
@@ -132,13 +132,13 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "must be a number from 0 to 1000000".into())
 }
 
-/// Up to a day.
+/// Parses a duration of up to a day.
 fn duration(text: &str) -> Result<Duration, String> {
     parser_of_range(Duration::ZERO, Duration::from_hours(24))(text)
 }
 
-/// Runs the load, tells how it went, and returns whether all was right. `shutdown` ends the posting early; the
-/// comparison and the report still come.
+/// Runs the load, prints the report, and returns whether nothing was wrong. `shutdown` ends the posting early; the
+/// comparison and the report still follow.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
     let report = run_load(&args, shutdown).await?;
     let value = serde_json::to_value(&report).context("writing the report")?;
@@ -154,7 +154,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool
     Ok(report.good)
 }
 
-/// Runs the load and returns how it went.
+/// Runs the load and returns its report.
 pub async fn run_load(args: &Args, shutdown: CancellationToken) -> anyhow::Result<LoadReport> {
     let run = LoadRun::new(args)?;
     run.create_videos(&shutdown).await?;
@@ -201,7 +201,8 @@ struct LoadRun {
     client: Client,
     targets: TargetAddresses,
     poster: Arc<EventPoster>,
-    /// Most viewers, and those who go through the front door where the others do not.
+    /// The settings of most viewers, and of those who go through the gateway when the others do not
+    /// (`--front-door-percent`).
     audiences: [Arc<LoadAudience>; 2],
     front_door_percent: usize,
     viewers: Vec<Arc<LoadViewer>>,
@@ -212,7 +213,8 @@ struct LoadRun {
 
 impl LoadRun {
     fn new(args: &Args) -> anyhow::Result<Self> {
-        // New names each time, so that counts can be compared for equality on a store that holds other things.
+        // The names are new for each run, so that counts can be compared for equality on a store that holds other
+        // videos, too.
         let prefix = format!("load-{}-{:x}", args.seed, liverank_runtime::now_ms());
         let plan = PostingPlan::new(prefix, args.videos, args.zipf, args.seed);
         let comments = plan::events_in(args.comments, args.duration);
@@ -262,7 +264,7 @@ impl LoadRun {
         })
     }
 
-    /// Makes every video exist.
+    /// Creates every video of the run by a view of it.
     async fn create_videos(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         self.progress.set_message("opening the videos");
         let opening = stream::iter(self.plan.opening_views()).for_each_concurrent(
@@ -280,7 +282,7 @@ impl LoadRun {
         }
     }
 
-    /// Connects viewers and `WebSockets`, and waits until they are, in some bounds.
+    /// Connects the viewers and the `WebSockets`, and waits until they are connected, for at most `SET_UP_TIMEOUT`.
     async fn connect_watchers(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("connecting");
         for nth in 0..self.ws {
@@ -288,7 +290,8 @@ impl LoadRun {
         }
         self.start_viewers(&self.viewers[..args.viewers], args.arrivals, tasks).await;
         let connected = async {
-            // One who is connected but was not told where it stands stands at the beginning: all is still quiet.
+            // A viewer that is connected without being told its position is at the beginning, because nothing was
+            // posted yet.
             while (self.record.counts.connected.load(Relaxed) as usize) < args.viewers {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -307,7 +310,7 @@ impl LoadRun {
         }
     }
 
-    /// Sets these viewers watching, `rate` in a second.
+    /// Starts these viewers, `rate` of them a second.
     async fn start_viewers(&self, viewers: &[Arc<LoadViewer>], rate: usize, tasks: &TaskTracker) {
         let start = tokio::time::Instant::now();
         for (nth, viewer) in viewers.iter().enumerate() {
@@ -371,7 +374,7 @@ impl LoadRun {
     }
 }
 
-/// Hidden where nobody looks at a terminal.
+/// Creates the progress bar, which is hidden if standard error is no terminal.
 fn progress(posts: u64) -> ProgressBar {
     let bar = ProgressBar::new(posts);
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} acknowledged, {msg}");

@@ -1,4 +1,5 @@
-//! What must have happened, and whether it did: pure bookkeeping. Times are arguments, in µs since the start.
+//! Checks that what must have happened did happen. Pure: times are arguments, in microseconds since the start of the
+//! run.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -9,73 +10,74 @@ use liverank_core::score::{Counters, Weights};
 
 use crate::plan::{PostAction, PostEvent};
 
-/// The kind of a fault.
+/// The kind of a fault that the run found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OracleFaultKind {
-    /// Acknowledged, and not there.
+    /// An event was acknowledged and is missing.
     Missing,
-    /// There more than once.
+    /// An event is there more than once.
     Repeated,
-    /// There after what came later.
+    /// An event came after a later one.
     OutOfOrder,
-    /// The system says itself that it left something out.
+    /// The system itself reported that it left out comments.
     Gap,
-    /// There and not what it should be.
+    /// Something is there and differs from what it should be.
     Different,
 }
 
-/// Something that must not be.
+/// A fault that the run found: its kind, the number of events and a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFault {
     /// The kind of the fault.
     pub kind: OracleFaultKind,
-    /// How many events.
+    /// The number of events that the fault concerns.
     pub event_count: u64,
     /// A description of the fault.
     pub description: String,
 }
 
 impl FoundFault {
-    /// A fault.
+    /// Creates a fault of `count` events.
     pub fn new(wrong: OracleFaultKind, count: u64, what: impl Into<String>) -> Self {
         Self { kind: wrong, event_count: count, description: what.into() }
     }
 }
 
-/// All comments of a run.
+/// The expected comments of a run, by number: which were posted, acknowledged and shown.
 #[derive(Debug, Default)]
 pub struct CommentOracle(Vec<ExpectedComment>);
 
 #[derive(Debug, Default)]
 struct ExpectedComment {
-    /// The video plus one; 0 before it was posted.
+    /// The number of the video plus one; 0 before the comment was posted.
     video: AtomicU64,
     posted_us: AtomicU64,
     acknowledged: AtomicBool,
-    /// The number it came with first; 0 before.
+    /// The sequence number with which the comment was first shown; 0 before that.
     seq: AtomicU64,
 }
 
 impl CommentOracle {
-    /// Room for `count` comments.
+    /// Creates an oracle for `count` comments, none of them posted yet.
     pub fn new(count: usize) -> Self {
         Self((0..count).map(|_| ExpectedComment::default()).collect())
     }
 
-    /// Comment `number` goes out to `video` now, for the first time.
+    /// Notes that comment `number` is now posted to `video` for the first time.
     pub fn note_posted(&self, number: usize, video: usize, now_us: u64) {
         let entry = &self.0[number];
         entry.posted_us.store(now_us, Relaxed);
         entry.video.store(video as u64 + 1, Relaxed);
     }
 
-    /// The system has it.
+    /// Notes that comment `number` was acknowledged.
     pub fn note_acknowledged(&self, number: usize) {
         self.0[number].acknowledged.store(true, Relaxed);
     }
 
-    /// Comment `number` (none: a text that is not ours) shows up in `video` as its `seq`-th. Returns when it was
-    /// posted.
+    /// Notes that comment `number` of `video` was shown with the sequence number `seq`. `None` as `number`: the text is
+    /// none of this run's comments. Returns the time at which the comment was posted, in microseconds since the start;
+    /// a fault if it is unknown, in the wrong video, or was shown with another `seq` before.
     pub fn note_shown(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, FoundFault> {
         let different = |what: String| Err(FoundFault::new(OracleFaultKind::Different, 1, what));
         let Some((number, entry)) = number.and_then(|number| Some((number, self.0.get(number)?))) else {
@@ -93,7 +95,8 @@ impl CommentOracle {
         }
     }
 
-    /// Compares a video's whole history, as (seq, which comment) in ascending order of seq, with what was posted.
+    /// Compares a video's whole history with what was posted. `history` has (seq, number of the comment) in ascending
+    /// order of seq.
     pub fn check_history(&self, video: usize, history: &[(u64, Option<usize>)]) -> Vec<FoundFault> {
         let mut faults = Vec::new();
         let mut there = std::collections::HashSet::new();
@@ -129,32 +132,33 @@ impl CommentOracle {
     }
 }
 
-/// What one viewer was given.
+/// The comments and gaps that one viewer was sent.
 #[derive(Debug)]
 pub struct ViewerLog {
     name: String,
-    /// Slow viewers may be moved forward.
+    /// Whether the viewer reads slowly: such a viewer may be told of gaps.
     slow: bool,
     numbering: Option<CommentEpoch>,
-    /// Where it stands: everything up to here came, was before its time, or is in `holes`.
+    /// The viewer's position: every comment up to this sequence number was sent, was before the viewer's time, or is in
+    /// `holes`. `None` until the position is known.
     last_seq: Option<u64>,
-    /// Numbers jumped over without a word.
+    /// The sequence numbers that were skipped without a report of a gap.
     holes: Vec<RangeInclusive<u64>>,
-    /// Comments given.
+    /// The number of comments that were sent.
     pub delivered: u64,
-    /// Comments that the system itself said it left out.
+    /// The number of comments of which the system reported that it left them out.
     pub skipped: u64,
 }
 
 impl ViewerLog {
-    /// A viewer who has seen nothing yet.
+    /// Creates the log of a viewer that has been sent nothing yet.
     pub const fn new(name: String, slow: bool) -> Self {
         Self { name, slow, numbering: None, last_seq: None, holes: Vec::new(), delivered: 0, skipped: 0 }
     }
 
-    /// Notes that it connected, to stand at `at`. Later connections of the same viewer resume where it stood, so only the first
-    /// one counts. Without a position a viewer stands at the beginning where its video had no comment yet, or else where its
-    /// first comment says.
+    /// Notes that the viewer connected, and its position `at`. Only the first connection counts, because later ones
+    /// resume at the viewer's position. If the connection names no position, the viewer is at the beginning if its
+    /// video had no comment yet; else its first comment tells.
     pub fn note_first_connection(&mut self, at: Option<&StreamPosition>, video_was_empty: bool) {
         if self.last_seq.is_some() {
             return;
@@ -169,12 +173,13 @@ impl ViewerLog {
         }
     }
 
-    /// Whether it knows where it stands.
+    /// Returns true if the viewer's position is known.
     pub const fn has_position(&self) -> bool {
         self.last_seq.is_some()
     }
 
-    /// A comment came.
+    /// Notes a comment that the viewer was sent. Returns a fault if it was repeated, out of order, or of another
+    /// comment epoch.
     pub fn note_comment(&mut self, at: &StreamPosition) -> Option<FoundFault> {
         self.delivered += 1;
         if let Some(fault) = self.check_numbering(at) {
@@ -202,7 +207,7 @@ impl ViewerLog {
         ))
     }
 
-    /// The system says that it leaves out `from` to `to`.
+    /// Notes that the system reported a gap from `from` to `to`. Returns a fault, unless the viewer is slow.
     pub fn note_gap(&mut self, from: u64, to: u64) -> Option<FoundFault> {
         let last = self.last_seq.unwrap_or(from.saturating_sub(1));
         let count = to.saturating_sub(last);
@@ -228,12 +233,12 @@ impl ViewerLog {
         true
     }
 
-    /// Whether everything up to `head` was dealt with.
+    /// Returns true if the viewer was sent everything up to the sequence number `head`.
     pub fn has_all(&self, head: u64) -> bool {
         self.holes.is_empty() && self.last_seq == Some(head)
     }
 
-    /// What is wrong if the video has `head` comments and nothing more comes.
+    /// Returns what is wrong with this viewer if its video has `head` comments and no more will come.
     pub fn check(&self, head: u64) -> Vec<FoundFault> {
         let Some(last) = self.last_seq else {
             let what = format!("{} never learnt where it stands: it did not get connected", self.name);
@@ -259,33 +264,34 @@ impl ViewerLog {
     }
 }
 
-/// What a video's counts must be.
+/// The counts that a video must have: a lower bound, and events that may count or not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountTally {
-    /// Counted for certain.
+    /// The counts of acknowledged events, which must all be there.
     acknowledged: Counters,
-    /// Posted, and never acknowledged: they may count or not.
+    /// The counts of events that were posted and never acknowledged: they may count or not.
     unacknowledged: Counters,
 }
 
 impl CountTally {
-    /// An event of the video was acknowledged.
+    /// Adds an acknowledged event of the video.
     pub fn note_acknowledged(&mut self, event: &PostEvent) {
         add_event(&mut self.acknowledged, event);
     }
 
-    /// An event of the video was given up.
+    /// Adds an event of the video that was given up without an acknowledgement.
     pub fn note_unacknowledged(&mut self, event: &PostEvent) {
         add_event(&mut self.unacknowledged, event);
     }
 
-    /// Compares what the system counted with what it acknowledged. `points` is the score it shows.
+    /// Compares the system's counters of a video with what was acknowledged, and its score `points` with those
+    /// counters.
     pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<FoundFault> {
         let mut faults = Vec::new();
         for (field, counted, sure, open) in compared_fields(counted, &self.acknowledged, &self.unacknowledged)
         {
             let what = || format!("{name} has {field} = {counted}, of {sure} acknowledged (and {open} open)");
-            // Milliseconds are not events: a wrong sum is one fault.
+            // Milliseconds are not events, so a wrong sum of watch time is one fault.
             let events = |off: i64| if field == "watch_ms" { 1 } else { off as u64 };
             if counted < sure {
                 faults.push(FoundFault::new(OracleFaultKind::Missing, events(sure - counted), what()));
@@ -313,7 +319,7 @@ fn add_event(counters: &mut Counters, event: &PostEvent) {
         PostAction::Interact(Kind::View, _) => counters.views += 1,
         PostAction::Interact(Kind::Like, _) => counters.likes += 1,
         PostAction::Interact(Kind::Share, _) => counters.shares += 1,
-        // No client sends the first, and the load none of the others.
+        // No client sends moderation events, and the load sends no unlikes and unshares.
         PostAction::Interact(Kind::Moderation | Kind::Unlike | Kind::Unshare, _) => {}
         PostAction::Interact(Kind::WatchTime, ms) => {
             counters.watch_ms += ms as i64;
@@ -327,7 +333,7 @@ fn add_event(counters: &mut Counters, event: &PostEvent) {
 }
 
 fn compared_fields(a: &Counters, b: &Counters, c: &Counters) -> [(&'static str, i64, i64, i64); 7] {
-    // By name, so that the compiler finds a counter that is not compared.
+    // Every counter is named, so that the compiler finds one that is not compared.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *a;
     [
         ("views", views, b.views, c.views),

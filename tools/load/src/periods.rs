@@ -1,4 +1,5 @@
-//! A run in pieces: what its percentiles were while a reader died, rather than over all of it.
+//! The figures of a run for each period: for example the percentiles while a reader died, rather than over the whole
+//! run.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,24 +13,24 @@ use tokio_util::sync::CancellationToken;
 use crate::record::{LatencyHistogram, RunRecord};
 use crate::report::TimeDistribution;
 
-/// A piece of a run.
+/// The figures of one period of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LoadPeriod {
-    /// When it ended, in ms since 1970, so that it can be laid beside what others did.
+    /// The end of the period, in milliseconds since 1970, so that it can be compared with other logs.
     pub ended_ms: i64,
-    /// Viewers with a stream at its end.
+    /// The number of viewers with a stream at the end of the period.
     pub viewers: u64,
-    /// Streams lost and opened again within it.
+    /// The number of streams that were lost and opened again within the period.
     pub reconnects: u64,
-    /// Comments delivered within it: from their post to a viewer.
+    /// The delivery times of comments within the period: from their post to a viewer.
     pub delivery: TimeDistribution,
-    /// The times of the comments that were posted while the viewer had its stream.
+    /// The delivery times of comments that were posted while their viewer had a stream.
     pub live: TimeDistribution,
-    /// Streams opened again within it: since the one before was lost.
+    /// The interruptions of viewers that got a new stream within the period: from the loss of the stream before.
     pub away: TimeDistribution,
 }
 
-/// What was counted up to now, to tell what comes after it.
+/// The figures of a run at the beginning of a period, to be subtracted from those at its end.
 struct PeriodStart {
     delivery: Histogram<u64>,
     live: Histogram<u64>,
@@ -47,7 +48,7 @@ impl PeriodStart {
         }
     }
 
-    /// The piece from here to `end`.
+    /// Returns the figures of the period from `self` to `end`.
     fn period_until(&self, end: &Self, viewers: u64, ended_ms: i64) -> LoadPeriod {
         LoadPeriod {
             ended_ms,
@@ -63,7 +64,8 @@ impl PeriodStart {
     }
 }
 
-/// Cuts what `record` says into pieces of `length`, until `over`.
+/// Records a period of `record` each `length` until `over` is cancelled; the last one may be shorter. Returns all
+/// periods.
 pub async fn observe_periods(
     record: Arc<RunRecord>,
     length: Duration,

@@ -1,4 +1,4 @@
-//! Who watches what, and what is posted when: all of it from the seed.
+//! The plan of a run: which viewer watches which video, and what is posted when, all computed from the seed.
 
 use std::time::Duration;
 
@@ -7,25 +7,26 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-/// Users that interactions and comments come from.
+/// The number of users that post interactions and comments.
 const USER_COUNT: u32 = 10_000;
-/// Videos an owner has.
+/// The number of videos of one owner.
 const VIDEOS_PER_OWNER: usize = 5;
-/// How often each kind comes, in hundredths: mostly views, as everywhere.
+/// The share of each kind of interaction, in hundredths: mostly views, as on real platforms.
 const KIND_HUNDREDTHS: [(Kind, u32); 5] =
     [(Kind::View, 55), (Kind::WatchTime, 25), (Kind::Like, 12), (Kind::Share, 4), (Kind::Comment, 4)];
-/// Watch times go up to this, so that both sides of the threshold of 2 s occur.
+/// The longest watch time, in milliseconds: watch times lie on both sides of the threshold of 2 s.
 const MAX_WATCH_MS: u64 = 6_000;
 
-/// Numbers drawn by Zipf's law: the first of `n` most often.
+/// Draws numbers by Zipf's law: 0 most often, and each further number less often.
 #[derive(Debug, Clone)]
 pub struct ZipfLaw {
-    /// Ascending, the last is 1.
+    /// The cumulated probabilities of the numbers, ascending; the last is 1.
     cumulated: Vec<f64>,
 }
 
 impl ZipfLaw {
-    /// Over 0 to `n - 1`, the k-th with weight `1 / (k + 1)^exponent`. `n` is at least 1.
+    /// Creates the law for the numbers 0 to `n - 1`, where number `k` has the weight `1 / (k + 1)^exponent`. An `n` of
+    /// 0 is taken as 1.
     pub fn new(n: usize, exponent: f64) -> Self {
         let weights = (1..=n.max(1)).map(|rank| (rank as f64).powf(-exponent));
         let mut cumulated: Vec<f64> = weights
@@ -41,7 +42,7 @@ impl ZipfLaw {
         Self { cumulated }
     }
 
-    /// The number at `at`, from 0 up to 1.
+    /// Returns the number that belongs to `at`, a random value from 0 up to (not including) 1.
     pub fn number_at(&self, at: f64) -> usize {
         self.cumulated.partition_point(|sum| *sum <= at).min(self.cumulated.len() - 1)
     }
@@ -50,20 +51,20 @@ impl ZipfLaw {
 /// The content of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PostAction {
-    /// An interaction; `watch_time` has the time watched.
+    /// An interaction of this kind; for `watch_time`, the second value is the time watched, in milliseconds.
     Interact(Kind, u64),
-    /// A comment with a text.
+    /// A comment, whose text is made from its number.
     Comment,
 }
 
-/// One post.
+/// One event that is posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostEvent {
-    /// Its own identity, by which it counts once.
+    /// The event's identity, by which the system counts it once however often it is posted.
     pub id: String,
-    /// For comments, which one of all comments, from 0.
+    /// The number of the comment among all comments, from 0; of other events their number among their kind.
     pub comment_index: usize,
-    /// When, after the start.
+    /// The time at which the event is posted, after the start of the posting.
     pub post_after: Duration,
     /// The number of the video.
     pub video: usize,
@@ -73,7 +74,7 @@ pub struct PostEvent {
     pub post_action: PostAction,
 }
 
-/// All events that a run will post, and when.
+/// The plan of all events that a run will post.
 #[derive(Debug, Clone)]
 pub struct PostingPlan {
     name_prefix: String,
@@ -83,43 +84,43 @@ pub struct PostingPlan {
 }
 
 impl PostingPlan {
-    /// A plan over `videos` videos that nobody else uses, by the prefix of their names.
+    /// Creates a plan over `videos` videos. `prefix` begins all their names, so that nobody else uses these videos.
     pub fn new(prefix: String, videos: usize, exponent: f64, seed: u64) -> Self {
         Self { name_prefix: prefix, videos: videos.max(1), zipf: ZipfLaw::new(videos, exponent), seed }
     }
 
-    /// Videos that viewers and posters use.
+    /// Returns the number of videos that viewers and posters use, without the probe's.
     pub const fn videos(&self) -> usize {
         self.videos
     }
 
-    /// The video that only the probe touches; it comes after all others.
+    /// Returns the number of the video that only the probe uses; it comes after all others.
     pub const fn probe_video(&self) -> usize {
         self.videos
     }
 
-    /// What all names of this run begin with.
+    /// Returns the prefix of all names of this run.
     pub fn prefix(&self) -> &str {
         &self.name_prefix
     }
 
-    /// A video's id.
+    /// Returns the id of a video.
     pub fn video(&self, video: usize) -> String {
         format!("{}-v{video}", self.name_prefix)
     }
 
-    /// A video's owner.
+    /// Returns the user id of a video's owner.
     pub fn owner_of(&self, video: usize) -> String {
         format!("{}-o{}", self.name_prefix, video / VIDEOS_PER_OWNER)
     }
 
-    /// The video that each viewer watches.
+    /// Returns the number of the video that each viewer watches.
     pub fn watched_videos(&self, viewers: usize) -> Vec<usize> {
         let mut random = self.random_stream(1);
         (0..viewers).map(|_| self.zipf.number_at(random.random())).collect()
     }
 
-    /// One view of every video, before all else: from then on each exists and has its owner.
+    /// Returns one view of every video, posted before all else: from then on each video exists and has its owner.
     pub fn opening_views(&self) -> impl Iterator<Item = PostEvent> + Send + use<> {
         let prefix = self.name_prefix.clone();
         (0..=self.videos).map(move |video| PostEvent {
@@ -132,7 +133,7 @@ impl PostingPlan {
         })
     }
 
-    /// Interactions, `rate` a second.
+    /// Returns the interactions of the run, `rate` a second.
     pub fn interaction_events(
         &self,
         rate: f64,
@@ -155,7 +156,7 @@ impl PostingPlan {
         })
     }
 
-    /// Comments, `rate` a second.
+    /// Returns the comments of the run, `rate` a second.
     pub fn comment_events(
         &self,
         rate: f64,
@@ -175,7 +176,7 @@ impl PostingPlan {
         })
     }
 
-    /// The probe's view of its own video.
+    /// Returns a view of the probe's own video.
     pub fn probe_event(&self, number: usize) -> PostEvent {
         let action = PostAction::Interact(Kind::View, 0);
         PostEvent {
@@ -188,7 +189,7 @@ impl PostingPlan {
         }
     }
 
-    /// Where an event is posted, and its body.
+    /// Returns the path to which an event is posted, and the JSON body.
     pub fn request_of(&self, event: &PostEvent) -> (&'static str, Value) {
         let (video, user) = (self.video(event.video), format!("{}-u{}", self.name_prefix, event.user_number));
         match event.post_action {
@@ -215,18 +216,19 @@ impl PostingPlan {
     }
 }
 
-/// A comment's text says which one it is, so that it is recognised whatever identity the system gives it.
+/// Returns the text of comment `number`. The text contains the number, so that the comment is recognised whatever id
+/// the system gives it.
 pub fn comment_text(number: usize) -> String {
     format!("comment {number} of this run: \"schön\" & good 🎬")
 }
 
-/// Which comment a text is.
+/// Returns the number of the comment with this text; `None` if it is no comment of a run.
 pub fn comment_number(text: &str) -> Option<usize> {
     let number = text.strip_prefix("comment ")?.split_once(' ')?.0.parse().ok()?;
     (comment_text(number) == text).then_some(number)
 }
 
-/// How many of `rate` a second come within `duration`.
+/// Returns the number of events in `duration` at `rate` a second.
 pub fn events_in(rate: f64, duration: Duration) -> usize {
     (rate.max(0.0) * duration.as_secs_f64()).floor() as usize
 }

@@ -1,4 +1,4 @@
-//! Posts events until each is acknowledged: again and again with the same identity, whatever dies meanwhile.
+//! Posts each event until it is acknowledged: again and again with the same identity, whatever fails meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,25 +17,25 @@ use crate::plan::{PostEvent, PostingPlan};
 use crate::record::RunRecord;
 use crate::targets::TargetAddresses;
 
-/// Posts in flight: past it the plan runs late rather than the memory full.
+/// The largest number of posts in flight. When it is reached, the plan runs late rather than filling the memory.
 const MAX_POSTS_IN_FLIGHT: usize = 2000;
-/// How long a server may take: longer than its own wait for the log.
+/// The time within which a server must answer: longer than the server's own wait for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
-/// Waits between tries of one event: they double from the first to the second.
+/// The shortest and the longest wait between two tries of one event; the wait doubles from try to try.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// The longest that a server may ask us to stay away.
+/// The longest wait that a server may ask for by `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What becomes of a try.
+/// The result of one try to post an event.
 enum TryOutcome {
     Acknowledged,
-    /// It may have counted or not; try again, after a time that the server asked for.
+    /// The event may have counted or not. Try again, after the time that the server asked for, if any.
     Again(Option<Duration>),
-    /// The server refuses the event for good: the reason.
+    /// The server refused the event, and would refuse it again; with the reason.
     Refused(String),
 }
 
-/// All posting of a run.
+/// Posts all events of a run.
 pub struct EventPoster {
     client: Client,
     targets: TargetAddresses,
@@ -43,12 +43,12 @@ pub struct EventPoster {
     record: Arc<RunRecord>,
     request_permits: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// Cancelled when what is not acknowledged by now is given up.
+    /// Cancelled when events that are not acknowledged yet are to be given up.
     pub give_up: CancellationToken,
 }
 
 impl EventPoster {
-    /// A poster to the front doors in `targets`.
+    /// Creates a poster that posts to the gateways in `targets`.
     pub fn new(
         client: Client,
         targets: TargetAddresses,
@@ -66,7 +66,7 @@ impl EventPoster {
         })
     }
 
-    /// Posts `events`, each at its time, until `stop`.
+    /// Posts each of `events` at its time, until `stop` is cancelled.
     pub async fn post_events(
         self: &Arc<Self>,
         events: impl Iterator<Item = PostEvent> + Send,
@@ -94,7 +94,7 @@ impl EventPoster {
         }
     }
 
-    /// Waits for all posts under way, at most for `patience`; then they are given up.
+    /// Waits for all posts in flight, for at most `patience`; the rest is then given up.
     pub async fn wait_for_posts(&self, patience: Duration) {
         self.tasks.close();
         if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {

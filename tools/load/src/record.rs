@@ -1,4 +1,4 @@
-//! What all posters, viewers and lists of a run write down together.
+//! The record of a run, to which all its posters, viewers and WebSocket clients write.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,15 @@ use hdrhistogram::Histogram;
 use crate::oracle::{CommentOracle, CountTally, FoundFault, OracleFaultKind};
 use crate::plan::{PostAction, PostEvent};
 
-/// Faults kept in words; all are counted.
+/// The number of faults that are kept with a description; all faults are counted.
 const MAX_FAULTS_IN_WORDS: usize = 20;
-/// Latencies from 1 µs to ten minutes, to three digits.
+/// The shortest and the longest latency that is recorded, in microseconds: up to ten minutes, with three significant
+/// digits.
 const LATENCY_RANGE_US: (u64, u64) = (1, 600_000_000);
-/// Viewers write their latencies down in as many places, so that they need not wait for each other.
+/// The number of parts of a histogram, so that viewers need not wait for each other to record a latency.
 const LATENCY_SHARDS: usize = 8;
 
-/// A histogram of latencies in µs that many may write.
+/// A histogram of latencies in microseconds that many tasks can write to at once.
 pub struct LatencyHistogram(Vec<Mutex<Histogram<u64>>>);
 
 impl Default for LatencyHistogram {
@@ -30,12 +31,12 @@ impl Default for LatencyHistogram {
 }
 
 impl LatencyHistogram {
-    /// Notes one; `who` spreads the writers.
+    /// Records one latency; `who` is any number of the writer, by which writers are spread over the parts.
     pub fn note_latency(&self, who: usize, latency_us: u64) {
         lock_ignoring_poison(&self.0[who % LATENCY_SHARDS]).saturating_record(latency_us);
     }
 
-    /// The latencies of all shards, as one histogram.
+    /// Returns the latencies of all parts as one histogram.
     pub fn merged_histogram(&self) -> Histogram<u64> {
         let mut sum = lock_ignoring_poison(&self.0[0]).clone();
         for shard in &self.0[1..] {
@@ -52,26 +53,26 @@ impl LatencyHistogram {
     }
 }
 
-/// Numbers of a run, of events and not of requests unless they say so.
+/// The counts of a run. They count events, not requests, unless they say so.
 #[derive(Debug, Default)]
 pub struct RunCounts {
-    /// Posted at least once.
+    /// Events that were posted at least once.
     pub sent: AtomicU64,
-    /// Acknowledged.
+    /// Events that were acknowledged.
     pub acknowledged: AtomicU64,
-    /// Requests beyond the first of an event.
+    /// Requests beyond the first one of an event.
     pub retried: AtomicU64,
-    /// Given up without an answer.
+    /// Events that were given up without an acknowledgement.
     pub unacknowledged: AtomicU64,
-    /// Refused, and would be refused again: a bug of this program or of the system.
+    /// Events that were refused and would be refused again: a bug of this program or of the system.
     pub refused: AtomicU64,
-    /// Comments given to viewers.
+    /// Comments that viewers were sent.
     pub delivered: AtomicU64,
-    /// Viewers connected now.
+    /// Viewers that are connected now.
     pub connected: AtomicU64,
-    /// Streams that were lost and opened again.
+    /// Viewers' streams that were lost and opened again.
     pub reconnects: AtomicU64,
-    /// Lists that came over `WebSockets`.
+    /// Lists and changes of lists that came over `WebSockets`.
     pub lists: AtomicU64,
     /// `WebSockets` that were lost and opened again.
     pub ws_reconnects: AtomicU64,
@@ -80,21 +81,21 @@ pub struct RunCounts {
 /// The record of a run: what was sent, acknowledged and seen.
 pub struct RunRecord {
     start: Instant,
-    /// Numbers.
+    /// The counts of the run.
     pub counts: RunCounts,
-    /// Comments.
+    /// The comments of the run: posted, acknowledged and shown.
     pub comments: CommentOracle,
     tallies: Mutex<Vec<CountTally>>,
     faults: Mutex<RecordedFaults>,
-    /// Time from the first post of an event to its acknowledgement.
+    /// The times from the first post of an event to its acknowledgement.
     pub acknowledgement_latency: LatencyHistogram,
-    /// Time from the first post of a comment until a viewer has it.
+    /// The times from the first post of a comment until a viewer has it.
     pub delivery_latency: LatencyHistogram,
-    /// Delivery times of comments that were posted while the viewer had a stream.
+    /// The delivery times of comments that were posted while their viewer had a stream.
     pub live_delivery_latency: LatencyHistogram,
-    /// Time from the post of an interaction until a list shows its score.
+    /// The times from the post of an interaction until a list shows its score.
     pub list_latency: LatencyHistogram,
-    /// Time from the loss of a viewer's stream to its next stream.
+    /// The times from the loss of a viewer's stream to its next stream.
     pub interruption_latency: LatencyHistogram,
 }
 
@@ -105,7 +106,7 @@ struct RecordedFaults {
 }
 
 impl RunRecord {
-    /// For a run with these numbers of videos (the probe's included) and comments.
+    /// Creates the record of a run with these numbers of videos (including the probe's) and comments.
     pub fn new(videos: usize, comments: usize) -> Self {
         Self {
             start: Instant::now(),
@@ -121,7 +122,7 @@ impl RunRecord {
         }
     }
 
-    /// Now, in µs since the start; never 0.
+    /// Returns the current time in microseconds since the start; never 0.
     pub fn now_us(&self) -> u64 {
         self.start.elapsed().as_micros() as u64 + 1
     }
@@ -146,18 +147,18 @@ impl RunRecord {
         }
     }
 
-    /// Notes that an event was given up: it may count or not.
+    /// Notes that an event was given up without an acknowledgement: the system may count it or not.
     pub fn note_given_up(&self, event: &PostEvent) {
         self.counts.unacknowledged.fetch_add(1, Relaxed);
         lock_ignoring_poison(&self.tallies)[event.video].note_unacknowledged(event);
     }
 
-    /// What a video's counts must be.
+    /// Returns the counts that a video must have.
     pub fn tally_of_video(&self, video: usize) -> CountTally {
         lock_ignoring_poison(&self.tallies)[video]
     }
 
-    /// Notes a fault.
+    /// Notes a fault; only the first ones keep their description.
     pub fn note_fault(&self, fault: FoundFault) {
         let mut faults = lock_ignoring_poison(&self.faults);
         faults.counts[fault.kind as usize] += fault.event_count;
@@ -166,23 +167,23 @@ impl RunRecord {
         }
     }
 
-    /// How many events are wrong in this way.
+    /// Returns the number of events with a fault of this kind.
     pub fn faulty_events(&self, wrong: OracleFaultKind) -> u64 {
         lock_ignoring_poison(&self.faults).counts[wrong as usize]
     }
 
-    /// The first faults in words.
+    /// Returns the descriptions of the first faults.
     pub fn first_faults(&self) -> Vec<String> {
         lock_ignoring_poison(&self.faults).descriptions.clone()
     }
 
-    /// Time since the start.
+    /// Returns the time since the start of the run.
     pub fn time_since_start(&self) -> Duration {
         self.start.elapsed()
     }
 }
 
-/// A lock that outlives a panic of its holder: numbers stay numbers.
+/// Locks a mutex even if an earlier holder panicked: a panic cannot leave half-written counts behind.
 pub fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,21 +10,21 @@ use crate::oracle::OracleFaultKind;
 use crate::periods::LoadPeriod;
 use crate::record::RunRecord;
 
-/// A distribution of times in milliseconds.
+/// The distribution of measured times, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TimeDistribution {
     /// The number of times that were measured.
     pub count: u64,
-    /// Half took no longer.
+    /// The median, in milliseconds.
     pub p50_ms: f64,
-    /// The time that 99 of a hundred did not exceed, in milliseconds.
+    /// The 99th percentile, in milliseconds.
     pub p99_ms: f64,
-    /// The longest.
+    /// The longest time, in milliseconds.
     pub max_ms: f64,
 }
 
 impl TimeDistribution {
-    /// Makes the distribution of a histogram whose values are in µs.
+    /// Makes the distribution of a histogram whose values are in microseconds.
     pub fn from_histogram(histogram: &Histogram<u64>) -> Self {
         let ms = |us: u64| us as f64 / 1000.0;
         Self {
@@ -36,78 +36,78 @@ impl TimeDistribution {
     }
 }
 
-/// How big a run was.
+/// The size of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunSize {
-    /// What all its names begin with.
+    /// The prefix of all names of the run.
     pub run: String,
-    /// Videos, without the probe's.
+    /// The number of videos, without the probe's.
     pub videos: usize,
-    /// Viewers, those who came late included.
+    /// The number of viewers, including those who came late.
     pub viewers: usize,
-    /// How many of the viewers joined one video while others posted.
+    /// The number of viewers who joined one video while others were posting.
     pub viral_viewers: usize,
-    /// How many of the viewers did not read.
+    /// The number of viewers who did not read while others were posting.
     pub slow_viewers: usize,
-    /// WebSocket clients.
+    /// The number of WebSocket clients.
     pub ws: usize,
-    /// Posting took so long.
+    /// The duration of the posting, in seconds.
     pub seconds: f64,
 }
 
 /// The outcome of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadReport {
-    /// How big it was.
+    /// The size of the run.
     pub size: RunSize,
     /// Whether the run found no fault: nothing acknowledged is missing, repeated or out of order.
     pub good: bool,
-    /// Everything was equal before the time was up.
+    /// Whether everything was equal to what was acknowledged before the time was up.
     pub at_rest: bool,
-    /// Events posted.
+    /// The number of events posted.
     pub sent: u64,
-    /// Events acknowledged.
+    /// The number of events acknowledged.
     pub acknowledged: u64,
-    /// Requests beyond the first of an event.
+    /// The number of requests beyond the first one of an event.
     pub retried: u64,
-    /// Events given up: they may count or not.
+    /// The number of events given up without an acknowledgement: the system may count them or not.
     pub unacknowledged: u64,
-    /// Events that were refused, and would be refused again.
+    /// The number of events that were refused and would be refused again.
     pub refused: u64,
-    /// Comments given to viewers.
+    /// The number of comments that viewers were sent.
     pub delivered: u64,
-    /// Comments that slow viewers were told they missed.
+    /// The number of comments that the system reported as left out, to all viewers together.
     pub skipped: u64,
-    /// Acknowledged and not there, over counts, histories, lists and viewers.
+    /// The number of events that were acknowledged and are missing, in counts, histories, lists and viewers' streams.
     pub missing: u64,
-    /// There more than once.
+    /// The number of events that are there more than once.
     pub repeated: u64,
-    /// There after what came later.
+    /// The number of events that came after a later one.
     pub out_of_order: u64,
-    /// Left out by the system's own word, for viewers who were not slow.
+    /// The number of comments that the system itself reported as left out, to viewers who were not slow.
     pub gaps: u64,
-    /// Not what it should be.
+    /// The number of things that differ from what they should be.
     pub different: u64,
-    /// Streams lost and opened again.
+    /// The number of viewers' streams that were lost and opened again.
     pub reconnects: u64,
-    /// `WebSockets` lost and opened again.
+    /// The number of `WebSockets` that were lost and opened again.
     pub ws_reconnects: u64,
-    /// Lists and deltas that came.
+    /// The number of lists and changes of lists that WebSocket clients got.
     pub lists: u64,
-    /// Times from a post to its acknowledgement, retries included.
+    /// The times from the first post of an event to its acknowledgement, retries included.
     pub ack: TimeDistribution,
-    /// Times from a comment's post until a viewer has it.
+    /// The times from a comment's first post until a viewer has it.
     pub delivery: TimeDistribution,
-    /// Delivery times of comments that were posted while the viewer had a stream.
+    /// The delivery times of comments that were posted while their viewer had a stream.
     pub live: TimeDistribution,
-    /// Times from an interaction's post until a list shows it.
+    /// The times from an interaction's post until a list shows it.
     pub ws: TimeDistribution,
-    /// Times from the loss of a viewer's stream to its next stream.
+    /// The times from the loss of a viewer's stream to its next stream.
     pub away: TimeDistribution,
-    /// The same in pieces, where that was asked for.
+    /// The figures of each period of the run; empty unless `--period` is given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub periods: Vec<LoadPeriod>,
-    /// The first faults in words.
+    /// The descriptions of the first faults.
     pub faults: Vec<String>,
 }
 

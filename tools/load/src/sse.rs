@@ -1,56 +1,58 @@
-//! A stream of server-sent events over HTTP/1.1, from bytes to events: no I/O, and no more memory than an event.
+//! Parses a stream of server-sent events over HTTP/1.1 from bytes to events: no I/O, and no more memory than one event
+//! takes.
 
-/// The longest line of a head, chunk size or event: a comment of 4,096 characters, escaped, several times over.
+/// The longest line of a head, chunk size or event, in bytes: several times a comment of 4,096 characters, escaped.
 const MAX_LINE: usize = 64 * 1024;
 
-/// What came is no stream of server-sent events.
+/// The error of a response that is no stream of server-sent events, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GarbledStream(pub &'static str);
 
-/// One event, or a comment line.
+/// One event, or one comment line, of the stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerSentEvent {
-    /// Its type; empty for a message.
+    /// The type of the event; empty for an ordinary message.
     pub event_type: String,
-    /// The last id so far, where this event sets one.
+    /// The id that this event sets; `None` if it sets none.
     pub id: Option<String>,
-    /// Its data.
+    /// The data of the event.
     pub data: String,
-    /// How long to wait before coming back, in ms.
+    /// The time after which the client is asked to reconnect, in milliseconds; `None` if the event does not say.
     pub retry: Option<u64>,
-    /// The text of a comment line, which is an event by itself here: our readers tell POST clients of gaps in them.
+    /// The text of a comment line. Here a comment line is an event of its own, because readers report gaps to clients
+    /// that use POST in comment lines.
     pub comment_line: Option<String>,
 }
 
-/// How a body is cut.
+/// The state of the parser within the HTTP response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyFraming {
-    /// Not known before the head is in.
+    /// In the head of the response, so that the framing is not known yet.
     Head,
-    /// Between chunks: a size comes.
+    /// Before a chunk, whose size comes next.
     Size,
-    /// Within a chunk, with the bytes of it that are left.
+    /// Within a chunk; the number of its bytes that are still to come.
     Chunk(u64),
-    /// After a chunk's data: an empty line.
+    /// After the data of a chunk: an empty line comes next.
     ChunkEnd,
-    /// Up to the end of the connection.
+    /// Within a body that ends with the connection.
     Plain,
-    /// The last chunk came.
+    /// After the last chunk.
     Over,
 }
 
-/// A response with its stream.
+/// The parser of one response and the stream in it.
 #[derive(Debug)]
 pub struct EventStream {
     body: BodyFraming,
     chunked: bool,
     status: u16,
-    /// A line of the head, a size, or an event under way.
+    /// The incomplete line of the head or of a chunk size.
     line: Vec<u8>,
     event_line: Vec<u8>,
     event: ServerSentEvent,
     has_data: bool,
-    /// The header that says where else to go.
+    /// The header `Location`, the address to which a redirect leads.
     pub location: Option<String>,
 }
 
@@ -70,17 +72,17 @@ impl Default for EventStream {
 }
 
 impl EventStream {
-    /// The response's status; `None` before its head is in.
+    /// Returns the response's status; `None` before the head is complete.
     pub fn status(&self) -> Option<u16> {
         (self.body != BodyFraming::Head).then_some(self.status)
     }
 
-    /// Whether the response ended in order.
+    /// Returns true if the response ended with its last chunk.
     pub fn is_over(&self) -> bool {
         self.body == BodyFraming::Over
     }
 
-    /// Takes what came, and gives each whole event to `each`.
+    /// Parses the next bytes, and calls `each` with every event that is complete.
     pub fn take_bytes(
         &mut self,
         mut bytes: &[u8],
@@ -111,7 +113,7 @@ impl EventStream {
         Ok(())
     }
 
-    /// A line of the head, or between chunks.
+    /// Handles a complete line of the head, or between two chunks.
     fn frame_line(&mut self, line: &str) -> Result<(), GarbledStream> {
         match self.body {
             BodyFraming::Head => self.head_line(line),
@@ -163,7 +165,8 @@ impl EventStream {
     fn event_line_done(&mut self, line: &str, each: &mut impl FnMut(ServerSentEvent)) {
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
-            // Without data there is no event; an id or a waiting time alone still counts.
+            // By the specification there is no event without data, but an id or a time to reconnect alone still matters
+            // here.
             if std::mem::take(&mut self.has_data) || event.id.is_some() || event.retry.is_some() {
                 each(event);
             }
@@ -189,8 +192,8 @@ impl EventStream {
     }
 }
 
-/// Adds to `line` up to its end; returns what comes after it, or `None` where the line is not whole yet. The line is
-/// then without its end.
+/// Appends bytes to `line` up to the end of the line. Returns the bytes after the line, and `line` without its line
+/// break; `None` if the line is not complete yet.
 fn take_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, GarbledStream> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         line.extend_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! The addresses that load goes to: in turn, around those that just failed.
+//! The addresses that the load is sent to, used in turn; an address that has just failed is avoided.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,30 +7,30 @@ use std::time::{Duration, Instant};
 
 use reqwest::Url;
 
-/// How long an address that failed is left alone, where there are others.
+/// The time for which an address that failed is avoided, if there are others.
 const AVOID_FOR: Duration = Duration::from_secs(1);
 
-/// One address.
+/// One address that load is sent to.
 #[derive(Debug)]
 pub struct TargetAddress {
     base_url: Url,
-    /// When it may be used again, in ms since the start.
+    /// The time until which the address is avoided, in milliseconds since the start.
     avoided_until: AtomicU64,
 }
 
 impl TargetAddress {
-    /// A path at this address, percent-encoded as it stands.
+    /// Returns the URL of `path` at this address. `path` must be percent-encoded already.
     pub fn url(&self, path: &str) -> Url {
         url_at(&self.base_url, path)
     }
 
-    /// The address without a path.
+    /// Returns the address without a path.
     pub const fn base(&self) -> &Url {
         &self.base_url
     }
 }
 
-/// `path` below a base address.
+/// Returns the URL of `path`, which may have a query, below a base address.
 pub fn url_at(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
@@ -39,7 +39,7 @@ pub fn url_at(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Some addresses, at least one. Cheap to clone.
+/// The addresses that load is sent to, at least one. Cheap to clone: all clones share the turn.
 #[derive(Debug, Clone)]
 pub struct TargetAddresses {
     all_targets: Arc<[Arc<TargetAddress>]>,
@@ -48,7 +48,7 @@ pub struct TargetAddresses {
 }
 
 impl TargetAddresses {
-    /// These addresses.
+    /// Creates the list of these addresses.
     pub fn new(urls: &[Url]) -> Self {
         let target =
             |url: &Url| Arc::new(TargetAddress { base_url: url.clone(), avoided_until: AtomicU64::new(0) });
@@ -59,7 +59,7 @@ impl TargetAddresses {
         }
     }
 
-    /// The next one in turn that did not fail a moment ago, or else the next one.
+    /// Returns the next address in turn that has not just failed; if all have, the next one in turn.
     pub fn next_target(&self) -> Arc<TargetAddress> {
         let turn = self.next_index.fetch_add(1, Relaxed);
         let now = self.now_ms();
@@ -79,18 +79,19 @@ impl TargetAddresses {
     }
 }
 
-/// Viewers of one source address. The kernel has some 28,000 ports for each, of which it tries the half that is kept for
-/// connecting first, one by one: where many are taken, each connection costs it milliseconds, and a crowd that is to
-/// come at once takes tens of seconds to come.
+/// The number of viewers that connect from one source address. The kernel has some 28,000 ports for each source
+/// address, and tries one after the other of the half that it uses first for connecting. If many ports are taken, each
+/// connection costs the kernel milliseconds, and a crowd that is to come at once would take tens of seconds.
 const VIEWERS_A_SOURCE_ADDRESS: usize = 4_000;
 
-/// The address of this machine that the `nth` of many connects from.
+/// Returns the loopback address from which the `nth` of many clients connects.
 fn source_address(nth: usize) -> std::net::Ipv4Addr {
     const SOURCE_ADDRESS_COUNT: usize = 250;
     std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / VIEWERS_A_SOURCE_ADDRESS % SOURCE_ADDRESS_COUNT) as u8)
 }
 
-/// Connects to the host of `url` as the `nth` of many. Where that is this machine, many come from several addresses.
+/// Connects to the host of `url` as the `nth` of many clients. If the host is this machine, the clients use several
+/// source addresses. `buffer` is the size of the socket's receive buffer in bytes.
 pub async fn connect_to(
     url: &Url,
     nth: usize,
@@ -107,7 +108,7 @@ pub async fn connect_to(
             socket.set_recv_buffer_size(bytes)?;
         }
         let source = source_address(nth);
-        // The first need no choice, and addresses other than this one are not everywhere.
+        // The first clients use the default source address, because some systems have no other loopback addresses.
         if address.is_ipv4() && address.ip().is_loopback() && source != std::net::Ipv4Addr::LOCALHOST {
             socket.bind(SocketAddr::from((source, 0)))?;
         }

@@ -1,4 +1,5 @@
-//! After the posting: waits until the system has come to rest, and compares everything with what was acknowledged.
+//! Compares everything with what was acknowledged after the posting, and waits for at most a given time until it is
+//! equal.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +20,16 @@ use crate::targets::TargetAddresses;
 use crate::viewer::LoadViewer;
 use crate::ws::{ListLine, ListWatchers, is_best_first};
 
-/// Between looks at what is not right yet.
+/// The time between two checks of what is not right yet.
 const POLL_EVERY: Duration = Duration::from_millis(200);
-/// Questions in flight.
+/// The number of requests in flight at once.
 const MAX_QUESTIONS_AT_ONCE: usize = 16;
-/// The largest page of history and ranking.
+/// The number of items in a page of a history or of the ranking: the largest that the API allows.
 const PAGE_ITEMS: usize = 1000;
-/// How long a server may take.
+/// The time within which a server must answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `GET /videos/{video_id}`.
+/// The answer of `GET /videos/{video_id}`.
 #[derive(Debug, Deserialize)]
 struct VideoAnswer {
     user_id: String,
@@ -77,23 +78,23 @@ struct RankingPage {
 
 /// Compares what the system answers with what the run has recorded.
 pub struct RunVerifier {
-    /// For all questions.
+    /// The HTTP client of all requests.
     pub client: Client,
-    /// The front doors.
+    /// The addresses of the gateways.
     pub targets: TargetAddresses,
     /// The plan of the run.
     pub plan: PostingPlan,
-    /// What did.
+    /// The record of what was posted and acknowledged.
     pub record: Arc<RunRecord>,
-    /// All viewers.
+    /// All viewers of the run.
     pub viewers: Vec<Arc<LoadViewer>>,
-    /// The last list; none where nobody watched.
+    /// The WebSocket clients, one of which keeps the last list; `None` if the run has no such clients.
     pub watchers: Option<Arc<ListWatchers>>,
 }
 
 impl RunVerifier {
-    /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Returns whether
-    /// the system came to rest in time.
+    /// Checks everything again and again until all is right, or `patience` is over; what is wrong then is noted as a
+    /// fault. Returns whether the system came to rest in time.
     pub async fn wait_until_right(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let (scores, counted) = self.verify_counts(deadline).await;
@@ -105,7 +106,7 @@ impl RunVerifier {
         counted && remembered && seen && ranked && listed
     }
 
-    /// Every video's counts. Returns the scores.
+    /// Checks every video's counts. Returns the scores by video, and whether all counts are right.
     async fn verify_counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
         let mut scores = BTreeMap::new();
         let mut pending: Vec<usize> = (0..=self.plan.videos()).collect();
@@ -149,7 +150,7 @@ impl RunVerifier {
         (video, Some(found.score), faults)
     }
 
-    /// Every video's comments. Returns how many each has.
+    /// Checks every video's comments. Returns the number of comments by video, and whether all histories are right.
     async fn verify_histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
         let mut heads = BTreeMap::new();
         let mut pending: Vec<usize> = (0..self.plan.videos()).collect();
@@ -189,7 +190,7 @@ impl RunVerifier {
         }
     }
 
-    /// A video's comments by ascending seq, read newest first as clients do.
+    /// Returns a video's comments, ascending by seq; they are read newest first, as clients do.
     async fn read_history(&self, video: usize) -> anyhow::Result<Vec<(u64, Option<usize>)>> {
         let mut all = Vec::new();
         let mut before = None;
@@ -264,7 +265,8 @@ impl RunVerifier {
         }
     }
 
-    /// `None`: look again. Otherwise whether it is right; what is not is noted.
+    /// Returns whether a check without faults is right; `None` means check again. At the deadline, the faults are
+    /// noted.
     async fn is_right(&self, faults: Vec<FoundFault>, deadline: Instant) -> Option<bool> {
         if faults.is_empty() {
             return Some(true);
@@ -277,7 +279,7 @@ impl RunVerifier {
         None
     }
 
-    /// This run's lines of the whole ranking, in its order.
+    /// Returns this run's lines of the whole ranking, in the ranking's order.
     async fn walk_ranking(&self) -> anyhow::Result<Vec<ListLine>> {
         let prefix = format!("{}-v", self.plan.prefix());
         let mut ours = Vec::new();
@@ -305,7 +307,7 @@ impl RunVerifier {
     }
 }
 
-/// Compares a list with what it must be: the same videos, scores and owners, in order.
+/// Compares a list with what it must be: the same videos, scores and owners, best first.
 fn compare_list(
     name: &str,
     lines: &[ListLine],

@@ -1,4 +1,4 @@
-//! Viewers: each holds one stream of comments, resumes it whenever it is lost, and writes down what it was given.
+//! Simulated viewers: each holds one stream of comments, resumes it whenever it is lost, and records what it was sent.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -19,61 +19,63 @@ use crate::record::{RunRecord, lock_ignoring_poison};
 use crate::sse::{EventStream, ServerSentEvent};
 use crate::targets::{TargetAddresses, connect_to, url_at};
 
-/// How long a server may take to accept and to answer.
+/// The time within which a server must accept a connection, and answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A stream says something every 15 s; after three times that it is dead.
+/// The time of silence after which a stream is taken for dead. A reader sends something every 15 s, so this is three
+/// times as long.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
-/// Waits before coming back: from the first to the second; what the server asks for lies between as well. Up to half of
-/// it is left out by lot, and nothing is added: who was asked to wait 3 s waits no longer, as browsers do.
+/// The shortest and the longest wait before a viewer reconnects; a wait that the server asks for is limited to this
+/// range, too. A random part of up to half of the wait is left out, and nothing is added: a client that was asked to
+/// wait 3 s waits no longer, as browsers do.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
-/// Readers that send a viewer on, one after the other.
+/// The number of redirects from reader to reader that a viewer follows in a row.
 const MAX_REDIRECTS: u32 = 3;
-/// What a viewer reads at once: comments are short, and there are thousands of viewers.
+/// The number of bytes that a viewer reads at once: comments are short, and there are thousands of viewers.
 const READ_BYTES: usize = 2048;
-/// The window of a slow viewer, so that it is soon full.
+/// The receive buffer of a slow viewer, in bytes: small, so that it is soon full.
 const SLOW_WINDOW: u32 = 4096;
 
-/// Where viewers connect.
+/// The way in which viewers connect.
 pub enum ConnectWay {
-    /// To a front door, which finds the reader.
+    /// Viewers connect to a gateway, which finds the reader.
     FrontDoor(TargetAddresses),
-    /// As the comments seed's client: ask a manager, then connect to the reader itself.
+    /// Viewers ask a manager and then connect to the reader itself, as the comments seed's client does.
     Direct(Client, TargetAddresses),
 }
 
 /// The state that all viewers share.
 pub struct LoadAudience {
-    /// The address that the viewers connect to.
+    /// The way in which these viewers connect.
     pub way: ConnectWay,
     /// The record that the viewers write their observations to.
     pub record: Arc<RunRecord>,
-    /// Nothing was posted yet: who connects now stands at the beginning.
+    /// True until the first post: a viewer who connects before is at the beginning of its video.
     pub nothing_posted_yet: AtomicBool,
-    /// Posting is over: slow viewers read again.
+    /// Cancelled when the posting is over, so that slow viewers read again.
     pub posting_over: CancellationToken,
-    /// The run is over.
+    /// Cancelled when the run is over.
     pub run_over: CancellationToken,
 }
 
-/// One viewer.
+/// One simulated viewer.
 pub struct LoadViewer {
-    /// Which one of all.
+    /// The number of the viewer among all viewers.
     pub index: usize,
-    /// Its user id.
+    /// The user id of the viewer.
     pub user: String,
     /// The number of the video in the plan.
     pub video: usize,
-    /// The video's id.
+    /// The id of the video.
     pub video_id: String,
-    /// Does not read while others post.
+    /// True if the viewer does not read while others are posting.
     pub reads_slowly: bool,
-    /// The comments that the viewer was sent.
+    /// The record of the comments that the viewer was sent.
     pub log: Mutex<ViewerLog>,
-    /// Waits the server asked for, in ms.
+    /// The time that the server asked to wait before reconnecting, in milliseconds.
     retry_ms: AtomicU64,
 }
 
-/// A comment, or the greeting, as it comes.
+/// The data of an event: a comment, or the greeting at the start of a stream.
 #[derive(Deserialize)]
 struct EventData {
     r#type: Option<String>,
@@ -81,7 +83,7 @@ struct EventData {
     seq: Option<u64>,
 }
 
-/// What a `gap` says.
+/// The data of an event `gap`: the first and the last sequence number that were left out.
 #[derive(Deserialize)]
 struct GapData {
     from: u64,
@@ -95,7 +97,7 @@ struct RegisterAnswer {
 }
 
 impl LoadViewer {
-    /// A viewer who has not connected yet.
+    /// Creates a viewer who has not connected yet.
     pub fn new(nth: usize, prefix: &str, video: usize, video_id: String, slow: bool) -> Arc<Self> {
         let user = format!("{prefix}-w{nth}");
         let log = Mutex::new(ViewerLog::new(format!("viewer {nth} of {video_id}"), slow));
@@ -110,7 +112,7 @@ impl LoadViewer {
         })
     }
 
-    /// Watches until the run is over.
+    /// Keeps a stream open, with reconnections, until the run is over.
     pub async fn watch_until_over(self: Arc<Self>, audience: Arc<LoadAudience>) {
         let mut last_id: Option<String> = None;
         let mut times = 0u64;
@@ -124,7 +126,7 @@ impl LoadViewer {
                 lost_us,
             };
             tokio::select! {
-                // Whatever ended it, it begins again.
+                // Whatever ended the stream, the viewer reconnects.
                 _ = session.read_stream() => {}
                 () = audience.run_over.cancelled() => return,
             }
@@ -135,7 +137,7 @@ impl LoadViewer {
                 lost_us = Some(audience.record.now_us());
                 audience.record.counts.reconnects.fetch_add(1, Relaxed);
             }
-            // The first time soon, for nothing shows yet that more is wrong.
+            // After the first loss the viewer reconnects soon, because nothing shows yet that more is wrong.
             let asked =
                 Duration::from_millis(self.retry_ms.load(Relaxed)).clamp(RETRY_PAUSES.0, RETRY_PAUSES.1);
             let wait = if greeted && times == 1 { RETRY_PAUSES.0 } else { asked };
@@ -152,9 +154,9 @@ struct ViewerConnection<'a> {
     viewer: &'a LoadViewer,
     audience: &'a LoadAudience,
     last_id: &'a mut Option<String>,
-    /// When its stream began.
+    /// The time at which this connection's stream began, in microseconds since the start of the run.
     greeted_us: Option<u64>,
-    /// When the stream before was lost.
+    /// The time at which the viewer's stream before was lost, in microseconds since the start of the run.
     lost_us: Option<u64>,
 }
 
@@ -179,7 +181,8 @@ impl ViewerConnection<'_> {
             let fed = stream.take_bytes(&bytes[..count], &mut |event| events.push(event));
             match (stream.status(), &stream.location) {
                 (None | Some(200), _) => {}
-                // As browsers and the comments seed's client do it: at once, with the same request.
+                // A redirect is followed at once and with the same request, as browsers and the comments seed's client
+                // do.
                 (Some(307), Some(location)) if redirects < MAX_REDIRECTS => {
                     redirects += 1;
                     let url: Url = location.parse()?;
@@ -220,7 +223,7 @@ impl ViewerConnection<'_> {
         }
     }
 
-    /// Connects, and sends the request for the stream.
+    /// Connects to the host of `url` and sends the request for the stream, with the last event id.
     async fn connect_and_request(&self, method: &str, url: &Url) -> anyhow::Result<TcpStream> {
         let viewer = self.viewer;
         let resume = self.last_id.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
@@ -294,11 +297,11 @@ impl ViewerConnection<'_> {
         let record = &self.audience.record;
         record.counts.delivered.fetch_add(1, Relaxed);
         match record.comments.note_shown(comment_number(text), self.viewer.video, at.seq) {
-            // How long a slow viewer waited is its own doing.
+            // The latencies of a slow viewer are caused by the viewer itself, so they are not recorded.
             Ok(posted_us) if !self.viewer.reads_slowly => {
                 let latency_us = record.now_us().saturating_sub(posted_us);
                 record.delivery_latency.note_latency(self.viewer.index, latency_us);
-                // What was posted while it had no stream waited for the stream.
+                // A comment that was posted while the viewer had no stream had to wait for the stream.
                 if self.greeted_us.is_some_and(|greeted_us| greeted_us <= posted_us) {
                     record.live_delivery_latency.note_latency(self.viewer.index, latency_us);
                 }
@@ -332,7 +335,7 @@ fn request_head(method: &str, url: &Url, headers: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{headers}")
 }
 
-/// `gap from=3 to=9`
+/// Parses a comment line of the form `gap from=3 to=9`.
 fn parse_gap_remark(remark: &str) -> Option<(u64, u64)> {
     let (from, to) = remark.strip_prefix("gap from=")?.split_once(" to=")?;
     Some((from.parse().ok()?, to.parse().ok()?))

@@ -1,4 +1,5 @@
-//! WebSocket clients: all count what they are sent, the first ones check it, and one keeps the whole list for the end.
+//! Simulated WebSocket clients: all count the messages that they get, the first ones check them, and one keeps the
+//! whole list for the comparison at the end.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,33 +21,35 @@ use crate::poster::EventPoster;
 use crate::record::{RunRecord, lock_ignoring_poison};
 use crate::targets::TargetAddresses;
 
-/// How long a server may take to accept.
+/// The time within which a server must accept a connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server pings every 20 s; after three times that it is dead.
+/// The time of silence after which a connection is taken for dead. A server pings every 20 s, so this is three times as
+/// long.
 const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Before connecting again.
+/// The time before a client reconnects.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Clients that check their lists: all get the same ones, and parsing them for thousands would be the load's load.
+/// The number of clients that check their lists. All clients get the same lists, and parsing them for thousands of
+/// clients would be most of this program's work.
 const MAX_CHECKING_CLIENTS: usize = 4;
-/// Lists are read in pieces of this; there are thousands of clients.
+/// The read buffer of a client, in bytes; it is small because there may be thousands of clients.
 const READ_BYTES: usize = 16 * 1024;
-/// Between probes: each finds another phase of the list's pace.
+/// The time between two probes, chosen so that each probe meets another phase of the interval at which lists are sent.
 const PROBE_EVERY: Duration = Duration::from_millis(330);
-/// A probe that shows up later than this is not waited for.
+/// The time for which a probe waits until a list shows it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A line of a list.
+/// One line of a ranked list.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ListLine {
-    /// The video.
+    /// The id of the video.
     pub video_id: String,
-    /// Its score.
+    /// The score of the video, in points.
     pub score: f64,
-    /// Its owner.
+    /// The user id of the video's owner.
     pub user_id: String,
 }
 
-/// A message in delta mode.
+/// A message of a WebSocket in the mode `delta`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum ListUpdate {
@@ -54,7 +57,7 @@ enum ListUpdate {
     Delta { base: u64, version: u64, remove: Vec<String>, set: Vec<ListLine> },
 }
 
-/// A list kept by deltas: the videos of this run.
+/// A list that is kept up to date by deltas; it holds the videos of this run only.
 #[derive(Debug, Default)]
 struct DeltaList {
     version: Option<u64>,
@@ -86,7 +89,7 @@ impl DeltaList {
     }
 }
 
-/// Best first; equal ones in descending byte order of the id.
+/// Returns true if the list has the best video first, and equal scores in descending byte order of the video's id.
 pub fn is_best_first(lines: &[ListLine]) -> bool {
     lines.windows(2).all(|pair| {
         let (a, b) = (&pair[0], &pair[1]);
@@ -102,12 +105,12 @@ pub struct ListWatchers {
     prefix: String,
     probe_id: String,
     kept_list: Mutex<DeltaList>,
-    /// The probe's score, as last seen.
+    /// The score of the probe's video, as last seen on a list.
     probe: watch::Sender<f64>,
 }
 
 impl ListWatchers {
-    /// Clients of the front doors in `targets`.
+    /// Creates the clients of the gateways in `targets`.
     pub fn new(targets: TargetAddresses, record: Arc<RunRecord>, plan: &PostingPlan) -> Arc<Self> {
         Arc::new(Self {
             targets,
@@ -119,7 +122,7 @@ impl ListWatchers {
         })
     }
 
-    /// The last list: this run's videos, best first.
+    /// Returns the last list: this run's videos, best first.
     pub fn last_list(&self) -> Vec<ListLine> {
         let mut lines: Vec<ListLine> =
             lock_ignoring_poison(&self.kept_list).lines.values().cloned().collect();
@@ -129,14 +132,14 @@ impl ListWatchers {
         lines
     }
 
-    /// Waits until the probe's video shows on a list with at least this score.
+    /// Waits until a list shows the probe's video with at least this score. Returns false if `patience` is over before.
     pub async fn wait_for_probe_score(&self, score: f64, patience: Duration) -> bool {
         let mut seen = self.probe.subscribe();
         tokio::time::timeout(patience, seen.wait_for(|seen| *seen >= score)).await.is_ok()
     }
 
-    /// Watches as the `nth` client until the run is over: the first one keeps the whole list by deltas, the others take
-    /// turns between lists and deltas of the top.
+    /// Watches as the `nth` client until the run is over. Client 0 keeps the whole list by deltas; the others alternate
+    /// between full lists and deltas of the top.
     pub async fn watch_until_over(self: Arc<Self>, nth: usize, over: CancellationToken) {
         let path = match nth {
             0 => "/ws/videos?mode=delta&limit=all",
@@ -227,7 +230,7 @@ fn websocket_url(url: &Url) -> String {
     text.strip_prefix("http").map_or_else(|| text.to_owned(), |rest| format!("ws{rest}"))
 }
 
-/// Views the probe's video again and again, and takes the time until a list shows it.
+/// Posts views of the probe's video again and again, and records the time until a list shows each.
 pub async fn probe_lists(
     poster: &EventPoster,
     plan: &PostingPlan,
@@ -242,7 +245,7 @@ pub async fn probe_lists(
         }
         let posted_us = record.now_us();
         let event = plan.probe_event(number);
-        // One view opened the video; each one since then is a point more.
+        // One view created the video, and each later view adds a point.
         let score = number as f64 + 2.0;
         let seen = async {
             if watchers.wait_for_probe_score(score, PROBE_TIMEOUT).await {

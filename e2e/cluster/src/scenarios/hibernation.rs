@@ -12,8 +12,9 @@ use crate::kube::{self, DEPLOYMENT_KIND, POD_KIND, status_condition, text_at};
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, COMPONENT_LABEL, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, is_ready};
 
-/// How long falling asleep may take: gateways end (50 s of grace), then readers (all of their drain time of 165 s while viewers
-/// of other scenarios are there, for whom nobody has room), then managers (30 s of grace).
+/// The time limit until no pod is left: gateways end (grace period 50 s), then readers (their whole drain time of 165
+/// s while viewers of other scenarios are there, because no reader has room for these), then managers (grace period 30
+/// s).
 const ASLEEP_TIMEOUT: Duration = Duration::from_secs(250);
 /// The time for which the cluster must stay without pods.
 const STAYS_ASLEEP_FOR: Duration = Duration::from_secs(3);

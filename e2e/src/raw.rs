@@ -16,7 +16,7 @@ const SMALL_BUFFER: u32 = 4096;
 /// An answer of a server.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status; 0 where the connection ended without one.
+    /// The status code; 0 if the connection ended without an answer.
     pub status: u16,
     /// The status line and the header lines.
     pub head: String,

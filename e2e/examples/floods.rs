@@ -1,8 +1,8 @@
 //! A benchmark, started by `bench/floods`: latencies of ordinary clients while one host floods the system, compared
 //! with latencies without a flood.
+//!
 //! Run it by `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood] [name of one flood]`,
 //! with the binary in `LIVERANK_BIN`.
-//! `LIVERANK_BIN` names.
 //! Prints a line for each flood: p50 and p99 of the ordinary clients' requests, the ratio of p99 to p99 before the
 //! flood, and memory before, at most and afterwards. The exit code is 1 if a request of an ordinary client was
 //! refused, or if memory exceeded its bound.

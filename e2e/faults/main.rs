@@ -58,7 +58,7 @@ const LISTS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time between the last fault of a round and the end of the load, so that the system also recovers under load.
 const LOAD_AFTER_FAULTS: Duration = Duration::from_millis(500);
 
-/// Faults, under load, on real parts.
+/// Runs faults under load, on real stores.
 #[derive(Debug, Parser)]
 struct FaultsArgs {
     /// The seed, on which alone the schedule of the faults depends.

@@ -21,7 +21,7 @@ export type RankedVideo = Schemas['RankedVideo'];
 export type OwnRanked = Schemas['OwnRanked'];
 /** All boards, with the windows of those that have windows. */
 export type Boards = Schemas['Boards'];
-/** The description of a board, with the number of its videos. */
+/** The description of a board: its name, order, category and windows. */
 export type BoardDescription = Schemas['BoardDescription'];
 /** A window of a board. */
 export type BoardWindow = Schemas['BoardWindow'];

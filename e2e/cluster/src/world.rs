@@ -60,10 +60,10 @@ pub struct HarnessSettings {
     /// Values for the operator's chart, beside the image.
     #[arg(long)]
     pub operator_values: Option<PathBuf>,
-    /// How many clusters of 25 pretended pods each the operator holds in memory in `many`.
+    /// The number of clusters, of 25 simulated pods each, in the scenario `many`.
     #[arg(long, default_value_t = 20)]
     pub clusters: usize,
-    /// The most that an operator may hold then, in MiB.
+    /// The most memory that an operator may use in the scenario `many`, in MiB.
     #[arg(long, default_value_t = 48)]
     pub memory_mib: u64,
 }

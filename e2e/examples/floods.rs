@@ -1,9 +1,11 @@
-//! How somebody is served while one host floods the system, against how it is without: `bench/floods`.
+//! A benchmark, started by `bench/floods`: latencies of ordinary clients while one host floods the system, compared
+//! with latencies without a flood.
 //!
-//! `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood] [name of one flood]`, with the binary that
-//! `LIVERANK_BIN` names.
-//! A line for each flood: p50 and p99 of the other's requests, the ratio of p99 to that of the calm before, memory before, at
-//! most and afterwards. Exit code 1 where somebody was refused, or memory passed its bound.
+//! Run it by `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood] [name of one flood]`,
+//! with the binary in `LIVERANK_BIN`.
+//! Prints a line for each flood: p50 and p99 of the ordinary clients' requests, the ratio of p99 to p99 before the
+//! flood, and memory before, at most and afterwards. The exit code is 1 if a request of an ordinary client was
+//! refused, or if memory exceeded its bound.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +13,13 @@ use anyhow::{Context, ensure};
 use liverank_e2e::floods::{Flood, Served, others};
 use liverank_e2e::up::{Door, Up};
 
-/// Of the whole system in one process.
+/// The bound on the resident memory of the whole system in one process, in MiB.
 const MAX_MEMORY_MIB: u64 = 1024;
-/// For what is to be closed and given back after a flood.
+/// The wait after a flood before memory is read again: by then connections are closed and buffers returned.
 const REST_AFTER_FLOOD: Duration = Duration::from_secs(12);
 
-/// How somebody is served until `end`, and the most memory, in MiB.
+/// Measures requests of ordinary clients until `end`; returns their results, and the greatest memory of the system, in
+/// MiB.
 async fn measure_others(up: &Up, end: Instant) -> (Served, u64) {
     let mut most = 0;
     let looking = async {
@@ -49,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
         "flood", "requests", "p50 ms", "p99 ms", "ratio", "MiB before/most/after"
     );
     for flood in floods {
-        // Each begins with a new system: what one flood leaves is not the next one's.
+        // Each flood gets a new system, so that it is not affected by what the flood before it left.
         let up = Up::start().await;
         up.round_trip().await;
         let before = up.process.resident_kib() / 1024;

@@ -1,9 +1,9 @@
-//! One hot video: how fast it counts when its events have its key (one partition, one consumer), and when they have
-//! none and lie on two partitions of two consumers, who then take turns at it.
+//! A benchmark of one hot video: the rate at which its events are counted if they have its key (one partition, one
+//! consumer), and if they have no key and are on two partitions of two consumers, which then write the video in turn.
 //!
-//! `cargo run --release -p liverank-e2e --example hot_video -- [events]`, with what `testbed/testbed env` prints.
-//! Two real consumer processes; they are stopped while the events are written, so that only counting is timed. Figures go
-//! to standard output, the ratio last.
+//! Run it by `cargo run --release -p liverank-e2e --example hot_video -- [events]`, in the environment that
+//! `testbed/testbed env` prints. It starts two real consumer processes and stops them while the events are written, so
+//! that only counting is timed. Figures go to standard output, the ratio last.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,13 +22,14 @@ use rskafka::record::Record;
 #[path = "../faults/mongo.rs"]
 mod mongo;
 
-/// Events a request to Kafka.
+/// The number of events in one produce request to Kafka.
 const EVENTS_A_REQUEST: usize = 2000;
-/// Longer than any run.
+/// The time limit of one run: longer than any run needs.
 const RUN_TIMEOUT: Duration = Duration::from_mins(3);
-/// Runs of each kind, in turns, so that what the machine does besides falls on both.
+/// The number of runs with keys and of runs without; they alternate, so that other load of the machine affects both
+/// alike.
 const RUNS_OF_EACH_KIND: usize = 3;
-/// Partitions of each consumer, of the twelve.
+/// The number of partitions of each consumer: half of the topic's twelve.
 const PARTITIONS_A_CONSUMER: u64 = 6;
 
 struct BenchSystem {
@@ -36,12 +37,12 @@ struct BenchSystem {
     prefix: String,
     consumers: Vec<Process>,
     admins: Vec<String>,
-    /// One of each consumer.
+    /// The partitions to which events are written: one of each consumer.
     partitions: Vec<i32>,
     counted: u64,
 }
 
-/// The first partition of those that a consumer said last that it owns.
+/// Returns the first of the partitions that a consumer, according to its log, owns now.
 fn first_owned_partition(consumer: &Process) -> i32 {
     let log = consumer.log();
     let said = log.rsplit("partitions owned partitions=[").next().unwrap_or_default();
@@ -131,7 +132,7 @@ impl BenchSystem {
         Ok(())
     }
 
-    /// Events a second.
+    /// Writes `events` events while the consumers are stopped, and returns how many a second are then counted.
     async fn measure_run(&mut self, video: &str, events: usize, partitions: &[i32]) -> anyhow::Result<f64> {
         self.signal_all(Signal::STOP);
         let written = self.write_events(video, events, partitions).await;
@@ -177,7 +178,7 @@ async fn main() -> anyhow::Result<()> {
     let events = events.next_multiple_of(8 * EVENTS_A_REQUEST);
     let directory = tempfile::tempdir()?;
     let mut system = BenchSystem::start(directory.path()).await;
-    // Caches, collections, connections.
+    // Warms up caches, collections and connections.
     let partitions = system.partitions.clone();
     system.measure_run("warm-up", 8 * EVENTS_A_REQUEST, &partitions).await?;
     let (mut keyed, mut keyless) = (Vec::new(), Vec::new());

@@ -1,33 +1,35 @@
-//! Clocks that jump: libfaketime in our processes, each with a file of its own that says how far its clock is off.
+//! Jumps of the system clock: libfaketime is loaded into our processes, and each process has a file with its clock's
+//! offset.
 
 use std::path::{Path, PathBuf};
 
-/// How far clocks jump, in seconds: a step of a time daemon, and days.
+/// The offsets by which clocks jump, in seconds: steps of a time daemon, and up to 25 hours.
 pub const JUMPS: [i64; 8] = [2, -2, 90, -90, 3_600, -3_600, 90_000, -90_000];
 
-/// The clock of one process.
+/// The system clock of one process.
 pub struct Clock {
     file: PathBuf,
     library: String,
 }
 
 impl Clock {
-    /// A clock that is right.
+    /// Creates a clock without an offset; `library` is the path of libfaketime.
     pub fn new(directory: &Path, name: &str, library: &str) -> anyhow::Result<Self> {
         let clock = Self { file: directory.join(format!("{name}.clock")), library: library.to_owned() };
         clock.set(0)?;
         Ok(clock)
     }
 
-    /// Sets the clock off by so many seconds.
+    /// Sets the offset of the process's clock, in seconds.
     pub fn set(&self, seconds: i64) -> anyhow::Result<()> {
-        // By a rename, for a file half-written is read as well.
+        // The file is replaced by a rename, because libfaketime would also read a half-written file.
         let fresh = self.file.with_extension("new");
         std::fs::write(&fresh, format!("{seconds:+}\n"))?;
         Ok(std::fs::rename(fresh, &self.file)?)
     }
 
-    /// What the process has to have in its environment. The monotonic clock is left alone, as a real jump leaves it.
+    /// Returns the environment variables that the process needs. The monotonic clock is not changed, because a jump of
+    /// a real system clock does not change it.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", self.library.clone()),
@@ -40,10 +42,11 @@ impl Clock {
     }
 }
 
-/// The library leaves these behind when its process is killed, and the next process of that id would trip over them.
+/// Removes the shared memory that libfaketime leaves when its process is killed: the next process with the same id
+/// would fail on it.
 pub fn sweep(pid: u32) {
     for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
-        // It may not be there: a process that ended by itself has removed it.
+        // The files may be missing: a process that ends by itself removes them.
         let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));
     }
 }

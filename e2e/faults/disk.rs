@@ -1,4 +1,4 @@
-//! A disk that is full: `liverank up` on embedded stores in a small file system of their own.
+//! The fault of a full disk: `liverank up` on embedded stores in a small file system of their own.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,20 +22,22 @@ use tokio::time::Instant;
 
 use crate::schedule::Fault;
 
-/// The file system's size: the stores of a long run, and some.
+/// The size of the file system: enough for the stores of a long run.
 const DISK_SIZE: &str = "256m";
-/// Videos.
+/// The number of videos that get events.
 const VIDEO_COUNT: usize = 4;
-/// Comments and interactions posted while the disk is full, a second: enough for the stores to want to grow.
+/// The number of comments and interactions that are posted in a second while the disk is full: enough for the stores
+/// to grow.
 const POSTS_A_SECOND: u64 = 60;
-/// Comments in all, at most: what the oracle has room for.
+/// The most comments of a run, for which the record of expected comments has room.
 const MAX_COMMENTS: usize = 200_000;
-/// How long the process may take to start, to notice that the disk is full, and to acknowledge all once it is not.
+/// The time limit until the process starts, until it notices that the disk is full, and until it acknowledges all
+/// events once there is room.
 const DISK_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Four interactions, a comment, and so on.
+/// Returns the events to post: four interactions, then a comment, and so on.
 fn event_source(plan: &PostingPlan) -> impl Iterator<Item = PostEvent> + Send + use<> {
-    // The rate only says how many there are in all.
+    // The rate has no other meaning than the total number of events.
     let second = Duration::from_secs(1);
     let mut interactions = plan.interaction_events(4.0 * MAX_COMMENTS as f64, second);
     plan.comment_events(MAX_COMMENTS as f64, second).flat_map(move |comment| {
@@ -45,7 +47,7 @@ fn event_source(plan: &PostingPlan) -> impl Iterator<Item = PostEvent> + Send + 
     })
 }
 
-/// The process, its disk, and the oracle of what it acknowledged.
+/// A `liverank up` process on a small disk, with the record of the events that it acknowledged.
 pub struct Disk {
     mount: PathBuf,
     door: String,
@@ -59,7 +61,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts the file system in `directory` and starts the process.
+    /// Mounts the file system in `directory`, starts the process and posts a view of each video. Needs root.
     pub async fn start(directory: &Path, seed: u64) -> anyhow::Result<Self> {
         let mount = directory.join("disk");
         std::fs::create_dir_all(&mount)?;
@@ -103,7 +105,7 @@ impl Disk {
         self.mount.join("filler")
     }
 
-    /// Takes all the room there is.
+    /// Writes a file that takes all the room that is left on the disk.
     fn fill_all_room(&self) -> anyhow::Result<()> {
         let mut file = std::fs::File::create(self.filler_file())?;
         let block = vec![0u8; 64 * 1024];
@@ -118,7 +120,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Fills the disk under load, makes room again, and compares what was acknowledged with what counts.
+    /// Fills the disk under load, makes room again, and compares the acknowledged events with what the process counts.
+    /// Returns in words what was done; in half of the cases the process is killed meanwhile.
     pub async fn fill(&self, fault: &Fault) -> anyhow::Result<String> {
         let killed = fault.draw & 1 == 0;
         let mut posts = JoinSet::new();
@@ -145,7 +148,7 @@ impl Disk {
         Ok(if killed { "killed while it was full" } else { "went on by itself" }.to_owned())
     }
 
-    /// Posts until the disk has been full for `lasts` after the first post that was not acknowledged at once.
+    /// Posts events until the disk has been full for `lasts` since the first post that was not acknowledged at once.
     async fn post_until_refused(&self, posts: &mut JoinSet<bool>, lasts: Duration) -> anyhow::Result<()> {
         let refused = || self.record.counts.retried.load(Relaxed);
         let before = refused();
@@ -169,7 +172,7 @@ impl Disk {
         posts.spawn(async move { poster.post(&event).await });
     }
 
-    /// Compares all that was acknowledged with what counts.
+    /// Compares all acknowledged events with what the process counts; an error lists the differences.
     pub async fn compare(&self) -> anyhow::Result<()> {
         let verifier = RunVerifier {
             client: self.client.clone(),
@@ -191,7 +194,7 @@ impl Drop for Disk {
         if process.runs() {
             process.kill();
         }
-        // Nobody is left to be told.
+        // A failure of the unmount cannot be reported to anybody here.
         let _ = Command::new("umount").arg(&self.mount).status();
     }
 }

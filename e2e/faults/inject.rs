@@ -1,4 +1,4 @@
-//! Carries a fault out: lets it happen, lets it last, and mends it.
+//! Carries out faults: causes a fault, waits for its duration, and repairs it.
 
 use std::time::Duration;
 
@@ -16,37 +16,38 @@ use crate::schedule::{Fault, Kind, On};
 use crate::system::System;
 use crate::traffic::Traffic;
 
-/// How long a replica set may be without a primary.
+/// The time limit until the replica set has a primary.
 const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long secondaries cannot reach their primary before it is killed: long enough for writes that only it has, shorter
-/// than what the set takes for a failure.
+/// The time for which the secondaries cannot reach their primary before it is killed: long enough for writes that only
+/// the primary has, too short for the set to elect another one.
 const UNREPLICATED_TIME: Duration = Duration::from_millis(1_500);
-/// A network's delays for every 16 KiB, in ms: another room, another continent, a bad line.
+/// The delays of every 16 KiB in a slow network, in milliseconds: another room, another continent, a bad line.
 const DELAYS_MS: [u64; 3] = [20, 120, 400];
 
-/// What faults are carried out on.
+/// All parts on which faults are carried out.
 pub struct Bench<'a> {
-    /// The real parts.
+    /// Kafka, Redis and MongoDB, with the proxies before them.
     pub parts: &'a Parts,
-    /// Our processes.
+    /// The processes under test.
     pub system: &'a System,
-    /// The load.
+    /// The load on the system, with its viewers.
     pub traffic: &'a Traffic,
-    /// The process on embedded stores, where disk faults are to happen.
+    /// The process on embedded stores; `None` if the run has no disk faults.
     pub disk: Option<&'a Disk>,
-    /// Where it is told.
+    /// The output of the run, which gets remarks.
     pub story: &'a Story,
 }
 
-/// Takes one of `from`, as the fault's draw says.
+/// Returns the item of `from` that the fault's random number selects.
 fn pick_by_draw<T>(from: &[T], draw: u64) -> &T {
     &from[(draw % from.len() as u64) as usize]
 }
 
 impl Bench<'_> {
-    /// Carries it out. Answers what was done, in words.
+    /// Carries out the fault and repairs it; returns in words what was done.
     pub async fn carry_out(&self, fault: &Fault) -> anyhow::Result<String> {
-        // A record that could not be recognised if it went twice does not go while Kafka is disturbed.
+        // Records without an id are not sent while Kafka is disturbed: the test could not recognise such a record if
+        // it were appended twice.
         let calm = if fault.kind.on() == On::Kafka { Some(self.traffic.calm.write().await) } else { None };
         let done = match fault.kind {
             Kind::StopConsumer => self.stop_consumer(fault).await,
@@ -135,7 +136,8 @@ impl Bench<'_> {
     }
 
     async fn restore_old_redis(&self, fault: &Fault) -> anyhow::Result<String> {
-        // Half of the time the copy is from moments ago, under load; else from when the round began, at rest.
+        // In half of the cases the copy is one second old and taken under load; else it is from the beginning of the
+        // round, taken at rest.
         if fault.draw & 1 == 0 {
             self.parts.copy_redis().await?;
             sleep(Duration::from_secs(1)).await;
@@ -160,7 +162,7 @@ impl Bench<'_> {
         };
         let alone = fault.draw % 3 == 2;
         if alone {
-            // The others cannot fetch what it writes.
+            // The secondaries cannot fetch what the primary writes.
             self.parts.mongodb_net[primary].set_others(Network::Reset);
             sleep(UNREPLICATED_TIME).await;
         }
@@ -170,7 +172,7 @@ impl Bench<'_> {
         }
         killed?;
         sleep(fault.lasts).await;
-        // Without a primary by then, the one that was would be elected again and roll nothing back.
+        // Waits for another primary: without one, the killed primary would be elected again and roll nothing back.
         self.parts.set.writable(ELECTION_TIMEOUT).await?;
         self.parts.testbed(&["start", &name(victim)]).await?;
         Ok(format!("{words}, {}, for {:?}", name(victim), fault.lasts))
@@ -178,7 +180,8 @@ impl Bench<'_> {
 
     async fn step_primary_down(&self, fault: &Fault) -> anyhow::Result<String> {
         let (primary, mut member) = self.parts.set.writable(ELECTION_TIMEOUT).await?;
-        // Not for long: it may be elected again soon. By force in half of the cases: then nobody has to have caught up.
+        // The primary may be elected again after 5 s. In half of the cases it steps down by force, that is without a
+        // secondary that has caught up.
         let force = fault.draw & 1 == 0;
         let catch_up = if force { 0 } else { 4 };
         let order = doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": catch_up, "force": force };
@@ -189,7 +192,7 @@ impl Bench<'_> {
         Ok(format!("{how}: from mongodb-{} to mongodb-{}", primary + 1, now + 1))
     }
 
-    /// The proxies between our processes and what the fault is about.
+    /// Returns the proxies between our processes and the store that the fault concerns, with a word for which of them.
     async fn proxies_of(&self, fault: &Fault) -> (Vec<&Proxy>, &'static str) {
         match fault.kind.on() {
             On::Kafka => (vec![&*self.parts.kafka_net], "all"),

@@ -1,19 +1,19 @@
-//! The whole system on real parts, under a steady load, while everything dies that can: and every event counts exactly
-//! once.
+//! The fault tests: the whole system on real stores, under a steady load, while processes, stores, networks, clocks
+//! and disks fail. Afterwards every event must count exactly once.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`schedule`] | which faults come when, from the seed (pure) |
-//! | [`parts`] | Kafka, Redis and three mongods of our own |
-//! | [`proxy`] | the network between them and our processes |
-//! | [`system`] | several of each of our processes |
-//! | [`clock`] | their clocks |
-//! | [`traffic`] | the load, and the viewers |
-//! | [`inject`] | carries faults out |
-//! | [`disk`] | the full disk, under a process of its own |
-//! | [`rest`] | waits for rest, and compares |
-//! | [`mongo`], [`redis`], [`kafka`] | look into the stores with other eyes than the system's |
-//! | [`report`] | says how it went |
+//! | [`schedule`] | draws the faults and their times from the seed (pure) |
+//! | [`parts`] | runs Kafka, Redis and three mongods of the test's own |
+//! | [`proxy`] | is the network between the stores and our processes |
+//! | [`system`] | runs several processes of each role |
+//! | [`clock`] | makes the processes' clocks jump |
+//! | [`traffic`] | posts the load and runs the viewers |
+//! | [`inject`] | carries out faults |
+//! | [`disk`] | fills the disk of a separate process |
+//! | [`rest`] | waits until the system is at rest, and compares it with the load |
+//! | [`mongo`], [`redis`], [`kafka`] | read the stores by clients other than the system's |
+//! | [`report`] | prints what happened |
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,25 +49,25 @@ use schedule::{Fault, Kind, Schedule};
 use system::System;
 use traffic::{Load, Traffic};
 
-/// Partitions of the log.
+/// The number of partitions of the log.
 const PARTITION_COUNT: usize = 12;
-/// How long posts may take to be acknowledged, and the system to come to rest, after the last fault of a round.
+/// The time limit, after the last fault of a round, until all posts are acknowledged, and until the system is at rest.
 const REST_TIMEOUT: Duration = Duration::from_mins(2);
-/// How long lists may take to follow the boards.
+/// The time limit until ranked lists show what is on the boards.
 const LISTS_TIMEOUT: Duration = Duration::from_secs(15);
-/// The load goes on for so long between the last fault of a round and its end, so that rest is not all that heals.
+/// The time between the last fault of a round and the end of the load, so that the system also recovers under load.
 const LOAD_AFTER_FAULTS: Duration = Duration::from_millis(500);
 
-/// Faults, under load, on real parts.
+/// Runs faults under load, on real stores.
 #[derive(Debug, Parser)]
 struct FaultsArgs {
-    /// Which faults come when depends on it alone.
+    /// The seed, on which alone the schedule of the faults depends.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// So many faults.
+    /// The number of faults.
     #[arg(long, default_value_t = 230)]
     faults: usize,
-    /// Of these kinds.
+    /// Only faults of these kinds.
     #[arg(long, value_delimiter = ',', value_enum)]
     kinds: Vec<Kind>,
     /// No new round after so many seconds.
@@ -76,7 +76,7 @@ struct FaultsArgs {
     /// Faults a round; after each the system comes to rest and everything is compared.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     round: u32,
-    /// Where logs and data go; removed in the end where all was right and this was not given.
+    /// Directory of logs and data; removed in the end if all was right and this was not given.
     #[arg(long)]
     directory: Option<PathBuf>,
     /// Writes the numbers to this file as JSON.
@@ -117,7 +117,7 @@ async fn main() -> ExitCode {
         story.say(&format!("the numbers cannot be written: {error}"));
     }
     if right && !kept {
-        // What cannot be removed does no harm there.
+        // Files that cannot be removed do no harm in the temporary directory.
         let _ = std::fs::remove_dir_all(&directory);
     } else {
         story.say(&format!("logs are in {}", directory.display()));
@@ -138,7 +138,8 @@ async fn wait_for_end_signal() {
     }
 }
 
-/// Runs the schedule.
+/// Starts the stores and the system, runs rounds of faults until the number or the time is reached, and verifies the
+/// end.
 async fn run_schedule(
     args: &FaultsArgs,
     kinds: &[Kind],
@@ -180,7 +181,7 @@ async fn run_schedule(
     Ok(())
 }
 
-/// Lets a round of faults happen, and compares everything when all is at rest.
+/// Carries out a round of faults, waits until the system is at rest, and compares everything with the load.
 async fn run_round(
     round: usize,
     groups: Vec<Vec<Fault>>,

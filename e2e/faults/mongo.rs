@@ -1,5 +1,5 @@
-//! As much of MongoDB's wire protocol as it takes to look at documents and to give a member orders: one message a
-//! command. The driver is what is under test; the harness looks with other eyes.
+//! A minimal client of MongoDB's wire protocol, to read documents and to send commands to members: one message for
+//! each command. The test does not use the driver for this, because the driver is a part of what is tested.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use bson::{Document, doc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// `OP_MSG`.
+/// The opcode of `OP_MSG`, the only kind of message that is used.
 const OP_MSG_CODE: i32 = 2013;
-/// Larger than any answer: the server's limit is 48 MB a message.
+/// The greatest length of an answer, in bytes: more than the server's limit of 48 MB for a message.
 const MAX_MESSAGE: usize = 64 << 20;
-/// How long a member may take to answer a command.
+/// The time limit of a member's answer to a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Documents a batch; the server ends one at 16 MiB by itself.
+/// The number of documents that a batch asks for; the server ends a batch at 16 MiB by itself.
 const BATCH_DOCUMENTS: i32 = 50_000;
 
-/// A connection to one member.
+/// A connection to one member of the replica set.
 pub struct Member {
     stream: TcpStream,
     requests: i32,
@@ -30,7 +30,7 @@ impl Member {
         Ok(Self { stream, requests: 0 })
     }
 
-    /// Runs a command in a database.
+    /// Runs a command in a database and returns the answer; an answer that is not `ok` is an error.
     pub async fn command(&mut self, database: &str, mut command: Document) -> anyhow::Result<Document> {
         command.insert("$db", database);
         let name = command.keys().next().cloned().unwrap_or_default();
@@ -57,12 +57,12 @@ impl Member {
         ensure!((26..=MAX_MESSAGE).contains(&length), "an answer of {length} bytes");
         let mut rest = vec![0; length - 4];
         self.stream.read_exact(&mut rest).await?;
-        // Two ids, the operation, the flags, the kind of the one section.
+        // The answer's header has two ids, the opcode, the flags, and the kind of its only section.
         ensure!(rest[8..12] == OP_MSG_CODE.to_le_bytes() && rest[16] == 0, "an answer of an unknown form");
         Ok(Document::from_reader(&rest[17..])?)
     }
 
-    /// All documents of a collection that `filter` finds, as a majority of members has them.
+    /// Returns all documents of a collection that `filter` matches, with the read concern `majority`.
     pub async fn find(
         &mut self,
         database: &str,
@@ -93,29 +93,29 @@ impl Member {
     }
 }
 
-/// The members' real ports, and who of them is primary.
+/// A replica set, by the ports on which its members really listen (not the proxies' ports).
 #[derive(Debug, Clone)]
 pub struct ReplicaSet {
     ports: Vec<u16>,
 }
 
 impl ReplicaSet {
-    /// The set whose members listen on these ports.
+    /// Returns the set whose members listen on these ports.
     pub const fn new(ports: Vec<u16>) -> Self {
         Self { ports }
     }
 
-    /// How many members it has.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.ports.len()
     }
 
-    /// Connects to a member, counted from 0.
+    /// Connects to the member with the index `nth`, counted from 0.
     pub async fn member(&self, nth: usize) -> anyhow::Result<Member> {
         Member::connect(self.ports[nth]).await
     }
 
-    /// Which member is primary, if one is.
+    /// Returns the index of the member that is primary; `None` if there is no primary.
     pub async fn primary(&self) -> Option<usize> {
         for nth in 0..self.ports.len() {
             let hello = async {
@@ -130,7 +130,8 @@ impl ReplicaSet {
         None
     }
 
-    /// Waits until there is a primary, and connects to it.
+    /// Waits until there is a primary and connects to it; returns its index and the connection. After `patience`
+    /// without a primary it is an error.
     pub async fn writable(&self, patience: Duration) -> anyhow::Result<(usize, Member)> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {

@@ -1,4 +1,4 @@
-//! Kafka, Redis and three mongods of our own, through the testbed's script, with proxies before them.
+//! Kafka, Redis and three mongods of the test's own, run by the testbed's script, with proxies before them.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,28 +13,29 @@ use tokio::process::Command;
 use crate::mongo::ReplicaSet;
 use crate::proxy::Proxy;
 
-/// Members of the replica set: with three a majority goes on without one, and what one alone has is rolled back.
+/// The number of members of the replica set: with three, a majority goes on without one, and writes that only one
+/// member has are rolled back.
 const REPLICA_SET_MEMBERS: u16 = 3;
-/// How drivers introduce themselves; the members of the set introduce themselves otherwise.
+/// A text in the first message of drivers, which connections between the members do not contain.
 const DRIVER_NAME: &[u8] = b"mongo-rust-driver";
-/// Longer than the script's own patience.
+/// The time limit of a call of the testbed's script: longer than the script's own time limits.
 const SCRIPT_TIMEOUT: Duration = Duration::from_mins(3);
 
-/// The real parts. Stopped when dropped.
+/// The real stores, with their proxies; dropping stops them.
 pub struct Parts {
     directory: PathBuf,
     environment: Vec<(String, String)>,
     kafka: u16,
     redis: u16,
-    /// The members' real ports.
+    /// The replica set, by the members' real ports.
     pub set: ReplicaSet,
-    /// What lies between our processes and Kafka.
+    /// The proxy between our processes and Kafka.
     pub kafka_net: Arc<Proxy>,
-    /// What lies between our processes and Redis.
+    /// The proxy between our processes and Redis.
     pub redis_net: Arc<Proxy>,
-    /// What lies between our processes and each member.
+    /// The proxies between our processes and the members of the replica set, in the order of the members.
     pub mongodb_net: Vec<Arc<Proxy>>,
-    /// The library that makes clocks jump.
+    /// The path of libfaketime, the library that makes clocks jump.
     pub faketime: String,
 }
 
@@ -42,7 +43,7 @@ fn testbed_script() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed")
 }
 
-/// So many free ports in a row.
+/// Returns the first of `count` consecutive free ports.
 fn ports_in_a_row(count: u16) -> u16 {
     loop {
         let first = free_port();
@@ -53,7 +54,7 @@ fn ports_in_a_row(count: u16) -> u16 {
 }
 
 impl Parts {
-    /// Starts them, with their data in `directory`.
+    /// Starts Kafka, Redis and MongoDB, with their data in `directory`, and the proxies before them.
     pub async fn start(directory: PathBuf) -> anyhow::Result<Self> {
         let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(REPLICA_SET_MEMBERS));
         let (kafka_net, redis_net, mongodb_net) =
@@ -70,7 +71,7 @@ impl Parts {
         let setting = |(name, value): (&str, u16)| (format!("LIVERANK_TESTBED_{name}"), value.to_string());
         let mut environment: Vec<_> = settings.into_iter().map(setting).collect();
         environment.push(("LIVERANK_TESTBED_DIR".into(), directory.display().to_string()));
-        // It is started again and again, and does little: the quick compiler is all it needs.
+        // Kafka is started often and does little, so the JVM's quick compiler is enough.
         environment.push(("JDK_JAVA_OPTIONS".into(), "-XX:TieredStopAtLevel=1".into()));
         let mut proxies = Vec::new();
         for nth in 0..REPLICA_SET_MEMBERS {
@@ -99,7 +100,7 @@ impl Parts {
         Ok(line.context("the testbed does not say where libfaketime is")?.to_owned())
     }
 
-    /// Runs the testbed's script.
+    /// Runs the testbed's script with the arguments `words` and returns its standard output; an error if it fails.
     pub async fn testbed(&self, words: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(testbed_script());
         command.args(words).envs(self.environment.iter().cloned());
@@ -117,17 +118,17 @@ impl Parts {
         Ok(said)
     }
 
-    /// Kafka's real port.
+    /// Returns Kafka's real port, which no proxy disturbs.
     pub const fn kafka_port(&self) -> u16 {
         self.kafka
     }
 
-    /// Redis's real port.
+    /// Returns Redis's real port, which no proxy disturbs.
     pub const fn redis_port(&self) -> u16 {
         self.redis
     }
 
-    /// How our processes are told of the stores.
+    /// Returns the command line flags by which our processes reach the stores, through the proxies.
     pub fn flags(&self) -> Vec<String> {
         let local = |proxy: &Arc<Proxy>| format!("127.0.0.1:{}", proxy.port());
         let members: Vec<String> = self.mongodb_net.iter().map(local).collect();
@@ -141,7 +142,7 @@ impl Parts {
         ]
     }
 
-    /// Sends a signal to a part's process.
+    /// Sends a signal to the process of one store instance, such as `redis` or `mongodb-1`.
     pub fn signal(&self, instance: &str, signal: Signal) -> anyhow::Result<()> {
         let file = self.directory.join(instance).join("pid");
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -157,7 +158,7 @@ impl Parts {
         self.directory.join("redis-copy")
     }
 
-    /// Copies what Redis has on its disk, as it would be after a power cut just now.
+    /// Copies Redis's files while Redis is stopped by SIGSTOP, so that the copy is as after a power cut.
     pub async fn copy_redis(&self) -> anyhow::Result<()> {
         self.signal("redis", Signal::STOP)?;
         let copied = self.replace_folder(self.redis_data_folder(), self.redis_copy_folder()).await;
@@ -165,7 +166,7 @@ impl Parts {
         copied
     }
 
-    /// Puts that copy in the place of what Redis has now; it must not run.
+    /// Replaces Redis's files by the copy that `copy_redis` made; Redis must not run.
     pub async fn restore_redis(&self) -> anyhow::Result<()> {
         self.replace_folder(self.redis_copy_folder(), self.redis_data_folder()).await
     }
@@ -184,7 +185,7 @@ impl Drop for Parts {
     fn drop(&mut self) {
         let mut command = std::process::Command::new(testbed_script());
         command.arg("down").envs(self.environment.iter().cloned());
-        // Nobody is left to be told.
+        // A failure cannot be reported to anybody here.
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }

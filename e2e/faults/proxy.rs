@@ -1,4 +1,4 @@
-//! The network between our processes and a store: a proxy that can be cut, silenced and slowed.
+//! A TCP proxy between our processes and a store, which can cut, silence and slow down the network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,25 +8,26 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Bytes carried at once; with a delay for each it is the bandwidth, too.
+/// The most bytes that are forwarded at once; in a slow network each such chunk is delayed, which limits the
+/// bandwidth.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// How long a store that is up may take to accept.
+/// The time limit until a store that is up accepts a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The behaviour of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// Carries everything.
+    /// All bytes are forwarded.
     Open,
-    /// Connections are reset, new ones as well.
+    /// Existing and new connections are reset.
     Reset,
-    /// Nothing arrives, nobody is told. What was under way arrives when it is over, as TCP has it.
+    /// Nothing is forwarded, and no connection is closed. Bytes sent meanwhile arrive afterwards, as with TCP.
     Silent,
-    /// Every 16 KiB take so long, each way.
+    /// Every 16 KiB are delayed by this time, in each direction.
     Slow(Duration),
 }
 
-/// One store's proxy.
+/// The proxy of one store.
 pub struct Proxy {
     ours: watch::Sender<Network>,
     others: watch::Sender<Network>,
@@ -34,8 +35,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on `port` and carries to `to`. Connections whose first bytes contain `ours` are our processes'; the
-    /// members of a replica set talk to each other through the same ports, and are disturbed by themselves.
+    /// Starts a proxy that listens on `port` and forwards to `to`. A connection whose first bytes contain `ours` is
+    /// one of our processes'; connections among the members of a replica set use the same ports, and have a network
+    /// setting of their own.
     pub async fn start(port: u16, to: u16, ours: &'static [u8]) -> anyhow::Result<Arc<Self>> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let open = || watch::Sender::new(Network::Open);
@@ -44,13 +46,13 @@ impl Proxy {
         tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else {
-                    // Out of descriptors: others must end first.
+                    // The process has no file descriptors left: other connections must end first.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
                 let proxy = Arc::clone(&accepting);
                 tokio::spawn(async move {
-                    // Its end is what both sides see; there is nobody else to tell.
+                    // Both sides see the end of the connection; an error needs no other report.
                     let _ = proxy.carry(client, to, ours).await;
                 });
             }
@@ -58,17 +60,17 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Sets what the network does to our processes.
+    /// Sets the behaviour of the network for connections of our processes.
     pub fn set(&self, network: Network) {
         self.ours.send_replace(network);
     }
 
-    /// Sets what the network does to everybody else.
+    /// Sets the behaviour of the network for all other connections.
     pub fn set_others(&self, network: Network) {
         self.others.send_replace(network);
     }
 
-    /// Where it listens.
+    /// Returns the port on which the proxy listens.
     pub const fn port(&self) -> u16 {
         self.port
     }
@@ -113,7 +115,7 @@ async fn carry(
     if cut { reset_connection(to_store.as_ref()) } else { Ok(()) }
 }
 
-/// Carries one way until an end; answers whether it was cut.
+/// Forwards bytes in one direction until the connection ends; returns whether the network was cut.
 async fn carry_one_way(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
@@ -135,7 +137,7 @@ async fn carry_one_way(
     }
 }
 
-/// Waits as long as the network makes one wait; answers false where it is cut.
+/// Waits as long as the network delays or withholds bytes; returns false if the network is cut.
 async fn wait_until_passes(network: &mut watch::Receiver<Network>) -> bool {
     let slow = match *network.borrow_and_update() {
         Network::Slow(delay) => Some(delay),
@@ -148,7 +150,7 @@ async fn wait_until_passes(network: &mut watch::Receiver<Network>) -> bool {
     now.is_ok_and(|now| *now != Network::Reset)
 }
 
-/// Ends it with a reset instead of an orderly end.
+/// Makes the stream end with a reset when it is dropped.
 fn reset_connection(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_zero_linger()
 }

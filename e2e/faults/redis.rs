@@ -1,5 +1,5 @@
-//! As much of Redis's protocol as it takes to look at keys: the client library is under test, the harness looks with
-//! other eyes.
+//! A minimal client of Redis's protocol, to read keys. The test does not use the client library for this, because the
+//! library is a part of what is tested.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// How long it may take to answer.
+/// The time limit of Redis's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection.
+/// A connection to Redis.
 pub struct Redis(BufReader<TcpStream>);
 
-/// A value that Redis answers.
+/// A value in Redis's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RedisValue {
     Nil,
@@ -49,7 +49,7 @@ impl Redis {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Lists are flat here: what is asked for has none within them.
+    /// Reads an answer; a list within a list is not supported, because no command that is used here returns one.
     async fn read_answer(&mut self) -> anyhow::Result<RedisValue> {
         let line = self.read_line().await?;
         let Some(count) = line.strip_prefix('*') else { return self.parse_item(line).await };
@@ -89,12 +89,12 @@ impl Redis {
         Ok(pairs)
     }
 
-    /// A hash.
+    /// Returns all fields of a hash (HGETALL); empty if the key does not exist.
     pub async fn hash(&mut self, key: &str) -> anyhow::Result<BTreeMap<String, String>> {
         self.read_pairs(&["HGETALL", key]).await
     }
 
-    /// A sorted set: member and score.
+    /// Returns the members of a sorted set with their scores; empty if the key does not exist.
     pub async fn sorted_set(&mut self, key: &str) -> anyhow::Result<BTreeMap<String, f64>> {
         let pairs = self.read_pairs(&["ZRANGE", key, "0", "-1", "WITHSCORES"]).await?;
         pairs.into_iter().map(|(member, score)| Ok((member, score.parse()?))).collect()

@@ -1,4 +1,4 @@
-//! What happened, line by line, and in numbers at the end.
+//! The output of a run: a line for each fault and round, and numbers at the end.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::schedule::Kind;
 
-/// Faults of the round under way, kept to be told where something differs.
+/// What was reported so far: the lines of the current round's faults, kept for the case that something differs, and
+/// totals.
 #[derive(Default)]
 struct ToldFault {
     round: Vec<String>,
@@ -19,7 +20,7 @@ struct ToldFault {
     remarks: Vec<String>,
 }
 
-/// The story of a run.
+/// The report of a run, with the time since its start before each line.
 pub struct Story {
     seed: u64,
     start: Instant,
@@ -32,18 +33,18 @@ fn clock_text(elapsed: Duration) -> String {
 }
 
 impl Story {
-    /// Begins now.
+    /// Starts the report's clock now.
     pub fn new(seed: u64) -> Self {
         Self { seed, start: Instant::now(), told: Mutex::default() }
     }
 
-    /// Says something.
+    /// Prints a line, with the time since the start.
     #[expect(clippy::print_stdout, reason = "it is what the program is for")]
     pub fn say(&self, words: &str) {
         println!("[{}] {words}", clock_text(self.start.elapsed()));
     }
 
-    /// A fault is over.
+    /// Reports a fault that is over.
     pub fn fault(&self, kind: Kind, began: Instant, words: &str) {
         let at = clock_text(began.duration_since(self.start));
         let line =
@@ -54,18 +55,18 @@ impl Story {
         *told.counts.entry(kind).or_default() += 1;
     }
 
-    /// Something is wrong that does not keep the run from going on.
+    /// Reports a failure after which the run goes on.
     pub fn remark(&self, words: &str) {
         self.say(&format!("WRONG: {words}"));
         lock_ignoring_poison(&self.told).remarks.push(words.to_owned());
     }
 
-    /// What was wrong without ending the run.
+    /// Returns all failures after which the run went on.
     pub fn remarks(&self) -> Vec<String> {
         lock_ignoring_poison(&self.told).remarks.clone()
     }
 
-    /// A round is over, and all is right.
+    /// Reports a round after which everything was right; `sent` is the number of events sent so far.
     pub fn right(&self, round: usize, rest: Duration, sent: u64) {
         self.say(&format!(
             "round {round}: at rest after {:.1} s; {sent} events sent = counted",
@@ -77,7 +78,7 @@ impl Story {
         told.events = sent;
     }
 
-    /// A round is over, and something is wrong.
+    /// Reports a round after which something differs, with the faults of the round.
     pub fn wrong(&self, round: usize, what: &[String]) {
         self.say(&format!("WRONG: seed {}, round {round}", self.seed));
         for line in &lock_ignoring_poison(&self.told).round {
@@ -88,23 +89,23 @@ impl Story {
         }
     }
 
-    /// The last line, in the form that `testbed/test-all` adds up.
+    /// Prints the last line, "N passed, N failed", whose numbers `testbed/test-all` adds up.
     #[expect(clippy::print_stdout, reason = "it is what the program is for")]
     pub fn tally(&self, right: bool) {
         println!("{} passed, {} failed", self.rounds(), u32::from(!right));
     }
 
-    /// Faults so far.
+    /// Returns the number of faults so far.
     pub fn faults(&self) -> u32 {
         lock_ignoring_poison(&self.told).counts.values().sum()
     }
 
-    /// Rounds that were right.
+    /// Returns the number of rounds after which everything was right.
     pub fn rounds(&self) -> usize {
         lock_ignoring_poison(&self.told).rests.len()
     }
 
-    /// Says all in numbers, and answers it as JSON.
+    /// Prints the numbers of the run and returns them as JSON.
     pub fn end(&self, right: bool) -> Value {
         let seconds = self.start.elapsed().as_secs_f64();
         let told = lock_ignoring_poison(&self.told);

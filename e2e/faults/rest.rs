@@ -1,4 +1,4 @@
-//! Waits until the system has come to rest, and compares everything with what was sent.
+//! Waits until the system is at rest, and compares the stores and the lists with what was sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,26 +19,26 @@ use crate::redis::Redis;
 use crate::system::System;
 use crate::traffic::Traffic;
 
-/// Between looks.
+/// The pause between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the replica set may be without a primary.
+/// The time limit until the replica set has a primary.
 const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The system, the stores under it, and what is known of its load.
+/// Compares the system and its stores with what is known of the load.
 pub struct Examiner<'a> {
-    /// The real parts.
+    /// Kafka, Redis and MongoDB.
     pub parts: &'a Parts,
-    /// Our processes.
+    /// The processes under test.
     pub system: &'a System,
-    /// The load.
+    /// The load, with the record of what was sent.
     pub traffic: &'a Traffic,
-    /// The log.
+    /// The topic of the log.
     pub topic: &'a Topic,
-    /// Before all names in the stores.
+    /// The prefix of all names in the stores.
     pub prefix: &'a str,
 }
 
-/// A video in MongoDB.
+/// A video's document in MongoDB.
 struct ArchivedVideo {
     owner: String,
     score: f64,
@@ -65,8 +65,8 @@ impl Examiner<'_> {
         Redis::connect(self.parts.redis_port()).await
     }
 
-    /// Waits until everything sent has gone through everything: the archive stands at the log's ends, the boards where
-    /// the archive stands, and every viewer at its video's head.
+    /// Waits until all that was sent is processed: the archive's offsets equal the log's ends, the boards' offsets
+    /// equal the archive's, and every viewer has all comments of its video. An error after `patience`.
     pub async fn rest(&self, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
@@ -116,7 +116,7 @@ impl Examiner<'_> {
 
     async fn videos(&self, archive: &mut Member) -> anyhow::Result<BTreeMap<String, ArchivedVideo>> {
         let mut videos = BTreeMap::new();
-        // The gateways measure all the time, by a video of their own: it is on no board, and its comments are not kept.
+        // The gateways' canary video is left out: it is on no board, and its comments are not kept.
         let others = doc! { "video_id": { "$ne": canary::CANARY_ID } };
         for found in archive.find(&self.database_name(), "videos", others, doc! {}, doc! {}).await? {
             let counters = Counters {
@@ -139,7 +139,8 @@ impl Examiner<'_> {
         Ok(videos)
     }
 
-    /// Compares all there is with what was sent. Answers what differs, in words.
+    /// Compares the stores, the lists and the viewers with what was sent; returns the differences in words. `patience`
+    /// is for the lists.
     pub async fn compare(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
         let mut archive = self.connect_archive().await?;
         let videos = self.videos(&mut archive).await?;
@@ -147,7 +148,7 @@ impl Examiner<'_> {
         different.extend(self.compare_boards(&videos).await?);
         different.extend(self.compare_comments(&mut archive, &videos).await?);
         different.extend(self.compare_lists(&videos, patience).await);
-        // What viewers were given twice, out of order or in another place was noted when it was given.
+        // Comments that viewers got twice, out of order or in another position were noted when they arrived.
         different.extend(self.traffic.record.first_faults());
         Ok(different)
     }
@@ -156,7 +157,7 @@ impl Examiner<'_> {
         (0..=self.traffic.plan.videos()).map(|video| (video, self.traffic.plan.video(video)))
     }
 
-    /// Every video and every type in MongoDB.
+    /// Compares the counters, the score and the owner of every video in MongoDB.
     fn compare_counts(&self, videos: &BTreeMap<String, ArchivedVideo>) -> Vec<String> {
         let mut different = Vec::new();
         for (nth, id) in self.our_videos() {
@@ -178,7 +179,7 @@ impl Examiner<'_> {
         different
     }
 
-    /// Every video's score on the board in Redis.
+    /// Compares every video's score on the board in Redis with its score in MongoDB.
     async fn compare_boards(&self, videos: &BTreeMap<String, ArchivedVideo>) -> anyhow::Result<Vec<String>> {
         let board = self.redis().await?.sorted_set(&format!("{}global_ranking", self.prefix)).await?;
         let mut different = Vec::new();
@@ -194,7 +195,8 @@ impl Examiner<'_> {
         Ok(different)
     }
 
-    /// Every video's comments: 1, 2, …, each as it was posted, as many as the video says, and viewers up to the last.
+    /// Compares every video's comments: sequence numbers 1, 2, … without holes, each text as it was posted, as many
+    /// comments as the video's `last_seq`, and viewers that have all of them.
     async fn compare_comments(
         &self,
         archive: &mut Member,
@@ -225,7 +227,8 @@ impl Examiner<'_> {
         Ok(different)
     }
 
-    /// What every gateway answers, and what the WebSocket client was given last: they may follow a moment later.
+    /// Compares the list of every gateway and the last list of the WebSocket client; for `patience`, because lists
+    /// follow the boards a moment later.
     async fn compare_lists(
         &self,
         videos: &BTreeMap<String, ArchivedVideo>,

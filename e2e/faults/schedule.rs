@@ -1,4 +1,4 @@
-//! Which faults come when: all of it from the seed.
+//! The schedule of faults: drawn from the seed alone.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-/// One in so many faults begins while the one before it is still there.
+/// One in so many faults begins while the fault before it still lasts.
 const OVERLAP_DIVISOR: u32 = 4;
-/// How long after its predecessor an overlapping fault begins, at most.
+/// The longest delay between the beginning of a group and an overlapping fault, in milliseconds.
 const MAX_OVERLAP_DELAY_MS: u64 = 1500;
 
 /// A kind of fault.
@@ -30,68 +30,69 @@ pub enum Kind {
     KillStatistics,
     /// SIGSTOP of a consumer past its session timeout, then SIGCONT: a zombie.
     StopConsumer,
-    /// A consumer more, or less, under load.
+    /// A consumer joins or leaves, under load.
     Rebalance,
     /// SIGKILL of Kafka, and a start on its data.
     KafkaRestart,
     /// SIGKILL of Redis, and a start on its data.
     RedisRestart,
-    /// SIGKILL of Redis, and a start without any.
+    /// SIGKILL of Redis, and a start without data.
     RedisEmpty,
-    /// SIGKILL of Redis, and a start on what it held some time ago.
+    /// SIGKILL of Redis, and a start on an older copy of its data.
     RedisOld,
     /// SIGKILL of a member of the replica set, and a start on its data.
     MongodbKill,
     /// The primary steps down.
     MongodbStepDown,
-    /// No way to Kafka.
+    /// The network to Kafka is cut.
     CutKafka,
-    /// No way to Redis.
+    /// The network to Redis is cut.
     CutRedis,
-    /// No way to MongoDB, or to its primary.
+    /// The network to MongoDB, or to its primary, is cut.
     CutMongodb,
-    /// A slow way to Kafka.
+    /// The network to Kafka is slow.
     SlowKafka,
-    /// A slow way to Redis.
+    /// The network to Redis is slow.
     SlowRedis,
-    /// A slow way to MongoDB.
+    /// The network to MongoDB is slow.
     SlowMongodb,
-    /// No room under the embedded store.
+    /// The disk of the embedded stores is full.
     DiskFull,
     /// The clocks of our processes jump.
     ClockJump,
 }
 
-/// What a fault works on: two of the same do not overlap, for one would mend the other.
+/// The part that a fault strikes. Faults on the same part do not overlap, because the repair of one would end the
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum On {
-    /// A role's processes, by the role's name.
+    /// The processes of a role, by the role's name.
     Role(&'static str),
-    /// Kafka, or the way to it.
+    /// Kafka, or the network to it.
     Kafka,
-    /// Redis, or the way to it.
+    /// Redis, or the network to it.
     Redis,
-    /// MongoDB, or the way to it.
+    /// MongoDB, or the network to it.
     Mongodb,
-    /// The separate process on embedded stores.
+    /// The separate process on embedded stores, with its disk.
     Disk,
-    /// Clocks.
+    /// The clocks of our processes.
     Clock,
 }
 
 impl Kind {
-    /// All of them.
+    /// Returns all kinds of faults.
     pub fn all() -> &'static [Self] {
         clap::ValueEnum::value_variants()
     }
 
-    /// As on the command line.
+    /// Returns the name of the kind, as on the command line.
     pub fn name(self) -> String {
         let value = clap::ValueEnum::to_possible_value(&self).expect("no kind is hidden");
         value.get_name().to_owned()
     }
 
-    /// Returns what the fault strikes.
+    /// Returns the part that a fault of this kind strikes.
     pub const fn on(self) -> On {
         match self {
             Self::KillGateway => On::Role("gateway"),
@@ -111,10 +112,10 @@ impl Kind {
         }
     }
 
-    /// How long it lasts: from and to, in ms.
+    /// Returns the shortest and the longest duration of a fault of this kind, in milliseconds.
     const fn duration_range_ms(self) -> (u64, u64) {
         match self {
-            // The session timeout is 6 s.
+            // Longer than the session timeout of 6 s.
             Self::StopConsumer => (7_000, 10_000),
             Self::Rebalance => (2_000, 4_000),
             Self::CutKafka | Self::CutRedis | Self::CutMongodb => (500, 6_000),
@@ -125,20 +126,20 @@ impl Kind {
     }
 }
 
-/// A fault to come.
+/// A fault of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The kind of the fault.
     pub kind: Kind,
-    /// After the beginning of its group.
+    /// The delay after the beginning of the fault's group.
     pub after: Duration,
-    /// How long it lasts.
+    /// The duration of the fault.
     pub lasts: Duration,
-    /// Where there is more than one way, or more than one victim, this says which.
+    /// A random number that selects the victim and the variant of the fault, if there are several.
     pub draw: u64,
 }
 
-/// Draws rounds of faults without an end.
+/// A generator of rounds of faults, without an end.
 pub struct Schedule {
     random: StdRng,
     kinds: Vec<Kind>,
@@ -147,12 +148,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of this seed, of these kinds, with so many faults a round.
+    /// Creates the schedule of this seed, with faults of these kinds, `a_round` faults in a round.
     pub fn new(seed: u64, kinds: &[Kind], a_round: usize) -> Self {
         Self { random: StdRng::seed_from_u64(seed), kinds: kinds.to_vec(), deck: Vec::new(), a_round }
     }
 
-    /// The next round, of at most `most` faults: groups, one after the other. The faults of a group overlap.
+    /// Draws the next round, of at most `most` faults. The groups follow each other; the faults within a group
+    /// overlap.
     pub fn round(&mut self, most: usize) -> Vec<Vec<Fault>> {
         let mut groups: Vec<Vec<Fault>> = Vec::new();
         for _ in 0..self.a_round.min(most) {
@@ -169,7 +171,7 @@ impl Schedule {
     }
 
     fn fault(&mut self) -> Fault {
-        // Every kind once before any comes again: so each is there as often as the others.
+        // Each kind is drawn once before any kind is drawn again, so that all kinds are equally frequent.
         if self.deck.is_empty() {
             self.deck.clone_from(&self.kinds);
             self.deck.shuffle(&mut self.random);

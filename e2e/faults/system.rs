@@ -1,4 +1,4 @@
-//! Several of each of our processes, whose instances can be killed, stopped and put into another time.
+//! Several processes of each role, which can be killed and stopped, and whose clocks can jump.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::clock::{self, Clock};
 use crate::parts::Parts;
 
-/// How many of each there are.
+/// The number of processes of each role.
 const ROLE_COUNTS: [(&str, usize); 7] = [
     ("statistics", 1),
     ("manager", 2),
@@ -26,34 +26,34 @@ const ROLE_COUNTS: [(&str, usize); 7] = [
     ("consumer", 2),
     ("gateway", 2),
 ];
-/// How long a process may take to say that it is ready, with all it needs there or soon there again.
+/// The time limit until a process is ready, while the stores are up or soon up again.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long it may take to drain.
+/// The time limit until a process ends after SIGTERM.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(45);
-/// How long comparing everything may take.
+/// The time limit of `liverank verify`.
 const VERIFY_TIMEOUT: Duration = Duration::from_mins(5);
-/// A log that is larger is cut down to its last part of a quarter of this.
+/// The greatest size of a log, in bytes; a larger one is cut to its last quarter of this size.
 const MAX_LOG_BYTES: u64 = 8 << 20;
 
-/// One process, and where it says how it is.
+/// One process of the system, with the address of its admin port and its clock.
 struct SystemProcess {
     process: Mutex<Process>,
     admin: String,
     clock: Clock,
 }
 
-/// All processes.
+/// All processes of the system under test.
 pub struct System {
     members: BTreeMap<String, SystemProcess>,
     directory: PathBuf,
     client: Client,
     library: String,
     common: Vec<String>,
-    /// Of the consumer that comes and goes.
+    /// The admin address of the additional consumer.
     extra_admin: String,
-    /// The front doors.
+    /// The URLs of the gateways.
     pub gateways: Vec<String>,
-    /// The managers.
+    /// The URLs of the managers.
     pub managers: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ fn local_urls(count: usize) -> Vec<String> {
 }
 
 impl System {
-    /// Starts them on these parts, with `prefix` before all names, and waits until they are ready.
+    /// Starts all processes on these stores, with `prefix` before all names in them, and waits until they are ready.
     pub async fn start(parts: &Parts, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
         let mut common = parts.flags();
         common.extend(["--prefix".to_owned(), prefix.to_owned()]);
@@ -102,12 +102,12 @@ impl System {
         Ok(())
     }
 
-    /// The names of all processes.
+    /// Returns the names of all processes.
     pub fn names(&self) -> Vec<String> {
         self.members.keys().cloned().collect()
     }
 
-    /// The names of one role's processes.
+    /// Returns the names of the processes of one role.
     pub fn of_role(&self, role: &str) -> Vec<String> {
         let of_role = |name: &&String| name.rsplit_once('-').is_some_and(|(of, _)| of == role);
         self.members.keys().filter(of_role).cloned().collect()
@@ -117,7 +117,7 @@ impl System {
         &self.members[name]
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until a process reports that it is ready; an error if it ends or the time limit passes.
     pub async fn ready(&self, name: &str) -> anyhow::Result<()> {
         let member = self.member(name);
         let url = format!("http://{}/readyz", member.admin);
@@ -133,7 +133,7 @@ impl System {
         }
     }
 
-    /// SIGKILL.
+    /// Kills a process by SIGKILL; an error if it had ended by itself.
     pub async fn kill(&self, name: &str) -> anyhow::Result<()> {
         let mut process = self.member(name).process.lock().await;
         ensure!(process.runs(), "{name} had ended by itself");
@@ -142,19 +142,19 @@ impl System {
         Ok(())
     }
 
-    /// SIGTERM, and waits for the end. Answers what it thinks of how it ended, where that is not well.
+    /// Sends a process SIGTERM and waits until it ends. Returns a remark if it did not end in time.
     pub async fn stop(&self, name: &str) -> anyhow::Result<Option<String>> {
         let mut process = self.member(name).process.lock().await;
         drain_process(&mut process).await
     }
 
-    /// Starts it again, and waits until it is ready.
+    /// Starts a process again, and waits until it is ready.
     pub async fn restart(&self, name: &str) -> anyhow::Result<()> {
         self.member(name).process.lock().await.restart();
         self.ready(name).await
     }
 
-    /// Sends a signal.
+    /// Sends a signal to a process; an error if it had ended by itself.
     pub async fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let mut process = self.member(name).process.lock().await;
         ensure!(process.runs(), "{name} had ended by itself");
@@ -162,12 +162,12 @@ impl System {
         Ok(())
     }
 
-    /// Puts a process's clock off by so many seconds.
+    /// Sets the offset of a process's clock, in seconds.
     pub fn clock(&self, name: &str, seconds: i64) -> anyhow::Result<()> {
         self.member(name).clock.set(seconds)
     }
 
-    /// One more consumer, not ready yet, and its log.
+    /// Starts an additional consumer, without waiting until it is ready.
     pub fn another_consumer(&self) -> anyhow::Result<Extra> {
         let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), self.extra_admin.clone()];
         args.extend(self.common.iter().cloned());
@@ -177,7 +177,8 @@ impl System {
         Ok(Extra(process))
     }
 
-    /// Whether the system's own comparison of log, archive and boards finds nothing wrong, either.
+    /// Runs `liverank verify`, the system's own comparison of log, archive and boards; an error if it finds a
+    /// difference.
     pub async fn verify(&self) -> anyhow::Result<()> {
         let mut command = tokio::process::Command::new(liverank_e2e::binary());
         command.arg("verify").args(&self.common).stdin(Stdio::null()).kill_on_drop(true);
@@ -193,7 +194,7 @@ impl System {
         Ok(())
     }
 
-    /// Whether all run; and cuts down logs that have grown too long.
+    /// Checks that all processes run, and cuts down logs that have grown too long.
     pub async fn check(&self) -> anyhow::Result<()> {
         for (name, member) in &self.members {
             let mut process = member.process.lock().await;
@@ -220,11 +221,11 @@ impl Drop for System {
     }
 }
 
-/// A consumer that is there for a while.
+/// An additional consumer, which joins the group for a while.
 pub struct Extra(Process);
 
 impl Extra {
-    /// Ends it, by SIGTERM or by SIGKILL. Answers as [`System::stop`].
+    /// Ends the consumer, by SIGTERM (`orderly`) or by SIGKILL. Returns a remark if it did not end in time.
     pub async fn leave(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
         if orderly {
             return drain_process(&mut self.0).await;
@@ -236,7 +237,8 @@ impl Extra {
     }
 }
 
-/// One that does not end in time is killed, so that the run goes on: what counts is compared all the same.
+/// Sends SIGTERM and waits for the end. A process that does not end in time is killed and a remark is returned, so
+/// that the run goes on; the counts are compared nevertheless.
 async fn drain_process(process: &mut Process) -> anyhow::Result<Option<String>> {
     let name = process.name().to_owned();
     ensure!(process.runs(), "{name} had ended by itself: {}", process.log());
@@ -281,7 +283,7 @@ fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<S
     flags
 }
 
-/// Keeps the end of a log that has grown too long. Its process appends, so it goes on at the new end.
+/// Cuts a log that has grown too long down to its end. The process appends, so it continues at the new end.
 fn shorten_log(log: &Path) -> anyhow::Result<()> {
     let mut file = std::fs::File::options().read(true).write(true).open(log)?;
     let length = file.metadata()?.len();
@@ -296,7 +298,7 @@ fn shorten_log(log: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A clock of its own, and the key by which processes know each other.
+/// Returns a process's environment: its clock, and the key by which our processes identify each other.
 fn process_environment(clock: &Clock) -> Vec<(String, String)> {
     let mut environment = clock.environment();
     environment.push(liverank_e2e::identity::variable());

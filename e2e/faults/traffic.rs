@@ -1,4 +1,4 @@
-//! A steady load that knows every event, and viewers who write down what they are given.
+//! A steady load whose every event is recorded, and viewers that record the comments that they get.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,47 +21,48 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kafka::Topic;
 
-/// Everything here is drawn for a day at most; a run is over before.
+/// The length of the planned load: longer than any run.
 const MAX_PLANNED_TIME: Duration = Duration::from_hours(24);
-/// Events on their way; past it the load runs late rather than the memory full.
+/// The most events that are posted and not acknowledged; when it is reached, the load falls behind instead of filling
+/// the memory.
 const MAX_EVENTS_IN_FLIGHT: u32 = 4000;
-/// How long a foreign producer waits before it tries again.
+/// The pause of a foreign producer before it tries a record again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How long a foreign producer waits for the log.
+/// The time limit of a foreign producer's append to the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much.
+/// The size of the load.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
-    /// Videos.
+    /// The number of videos.
     #[arg(long, default_value_t = 12)]
     pub videos: usize,
-    /// Interactions a second through the front door.
+    /// Interactions a second through the gateways.
     #[arg(long, default_value_t = 60.0)]
     pub interactions: f64,
-    /// Comments a second through the front door.
+    /// Comments a second through the gateways.
     #[arg(long, default_value_t = 8.0)]
     pub comments: f64,
     /// Events a second without a key, straight into Kafka.
     #[arg(long, default_value_t = 20.0)]
     pub foreign: f64,
-    /// Viewers, half of them through the front door, half directly.
+    /// Viewers, half of them through the gateways, half directly.
     #[arg(long, default_value_t = 40)]
     pub viewers: usize,
 }
 
-/// The load on one system, and what is known of it.
+/// The load on one system, with the record of what was sent and received.
 pub struct Traffic {
-    /// What is posted.
+    /// The events that are posted.
     pub plan: PostingPlan,
-    /// What became of it.
+    /// The record of sent, acknowledged and received events.
     pub record: Arc<RunRecord>,
-    /// All viewers.
+    /// All viewers of comments.
     pub viewers: Vec<Arc<LoadViewer>>,
-    /// Clients of the ranked lists.
+    /// The clients that receive ranked lists.
     pub watchers: Arc<ListWatchers>,
-    /// Held for reading while a record goes to Kafka that could not be recognised if it went twice; whoever disturbs
-    /// Kafka holds it for writing.
+    /// A lock between records and faults: held for reading while a record without an id goes to Kafka, because a
+    /// duplicate of it could not be recognised; held for writing by whoever disturbs Kafka.
     pub calm: Arc<RwLock<()>>,
     ways: [Arc<LoadAudience>; 2],
     poster: Arc<EventPoster>,
@@ -71,7 +72,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// A load on these front doors and managers that has not begun.
+    /// Creates a load for these gateways and managers, and starts its viewers; nothing is posted yet.
     pub fn new(
         prefix: &str,
         gateways: &[String],
@@ -129,7 +130,7 @@ impl Traffic {
         })
     }
 
-    /// Makes every video exist, and waits until all viewers are connected.
+    /// Posts a view of every video, so that each exists, and waits until all viewers are connected.
     pub async fn begin(self: &Arc<Self>, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         for event in self.plan.opening_views() {
@@ -147,7 +148,8 @@ impl Traffic {
         Ok(())
     }
 
-    /// Starts the generators; they post while the load is on.
+    /// Starts the generators of events, which post while the load is on; those that write into Kafka itself only with
+    /// a `topic`.
     pub fn generate(self: &Arc<Self>, load: &Load, topic: Option<Topic>) {
         self.through_the_door(
             self.plan.interaction_events(load.interactions, MAX_PLANNED_TIME),
@@ -177,8 +179,8 @@ impl Traffic {
         });
     }
 
-    /// The ranking seed's producers: no key, any partition, one hot video above all; with an id where Kafka is being
-    /// disturbed, so that they can repeat themselves, and without where it is not.
+    /// Starts a producer like those of the ranking seed: no key, any partition, mostly one hot video. While Kafka is
+    /// disturbed its records have an id, so that they can be sent again; otherwise half of them have none.
     fn produce_as_foreigner(self: &Arc<Self>, topic: Topic, rate: f64) {
         let traffic = Arc::clone(self);
         tokio::spawn(async move {
@@ -225,26 +227,27 @@ impl Traffic {
                 return self.record.note_acknowledged(&event, sent);
             }
             if calm.is_some() {
-                // Nobody disturbed Kafka, and it refused: whether it counts cannot be told.
+                // Kafka refused the record although nobody disturbed it: whether the record counts is unknown.
                 return self.record.note_given_up(&event);
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Waits for the next event's time, for the load to be on, and for room; `None` when the run is over.
+    /// Waits for the next event's time, until the load is on, and until there is room for an event in flight; `None`
+    /// when the run is over.
     async fn wait_for_turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let mut open = self.open.subscribe();
         tokio::select! {
             () = self.over.cancelled() => None,
             room = async {
-                // An even pace on the average; no two generators in step.
+                // Random pauses with the right average, so that generators do not run in step.
                 let pace = Duration::from_secs_f64(rand::random_range(0.0..=2.0) / rate);
                 tokio::time::sleep(pace).await;
                 loop {
                     open.wait_for(|open| *open).await.ok()?;
                     let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
-                    // Waiting for room may have taken until after the load was turned off.
+                    // The load may have been turned off during the wait for room.
                     if *open.borrow() {
                         return Some(room);
                     }
@@ -253,12 +256,12 @@ impl Traffic {
         }
     }
 
-    /// The load goes on.
+    /// Turns the load on.
     pub fn on(&self) {
         self.open.send_replace(true);
     }
 
-    /// The load pauses, and everything under way is acknowledged.
+    /// Turns the load off, and waits until all events in flight are acknowledged; an error after `patience`.
     pub async fn off(&self, patience: Duration) -> anyhow::Result<()> {
         self.open.send_replace(false);
         let all = tokio::time::timeout(patience, self.room.acquire_many(MAX_EVENTS_IN_FLIGHT)).await;

@@ -1,4 +1,4 @@
-//! Several of each service, on the real Kafka, Redis and MongoDB.
+//! A whole system of several processes for each role, on a real Kafka, Redis and MongoDB.
 
 use std::time::Duration;
 
@@ -8,18 +8,19 @@ use crate::identity::token;
 use crate::process::Process;
 use crate::{free_port, wait};
 
-/// The stores' addresses, from the testbed. Panics where it is not up: these tests are never skipped.
+/// The addresses of the stores.
 pub struct Stores {
-    /// Bootstrap servers.
+    /// Kafka's bootstrap servers.
     pub kafka: String,
-    /// URL.
+    /// Redis's URL.
     pub redis: String,
-    /// URI.
+    /// MongoDB's connection URI.
     pub mongodb: String,
 }
 
 impl Stores {
-    /// Those of the environment.
+    /// Returns the addresses that the testbed put into the environment. Panics if they are missing: tests that need
+    /// the stores are never skipped.
     pub fn from_environment() -> Self {
         let named = |name: &str| {
             std::env::var(name).unwrap_or_else(|_| {
@@ -34,30 +35,31 @@ impl Stores {
     }
 }
 
-/// A whole system with a prefix of its own: two of everything but statistics, and three readers.
+/// A whole system with a prefix of its own in the stores: two processes of each role, but one for statistics, and
+/// three readers.
 pub struct Cluster {
     directory: tempfile::TempDir,
     common: Vec<String>,
-    /// Flags of every role, and of no other command.
+    /// Flags that every role gets; other commands do not get them.
     flags: Vec<String>,
-    /// Flags of the roles that fill and show boards.
+    /// Flags of the roles that write and show boards: consumers, websocket services and gateways.
     boards: Vec<String>,
     /// Flags of the consumers alone.
     consumers: Vec<String>,
-    /// All processes, by name: `gateway-1`, `consumer-2`, …
+    /// All processes, named `gateway-1`, `consumer-2`, ….
     pub processes: Vec<Process>,
-    /// The front doors.
+    /// The URLs of the gateways.
     pub gateways: Vec<String>,
-    /// The managers.
+    /// The URLs of the managers.
     pub managers: Vec<String>,
-    /// The comment services.
+    /// The URLs of the comment services.
     pub comments: Vec<String>,
-    /// The readers.
+    /// The URLs of the readers.
     pub readers: Vec<String>,
     websockets: Vec<String>,
-    /// The statistics service.
+    /// The URL of the statistics service.
     pub statistics: String,
-    /// In front of every name in the stores.
+    /// The prefix of every name in the stores.
     pub prefix: String,
 }
 
@@ -70,12 +72,12 @@ fn address_of(url: &str) -> String {
 }
 
 impl Cluster {
-    /// Starts it and waits until a gateway answers with what the stores hold.
+    /// Starts a whole system, and waits until the gateways serve what the stores hold and all readers are known.
     pub async fn start(stores: &Stores) -> Self {
         Self::start_with(stores, &[]).await
     }
 
-    /// The same, each of its processes with these flags.
+    /// Starts a whole system, each of whose processes gets these flags, and waits until it serves.
     pub async fn start_with(stores: &Stores, flags: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
         cluster.flags = flags.iter().map(ToString::to_string).collect();
@@ -85,12 +87,12 @@ impl Cluster {
         cluster
     }
 
-    /// The same, with these boards declared.
+    /// Starts a whole system with these declared boards, and waits until it serves.
     pub async fn start_with_boards(stores: &Stores, boards: &str) -> Self {
         Self::start_with_boards_and(stores, boards, &[]).await
     }
 
-    /// The same, its consumers with these flags.
+    /// Starts a whole system with these declared boards, whose consumers get these flags, and waits until it serves.
     pub async fn start_with_boards_and(stores: &Stores, boards: &str, consumers: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
         cluster.consumers = consumers.iter().map(ToString::to_string).collect();
@@ -101,7 +103,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same, its consumers with these flags.
+    /// Starts a whole system whose consumers get these flags, and waits until it serves.
     pub async fn start_with_consumers(stores: &Stores, flags: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
         cluster.consumers = flags.iter().map(ToString::to_string).collect();
@@ -111,7 +113,7 @@ impl Cluster {
         cluster
     }
 
-    /// One whose processes are to be started, over topics and keys that nobody has made yet.
+    /// Returns a system without processes, with a new prefix, so that its topics and keys do not exist yet.
     pub fn new(stores: &Stores) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let prefix = format!("t{}-{}-", std::process::id(), free_port());
@@ -139,7 +141,7 @@ impl Cluster {
         }
     }
 
-    /// Starts all but the gateways.
+    /// Starts all processes but the gateways.
     pub fn start_others(&mut self) {
         let statistics = self.statistics.clone();
         let managers = self.managers.join(",");
@@ -168,7 +170,7 @@ impl Cluster {
         }
     }
 
-    /// Starts the gateways.
+    /// Starts the two gateways.
     pub fn start_gateways(&mut self) {
         let (comments, websockets) = (self.comments.join(","), self.websockets.join(","));
         let managers = self.managers.join(",");
@@ -178,8 +180,8 @@ impl Cluster {
         let boards = self.boards.clone();
         let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         for (at, url) in self.gateways.clone().iter().enumerate() {
-            // Tests moderate without an issuer of tokens.
-            // What gateways measure by themselves would be in what tests count.
+            // Moderation is open because the tests have no issuer of tokens. The canaries are off because their events
+            // would be among those that tests count.
             let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"], &boards].concat();
             self.spawn_process(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
@@ -197,7 +199,7 @@ impl Cluster {
         self.processes.push(process);
     }
 
-    /// Waits until all of it serves.
+    /// Waits until the gateways serve and a manager knows all three readers.
     pub async fn ready(&self) {
         for url in &self.gateways {
             wait::json(&format!("{url}/videos"), Duration::from_mins(1)).await;
@@ -211,12 +213,13 @@ impl Cluster {
         .await;
     }
 
-    /// The process of this name.
+    /// Returns the process of this name; panics if there is none.
     pub fn process(&mut self, name: &str) -> &mut Process {
         self.processes.iter_mut().find(|process| process.name() == name).expect("a process of this name")
     }
 
-    /// Runs `liverank load` against the front doors with these flags, while `during` goes on; its verdict and report.
+    /// Starts `liverank load` against the gateways with these flags; its report can be read by `load_report` when it
+    /// has ended.
     pub fn load(&self, flags: &[&str]) -> tokio::process::Child {
         let mut command = tokio::process::Command::new(crate::binary());
         let report = self.directory.path().join("load.json");
@@ -229,21 +232,21 @@ impl Cluster {
         command.spawn().expect("starting the load")
     }
 
-    /// Runs a command on this system's stores to its end: `verify`, `rebuild …`, `dlq …`.
+    /// Runs a command on this system's stores (`verify`, `rebuild …`, `dlq …`) to its end and returns its output.
     pub async fn command(&self, args: &[&str]) -> std::process::Output {
         let mut command = tokio::process::Command::new(crate::binary());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.output().await.expect("running the binary")
     }
 
-    /// Starts a command on this system's stores, for who wants to end it.
+    /// Starts a command on this system's stores without waiting for its end.
     pub fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
         let mut command = tokio::process::Command::new(crate::binary());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.spawn().expect("running the binary")
     }
 
-    /// What the last load wrote.
+    /// Returns the report that the last `liverank load` wrote.
     pub fn load_report(&self) -> serde_json::Value {
         let text = std::fs::read(self.directory.path().join("load.json")).expect("the load's report");
         serde_json::from_slice(&text).expect("a report in JSON")

@@ -1,4 +1,4 @@
-//! A collector of traces, in the test's process: what any other takes over OTLP (HTTP with protobuf).
+//! A collector of traces in the test's process, which accepts OTLP (HTTP with protobuf).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,32 +14,32 @@ use tokio::net::TcpListener;
 
 use crate::wait;
 
-/// A span, with its ids in hexadecimal digits.
+/// A span that the collector received, with its ids in hexadecimal digits.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// `liverank-gateway`, …
+    /// The service that recorded the span, such as `liverank-gateway`.
     pub service: String,
     /// The name of the span.
     pub name: String,
-    /// Its trace.
+    /// The id of the trace to which the span belongs.
     pub trace: String,
     /// The id of the span.
     pub span: String,
-    /// What caused it; empty where nothing did.
+    /// The id of the parent span; empty if the span has none.
     pub parent: String,
 }
 
 type TakenSpans = Arc<Mutex<Vec<Recorded>>>;
 
-/// See the module.
+/// A collector of traces that listens on a port of 127.0.0.1.
 pub struct Collector {
-    /// For `--otlp-endpoint`.
+    /// The collector's URL, for the flag `--otlp-endpoint`.
     pub url: String,
     taken: TakenSpans,
 }
 
 impl Collector {
-    /// One that listens.
+    /// Starts a collector that listens on a free port.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -49,13 +49,14 @@ impl Collector {
         Self { url, taken }
     }
 
-    /// The spans of a trace, in the order of their arrival.
+    /// Returns the received spans of a trace, in the order of their arrival.
     pub fn of_trace(&self, trace: &str) -> Vec<Recorded> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.iter().filter(|span| span.trace == trace).cloned().collect()
     }
 
-    /// Waits until a trace has spans that each caused the next one, called so, the first of them caused by `parent`.
+    /// Waits until a trace has a chain of spans with these names, each the parent of the next one, whose first span
+    /// has the parent `parent`. Panics after 20 s.
     pub async fn until_way(&self, trace: &str, parent: &str, names: &[&str]) {
         let within = Duration::from_secs(20);
         let deadline = std::time::Instant::now() + within;
@@ -72,11 +73,12 @@ impl Collector {
     }
 }
 
-/// The first of these names that no span has whose parent is the one before.
+/// Returns the first of these names that has no span whose parent is the span before it in the chain; `None` if the
+/// chain is complete.
 fn first_missing_span<'a>(spans: &[Recorded], parent: &str, names: &[&'a str]) -> Option<&'a str> {
     let (first, rest) = names.split_first()?;
     let candidates = spans.iter().filter(|span| span.name == *first && span.parent == parent);
-    // Each span says whose it is: the first word of its name.
+    // The first word of a span's name is the role of the service that must have recorded it.
     let of_service = candidates.filter(|span| span.service == format!("liverank-{}", span_word(first)));
     let missing: Vec<Option<&str>> =
         of_service.map(|span| first_missing_span(spans, &span.span, rest)).collect();

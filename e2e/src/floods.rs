@@ -1,6 +1,6 @@
-//! What one host does so that nobody else is served, and how others are served meanwhile.
+//! Floods: what one host may do to deny service to others, with a measurement of how the others are served meanwhile.
 //!
-//! The host is 127.0.0.2, others come from 127.0.0.1: to the system they are two callers.
+//! Floods come from 127.0.0.2 and ordinary clients from 127.0.0.1, so that the system sees two hosts.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,40 +14,40 @@ use tokio::time::{sleep, timeout_at};
 
 use crate::raw;
 
-/// Where floods come from.
+/// The source address of floods.
 const FLOOD_HOST: [u8; 4] = [127, 0, 0, 2];
-/// The receive buffer of connections that do not read.
+/// The size in bytes of the receive buffer of connections that do not read.
 const SMALL_BUFFER: u32 = 4096;
-/// How long others wait: as long as a person does, and then some.
+/// The time limit of an ordinary client's request: as long as a person waits, and then some.
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(20);
-/// What a giant frame carries.
+/// A piece of the payload of a giant frame.
 const FRAME_ZEROS: &[u8] = &[0; 16 * 1024];
-/// After a connection that was refused.
+/// The pause after a connection that was refused.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
-/// Between two requests of somebody who means well.
+/// The pause between two requests of an ordinary client.
 const NOW_AND_THEN: Duration = Duration::from_millis(50);
 
-/// A flood.
+/// A kind of flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flood {
-    /// Requests in pipelines, as fast as they are taken.
+    /// Pipelined requests, as fast as they are accepted.
     Requests,
-    /// Heads that come header by header and never end.
+    /// Request heads that arrive header by header and never end.
     SlowHeads,
-    /// Connections that say nothing, and heads whose bodies never come.
+    /// Connections that send nothing, and request heads whose bodies never arrive.
     HalfOpen,
-    /// WebSocket frames of 2^62 bytes.
+    /// WebSocket frames that claim a length of 2^62 bytes.
     GiantFrames,
-    /// Streams and lists that nobody reads, of a video that is commented on all the time.
+    /// Streams and lists that the client never reads, of a video that gets comments all the time.
     NeverRead,
-    /// Batches whose videos, users and events nobody has named before.
+    /// Batches of interactions with video, user and event ids that are all new.
     NewIds,
-    /// Streams that are left as soon as they begin.
+    /// Streams that the client closes as soon as they begin.
     Reconnects,
 }
 
 impl Flood {
-    /// All of them.
+    /// All kinds of floods.
     pub const ALL: [Self; 7] = [
         Self::Requests,
         Self::SlowHeads,
@@ -58,7 +58,7 @@ impl Flood {
         Self::Reconnects,
     ];
 
-    /// The name in the printed figures.
+    /// Returns the name of the flood in the printed figures.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -71,7 +71,7 @@ impl Flood {
         }
     }
 
-    /// Connections at a time.
+    /// Returns the number of connections that the flood holds at the same time.
     const fn connections_at_a_time(self) -> usize {
         match self {
             Self::Requests => 16,
@@ -83,7 +83,7 @@ impl Flood {
         }
     }
 
-    /// Goes on until `end` at a gateway; answers how often it began: connections, or batches of new ids.
+    /// Floods the gateway until `end`. Returns the number of connections, or of batches, that were begun.
     pub async fn run(self, gateway: &str, end: Instant) -> usize {
         let gateway: SocketAddr = gateway.parse().expect("an address");
         let began = join_all(
@@ -105,7 +105,8 @@ impl Flood {
             let once = async {
                 let mut stream = connect_from_flood_host(gateway, self == Self::NeverRead).await?;
                 self.flood_once(&mut stream, number, time).await?;
-                // No connection waits for its last packets: the host has as many ports as it needs.
+                // Connections are closed by a reset, so that none stays in TIME_WAIT and the host does not run out of
+                // ports.
                 stream.set_zero_linger()
             };
             match timeout_at(end.into(), once).await {
@@ -182,7 +183,7 @@ async fn connect_from_flood_host(gateway: SocketAddr, small: bool) -> std::io::R
     socket.connect(gateway).await
 }
 
-/// Reads and forgets, to the end.
+/// Reads and discards all bytes to the end of the stream.
 async fn read_to_end(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     while from.read(&mut bytes).await? > 0 {}
@@ -195,7 +196,7 @@ async fn send_for_ever(to: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> s
     }
 }
 
-/// Sixteen requests at once, again and again; answers are read as they come.
+/// Sends sixteen pipelined requests again and again, and reads the answers meanwhile.
 async fn send_pipelined(stream: &mut TcpStream) -> std::io::Result<()> {
     let like = br#"{"video_id":"calm","user_id":"flood","type":"view"}"#;
     let like = format!("POST /interact HTTP/1.1\r\nHost: liverank\r\nContent-Length: {}\r\n\r\n", like.len())
@@ -208,7 +209,7 @@ async fn send_pipelined(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Long comments under one video, and likes that move the lists, for those who do not read.
+/// Posts long comments to one video, and likes that change the lists, for the streams that are not read.
 async fn post_chatter(gateway: SocketAddr, end: Instant) {
     let client = Client::builder()
         .local_address(std::net::IpAddr::from(FLOOD_HOST))
@@ -218,30 +219,31 @@ async fn post_chatter(gateway: SocketAddr, end: Instant) {
     let comment = json!({"userid": "loud", "videoid": "chatter", "comment": "x".repeat(4000)});
     let like = json!({"video_id": "chatter", "user_id": "loud", "type": "like"});
     while Instant::now() < end {
-        // What becomes of them is the flood's affair.
+        // Refused comments and likes do not matter: they are a part of the flood.
         let _ = client.post(format!("http://{gateway}/comment")).json(&comment).send().await;
         let _ = client.post(format!("http://{gateway}/interact")).json(&like).send().await;
     }
 }
 
-/// How somebody was served who means well.
+/// The results of an ordinary client's requests.
 #[derive(Debug, Default)]
 pub struct Served {
-    /// How long each request took, connecting included, the shortest first.
+    /// The duration of each request, including its connect, the shortest first.
     pub times: Vec<Duration>,
-    /// What was answered where it should not be.
+    /// Descriptions of answers that were not as expected.
     pub wrong: Vec<String>,
 }
 
 impl Served {
-    /// The time that `part` of the requests did not exceed: 0.5, 0.99.
+    /// Returns the duration that the part `part` (such as 0.5 or 0.99) of the requests did not exceed; zero without
+    /// requests.
     pub fn quantile(&self, part: f64) -> Duration {
         let at = ((self.times.len() as f64 * part).ceil() as usize).clamp(1, self.times.len().max(1));
         self.times.get(at - 1).copied().unwrap_or_default()
     }
 }
 
-/// Likes a video and reads the list, each on a connection of its own, until `end`.
+/// Sends likes and reads the ranked list until `end`, as an ordinary client with a new connection for each request.
 pub async fn others(gateway: &str, end: Instant) -> Served {
     let client =
         Client::builder().pool_max_idle_per_host(0).timeout(OTHERS_TIMEOUT).build().expect("a client");

@@ -1,4 +1,4 @@
-//! Who the processes of a test are to each other, and who a test is to them.
+//! The identity key of a test's processes, and tokens with which a test calls them.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -6,10 +6,11 @@ use std::sync::OnceLock;
 use liverank_protocol::access::{CalledService, KnownCaller};
 use liverank_runtime::identity::local::KeyRing;
 
-/// What all keys of these tests follow from: good for nothing else.
+/// The secret from which all keys of the end-to-end tests are derived; nothing else uses it.
 const TEST_SECRET: &str = "the-secret-of-the-end-to-end-tests";
 
-/// The file with the secret, written once: a process that starts meanwhile must not find it empty.
+/// Returns the path of the file with the secret, which is written once in a process: a process that starts during a
+/// second write could read an empty file.
 pub fn key_file() -> PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     let made = || {
@@ -20,12 +21,12 @@ pub fn key_file() -> PathBuf {
     FILE.get_or_init(made).clone()
 }
 
-/// The variable by which a process finds it.
+/// Returns the environment variable that names the key file, with its value.
 pub fn variable() -> (String, String) {
     ("LIVERANK_IDENTITY_KEY_FILE".to_owned(), key_file().display().to_string())
 }
 
-/// A token of `caller` for `service`, good for an hour.
+/// Returns a token by which `caller` calls `service`, valid for an hour.
 pub fn token(caller: &str, service: CalledService) -> String {
     let caller: KnownCaller = caller.parse().expect("a caller");
     let keys = KeyRing::from_secret(TEST_SECRET.as_bytes()).expect("a secret");

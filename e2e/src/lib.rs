@@ -1,6 +1,6 @@
-//! Helpers for tests of the whole system: the binary's processes on ports of their own, and how to look at them.
+//! Helpers for tests of the whole system: processes of the binary on ports of their own, requests, and waits.
 //!
-//! The binary is `LIVERANK_BIN`, by default the release build of this checkout.
+//! The tested binary is named by `LIVERANK_BIN`; the default is the release build of this checkout.
 
 pub mod cluster;
 pub mod collector;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 pub use ports::free_port;
 
-/// The binary under test.
+/// Returns the path of the binary under test; panics if the file does not exist.
 pub fn binary() -> PathBuf {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/liverank");
     let path = std::env::var_os("LIVERANK_BIN").map_or_else(|| built.into(), PathBuf::from);

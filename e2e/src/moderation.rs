@@ -1,4 +1,4 @@
-//! A comment that is deleted and a user who is banned, as clients of a whole system see it.
+//! A check of moderation on a whole system, by a client: a deleted comment and a banned user.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 
 use crate::wait;
 
-/// For what happens at once when all is well, on a busy machine.
+/// The time limit of effects that normally take a moment, on a busy machine.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A ban is to be in force everywhere a second after it was acknowledged; this is a debug build on a busy machine.
+/// The time limit of a ban: it must be in force everywhere a second after it was acknowledged, and a debug build on a
+/// busy machine gets another second.
 const BAN_TIMEOUT: Duration = Duration::from_secs(2);
 const MODERATED_VIDEO: &str = "moderated";
 
-/// What was deleted and who was banned, and where to look whether it still is.
+/// The comments and the user that were moderated, with which a test checks later that the moderation still holds.
 pub struct Moderated {
     client: Client,
     gateway: String,
     comments: Vec<String>,
-    /// Where a stream may resume that missed everything.
+    /// The event id before the video's first comment, from which a stream gets all comments.
     start: String,
 }
 
@@ -37,7 +38,7 @@ impl TextStream {
         stream
     }
 
-    /// Reads until this text has come.
+    /// Reads the stream until this text has arrived; panics after the time limit.
     async fn read_until(&mut self, what: &str) {
         while !self.text.contains(what) {
             let chunk = tokio::time::timeout(EFFECT_TIMEOUT, self.response.chunk()).await;
@@ -49,10 +50,10 @@ impl TextStream {
 }
 
 impl Moderated {
-    /// Posts comments, has one deleted and a user banned, and checks what viewers and comment services make of it.
+    /// Posts comments, deletes one, bans a user, and checks what viewers and comment services then do.
     ///
     /// # Panics
-    /// Where it is not as it should be.
+    /// If a check fails.
     pub async fn new(gateway: &str, comments: &[String]) -> Self {
         let (client, gateway, comments) = (Client::new(), gateway.to_owned(), comments.to_vec());
         let mut moderated = Self { client, gateway, comments, start: String::new() };
@@ -115,10 +116,11 @@ impl Moderated {
         .await;
     }
 
-    /// Checks that the comment is not seen again, by history or by a stream that missed everything, and that the ban holds.
+    /// Checks that neither history nor a stream from the beginning shows the deleted comment, and that the ban still
+    /// holds.
     ///
     /// # Panics
-    /// Where that is not so.
+    /// If a check fails.
     pub async fn check(&self) {
         wait::until("history without the comment", EFFECT_TIMEOUT, || async {
             let url = format!("{}/comments/{MODERATED_VIDEO}?limit=1000", self.gateway);

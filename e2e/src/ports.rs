@@ -1,34 +1,37 @@
-//! Ports of our own, for as long as this process lives.
+//! Ports that belong to this process as long as it lives.
 //!
-//! A server that a test kills must find its port free when it comes back, and nobody else may answer there meanwhile: a
-//! client would take the stranger's answers for those of its own system, and what it acknowledges would be counted
-//! nowhere. So ports come from blocks. Whoever listens on the first port of a block has the others, in whatever language
-//! it is written (`e2e/browser/server.mjs` does the same), and the system gives the block back when the process ends.
-//! All are below the ports that the system hands to outgoing connections.
+//! A server that a test kills must find its port free when it restarts, and no other server may answer there
+//! meanwhile: a client would take the other server's answers for those of its own system, and what that server
+//! acknowledges would be counted nowhere. So ports come from blocks. The process that listens on the first port of a
+//! block owns the block's other ports, in whatever language it is written (`e2e/browser/server.mjs` does the same),
+//! and the operating system releases the block when the process ends. All ports are below those that the operating
+//! system uses for outgoing connections.
 
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError};
 
-/// Where the blocks begin.
+/// The first port of the first block.
 pub const FIRST_PORT: u16 = 20_000;
-/// Ports of a block, with the one that holds it: a system of two of everything takes some thirty.
+/// The number of ports of a block, with the port that holds the block: a system with two processes of each role needs
+/// some thirty.
 pub const PORTS_A_BLOCK: u16 = 50;
-/// Blocks: up to port 26,299, below the stores of the test bed, which are killed, too. One test program takes twenty at most.
+/// The number of blocks: they end at port 26,299, below the ports of the testbed's stores, which tests kill too. One
+/// test program needs twenty blocks at most.
 pub const BLOCK_COUNT: u16 = 126;
 
-/// The blocks of this process.
+/// The blocks that this process holds.
 struct HeldBlocks {
-    /// What holds them.
+    /// The listeners on the first ports of the held blocks.
     held: Vec<TcpListener>,
-    /// The next port, and where its block ends.
+    /// The next port to give out.
     next: u16,
     end: u16,
 }
 
 static BLOCKS: Mutex<HeldBlocks> = Mutex::new(HeldBlocks { held: Vec::new(), next: 0, end: 0 });
 
-/// A port of 127.0.0.1 that nobody listens on and that no other test is given while this process lives. Panics where all
-/// blocks are held.
+/// Returns a port of 127.0.0.1 on which nobody listens and that no other test gets while this process lives. Panics if
+/// all blocks are held.
 pub fn free_port() -> u16 {
     BLOCKS.lock().unwrap_or_else(PoisonError::into_inner).next_free_port()
 }
@@ -41,14 +44,15 @@ impl HeldBlocks {
             }
             let port = self.next;
             self.next += 1;
-            // Something that knows nothing of blocks may listen there: a store of the test bed.
+            // A program that does not use blocks may listen on the port, such as a store of the testbed.
             if listen(port).is_some() {
                 return port;
             }
         }
     }
 
-    /// Begins at a block that depends on the process, so that two that start together seldom meet.
+    /// Holds another block. The search begins at a block that depends on the process id, so that two processes that
+    /// start together seldom try the same one.
     fn hold_another_block(&mut self) {
         let begin = (std::process::id() % u32::from(BLOCK_COUNT)) as u16;
         let mut blocks = (0..BLOCK_COUNT).map(|nth| FIRST_PORT + (begin + nth) % BLOCK_COUNT * PORTS_A_BLOCK);
@@ -92,7 +96,7 @@ mod tests {
         let port = one.next_free_port();
         let mut held: Vec<HeldBlocks> = Vec::new();
         drop(one);
-        // As many as there are blocks at most, and none fails: the block is free again.
+        // At most `BLOCK_COUNT` blocks are held and no call fails, so the block was released.
         let again = (0..BLOCK_COUNT).any(|_| {
             let mut next = no_blocks();
             let given = next.next_free_port();

@@ -1,4 +1,4 @@
-//! One process of the binary.
+//! A running process of the binary under test.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-/// A running `liverank`. Killed when dropped.
+/// A running `liverank` process; it is killed when dropped.
 pub struct Process {
     name: String,
     program: PathBuf,
@@ -19,13 +19,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `liverank args…`; what it prints goes into `directory/name.log`. All processes know each other by
-    /// [`crate::identity`].
+    /// Starts `liverank args…`. Its output goes to the file `NAME.log` in `directory`. All processes share the
+    /// identity key of [`crate::identity`].
     pub fn start(name: &str, args: &[String], directory: &std::path::Path) -> Self {
         Self::start_in(name, args, directory, &[crate::identity::variable()])
     }
 
-    /// The same, with these variables in its environment.
+    /// Starts `liverank args…` with these environment variables, instead of the identity key's.
     pub fn start_in(
         name: &str,
         args: &[String],
@@ -35,7 +35,7 @@ impl Process {
         Self::start_at(&crate::binary(), name, args, directory, environment)
     }
 
-    /// Another program, which is found as the shell finds it.
+    /// Starts another program than `liverank`, which is looked up in `PATH`.
     pub fn start_program(program: &str, args: &[String], directory: &std::path::Path) -> Self {
         Self::start_at(std::path::Path::new(program), program, args, directory, &[])
     }
@@ -59,17 +59,17 @@ impl Process {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the process, as given at its start.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// SIGKILL, and waits until it is gone. Panics where it had ended by itself before.
+    /// Kills the process by SIGKILL and waits until it is gone. Panics if it had ended by itself.
     pub fn kill(&mut self) {
         assert_eq!(
             self.child.try_wait().expect("waiting for a child"),
@@ -82,25 +82,25 @@ impl Process {
         self.child.wait().expect("waiting for a child");
     }
 
-    /// Starts it again with the same arguments.
+    /// Starts the process again with the same arguments and environment.
     pub fn restart(&mut self) {
         self.child = spawn(&self.program, &self.args, &self.log, &self.environment);
     }
 
-    /// The same, with these variables in its environment from now on.
+    /// Starts the process again, with these variables added to its environment from now on.
     pub fn restart_in(&mut self, variables: &[(&str, &str)]) {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.environment.extend(owned);
         self.restart();
     }
 
-    /// Sends a signal.
+    /// Sends the process a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(id, signal).unwrap_or_else(|error| panic!("signalling {}: {error}", self.name));
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends and returns its exit status; panics after `within`.
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
@@ -112,12 +112,12 @@ impl Process {
         }
     }
 
-    /// Whether it runs.
+    /// Whether the process still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("waiting for a child").is_none()
     }
 
-    /// Where what it prints goes.
+    /// Returns the path of the file that gets the process's output.
     pub fn log_file(&self) -> &std::path::Path {
         &self.log
     }
@@ -127,12 +127,12 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Files and sockets that it has open.
+    /// Returns the number of file descriptors that the process has open (files and sockets).
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }
 
-    /// Its resident memory, in KiB.
+    /// Returns the resident memory of the process, in KiB; 0 if it does not run.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Requests byte by byte, as no proper client would send them.
+//! HTTP requests sent byte by byte, as no proper client would send them.
 
 use std::io;
 use std::time::Duration;
@@ -7,30 +7,31 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Longer than any time limit of the servers: who gets neither an answer nor an end within it was forgotten.
+/// The time limit of an answer: longer than any time limit of the servers, so a connection without answer or end by
+/// then was forgotten.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The receive buffer of connections that are to stall soon.
+/// The size in bytes of the receive buffer of connections that are to stall soon.
 const SMALL_BUFFER: u32 = 4096;
 
 /// An answer of a server.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status; 0 where the connection ended without one.
+    /// The status code; 0 if the connection ended without an answer.
     pub status: u16,
     /// The status line and the header lines.
     pub head: String,
-    /// What came after them, as far as it was read.
+    /// The bytes of the body, as far as they were read.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// A header's value.
+    /// Returns the value of a header (its name in any case); `None` if the answer does not have it.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
-    /// The body as JSON; null where it is none.
+    /// Returns the body as JSON; null if it is no JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -46,17 +47,18 @@ impl Answer {
     }
 }
 
-/// Sends `request` as it is and reads the answer, at the same time: a server need not read what it refuses.
+/// Opens a connection, sends `request` as it is and reads the answer at the same time, because a server need not read
+/// a request that it refuses.
 pub async fn exchange(address: &str, request: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
     send_and_read(&mut stream, request).await
 }
 
-/// The same on a connection that is there.
+/// Sends `request` on an open connection and reads the answer at the same time.
 pub async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> io::Result<Answer> {
     let (mut read, mut write) = stream.split();
     let sending = async {
-        // A server that has answered and closed takes no more: its answer is what counts.
+        // A server that has answered and closed accepts no more bytes; its answer is what counts.
         let _ = write.write_all(request).await;
         std::future::pending::<()>().await;
     };
@@ -66,8 +68,8 @@ pub async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> io::Result
     }
 }
 
-/// Reads the next answer: its body by its length, or to the end; of a chunked one, what came with the head; of a stream of
-/// events, at least the first.
+/// Reads the next answer. The body is read by its length, or else to the end of the connection. Of a chunked body only
+/// the bytes that came with the head are read; of a stream of events, at least the first event.
 pub async fn answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer> {
     tokio::time::timeout(ANSWER_TIMEOUT, read_answer(from)).await?
 }
@@ -79,7 +81,7 @@ async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer
             let found = Answer::parse_answer(&bytes[..end], &bytes[end + 4..]);
             let missing = found.content_length().map(|length| length.saturating_sub(found.body.len()));
             let chunked = found.header("transfer-encoding").is_some();
-            // It ends when its viewer goes; its first event is the answer.
+            // A stream of events does not end by itself; its first event counts as the answer.
             let streams = found.header("content-type").is_some_and(|kind| kind.contains("text/event-stream"));
             let greeted = streams && found.body.windows(2).any(|two| two == b"\n\n");
             if missing == Some(0) || (missing.is_none() && (chunked || greeted || found.status == 101)) {
@@ -101,21 +103,21 @@ async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer
     }
 }
 
-/// A connection that holds little of what it does not read.
+/// Opens a connection with a small receive buffer, which stalls soon if it is not read.
 pub async fn small(address: &str) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(SMALL_BUFFER)?;
     socket.connect(address.parse().map_err(io::Error::other)?).await
 }
 
-/// A whole request with a body and its length. `headers` are lines without their ends.
+/// Returns a whole request with a body and its length; `headers` are header lines without their line ends.
 pub fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let mut bytes = head(method, path, headers, body.len());
     bytes.extend_from_slice(body);
     bytes
 }
 
-/// The head of a request whose body is said to be `length` bytes long.
+/// Returns the head of a request that announces a body of `length` bytes.
 pub fn head(method: &str, path: &str, headers: &[&str], length: usize) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: liverank\r\nConnection: close\r\n");
     for header in headers {

@@ -1,5 +1,4 @@
-//! Rules of comments, a comment that waits, one that is pinned, two that are reported and a shadow ban, as clients of a whole system see
-//! them.
+//! A check of comment rules, held comments, pins, reports and shadow bans on a whole system, by a client.
 
 use std::time::Duration;
 
@@ -8,27 +7,28 @@ use serde_json::{Value, json};
 
 use crate::wait;
 
-/// For what happens at once when all is well, on a busy machine.
+/// The time limit of effects that normally take a moment, on a busy machine.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(20);
 const RULED_VIDEO: &str = "ruled";
 
-/// What was released, pinned and reported, and where to look whether it still is.
+/// The comments that were released, pinned, reported or hidden, with which a test checks later that all that still
+/// holds.
 pub struct Ruled {
     client: Client,
     gateway: String,
     pinned: String,
-    /// A comment that is reported.
+    /// The id of the comment whose report is still open.
     reported: String,
-    /// The last of the comments that were never to be shown.
+    /// The text of the last comment of the shadow-banned user, which only its author may see.
     hidden: String,
 }
 
 impl Ruled {
-    /// Sets rules, has a comment wait and be released, another one pinned, both reported, a user shadow-banned, and checks what
-    /// viewers see.
+    /// Sets rules, lets a comment be held and released, pins another one, reports both, shadow-bans a user, and checks
+    /// what viewers see.
     ///
     /// # Panics
-    /// Where it is not as it should be.
+    /// If a check fails.
     pub async fn new(gateway: &str) -> Self {
         let (client, gateway) = (Client::new(), gateway.to_owned());
         let mut ruled =
@@ -72,7 +72,7 @@ impl Ruled {
         self.shadow_ban_user(&mut stream, &mut seen).await;
     }
 
-    /// Has both comments reported, the pinned one twice, and decides on that one.
+    /// Reports both comments, the pinned one twice, and dismisses the reports of the pinned one.
     async fn report_comments(&self) {
         let spam = |user: &str| json!({"userid": user, "reason": "spam", "text": "words of its own"});
         for (id, user) in [(&self.pinned, "cy"), (&self.pinned, "dan"), (&self.reported, "cy")] {
@@ -96,7 +96,8 @@ impl Ruled {
         .await;
     }
 
-    /// Has a user shadow-banned, and waits until a comment of that user does not come between two of another.
+    /// Shadow-bans a user, and waits until a comment of that user no longer comes between two comments of another
+    /// user.
     async fn shadow_ban_user(&mut self, stream: &mut Response, seen: &mut String) {
         self.post_as_moderator(
             "/moderation/bans",
@@ -117,10 +118,10 @@ impl Ruled {
         panic!("the shadow ban is not in force:\n{seen}");
     }
 
-    /// Checks that history, the queue and the rules are as they were left.
+    /// Checks that history, the queue of held comments, the reports, the rules and the bans are as they were left.
     ///
     /// # Panics
-    /// Where they are not.
+    /// If a check fails.
     pub async fn check(&self) {
         let texts = |page: &Value| -> Vec<String> {
             let lines = page["comments"].as_array().into_iter().flatten();
@@ -185,7 +186,7 @@ impl Ruled {
     }
 }
 
-/// Reads a stream until this text has come.
+/// Reads the stream until this text has arrived; panics after the time limit.
 async fn read_until(stream: &mut Response, seen: &mut String, what: &str) {
     while !seen.contains(what) {
         let chunk = tokio::time::timeout(EFFECT_TIMEOUT, stream.chunk()).await;

@@ -1,4 +1,4 @@
-//! `liverank up` with every port of its own known.
+//! `liverank up` as a process whose ports are all known to the test.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,35 +10,35 @@ use crate::identity::token;
 use crate::process::Process;
 use crate::{free_port, wait};
 
-/// How long a debug build on a busy machine may take to start.
+/// The time limit until the system is ready: a debug build on a busy machine starts slowly.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A public port of the system.
+/// A public port of the system, named by the service that listens on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Door {
-    /// The front door.
+    /// The gateway's port.
     Gateway,
-    /// Ranked lists.
+    /// The port of the websocket service, for ranked lists.
     Websocket,
-    /// Comments.
+    /// The port of the comment service.
     Comment,
-    /// The first reader.
+    /// The port of the first reader.
     Reader,
-    /// Placement.
+    /// The port of the manager, which decides on placement.
     Manager,
-    /// Statistics.
+    /// The port of the statistics service.
     Statistics,
 }
 
 impl Door {
-    /// All of them.
+    /// All public ports, in the order of the enum's values.
     pub const ALL: [Self; 6] =
         [Self::Gateway, Self::Websocket, Self::Comment, Self::Reader, Self::Manager, Self::Statistics];
 }
 
-/// The whole system in one process, on embedded stores in a directory of its own.
+/// The whole system in one process (`liverank up`), on embedded stores in a directory of its own.
 pub struct Up {
-    /// The process.
+    /// The process of the system.
     pub process: Process,
     addresses: Vec<String>,
     admin: String,
@@ -48,12 +48,13 @@ pub struct Up {
 }
 
 impl Up {
-    /// Starts it with one reader and waits until it answers and the reader is known.
+    /// Starts the system with one reader, and waits until the gateway answers and the reader is known.
     pub async fn start() -> Self {
         Self::start_with(1, &[]).await
     }
 
-    /// The same with so many readers, and with these flags.
+    /// Starts the system with `readers` readers and these additional flags, and waits until it answers and every
+    /// reader is known.
     pub async fn start_with(readers: usize, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = || format!("127.0.0.1:{}", free_port());
@@ -68,7 +69,7 @@ impl Up {
             args.extend([format!("--{name}-listen"), all.join(",")]);
         }
         args.extend(flags.iter().map(ToString::to_string));
-        // What it measures by itself would be in what tests count.
+        // The canary is off because its events would be among those that tests count.
         if !flags.iter().any(|flag| flag.starts_with("--canary-seconds")) {
             args.push("--canary-seconds=0".to_owned());
         }
@@ -90,7 +91,7 @@ impl Up {
         up
     }
 
-    /// A viewer's token, of a system that was started with `--auth-dev`.
+    /// Returns a viewer's token; the system must have been started with `--auth-dev`.
     pub fn viewer_token(&self, user: &str) -> String {
         let args = ["token", "user", "--user", user, "--data-dir", &self.data];
         let said = Command::new(crate::binary()).args(args).output().expect("running the binary");
@@ -98,27 +99,27 @@ impl Up {
         String::from_utf8(said.stdout).expect("a token is text").trim().to_owned()
     }
 
-    /// Where its data are.
+    /// Returns the path of the data directory.
     pub fn data(&self) -> &str {
         &self.data
     }
 
-    /// `host:port` of a door.
+    /// Returns the address of a public port, as `host:port`.
     pub fn address(&self, door: Door) -> &str {
         &self.addresses[door as usize]
     }
 
-    /// `host:port` of the admin port.
+    /// Returns the address of the admin port, as `host:port`.
     pub fn admin(&self) -> &str {
         &self.admin
     }
 
-    /// The address of a door as a URL.
+    /// Returns the URL of a public port, without a path.
     pub fn url(&self, door: Door) -> String {
         format!("http://{}", self.address(door))
     }
 
-    /// Posts JSON at the front door; the status and the answer.
+    /// Posts JSON to the gateway; returns the status code and the JSON of the answer (null if it is none).
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let sent = self.client.post(format!("{}{path}", self.url(Door::Gateway))).json(body).send().await;
         let response = sent.unwrap_or_else(|error| panic!("POST {path}: {error}; {}", self.process.log()));
@@ -126,7 +127,7 @@ impl Up {
         (status, response.json().await.unwrap_or(Value::Null))
     }
 
-    /// The JSON at a door's path; null where there is none.
+    /// Returns the JSON at a path of a public port; null if there is none.
     pub async fn get(&self, door: Door, path: &str) -> Value {
         let Ok(response) = self.client.get(format!("{}{path}", self.url(door))).send().await else {
             return Value::Null;
@@ -134,7 +135,7 @@ impl Up {
         response.json().await.unwrap_or(Value::Null)
     }
 
-    /// Likes the video `calm`, and waits until the ranking shows it: how long that took.
+    /// Likes the video `calm` and waits until the ranking shows it; returns the time that it took.
     pub async fn round_trip(&self) -> Duration {
         let score = || async {
             let list = self.get(Door::Gateway, "/videos?limit=1000").await;
@@ -152,7 +153,7 @@ impl Up {
         started.elapsed()
     }
 
-    /// Lines that it has printed.
+    /// Returns the number of lines that the process has printed.
     pub fn log_lines(&self) -> usize {
         self.process.log().lines().count()
     }

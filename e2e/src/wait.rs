@@ -1,8 +1,8 @@
-//! Waiting for what must become true, with an end.
+//! Waits, with a time limit, for something that must become true.
 
 use std::time::{Duration, Instant};
 
-/// Asks until the answer is `Some`, for at most `within`; panics with `what` otherwise.
+/// Calls `ask` until it returns `Some`, and returns the value; panics with `what` if `within` passes first.
 pub async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     within: Duration,
@@ -18,7 +18,7 @@ pub async fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// The JSON at `url`, once it answers 200.
+/// Returns the JSON at `url` as soon as a request succeeds; panics if `within` passes first.
 pub async fn json(url: &str, within: Duration) -> serde_json::Value {
     until(url, within, || async {
         let response = reqwest::get(url).await.ok()?;

@@ -1,4 +1,5 @@
-//! Several of each process on the real Kafka, Redis and MongoDB, one of each killed under load.
+//! Tests of several processes for each role on a real Kafka, Redis and MongoDB, in which processes are killed under
+//! load.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use liverank_e2e::collector::Collector;
 use liverank_e2e::moderation::Moderated;
 use liverank_e2e::wait;
 
-/// Every role that there is, one instance of each; the statistics service is there once.
+/// The processes that are killed, one after the other: the first of each role.
 const PROCESSES_KILLED: [&str; 7] =
     ["gateway-1", "consumer-1", "comment-1", "reader-1", "manager-1", "websocket-1", "statistics-1"];
 
@@ -45,7 +46,7 @@ async fn killing_one_process_of_each_role_under_load_loses_and_repeats_nothing()
     for victim in PROCESSES_KILLED {
         tokio::time::sleep(Duration::from_secs(5)).await;
         cluster.process(victim).kill();
-        // Long enough for the others to have taken over without it.
+        // The time that the other processes need to take over.
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.process(victim).restart();
     }
@@ -134,12 +135,13 @@ async fn deletions_and_bans_survive_killed_processes() {
     moderated.check().await;
 }
 
-/// Two of each are asked here, so each thing has one way and may have others beside it.
+/// There are two processes of each role, so a trace has the expected chain of spans and may have others beside it.
 #[tokio::test]
 async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() {
     use liverank_e2e::process::Signal;
     let collector = Collector::start().await;
-    // None of its own accord: what is recorded was asked for, and is recorded by every process on its way.
+    // No trace is sampled by itself: every recorded trace was requested by the test, and must be recorded by every
+    // process on its way.
     let flags = ["--otlp-endpoint", &collector.url, "--trace-ratio", "0"];
     let mut cluster = Cluster::start_with(&Stores::from_environment(), &flags).await;
     let (client, front) = (reqwest::Client::new(), cluster.gateways[0].clone());
@@ -147,7 +149,7 @@ async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() 
     stream.chunk().await.unwrap().expect("the stream has begun");
     let like = serde_json::json!({"video_id": "v", "user_id": "ann", "type": "like"});
     let comment = serde_json::json!({"userid": "ben", "videoid": "v", "comment": "Hello!"});
-    // The first event of all comes onto the boards as a part of a whole that is made from the archive.
+    // The very first event gets onto the boards by a whole projection of the archive, not by its own span.
     assert!(client.post(format!("{front}/interact")).json(&like).send().await.unwrap().status().is_success());
     wait::until("the boards are made", Duration::from_secs(30), || async {
         let list = wait::json(&format!("{front}/videos"), Duration::from_secs(10)).await;
@@ -178,7 +180,7 @@ async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() 
         let spans: Vec<_> = gateways.map(|span| span.span).collect();
         assert_eq!(spans, [own.split('-').nth(2).unwrap()], "the answer names the gateway's span");
     }
-    // What waits to be sent when a process ends is sent first.
+    // Spans that wait to be sent when a process ends are sent before it ends.
     let trace = format!("{:032x}", rand::random::<u128>());
     let sent = client
         .get(format!("{front}/videos"))

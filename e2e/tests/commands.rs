@@ -1,4 +1,4 @@
-//! What people type to look at a running system and to give it orders.
+//! Tests of the commands by which people inspect and control a running system.
 
 use std::process::Output;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs `liverank args…` to its end, known to the system as its own.
+/// Runs `liverank args…` to its end; with `up` it has the identity key and the manager's URL of that system.
 async fn run_command(up: Option<&Up>, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(liverank_e2e::binary());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIVERANK_")) {
@@ -36,7 +36,7 @@ async fn json_output(up: &Up, args: &[&str]) -> Value {
 #[tokio::test]
 async fn a_reader_is_cordoned_drained_and_opened_again() {
     let up = Up::start_with(2, &[]).await;
-    // Whoever asked before there was a reader is told of for ten seconds.
+    // A video that was requested before there was a reader is reported for ten seconds.
     let status = wait::until("nothing is wrong", COMMAND_TIMEOUT, || async {
         let status = run_command(Some(&up), &["status"]).await;
         status.status.success().then_some(status)
@@ -144,7 +144,7 @@ async fn the_doctor_names_what_is_wrong_and_what_mends_it() {
     let find = |checks: &Value, part: &str| {
         checks.as_array().expect("checks").iter().find(|it| it["part"] == part).cloned()
     };
-    // Whoever asked before there was a reader is told of for ten seconds.
+    // A video that was requested before there was a reader is reported for ten seconds.
     let checks = wait::until("the managers are well", COMMAND_TIMEOUT, || async {
         let output = run_command(Some(&up), &["doctor", "--redis", nobody, "-o", "json"]).await;
         assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
@@ -191,7 +191,7 @@ async fn a_closed_output_pipe_is_no_error() {
     let (file, key, data) = (at("liverank.yaml"), at("master/key"), at("data"));
     std::fs::write(&file, "log: info\n").expect("writing the file");
     assert!(run_command(None, &["identity", "init", &at("")]).await.status.success());
-    // All that say something without a system. The others write by the same function.
+    // All commands that print something without a system; the others print by the same function.
     let commands: &[&[&str]] = &[
         &["config", "show", "gateway"],
         &["config", "validate", &file],
@@ -207,7 +207,7 @@ async fn a_closed_output_pipe_is_no_error() {
     for args in commands {
         let ended = run_with_closed_output(args);
         assert_eq!(output_text(&ended), "", "{args:?}");
-        // As a program that SIGPIPE ended.
+        // The exit code of a program that SIGPIPE ended: 128 + 13.
         assert_eq!(ended.status.code(), Some(141), "{args:?}");
     }
     for args in
@@ -217,7 +217,7 @@ async fn a_closed_output_pipe_is_no_error() {
     }
 }
 
-/// Runs it with a standard output that nobody reads.
+/// Runs `liverank args…` with a standard output whose reading end is closed.
 fn run_with_closed_output(args: &[&str]) -> Output {
     let mut command = std::process::Command::new(liverank_e2e::binary());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIVERANK_")) {

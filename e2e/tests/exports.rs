@@ -1,5 +1,5 @@
-//! What is exported to other systems, on the real parts: consumers and stores are killed again and again under load and moderation,
-//! and a reader of committed records finds each thing once, as the archive has it.
+//! A test of exports on real stores: consumers and stores are killed again and again under load and moderation, and a
+//! consumer of committed records must find each exported thing exactly once, as the archive has it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,34 +27,35 @@ mod boards;
 #[path = "exports/own_stores.rs"]
 mod own_stores;
 
-/// How often a consumer is killed.
+/// The number of times that a consumer is killed.
 const KILLS: usize = 30;
-/// After so many kills of consumers a store is killed, too, one after the other.
+/// After so many kills of consumers a store is killed, each store in turn.
 const KILLS_A_STORE: usize = 5;
-/// The stores that are killed.
+/// The stores that are killed, in turn.
 const STORES: [&str; 3] = ["kafka", "mongodb", "redis"];
-/// How long a store that was killed stays away: longer than a transaction takes, shorter than one may.
+/// The time for which a killed store stays down: longer than a transaction usually takes, shorter than its time limit.
 const STORE_AWAY: Duration = Duration::from_secs(2);
-/// Who is refused while a store is away tries again after it.
+/// The pause of a client whose request was refused because a store is down.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
-/// How long one that was killed is left dead, and the next one alive, in milliseconds: from before it has begun to export to after it
-/// has told something.
+/// The time in milliseconds for which a killed consumer stays down, and for which the next one runs before it is
+/// killed: between "has not begun to export" and "has exported something".
 const PAUSE_MS: std::ops::Range<u64> = 100..1_500;
-/// The load goes on for so long when nobody is killed any more: boards are told of once a second.
+/// The time for which the load continues after the last kill: boards are exported once a second.
 const LOAD_AFTER_KILLS: Duration = Duration::from_secs(10);
-/// How long what is counted may take to be exported.
+/// The time limit until all that was counted is exported.
 const REST_TIMEOUT: Duration = Duration::from_mins(2);
-/// Partitions of the log.
+/// The number of partitions of the log.
 const PARTITION_COUNT: usize = 12;
-/// How many comments later one is moderated.
+/// A comment is moderated when so many later comments have been posted.
 const MODERATED_LATER: usize = 300;
-/// How many post at once, and about how many videos.
+/// The number of clients that post at the same time, each to a video of its own.
 const POSTERS: usize = 4;
 
-/// A thing that is exported: where in the log it comes from, and what it is.
+/// An exported thing: the partition and the offset of the log from which it comes, and its kind.
 type Place = (i64, i64, &'static str);
 
-/// Posts comments, deletes and pins some, bans users and decides on what waits, until `over`. Returns how often it did something.
+/// Posts comments, deletes and pins some, bans users and decides on held comments, until `over`. Returns the number of
+/// accepted posts and actions.
 async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) -> usize {
     let (client, video) = (Client::new(), format!("video-{number}"));
     let (mut posted, mut waiting) = (Vec::new(), VecDeque::new());
@@ -67,7 +68,7 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
         let status = answer.status();
         let is_full = status == StatusCode::TOO_MANY_REQUESTS;
         if !is_full && !status.is_success() {
-            // A store is away: this comment may be there or not, and is not moderated.
+            // A store is down: the comment may have been accepted or not, and is not moderated.
             tokio::time::sleep(REFUSED_PAUSE).await;
             continue;
         }
@@ -80,7 +81,7 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
             }
             posted.push(id);
         }
-        // What is not counted yet cannot be moderated: it is tried again.
+        // A held comment that is not counted yet cannot be decided on; the decision is tried again later.
         if (is_full || waiting.len() > MODERATED_LATER)
             && let Some(id) = waiting.pop_front()
         {
@@ -108,14 +109,15 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
     done + posted.len()
 }
 
-/// Holds every comment on the first poster's video.
+/// Sets the rule that every comment on the first client's video is held.
 async fn hold_all(gateway: &str) {
     let body = json!({"videoid": "video-0", "rules": {"hold_all": true}});
     let answer = Client::new().post(format!("{gateway}/moderation/rules")).json(&body).send().await;
     assert_eq!(answer.expect("an answer").status(), StatusCode::ACCEPTED);
 }
 
-/// Kills one consumer after the other, so that partitions change hands and transactions stay open, and the stores in between.
+/// Kills one consumer after the other, so that partitions change owners and transactions stay open, and stores in
+/// between.
 async fn kill_consumers_and_stores(cluster: &mut Cluster, stores: &OwnStores) {
     for nth in 0..KILLS {
         let name = ["consumer-1", "consumer-2"][nth % 2];
@@ -150,7 +152,8 @@ fn place_of(document: &Document) -> (i64, i64) {
     (number("partition"), number("offset"))
 }
 
-/// What the archive has, and must be exported. What waits no more need not have been told.
+/// Returns the things that the archive has, which must all be exported. Held comments that were decided on need not be
+/// exported as held.
 async fn archived(cluster: &Cluster, stores: &OwnStores) -> BTreeSet<Place> {
     let mut all = BTreeSet::new();
     for (collection, kind) in [("comments", "entry"), ("moderation", "moderation"), ("held", "held")] {
@@ -161,9 +164,9 @@ async fn archived(cluster: &Cluster, stores: &OwnStores) -> BTreeSet<Place> {
     all
 }
 
-/// A record of the topic, as a reader of committed records finds it.
+/// A record of the topic, as a consumer of committed records gets it.
 struct Exported {
-    /// Its partition in the topic.
+    /// The partition of the topic from which the record was read.
     partition: String,
     key: String,
     value: Value,
@@ -185,7 +188,7 @@ impl Exported {
     }
 }
 
-/// Kafka's own reader.
+/// Returns all committed records of a topic, read by Kafka's own console consumer.
 async fn read_topic(stores: &OwnStores, topic: &str) -> Vec<Exported> {
     let text = stores.testbed(&["consume", topic]).await;
     text.lines()
@@ -198,7 +201,7 @@ async fn read_topic(stores: &OwnStores, topic: &str) -> Vec<Exported> {
         .collect()
 }
 
-/// What the topic has, once it has all that it must have.
+/// Waits until the topic has all that it must have, and returns its records.
 async fn wait_until_exported(stores: &OwnStores, topic: &str, expected: &BTreeSet<Place>) -> Vec<Exported> {
     wait::until("everything exported", REST_TIMEOUT, || async {
         let found = read_topic(stores, topic).await;
@@ -208,7 +211,8 @@ async fn wait_until_exported(stores: &OwnStores, topic: &str, expected: &BTreeSe
     .await
 }
 
-/// Waits until the consumers have counted all that was posted: the archive stands at the end of the log.
+/// Waits until the consumers have counted all that was posted, that is until the archive's offsets equal the log's
+/// ends.
 async fn wait_until_counted(cluster: &Cluster, stores: &OwnStores) {
     let log = format!("{}video_interactions", cluster.prefix);
     let log = kafka::Topic::open(stores.port("KAFKA"), &log, PARTITION_COUNT).await.expect("the log");
@@ -283,7 +287,8 @@ fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Place>) {
     }
 }
 
-/// The numbers of each channel are there without a hole, and what is not removed says what the API says.
+/// Compares the exported comments with each channel: the sequence numbers have no holes, and each comment that the API
+/// shows was exported with the same content.
 async fn compare_with_channels(cluster: &Cluster, found: &[Exported]) {
     for poster in 0..POSTERS {
         let video = format!("video-{poster}");

@@ -1,10 +1,10 @@
-//! Who has no business there, at every endpoint of every service: nothing is changed, and nothing is learnt.
+//! Attackers at every endpoint of every service: they must change nothing and learn nothing.
 //!
-//! The system asks viewers for tokens. Each row says of an endpoint whom of four attackers it answers: nobody's
-//! credential, a viewer who wants to be another one, a reader's stolen credential, a process of another role. An endpoint of
-//! the table in `protocol::access` without a row here fails.
+//! The system requires tokens of viewers. Each row of the table says for an endpoint which of four attackers get an
+//! answer: one without a credential, a viewer in another viewer's name, a reader's stolen credential, a process of
+//! another role. An endpoint in `protocol::access` without a row here fails the test.
 //!
-//! What one host does that wants nobody else to be served is in `floods`.
+//! Floods, by which one host tries to deny service to the others, are tested in `floods`.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
 
 #[path = "hostile/floods.rs"]
@@ -20,28 +20,28 @@ use liverank_protocol::access::{CalledService, ENDPOINTS};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
-/// How long anything may take.
+/// The time limit of every request and every wait.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The user whose secrets are attacked.
+/// The id of the user whose data are attacked.
 const VICTIM_USER: &str = "victim-user";
-/// The video that this user watches.
+/// The id of the video that the victim watches.
 const VICTIM_VIDEO: &str = "victim-video";
-/// What this user said there.
+/// The text of the victim's comment.
 const VICTIM_TEXT: &str = "what-the-victim-said";
-/// How the key of a reader's passes would be told.
+/// The beginning of a JSON member that would reveal the key of a reader's passes.
 const PASS_KEY_MEMBER: &str = r#""pass_key":""#;
 
-/// What an attacker gets.
+/// The answer that an attacker must get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AttackOutcome {
-    /// What anybody gets, or it in particular may have.
+    /// An answer, because everybody may ask or because this attacker may.
     Answered,
-    /// 401 or 403, and not a word more.
+    /// A refusal with 401 or 403, without any secret.
     Refused,
 }
 use AttackOutcome::{Answered, Refused};
 
-/// Whose credential is shown.
+/// The credential that an attacker sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AttackerKind {
     Nobody,
@@ -52,23 +52,24 @@ enum AttackerKind {
 
 const ALL_ATTACKERS: [AttackerKind; 4] =
     [AttackerKind::Nobody, AttackerKind::Viewer, AttackerKind::Reader, AttackerKind::OtherRole];
-/// Everybody may ask.
+/// The row of an endpoint that answers everybody.
 const OPEN_TO_ALL: [AttackOutcome; 4] = [Answered; 4];
-/// None of these may.
+/// The row of an endpoint that refuses all four attackers.
 const CLOSED_TO_ALL: [AttackOutcome; 4] = [Refused; 4];
-/// A viewer may, as itself.
+/// The row of an endpoint that answers viewers, who ask for themselves.
 const OPEN_TO_VIEWERS: [AttackOutcome; 4] = [Refused, Answered, Refused, Refused];
-/// A reader may.
+/// The row of an endpoint that answers readers.
 const OPEN_TO_READERS: [AttackOutcome; 4] = [Refused, Refused, Answered, Refused];
 
 type AttackRow = (CalledService, &'static str, &'static str, [AttackOutcome; 4]);
 
-/// The table: what each attacker gets who asks for what the victim has, or in the victim's name.
+/// The table of attacks: for each endpoint the answer to each attacker, who asks for the victim's data or in the
+/// victim's name.
 const ATTACK_ROWS: &[AttackRow] = {
     use CalledService::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         (Gateway, "POST", "/interact", CLOSED_TO_ALL),
-        // Each item has a status of its own.
+        // Each item of the batch has a status of its own in the answer.
         (Gateway, "POST", "/interactions", OPEN_TO_VIEWERS),
         (Gateway, "GET", "/videos", OPEN_TO_ALL),
         (Gateway, "GET", "/videos/{video_id}", OPEN_TO_ALL),
@@ -79,7 +80,7 @@ const ATTACK_ROWS: &[AttackRow] = {
         (Gateway, "GET", "/ws/user/{user_id}", CLOSED_TO_ALL),
         (Gateway, "POST", "/comment", CLOSED_TO_ALL),
         (Gateway, "GET", "/comments/{videoid}", OPEN_TO_ALL),
-        // Of a comment that is not there, a viewer is told that.
+        // A viewer learns that the comment does not exist.
         (Gateway, "DELETE", "/comments/{videoid}/{id}", OPEN_TO_VIEWERS),
         (Gateway, "POST", "/comments/{videoid}/{id}/reports", CLOSED_TO_ALL),
         (Gateway, "GET", "/moderation/bans", CLOSED_TO_ALL),
@@ -163,7 +164,7 @@ const fn door(service: CalledService) -> Door {
     }
 }
 
-/// What is sent to a path: what would be of effect if it were believed.
+/// Returns the body that is sent to a path, which would have an effect if the service accepted it.
 fn attack_body(path: &str) -> Value {
     let lease = json!({"uid": "thief", "transitions": 99});
     match path {
@@ -198,11 +199,11 @@ fn attack_body(path: &str) -> Value {
     }
 }
 
-/// The path and the query that are asked for.
+/// Returns the path and the query of the request to an endpoint.
 fn attack_target(path: &str) -> String {
     match path {
         "/connect" => format!("/connect?userid={VICTIM_USER}&videoid={VICTIM_VIDEO}"),
-        // All of it, with who watches what.
+        // All statistics, with the viewers of each video.
         "/statistics" => "/statistics?full=true".to_owned(),
         other => other
             .replace("{user_id}", VICTIM_USER)
@@ -243,7 +244,7 @@ impl HostileSystem {
         let url = format!("{}{}", self.up.url(door(service)), attack_target(path));
         let method: Method = method.parse().unwrap();
         let mut request = self.client.request(method.clone(), url);
-        // What only a gateway may say: whoever can say it to a service behind the gateway is believed by nobody.
+        // Only a gateway may send these headers to a service behind it; here they must have no effect.
         request = request.header("liverank-user", VICTIM_USER).header("liverank-roles", "moderator service");
         request = request.header("liverank-pass", format!("9999999999.{}", "0".repeat(64)));
         if matches!(method, Method::POST | Method::PUT) {
@@ -261,7 +262,7 @@ impl HostileSystem {
         request.send().await.unwrap()
     }
 
-    /// Tries one endpoint, and tells what is wrong with what came of it.
+    /// Sends one attack; returns in words what is wrong with the answer.
     async fn attack_endpoint(
         &self,
         (service, method, path, gets): &AttackRow,
@@ -287,7 +288,8 @@ impl HostileSystem {
         if *path == "/interactions" && text.contains("202") {
             return Err(format!("{said}: {text}"));
         }
-        // History is everybody's to read at the front door. Who watches what is nobody's, and neither is a key of passes.
+        // The history of comments is public at the gateway. The viewers of a video and the keys of passes are secret
+        // everywhere.
         let secrets: &[&str] =
             if is_refused { &[VICTIM_USER, VICTIM_TEXT, PASS_KEY_MEMBER] } else { &[PASS_KEY_MEMBER] };
         let is_history = *service == CalledService::Gateway && path.starts_with("/comments/");
@@ -299,7 +301,7 @@ impl HostileSystem {
         }
     }
 
-    /// What must be the same afterwards, as somebody sees it who may see all.
+    /// Returns the state that the attacks must not change, read with credentials that may see all of it.
     async fn victim_state(&self) -> Value {
         let cli = token("cli", CalledService::Manager);
         let look = async |path: &str| {
@@ -322,7 +324,7 @@ impl HostileSystem {
         })
     }
 
-    /// The victim posts and watches, through the front door.
+    /// Posts a comment as the victim and opens a stream of the victim's video, through the gateway.
     async fn post_and_watch_as_victim(&self) -> Response {
         let own = self.up.viewer_token(VICTIM_USER);
         let front = self.up.url(Door::Gateway);
@@ -348,7 +350,7 @@ impl HostileSystem {
     }
 }
 
-/// Reads until `words` have come.
+/// Reads the stream until `words` have arrived; panics after the time limit.
 async fn read_until(stream: &mut Response, words: &str) {
     let mut heard = String::new();
     while !heard.contains(words) {
@@ -387,7 +389,7 @@ async fn attackers_change_nothing_and_learn_nothing() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(siege.victim_state().await, before, "nothing was changed");
-    // And the victim has noticed nothing.
+    // The victim can still post, and the stream still works.
     let own = siege.up.viewer_token(VICTIM_USER);
     let again = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "still here"});
     let front = siege.up.url(Door::Gateway);

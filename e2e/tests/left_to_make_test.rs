@@ -1,5 +1,5 @@
-//! Says which test programs `cargo test` has left out, for they need real stores or the whole machine: those that a
-//! manifest gives `test = false`. testbed/suites/table.py names every one, and its own test sees to that.
+//! Prints the test programs that `cargo test` leaves out (those with `test = false` in a manifest), because they need
+//! real stores or the whole machine. `testbed/suites/table.py` lists every one, and its own test checks that.
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The names of all test targets that do not run unless they are named.
+/// Returns the names of all test targets with `test = false`; `None` if the metadata have another form.
 fn targets_left_out(metadata: &Value) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     for package in metadata["packages"].as_array()? {

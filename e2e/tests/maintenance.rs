@@ -1,4 +1,4 @@
-//! `verify`, `rebuild`, `dlq` and `erase` on the real parts, while the system serves under load.
+//! Tests of `verify`, `rebuild`, `dlq` and `erase` on real stores, while the system serves under load.
 
 use std::process::Output;
 use std::sync::atomic::AtomicBool;
@@ -24,10 +24,10 @@ mod kafka;
 #[path = "../faults/mongo.rs"]
 mod mongo;
 
-/// The commands read everything, on a machine that also runs the whole system.
+/// The time limit of a command: it reads everything, on a machine that also runs the whole system.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(3);
-/// The flags of weights a thousandth above the default ones: in a list of these every score has a fraction (but for
-/// multiples of 1,001), in a list of the default ones none has.
+/// Flags of weights that are a thousandth above the default ones: with them every score has a fraction (except
+/// multiples of 1,001), with the default ones none has.
 const OTHER_WEIGHTS: [&str; 12] = [
     "--weight-view",
     "1.001",
@@ -43,8 +43,8 @@ const OTHER_WEIGHTS: [&str; 12] = [
     "2.002",
 ];
 
-/// Boards with an order, with a half-life, with weights of their own and with windows: what is rebuilt is theirs, too, but for the
-/// weights.
+/// Declarations of boards with an order, a half-life, weights of their own and windows. A rebuild also fills these
+/// boards; `OTHER_WEIGHTS` does not change their own weights.
 const BOARDS: &str = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"},
     {"name": "soon", "order": "trending", "halfLifeMinutes": 5, "weights": {"view": 1, "like": 3}},
     {"name": "today", "window": "day", "timeZone": "Europe/Berlin", "keep": 1}]"#;
@@ -63,7 +63,7 @@ async fn run_successfully(cluster: &Cluster, args: &[&str]) -> String {
     text
 }
 
-/// What `verify` says; its exit code has to agree.
+/// Runs `verify` and returns its report; panics if the exit code contradicts the report.
 async fn run_verify(cluster: &Cluster, flags: &[&str]) -> Value {
     let args = [&["verify", "--json", "--log", "warn"], flags].concat();
     let output =
@@ -88,7 +88,7 @@ async fn expect_equal(cluster: &Cluster) -> Value {
     report
 }
 
-/// Which weights the scores of a list follow.
+/// The number of lists that were seen, and the weights by which their scores were made.
 #[derive(Debug, Default)]
 struct WeightsSeen {
     lists: usize,
@@ -109,7 +109,7 @@ fn note_weights_of(list: &Value, seen: &mut WeightsSeen) {
     seen.by_default += usize::from(default);
 }
 
-/// Asks for the whole list again and again until `over`.
+/// Requests the whole list again and again until `over`; returns the weights that were seen.
 async fn watch_list(url: String, over: &AtomicBool) -> WeightsSeen {
     let mut seen = WeightsSeen::default();
     while !over.load(Relaxed) {
@@ -184,7 +184,7 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
     differences_are_named_and_mended(&cluster).await;
 }
 
-/// What the boards say of a video is what its counts say.
+/// Checks that the boards agree with the counters of a video.
 async fn declared_boards_are_read(cluster: &Cluster) {
     let get = async |path: &str| -> Value {
         let response = reqwest::get(format!("{}{path}", cluster.gateways[0])).await.expect("an answer");
@@ -208,7 +208,7 @@ fn port_of_address(address: &str) -> u16 {
     host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port")
 }
 
-/// One command to Redis, without spaces in its words.
+/// Sends one command to Redis, whose words contain no spaces, and returns the first line of the answer.
 async fn redis_command(command: &str) -> String {
     let port = port_of_address(&Stores::from_environment().redis);
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connecting to Redis");
@@ -232,7 +232,7 @@ async fn spoil_video(cluster: &Cluster, collection: &str, video: &str, change: b
     assert_eq!(answer.get_i32("n"), Ok(1));
 }
 
-/// The fields that a report names of each video, sorted.
+/// Returns the differences in a report as pairs of video id and field, sorted.
 fn differing_fields(report: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let differences = report["differences"].as_array().expect("differences");
@@ -268,7 +268,7 @@ async fn differences_are_named_and_mended(cluster: &Cluster) {
         spoil_video(cluster, collection, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
     }
     let report = run_verify(cluster, &[]).await;
-    // The score beside the counters and the one on the boards are the right ones still.
+    // The score beside the counters and the score on the boards are still right.
     let views = [of(2, "archive views"), of(2, "archive views")];
     let mut expected = [vec![of(2, "archive score"), of(2, "boards score")], views.to_vec()].concat();
     expected.sort();
@@ -298,7 +298,7 @@ async fn dead_letters_are_listed_and_replayed_once() {
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("0 replayed, 1 stay") && text.contains("type: is required"), "{text}");
 
-    // One that an earlier release could not read, say.
+    // A letter that an earlier release could not read and this one can.
     let dead = kafka::Topic::open(port, &format!("{name}.dlq"), 1).await.expect("the dead letters");
     let offset = dead.ends().await.expect("their end")[0].to_string();
     let like = br#"{"video_id":"late","user_id":"u","type":"like"}"#;
@@ -308,7 +308,7 @@ async fn dead_letters_are_listed_and_replayed_once() {
             run_successfully(&cluster, &["dlq", "replay", "--partition", "0", "--offset", &offset]).await;
         assert!(text.contains("1 replayed, 0 stay"), "{text}");
     }
-    // Both are in the log, one of them counts.
+    // Both replays are in the log, and one of them counts.
     let report = wait::until("both counted", Duration::from_secs(30), || async {
         let report = run_verify(&cluster, &[]).await;
         (report["log"]["events"] == 1 && report["log"]["repeats"] == 1).then_some(report)
@@ -323,7 +323,7 @@ async fn dead_letters_are_listed_and_replayed_once() {
     a_log_that_begins_late_is_told(&cluster).await;
 }
 
-/// Deletes every record of the log, as its retention would.
+/// Deletes all records of the log, as its retention would.
 async fn delete_log_records(prefix: &str) {
     let brokers = vec![Stores::from_environment().kafka];
     let client = ClientBuilder::new(brokers).build().await.expect("connecting to Kafka");
@@ -338,7 +338,8 @@ async fn delete_log_records(prefix: &str) {
     }
 }
 
-/// What expired cannot be counted again: it is said, and nothing is thrown away.
+/// Checks a log whose records have expired: `verify` and `rebuild` report that they cannot be counted again, and
+/// nothing is deleted.
 async fn a_log_that_begins_late_is_told(cluster: &Cluster) {
     delete_log_records(&cluster.prefix).await;
     let report = run_verify(cluster, &[]).await;

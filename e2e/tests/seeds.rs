@@ -1,4 +1,4 @@
-//! Clients of the two seeds, as they were written, against ours.
+//! Tests of compatibility: clients that were written for the two seeds, against this system.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ async fn listed_video(gateway: &str, id: &str) -> Option<Value> {
     if response.status().is_success() { response.json().await.ok() } else { None }
 }
 
-/// The ranking seed's client: JSON, no header but what HTTP demands.
+/// The ranking seed's client: JSON without any header but those that HTTP requires.
 #[tokio::test]
 async fn the_ranking_seed_s_client_and_producers_count() {
     let cluster = Cluster::start(&Stores::from_environment()).await;
@@ -33,7 +33,7 @@ async fn the_ranking_seed_s_client_and_producers_count() {
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 202");
 
-    // Its own producers write to the topic, without a key; one of them writes nonsense in between.
+    // The seed's own producers write to the topic without a key; one of them writes an unreadable record in between.
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed");
     let mut produce = Command::new(script)
         .args(["produce", &format!("{}video_interactions", cluster.prefix)])
@@ -56,7 +56,7 @@ async fn the_ranking_seed_s_client_and_producers_count() {
     drop(lines);
     assert!(produce.wait().unwrap().success());
     let counted = wait::until("all events counted", TIMEOUT, || async {
-        // The three kinds are in different partitions, which may be counted by different consumers.
+        // The three types of events are in different partitions, which different consumers may count.
         listed_video(gateway, "v1").await.filter(|video| {
             let numbers = [&video["views"], &video["shares"], &video["watch_time_total"]];
             numbers == [&json!(50), &json!(1), &json!(3.0)]
@@ -67,8 +67,8 @@ async fn the_ranking_seed_s_client_and_producers_count() {
     assert_eq!(counted["user_id"], json!("u1"));
 }
 
-/// The comments seed's client: registers, posts to the reader's `/connect` without following redirects, reads lines
-/// that begin with `data: `, counts everything whose `type` is not `connected`, posts comments, reports.
+/// The comments seed's client: it registers, posts to the reader's `/connect` without following redirects, reads lines
+/// that begin with `data: `, counts all whose `type` is not `connected`, posts comments and sends reports.
 #[tokio::test]
 async fn the_comments_seed_s_client_sees_its_comments() {
     let cluster = Cluster::start(&Stores::from_environment()).await;
@@ -145,7 +145,7 @@ async fn the_comments_seed_s_client_sees_its_comments() {
     .await;
 }
 
-/// The JSON of every `data: ` line of a stream.
+/// Returns a channel of the JSON in every `data: ` line of a stream.
 fn data_lines(response: reqwest::Response) -> tokio::sync::mpsc::Receiver<Value> {
     let (sender, receiver) = tokio::sync::mpsc::channel(100);
     tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! What is measured. Every metric that docs/metrics.md lists is there and moves under load, a real Prometheus takes all of
-//! them, and whatever strangers send makes no more of them.
+//! Tests of metrics: every metric in docs/metrics.md exists and changes under load, a real Prometheus accepts all of
+//! them, and requests of strangers do not create new series.
 
 mod signals {
     pub mod scrape;
@@ -19,7 +19,8 @@ use signals::work;
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What moves only when something goes wrong, or seldom. The rest has to move here.
+/// Metrics that change only after a failure or seldom, each with the reason why it does not change here. All others
+/// must change.
 const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
     ("liverank_comment_restricted_total", "nobody is banned"),
@@ -71,7 +72,7 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
     let declared = ["--boards", r#"[{"name": "liked"}]"#];
     let flags = ["--canary-seconds=1", "--otlp-endpoint", &collector.url, declared[0], declared[1]];
     let up = Up::start_with(2, &flags).await;
-    // Partitions' metrics come with the consumer's first look at them.
+    // The metrics of partitions appear when the consumer first reads its lag.
     let before = wait::until("the consumer tells its lag", TEST_TIMEOUT, || async {
         let scrape = Scrape::of(up.admin()).await;
         scrape.has("liverank_consumer_lag_records").then_some(scrape)
@@ -89,7 +90,7 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
         assert!(Instant::now() < deadline, "these have not moved: {still:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Families without samples are not told, so the reference is that of a system that has worked.
+    // Families without samples are not exported, so the reference is made from a system that has worked.
     let after = Scrape::of(up.admin()).await;
     if std::env::var_os("UPDATE_DOCS").is_some() {
         after.write();
@@ -111,7 +112,7 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
         ways.into_iter().all(|way| count(way).is_some_and(|count| count > 2.5)).then_some(scrape)
     })
     .await;
-    // Its list is asked for by name only, and by its owner.
+    // The lists of the canary are requested only by name and by its owner.
     for (way, bound) in [("interaction_to_socket", "40.96"), ("comment_to_stream", "40.96")] {
         let in_time = scrape.value(&series("seconds_bucket", &format!("le=\"{bound}\",way=\"{way}\"")));
         assert!(in_time.is_some_and(|count| count > 2.5), "{way}: {in_time:?}");
@@ -137,7 +138,7 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
     assert_eq!(statistics["readerApis"]["totalActiveConnections"], 0);
     assert_eq!(statistics["readerApis"]["totalMessagesSent"], 0);
     assert_eq!(statistics["storedComments"]["totalComments"], 0);
-    // `calm` is the video that this test's system was tried with.
+    // `calm` is the video with which `Up` checks that the system works.
     assert_eq!(up.get(Door::Manager, "/health").await["registeredVideos"], 1);
     let operate = up.get(Door::Gateway, "/operate").await;
     for shown in [&statistics, &operate] {
@@ -166,7 +167,7 @@ async fn strangers_cannot_add_metric_series() {
     let before = Scrape::of(up.admin()).await;
     work::hostile(&up, 200..1_000).await;
     let after = Scrape::of(up.admin()).await;
-    // Our own processes go on meanwhile (reports, heartbeats), and may use a route for the first time.
+    // The system's own processes send reports and heartbeats meanwhile, and may use a route for the first time.
     let new = after.series_beside(&before);
     let of_strangers: Vec<&String> =
         new.iter().filter(|series| series.contains(r#"service="gateway""#)).collect();
@@ -202,7 +203,7 @@ async fn a_real_prometheus_scrapes_every_metric() {
         let answer: serde_json::Value = answer.json().await.ok()?;
         answer["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
     };
-    // It gives up on the whole of a scrape where one line is wrong.
+    // Prometheus rejects a whole scrape if one of its lines is wrong.
     wait::until("a scrape", TEST_TIMEOUT, || async {
         ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5)
     })

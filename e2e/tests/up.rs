@@ -1,4 +1,4 @@
-//! `liverank up` as a user has it: one command, one screen, plain errors, an orderly end.
+//! Tests of `liverank up` as a user runs it: one command, its screen, plain error messages, and an orderly end.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl UpProcess {
             .expect("an answer")
     }
 
-    /// The videos of the board, with their metadata.
+    /// Returns the videos of the global board, with their metadata; `None` without an answer.
     async fn listed_videos(&self) -> Option<Vec<serde_json::Value>> {
         let response = reqwest::get(format!("{}/videos?fields=metadata", self.front)).await.ok()?;
         response.json::<serde_json::Value>().await.ok()?["videos"].as_array().cloned()
@@ -73,7 +73,7 @@ impl UpProcess {
     }
 }
 
-/// A process that must fail to start: its exit code and what it said.
+/// Starts a process that must fail with exit code 1, and returns its output.
 fn refused_start(args: &[String], directory: &std::path::Path) -> String {
     let mut process = Process::start("refused", args, directory);
     let status = process.wait(START_TIMEOUT);
@@ -118,7 +118,7 @@ async fn acknowledged_events_survive_a_kill_and_count_once() {
         up.process.kill();
         up.process.restart();
         wait::json(&format!("{}/videos", up.front), START_TIMEOUT).await;
-        // A client that lost the answer sends again.
+        // A client that did not get the answer sends the event again.
         let again =
             json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": format!("{round}-19")});
         assert_eq!(up.post_json("/interact", again).await.status(), 202);
@@ -151,7 +151,7 @@ async fn a_registered_video_is_resolved_as_before_after_a_kill() {
         let answer = request.send().await.ok()?.error_for_status().ok()?;
         answer.json::<serde_json::Value>().await.ok()?["readerUrl"].as_str().map(str::to_owned)
     };
-    // The readers have to report first.
+    // The video gets a reader only after the readers have reported.
     let reader = wait::until("the video has a reader", START_TIMEOUT, register).await;
     for _ in 0..3 {
         up.process.kill();
@@ -187,7 +187,7 @@ async fn a_locked_data_directory_is_named_in_the_error() {
 #[tokio::test]
 async fn an_unusable_data_directory_is_named_in_the_error() {
     let directory = tempfile::tempdir().unwrap();
-    // Root may write anywhere; nobody may make a directory below a file.
+    // Root may write anywhere, but nobody can make a directory below a file.
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     let (args, _) = up_arguments(&file.join("data"));
@@ -288,7 +288,7 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
 
 #[tokio::test]
 async fn settings_are_judged_before_a_port_is_taken() {
-    // This test holds every port that the processes are told to take.
+    // This test listens on every port that the processes are told to use.
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = held.local_addr().expect("its address").to_string();
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -318,7 +318,7 @@ async fn settings_are_judged_before_a_port_is_taken() {
     assert!(said(&[&up[..], &["--auth-issuer=nobody"]].concat()).contains("--auth-jwks-file"));
     assert!(said(&[&up[..], &stores[..1]].concat()).contains("--redis"));
     assert!(!std::path::Path::new(&data).exists(), "nothing is made on disk for a system that cannot run");
-    // With settings that are right the same port is what is wrong.
+    // With valid settings the port in use is the error.
     let args: Vec<String> =
         ["consumer", "--admin-listen", &address].iter().chain(&stores).map(|arg| (*arg).to_owned()).collect();
     assert!(refused_start(&args, directory.path()).contains("in use"));

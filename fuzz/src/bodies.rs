@@ -1,4 +1,4 @@
-//! Bodies of requests: comments and their rules, metadata, heartbeats, reports.
+//! Targets for bodies of requests: comments and their rules, metadata, heartbeats, reports of statistics.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::texts::{expect_short, text};
 
-/// Rules of every sort.
+/// A compiled screen with rules of every type.
 static ALL_RULES_SCREEN: LazyLock<TextScreen> = LazyLock::new(|| {
     let rules = CommentRules::from_json(
         br#"{"links":{"action":"mask","allow":["example.org"]},"words":[{"action":"mask","words":["darn*","*heck","two words"]},
@@ -40,7 +40,7 @@ pub(crate) fn comment(bytes: &[u8]) {
     {
         expect_short(&refusal);
     }
-    // The text itself, too: it is folded and looked through, whatever it is.
+    // The text itself is folded and screened too, whatever it contains.
     let text = text(bytes);
     let chars = text.chars().count();
     for folded in [FoldedText::fold_by_letters(&text), FoldedText::fold_by_looks(&text)] {
@@ -52,7 +52,7 @@ pub(crate) fn comment(bytes: &[u8]) {
     }
     match ALL_RULES_SCREEN.screen_text(&text) {
         ScreeningResult::Taken(masked) | ScreeningResult::Held(masked, _) => {
-            // What is acknowledged is read from the log.
+            // A comment that is acknowledged must be readable from the log.
             assert!(text.is_empty() || check_text("comment", &masked).is_ok(), "{masked}");
         }
         ScreeningResult::Refused(_) => {}
@@ -66,7 +66,7 @@ pub(crate) fn comment_rules(bytes: &[u8]) {
     };
     let written = serde_json::to_vec(&rules).expect("rules are JSON");
     assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", text(&written));
-    // What was taken can be looked for.
+    // Rules that were accepted must compile.
     let screen = TextScreen::compile(&rules).expect("rules that were checked");
     let _ = screen.screen_text("some words, https://a.example and \u{202e}more of them 1234");
 }
@@ -105,7 +105,8 @@ pub(crate) fn statistics(bytes: &[u8]) {
     ];
     for read in read {
         match read {
-            // Members that are not known are left out, and names of members that are absent stand in it.
+            // Unknown members are dropped, but the names of absent members are written, so the report may be longer
+            // than the body.
             Ok(json) => assert!(json.expect("a report is JSON").len() <= 512 + 6 * bytes.len()),
             Err(refusal) => expect_short(&refusal),
         }

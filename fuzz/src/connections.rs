@@ -1,4 +1,4 @@
-//! What comes over a connection: requests, what balancers say before them, compressed bodies.
+//! Targets for the bytes of a connection: HTTP requests, headers of the PROXY protocol, compressed bodies.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -22,11 +22,11 @@ use liverank_runtime::websocket::check_handshake;
 use liverank_runtime::{Problem, ServiceContext};
 use tokio::io::AsyncWriteExt;
 
-/// Longer than anything takes that does not wait for its client.
+/// The server's time limits in this target: longer than anything that does not wait for its client.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest answer to one request here.
+/// The greatest length of the answer to one request of this target, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
-/// The shortest request.
+/// The least length of a request, in bytes.
 const MIN_REQUEST_BYTES: usize = 16;
 
 thread_local! {
@@ -34,7 +34,7 @@ thread_local! {
         tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
 }
 
-/// Completes a future that waits for nobody.
+/// Runs a future to its end on the current thread; it must not wait for anything else.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
@@ -44,7 +44,7 @@ pub(crate) fn proxy_protocol(bytes: &[u8]) {
     if block_on(proxy_protocol::read_header(&mut rest)).is_err() {
         return;
     }
-    // Nothing of what follows is read, or matters.
+    // The bytes after the header are neither read nor of influence.
     let (header, followed) = bytes.split_at(bytes.len() - rest.len());
     assert!(header.len() <= 16 + 4096 && rest == followed);
     let mut alone = header;
@@ -89,9 +89,10 @@ async fn websocket_handshake(request: Request) -> Response {
     }
 }
 
-/// What the server's thread is called.
+/// The name of the server's thread, by which its panics are recognised.
 const SERVER_THREAD_NAME: &str = "served";
-/// Panics of that thread. They are confined to their connections there, and nobody else would hear of them.
+/// The number of panics of the server's thread. The server confines a panic to its connection, so the target would not
+/// notice it otherwise.
 static PANIC_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 fn count_panics() {
@@ -104,7 +105,8 @@ fn count_panics() {
     }));
 }
 
-/// A server of this process, which takes plain requests, bodies, handshakes, and hands sockets over.
+/// The address of a server in this process with routes for plain requests, bodies, WebSocket handshakes and hijacked
+/// sockets; it starts at the first use.
 static SERVER_ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
     let (tell, told) = mpsc::channel();
     count_panics();
@@ -135,7 +137,7 @@ static SERVER_ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
 pub(crate) fn http(bytes: &[u8]) {
     let mut client = TcpStream::connect(*SERVER_ADDRESS).expect("the server takes connections");
     client.set_read_timeout(Some(SERVER_TIMEOUT)).expect("a time");
-    // A server may have closed already: it need not read what it refuses.
+    // The server may have closed the connection already, because it need not read a request that it refuses.
     let _ = client.write_all(bytes).and_then(|()| client.shutdown(Shutdown::Write));
     let mut answers = Vec::new();
     let read = client.read_to_end(&mut answers);

@@ -1,4 +1,4 @@
-//! Interactions, as clients post them and as the log keeps them, records of moderation among them.
+//! A target for interactions, as clients post them and as the log keeps them, and for records of moderation.
 
 use liverank_core::event::UnreadableRecord;
 use liverank_core::score::Weights;
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::texts::expect_short;
 
-/// Stands in for a time that an event does not say.
+/// The time for events without a time, in milliseconds since the epoch.
 const NOW: i64 = 1_790_000_000_000;
-/// The longest record that is written for what was read: a comment of 4,096 characters, each of them escaped, or rules of
-/// 8 KiB, and identifiers.
+/// The greatest length of a record that is written for what was read, in bytes: a comment of 4,096 characters that are
+/// all escaped, or rules of 8 KiB, with identifiers.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 pub(crate) fn event(bytes: &[u8]) {
@@ -23,7 +23,7 @@ pub(crate) fn event(bytes: &[u8]) {
     assert!(written.len() <= MAX_RECORD_BYTES, "a record of {} bytes", written.len());
     assert_eq!(Interaction::from_log(&written, NOW).as_ref(), Ok(&read), "{}", text(&written));
     let _ = score::thousandths_added(&read, &Weights::default());
-    // What clients send is read the same, but for what no client may send.
+    // A client's event is read in the same way, except for types that no client may send.
     let sent: Value = serde_json::from_slice(bytes).expect("what was read is JSON");
     let as_sent = Interaction::parse(&sent, NOW);
     assert_eq!(as_sent.is_ok(), read.kind != Kind::Moderation, "{as_sent:?}");

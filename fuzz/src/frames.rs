@@ -1,4 +1,4 @@
-//! What goes by piece by piece: WebSocket frames of a client, and the events of a reader's stream.
+//! Targets for data that arrive in pieces: a client's WebSocket frames, and the events of a reader's stream.
 
 use bytes::Bytes;
 use liverank_gateway::parsers::{EventScanner, EventTooLong, MAX_EVENT_BYTES, last_event_id};
@@ -7,7 +7,7 @@ use liverank_websocket::frame::{ClientMessage, FrameReader, ReadError};
 
 use crate::connections::block_on;
 
-/// Where to cut the rest: the first byte says.
+/// Splits the rest of the bytes at the position that the first byte names.
 fn split_by_first_byte(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return (&[], &[]) };
     rest.split_at(usize::from(*first).min(rest.len()))
@@ -25,11 +25,11 @@ pub(crate) fn websocket(bytes: &[u8]) {
     block_on(read_along(&whole));
 }
 
-/// What follows frames as they go by and what reads them agree about where each ends.
+/// Checks that the follower of passing frames and the reader of frames agree where each frame ends.
 async fn read_along(bytes: &[u8]) {
     let (mut rest, mut frames, mut at) = (bytes, FrameFollower::default(), 0);
     loop {
-        // A reader for each frame: which frames make a message is another question than where they end.
+        // Each frame gets a new reader: the check is where frames end, not which frames make a message.
         let said = FrameReader::new(&mut rest).next_message().await;
         let read = bytes.len() - rest.len() - at;
         match said {

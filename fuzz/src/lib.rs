@@ -1,9 +1,9 @@
-//! Every parser of bytes from outside, fed with bytes that nobody would send.
+//! Fuzzing of every parser of bytes from outside.
 //!
-//! A target is a function that takes any bytes and panics where a promise of a parser does not hold: that it reads or
-//! refuses and never panics, that what it takes is written and read back as the same, that what comes out has a bound.
-//! Two things run targets. The tests below replay the corpus and change it blindly, for a second each. libFuzzer is guided
-//! by the code that an input reaches (`fuzz/run`, README.md); what it finds is kept in the corpus.
+//! A target is a function that accepts any bytes and panics if a parser breaks a promise: that it never panics, that
+//! what it accepts is written and read back as the same value, and that its output has a bound. Targets are run in two
+//! ways. The tests below replay the corpus and mutate it blindly, for a second each. libFuzzer is guided by the code
+//! that an input reaches (`fuzz/run`, README.md); what it finds is kept in the corpus.
 
 mod bodies;
 mod connections;
@@ -15,19 +15,19 @@ mod settings;
 mod texts;
 mod tokens;
 
-/// A parser, or several that read the same.
+/// A fuzz target: one parser, or several parsers of the same input.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name, which is that of its corpus.
+    /// The name of the target, which is also the name of its corpus directory.
     pub name: &'static str,
-    /// Panics where a promise does not hold.
+    /// The function that parses the bytes and panics if a promise is broken.
     pub run: fn(&[u8]),
 }
 
-/// Makes [`TARGETS`] and their tests from one list.
+/// Makes the list [`TARGETS`] and a test for each target.
 macro_rules! targets {
     ($($name:ident = $run:path,)+) => {
-        /// All of them.
+        /// All fuzz targets.
         pub const TARGETS: &[Target] = &[$(Target { name: stringify!($name), run: $run }),+];
 
         #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The blind way: what is in the corpus, and what comes of changing it at random.
+//! Blind fuzzing: inputs of the corpus, and random mutations of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The longest input that is made: what is longer is tried by libFuzzer.
+/// The greatest length of an input, in bytes; longer ones are left to libFuzzer.
 const MAX_BYTES: usize = 2048;
-/// What parsers stumble over.
+/// Pieces of input that are known to be difficult for parsers.
 const AWKWARD_WORDS: [&[u8]; 40] = [
     b"\0",
     b"\r\n",
@@ -50,7 +50,7 @@ const AWKWARD_WORDS: [&[u8]; 40] = [
     b"\x81\xfe",
 ];
 
-/// `SplitMix64` (Steele et al., 2014): the same inputs in each run.
+/// The random generator `SplitMix64` (Steele et al., 2014), with a fixed seed: each run makes the same inputs.
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -66,7 +66,7 @@ impl SplitMix64 {
         from..from + self.number_below(of.len() - from + 1)
     }
 
-    /// One of the corpus, changed in a few places.
+    /// Returns a random input of the corpus, changed in one to seven places.
     fn mutated_input(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let mut input = corpus[self.number_below(corpus.len())].clone();
         for _ in 0..=self.number_below(6) {
@@ -131,7 +131,7 @@ fn run_input(target: &str, run: fn(&[u8]), input: &[u8]) {
     }
 }
 
-/// Replays the corpus, and goes on with what comes of it for a second, or for what `LIVERANK_TEST_FUZZ_SECONDS` says.
+/// Replays the corpus and then runs mutations of it for a second, or for `LIVERANK_TEST_FUZZ_SECONDS` seconds.
 pub(crate) fn try_all(target: &str, run: fn(&[u8])) {
     let corpus = read_corpus(target);
     assert!(!corpus.is_empty(), "the corpus of {target} is empty");

@@ -1,4 +1,4 @@
-//! Settings: a file of them, and the values that have a form of their own.
+//! A target for settings: a settings file, and values with a syntax of their own.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 
 use crate::texts::text;
 
-/// A role with settings of every form.
+/// A command with settings of every syntax.
 #[derive(Debug, Parser)]
 #[command(name = "liverank")]
 struct FuzzedRole {

@@ -1,4 +1,4 @@
-//! Short texts in addresses and headers.
+//! Targets for short texts in URLs and headers.
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use liverank_core::comment::StreamPosition;
@@ -11,16 +11,16 @@ use liverank_gateway::parsers::{cursor_after, read_cursor, without_token};
 use liverank_runtime::params::{QueryParams, TOKEN_PARAMETER, last_event_id as sent_last_event_id};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The longest reason that a text is refused with: it goes into answers and logs, whatever was sent.
+/// The greatest length of the reason for a refusal, in bytes, whatever was sent: it goes into answers and logs.
 const MAX_REASON_BYTES: usize = 1024;
 
-/// A refusal is short, however long what it refuses.
+/// Checks that a refusal is short, however long the refused text is.
 pub(crate) fn expect_short(refusal: &Invalid) {
     let text = refusal.to_string();
     assert!(text.len() <= MAX_REASON_BYTES, "a refusal of {} bytes: {text:.200}", text.len());
 }
 
-/// The bytes as text; what is no UTF-8 is replaced.
+/// Returns the bytes as text; invalid UTF-8 is replaced.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -35,7 +35,7 @@ pub(crate) fn id(bytes: &[u8]) {
         ReaderId::parse(&text).is_ok(),
     ];
     assert_eq!(others, [read.is_ok(); 4], "identifiers are of one form");
-    // As a member of JSON, whatever it holds.
+    // Any bytes may come as a member of JSON.
     let _ = serde_json::from_slice::<VideoId>(bytes);
     let id = match read {
         Ok(id) => id,
@@ -82,7 +82,7 @@ pub(crate) fn query(bytes: &[u8]) {
     }
     let _ = sent_last_event_id(&HeaderMap::new(), &params);
     let _ = StreamEvents::parse(params.get("events"));
-    // What is passed on to another service has no token, and the rest of it is the same.
+    // A query that is passed on to another service has no token, and its other parameters are unchanged.
     let without = QueryParams::of(&without_token(&uri).expect("a part of an address is one"));
     assert_eq!(without.get(TOKEN_PARAMETER), None);
     for name in ["videoid", "limit"] {

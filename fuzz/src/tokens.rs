@@ -1,4 +1,4 @@
-//! Tokens, the keys that they are signed by, and the list of those that are good no more.
+//! Targets for tokens, for sets of keys that sign them, and for the list of revoked tokens.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ use liverank_runtime::jwt::{self, MAX_TOKEN_BYTES};
 
 use crate::texts::text;
 
-/// Longer than any reason that is told to one who shows what is no good.
+/// The greatest length of the reason for refusing a token, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
 
-/// Nobody has this key, so whatever is taken for a token of it is forged.
+/// A verifier with a random key that nobody knows: whatever it accepts would be forged.
 static VERIFIER: LazyLock<LocalVerifier> = LazyLock::new(|| {
     KeyRing::with_random_secret().expect("this machine gives random numbers").token_verifier()
 });

@@ -1,48 +1,51 @@
 import { LONGEST_REQUESTED_PAUSE_MS, LiverankError, asLiverankError, backoffDelay } from './error.js';
 
-/** One attempt of opening a stream, in ms: longer than the server's own limit, so that its answer is seen. */
+/**
+ * The time limit of one attempt to open a stream, in ms: longer than the server's own limit, so that its answer is
+ * seen.
+ */
 export const REQUEST_TIMEOUT_MS = 15_000;
 
 /**
- * How a stream is: `connecting`, `live`, `waiting` for the next attempt, `failed` (the server's answer is final: nothing
- * is tried any more until `retryNow`), `closed` by its owner.
+ * The state of a stream: `connecting`, `live`, `waiting` for the next attempt, `failed` (the server's answer is final:
+ * nothing is tried any more until `retryNow`), `closed` by its owner.
  */
 export type StreamState = 'connecting' | 'live' | 'waiting' | 'failed' | 'closed';
 
-/** What `onState` is told. */
+/** The status of a stream, as `onState` gets it. */
 export interface StreamStatus {
   state: StreamState;
-  /** Failed attempts since the stream was live last. */
+  /** The number of failed attempts since the stream was last live. */
   attempt: number;
-  /** When the next attempt begins, in ms since the epoch; null where none is planned. */
+  /** The time at which the next attempt begins, in ms since the epoch; null if none is planned. */
   retryAt: number | null;
-  /** Why the last attempt ended; null where it ended without an error. */
+  /** The reason why the last attempt ended; null if it ended without an error. */
   error: LiverankError | null;
 }
 
-/** A stream that stays open until it is closed. */
+/** A stream that is reopened after each loss until it is closed. */
 export interface Stream {
   readonly state: StreamState;
-  /** Tries again at once, where it waits or has failed. */
+  /** Tries again at once if the stream is waiting or has failed. */
   retryNow(): void;
-  /** Ends it for good. */
+  /** Ends the stream for good. */
   close(): void;
 }
 
-/** How one attempt tells how it fares. */
+/** The functions by which one attempt reports its progress to its connection. */
 export interface Link {
   live(): void;
-  /** The attempt is over. A final error ends the stream; otherwise the next attempt follows. */
+  /** Reports that the attempt is over. A final error ends the stream; otherwise the next attempt follows. */
   lost(error?: LiverankError | null): void;
-  /** What the stream's `retry:` asks for, in ms. */
+  /** Reports the pause that the stream's `retry:` asks for, in ms. */
   retry(ms: number): void;
-  /** Whether this attempt still is the one that counts. */
+  /** Whether this attempt is still the current one of its connection. */
   current(): boolean;
 }
 
-/** What a {@link Connection} is made of. */
+/** The options of a {@link Connection}. */
 export interface ConnectionOptions {
-  /** Starts an attempt and returns a function that ends it. */
+  /** Starts an attempt and returns a function that ends the attempt. */
   open: (link: Link) => () => void;
   onState?: ((status: StreamStatus) => void) | undefined;
   random: () => number;
@@ -60,7 +63,7 @@ export class Connection implements Stream {
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
-    // Not at once: the caller's handlers may use what this constructor returns.
+    // The first attempt begins later than the constructor: the caller's handlers may use what it returns.
     queueMicrotask(() => this.state !== 'closed' && this.#try());
   }
 
@@ -111,7 +114,7 @@ export class Connection implements Stream {
   #wait(error: LiverankError | null): void {
     this.#drop();
     const asked = Math.max(error?.retryAfterMs ?? 0, this.#retryMs);
-    // The stream's `retry:` is jittered by the server and is enough the first time; after that we step back further.
+    // The stream's `retry:` is jittered by the server and is enough the first time; later pauses grow beyond it.
     const enough = asked > 0 && asked === this.#retryMs && this.#attempt === 0;
     const own = enough ? 0 : backoffDelay(this.#attempt, { random: this.#options.random });
     this.#attempt += 1;
@@ -133,7 +136,10 @@ export class Connection implements Stream {
   }
 }
 
-/** What `read` returns; where it cannot make sense of what came, the attempt is over and the answer undefined. */
+/**
+ * Returns what `read` returns. If `read` throws, because the data make no sense, the attempt is lost and undefined is
+ * returned.
+ */
 export function readable<T>(link: Link, read: () => T): T | undefined {
   try {
     return read();

@@ -8,7 +8,7 @@ const BACKOFF = { baseMs: 500, capMs: 10_000 };
 /** A server may ask for a longer pause (`Retry-After`, `retry:`), but not for one that looks like a hang, in ms. */
 export const LONGEST_REQUESTED_PAUSE_MS = 60_000;
 
-/** What more is known of a {@link LiverankError}. */
+/** Details of a {@link LiverankError}. */
 export interface LiverankErrorDetails {
   status?: number;
   problem?: Problem | null;
@@ -16,13 +16,13 @@ export interface LiverankErrorDetails {
   cause?: unknown;
 }
 
-/** What a request or a stream fails with. */
+/** The error with which a request or a stream fails. */
 export class LiverankError extends Error {
-  /** The HTTP status; 0 where no answer came. */
+  /** The HTTP status; 0 if no answer came. */
   readonly status: number;
-  /** The body of the error, where the server sent one. `problem.field` names the field that is wrong. */
+  /** The body of the error, if the server sent one. `problem.field` names the field that is wrong. */
   readonly problem: Problem | null;
-  /** How long the server asks to wait, in ms; null where it does not say. */
+  /** The wait that the server asks for, in ms; null if it asks for none. */
   readonly retryAfterMs: number | null;
 
   constructor(message: string, { status = 0, problem = null, retryAfterMs = null, cause }: LiverankErrorDetails = {}) {
@@ -33,20 +33,22 @@ export class LiverankError extends Error {
     this.retryAfterMs = retryAfterMs;
   }
 
-  /** Whether the same request may succeed later. An answer that is final (400, 401, 403, 404 …) is not asked for again. */
+  /**
+   * Whether the same request may succeed later. A request with a final answer (400, 401, 403, 404 …) is not repeated.
+   */
   get retryable(): boolean {
     return this.status === 0 || this.status === 408 || this.status === 425 || this.status === 429 || this.status >= 500;
   }
 }
 
-/** Any failure as a {@link LiverankError}. */
+/** Returns any failure as a {@link LiverankError}, whose message begins with `doing`. */
 export function asLiverankError(failure: unknown, doing: string): LiverankError {
   if (failure instanceof LiverankError) return failure;
   const reason = failure instanceof Error ? failure.message : String(failure);
   return new LiverankError(`${doing}: ${reason}`, { cause: failure });
 }
 
-/** The error that an answer with a bad status means. Reads its body. */
+/** Reads the body of an answer with a bad status and returns the error that it means. */
 export async function answerError(response: Response): Promise<LiverankError> {
   const problem = (await response.json().catch(() => null)) as Problem | null;
   const said = problem?.detail ?? problem?.error ?? problem?.title ?? response.statusText;

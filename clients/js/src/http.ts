@@ -1,25 +1,25 @@
 import { REQUEST_TIMEOUT_MS } from './connection.js';
 import { LiverankError, answerError, asLiverankError, backoffDelay } from './error.js';
 
-/** How long a post is repeated before the caller is told, in ms. */
+/** The time for which a post is repeated before the caller gets the error, in ms. */
 const POST_TIMEOUT_MS = 60_000;
 
-/** A token, or a function that gets one; it is asked again when the server refuses the one it gave. */
+/** A token, or a function that returns one; the function is called again when the server refuses its token. */
 export type TokenSource = string | (() => string | null | undefined | Promise<string | null | undefined>);
 
-/** Options of calls that write. */
+/** Options of requests that write. */
 export interface PostOptions {
   signal?: AbortSignal;
-  /** How long to repeat while there is no answer that is final, in ms; 60,000 by default. */
+  /** The time for which the request is repeated while there is no final answer, in ms; 60,000 by default. */
   timeoutMs?: number;
-  /** Called before each pause. `retryAt` is in ms since the epoch. */
+  /** Called before each pause. `retryAt` is the time of the next try, in ms since the epoch. */
   onRetry?: (why: { error: LiverankError; retryAt: number }) => void;
 }
 
-/** Query parameters; those that are empty are left out. */
+/** Query parameters; empty ones (undefined, null or '') are left out. */
 export type Query = Record<string, string | number | boolean | null | undefined>;
 
-/** Requests to one origin, with a token where there is one. */
+/** Sends requests to one origin, with a token if there is one. */
 export class Http {
   readonly base: string;
   readonly #fetch: typeof fetch;
@@ -34,12 +34,12 @@ export class Http {
     this.#source = token;
   }
 
-  /** The token in force; null where there is none. Asked for once, however many callers wait. */
+  /** Returns the token in force; null if there is none. Its source is asked once, however many callers wait. */
   token(): Promise<string | null> {
     if (this.#held) return this.#held;
     const asked = this.#ask();
     this.#held = asked;
-    // A failure is not kept: the next request asks again.
+    // A failure is not kept: the next request asks for a token again.
     asked.catch(() => this.#held === asked && (this.#held = null));
     return asked;
   }
@@ -53,14 +53,14 @@ export class Http {
     }
   }
 
-  /** Has the next request ask for a token again. */
+  /** Makes the next request ask for a token again. */
   forgetToken(): void {
     this.#held = null;
   }
 
   /**
-   * One request. Where the token is refused, it is renewed once and the request repeated. Rejects with the answer's error
-   * where its status is bad; `accept` names a status that is good all the same.
+   * Sends one request. If the token is refused, it is renewed once and the request is repeated. Rejects with the
+   * answer's error if its status is bad; `accept` is a status that counts as good all the same.
    */
   async send(path: string, init: RequestInit = {}, accept = 0): Promise<Response> {
     for (let renewed = false; ; renewed = true) {
@@ -72,12 +72,12 @@ export class Http {
       if (response.ok || response.status === accept) return response;
       if (response.status !== 401 || renewed || typeof this.#source !== 'function') throw await answerError(response);
       await response.body?.cancel();
-      // Somebody else may have renewed it meanwhile.
+      // Another request may have renewed the token meanwhile.
       if (this.#held === held) this.#held = null;
     }
   }
 
-  /** A request that is answered in JSON within a bounded time. */
+  /** Sends a request that is answered in JSON, with a time limit; rejects with a {@link LiverankError}. */
   async json<T>(path: string, { method = 'GET', body, signal }: { method?: string; body?: unknown; signal?: AbortSignal | undefined } = {}): Promise<T> {
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     const init: RequestInit = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
@@ -90,7 +90,7 @@ export class Http {
     }
   }
 
-  /** Posts until it is acknowledged or refused, or until `timeoutMs` have passed. */
+  /** Posts until the request is acknowledged or refused, or until `timeoutMs` have passed. */
   async post<T>(path: string, body: unknown, { signal, timeoutMs = POST_TIMEOUT_MS, onRetry = () => {} }: PostOptions = {}): Promise<T> {
     const deadline = Date.now() + timeoutMs;
     for (let attempt = 0; ; attempt += 1) {
@@ -107,7 +107,7 @@ export class Http {
   }
 }
 
-/** `?a=1&b=2`, or nothing. */
+/** Returns the query string `?a=1&b=2`, or an empty string without values. */
 export function query(values: Query): string {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== '');
   return given.length === 0 ? '' : `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`;

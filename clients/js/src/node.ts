@@ -1,4 +1,7 @@
-/** The entry for Node: the same, with a WebSocket that Node 20 lacks, and with the token in a header instead of the address. */
+/**
+ * The entry for Node: the same client, with a WebSocket, which Node 20 does not have, and the token in a header
+ * instead of the URL.
+ */
 
 import { WebSocket as Socket } from 'ws';
 import { Liverank as Portable, type LiverankOptions, type WebSocketConstructor } from './client.js';

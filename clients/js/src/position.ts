@@ -1,7 +1,7 @@
 import type { SseEvent } from './sse.js';
 import type { Connected, Deleted, Gap, NumberedComment, Pinned, ViewerCount } from './types.js';
 
-/** What one event of a comment stream means. */
+/** The meaning of one event of a comment stream. */
 export type CommentOutcome =
   | { connected: Connected }
   | { comment: NumberedComment }
@@ -11,11 +11,11 @@ export type CommentOutcome =
   | { viewers: number };
 
 /**
- * Where a viewer stands in a video's comments. `take` turns one event of the stream into what it means, in order: repeats
- * are dropped, holes are reported.
+ * A viewer's position in a video's comments. `take` returns what one event of the stream means, in order: repeated
+ * comments are dropped, missing ones are reported as a gap.
  */
 export class CommentPosition {
-  /** The id to resume from. Empty before the first event. */
+  /** The event id to resume from; empty before the first event. */
   lastEventId = '';
   #numbering: string | null = null;
   #seq = 0;
@@ -24,9 +24,9 @@ export class CommentPosition {
     this.#moveTo(lastEventId);
   }
 
-  /** Throws where the event's data is no JSON. */
+  /** Returns the meaning of an event and moves the position. Throws if the event's data are no JSON. */
   take({ type, data, id }: SseEvent): CommentOutcome[] {
-    // Something that was removed, or not asked for.
+    // An event without data is for a comment that was removed or not asked for.
     if (data === '') return this.#step(id, []);
     const body: unknown = JSON.parse(data);
     if (type === 'gap') {
@@ -34,13 +34,14 @@ export class CommentPosition {
       const { from, to } = body as Gap;
       return [{ gap: { from, to } }];
     }
-    // It has no id: it says nothing of where this viewer stands.
+    // This event has no id: it does not move the position.
     if (type === 'viewers') return [{ viewers: (body as ViewerCount).viewers }];
     if (type === 'deleted') return this.#step(id, [{ deleted: body as Deleted }]);
     if (type === 'pinned') return this.#step(id, [{ pinned: body as Pinned }]);
     if (type !== 'message') return [];
     if ((body as { type?: unknown }).type === 'connected') {
-      // Once there is a position, only what was received moves it: the greeting may name the head, ahead of what is missed.
+      // Once there is a position, only received comments move it: the greeting may name the head, ahead of what was
+      // missed.
       if (this.#numbering === null) this.#moveTo(id);
       return [{ connected: body as Connected }];
     }
@@ -67,7 +68,7 @@ export class CommentPosition {
   }
 }
 
-/** An event id `numbering-seq` in its two parts, or null. */
+/** Splits an event id `numbering-seq` into the comment epoch and the sequence number; null if it has another form. */
 function parseEventId(id: string): { numbering: string; seq: number } | null {
   const parts = /^(.+)-(\d+)$/.exec(id);
   return parts ? { numbering: parts[1]!, seq: Number(parts[2]) } : null;

@@ -1,6 +1,6 @@
 import type { Ranked, RankedVideo, RankingMessage } from './types.js';
 
-/** A ranked list at a version, as `mode=delta` keeps it. */
+/** A ranked list and its version, the state to which messages of `mode=delta` are applied. */
 export interface RankingState {
   version: number;
   videos: RankedVideo[];
@@ -21,7 +21,7 @@ export function compareUtf8(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** The order of a ranked list: score descending, ties by the id's bytes descending. */
+/** Compares two videos in the order of a ranked list: score descending, ties by the id's bytes descending. */
 export function compareRanked(a: Ranked, b: Ranked): number {
   return b.score - a.score || compareUtf8(b.video_id, a.video_id);
 }

@@ -1,11 +1,11 @@
 import { LiverankError } from './error.js';
 
-/** An event of a stream may not be longer than this many characters: the longest comment is 4,096. */
+/** The greatest length of an event of a stream, in characters: far above the longest comment, which has 4,096. */
 const LONGEST_EVENT = 1 << 20;
 
 /**
- * One server-sent event. `id` is the id in force, which an event without one inherits. `data` is empty where the event has an
- * id alone: it only moves the place to resume from.
+ * One server-sent event. `id` is the id in force, which an event without an id inherits. `data` is empty if the event
+ * has only an id: such an event only moves the position to resume from.
  */
 export interface SseEvent {
   type: string;
@@ -13,7 +13,7 @@ export interface SseEvent {
   id: string;
 }
 
-/** Who is told what a stream holds. */
+/** The handlers of a parser. */
 export interface SseHandlers {
   onEvent: (event: SseEvent) => void;
   /** The pause that the stream asks for before a new connection, in ms. */
@@ -21,8 +21,8 @@ export interface SseHandlers {
 }
 
 /**
- * A parser of `text/event-stream`. Feed it text as it comes, cut anywhere. It throws when a single event grows beyond any
- * sense.
+ * Creates a parser of `text/event-stream`. `feed` takes text as it comes, cut anywhere; it throws if an event or a
+ * line is longer than 2^20 characters.
  */
 export function createSseParser({ onEvent, onRetry = () => {} }: SseHandlers): { feed: (chunk: string) => void } {
   let rest = '';

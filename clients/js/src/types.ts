@@ -1,24 +1,27 @@
-/** What travels, named. The shapes come from the server's OpenAPI document (`schema.ts` is generated from it). */
+/**
+ * The types of requests and answers. Their shapes come from the server's OpenAPI document, from which `schema.ts` is
+ * generated.
+ */
 
 import type { components } from './schema.js';
 
 type Schemas = components['schemas'];
 
-/** What a viewer did. */
+/** An interaction of a viewer with a video. */
 export type Interaction = Schemas['Interaction'];
-/** `view`, `like`, `comment`, `share`, `watch_time`, `unlike` or `unshare`. */
+/** The type of an interaction: `view`, `like`, `comment`, `share`, `watch_time`, `unlike` or `unshare`. */
 export type InteractionType = Interaction['type'];
 /** The answer to an interaction. */
 export type Acknowledged = Schemas['Acknowledged'];
 /** One line of a ranked list. */
 export type Ranked = Schemas['Ranked'];
-/** One line of a list that is pushed: with `metadata`, where these were asked for. */
+/** One line of a list that is pushed, with `metadata` if they were asked for. */
 export type RankedVideo = Schemas['RankedVideo'];
 /** One line of an owner's list. */
 export type OwnRanked = Schemas['OwnRanked'];
-/** The boards, and the windows of those that have some. */
+/** All boards, with the windows of those that have windows. */
 export type Boards = Schemas['Boards'];
-/** A board, and what is on it. */
+/** The description of a board: its name, order, category and windows. */
 export type BoardDescription = Schemas['BoardDescription'];
 /** A window of a board. */
 export type BoardWindow = Schemas['BoardWindow'];
@@ -26,7 +29,7 @@ export type BoardWindow = Schemas['BoardWindow'];
 export type VideoPage = Schemas['VideoPage'];
 /** One video with its counters. */
 export type Video = Schemas['Video'];
-/** A comment as its writer gets it back. */
+/** A comment as its author gets it back. */
 export type Comment = Schemas['Comment'];
 /** A comment that was posted. */
 export type PostedComment = Comment & {
@@ -39,94 +42,94 @@ export type NumberedComment = Schemas['NumberedComment'];
 export type CommentPage = Schemas['CommentPage'];
 /** The first event of a comment stream. */
 export type Connected = Schemas['Connected'];
-/** That a comment was removed. */
+/** The event that a comment was removed. */
 export type Deleted = Schemas['Deleted'];
-/** Whom to ban or mute, where, for how long, and why. */
+/** A request to ban or mute a user: where, for how long, and why. */
 export type BanRequest = Schemas['BanRequest'];
-/** What the log has of it. */
+/** The answer to a ban: what was written into the log. */
 export type BanAnswer = Schemas['BanAnswer'];
 /** One page of bans and mutes. */
 export type BanPage = Schemas['BanPage'];
-/** That a comment is pinned from now on, or none. */
+/** The event that another comment is pinned, or none any more. */
 export type Pinned = Schemas['Pinned'];
-/** What the log has of a pin. */
+/** The answer to a pin: what was written into the log. */
 export type PinAnswer = Schemas['PinAnswer'];
-/** One page of comments that wait for a moderator. */
+/** One page of held comments, which wait for a moderator. */
 export type HeldPage = Schemas['HeldPage'];
-/** One page of comments that were reported. */
+/** One page of reported comments. */
 export type ReportPage = Schemas['ReportPage'];
-/** What is wrong with a comment. */
+/** The reason for reporting a comment. */
 export type ReportReason = Schemas['ReportReason'];
-/** What comments must be like in a place, and why. */
+/** A request to set the rules of comments for a video, an owner or everywhere. */
 export type CommentRulesRequest = Schemas['CommentRulesRequest'];
-/** What the log has of it. */
+/** The answer to new rules of comments: what was written into the log. */
 export type CommentRulesAnswer = Schemas['CommentRulesAnswer'];
-/** One page of rules of comments. */
+/** One page of the rules of comments. */
 export type CommentRulesPage = Schemas['CommentRulesPage'];
 /** One page of the audit log. */
 export type ModerationPage = Schemas['ModerationPage'];
-/** Comments that can no longer be had: the first and the last `seq`. */
+/** A range of comments that a stream can no longer deliver: the first and the last `seq`. */
 export type Gap = Schemas['Gap'];
-/** The data of an event `viewers`. */
+/** The data of an event `viewers`: the number of viewers. */
 export type ViewerCount = Schemas['ViewerCount'];
 /** A message of `/ws/videos?mode=delta`. */
 export type RankingMessage = Schemas['RankingSnapshot'] | Schemas['RankingDelta'];
 /** A message of `/ws/videos?around=`: the lines around a video. */
 export type RankingPart = Schemas['RankingPart'];
-/** Everything in one answer. */
+/** All statistics of the system. */
 export type Statistics = Schemas['Statistics'];
 
-/** A board that the server has: one of these two, or the name of one that was declared. */
+/** The name of a board: one of these two, or of a declared one. */
 export type Board = 'global' | 'trending' | (string & {});
 
-/** What becomes of a comment that waits. */
+/** A moderator's decision on a held comment. */
 export interface Review {
   videoid: string;
   id: string;
   outcome: 'release' | 'reject';
-  /** Why, for the audit log. */
+  /** The reason, for the audit log. */
   reason?: string | undefined;
 }
 
-/** That something is wrong with a comment. */
+/** A user's report of a comment. */
 export interface CommentReport {
-  /** Who reports. */
+  /** The id of the user who reports. */
   userid: string;
   reason: ReportReason;
-  /** The same in the user's words, for moderators: 200 characters at most. */
+  /** The reason in the user's own words, for moderators: 200 characters at most. */
   text?: string | undefined;
 }
 
-/** What becomes of a comment that was reported. */
+/** A moderator's decision on a reported comment. */
 export interface ReportDecision {
   videoid: string;
   id: string;
   outcome: 'dismiss' | 'delete' | 'ban';
-  /** With `ban`: what is refused to the author; `ban` by default. */
+  /** With `ban`: what the author may no longer do; `ban` by default. */
   kind?: 'ban' | 'mute' | 'shadow' | undefined;
-  /** With `ban`: where; on the comment's video by default. */
+  /** With `ban`: where it applies; on the comment's video by default. */
   scope?: 'video' | 'everywhere' | undefined;
-  /** With `ban`: for how long; for good by default. */
+  /** With `ban`: the duration in seconds; without an end by default. */
   seconds?: number | undefined;
-  /** Why, for the audit log. */
+  /** The reason, for the audit log. */
   reason?: string | undefined;
 }
 
-/** A video, an owner's videos, or everywhere where neither is given. */
+/** The place of rules: a video, an owner's videos, or everywhere if neither is given. */
 export interface RulesPlace {
   videoid?: string | undefined;
   owner_id?: string | undefined;
-  /** Why, for the audit log. */
+  /** The reason, for the audit log. */
   reason?: string | undefined;
 }
 
-/** What a new comment needs. */
+/** A new comment, to be posted. */
 export interface Draft {
   userid: string;
   videoid: string;
   comment: string;
-  /** The comment under the same video that it replies to. */
+  /** The id of the comment on the same video to which it replies. */
   replyTo?: string;
-  /** Posting again under the same key makes no second comment; a random one by default. */
+  /** The key of the post: a second post with the same key makes no second comment. Random by default. */
   idempotencyKey?: string;
 }

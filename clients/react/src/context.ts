@@ -5,17 +5,17 @@ const Context = createContext<Liverank | null>(null);
 
 /** Props of {@link LiverankProvider}. */
 export interface LiverankProviderProps {
-  /** Made once, outside of the component: another client opens other connections. */
+  /** The client, made once outside of the component: another client opens other connections. */
   client: Liverank;
   children?: ReactNode;
 }
 
-/** Hands a client to the hooks below it. */
+/** Provides a client to the hooks of the components below it. */
 export function LiverankProvider({ client, children }: LiverankProviderProps): ReactElement {
   return createElement(Context.Provider, { value: client }, children);
 }
 
-/** The client that the nearest {@link LiverankProvider} hands down. */
+/** Returns the client of the nearest {@link LiverankProvider}; throws if there is none. */
 export function useLiverank(): Liverank {
   const client = useContext(Context);
   if (!client) throw new Error('useLiverank: there is no LiverankProvider above');

@@ -2,23 +2,23 @@ import type { Acknowledged, Draft, Interaction, LiverankError, PostedComment } f
 import { useCallback, useRef, useState } from 'react';
 import { useLiverank } from './context.js';
 
-/** Something that is sent until it is acknowledged or refused. */
+/** The state of requests that are sent until they are acknowledged or refused. */
 export interface Post {
-  /** How many are on their way. */
+  /** The number of requests that are not answered yet. */
   pending: number;
-  /** Why the last one was not taken; null after one that was. */
+  /** The reason why the last request was refused; null after one that was accepted. */
   error: LiverankError | null;
 }
 
-/** What {@link usePostComment} gives. */
+/** The result of {@link usePostComment}. */
 export interface PostComment extends Post {
   /** Resolves to the stored comment, with `held` where it waits for a moderator, or to null where it was refused: `error` says why. */
   post: (draft: Draft) => Promise<PostedComment | null>;
 }
 
-/** What {@link useInteract} gives. */
+/** The result of {@link useInteract}. */
 export interface Interact extends Post {
-  /** Resolves to its acknowledgement, or to null where it was refused: `error` says why. */
+  /** Sends an interaction. Resolves to its acknowledgement, or to null if it was refused: `error` says why. */
   interact: (event: Interaction) => Promise<Acknowledged | null>;
 }
 
@@ -40,14 +40,14 @@ function useSender<Sent, Answer>(send: (sent: Sent) => Promise<Answer>): Post & 
   return { ...post, send: stable };
 }
 
-/** Posts comments. */
+/** Returns a function that posts comments, with the state of its requests. */
 export function usePostComment(): PostComment {
   const liverank = useLiverank();
   const { send, ...post } = useSender((draft: Draft) => liverank.postComment(draft));
   return { ...post, post: send };
 }
 
-/** Sends interactions. */
+/** Returns a function that sends interactions, with the state of its requests. */
 export function useInteract(): Interact {
   const liverank = useLiverank();
   const { send, ...post } = useSender((event: Interaction) => liverank.interact(event));

@@ -4,28 +4,28 @@ import { useLiverank } from './context.js';
 
 /** Options of {@link useRanking}. */
 export interface UseRankingOptions {
-  /** `global` by default. */
+  /** The board; `global` by default. */
   board?: Board;
-  /** How many videos at most; 100 by default. */
+  /** The greatest number of videos in the list; 100 by default. */
   limit?: number;
 }
 
-/** A ranked list as it is now. */
+/** A ranked list in its current state. */
 export interface RankedList {
-  /** Best first; empty before the first list. */
+  /** The videos, best first; empty before the first list. */
   videos: Ranked[];
-  /** Whether a list has come yet. */
+  /** Whether a list has arrived. */
   loaded: boolean;
   state: StreamState;
-  /** Why the stream waits or has failed; null while it is live. */
+  /** The reason why the stream waits or has failed; null while it is live. */
   error: LiverankError | null;
-  /** Tries again at once, where it waits or has failed. */
+  /** Tries again at once if the stream is waiting or has failed. */
   retry: () => void;
 }
 
 const CONNECTING: StreamStatus = { state: 'connecting', attempt: 0, retryAt: null, error: null };
 
-/** A ranked list, kept up to date while the component is mounted. */
+/** Returns a ranked list that is kept up to date while the component is mounted. */
 export function useRanking({ board, limit = 100 }: UseRankingOptions = {}): RankedList {
   const liverank = useLiverank();
   const [videos, setVideos] = useState<Ranked[] | null>(null);

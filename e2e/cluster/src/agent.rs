@@ -1,6 +1,7 @@
-//! What runs inside the cluster, in pods of its own: an audience that watches and posts as clients do, by the names that
-//! cluster DNS gives, and on each node one who can look at and kill processes of pods. The harness outside speaks to both
-//! through the API server's proxy, so that it needs no way to pods or Services of its own.
+//! The test agents that run in pods inside the cluster. The audience agent watches and posts comments as clients do,
+//! by the names of cluster DNS. An attendant agent on each node reads the memory of containers there and kills their
+//! processes. The harness outside the cluster calls both agents through the API server's proxy, so it needs no network
+//! route to pods or Services.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,63 +26,63 @@ use audience::ClusterAudience;
 use poster::{PostedCounts, WantedPosting};
 use viewer::ConnectWay;
 
-/// Where both kinds listen in their pods.
+/// The TCP port on which both kinds of agent (audience and attendant) listen in their pods.
 pub const AGENT_PORT: u16 = 7000;
 
-/// Those who watch a video, as the harness wants them.
+/// The viewers of one video that the harness asks the audience agent for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedCrowd {
-    /// The video.
+    /// The id of the video that the crowd watches.
     pub video: String,
-    /// How many watch it.
+    /// The number of viewers.
     pub viewers: usize,
-    /// How they connect.
+    /// The way the viewers connect: through the gateway or directly to readers.
     pub way: ConnectWay,
-    /// How many come in a second, at most.
+    /// The most viewers that arrive in a second.
     pub arrivals: usize,
 }
 
-/// What an audience saw since it was asked to forget.
+/// What the viewers of an audience saw since the last `POST /forget`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudienceReport {
-    /// Viewers there should be.
+    /// The number of viewers that were asked for.
     pub viewers: usize,
-    /// Viewers with a stream that greeted them.
+    /// The number of viewers with an open stream on which a greeting came.
     pub connected: usize,
-    /// Some of those who have none, and why.
+    /// Some of the viewers without a stream, each with the reason why its last stream ended.
     pub without: Vec<String>,
-    /// Comments received.
+    /// The number of comments that all viewers received.
     pub comments: u64,
-    /// Streams that ended and were begun again.
+    /// The number of streams that ended and were opened again.
     pub reconnects: u64,
-    /// Of the direct viewers, how many went from one reader to another.
+    /// The number of direct viewers that went from one reader to another at least once.
     pub moved: usize,
-    /// The most moves that any one of them made.
+    /// The greatest number of moves that one direct viewer made.
     pub most_moves: u64,
-    /// Who made them, and each of them.
+    /// The viewer that made `most_moves` moves, with the description of each move.
     pub most_moves_in_words: String,
-    /// Viewers who made more than one.
+    /// The number of direct viewers that made more than one move.
     pub moved_twice: usize,
-    /// The longest that anybody was without a stream, in ms.
+    /// The longest time that any viewer was without a stream, in milliseconds.
     pub longest_away_ms: u64,
-    /// Who that was, and what came of its attempts.
+    /// The viewer that was longest without a stream, with the result of each of its attempts to connect.
     pub longest_attempts: String,
-    /// What was not as it should be: holes, repeats, other numberings. The first of them only.
+    /// The first faults that viewers noted, in words: missing comments, repeated comments, another comment epoch.
     pub faults: Vec<String>,
-    /// How many there were.
+    /// The number of all faults, also of those that `faults` leaves out.
     pub fault_count: u64,
 }
 
-/// Whether everybody has everything.
+/// The answer to the question whether every viewer has every comment that was posted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SettledAnswer {
-    /// Viewers who stand at the head of their video.
+    /// The number of viewers whose last comment is the last comment of their video.
     pub level: usize,
-    /// What is not so, in words; the first only.
+    /// What is still missing, in words (the first findings only); empty if every viewer has every comment.
     pub wrong: Vec<String>,
 }
 
-/// Runs the audience until the pod ends.
+/// Serves the audience agent on `listen` until the pod ends.
 pub async fn run_audience(listen: SocketAddr, gateway: Url) -> anyhow::Result<()> {
     let audience = ClusterAudience::new(gateway)?;
     let router = Router::new()
@@ -98,7 +99,7 @@ pub async fn run_audience(listen: SocketAddr, gateway: Url) -> anyhow::Result<()
     Ok(axum::serve(TcpListener::bind(listen).await?, router).await?)
 }
 
-/// Runs the one who looks at processes, until the pod ends.
+/// Serves the attendant agent, which reads the memory of containers and kills their processes, until the pod ends.
 pub async fn run_attendant(listen: SocketAddr) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/processes/{container}", get(get_memory).delete(post_kill))

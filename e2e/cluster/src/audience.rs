@@ -1,4 +1,4 @@
-//! The harness's side of the agents: makes their pods, and speaks to them.
+//! The harness's side of the agents: creates their pods, and sends them requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,17 +16,18 @@ use crate::kube::{self, DAEMON_SET_KIND, NAMESPACE_KIND, NODE_KIND, POD_KIND};
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME};
 
-/// Where those who look at processes run: no namespace of restricted pods.
+/// The namespace of the attendants. It does not enforce restricted pods, because attendants run as root in the node's
+/// process ids.
 pub const TOOLS_NAMESPACE: &str = "liverank-e2e-tools";
 const AUDIENCE_NAME: &str = "audience";
 const ATTENDANT_NAME: &str = "attendant";
-/// How long pods of ours may take to run, and the audience to be complete.
+/// The time limit until a pod of an agent runs, and until all viewers of the audience have a stream.
 const AUDIENCE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Viewers who came in a second, unless a scenario says otherwise: a crowd, not a wall.
+/// The number of viewers that arrive in a second: they are to arrive over some seconds, not all at once.
 pub const ARRIVALS_A_SECOND: usize = 60;
 
-/// A probe that tells when a pod of ours listens.
+/// Returns the container of an agent, with a readiness probe that succeeds when the agent listens.
 fn container_spec(image: &str, command: &str, args: &[&str]) -> Value {
     let args: Vec<&str> = [command].into_iter().chain(args.iter().copied()).collect();
     json!({
@@ -36,7 +37,7 @@ fn container_spec(image: &str, command: &str, args: &[&str]) -> Value {
     })
 }
 
-/// Starts the audience's pod where it does not run: a scenario may be the first that needs it.
+/// Starts the audience's pod unless it is ready already: any scenario may be the first that needs the audience.
 pub async fn ensure_audience(world: &ClusterWorld) -> anyhow::Result<()> {
     let there = world.kube.get_object(&POD_KIND.object_path(NAMESPACE_NAME, AUDIENCE_NAME)).await?;
     if there.is_some_and(|pod| crate::world::is_true(&pod, "Ready")) {
@@ -45,13 +46,13 @@ pub async fn ensure_audience(world: &ClusterWorld) -> anyhow::Result<()> {
     start_audience(world, &audience_node(world).await?).await
 }
 
-/// The node that no scenario drains: the first by name.
+/// Returns the node of the audience's pod, which no scenario drains: the first node by name.
 pub async fn audience_node(world: &ClusterWorld) -> anyhow::Result<String> {
     let nodes = world.kube.list_objects(NODE_KIND, "", "type!=kwok").await?;
     nodes.iter().map(kube::object_name).min().map(str::to_owned).context("no node")
 }
 
-/// Starts the audience's pod, on a node that no scenario drains.
+/// Replaces the audience's pod by a new one on `node`, and waits until the pod is ready.
 pub async fn start_audience(world: &ClusterWorld, node: &str) -> anyhow::Result<()> {
     let gateway = format!("http://{CLUSTER_NAME}-gateway:8080");
     let mut container = container_spec(&world.settings.agent_image, "watch", &["--gateway", &gateway]);
@@ -93,7 +94,7 @@ async fn ask_audience(
     answer.expect_success().with_context(|| format!("the audience, asked for {path}"))
 }
 
-/// Sets a crowd's size; it comes and goes at its own pace.
+/// Sets the size of the crowd `name`; new viewers arrive at `ARRIVALS_A_SECOND`, the call does not wait for them.
 pub async fn set_crowd(
     world: &ClusterWorld,
     name: &str,
@@ -106,7 +107,7 @@ pub async fn set_crowd(
     ask_audience(world, Method::PUT, &path, Some(&serde_json::to_value(crowd)?)).await.map(|_| ())
 }
 
-/// Posts so many comments a second from now on, spread over videos by their shares.
+/// Sets how many comments a second are posted from now on; `videos` gives each video's weight.
 pub async fn set_posting(
     world: &ClusterWorld,
     per_second: f64,
@@ -116,40 +117,40 @@ pub async fn set_posting(
     ask_audience(world, Method::PUT, "/posting", Some(&posting)).await.map(|_| ())
 }
 
-/// What was posted.
+/// Returns the counts of comments that the audience's poster sent.
 pub async fn posted(world: &ClusterWorld) -> anyhow::Result<PostedCounts> {
     Ok(serde_json::from_value(ask_audience(world, Method::GET, "/posting", None).await?)?)
 }
 
-/// What the audience saw since [`forget_events`].
+/// Returns what the audience saw since the last [`forget_events`].
 pub async fn report(world: &ClusterWorld) -> anyhow::Result<AudienceReport> {
     Ok(serde_json::from_value(ask_audience(world, Method::GET, "/report", None).await?)?)
 }
 
-/// The first list that the websocket service pushes.
+/// Returns the first ranked list that the websocket service pushes.
 pub async fn fetch_pushed_list(world: &ClusterWorld) -> anyhow::Result<Value> {
     ask_audience(world, Method::GET, "/pushed", None).await
 }
 
-/// What a server says over TLS to who knows it by an authority and shows no certificate.
+/// Sends one request over TLS from inside the cluster, without a client certificate, and returns the answer.
 pub async fn ask_over_tls(world: &ClusterWorld, asked: &TlsRequest) -> anyhow::Result<TlsAnswer> {
     let said = ask_audience(world, Method::POST, "/over-tls", Some(&serde_json::to_value(asked)?)).await?;
     Ok(serde_json::from_value(said)?)
 }
 
-/// Posts a comment over TLS and waits for it on a stream. Answers how many ms it took.
+/// Posts a comment over TLS and waits until a stream brings it; returns the time that took, in milliseconds.
 pub async fn comment_over_tls(world: &ClusterWorld, asked: &TlsRequest, video: &str) -> anyhow::Result<u64> {
     let path = format!("/over-tls/comment/{video}");
     let came = ask_audience(world, Method::POST, &path, Some(&serde_json::to_value(asked)?)).await?;
     came["ms"].as_u64().context("no ms")
 }
 
-/// Counts moves and comments anew; faults stay.
+/// Resets the audience's counts of moves, reconnects and comments; faults are kept.
 pub async fn forget_events(world: &ClusterWorld) -> anyhow::Result<()> {
     ask_audience(world, Method::POST, "/forget", None).await.map(|_| ())
 }
 
-/// Waits until everybody wanted has a stream.
+/// Waits until every wanted viewer has a stream; returns the audience's report.
 pub async fn wait_until_complete(world: &ClusterWorld) -> anyhow::Result<AudienceReport> {
     let look = async || {
         let report = report(world).await?;
@@ -160,7 +161,8 @@ pub async fn wait_until_complete(world: &ClusterWorld) -> anyhow::Result<Audienc
     Ok(wait_until_some("everybody is connected", AUDIENCE_TIMEOUT, look).await?.0)
 }
 
-/// Ends the posting, waits until everybody has everything, and fails where anything came twice, late or not at all.
+/// Stops the posting, waits until every viewer has every comment, and fails if any viewer noted a fault: a comment
+/// missing, repeated or out of order.
 pub async fn expect_all_right(world: &ClusterWorld) -> anyhow::Result<AudienceReport> {
     set_posting(world, 0.0, BTreeMap::new()).await?;
     let look = async || {
@@ -174,12 +176,12 @@ pub async fn expect_all_right(world: &ClusterWorld) -> anyhow::Result<AudienceRe
     Ok(report)
 }
 
-/// Starts the one who looks at processes, on each node.
+/// Starts an attendant on each node, as a `DaemonSet`, and waits until all are ready.
 pub async fn start_attendants(world: &ClusterWorld) -> anyhow::Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TOOLS_NAMESPACE}});
     world.kube.apply_object(NAMESPACE_KIND, &namespace).await?;
     let mut container = container_spec(&world.settings.agent_image, "attend", &[]);
-    // To signal processes of other users; in the node's process ids it sees them all.
+    // As root and with KILL, to signal processes of other users; with the node's process ids it sees all of them.
     container["securityContext"] =
         json!({"runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["KILL"]}});
     let labels = json!({"app": ATTENDANT_NAME});
@@ -193,7 +195,7 @@ pub async fn start_attendants(world: &ClusterWorld) -> anyhow::Result<()> {
                 "spec": {
                     "hostPID": true, "containers": [container], "terminationGracePeriodSeconds": 0,
                     "tolerations": [{"operator": "Exists"}],
-                    // Nodes that are only pretended run nothing.
+                    // Nodes that kwok simulates run no processes.
                     "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
                         {"matchExpressions": [{"key": "type", "operator": "NotIn", "values": ["kwok"]}]}
                     ]}}},
@@ -211,7 +213,7 @@ pub async fn start_attendants(world: &ClusterWorld) -> anyhow::Result<()> {
     wait_until_true("each node has its attendant", AUDIENCE_TIMEOUT, there).await.map(|_| ())
 }
 
-/// Asks the attendant of a pod's node about the pod's only container.
+/// Sends the attendant on a pod's node a request about the pod's only container.
 async fn ask_attendant(world: &ClusterWorld, pod: &Value, method: Method) -> anyhow::Result<Value> {
     let node = kube::text_at(pod, "/spec/nodeName");
     let container = kube::text_at(pod, "/status/containerStatuses/0/containerID");
@@ -228,14 +230,14 @@ async fn ask_attendant(world: &ClusterWorld, pod: &Value, method: Method) -> any
         .expect_success()
 }
 
-/// Kills a pod as a failing node would: its processes without a word, then its object without waiting for them.
+/// Kills a pod as a failing node would: first its processes by SIGKILL, then its object without a grace period.
 pub async fn kill_pod(world: &ClusterWorld, pod: &Value) -> anyhow::Result<()> {
     ask_attendant(world, pod, Method::DELETE).await?;
     let path = POD_KIND.object_path(kube::text_at(pod, "/metadata/namespace"), kube::object_name(pod));
     world.kube.delete_object(&format!("{path}?gracePeriodSeconds=0")).await
 }
 
-/// A pod's memory.
+/// Returns the memory of the processes of a pod's only container.
 pub async fn memory(world: &ClusterWorld, pod: &Value) -> anyhow::Result<ContainerMemory> {
     Ok(serde_json::from_value(ask_attendant(world, pod, Method::GET).await?)?)
 }

@@ -1,19 +1,20 @@
-//! The fields of a live object that one manager owns, and other values for them.
+//! The fields of a live object that one field manager owns, and other values to edit them to.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// A field, and where it is in the object as it stands now.
+/// A field of a live object, with the position and the value that it has now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnedField {
-    /// A JSON pointer; items of lists by number, which may change.
+    /// The field's JSON pointer; an item of a list is named by its index, which may change later.
     pub pointer: String,
     /// The value of the field.
     pub value: Value,
 }
 
-/// What `manager` owns by server-side apply, by paths in which items of lists have their keys.
+/// Returns the fields that `manager` owns by server-side apply. The map's keys are paths as in `managedFields`, which
+/// name an item of a list by its merge keys.
 pub fn owned_fields(object: &Value, manager: &str) -> BTreeMap<String, OwnedField> {
     let mut fields = BTreeMap::new();
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
@@ -28,8 +29,9 @@ pub fn owned_fields(object: &Value, manager: &str) -> BTreeMap<String, OwnedFiel
     fields
 }
 
-/// `keys` are the members by which `live` is known in its list: with another value it would be another item, and the one
-/// that somebody made stays, for it is theirs.
+/// Collects the owned fields below `tree`. `keys` are the merge keys that identify `live` in its list, and they are
+/// left out: with another value the item would be another one, and the edited item would remain, because the editor
+/// owns it.
 fn walk_owned(
     tree: &Map<String, Value>,
     live: &Value,
@@ -65,14 +67,14 @@ fn parse_keys(keys: &str) -> Map<String, Value> {
     serde_json::from_str(keys).unwrap_or_default()
 }
 
-/// The item of a list that has these keys.
+/// Returns the item of a list that has all these merge keys, with its index.
 fn find_item<'a>(list: &'a Value, keys: &str) -> Option<(usize, &'a Value)> {
     let keys = parse_keys(keys);
     let mut items = list.as_array()?.iter().enumerate();
     items.find(|(_, item)| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
 }
 
-/// Words that have to be others of the same kind.
+/// Replacements for words of an enumeration: another valid word of the same field.
 const WORD_REPLACEMENTS: [(&str, &str); 12] = [
     ("Always", "IfNotPresent"),
     ("IfNotPresent", "Always"),
@@ -88,7 +90,8 @@ const WORD_REPLACEMENTS: [(&str, &str); 12] = [
     ("true", "false"),
 ];
 
-/// Other values that such a field might take, the likeliest first. The API server decides which it can.
+/// Returns other values that a field with this value may accept, the likeliest first. Which of them are valid, the API
+/// server decides.
 pub fn other_values(value: &Value) -> Vec<Value> {
     match value {
         Value::Null => Vec::new(),
@@ -100,7 +103,7 @@ pub fn other_values(value: &Value) -> Vec<Value> {
         Value::String(text) => {
             let word =
                 WORD_REPLACEMENTS.iter().find(|(word, _)| word == text).map(|(_, other)| Value::from(*other));
-            // A longer name; a larger quantity.
+            // For a name a longer name; for a quantity a larger quantity.
             let longer = [format!("{text}x"), format!("1{text}")].map(Value::from);
             word.into_iter().chain(longer).collect()
         }

@@ -1,5 +1,5 @@
-//! The API server, through `kubectl proxy`: whatever a kubeconfig asks for (certificates, tokens, plugins) is kubectl's
-//! affair, and requests cost no process each.
+//! A client of the API server through `kubectl proxy`: kubectl handles whatever a kubeconfig needs (certificates,
+//! tokens, plugins), and a request starts no process.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// A kind of object: where it is served, and what it calls itself.
+/// A kind of Kubernetes object: its API group and version, its name and its plural.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectKind {
-    /// `v1`, or group and version.
+    /// The `apiVersion`: `v1`, or group and version.
     pub api: &'static str,
-    /// As in a manifest.
+    /// The name of the kind as in a manifest, such as `Pod`.
     pub name: &'static str,
-    /// As in a path.
+    /// The plural as in a URL path, such as `pods`.
     pub plural: &'static str,
-    /// Whether its objects are in namespaces.
+    /// Whether objects of the kind are in namespaces.
     pub namespaced: bool,
 }
 
@@ -53,7 +53,7 @@ pub const HTTP_ROUTE_KIND: ObjectKind =
 pub const SERVICE_MONITOR_KIND: ObjectKind =
     namespaced_kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors");
 
-/// What the operator makes for a cluster on any Kubernetes.
+/// The kinds of the objects that the operator creates for a cluster on any Kubernetes.
 pub const CHILD_KINDS: [ObjectKind; 7] = [
     namespaced_kind("v1", "ServiceAccount", "serviceaccounts"),
     namespaced_kind("v1", "ConfigMap", "configmaps"),
@@ -65,7 +65,7 @@ pub const CHILD_KINDS: [ObjectKind; 7] = [
 ];
 
 impl ObjectKind {
-    /// The path of one object, or of all with an empty `name`.
+    /// Returns the URL path of one object, or of all objects of the kind if `name` is empty.
     pub fn object_path(&self, namespace: &str, name: &str) -> String {
         let root = if self.api.contains('/') { "apis" } else { "api" };
         let namespace = if self.namespaced { format!("/namespaces/{namespace}") } else { String::new() };
@@ -74,31 +74,31 @@ impl ObjectKind {
     }
 }
 
-/// Limit of one request.
+/// The time limit of one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The field manager of what the harness makes and edits.
+/// The field manager under which the harness creates and edits objects.
 pub const FIELD_MANAGER: &str = "liverank-e2e";
 
-/// A cluster.
+/// A client of one Kubernetes cluster.
 pub struct KubeClient {
     base: Url,
     http: Client,
     kubectl: PathBuf,
-    /// Ends with this.
+    /// The `kubectl proxy` process, which is killed when the client is dropped.
     _proxy: Child,
 }
 
-/// An answer that is not an error of transport.
+/// The API server's answer, also with a status that is an error.
 #[derive(Debug, Clone)]
 pub struct KubeAnswer {
-    /// Its status.
+    /// The HTTP status of the answer.
     pub status: StatusCode,
-    /// Its body; a string where it is no JSON.
+    /// The JSON body; a JSON string if the body is no JSON.
     pub body: Value,
 }
 
 impl KubeAnswer {
-    /// The body of a success.
+    /// Returns the body if the status is a success; else an error with the status and the message.
     pub fn expect_success(self) -> anyhow::Result<Value> {
         ensure!(
             self.status.is_success(),
@@ -111,7 +111,7 @@ impl KubeAnswer {
 }
 
 impl KubeClient {
-    /// Starts the proxy to where the kubeconfig leads.
+    /// Starts `kubectl proxy` for the current kubeconfig, on a free port.
     pub async fn start() -> anyhow::Result<Self> {
         let kubectl = PathBuf::from("kubectl");
         let mut proxy = Command::new(&kubectl)
@@ -132,7 +132,7 @@ impl KubeClient {
         Ok(Self { base, http, kubectl, _proxy: proxy })
     }
 
-    /// One request. `body` goes as JSON of the given content type.
+    /// Sends one request. `body` is a content type and the JSON that is sent under it.
     pub async fn send_request(
         &self,
         method: Method,
@@ -142,7 +142,8 @@ impl KubeClient {
         self.send_with_token(method, path, body, None).await
     }
 
-    /// The same for one of our own processes, which is shown `token` past the API server's proxy.
+    /// Sends one request to a process of liverank through the API server's proxy. `token` goes in the header
+    /// `liverank-authorization`, because the API server consumes `Authorization`.
     pub async fn send_with_token(
         &self,
         method: Method,
@@ -164,7 +165,7 @@ impl KubeClient {
         Ok(KubeAnswer { status, body })
     }
 
-    /// The object at a path; `None` where there is none.
+    /// Returns the object at a path; `None` if there is none.
     pub async fn get_object(&self, path: &str) -> anyhow::Result<Option<Value>> {
         let answer = self.send_request(Method::GET, path, None).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -173,14 +174,15 @@ impl KubeClient {
         answer.expect_success().with_context(|| path.to_owned()).map(Some)
     }
 
-    /// The object of this name, which must be there.
+    /// Returns the object with this name; an error if there is none.
     pub async fn get_named(&self, kind: ObjectKind, namespace: &str, name: &str) -> anyhow::Result<Value> {
         self.get_object(&kind.object_path(namespace, name))
             .await?
             .with_context(|| format!("{} {name}: there is none", kind.name))
     }
 
-    /// All of a kind that a selector of labels matches. Items of lists do not say their kind: here they do.
+    /// Returns all objects of a kind that a label selector matches. The API server leaves `apiVersion` and `kind` out
+    /// of a list's items; both are added here.
     pub async fn list_objects(
         &self,
         kind: ObjectKind,
@@ -198,7 +200,7 @@ impl KubeClient {
         Ok(items)
     }
 
-    /// Server-side apply of one object.
+    /// Creates or updates one object by server-side apply, as [`FIELD_MANAGER`].
     pub async fn apply_object(&self, kind: ObjectKind, object: &Value) -> anyhow::Result<Value> {
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().context("an object without a name")?;
@@ -209,13 +211,13 @@ impl KubeClient {
         answer.expect_success().with_context(|| format!("applying {} {name}", kind.name))
     }
 
-    /// Merges a patch into an object.
+    /// Sends a JSON merge patch for the object at `path`; the answer may be a refusal.
     pub async fn merge_patch(&self, path: &str, change: &Value) -> anyhow::Result<KubeAnswer> {
         let path = format!("{path}?fieldManager={FIELD_MANAGER}");
         self.send_request(Method::PATCH, &path, Some(("application/merge-patch+json", change))).await
     }
 
-    /// Deletes an object; it may be gone already.
+    /// Deletes an object; an object that does not exist is no error.
     pub async fn delete_object(&self, path: &str) -> anyhow::Result<()> {
         let answer = self.send_request(Method::DELETE, path, None).await?;
         if answer.status != StatusCode::NOT_FOUND {
@@ -224,7 +226,7 @@ impl KubeClient {
         Ok(())
     }
 
-    /// A token of a `ServiceAccount` for `audience`.
+    /// Requests a token of a `ServiceAccount` for `audience`, valid for 600 s.
     pub async fn service_account_token(
         &self,
         namespace: &str,
@@ -243,7 +245,7 @@ impl KubeClient {
         made["status"]["token"].as_str().map(str::to_owned).context("no token was made")
     }
 
-    /// A request to a Service, `name:port`, through the API server.
+    /// Sends a request to a Service, given as `name:port`, through the API server's proxy.
     pub async fn request_to_service(
         &self,
         namespace: &str,
@@ -256,7 +258,7 @@ impl KubeClient {
         self.send_request(method, &path, body.map(|body| ("application/json", body))).await
     }
 
-    /// A request to a pod's port, through the API server.
+    /// Sends a request to a pod's port, through the API server's proxy.
     pub async fn request_to_pod(
         &self,
         namespace: &str,
@@ -270,12 +272,13 @@ impl KubeClient {
         self.send_request(method, &path, body.map(|body| ("application/json", body))).await
     }
 
-    /// What kubectl alone does: `drain`, `scale`, `explain`. Answers what it printed.
+    /// Runs kubectl, for what only kubectl does: `drain`, `scale`, `explain`. Returns the command's output, also of a
+    /// failure.
     pub async fn run_kubectl(&self, args: &[&str], input: Option<&str>) -> anyhow::Result<CommandOutput> {
         run_command(Command::new(&self.kubectl).args(args), input).await
     }
 
-    /// The same by helm.
+    /// Runs helm and returns its standard output; an error if the command fails.
     pub async fn run_helm(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = run_command(Command::new("helm").args(args), None).await?;
         ensure!(output.good, "helm {}: {}", args.join(" "), output.errors);
@@ -283,14 +286,14 @@ impl KubeClient {
     }
 }
 
-/// The output of a command.
+/// The exit and the output of a command.
 #[derive(Debug, Clone)]
 pub struct CommandOutput {
-    /// Whether it succeeded.
+    /// Whether the command succeeded.
     pub good: bool,
-    /// Its standard output.
+    /// The command's standard output.
     pub text: String,
-    /// Its standard error.
+    /// The command's standard error, trimmed.
     pub errors: String,
 }
 
@@ -314,7 +317,7 @@ async fn run_command(command: &mut Command, input: Option<&str>) -> anyhow::Resu
     })
 }
 
-/// A string of an object at a JSON pointer; empty where there is none.
+/// Returns the string of an object at a JSON pointer; an empty string if there is none.
 pub fn text_at<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
@@ -329,7 +332,8 @@ pub fn object_uid(object: &Value) -> &str {
     text_at(object, "/metadata/uid")
 }
 
-/// An object's status condition: its status, reason and message.
+/// Returns an object's status condition of the type `kind`, with its status, reason and message; `None` if it has
+/// none.
 pub fn status_condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind)
 }

@@ -1,10 +1,10 @@
-//! `liverank-e2e-cluster`: the operator, and all that it makes, on a real Kubernetes.
+//! `liverank-e2e-cluster`: the end-to-end tests of the operator, and of all that it creates, on a real Kubernetes.
 //!
-//! `run` takes whatever cluster the kubeconfig leads to, installs once, goes through the scenarios in order, and prints
-//! a line for each. It speaks to Kubernetes as people do, through `kubectl` and `helm`. `watch` and `attend` are what it
+//! `run` uses the cluster of the current kubeconfig, installs the operator once, runs the scenarios in order, and
+//! prints a line for each. It uses `kubectl` and `helm`, as people do. `watch` and `attend` are the agents that `run`
 //! starts inside the cluster.
 
-// A test program: its items are used by itself alone.
+// The items of a test program have no users outside it.
 #![allow(missing_docs)]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +26,7 @@ mod world;
 enum Cli {
     /// Runs the scenarios.
     Run(scenarios::ScenarioArgs),
-    /// Inside the cluster: viewers and those who post.
+    /// Inside the cluster: runs the viewers and posts comments.
     Watch {
         /// The gateway's Service.
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! What is tried, in order, on one installation.
+//! The list of the scenarios, and the loop that runs them in order on one installation.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -26,27 +26,27 @@ mod rules;
 mod shards;
 mod tls;
 
-/// The command line.
+/// The command line arguments of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ScenarioArgs {
     #[command(flatten)]
     settings: HarnessSettings,
-    /// Only these, on what stands already.
+    /// Runs only these scenarios, on the installation that is there.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// All but these.
+    /// Runs all scenarios except these.
     #[arg(long, value_delimiter = ',')]
     except: Vec<String>,
-    /// Goes through the chosen scenarios so many times, from `install` on each time, and says of each time how it went.
+    /// Runs the chosen scenarios so many times, from `install` on each time, and says of each time how it went.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
 }
 
-/// Answers the figures that it has to tell.
+/// A scenario; returns figures for its line of the output, such as times, or an empty string.
 type Scenario = for<'a> fn(&'a ClusterWorld) -> LocalBoxFuture<'a, anyhow::Result<String>>;
 
-/// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
-/// away.
+/// The scenarios with their names, in the order in which they run. Each scenario leaves the system ready and without
+/// viewers, as the next one needs it; the last ones delete the system.
 const SCENARIOS: [(&str, Scenario); 20] = [
     ("rules", |world| Box::pin(rules::refuse_exactly(world))),
     ("install", |world| Box::pin(install::to_ready(world))),
@@ -70,7 +70,8 @@ const SCENARIOS: [(&str, Scenario); 20] = [
     ("operator-gone", |world| Box::pin(operators::gone_and_all_goes_on(world))),
 ];
 
-/// Runs them, and closes with "N passed, N failed".
+/// Runs the chosen scenarios and prints "N passed, N failed" at the end. The exit code is a failure if any scenario
+/// failed.
 pub async fn run_scenarios(args: ScenarioArgs) -> anyhow::Result<ExitCode> {
     let known = |name: &String| SCENARIOS.iter().any(|(scenario, _)| scenario == name);
     if let Some(unknown) = args.only.iter().chain(&args.except).find(|name| !known(name)) {
@@ -80,7 +81,7 @@ pub async fn run_scenarios(args: ScenarioArgs) -> anyhow::Result<ExitCode> {
     let mut world = ClusterWorld { kube, settings: args.settings.clone(), run: run_name() };
     let mut bad = Vec::new();
     for nth in 1..=args.repeat {
-        // Its own topics and databases: nothing of the time before is found.
+        // Each run has its own topics and databases, so that it finds nothing of an earlier run.
         world.run = run_name();
         let failures = run_once(&args, &mut world, args.repeat > 1).await;
         if args.repeat > 1 {
@@ -98,10 +99,11 @@ pub async fn run_scenarios(args: ScenarioArgs) -> anyhow::Result<ExitCode> {
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Answers what failed. `anew`: on a system that is installed first, whatever is chosen.
+/// Runs the chosen scenarios once; returns a description of each failure. With `anew`, `install` runs first even if it
+/// is not chosen.
 async fn run_once(args: &ScenarioArgs, world: &mut ClusterWorld, anew: bool) -> Vec<String> {
     let (mut passed, mut failed) = (0, 0);
-    // Said again at the end: what was looked at because of them is long.
+    // Failures are printed again at the end, because the diagnosis after each of them is long.
     let mut failures = Vec::new();
     for (name, scenario) in SCENARIOS {
         let wanted =
@@ -121,7 +123,8 @@ async fn run_once(args: &ScenarioArgs, world: &mut ClusterWorld, anew: bool) -> 
                 failures.push(failure);
                 print_diagnosis(world).await;
                 failed += 1;
-                // The others are to find what they expect, whatever state this one has left.
+                // After a failure the system is installed anew, so that the other scenarios find the state that they
+                // expect.
                 world.run = run_name();
                 if name == "install" {
                     break;
@@ -151,7 +154,7 @@ fn run_name() -> String {
     format!("e{:06x}", rand::random::<u32>() & 0x00ff_ffff)
 }
 
-/// A system as after the first two scenarios.
+/// Installs the system anew and waits until it is as it is after `install` and `flow`.
 async fn install_anew(world: &ClusterWorld) -> anyhow::Result<()> {
     install::to_ready(world).await?;
     flow::in_and_out(world).await.map(drop)
@@ -162,7 +165,7 @@ fn print_line(line: &str) {
     println!("{line}");
 }
 
-/// What somebody who was not there has to know.
+/// Prints logs, objects and events for somebody who was not there when the scenario failed.
 async fn print_diagnosis(world: &ClusterWorld) {
     let looks: [&[&str]; 10] = [
         &[
@@ -196,7 +199,7 @@ async fn print_diagnosis(world: &ClusterWorld) {
             "nodes",
             "--output=custom-columns=:.metadata.name,:.status.conditions[*].type,:.status.conditions[*].status",
         ],
-        // A namespace that does not go says what of it is left.
+        // The status of a namespace that cannot be deleted says what is left in it.
         &["get", "namespace", NAMESPACE_NAME, "--output=jsonpath={.status}"],
         &[
             "--namespace",

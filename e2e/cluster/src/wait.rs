@@ -1,14 +1,15 @@
-//! Waiting for something to become true, in bounds.
+//! Waits, with a time limit, until something becomes true.
 
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-/// Between looks, where looking costs one request.
+/// The pause between two checks; a check costs one request.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Looks until `look` answers something; where it answers why not, the last of that becomes the error. Errors in looking
-/// are such answers, too: servers go away in these tests. Answers how long it took, too.
+/// Calls `look` until it returns a value, and returns the value and the time that it took. After `limit` the error
+/// names the last reason that `look` gave. An error of `look` is only such a reason, because servers are killed in
+/// these tests.
 pub async fn wait_until_some<T>(
     what: &str,
     limit: Duration,
@@ -28,7 +29,7 @@ pub async fn wait_until_some<T>(
     }
 }
 
-/// As [`wait_until_some`], for what is just true or not.
+/// Waits as [`wait_until_some`] does, for a condition that is only true or false; returns the time that it took.
 pub async fn wait_until_true(
     what: &str,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! The system under test: one `RankingCluster`, the operator that looks after it, and what the harness needs around them.
+//! The system under test: one `RankingCluster`, its operator, and the settings and stores that the harness needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ use crate::kube::{
 };
 use crate::wait::wait_until_some;
 
-/// The namespace and name of the cluster that most scenarios are about.
+/// The namespace and the name of the cluster that most scenarios test.
 pub const NAMESPACE_NAME: &str = "liverank-e2e";
 pub const CLUSTER_NAME: &str = "live";
-/// The operator's release, and where it runs.
+/// The helm release of the operator.
 pub const RELEASE_NAME: &str = "liverank";
-/// What the chart calls the operator's Deployment and its Lease.
+/// The name of the operator's Deployment and of its Lease, as the chart sets them.
 pub const OPERATOR_NAME: &str = "liverank-operator";
 pub const OPERATOR_NAMESPACE: &str = "liverank-system";
-/// Everything that belongs to the operator's cluster carries it.
+/// The label selector of all objects that the operator created.
 pub const MANAGED_SELECTOR: &str = "app.kubernetes.io/managed-by=liverank-operator";
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
-/// How long anything may take to be as wanted after a change, on a busy machine: a pod that ends may take its whole grace
-/// period (180 s, a reader's), and the one after it a minute to come. Whatever is waited for by this is told with the time
-/// that it took; what has a promise of its own is held to that one.
+/// The time limit until the system is as wanted after a change, on a busy machine: a pod may need its whole grace
+/// period to end (a reader's is 180 s), and the pod after it a minute to start. Every wait with this limit reports the
+/// time that it took; what has a limit of its own by promise is held to that limit.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// Where things are; the command line of the harness.
+/// The settings of the harness, from the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HarnessSettings {
     /// The image of all components and the operator.
     #[arg(long, default_value = "docker.io/testbed/liverank:1")]
     pub image: String,
-    /// The same by another name: what an upgrade changes to.
+    /// The same image by another name, for the scenarios that change the image.
     #[arg(long, default_value = "docker.io/testbed/liverank:2")]
     pub next_image: String,
     /// This program's own image.
@@ -60,23 +60,24 @@ pub struct HarnessSettings {
     /// Values for the operator's chart, beside the image.
     #[arg(long)]
     pub operator_values: Option<PathBuf>,
-    /// How many clusters of 25 pretended pods each the operator holds in memory in `many`.
+    /// The number of clusters, of 25 simulated pods each, in the scenario `many`.
     #[arg(long, default_value_t = 20)]
     pub clusters: usize,
-    /// The most that an operator may hold then, in MiB.
+    /// The most memory that an operator may use in the scenario `many`, in MiB.
     #[arg(long, default_value_t = 48)]
     pub memory_mib: u64,
 }
 
-/// The system and the way to it.
+/// The system under test, and the client by which the harness reaches it.
 pub struct ClusterWorld {
     pub kube: KubeClient,
     pub settings: HarnessSettings,
-    /// In the names of topics and databases, so that a run finds nothing of another.
+    /// A random name of the run, a part of the names of topics and databases, so that a run finds nothing of another
+    /// run.
     pub run: String,
 }
 
-/// Pods of each component by UID.
+/// The UIDs of the pods, by component.
 pub type PodsByComponent = BTreeMap<String, BTreeSet<String>>;
 
 impl ClusterWorld {
@@ -84,7 +85,7 @@ impl ClusterWorld {
         self.settings.checkout.join(below)
     }
 
-    /// A cluster that runs on the stores and holds its names apart from all others.
+    /// Returns a `RankingCluster` that uses the configured stores, with topic, prefix and database of its own.
     pub fn new_cluster(&self, namespace: &str, name: &str) -> Value {
         let own = format!("{}-{name}", self.run);
         json!({
@@ -100,7 +101,7 @@ impl ClusterWorld {
         })
     }
 
-    /// A namespace that lets in restricted pods only, with the Secrets that a cluster names.
+    /// Creates a namespace that accepts restricted pods only, with the Secret `stores` that a cluster refers to.
     pub async fn create_namespace(&self, namespace: &str) -> anyhow::Result<()> {
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
@@ -111,18 +112,18 @@ impl ClusterWorld {
         self.kube.apply_object(SECRET_KIND, &secret).await.map(|_| ())
     }
 
-    /// The cluster as it stands.
+    /// Returns the `RankingCluster` under test as the API server has it now.
     pub async fn live_cluster(&self) -> anyhow::Result<Value> {
         self.kube.get_named(RANKING_CLUSTER_KIND, NAMESPACE_NAME, CLUSTER_NAME).await
     }
 
-    /// Merges a patch into the spec.
+    /// Merges a patch into the spec of the `RankingCluster` under test.
     pub async fn change_spec(&self, spec: Value) -> anyhow::Result<()> {
         let path = RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, CLUSTER_NAME);
         self.kube.merge_patch(&path, &json!({"spec": spec})).await?.expect_success().map(|_| ())
     }
 
-    /// Waits until the operator says that all is as the spec wants it.
+    /// Waits until the operator reports the cluster ready with its newest spec; returns the time that it took.
     pub async fn wait_until_ready(&self, namespace: &str, name: &str) -> anyhow::Result<Duration> {
         let path = RANKING_CLUSTER_KIND.object_path(namespace, name);
         let look = async || {
@@ -132,7 +133,7 @@ impl ClusterWorld {
         Ok(wait_until_some(&format!("{name} is ready"), SETTLE_TIMEOUT, look).await?.1)
     }
 
-    /// The pods of the cluster's components that are not on their way out.
+    /// Returns the UIDs of the cluster's pods by component, without pods that are being deleted.
     pub async fn pods(&self) -> anyhow::Result<PodsByComponent> {
         let mut pods = PodsByComponent::new();
         for pod in self.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await? {
@@ -145,14 +146,14 @@ impl ClusterWorld {
         Ok(pods)
     }
 
-    /// The pods of one component that are not on their way out, whole.
+    /// Returns the pods of one component as whole objects, without pods that are being deleted.
     pub async fn pods_of(&self, component: &str) -> anyhow::Result<Vec<Value>> {
         let selector = format!("{MANAGED_SELECTOR},{COMPONENT_LABEL}={component}");
         let pods = self.kube.list_objects(POD_KIND, NAMESPACE_NAME, &selector).await?;
         Ok(pods.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()).collect())
     }
 
-    /// All that the operator has made in a namespace.
+    /// Returns all objects that the operator has created in a namespace.
     pub async fn operator_objects(&self, namespace: &str) -> anyhow::Result<Vec<Value>> {
         let mut children = Vec::new();
         for kind in CHILD_KINDS {
@@ -161,7 +162,7 @@ impl ClusterWorld {
         Ok(children)
     }
 
-    /// A request to one of the cluster's Services.
+    /// Sends a request to one of the cluster's Services and returns the body; a status that is no success is an error.
     pub async fn request_service(
         &self,
         service: &str,
@@ -177,7 +178,8 @@ impl ClusterWorld {
             .with_context(|| path.to_owned())
     }
 
-    /// What the managers see.
+    /// Returns the load that a manager reports (`/load`), read with a token. Also checks that a request without a
+    /// token is refused with 401.
     pub async fn manager_load(&self) -> anyhow::Result<Value> {
         let path =
             format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{CLUSTER_NAME}-manager:6100/proxy/load");
@@ -186,7 +188,7 @@ impl ClusterWorld {
             .kube
             .service_account_token(NAMESPACE_NAME, &format!("{CLUSTER_NAME}-cli"), &audience)
             .await?;
-        // Who shows nothing is told nothing.
+        // A caller without a token gets nothing.
         let anonymous = self.kube.send_request(Method::GET, &path, None).await?;
         ensure!(anonymous.status == 401, "a manager answers a stranger: {}", anonymous.status);
         self.kube
@@ -196,19 +198,19 @@ impl ClusterWorld {
             .context("/load")
     }
 
-    /// The operator's Lease.
+    /// Returns the operator's Lease.
     pub async fn operator_lease(&self) -> anyhow::Result<Value> {
         self.kube.get_named(LEASE_KIND, OPERATOR_NAMESPACE, OPERATOR_NAME).await
     }
 
-    /// The operator's pods that are not on their way out.
+    /// Returns the operator's pods, without pods that are being deleted.
     pub async fn operator_pods(&self) -> anyhow::Result<Vec<Value>> {
         let selector = "app.kubernetes.io/name=liverank-operator,app.kubernetes.io/component=operator";
         let pods = self.kube.list_objects(POD_KIND, OPERATOR_NAMESPACE, selector).await?;
         Ok(pods.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()).collect())
     }
 
-    /// Scales the operator, and waits until it is so.
+    /// Scales the operator's Deployment and waits until exactly so many replicas are there and ready.
     pub async fn scale_operator(&self, replicas: usize) -> anyhow::Result<()> {
         let deployment = kube::DEPLOYMENT_KIND.object_path(OPERATOR_NAMESPACE, OPERATOR_NAME);
         self.kube
@@ -227,7 +229,8 @@ impl ClusterWorld {
         wait_until_some(&format!("{replicas} operators are there"), SETTLE_TIMEOUT, look).await.map(|_| ())
     }
 
-    /// Installs the operator by helm, or upgrades it, with the tested image and `more` arguments.
+    /// Installs or upgrades the operator by helm, with the tested image, two replicas and the additional arguments
+    /// `more`.
     pub async fn install_operator(&self, more: &[&str]) -> anyhow::Result<()> {
         let (repository, tag) = self.settings.image.rsplit_once(':').context("--image has no tag")?;
         let chart = self.path("charts/liverank");
@@ -248,19 +251,19 @@ fn path_as_str(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path that is not UTF-8")
 }
 
-/// Whether a condition is there and true.
+/// Whether the object has this status condition, and the condition is true.
 pub fn is_true(object: &Value, condition: &str) -> bool {
     kube::status_condition(object, condition).is_some_and(|condition| condition["status"] == "True")
 }
 
-/// Whether the status speaks of the newest spec and says that all of it is so.
+/// Whether the status is about the newest spec (`observedGeneration`), `Ready` is true and `Reconciling` is not.
 pub fn is_ready(cluster: &Value) -> bool {
     cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]
         && is_true(cluster, "Ready")
         && !is_true(cluster, "Reconciling")
 }
 
-/// A status in a line: conditions that tell something, and the components.
+/// Returns the conditions of a status in one line; "no status yet" if it has none.
 fn brief_status(status: &Value) -> String {
     let conditions = status["conditions"].as_array().into_iter().flatten();
     let told: Vec<String> = conditions
@@ -281,13 +284,13 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Which components have other pods than before.
+/// Returns the components whose sets of pod UIDs differ between `before` and `after`.
 pub fn restarted_components(before: &PodsByComponent, after: &PodsByComponent) -> BTreeSet<String> {
     let names = before.keys().chain(after.keys());
     names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }
 
-/// Fails unless exactly these components have other pods.
+/// Fails unless exactly the `expected` components have other pods than before.
 pub fn expect_restarted(
     before: &PodsByComponent,
     after: &PodsByComponent,

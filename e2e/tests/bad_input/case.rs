@@ -1,43 +1,43 @@
-//! One bad request and what has to come back.
+//! One bad request, with the answer that it must get.
 
 use liverank_e2e::identity::token;
 use liverank_e2e::raw::{self, Answer, request};
 use liverank_e2e::up::{Door, Up};
 use liverank_protocol::access::CalledService;
 
-/// A byte longer than an identifier may be.
+/// The length in bytes of an identifier that is one byte too long.
 pub const LONG: usize = 257;
 
-/// One request and its answer.
+/// One request, with the answer that it must get.
 #[derive(Clone)]
 pub struct Case {
-    /// Where it goes.
+    /// The public port to which the request goes.
     pub door: Door,
     what: String,
-    /// The bytes.
+    /// The bytes of the request.
     pub request: Vec<u8>,
     status: u16,
     field: Option<&'static str>,
     allow: Option<&'static str>,
-    /// The answer is the HTTP library's own, or that to a HEAD: without a body.
+    /// Whether the answer has no body, because the HTTP library itself gives it or because the request is a HEAD.
     bare: bool,
 }
 
-/// A JSON body in a POST.
+/// Returns a case that posts a JSON body.
 pub fn json_case(door: Door, path: &str, body: &[u8], status: u16, field: Option<&'static str>) -> Case {
     let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
     let bytes = request("POST", path, &["Content-Type: application/json"], body);
     Case::new(door, &format!("POST {path} {shown}"), bytes, status, field)
 }
 
-/// A GET without anything.
+/// Returns a case that sends a GET without headers and body.
 pub fn get_case(door: Door, path: &str, status: u16, field: Option<&'static str>) -> Case {
     let shown: String = path.chars().take(60).collect();
     Case::new(door, &format!("GET {shown}"), request("GET", path, &[], b""), status, field)
 }
 
-/// The request as one of our own processes sends it, where only they may: what is wrong with it is something else. One
-/// that shows something already stays as it is.
+/// Adds a token to requests to paths of the manager that only our own processes may call, so that a refusal is not for
+/// a missing token. Other requests stay as they are.
 pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
     let head = String::from_utf8_lossy(&request[..request.len().min(64)]).into_owned();
     let path = head.split([' ', '?']).nth(1).unwrap_or_default();
@@ -56,34 +56,34 @@ pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
 }
 
 impl Case {
-    /// A request with the status and the field that its answer must have.
+    /// Creates a request with the status and the field that its answer must have.
     pub fn new(door: Door, what: &str, request: Vec<u8>, status: u16, field: Option<&'static str>) -> Self {
         let bare = request.starts_with(b"HEAD ");
         let request = authorized(door, request);
         Self { door, what: what.to_owned(), request, status, field, allow: None, bare }
     }
 
-    /// The answer names this field.
+    /// Expects the answer to name this field.
     pub fn with_field(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
     }
 
-    /// The answer has this `Allow` header.
+    /// Expects the answer to have this `Allow` header.
     pub fn allowing(self, allow: &'static str) -> Self {
         Self { allow: Some(allow), ..self }
     }
 
-    /// The answer has no body.
+    /// Expects an answer without a body.
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
     }
 
-    /// Whether it is good enough to be stored.
+    /// Whether the request is valid and is stored by the server.
     pub fn is_stored(&self) -> bool {
         self.status < 300 && self.request.starts_with(b"POST ") && !self.request.starts_with(b"POST /connect")
     }
 
-    /// What is wrong with the answer that it gets, if anything.
+    /// Sends the request; returns in words what is wrong with the answer, `None` if nothing is.
     pub async fn wrong(&self, up: &Up) -> Option<String> {
         let found = match raw::exchange(up.address(self.door), &self.request).await {
             Ok(answer) => self.compare_answer(&answer),

@@ -1,4 +1,4 @@
-//! Every endpoint that takes a body, and what is wrong with a body in general and member by member.
+//! Bad requests to every endpoint that accepts a JSON body: errors of the body as a whole, and of each member.
 
 use liverank_e2e::raw::{head, request};
 use liverank_e2e::up::Door;
@@ -6,31 +6,31 @@ use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
 
 use crate::case::{Case, LONG, json_case};
 
-/// What may be wrong with a member.
+/// The type of a JSON member, which determines its wrong values.
 #[derive(Clone, Copy)]
 pub enum Member {
-    /// An identifier; where it is absent the request is wrong.
+    /// An identifier that must be present.
     Id,
     /// An identifier that may be absent.
     OptionalId,
     /// A comment's text.
     Text,
-    /// The kind of an interaction.
+    /// The type of an interaction (`view`, `like`, …).
     Kind,
-    /// Seconds watched.
+    /// The seconds watched.
     WatchTime,
-    /// When.
+    /// A timestamp.
     Time,
-    /// A name in a report; it may be a number.
+    /// A name in a client's statistics report, which may also be a number.
     Name,
-    /// A count in a report.
+    /// A count in a client's statistics report.
     Count,
-    /// Names in a report.
+    /// A list of names in a client's statistics report.
     Names,
 }
 
 impl Member {
-    /// Values that are wrong, as they are written.
+    /// Returns wrong values of the member, in JSON.
     fn wrong_values(self) -> Vec<String> {
         let long = |unit: &str, count: usize| format!("\"{}\"", unit.repeat(count));
         let mut wrong: Vec<String> = match self {
@@ -88,27 +88,27 @@ impl Member {
     }
 }
 
-/// An endpoint that takes a JSON object.
+/// An endpoint that accepts a JSON object.
 pub struct Endpoint {
-    /// Who answers it.
+    /// The public ports that serve the endpoint.
     pub doors: &'static [Door],
-    /// Where.
+    /// The path of the endpoint.
     pub path: &'static str,
-    /// What makes a good request.
+    /// The members of a valid request, with their values in JSON.
     pub good: &'static [(&'static str, &'static str)],
-    /// What answers a good request.
+    /// The status code of the answer to a valid request.
     pub status: u16,
-    /// Its members.
+    /// All members that the endpoint knows, with their types.
     pub members: &'static [(&'static str, Member)],
-    /// Bytes that are taken.
+    /// The greatest size of a body that is accepted, in bytes.
     pub limit: usize,
-    /// What a 405 allows.
+    /// The `Allow` header of an answer 405.
     pub allow: &'static str,
 }
 
 const KIB_BYTES: usize = 1024;
 
-/// All of them.
+/// All endpoints that accept a JSON object.
 pub const ENDPOINTS: [Endpoint; 6] = [
     Endpoint {
         doors: &[Gateway],
@@ -184,7 +184,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
     },
 ];
 
-/// Every case of every endpoint.
+/// Returns all cases of all endpoints, at every port that serves them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for endpoint in &ENDPOINTS {
@@ -200,7 +200,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 impl Endpoint {
-    /// A good body, with one member written otherwise, or left out.
+    /// Returns a valid body in which one member has another value, or is left out.
     fn body_with(&self, other: Option<(&str, Option<&str>)>) -> String {
         let kept = self.good.iter().filter(|(name, _)| other.is_none_or(|(changed, _)| changed != *name));
         let mut members: Vec<String> = kept.map(|(name, value)| format!("\"{name}\":{value}")).collect();
@@ -222,13 +222,13 @@ fn add_member_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
         let body = endpoint.body_with(Some((name, None)));
         cases.push(json_case(door, endpoint.path, body.as_bytes(), 400, Some(name)));
     }
-    // Of a repeated member the last counts.
+    // If a member is repeated, its last value counts.
     let (name, good) = endpoint.good[0];
     let first = endpoint.body_with(None).replacen('{', &format!("{{\"{name}\":true,"), 1);
     cases.push(json_case(door, endpoint.path, first.as_bytes(), endpoint.status, None));
     let last = format!("{{\"{name}\":{good},{}", &endpoint.body_with(Some((name, Some("true"))))[1..]);
     cases.push(json_case(door, endpoint.path, last.as_bytes(), 400, Some(name)));
-    // What nobody asked for is passed over, and null is nothing.
+    // Unknown members are ignored, and null counts as absent.
     let more = endpoint.body_with(Some(("unheard_of", Some(r#"{"a":[1,null]}"#))));
     cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
 }
@@ -320,7 +320,8 @@ fn add_size_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let mut broken = chunked_head(endpoint.path);
     broken.extend(b"zz\r\n{}\r\n0\r\n\r\n");
     cases.push(case("in chunks of no size", broken, 400).with_field("body"));
-    // Cut off by its own length: the rest is no second request, for the connection ends with the first.
+    // The body is cut off by its own length. The rest is not read as a second request, because the connection ends
+    // with the first.
     let mut short = head("POST", endpoint.path, &[json], good.len() - 1);
     short.extend_from_slice(good.as_bytes());
     cases.push(case("with more than its length", short, 400).with_field("body"));

@@ -1,5 +1,5 @@
-//! Bad input against `liverank up`, over real sockets at every public port: each request gets exactly the answer that it
-//! is promised, and none makes the process stall, log a line a request, or grow.
+//! Tests of bad input against `liverank up`, over real sockets at every public port: each request gets exactly the
+//! promised answer, and none makes the process stall, log a line for each request, or grow.
 
 use std::time::Duration;
 
@@ -15,21 +15,22 @@ mod streams;
 
 use case::Case;
 
-/// A like in the ranking, on a machine that is busy with everything else: far more than it takes, far less than a stall.
+/// The time limit until a like is in the ranking, on a busy machine: far more than it needs, far less than a stall.
 const MAX_LIKE_TIME: Duration = Duration::from_secs(5);
-/// Lines that a process may have to say for itself during a test.
+/// The most lines that a process may log during a test.
 const MAX_LOG_LINES: usize = 5;
-/// Requests under way at once.
+/// The most requests that are in flight at the same time.
 const MAX_REQUESTS_AT_ONCE: usize = 16;
 
-/// Every case.
+/// Returns all cases of all endpoints.
 fn cases() -> Vec<Case> {
     let mut cases = endpoints::cases();
     cases.extend(requests::cases());
     cases
 }
 
-/// Holds what the log and the ranking must be after bad input.
+/// Checks after bad input that the process runs, a like is ranked in time, and the log has grown by a few lines at
+/// most.
 async fn check_unmoved(up: &mut Up, lines_before: usize) {
     assert!(up.process.runs(), "the process ended: {}", up.process.log());
     let took = up.round_trip().await;

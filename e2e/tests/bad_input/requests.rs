@@ -1,4 +1,5 @@
-//! Bad requests that are not about a JSON object: addresses, parameters, lists, reports, and what is no HTTP.
+//! Bad requests other than JSON objects: paths, parameters, WebSockets, batches, heartbeats, and bytes that are no
+//! HTTP.
 
 use std::fmt::Write;
 
@@ -8,7 +9,7 @@ use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics, Webs
 
 use crate::case::{Case, LONG, get_case, json_case};
 
-/// Every case.
+/// Returns all cases of this file.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     add_path_cases(&mut cases);
@@ -87,7 +88,7 @@ fn add_parameter_cases(cases: &mut Vec<Case>) {
     for value in ["zz", "00", "4008000000000000", "-", "%00", "", &long] {
         cases.push(get_case(Gateway, &format!("/videos?cursor={value}"), 400, Some("cursor")));
     }
-    // Of a repeated parameter the first counts; unknown ones are passed over.
+    // If a parameter is repeated, its first value counts; unknown parameters are ignored.
     cases.push(get_case(Gateway, "/videos?limit=5&limit=0&&", 200, None));
     cases.push(get_case(Gateway, "/videos?limit=5&x=%ff&&=&y", 400, Some("x")));
     cases.push(get_case(Gateway, "/videos?limit=0&limit=5", 400, Some("limit")));
@@ -123,7 +124,7 @@ fn add_connect_cases(cases: &mut Vec<Case>) {
             cases.push(get_case(door, &format!("/connect?userid={id}&videoid=v"), 400, Some("userid")));
             cases.push(get_case(door, &format!("/connect?userid=u&videoid={id}"), 400, Some("videoid")));
         }
-        // What is no id of an event is answered with a stream; a browser would not come back from anything else.
+        // An invalid event id is answered with a stream, because a browser would not reconnect after any other answer.
         for id in ["nonsense", "-", "x-", "x-99999999999999999999", "x-1%0d%0aevil:%201", "%ff", &long] {
             let path = format!("/connect?userid=u&videoid=v&last_event_id={id}");
             cases.push(get_case(door, &path, 200, None));
@@ -188,7 +189,7 @@ fn add_list_cases(cases: &mut Vec<Case>) {
     cases.push(post("of 1,001 lines", ndjson, many("\n").as_bytes(), 413, None));
     cases.push(post("of more than 1 MiB", ndjson, &vec![b' '; 1024 * 1024 + 1], 413, None));
     cases.push(post("as a form", "Content-Type: application/x-www-form-urlencoded", b"[]", 415, None));
-    // Each item is judged by itself.
+    // Each item of a batch is accepted or refused by itself.
     cases.push(post("of nothing good", json, br#"[1,null,{},[],"x",{"type":"view"}]"#, 200, None));
     cases.push(post("of bad lines", ndjson, b"nope\n\xff\xfe\n\n{\n", 200, None));
 }
@@ -214,7 +215,7 @@ fn add_heartbeat_cases(cases: &mut Vec<Case>) {
     cases.push(post(&record("\"r\"", &long, "0", "[]"), "public_url"));
 }
 
-/// What the HTTP library answers by itself, without a body: there is no request that a problem could be about.
+/// Adds requests that the HTTP library answers by itself, without a body.
 fn add_not_http_cases(cases: &mut Vec<Case>) {
     let mut headers = String::from("GET /health HTTP/1.1\r\n");
     for number in 0..200 {

@@ -1,4 +1,4 @@
-//! Requests that take their time, or never end.
+//! Tests of requests that arrive slowly or never end, and of connections that are cut.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,10 +13,11 @@ use tokio::net::TcpStream;
 
 use crate::check_unmoved;
 
-/// When heads and bodies that take longer than 10 s are ended; a busy machine may add to it.
+/// The time after which the server ends heads and bodies that take longer than 10 s; a busy machine may need more.
 const ENDED_WITHIN: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
 
-/// Sends `start` and then a byte a second for as long as the server stays; what it answers, and when.
+/// Sends `start` and then `byte` once a second as long as the server keeps the connection; returns the answer and the
+/// time that it took.
 async fn drip_bytes(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answer, Duration)> {
     let stream = TcpStream::connect(address).await?;
     let started = Instant::now();
@@ -36,7 +37,7 @@ async fn drip_bytes(address: &str, start: &[u8], byte: Option<u8>) -> io::Result
     }
 }
 
-/// A connection that never sends a whole head: closed in time, without a word or with a 408.
+/// Checks that a connection that never sends a whole head is closed in time, without an answer or with a 408.
 async fn check_endless_head(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
     let what = String::from_utf8_lossy(start);
     let (answer, took) = drip_bytes(up.address(door), start, byte)
@@ -46,7 +47,7 @@ async fn check_endless_head(up: &Up, door: Door, start: &[u8], byte: Option<u8>)
     assert!(ENDED_WITHIN.contains(&took), "{door:?} {what}: after {took:?}");
 }
 
-/// A request whose body never comes whole: 408.
+/// Checks that a request whose body never arrives completely is answered with 408 in time.
 async fn check_endless_body(up: &Up, door: Door, path: &str, byte: Option<u8>) {
     let head = raw::head("POST", path, &["Content-Type: application/json"], 50);
     let mut start = authorized(door, head);
@@ -102,7 +103,7 @@ async fn half_open_and_slow_requests_are_ended_in_time() {
     check_unmoved(&mut up, lines).await;
 }
 
-/// Who asks and hangs up, whole or half: the server is neither kept waiting nor told a story about it.
+/// Clients that close the connection in the middle of a request: the server neither waits nor logs a line for each.
 #[tokio::test]
 async fn half_closed_and_reset_connections_cost_nothing() {
     let mut up = Up::start().await;
@@ -110,21 +111,21 @@ async fn half_closed_and_reset_connections_cost_nothing() {
     let lines = up.log_lines();
     let body = br#"{"video_id":"v","user_id":"u","type":"view"}"#;
     for _ in 0..50 {
-        // Less than was announced, and no more to come.
+        // The client sends less than it announced, and closes its side.
         let mut stream = TcpStream::connect(up.address(Gateway)).await.unwrap();
         stream.write_all(&raw::head("POST", "/interact", &[], body.len() + 10)).await.unwrap();
         stream.write_all(body).await.unwrap();
         stream.shutdown().await.unwrap();
         let answer = raw::answer(&mut stream).await.unwrap();
         assert!(matches!(answer.status, 0 | 400), "an event that never came whole: {answer:?}");
-        // In the middle of everything, with a reset.
+        // The client resets the connection in the middle of a second request.
         for door in Door::ALL {
             let mut stream = TcpStream::connect(up.address(door)).await.unwrap();
             stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /he").await.unwrap();
             stream.set_zero_linger().unwrap();
         }
     }
-    // The connection is of use until the client has closed it: a request after a bad one is a request.
+    // A connection remains usable until the client closes it: a valid request after a bad one is served.
     let mut stream = TcpStream::connect(up.address(Gateway)).await.unwrap();
     for status in [400, 202, 415, 202] {
         let kind = if status == 415 { "text/plain" } else { "application/json" };

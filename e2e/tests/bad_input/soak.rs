@@ -1,8 +1,9 @@
-//! All of it at once and for long: memory stays where it is.
+//! A long run of all bad input at once: memory must not grow.
 //!
-//! What a process holds after its start says little: allocators, caches and pools fill up first. So the same abuse goes on
-//! twice, and it is the second time that may not cost anything. Requests that are good enough to be stored are left out:
-//! the stores' caches grow with what they store, up to their own limits, and that says nothing about bad input.
+//! The memory of a process just after its start says little, because allocators, caches and pools fill up first. So
+//! the same bad input is sent in two phases, and memory may not grow in the second one. Valid requests that are stored
+//! are left out: the stores' caches grow with what they store, up to their own limits, which says nothing about bad
+//! input.
 
 use std::time::{Duration, Instant};
 
@@ -16,20 +17,20 @@ use tokio::io::AsyncWriteExt;
 use crate::case::Case;
 use crate::{MAX_LIKE_TIME, check_unmoved};
 
-/// Clients that send one bad request after the other.
+/// The number of clients that send one bad request after the other.
 const SENDER_COUNT: usize = 8;
-/// Connections that are opened and left half-open, a round.
+/// The number of connections that are opened and left half-open in each round.
 const HALF_OPEN_CONNECTIONS: usize = 20;
-/// A sender's pause after each request: together they send as fast as is of use, and leave the machine to the server.
+/// The pause of a client after each request: together they send fast enough and leave processor time to the server.
 const SENDER_PAUSE: Duration = Duration::from_millis(10);
-/// Seconds of each time; `LIVERANK_TEST_ABUSE_SECONDS` says otherwise, and
-/// `LIVERANK_TEST_ABUSE_WARM_UP_SECONDS` of the first time alone.
+/// The duration of each phase, in seconds. `LIVERANK_TEST_ABUSE_SECONDS` overrides it,
+/// `LIVERANK_TEST_ABUSE_WARM_UP_SECONDS` that of the first phase alone.
 const DEFAULT_SECONDS: u64 = 40;
-/// Between two likes of somebody who means well. What is stored is cached: 3,000 likes and comments cost 3 MiB by themselves,
-/// without any bad input, so more of them would be what is measured.
+/// The pause between two likes of the ordinary client. What is stored is cached: 3,000 likes and comments cost 3 MiB
+/// without any bad input, so more of them would dominate the measurement.
 const NOW_AND_THEN: Duration = Duration::from_secs(5);
 
-/// What a phase came to.
+/// The results of one phase.
 #[derive(Debug, Default)]
 struct PhaseTally {
     requests: usize,
@@ -51,7 +52,7 @@ async fn send_bad_requests(up: &Up, cases: &[Case], first: usize, end: Instant) 
     sent
 }
 
-/// Connections that are left in the middle of a head, of a body, and of nothing; half of them hang up with a reset.
+/// Leaves connections in the middle of a head, of a body, and before any byte; half of them end with a reset.
 async fn leave_half_open(up: &Up, end: Instant) {
     while Instant::now() < end {
         let mut kept = Vec::new();
@@ -74,7 +75,7 @@ async fn leave_half_open(up: &Up, end: Instant) {
     }
 }
 
-/// Streams that are opened, not read, and left.
+/// Opens streams, does not read them, and closes them.
 async fn open_unread_streams(up: &Up, end: Instant) {
     let watch = raw::request("GET", "/connect?userid=deaf&videoid=v", &[], b"");
     let list = raw::handshake("/ws/videos?mode=delta");
@@ -91,7 +92,7 @@ async fn open_unread_streams(up: &Up, end: Instant) {
     }
 }
 
-/// Somebody who means well; how long the slowest like took.
+/// Sends likes and comments as an ordinary client; returns the time that the slowest like took.
 async fn like_in_between(up: &Up, end: Instant) -> Duration {
     let mut slowest = Duration::ZERO;
     while Instant::now() < end {
@@ -116,7 +117,8 @@ async fn run_abuse(up: &Up, cases: &[Case], time: Duration) -> PhaseTally {
     PhaseTally { requests: sent.iter().sum(), slowest }
 }
 
-/// Resident memory once everybody is gone: the least of some seconds, longer than any request may last.
+/// Returns the least resident memory during 12 s after all clients are gone, in KiB; that is longer than any request
+/// may last.
 async fn settled_memory_kib(up: &Up) -> u64 {
     let mut least = u64::MAX;
     for _ in 0..24 {

@@ -1,4 +1,4 @@
-//! Streams that are never read, while much is said on them.
+//! A test of streams that are never read while many comments are posted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +15,17 @@ use tokio::net::TcpStream;
 
 use crate::{MAX_LIKE_TIME, check_unmoved};
 
-/// Streams that nobody reads, of each kind at each door.
+/// The number of unread streams of each kind at each port.
 const UNREAD_STREAMS: usize = 20;
-/// Comments posted, of 16 KiB each: together more than any socket's buffers hold.
+/// The number of comments that are posted, of 16 KiB each: together more than the buffers of any socket hold.
 const COMMENT_COUNT: usize = 400;
-/// What the unread streams may cost in all: a quarter of what they would hold if each kept what it was not able to send.
+/// The most memory that all unread streams may cost: a quarter of what they would cost if each kept what it could not
+/// send.
 const MAX_GROWTH_KIB: u64 = 100 * 1024;
-/// The servers' own limits are 20 s without a byte, and 30 s without the kernel's acknowledgement.
+/// The time limit until unread streams are ended; the servers' own limits are 20 s without a byte, and 30 s without
+/// the kernel's acknowledgement.
 const ENDED_TIMEOUT: Duration = Duration::from_mins(2);
-/// Files that may be open besides: the streams that are read, and connections that are kept for the next request.
+/// The most other files that may be open: streams that are read, and idle connections.
 const MAX_OTHER_FILES: usize = 30;
 
 async fn open_unread(up: &Up, door: Door, request: &[u8]) -> Vec<TcpStream> {
@@ -36,7 +38,7 @@ async fn open_unread(up: &Up, door: Door, request: &[u8]) -> Vec<TcpStream> {
     streams
 }
 
-/// A viewer that reads: counts the comments, and what it was told that it missed.
+/// Opens a stream and reads it in a task, which counts the comments and the reported gaps.
 async fn reading_viewer(
     up: &Up,
     counted: Arc<AtomicU64>,
@@ -64,7 +66,7 @@ async fn reading_viewer(
     })
 }
 
-/// A WebSocket that reads: counts bytes.
+/// Opens a WebSocket and reads it in a task, which counts the bytes.
 async fn reading_watcher(up: &Up, bytes: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
     let mut stream = TcpStream::connect(up.address(Gateway)).await.expect("a connection");
     let answer = raw::send_and_read(&mut stream, &raw::handshake("/ws/videos?limit=10")).await;
@@ -81,7 +83,7 @@ async fn reading_watcher(up: &Up, bytes: Arc<AtomicU64>) -> tokio::task::JoinHan
     })
 }
 
-/// A thousand videos with long names, so that a list is large.
+/// Makes a thousand videos with long names, so that a list is large.
 async fn make_long_lists(up: &Up) {
     let events: Vec<Value> = (0..1000)
         .map(
@@ -95,7 +97,7 @@ async fn make_long_lists(up: &Up) {
     .await;
 }
 
-/// Posts the comments, and likes in between that change every list; none may wait.
+/// Posts the comments, and likes in between that change every list; none of them may be delayed.
 async fn post_comments(up: &Up) {
     let text = "\u{1f3ac}".repeat(4096);
     let comment = json!({"userid": "ann", "videoid": "crowded", "comment": text});
@@ -116,7 +118,7 @@ async fn streams_that_are_never_read_hold_nobody_up_and_are_ended() {
     let mut up = Up::start().await;
     up.round_trip().await;
     make_long_lists(&up).await;
-    // Most of what comments cost in caches and rings, they cost before anybody is deaf to them.
+    // Comments fill caches and rings; most of that is done before memory is read.
     post_comments(&up).await;
     let [comments, gaps, bytes] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let reading = [

@@ -1,4 +1,4 @@
-//! The topic of boards.
+//! Checks of the topic of boards: the boards' snapshots and deltas, and the results of windows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use serde_json::Value;
 use super::own_stores::OwnStores;
 use super::{PAUSE_MS, POSTERS, REST_TIMEOUT, read_topic};
 
-/// A board of hours beside the two that there always are.
+/// The declaration of a board with hourly windows, beside the two boards that always exist.
 pub(super) const DECLARED: &str = r#"[{"name": "this-hour", "window": "hour", "keep": 4}]"#;
 const WINDOWED: &str = "this-hour";
-/// How far the consumers' clock is put forward: the hour that runs has ended for them then, so long ago that its result is final
-/// where all is counted.
+/// The offset of the consumers' clocks: for them the current hour has ended, so long ago that its result is final once
+/// all events are counted.
 const LATER: &str = "+64m";
-/// How often consumers are killed while the result is written.
+/// The number of times that a consumer is killed while the result is written.
 const KILLS: usize = 8;
 
-/// A reader of the topic of boards: the list of each, by the video, its owner and its score.
+/// A consumer of the topic of boards: the current lines of one board by their video, made from its snapshots and
+/// deltas.
 #[derive(Default)]
 struct BoardReader {
     run: String,
@@ -52,7 +53,7 @@ impl BoardReader {
         self.n = n;
     }
 
-    /// Videos and scores, best first.
+    /// Returns videos and scores, the best first.
     fn list(&self) -> Vec<(String, f64)> {
         let mut list: Vec<(String, f64)> = self
             .lines
@@ -64,7 +65,8 @@ impl BoardReader {
     }
 }
 
-/// Who applies all that was exported of the boards has them, of one with windows the one that runs.
+/// Checks that a consumer that applies all exported records has the boards as the API serves them; of a board with
+/// windows, the current window.
 pub(super) async fn compare_boards(cluster: &Cluster, stores: &OwnStores, topic: &str) {
     wait::until("the boards as they are", REST_TIMEOUT, || async {
         let mut boards: BTreeMap<String, BoardReader> = BTreeMap::new();
@@ -82,7 +84,7 @@ pub(super) async fn compare_boards(cluster: &Cluster, stores: &OwnStores, topic:
             let is_equal =
                 if name == "trending" { ids(&board.list()) == ids(&served) } else { board.list() == served };
             println!("{name}: {} snapshots, {} deltas, equal: {is_equal}", board.snapshots, board.deltas);
-            // An hour may have begun since.
+            // A new hour may have begun meanwhile, with an empty window.
             let is_filled = served.len() >= POSTERS || name == WINDOWED;
             (is_equal && is_filled && board.deltas > 0).then_some(())?;
         }
@@ -91,7 +93,7 @@ pub(super) async fn compare_boards(cluster: &Cluster, stores: &OwnStores, topic:
     .await;
 }
 
-/// The results that are there, by the names of their windows. Each is there once.
+/// Returns the exported results by the names of their windows; panics if one is there twice.
 async fn results(stores: &OwnStores, topic: &str) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for record in read_topic(stores, topic).await {
@@ -105,7 +107,7 @@ async fn results(stores: &OwnStores, topic: &str) -> BTreeMap<String, Value> {
     found
 }
 
-/// How often an exporter of boards has begun.
+/// Returns the number of runs of the exporter of boards: it begins a new run when it starts.
 async fn beginnings(stores: &OwnStores, topic: &str) -> usize {
     let mut runs: Vec<String> = read_topic(stores, topic)
         .await
@@ -117,7 +119,8 @@ async fn beginnings(stores: &OwnStores, topic: &str) -> usize {
     runs.len()
 }
 
-/// Lets the hour end for the consumers, which are killed meanwhile: its result is there once, and is its list.
+/// Lets the current hour end for the consumers and kills them meanwhile: the window's result must be exported exactly
+/// once and equal the served list.
 pub(super) async fn compare_results(cluster: &mut Cluster, stores: &OwnStores, topic: &str) {
     let url = format!("{}/videos?board={WINDOWED}&limit=100", cluster.gateways[0]);
     let list = wait::json(&url, REST_TIMEOUT).await;

@@ -1,15 +1,15 @@
-//! Kafka, MongoDB and Redis of this test's own, for it kills them: through the testbed's script, on ports that are free.
+//! Kafka, MongoDB and Redis for this test alone, because it kills them; run by the testbed's script on free ports.
 
 use std::time::Duration;
 
 use liverank_e2e::cluster::Stores;
 use liverank_e2e::free_port;
 
-/// How long a command of the script may take.
+/// The time limit of a call of the testbed's script.
 const SCRIPT_TIMEOUT: Duration = Duration::from_mins(2);
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed");
 
-/// The stores. They are stopped when this is dropped.
+/// The stores; dropping stops them.
 pub(super) struct OwnStores {
     directory: tempfile::TempDir,
     ports: [(&'static str, u16); 4],
@@ -42,7 +42,7 @@ impl OwnStores {
         self.ports.iter().map(port).chain([("LIVERANK_TESTBED_DIR".to_owned(), directory)]).collect()
     }
 
-    /// What the script prints at these words. Panics where it fails.
+    /// Runs the testbed's script with the arguments `words` and returns its standard output; panics if it fails.
     pub(super) async fn testbed(&self, words: &[&str]) -> String {
         let mut command = tokio::process::Command::new(SCRIPT);
         command.args(words).envs(self.environment()).stdin(std::process::Stdio::null()).kill_on_drop(true);

@@ -1,5 +1,5 @@
-//! Floods of every sort by one host, a few seconds each: others are served, memory has a bound, and when it is over all is as
-//! before. How well others are served is measured by `bench/floods`.
+//! A test with a flood of each kind by one host, for a few seconds each: other clients are served, memory stays within
+//! a bound, and afterwards the system is as before. `bench/floods` measures how well the others are served.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,17 @@ use liverank_e2e::floods::{Flood, Served, others};
 use liverank_e2e::up::{Door, Up};
 use liverank_e2e::wait;
 
-/// How long each flood goes on.
+/// The duration of each flood.
 const FLOOD_TIME: Duration = Duration::from_secs(2);
-/// Of the whole system in one process, whatever one host does.
+/// The bound on the resident memory of the whole system in one process, in MiB.
 const MAX_MEMORY_MIB: u64 = 400;
-/// How long the system may take to be as before.
+/// The time limit until the system is as before.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Files that may be open besides those from before: connections of its own parts to each other.
+/// The most files that may be open besides those from before the flood: connections between the system's own parts.
 const MAX_OTHER_FILES: usize = 64;
 
-/// How others were served meanwhile, how often the flood began, and the most memory.
+/// Floods the system and measures ordinary clients meanwhile. Returns their results, the number of beginnings of the
+/// flood, and the greatest memory in MiB.
 async fn run_under_flood(up: &Up, flood: Flood) -> (Served, usize, u64) {
     let end = Instant::now() + FLOOD_TIME;
     let (gateway, mut most) = (up.address(Door::Gateway), 0);

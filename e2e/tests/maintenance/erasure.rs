@@ -1,4 +1,5 @@
-//! A user is erased while the system serves: killed in the middle, begun again, and counted anew from the log.
+//! A test of `erase user` while the system serves: it is killed in the middle, run again, and the archive is rebuilt
+//! from the log.
 
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use serde_json::{Value, json};
 
 use super::{connect_primary, kafka, port_of_address, redis_command, run_successfully};
 
-/// A name that stands nowhere else.
+/// The id of the erased user, which occurs in no other text.
 const ERASED_USER: &str = "erin.who-goes";
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(30);
 const VIDEO_COUNT: usize = 8;
-/// Comments of each of two users under each video.
+/// The number of comments by each of two users on each video.
 const COMMENTS_A_USER: usize = 30;
 
 async fn post_comment(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
@@ -31,7 +32,7 @@ async fn post_as_moderator(cluster: &Cluster, path: &str, body: Value) {
     assert_eq!(answer.status(), StatusCode::ACCEPTED, "{path}");
 }
 
-/// What one stream is told until `last` has come.
+/// A stream of comments that is read as text.
 struct TextViewer {
     response: reqwest::Response,
     text: String,
@@ -59,7 +60,7 @@ impl TextViewer {
     }
 }
 
-/// The documents of each collection that have the name, but for what is to keep it.
+/// Returns all documents that contain the user id, with the name of their collection; there must be none.
 async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
     let database = format!("{}video_db", cluster.prefix);
     let mut member = connect_primary().await;
@@ -95,7 +96,7 @@ async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
     named
 }
 
-/// How many keys in Redis have the name in them.
+/// Returns the number of keys in Redis whose values contain the user id, as Redis's answer `:N`.
 async fn named_in_redis(cluster: &Cluster) -> String {
     let script = format!(
         "local n = 0 for _, key in ipairs(redis.call('KEYS', '{}*')) do local kind = redis.call('TYPE', key).ok \
@@ -143,7 +144,7 @@ async fn write_everything(cluster: &Cluster) {
     }
 }
 
-/// Has the user report another's comment, in words that name it.
+/// Reports a comment of another user as the erased user, with a text that contains the user id.
 async fn report_by_user(cluster: &Cluster) {
     let (_, answer) = post_comment(cluster, "v1", "ben", "ben says what is reported").await;
     let id = answer["comment"]["id"].as_str().expect("an id");
@@ -161,7 +162,7 @@ async fn report_by_user(cluster: &Cluster) {
     .await;
 }
 
-/// The one report that there is.
+/// Returns the only report in the queue; null if there is none.
 async fn only_report(cluster: &Cluster) -> Value {
     let url = format!("{}/moderation/reports", cluster.gateways[0]);
     wait::json(&url, EFFECT_TIMEOUT).await["comments"][0]["reports"][0].clone()
@@ -186,7 +187,7 @@ async fn a_user_is_erased_and_does_not_come_back() {
     let first = viewer.text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
     let start = format!("{}-0", first.rsplit_once('-').expect("a numbering").0);
 
-    // Killed once a viewer has been told of the first one, and begun anew.
+    // The command is killed once a viewer has been told of the first deletion, and is run again.
     let mut killed = cluster.spawn_command(&["erase", "user", ERASED_USER]);
     viewer.read_until(|text| text.contains("event: deleted")).await;
     killed.start_kill().expect("killing it");
@@ -215,7 +216,7 @@ async fn a_user_is_erased_and_does_not_come_back() {
     check_erased(&cluster, &start).await;
 }
 
-/// Nothing has the name or the words: archive, Redis, history, and a stream that missed everything.
+/// Checks that neither archive, Redis, history nor a stream from the beginning has the user id or the user's comments.
 async fn check_erased(cluster: &Cluster, start: &str) {
     let named = named_in_mongodb(cluster).await;
     assert!(named.is_empty(), "{named:#?}");

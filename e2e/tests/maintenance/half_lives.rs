@@ -1,4 +1,5 @@
-//! Boards with half-lives of their own, on the real parts: what is liked and taken back counts once, whoever dies meanwhile.
+//! A test of boards with half-lives of their own, on real stores: likes that are given and taken back count once,
+//! although consumers are killed meanwhile.
 
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::{COMMAND_TIMEOUT, run_verify};
 
-/// By the first one nothing decays in the time of a test, so that its points are those of what is in force.
+/// The half-life of the first board is so long that nothing decays during the test, so its points equal the number of
+/// likes.
 const BOARDS: &str = r#"[{"name": "liked", "order": "trending", "halfLifeMinutes": 525600, "weights": {"like": 1}},
     {"name": "soon", "order": "trending", "halfLifeMinutes": 1}]"#;
 const VIDEOS: usize = 5;
 const USERS: usize = 24;
-/// Points are shown for a time that lies up to a sixty-fourth of a half-life back.
+/// The greatest ratio of shown points to likes: points are shown for a time up to 1/64 of a half-life in the past.
 const SHOWN_WITHIN: f64 = 1.02;
 
 async fn post(cluster: &Cluster, at: usize, video: usize, user: usize, kind: &str) {
@@ -30,7 +32,7 @@ async fn list(cluster: &Cluster, board: &str) -> Option<Value> {
     reqwest::get(url).await.ok()?.json().await.ok()
 }
 
-/// Whether the list has these points, and no other videos.
+/// Whether the list has one line with the expected points for each liked video, and no other lines.
 fn shows(list: &Value, expected: &[usize]) -> bool {
     let lines = list["videos"].as_array().map(Vec::as_slice).unwrap_or_default();
     let line = |video: usize| lines.iter().find(|line| line["video_id"] == json!(format!("v{video}")));
@@ -50,7 +52,7 @@ async fn what_decays_by_half_lives_of_boards_own_counts_once_through_kills() {
     let mut sent = 0;
     for round in 0..6 {
         for at in 0..60 {
-            // Every user likes some, takes some back, and does both again.
+            // Users like some videos, take some likes back, and repeat both.
             let (video, user) = ((at * 7 + round) % VIDEOS, (at * 5 + round * 3) % USERS);
             let takes_back = (at + round) % 3 == 0;
             liked[video][user] = !takes_back;
@@ -61,7 +63,7 @@ async fn what_decays_by_half_lives_of_boards_own_counts_once_through_kills() {
         cluster.process(&consumer).kill();
         cluster.process(&consumer).restart();
     }
-    // One from which all is taken back leaves the board.
+    // A video whose likes are all taken back leaves the board.
     liked[0] = [false; USERS];
     for user in 0..USERS {
         post(&cluster, sent, 0, user, "unlike").await;
@@ -79,6 +81,6 @@ async fn what_decays_by_half_lives_of_boards_own_counts_once_through_kills() {
     assert_eq!(soon["decay"]["half_life_minutes"], 1, "{soon:#}");
     let report = run_verify(&cluster, &["--boards", BOARDS]).await;
     assert_eq!((&report["good"], &report["log"]["trending"]), (&json!(true), &json!(true)), "{report:#}");
-    // Compared are also those that are not on the board.
+    // `verify` also compares videos that are not on the board.
     assert_eq!(report["declared"]["liked"]["videos"].as_u64(), Some(VIDEOS as u64), "{report:#}");
 }

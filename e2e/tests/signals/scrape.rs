@@ -1,4 +1,4 @@
-//! One look at the metrics of a process.
+//! One scrape of a process's metrics, and the reference docs/metrics.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,27 +6,27 @@ use liverank_runtime::metrics_reference::{
     OPERATOR_HEADING, REFERENCE_INTRODUCTION, reference_tables, sample_name,
 };
 
-/// The reference of all metrics.
+/// The path of the reference of all metrics.
 pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 
-/// The reference as it is: what a system tells, and what the operator does.
+/// Returns the two parts of the reference file: the system's metrics and the operator's.
 pub fn document() -> (String, String) {
     let text = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
     let (system, operator) = text.split_once(OPERATOR_HEADING).unwrap_or((&text, ""));
     (system.to_owned(), operator.to_owned())
 }
 
-/// See the module.
+/// The metrics of a process at one moment.
 pub struct Scrape {
     text: String,
-    /// Kind and meaning of each family, by its name in the text.
+    /// The kind and the description of each family, by its name in the text.
     families: BTreeMap<String, (String, String)>,
-    /// Each sample's value, by its name and labels.
+    /// The value of each series, by its name with labels.
     samples: BTreeMap<String, f64>,
 }
 
 impl Scrape {
-    /// Of the process with this admin port.
+    /// Scrapes the process with this admin address (`host:port`).
     pub async fn of(admin: &str) -> Self {
         let answer = reqwest::get(format!("http://{admin}/metrics")).await.expect("the metrics");
         Self::parse_text(&answer.text().await.expect("the metrics as text"))
@@ -52,24 +52,24 @@ impl Scrape {
         Self { text: text.to_owned(), families, samples }
     }
 
-    /// What the reference says of a system.
+    /// Returns the system's part of the reference, made from this scrape.
     pub fn document(&self) -> String {
         format!("{REFERENCE_INTRODUCTION}{}", reference_tables(&self.text))
     }
 
-    /// Writes the reference anew, but for what the operator tells.
+    /// Writes the system's part of the reference anew; the operator's part stays.
     pub fn write(&self) {
         let (_, operator) = document();
         let text = format!("{}{OPERATOR_HEADING}{operator}", self.document());
         std::fs::write(DOCUMENT, text).expect("writing docs/metrics.md");
     }
 
-    /// Whether there is a metric of this name.
+    /// Whether a metric has this name.
     pub fn has(&self, name: &str) -> bool {
         self.families.iter().any(|(family, (kind, _))| sample_name(family, kind) == name)
     }
 
-    /// Metrics that have no sample yet, and those that only grow and have not since `before`.
+    /// Returns the gauges without a sample, and the counters and histograms that have not grown since `before`.
     pub fn still_since(&self, before: &Self) -> Vec<String> {
         let sum = |scrape: &Self, name: &str| {
             let own = scrape.samples.iter().filter(|(series, _)| series.split('{').next() == Some(name));
@@ -88,17 +88,17 @@ impl Scrape {
         families.map(|(family, (kind, _))| sample_name(family, kind)).collect()
     }
 
-    /// The value of this series, written as it is in the text.
+    /// Returns the value of a series, named with its labels as in the text; `None` if it does not exist.
     pub fn value(&self, series: &str) -> Option<f64> {
         self.samples.get(series).copied()
     }
 
-    /// How many series there are.
+    /// Returns the number of series.
     pub fn count(&self) -> usize {
         self.samples.len()
     }
 
-    /// Series that `before` has not.
+    /// Returns the series that `before` does not have.
     pub fn series_beside(&self, before: &Self) -> BTreeSet<String> {
         self.samples.keys().filter(|series| !before.samples.contains_key(*series)).cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! What makes metrics move.
+//! Requests that make metrics change.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 const WORK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A bit of everything: posts and their repeats, viewers of both kinds, and a video that is moved under a viewer.
+/// Makes all metrics change that can without a failure: posts and repeated posts, refused posts, a load with viewers
+/// of both kinds, and a video that is moved while it is watched.
 pub async fn everything(up: &Up) {
     run_load(up).await;
     for _ in 0..2 {
@@ -30,7 +31,7 @@ async fn post_comment(up: &Up, key: &str) {
     assert!((200..300).contains(&status), "a comment: {status}");
 }
 
-/// `liverank load`, which fails where something is lost.
+/// Runs `liverank load`, which fails if a comment or an event is lost.
 async fn run_load(up: &Up) {
     let mut command = tokio::process::Command::new(liverank_e2e::binary());
     command.args(["load", "--target", &up.url(Door::Gateway), "--videos", "5", "--viewers", "20"]);
@@ -39,11 +40,11 @@ async fn run_load(up: &Up) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A viewer watches through the front door while a planner gives the video to the other reader, and comes back later.
+/// Watches a video through the gateway while a planner moves it to the other reader, and reconnects afterwards.
 async fn move_under_a_viewer(up: &Up) {
     let url = format!("{}/connect?userid=ann&videoid=cats", up.url(Door::Gateway));
     let stream = reqwest::get(&url).await.expect("a stream");
-    // What is not read would stop the stream.
+    // The stream must be read, else it would stop.
     let watching = tokio::spawn(async move {
         let mut bytes = stream.bytes_stream();
         let mut last = None;
@@ -65,7 +66,7 @@ async fn move_under_a_viewer(up: &Up) {
         (video["viewers"].as_u64()? > 0).then_some((video, readers))
     })
     .await;
-    // The planner in the manager has had its turn by then.
+    // By then the manager's own planner has run once.
     wait::until("a plan", WORK_TIMEOUT, || async {
         let plan = get_json(up, "plan").await;
         plan["leading"].as_bool().filter(|leading| *leading)
@@ -113,7 +114,7 @@ async fn post_order(up: &Up, path: &str, body: &Value) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
 
-/// Requests of somebody who tries to fill a monitoring system: ids, paths and methods of all kinds.
+/// Sends requests with arbitrary ids, paths and methods, as somebody would who wants to create many metric series.
 pub async fn hostile(up: &Up, numbers: Range<usize>) {
     let client = reqwest::Client::new();
     let front = up.url(Door::Gateway);
@@ -131,7 +132,7 @@ pub async fn hostile(up: &Up, numbers: Range<usize>) {
     }
 }
 
-/// The system's own video is nobody else's, whichever port is asked for it.
+/// Checks that every port refuses outside requests for the canary's video.
 pub async fn canary_is_refused(up: &Up) {
     let id = "liverank%3Acanary";
     let watch = format!("/connect?userid=mallory&videoid={id}");

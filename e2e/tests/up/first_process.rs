@@ -1,5 +1,5 @@
-//! The first process of a container is told to end while it starts. Linux has no default action for it, so a signal that
-//! nobody handles yet is dropped.
+//! A test of signals to process 1 of a container while it starts. For process 1 Linux has no default action, so a
+//! signal without a handler is ignored.
 
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
@@ -13,10 +13,10 @@ use liverank_protocol::roles::Role;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, kill_process};
 
-/// How long each step may take on a busy machine.
+/// The time limit of each step, on a busy machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A program that is process 1 of a namespace of its own. Killed with all it started when dropped.
+/// A program that is process 1 of its own pid namespace; dropping kills it with all processes that it started.
 struct FirstProcess(Child);
 
 impl FirstProcess {
@@ -27,7 +27,7 @@ impl FirstProcess {
         Self(command.spawn().expect("unshare is there (util-linux), and may be used (root)"))
     }
 
-    /// Sends it a signal, as a container runtime does: from outside.
+    /// Sends the program a signal from outside its namespace, as a container runtime does.
     fn send_signal(&self, signal: Signal) {
         let children = format!("/proc/{0}/task/{0}/children", self.0.id());
         let children = std::fs::read_to_string(children).expect("the children of unshare");
@@ -50,8 +50,8 @@ impl Drop for FirstProcess {
     }
 }
 
-/// Every service reads its settings before it serves. This file is a pipe that nobody writes into: who has opened it has begun,
-/// and does not get further.
+/// Every service reads its settings file before it serves. Here this file is a pipe into which nobody writes: a
+/// process that has opened it has started and cannot continue.
 #[tokio::test]
 async fn every_service_that_is_told_to_end_while_it_starts_ends() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -62,7 +62,7 @@ async fn every_service_that_is_told_to_end_while_it_starts_ends() {
         for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
             let mut first = FirstProcess::start(&liverank_e2e::binary(), &[role, "--config", &file]);
             let pipe = settings.clone();
-            // Opening it to write waits for somebody who reads.
+            // Opening the pipe for writing waits until a reader has opened it.
             let opened = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(pipe));
             let pipe = tokio::time::timeout(STEP_TIMEOUT, opened).await.expect("it reads its settings");
             let _open = pipe.expect("a task").expect("the pipe");

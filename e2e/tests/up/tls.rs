@@ -1,4 +1,4 @@
-//! All ports over TLS, with certificates on both sides.
+//! A test of `liverank up` with TLS on all ports and certificates on both sides.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Duration, START_TIMEOUT, up_arguments};
 
-/// An authority, and a certificate of it for this machine.
+/// Writes an authority, and a certificate of it for 127.0.0.1, into the directory.
 fn make_certificates(directory: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -78,7 +78,7 @@ impl TlsUp {
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
-    /// Opens a stream of a video at this address and reads until a comment has come.
+    /// Opens a stream of a video at `base`, and posts a comment until the stream brings it.
     async fn watch_until_comment(&self, base: &str, text: &str) {
         let url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
         let answer = self.client.get(url).timeout(START_TIMEOUT).send().await.expect("a stream");
@@ -105,7 +105,7 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
         up.post_json("manager", "/register", json!({"videoid": "cats"}))
     })
     .await;
-    // Others send viewers on.
+    // The URL of a reader is given to viewers, so it must be one of TLS.
     let reader = registered["readerUrl"].as_str().expect("an address").to_owned();
     assert!(reader.starts_with("https://"), "{reader}");
     up.post_json("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
@@ -115,7 +115,7 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
         (up.get_json("gateway", "/videos").await?["videos"][0]["video_id"] == "cats").then_some(())
     })
     .await;
-    // By the front door, from process part to process part; and on a viewer's bare socket.
+    // One stream goes through the gateway, the other directly to the reader.
     up.watch_until_comment(up.url("gateway", "").as_str().trim_end_matches('/'), "through the front door")
         .await;
     up.watch_until_comment(&reader, "from the reader").await;
@@ -128,7 +128,7 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
         let answer = stranger.get(up.url(service, "/health")).timeout(START_TIMEOUT).send().await;
         assert!(answer.is_err(), "{service} answers who has no certificate");
     }
-    // The admin port asks for none, and the probe of the binary needs to know the authority only.
+    // The admin port requires no client certificate, and the binary's probe needs only the authority.
     let ready = up.url("admin", "/readyz").to_string();
     let authority = up.directory.path().join("ca.crt").display().to_string();
     let probe = |more: &[&str]| {

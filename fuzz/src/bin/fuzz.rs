@@ -1,4 +1,5 @@
-//! One target under libFuzzer: that which `LIVERANK_FUZZ_TARGET` names. `fuzz/run` builds and starts it.
+//! Runs one target under libFuzzer, the one that `LIVERANK_FUZZ_TARGET` names. `fuzz/run` builds and starts this
+//! program.
 #![no_main]
 #![allow(unsafe_code, reason = "libFuzzer calls a function that C knows by its name")]
 

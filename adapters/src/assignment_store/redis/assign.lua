@@ -1,4 +1,5 @@
--- ARGV: channel, video, expected epoch ('' for none), highest epoch seen, readers as JSON, the planner's term or ''
+-- Stores an assignment. ARGV: channel, video, expected epoch ('' for none), highest epoch seen, readers as JSON,
+-- planner's term ('' for none)
 local in_force = ARGV[6] ~= '' and fence(ARGV[6])
 if in_force then return {'fenced', in_force} end
 local current, stands = assigned(ARGV[2])

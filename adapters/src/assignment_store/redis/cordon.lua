@@ -1,4 +1,5 @@
--- ARGV: term, reader, its cordon as JSON ('' to open it). Answers the term in force where this one is over, else ''
+-- Stores or lifts a cordon. ARGV: term, reader, cordon as JSON ('' lifts it). Returns the term in force if ARGV's is
+-- over, else ''
 local in_force = fence(ARGV[1])
 if in_force then return in_force end
 if ARGV[3] == '' then

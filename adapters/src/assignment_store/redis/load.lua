@@ -1,8 +1,9 @@
--- Answers the version, then video and assignment of each
+-- Returns the version, then video and assignment of each
 local all = redis.call('HGETALL', KEYS[1])
 local answer = {version()}
 for at = 1, #all, 2 do
-  -- One that can be read and was never minted is left out; one that cannot be read is for the caller to tell.
+  -- Leaves out an assignment with an epoch that was never minted; an unreadable one is returned, and the caller
+  -- reports it.
   local readable, assignment = pcall(cjson.decode, all[at + 1])
   local epoch = readable and type(assignment) == 'table' and tonumber(assignment.epoch)
   if not epoch or epoch <= latest then

@@ -1,2 +1,2 @@
--- Answers term ('' for none), holder, beat and lease ('' for none) of who plans, and all cordons
+-- Returns the planner's term ('' for none), holder, beat and lease ('' for none), and all cordons
 return {planner(), redis.call('HVALS', KEYS[3])}

@@ -1,4 +1,4 @@
--- ARGV: channel, video, expected epoch
+-- Removes an assignment. ARGV: channel, video, expected epoch
 local current, stands = assigned(ARGV[2])
 if stands ~= ARGV[3] then return {'conflict', current or ''} end
 redis.call('HDEL', KEYS[1], ARGV[2])

@@ -1,6 +1,6 @@
--- What all scripts on assignments begin with.
--- KEYS[1] assignments (hash: video → JSON), KEYS[2] assignments:state (hash: format, epoch, version, term, holder, beat,
--- lease, epoch:server, term:server), KEYS[3], where orders are concerned: assignments:cordons (hash: reader → JSON)
+-- The common beginning of all scripts on assignments.
+-- KEYS[1] assignments (hash: video → JSON), KEYS[2] assignments:state (hash: format, epoch, version, term, holder,
+-- beat, lease, epoch:server, term:server), in scripts on orders KEYS[3] assignments:cordons (hash: reader → JSON)
 -- The last of ARGV: the greatest epoch or term that can have been minted by the caller's clock.
 local function text(number)
   return string.format('%.0f', number)
@@ -11,11 +11,12 @@ local function micros()
   return tonumber(now[1]) * 1000000 + tonumber(now[2])
 end
 
--- As core/src/epoch.rs has it; by the later of two clocks, so that a clock that fell behind makes nothing good look bad.
+-- The same bound by the server's clock, as in core/src/epoch.rs. The later one holds, so that a clock that fell behind
+-- makes no valid number implausible.
 local latest = math.max(tonumber(ARGV[#ARGV]), micros() + 2592000000000)
 
--- Whether an epoch or term can have been minted. One that cannot was believed by another release: it is as if it were
--- not there, and the next one that is minted takes its place.
+-- Whether an epoch or term can have been minted. An implausible one, which another release stored, counts as absent,
+-- and the next one that is minted replaces it.
 local function is_plausible(number)
   return number and tonumber(number) and tonumber(number) <= latest
 end
@@ -25,7 +26,7 @@ local function counter(name)
   return is_plausible(stored) and stored or '0'
 end
 
--- The assignment of a video as JSON, and its epoch; nil and '' where there is none.
+-- Returns the assignment of a video as JSON, and its epoch; nil and '' if there is none.
 local function assigned(video)
   local current = redis.call('HGET', KEYS[1], video)
   local epoch = current and cjson.decode(current).epoch
@@ -33,8 +34,8 @@ local function assigned(video)
   return current, text(epoch)
 end
 
--- The next epoch or term, as mint() in core/src/epoch.rs has it.
--- 2^52: half of the greatest. `name` is that of the counter's field.
+-- Mints the next epoch or term, as mint() in core/src/epoch.rs does. `name` is the counter's field, `seen` the highest
+-- number that the caller knows. 2^52 is half of the greatest number.
 local function mint(name, seen)
   local counted = tonumber(counter(name))
   local next = math.max(counted, tonumber(seen), math.min(micros(), 4503599627370496)) + 1
@@ -42,12 +43,14 @@ local function mint(name, seen)
   local is_other = redis.call('HGET', KEYS[2], name .. ':server') ~= server
   if is_other then redis.call('HSET', KEYS[2], name .. ':server', server) end
   local jumped = next + (tonumber(string.sub(server, 1, 2), 16) + 1) * 60000000
-  -- What is seen and was not counted here, another server minted, which may have minted more. Never beyond what can be.
+  -- A number that was seen and not counted here was minted by another server, which may have minted more: jump ahead,
+  -- but never beyond `latest`.
   if is_other or (tonumber(seen) > counted and jumped <= latest) then next = jumped end
   return text(next)
 end
 
--- The term in force where `term` is over, else nil. One that is later than the store's has been lost here.
+-- Returns the term in force if `term` is over, else nil. A term later than the stored one was lost here, and is
+-- stored.
 local function fence(term)
   local stored = counter('term')
   if tonumber(term) < tonumber(stored) then return stored end
@@ -56,15 +59,15 @@ local function fence(term)
   end
 end
 
--- Who plans: term ('' for none), holder, beat and lease ('' for none).
+-- Returns the planner's term ('' for none), holder, beat and lease ('' for none).
 local function planner()
   local office = redis.call('HMGET', KEYS[2], 'term', 'holder', 'beat', 'lease')
   if not is_plausible(office[1]) then return {'', '', '0', office[4] or ''} end
   return {office[1], office[2] or '', office[3] or '0', office[4] or ''}
 end
 
--- The version, begun where there is none: far above those of a store that lost everything, so that nobody takes its
--- versions for those.
+-- Returns the version. If there is none, it begins far above those of a store that lost everything, so that nobody
+-- confuses the two.
 local function version()
   local stored = redis.call('HGET', KEYS[2], 'version')
   if stored then return stored end
@@ -73,12 +76,12 @@ local function version()
   return stored
 end
 
--- Counts a change and tells subscribers; `assignment` is JSON, absent where it was removed.
+-- Counts a change and publishes it; `assignment` is JSON, nil if the assignment was removed.
 local function tell(channel, video, assignment)
   version()
   local now = text(redis.call('HINCRBY', KEYS[2], 'version', 1))
   local told = '{"format":1,"version":' .. now .. ',"video":' .. cjson.encode(video)
   if assignment then told = told .. ',"assignment":' .. assignment end
-  -- Only on a cluster our names have a brace: that of their hash tag.
+  -- Only on a cluster do our names have a brace, that of their hash tag.
   redis.call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, told .. '}')
 end

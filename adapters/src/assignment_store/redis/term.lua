@@ -1,6 +1,6 @@
--- ARGV: 'mint', the term expected (0 for none), holder, highest term seen; or 'renew', term, holder, beat; then in both
--- cases the lease as JSON, or '' to leave the one shown last
--- Answers 'held' or 'lost', and who plans
+-- Begins or renews a planner's term. ARGV: 'mint', expected term (0 for none), holder, highest term seen; or 'renew',
+-- term, holder, beat; then in both cases the lease as JSON ('' keeps the stored one)
+-- Returns 'held' or 'lost', and the planner
 local term, beat = ARGV[2], ARGV[4]
 if ARGV[1] == 'mint' then
   if counter('term') ~= term then return {'lost', planner()} end

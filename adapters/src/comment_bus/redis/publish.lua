@@ -1,14 +1,15 @@
--- Keeps a video's comments and tells its subscribers. KEYS[1] stream of its last comments: n numbering, c comment, b bytes of
--- all comments up to this one
--- ARGV: channel, numbering, how many to keep, for how many seconds, PUBLISH or on a cluster SPUBLISH, how many bytes to keep,
--- then of each entry, ascending: its number, the entry, and the number of the comment that it removes, or 0
--- Where an earlier comment is missing the stream begins anew. A removed comment is a hole in it. Who asks for either goes to
+-- Stores a video's comments and publishes them. KEYS[1] stream of its last comments: n comment epoch, c comment, b
+-- bytes of all comments up to this one
+-- ARGV: channel, comment epoch, comments to keep, seconds to keep them, PUBLISH or on a cluster SPUBLISH, bytes to
+-- keep, then of each entry, ascending: its sequence number, the entry, and the number of the comment that it removes,
+-- or 0
+-- If an earlier comment is missing, the stream begins anew. A removed comment is a hole in it. Readers get both from
 -- the archive.
 local function number(entry)
   return tonumber(string.match(entry[1], '^%d+'))
 end
 
--- An earlier release wrote none.
+-- An earlier release wrote no bytes.
 local function bytes(entry)
   return tonumber(entry[2][6] or 0)
 end
@@ -38,15 +39,15 @@ for at = 7, #ARGV, 3 do
     redis.call(ARGV[5], ARGV[1], ARGV[at + 1])
     last, kept = seq, true
   elseif seq < first then
-    -- Older than what is kept: published long ago, or coming late.
+    -- The entry is older than the kept ones: published long ago, or late.
     redis.call(ARGV[5], ARGV[1], ARGV[at + 1])
   end
-  -- What is kept was published together with its keeping: nothing is left to do.
+  -- A kept entry was published when it was stored: nothing is left to do.
   if ARGV[at + 2] ~= '0' then redis.call('XDEL', KEYS[1], ARGV[at + 2] .. '-0') end
 end
 
 if kept then
-  -- The oldest go until those behind them fit. The newest one stays.
+  -- Deletes the oldest entries until the rest fits. The newest one stays.
   local room = tonumber(ARGV[6])
   local look = 1
   while true do

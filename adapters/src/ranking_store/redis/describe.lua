@@ -1,4 +1,4 @@
--- Puts metadata beside the boards where no later one is known. KEYS: projection (hash), metadata (hash).
+-- Stores videos' metadata unless a later revision is stored. KEYS: projection (hash), metadata (hash).
 -- ARGV: channel, generation, then id, revision, metadata ('' for none) of each
 local ids, news = {}, {}
 for at = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end
@@ -17,7 +17,7 @@ for i, id in ipairs(ids) do
     if metadata ~= (known or '') then news[#news + 1] = cjson.encode(id) end
   end
 end
--- Where there are no boards nobody shows any.
+-- Without boards nobody shows metadata, so nothing is published.
 if #news > 0 and redis.call('HEXISTS', KEYS[1], 'generation') == 1 then
   local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
   local message = '{"format":1,"version":' .. string.format('%.0f', version) .. ',"entries":[],"described":['

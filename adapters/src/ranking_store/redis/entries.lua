@@ -1,25 +1,25 @@
--- What all scripts on the boards begin with.
+-- The common beginning of all scripts on boards.
 -- KEYS[1] projection (hash), KEYS[2] global_ranking, KEYS[3] trending (sorted sets), KEYS[4] owners, KEYS[5] revisions (hashes)
 local live = {state = KEYS[1], global = KEYS[2], trending = KEYS[3], owners = KEYS[4], revisions = KEYS[5]}
 
--- The video by which the system measures itself (core/src/canary.rs): it is on no board, and subscribers are told of it.
+-- The canary video (core/src/canary.rs): it is on no board, but its changes are published.
 local CANARY = 'liverank:canary'
 
--- Below Lua's limit of arguments to one call, with room to spare.
+-- Entries per call: their arguments are well below Lua's limit for one call.
 local BATCH = 1000
--- Arguments of an entry.
+-- Arguments of an entry in ARGV.
 local SIZE = 5
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
--- Tells subscribers. Only on a cluster our names have a brace: that of their hash tag.
+-- Publishes a message. Only on a cluster do our names have a brace, that of their hash tag.
 local function tell(channel, message)
   redis.call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, message)
 end
 
--- Revisions of another generation say nothing of this one: a release that does not know of them put it in force.
+-- Drops revisions of another generation: a release without revisions may have put this generation in force.
 local function begin_revisions(boards, generation)
   if redis.call('HGET', boards.state, 'revisions') ~= generation then
     redis.call('UNLINK', boards.revisions)
@@ -27,10 +27,10 @@ local function begin_revisions(boards, generation)
   end
 end
 
--- Whether an entry is later than what is there, or the same.
+-- Whether an entry is at least as late as the stored one.
 local function is_later(revision, noted, score, stands)
   if noted then return tonumber(revision) >= tonumber(noted) end
-  -- A release that knows of no revisions put it there: in those, scores only grow.
+  -- A release without revisions stored the score: for such a release a greater score is a later one.
   return score == '' or not stands or tonumber(score) >= tonumber(stands)
 end
 
@@ -39,9 +39,10 @@ local function differs(now, was)
   return now == '' or tonumber(now) ~= tonumber(was)
 end
 
--- Puts the entries in ARGV[from], … (id, owner, score, trending or '', revision) on these boards, where no later revision is
--- noted. One without a score is taken off; its revision stays, so that an earlier one does not bring it back.
--- Answers the ones that changed anything as JSON, and their revisions.
+-- Puts the entries in ARGV[from], … (id, owner, score, trending or '', revision) on these boards unless a later
+-- revision is stored. An entry without a score takes the video off; its revision stays, so that an earlier entry does
+-- not bring the video back.
+-- Returns the entries that changed anything as JSON, and their revisions.
 local function put(boards, from)
   local changed, revisions = {}, {}
   for start = from, #ARGV, SIZE * BATCH do

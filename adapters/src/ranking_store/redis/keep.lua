@@ -1,5 +1,5 @@
--- KEYS: the list of declared boards (hash). ARGV: after how many seconds one is not wanted any more, then the keys of those that are
--- Notes when these were wanted last, and answers the keys of the others that were not wanted for so long.
+-- Marks declared boards as wanted now, and returns the keys of boards that were not wanted for ARGV[1] seconds.
+-- KEYS: the list of declared boards (hash: key → time). ARGV: seconds, then the keys of the wanted boards
 local now = tonumber(redis.call('TIME')[1])
 local wanted = {}
 for at = 2, #ARGV do

@@ -1,4 +1,4 @@
--- Whether a stands below b in bytes; Lua's own comparison depends on the server's locale.
+-- Whether string a is less than b by bytes; Lua's own comparison depends on the server's locale.
 local function below(a, b)
   local shared = math.min(#a, #b)
   for at = 1, shared do
@@ -8,13 +8,13 @@ local function below(a, b)
   return #a < #b
 end
 
--- How many stand on a board before the place after this one, which need not be taken any more.
+-- Returns the rank after this score and id; the video may have left the board.
 local function after(board, score, id)
   local stands = redis.call('ZSCORE', board, id)
   if stands and tonumber(stands) == tonumber(score) then
     return redis.call('ZREVRANK', board, id) + 1
   end
-  -- The video has moved on: where it would stand with that score, among those that tie.
+  -- The score has changed: searches the rank that it would have among equal scores.
   local low = redis.call('ZCOUNT', board, '(' .. score, '+inf')
   local high = low + redis.call('ZCOUNT', board, score, score)
   while low < high do

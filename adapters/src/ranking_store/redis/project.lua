@@ -1,12 +1,12 @@
--- A step of a projection. KEYS[6] counts the steps of this one, if it takes several.
--- ARGV: channel, generation, this step (from 1), steps, traces (a list of JSON texts without its brackets, mostly empty), spans, then
--- partition, from, next of each, then the entries
+-- One step of a projection. KEYS[6] counts the steps of a projection that has several.
+-- ARGV: channel, generation, this step (from 1), number of steps, traces (a list of JSON texts without its brackets,
+-- mostly empty), number of offset ranges, then partition, from, next of each, then the entries
 local stored = redis.call('HGET', KEYS[1], 'generation')
 if not stored or tonumber(stored) < tonumber(ARGV[2]) then return 'behind' end
 if tonumber(stored) > tonumber(ARGV[2]) then return 'superseded' end
 
 local step, steps = tonumber(ARGV[3]), tonumber(ARGV[4])
--- Only if all steps before this one are in this very store may the last one move the offsets.
+-- The last step may move the offsets only if all steps before it are in this same store.
 if step > 1 and redis.call('GET', KEYS[6]) ~= text(step - 1) then return 'lost' end
 
 local spans = tonumber(ARGV[6])

@@ -1,5 +1,7 @@
--- A stretch of both boards. ARGV: how many, then id and score that it begins after; none: at the best
--- Answers generation ('' where empty), version, then id, owner, score, trending ('' for none), revision ('' for none) of each
+-- Returns lines of both boards. ARGV: number of lines, then id and score to begin after; without them it begins at the
+-- best
+-- Returns generation ('' if empty), version, then id, owner, score, trending ('' for none), revision ('' for none) of
+-- each
 local state = redis.call('HMGET', KEYS[1], 'generation', 'version', 'revisions')
 local first = ARGV[2] and after(KEYS[2], ARGV[3], ARGV[2]) or 0
 local found = redis.call('ZREVRANGE', KEYS[2], first, first + ARGV[1] - 1, 'WITHSCORES')

@@ -1,4 +1,4 @@
--- A step of a repair. ARGV: channel, generation, steps taken before, token of the repair, for how many seconds a shadow
+-- One step of a repair. ARGV: channel, generation, steps made before, token of the repair, seconds for which a shadow
 -- and the count of steps are kept, then the entries
 local steps = tonumber(ARGV[3])
 local stop, boards, name = go_on(ARGV[1], ARGV[2], steps, ARGV[4])
@@ -7,10 +7,10 @@ begin_revisions(boards, ARGV[2])
 local changed = put(boards, 6)
 if boards == shadow then
   redis.call('HSET', shadow.state, 'held', held(shadow))
-  -- Nobody may ever end this repair: what it gathered is not to stay.
+  -- This repair may never end: the shadow must not stay for ever.
   for _, key in pairs(shadow) do redis.call('EXPIRE', key, ARGV[5]) end
 elseif #changed > 0 then
-  -- Versions count what was changed, told or not: who missed the telling notices the hole.
+  -- Versions count all changes, also unpublished ones: a subscriber that missed a change notices the hole.
   redis.call('HINCRBY', live.state, 'version', 1)
 end
 redis.call('SET', KEYS[6], name .. '/' .. text(steps + 1), 'EX', ARGV[5])

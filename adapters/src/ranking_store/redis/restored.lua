@@ -1,9 +1,9 @@
--- The end of a repair. ARGV: channel, generation, steps taken, token of the repair, then partition, offset of each
+-- The end of a repair. ARGV: channel, generation, steps made, token of the repair, then partition, offset of each
 local stop, boards, name = go_on(ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4])
 if stop then return stop end
 if boards == shadow then
   local version = tonumber(redis.call('HGET', live.state, 'version') or '0') + 1
-  -- Renaming over a large key would delete it at once, and hold Redis up.
+  -- Renaming over a large key would delete it at once and block Redis.
   drop(live)
   for _, board in ipairs({'global', 'trending', 'owners', 'revisions'}) do
     if redis.call('EXISTS', shadow[board]) == 1 then

@@ -136,7 +136,7 @@ fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
     let readers = shares(&[("a", 300_000), ("b", 600_000), ("c", 100_000)]);
     let more = VideoNeed::Assign { expected: Some(5), readers: readers.clone(), seen: 5 };
     assert_eq!(decided(&seen, Some("c")), more);
-    // Those who come go to the new one, also beyond its part, and nobody is sent to the full ones.
+    // New viewers go to the new reader, also beyond its share, and no viewer is moved to the full ones.
     seen.assigned.insert(video(), AssignedReaders { epoch: 6, readers });
     let seen = seen.with_held("c", held(90, 6));
     let assigned = seen.assigned[&video()].clone();
@@ -163,7 +163,8 @@ fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
 
 #[test]
 fn viewers_for_whom_a_reader_has_no_place_go_to_those_that_have() {
-    // "a" lacks 9 and has one place: eight of nine are sent to where there are places, though "b" has its share.
+    // "a" is 9 viewers below its share and has one place: the other eight are sent to a reader with places, although
+    // "b" has its share.
     assert_eq!(viewers_to_come(&[(9, 1), (0, 250)]), [1, 8]);
     assert_eq!(viewers_to_come(&[(9, 1), (0, 30), (0, 10)]), [1, 6, 2]);
     assert_eq!(viewers_to_come(&[(9, 100), (3, 100)]), [9, 3], "where there are places, shares decide");
@@ -215,7 +216,7 @@ fn of_two_drawn_readers_the_less_used_is_chosen() {
     seen.usage = [(reader("a"), 300), (reader("b"), 200), (reader("c"), 100)].into();
     let assigned = seen.assigned[&video()].clone();
     let best = |lots| readers_for_new_viewer(&seen, &video(), &assigned, lots)[0].clone();
-    // In the order of their usage: c, b, a.
+    // The readers in the order of their usage: c, b, a.
     assert_eq!([best([2, 1]), best([0, 2]), best([2, 2])], [reader("b"), reader("c"), reader("a")]);
 }
 
@@ -247,13 +248,13 @@ fn a_reader_a_fifth_over_its_share_sheds_down_to_a_tenth_over() {
     assert!(begun(275).answer("a").hand_overs.is_empty());
     let order = &at(600).answer("a").hand_overs[0];
     assert_eq!((order.keep, order.here, order.pace), (275, true, 32));
-    // Whoever takes the place of one that leaves is waited for.
+    // A draining reader does not shed viewers to the others: the assignment that replaces it is waited for.
     assert!(at(600).with_status("a", ReaderStatus::Draining).answer("a").hand_overs.is_empty());
 }
 
 #[test]
 fn viewers_on_their_way_and_at_draining_readers_are_counted() {
-    // Those of c have not come to a yet.
+    // The viewers of "c" have not arrived at "a" yet.
     let mut seen = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
         .with_held("a", held(0, 6))
         .with_held("b", held(100, 6));
@@ -280,7 +281,7 @@ fn viewers_are_sent_to_a_closed_reader_only_where_there_is_no_other() {
         FakeCluster::with_assignment(6, &[("b", 1)]).with_held("b", held(0, 6)).with_held("c", held(100, 5));
     alone.closed.insert(reader("b"));
     assert_eq!(alone.answer("c").hand_overs[0].to, "http://b");
-    // It is not filled up, either.
+    // A closed reader is not filled up to its share by rebalancing, either.
     let mut uneven = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
         .with_held("a", held(900, 6))
         .with_held("b", held(100, 6));
@@ -347,18 +348,18 @@ fn viewers_are_not_sent_to_a_leaving_reader_when_another_can_serve() {
     let other = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
     let choose = |_: &[ReaderShare]| Some(reader("c"));
     assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), other);
-    // It is the only one there is.
+    // "a" is the only reader of the video, and no other can be chosen.
     assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
-    // Others of the video's readers take those who come; a move takes the video from it.
+    // The video's other reader gets new viewers; a move takes the video from the leaving one.
     let two = FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
     assert_eq!(decide_need(&two, &video(), 0, choose, |_| None), VideoNeed::Serve);
     assert_eq!(readers_for_new_viewer(&two, &video(), &two.assigned[&video()], [0, 0])[0], reader("b"));
-    // Of several that leave each is replaced.
+    // If several readers are leaving, each of them is replaced.
     let both = two.with_status("b", ReaderStatus::Leaving);
     let others = |besides: &[ReaderShare]| besides.is_empty().then(|| reader("c"));
     let one = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
     assert_eq!(decide_need(&both, &video(), 0, others, |_| None), one);
-    // One that is silent takes nobody, and keeps its place.
+    // A suspect reader gets no new viewers, and keeps its share.
     let silent =
         FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
     let silent = silent.with_status("b", ReaderStatus::Suspect);
@@ -366,10 +367,10 @@ fn viewers_are_not_sent_to_a_leaving_reader_when_another_can_serve() {
     let with_it = VideoNeed::Assign { expected: Some(5), readers: shares(&[("b", 1), ("c", 3)]), seen: 5 };
     assert_eq!(decide_need(&silent, &video(), 0, besides_b, |_| None), with_it);
     assert_eq!(decide_need(&silent, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
-    // Where nobody leaves, one that is silent is waited for.
+    // If no reader is leaving, a suspect one is waited for.
     let quiet = FakeCluster::with_assignment(5, &[("b", 1)]).with_status("b", ReaderStatus::Suspect);
     assert_eq!(decide_need(&quiet, &video(), 0, choose, |_| None), VideoNeed::Serve);
-    // One that a planner wants emptied goes on serving until its videos are elsewhere.
+    // A reader that a planner is draining continues to serve until its videos have moved.
     let drained = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Draining);
     assert_eq!(decide_need(&drained, &video(), 0, choose, |_| None), VideoNeed::Serve);
 }
@@ -387,7 +388,7 @@ fn draining_one_reader_moves_no_viewers_of_the_others() {
             .with_status("c", ReaderStatus::Draining)
     };
     assert_eq!(without(&uneven(100, 95, 105)), shares(&[("a", 1), ("b", 1), ("d", 1)]));
-    // The parts follow the viewers; who lacks some keeps its part, for they may be on their way.
+    // The shares follow the viewers; a reader below its share keeps it, because its viewers may be on their way.
     assert_eq!(without(&uneven(150, 50, 100)), shares(&[("a", 150), ("b", 100), ("d", 100)]));
     assert!(
         super::order_off_emptied_readers(&FakeCluster::with_assignment(6, &[("a", 1)]), &video(), |_| Some(
@@ -425,7 +426,7 @@ fn viewers_stay_where_they_are_while_the_videos_readers_have_no_room() {
     seen.room.insert(reader("b"), 30);
     let answer = seen.answer("a");
     assert_eq!((answer.hand_overs[0].keep, answer.no_room), (70, vec![(video(), 70)]));
-    // Of two videos that go to one reader, both together.
+    // Two videos that go to the same reader share its free places.
     let other = VideoId::parse("w").unwrap();
     let assigned = seen.assigned[&video()].clone();
     seen.assigned.insert(other.clone(), assigned);
@@ -447,7 +448,7 @@ fn a_full_reader_takes_nobodys_place_that_still_serves() {
     let choose = |_: &[ReaderShare]| Some(reader("c"));
     assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), VideoNeed::Serve);
     assert_eq!(order_off_emptied_readers(&seen, &video(), choose), None);
-    // Where nobody serves the video any more, a full one is better than none.
+    // If nobody serves the video any more, a full reader is better than none.
     let seen = seen.with_status("a", ReaderStatus::Gone);
     let full = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
     assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), full);

@@ -1,4 +1,4 @@
-//! All viewers of the pod.
+//! The audience agent: all viewers of the pod, in named crowds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::poster::CommentPoster;
 use super::viewer::{AudienceViewer, ConnectWay};
 use super::{AudienceReport, SettledAnswer, WantedCrowd};
 
-/// Faults told in words.
+/// The most faults that a report describes in words; all faults are counted.
 const MAX_FAULTS_TOLD: usize = 10;
 
 struct WatchingViewer {
@@ -28,12 +28,12 @@ impl Drop for WatchingViewer {
     }
 }
 
-/// A crowd and those of it who are there.
+/// A crowd, with the viewers of it that have arrived.
 #[derive(Default)]
 struct PresentCrowd {
     wanted: usize,
     there: Vec<WatchingViewer>,
-    /// What was wrong with those who went.
+    /// The faults of viewers that have left the crowd.
     gone: ViewerFaults,
 }
 
@@ -53,19 +53,20 @@ impl ViewerFaults {
     }
 }
 
-/// Viewers by crowd, and the one who posts.
+/// All viewers of the audience agent by the name of their crowd, and the poster of comments.
 pub struct ClusterAudience {
     client: Client,
     gateway: Url,
     crowds: Mutex<BTreeMap<String, PresentCrowd>>,
-    /// Posts comments.
+    /// The task that posts comments.
     pub poster: Arc<CommentPoster>,
 }
 
 impl ClusterAudience {
-    /// Nobody yet.
+    /// Creates an audience without viewers; `gateway` is the URL that viewers and the poster use.
     pub fn new(gateway: Url) -> anyhow::Result<Arc<Self>> {
-        // A name is asked for again with each connection: a reader's Service is gone with the reader.
+        // Each connection resolves its host name anew (the client has no DNS cache), because a reader's Service is
+        // deleted with the reader.
         let client = Client::builder().connect_timeout(Duration::from_secs(3)).no_proxy().build()?;
         let poster = CommentPoster::new(client.clone(), gateway.clone());
         Ok(Arc::new(Self { client, gateway, crowds: Mutex::default(), poster }))
@@ -75,7 +76,8 @@ impl ClusterAudience {
         self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets viewers come, at their pace, or go, at once, until there are as many as wanted.
+    /// Sets the number of viewers of the crowd `name`: new viewers arrive at the crowd's rate, viewers too many leave
+    /// at once.
     pub fn set_crowd(self: &Arc<Self>, name: String, crowd: WantedCrowd) {
         {
             let mut crowds = self.lock_crowds();
@@ -95,7 +97,7 @@ impl ClusterAudience {
         });
     }
 
-    /// One more, where one is wanted.
+    /// Adds one viewer to a crowd if it has fewer than are wanted; returns whether a viewer was added.
     fn admit_one(&self, name: &str, crowd: &WantedCrowd) -> bool {
         let mut crowds = self.lock_crowds();
         let Some(present) = crowds.get_mut(name) else { return false };
@@ -155,12 +157,12 @@ impl ClusterAudience {
         report
     }
 
-    /// Forgets what befell them; faults are never forgotten.
+    /// Resets the counts of comments, reconnects and moves of all viewers; faults are kept.
     pub fn forget_events(&self) {
         self.for_each_viewer(|viewer| viewer.seen().forget_events());
     }
 
-    /// Whether all that was acknowledged was numbered, and everybody has it.
+    /// Checks that every acknowledged comment has a sequence number, and that every viewer received every comment.
     pub async fn settled(&self) -> SettledAnswer {
         let mut settled = SettledAnswer::default();
         let posted = self.poster.posted();
@@ -197,7 +199,7 @@ impl ClusterAudience {
         settled
     }
 
-    /// The first ranked list that comes over a WebSocket.
+    /// Returns the first ranked list that the WebSocket `/ws/videos` sends.
     pub async fn first_pushed_list(&self) -> anyhow::Result<Value> {
         let mut url = self.gateway.join("/ws/videos")?;
         url.set_scheme("ws").map_err(|()| anyhow::anyhow!("{url} cannot be a WebSocket's"))?;
@@ -209,7 +211,7 @@ impl ClusterAudience {
         tokio::time::timeout(Duration::from_secs(10), first).await?
     }
 
-    /// The number of a video's last comment; 0 where there is none.
+    /// The sequence number of a video's last comment; 0 if the video has no comments.
     async fn last_seq(&self, video: &str) -> anyhow::Result<u64> {
         let url = self.gateway.join(&format!("/comments/{video}?limit=1"))?;
         let answer =

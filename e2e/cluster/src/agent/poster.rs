@@ -1,5 +1,5 @@
-//! Posts comments at a rate, each until it is acknowledged and under the same key, so that what was acknowledged is what
-//! must have been numbered.
+//! Posts comments at a fixed rate. Each comment is tried under the same idempotency key until it is acknowledged, so
+//! the number of acknowledged comments must equal the number of sequence numbers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,39 +10,39 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Notify;
 
-/// How long one try may take.
+/// The time limit of one try to post a comment.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Waits between tries.
+/// The pause between two tries of the same comment.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
-/// Tries: minutes, which is longer than anything that a test does to the system. What is never acknowledged stays
-/// pending, and a test says so.
+/// The most tries of one comment: they last minutes, longer than any outage that a test causes. A comment that is
+/// never acknowledged stays in `pending`, and the test reports it.
 const MAX_TRIES: usize = 400;
 
-/// What is to be posted.
+/// The comments that the harness wants to be posted: the rate, and the videos.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WantedPosting {
-    /// Comments a second, over all videos; 0 for none.
+    /// Comments a second, over all videos together; 0 posts none.
     pub per_second: f64,
-    /// The share of the comments that goes to each video.
+    /// The weight of each video: a video gets the part `weight / sum of weights` of all comments.
     pub videos: BTreeMap<String, u32>,
 }
 
-/// What was posted.
+/// Counts of the comments that were posted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostedCounts {
-    /// Comments acknowledged, by video.
+    /// The number of acknowledged comments, by video id.
     pub acknowledged: BTreeMap<String, u64>,
-    /// Comments sent and not acknowledged yet.
+    /// The number of comments that were sent and are not acknowledged yet.
     pub pending: u64,
-    /// Tries that failed and were made again.
+    /// The number of tries that failed and were repeated.
     pub retries: u64,
 }
 
-/// The one who posts.
+/// The task that posts comments.
 pub struct CommentPoster {
     client: Client,
     gateway: Url,
-    /// Part of every key: this process's comments are nobody else's.
+    /// A random number in every idempotency key, so that two runs of this program never share a key.
     run: u64,
     posting: Mutex<WantedPosting>,
     posted: Mutex<PostedCounts>,
@@ -54,7 +54,7 @@ fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CommentPoster {
-    /// One who posts nothing yet.
+    /// Starts the task; nothing is posted until `set_posting` is called.
     pub fn new(client: Client, gateway: Url) -> Arc<Self> {
         let poster = Arc::new(Self {
             client,
@@ -68,13 +68,13 @@ impl CommentPoster {
         poster
     }
 
-    /// Posts this from now on.
+    /// Replaces the rate and the videos from now on.
     pub fn set_posting(&self, posting: WantedPosting) {
         *lock_mutex(&self.posting) = posting;
         self.changed.notify_one();
     }
 
-    /// What was posted so far.
+    /// Returns the counts of the comments that were posted so far.
     pub fn posted(&self) -> PostedCounts {
         lock_mutex(&self.posted).clone()
     }

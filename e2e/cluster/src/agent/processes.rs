@@ -3,23 +3,24 @@
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Resident memory of a container's processes together, in KiB.
+/// The resident memory of all processes of a container together, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerMemory {
     /// The resident memory now, in KiB.
     pub resident_kib: u64,
-    /// The most there ever was.
+    /// The sum of the processes' peaks of resident memory (`VmHWM`), in KiB.
     pub peak_kib: u64,
 }
 
-/// The container's processes: whatever names the control groups, a container's id is part of it.
+/// Returns the ids of the container's processes: their control groups have the container's id in their path. Fails if
+/// `container` is no id, or if no process of it runs on this node.
 fn processes_of(container: &str) -> anyhow::Result<Vec<u32>> {
     let is_id = container.len() >= 12 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
     ensure!(is_id, "{container} is no container's id");
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").context("looking at processes")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that ended meanwhile is none.
+        // A process that ended meanwhile has no control groups.
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         if groups.contains(container) {
             found.push(pid);
@@ -29,7 +30,7 @@ fn processes_of(container: &str) -> anyhow::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Ends them at once, without a signal that they could hear. Answers how many.
+/// Kills all processes of the container by SIGKILL, which they cannot handle; returns the number of processes.
 pub fn kill_processes(container: &str) -> anyhow::Result<usize> {
     let pids = processes_of(container)?;
     for pid in &pids {
@@ -40,7 +41,7 @@ pub fn kill_processes(container: &str) -> anyhow::Result<usize> {
     Ok(pids.len())
 }
 
-/// What they hold in memory.
+/// Returns the memory of all processes of the container.
 pub fn memory(container: &str) -> anyhow::Result<ContainerMemory> {
     let mut memory = ContainerMemory::default();
     for pid in processes_of(container)? {

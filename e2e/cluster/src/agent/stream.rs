@@ -1,19 +1,19 @@
-//! Server-sent events out of the pieces that a body comes in.
+//! A parser of server-sent events, for bodies that arrive in pieces.
 
-/// One event with data, or one that is named.
+/// One server-sent event that has data or a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamEvent {
-    /// Its type; empty for a message.
+    /// The event's type (`event:`); empty for a message.
     pub name: String,
-    /// The id that it sets.
+    /// The event's id (`id:`), by which a client resumes.
     pub id: Option<String>,
-    /// Its data.
+    /// The event's data (`data:`).
     pub data: String,
-    /// How long to wait before coming back, in ms.
+    /// The wait before a reconnect that the server asks for (`retry:`), in milliseconds.
     pub retry_ms: Option<u64>,
 }
 
-/// What came and is no whole event yet.
+/// An incremental parser: keeps the bytes that are not a whole event yet.
 #[derive(Debug, Default)]
 pub struct EventParser {
     line: Vec<u8>,
@@ -21,7 +21,8 @@ pub struct EventParser {
 }
 
 impl EventParser {
-    /// Takes a piece; answers the events that it completes. Lines that only keep the stream alive are none.
+    /// Parses the next piece of the body and returns the events that it completes. Comment lines that only keep the
+    /// stream alive yield no event.
     pub fn feed_piece(&mut self, piece: &[u8]) -> Vec<StreamEvent> {
         let mut whole = Vec::new();
         for byte in piece {

@@ -1,4 +1,5 @@
-//! Requests over TLS from inside the cluster: by the names that its DNS gives, and with an authority by which a server is known.
+//! Requests over TLS from inside the cluster, by the names of cluster DNS; the server's certificate is checked against
+//! a given authority.
 
 use std::time::{Duration, Instant};
 
@@ -10,34 +11,35 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// How long an answer, or a comment's way to its stream, may take.
+/// The time limit of an answer, and of the way of a posted comment to a stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server, and how it is known.
+/// A server's URL, with the authority that must have signed the server's certificate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TlsRequest {
     /// The URL to request.
     pub url: String,
-    /// The authorities of its certificate, in PEM.
+    /// The certificates of the authority, in PEM.
     pub authority: String,
 }
 
-/// The answer of the server.
+/// A server's answer to a request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TlsAnswer {
-    /// Its status.
+    /// The HTTP status code of the answer.
     pub status: u16,
-    /// Its body.
+    /// The body of the answer, as text.
     pub body: String,
 }
 
 impl TlsRequest {
-    /// A client without a connection: each shakes hands anew, so that what it sees is in force.
+    /// Creates a client without open connections: each new client makes a new TLS handshake, so it sees the
+    /// certificate that the server shows now.
     fn client(&self) -> anyhow::Result<Client> {
         Ok(Client::new(&PeerTls::trusting_authorities(&self.authority, None)?, ConnectionSettings::default()))
     }
 
-    /// Asks once.
+    /// Sends one GET request and returns the answer; a failed handshake is an error.
     pub async fn get_once(self) -> anyhow::Result<TlsAnswer> {
         let url = self.url.parse().context(self.url.clone())?;
         let answer = self.client()?.get(url).timeout(ANSWER_TIMEOUT).send().await?;
@@ -45,7 +47,8 @@ impl TlsRequest {
         Ok(TlsAnswer { status, body: answer.text().await? })
     }
 
-    /// Watches `video` there, posts a comment, and waits until it comes; answers after how many ms it did.
+    /// Opens a stream of `video`'s comments, posts a comment and waits until the stream brings it. Returns the time
+    /// from the post to the arrival, in milliseconds.
     pub async fn time_comment(self, video: &str) -> anyhow::Result<u128> {
         let client = self.client()?;
         let base: Url = self.url.parse().context(self.url.clone())?;

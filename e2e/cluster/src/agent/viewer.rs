@@ -1,5 +1,5 @@
-//! One viewer: holds a stream of a video's comments, resumes it whenever it ends, and notes whether each comment came
-//! once and in its place.
+//! One viewer of the audience: holds a stream of a video's comments, resumes the stream whenever it ends, and notes
+//! whether each comment came exactly once and in order.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,64 +13,66 @@ use tokio::time::timeout;
 
 use super::stream::{EventParser, StreamEvent};
 
-/// How long a server may take to begin its answer.
+/// The time limit until a server begins its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A stream says something every 15 s; after three times that it is dead.
+/// The time without any byte after which a stream counts as dead: a server sends something every 15 s, so three times
+/// that.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
-/// Waits before coming back, whatever the server asks for.
+/// The bounds of the wait before a reconnect, in milliseconds, whatever the server asks for.
 const RETRY_RANGE_MS: std::ops::RangeInclusive<u64> = 200..=3_000;
-/// Faults kept in words, a viewer.
+/// The most faults of one viewer that are kept in words; all faults are counted.
 const MAX_FAULTS_KEPT: usize = 3;
-/// Attempts to get a stream back that are kept in words.
+/// The most attempts to open a stream again that are kept in words.
 const MAX_ATTEMPTS_KEPT: usize = 20;
 
-/// Moves that are kept in words, a viewer.
+/// The most moves of one viewer that are kept in words.
 const MAX_MOVES_KEPT: usize = 5;
 
-/// How a viewer connects.
+/// The way a viewer connects to its video's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectWay {
     /// Through the gateway, which follows moves by itself.
     FrontDoor,
-    /// Asks who serves the video, and connects to that reader.
+    /// The viewer asks the gateway which reader serves its video, and connects to that reader itself.
     Direct,
 }
 
-/// Where a viewer stands, and what befell it.
+/// The state of one viewer: the position in its video's comments, and what happened to its streams.
 #[derive(Debug, Default)]
 pub struct ViewerRecord {
-    /// Whether its stream greeted it and has not ended.
+    /// Whether the viewer has an open stream on which a greeting came.
     pub connected: bool,
-    /// The reader that greeted it last.
+    /// The name of the reader that greeted the viewer last; `None` before the first greeting.
     pub instance: Option<String>,
-    /// The numbering, and the last number in it.
+    /// The comment epoch and the sequence number of the last comment; `None` before the first greeting or comment.
     pub at: Option<(String, u64)>,
-    /// The last id, to resume by.
+    /// The last event id of the stream, which the next request sends as `Last-Event-ID`.
     id: Option<String>,
-    /// Comments received.
+    /// The number of comments received since the last reset.
     pub comments: u64,
-    /// Streams begun after one that ended.
+    /// The number of streams opened after an earlier stream had ended.
     pub reconnects: u64,
-    /// Times that another reader greeted it than before.
+    /// The number of greetings by another reader than the reader before.
     pub moves: u64,
-    /// Each of them: from which reader to which, when, and why the stream before it ended.
+    /// A description of each move: old reader, new reader, time, and the reason why the stream before it ended.
     pub moves_in_words: Vec<String>,
-    /// Since when moves are counted; `None`: from the beginning.
+    /// The time of the last reset, from which the times in `moves_in_words` are counted; `None` before the first
+    /// reset.
     counted_since: Option<Instant>,
-    /// When its stream ended.
+    /// The time at which the last stream ended; `None` while a stream is open.
     away_since: Option<Instant>,
-    /// What came of each attempt since then, and after how long.
+    /// The result of each attempt to connect since `away_since`, with its time after the stream's end.
     attempts: Vec<String>,
-    /// The same of the longest time without a stream.
+    /// The attempts to connect during the longest time without a stream.
     pub longest_attempts: Vec<String>,
-    /// The longest it was without one.
+    /// The longest time between the end of a stream and the next greeting.
     pub longest_away: Duration,
-    /// What was wrong, in words.
+    /// The first faults, in words: comments missing, repeated or out of order, gaps.
     pub faults: Vec<String>,
-    /// How often.
+    /// The number of all faults.
     pub fault_count: u64,
-    /// Why its last stream ended or did not begin.
+    /// The reason why the last stream ended or could not be opened.
     pub last_end: String,
     retry_ms: u64,
 }
@@ -83,7 +85,7 @@ impl ViewerRecord {
         }
     }
 
-    /// Takes events in the order they came.
+    /// Evaluates the events of a stream, in the order in which they arrived.
     pub fn take_events(&mut self, events: &[StreamEvent]) {
         for event in events {
             self.take_event(event);
@@ -127,7 +129,7 @@ impl ViewerRecord {
         if let Some(before) = before.filter(|before| Some(before) != self.instance.as_ref()) {
             self.note_move(&before);
         }
-        // A first greeting says where it stands; a later one must not move it.
+        // The first greeting sets the viewer's position; a later greeting must name the same position.
         match (&self.at, place) {
             (None, place) => self.at = place,
             (Some(at), Some(place)) if *at != place => {
@@ -152,7 +154,7 @@ impl ViewerRecord {
         let Some((numbering, seq)) = place else {
             return self.note_fault("was given a comment without a place".to_owned());
         };
-        // Who was greeted before the first comment of a video was not told a numbering.
+        // A viewer that was greeted before its video's first comment does not know a comment epoch yet.
         let expected = self.at.as_ref().map_or(1, |(_, last)| last + 1);
         let same = self.at.as_ref().is_none_or(|(before, _)| *before == numbering);
         if seq != expected || !same {
@@ -164,7 +166,7 @@ impl ViewerRecord {
         self.at = Some((numbering, seq));
     }
 
-    /// A stream ended, or did not begin.
+    /// Notes that a stream ended or could not be opened, with the reason.
     fn note_stream_end(&mut self, why: String) {
         if std::mem::take(&mut self.connected) {
             self.away_since = Some(Instant::now());
@@ -176,7 +178,7 @@ impl ViewerRecord {
         self.last_end = why;
     }
 
-    /// Forgets what befell it, but not where it stands.
+    /// Resets the counts of comments, reconnects and moves; the position and the faults are kept.
     pub fn forget_events(&mut self) {
         (self.comments, self.reconnects, self.moves) = (0, 0, 0);
         self.longest_away = Duration::ZERO;
@@ -186,15 +188,15 @@ impl ViewerRecord {
     }
 }
 
-/// `numbering-seq`
+/// Parses an event id `epoch-seq`; `None` if the id has another form.
 fn parse_place(id: &str) -> Option<(String, u64)> {
     let (numbering, seq) = id.rsplit_once('-')?;
     Some((numbering.to_owned(), seq.parse().ok()?))
 }
 
-/// One viewer.
+/// One viewer of the audience.
 pub struct AudienceViewer {
-    /// Who it is.
+    /// The user id of the viewer.
     pub user: String,
     /// The video that the viewer watches.
     pub video: String,
@@ -204,7 +206,7 @@ pub struct AudienceViewer {
 }
 
 impl AudienceViewer {
-    /// One who has not connected yet.
+    /// Creates a viewer that has not connected yet.
     pub fn new(user: String, video: String, way: ConnectWay) -> Arc<Self> {
         Arc::new(Self { user, video, way, seen: Mutex::default() })
     }
@@ -214,7 +216,7 @@ impl AudienceViewer {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches for ever; it ends by being aborted.
+    /// Keeps a stream open for ever; the caller ends the viewer by aborting its task.
     pub async fn watch_forever(self: Arc<Self>, client: Client, gateway: Url) {
         loop {
             let ended = self.read_stream(&client, &gateway).await;
@@ -224,7 +226,7 @@ impl AudienceViewer {
                 seen.note_stream_end(end);
                 seen.retry_ms.clamp(*RETRY_RANGE_MS.start(), *RETRY_RANGE_MS.end())
             };
-            // As browsers do it: what a reader asks for differs from viewer to viewer already.
+            // Without jitter, as browsers do: the wait that readers ask for already differs from viewer to viewer.
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }
@@ -242,7 +244,7 @@ impl AudienceViewer {
         if let Some(id) = last {
             request = request.header("Last-Event-ID", id);
         }
-        // The answer may be of another reader that this one redirects to.
+        // Errors name the host of the request: the answer may come from another reader, to which this one redirects.
         let sent_to = || format!("sent to {}", reader.host_str().unwrap_or_default());
         let answer = timeout(ANSWER_TIMEOUT, request.send()).await?.with_context(sent_to)?;
         let answer = expect_success(answer).await.with_context(sent_to)?;
@@ -263,7 +265,7 @@ impl AudienceViewer {
     }
 }
 
-/// An answer that is no refusal; else an error with what it says.
+/// Returns the answer if its status is a success; else an error with the `detail` of the problem in its body.
 async fn expect_success(answer: Response) -> anyhow::Result<Response> {
     let (status, host) = (answer.status(), answer.url().host_str().unwrap_or_default().to_owned());
     if status.is_success() {

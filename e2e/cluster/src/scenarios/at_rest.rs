@@ -1,4 +1,4 @@
-//! A system that nothing happens to costs the API server next to nothing.
+//! The scenario `at-rest`: a system without viewers and changes sends the API server almost no requests.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -12,37 +12,37 @@ use crate::kube::{CHILD_KINDS, INGRESS_KIND, POD_KIND, RANKING_CLUSTER_KIND, SEC
 use crate::wait::wait_until_true;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
-/// How long it is looked at.
+/// The length of the measurement.
 const OBSERVED_TIME: Duration = Duration::from_secs(45);
 
-/// Status is written once in 15 s where viewers change.
+/// Longer than the shortest time between two writes of the status, which is 15 s while the number of viewers changes.
 const MIN_TIME_BETWEEN_WRITES: Duration = Duration::from_secs(16);
 
-/// What two operators ask for every few minutes: whether a kind is installed by now that need not be, and the keys of tokens.
-/// In this window each of them does so once at most.
+/// Resources that each operator requests once in some minutes: to see whether an optional kind has been installed, and
+/// for the keys of tokens. During the measurement each operator requests each of them once at most.
 const RESOURCES_ASKED_SELDOM: [&str; 4] =
     ["httproutes", "servicemonitors", "/openid/v1/jwks", "/.well-known/openid-configuration"];
 const OPERATOR_COUNT: u64 = 2;
 
-/// Requests by verb and resource.
+/// The number of requests by verb and resource.
 type RequestCounts = BTreeMap<(String, String), u64>;
 
 pub async fn asks_for_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
-    // Those who left are told of later than they leave.
+    // The status shows that viewers left only some time after they left.
     let nobody = async || Ok(world.live_cluster().await?["status"]["readers"]["viewers"] == 0);
     wait_until_true("the status says that nobody watches", SETTLE_TIMEOUT, nobody).await?;
     wait_until_settled(world).await?;
     let (lease, cluster) = (world.operator_lease().await?, world.live_cluster().await?);
     let before = RequestLogPosition::position_now(world).await?;
-    // Not a wait for something: the length of the measurement.
+    // This sleep does not wait for anything: it is the length of the measurement.
     tokio::time::sleep(OBSERVED_TIME).await;
     let mut requests = before.requests_since(world).await?;
     let (renewed, after) = (world.operator_lease().await?, world.live_cluster().await?);
     let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
     ensure!(version(&cluster) == version(&after), "the status was written though nobody came or went");
     ensure!(version(&lease) != version(&renewed), "the Lease is not renewed");
-    // A watch is one request, which is told when it ends.
+    // A watch is one long request, which the API server counts when the watch ends.
     requests.retain(|(verb, _), _| verb != "watch");
     requests.retain(|(_, resource), count| {
         !RESOURCES_ASKED_SELDOM.iter().any(|it| resource.starts_with(it)) || *count > OPERATOR_COUNT
@@ -64,7 +64,8 @@ pub async fn asks_for_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(told)
 }
 
-/// What came before this is told of: nothing was written for longer than the longest time between two writes.
+/// Waits until the status was not written for longer than the shortest time between two writes, so that no write of
+/// earlier changes is still to come.
 async fn wait_until_settled(world: &ClusterWorld) -> anyhow::Result<()> {
     let mut last = (Value::Null, Instant::now());
     let quiet = async || {
@@ -77,11 +78,11 @@ async fn wait_until_settled(world: &ClusterWorld) -> anyhow::Result<()> {
     wait_until_true("the status comes to rest", SETTLE_TIMEOUT, quiet).await.map(|_| ())
 }
 
-/// A place in what the API server tells of requests.
+/// A position in the API server's records of requests, from which later requests are counted.
 enum RequestLogPosition {
-    /// So far in its audit log.
+    /// The size of the audit log at that time, in bytes.
     Log(u64),
-    /// What it had counted.
+    /// The API server's counters of requests at that time.
     Counts(RequestCounts),
 }
 
@@ -93,7 +94,7 @@ impl RequestLogPosition {
         }
     }
 
-    /// What was asked since.
+    /// Returns the requests that the API server got after this position.
     async fn requests_since(&self, world: &ClusterWorld) -> anyhow::Result<RequestCounts> {
         match (self, &world.settings.audit_log) {
             (Self::Log(from), Some(file)) => parse_audit_log(&read_from(file, *from)?),
@@ -117,13 +118,13 @@ fn read_from(file: &Path, from: u64) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Requests in lines of an audit log.
+/// Counts the requests in lines of an audit log, by verb and resource.
 fn parse_audit_log(log: &str) -> anyhow::Result<RequestCounts> {
     let mut requests = RequestCounts::new();
     for line in log.lines() {
         let event: Value = serde_json::from_str(line).context("a line of the audit log")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        // What has no resource is discovery, health or the like, and named by its path.
+        // A request without a resource is for discovery, health or the like; its key is the URI.
         let resource = match &event["objectRef"]["resource"] {
             Value::String(resource) => resource.clone(),
             _ => text(&event["requestURI"]),
@@ -133,8 +134,8 @@ fn parse_audit_log(log: &str) -> anyhow::Result<RequestCounts> {
     Ok(requests)
 }
 
-/// What the API server has counted of resources that, at rest, are the operator's business alone. (Pods, autoscalers and
-/// Leases have their own controllers, who write.)
+/// Returns the API server's counters of requests for resources that only the operator requests while the system is at
+/// rest. Pods, autoscalers and Leases are left out, because their own controllers write them.
 async fn fetch_request_counts(world: &ClusterWorld) -> anyhow::Result<RequestCounts> {
     let metrics = world.kube.get_object("/metrics").await?.context("the API server has no metrics")?;
     let mut requests = parse_request_metrics(metrics.as_str().context("metrics are text")?);

@@ -1,5 +1,5 @@
-//! A thousand viewers and fifty comments a second, while a video goes viral and cools, readers are upgraded, and a node
-//! is drained: nobody misses a comment, and nobody gets one twice.
+//! The scenario `crowd`: a thousand viewers and fifty comments a second, while a video goes viral and cools down,
+//! readers are upgraded, and a node is drained. No viewer misses a comment or gets one twice.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,10 +14,11 @@ use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
 const VIRAL_VIDEO: &str = "viral";
-/// Other videos, and how many watch each.
+/// The number of quiet videos, and the number of viewers of each.
 const QUIET_VIDEOS_AND_VIEWERS: (usize, usize) = (10, 30);
 const COMMENTS_PER_SECOND: f64 = 50.0;
-/// Viewers of the viral video: those who connect to readers themselves, and those who come by the front door.
+/// The viewers of the viral video at its peak: those who connect to readers themselves, and those who connect to the
+/// gateway.
 const PEAK_VIEWERS: (usize, usize) = (500, 200);
 const COOLED_VIEWERS: (usize, usize) = (250, 100);
 
@@ -55,7 +56,7 @@ pub async fn moves_and_misses_nothing(world: &ClusterWorld) -> anyhow::Result<St
     ))
 }
 
-/// A third of all comments are on the video that most watch.
+/// Returns the weights of the videos: a third of all comments go to the viral video.
 fn comment_shares() -> BTreeMap<String, u32> {
     let quiet = (0..QUIET_VIDEOS_AND_VIEWERS.0).map(|nth| (format!("quiet-{nth}"), 2));
     quiet.chain([(VIRAL_VIDEO.to_owned(), 10)]).collect()
@@ -66,7 +67,7 @@ async fn watch_viral(world: &ClusterWorld, (direct, front): (usize, usize)) -> a
     audience::set_crowd(world, "viral-front", VIRAL_VIDEO, front, ConnectWay::FrontDoor).await
 }
 
-/// Makes all viewers leave.
+/// Removes all viewers, and waits until two readers are left.
 async fn remove_everybody(world: &ClusterWorld) -> anyhow::Result<()> {
     watch_viral(world, (0, 0)).await?;
     for nth in 0..QUIET_VIDEOS_AND_VIEWERS.0 {
@@ -75,7 +76,7 @@ async fn remove_everybody(world: &ClusterWorld) -> anyhow::Result<()> {
     super::objects::wait_for_readers(world, 2).await.map(|_| ())
 }
 
-/// How many readers serve the viral video, by the managers.
+/// Returns the number of readers that serve the viral video, according to a manager.
 async fn readers_of_viral_video(world: &ClusterWorld) -> anyhow::Result<usize> {
     let load = world.manager_load().await?;
     let assignments = load["assignments"].as_array().context("no assignments in the load")?;
@@ -83,7 +84,8 @@ async fn readers_of_viral_video(world: &ClusterWorld) -> anyhow::Result<usize> {
     Ok(viral.and_then(|it| it["readers"].as_array()).map_or(0, Vec::len))
 }
 
-/// The crowd comes: more readers do, and the video is spread over several.
+/// Adds the viral video's viewers, and waits until there are at least four readers and the video is spread over at
+/// least two. Returns the number of readers and the time that it took.
 async fn bring_viral_crowd(world: &ClusterWorld) -> anyhow::Result<(u64, Duration)> {
     let start = Instant::now();
     watch_viral(world, PEAK_VIEWERS).await?;
@@ -105,7 +107,8 @@ async fn bring_viral_crowd(world: &ClusterWorld) -> anyhow::Result<(u64, Duratio
     Ok((ready, start.elapsed()))
 }
 
-/// Some go: a reader is emptied and removed.
+/// Removes part of the viral video's viewers, and waits until a reader was drained and removed. Returns the time that
+/// it took.
 async fn cool_crowd(world: &ClusterWorld) -> anyhow::Result<Duration> {
     let before = world.live_cluster().await?["status"]["readers"]["replicas"].as_u64().unwrap_or(0);
     let start = Instant::now();
@@ -118,7 +121,7 @@ async fn cool_crowd(world: &ClusterWorld) -> anyhow::Result<Duration> {
     };
     wait_until_some("a reader is emptied and removed", SETTLE_TIMEOUT, look).await?;
     let took = start.elapsed();
-    // Not while it goes on: what follows is to be the upgrade's doing alone.
+    // Scaling in and rebalancing are paused, so that the moves that follow come from the upgrade alone.
     world
         .change_spec(json!({"readers": {"scaling": {"scaleIn": "Paused"}, "rebalance": {"mode": "Paused"}}}))
         .await?;
@@ -127,7 +130,8 @@ async fn cool_crowd(world: &ClusterWorld) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// New readers in the place of all old ones. No viewer moves twice.
+/// Replaces all readers by a change of their pods, and checks that no viewer was moved twice. Returns the time that it
+/// took, and the number of viewers that were moved.
 async fn upgrade_readers(world: &ClusterWorld) -> anyhow::Result<(Duration, usize)> {
     let before = world.pods().await?;
     audience::forget_events(world).await?;
@@ -150,7 +154,8 @@ async fn upgrade_readers(world: &ClusterWorld) -> anyhow::Result<(Duration, usiz
     Ok((took, report.moved))
 }
 
-/// The node's pods are evicted: its readers hand their viewers over before they go.
+/// Drains the second node: its readers hand their viewers over before they end. Returns the time that it took, and the
+/// longest time that a viewer was without a stream.
 async fn drain_second_node(world: &ClusterWorld) -> anyhow::Result<(Duration, String)> {
     let first = audience::audience_node(world).await?;
     let nodes = world.kube.list_objects(NODE_KIND, "", "type!=kwok").await?;
@@ -173,7 +178,8 @@ async fn drain_second_node(world: &ClusterWorld) -> anyhow::Result<(Duration, St
     world
         .change_spec(json!({"readers": {"scaling": {"scaleIn": "Enabled"}, "rebalance": {"mode": "Auto"}}}))
         .await?;
-    // One retry that a reader asks for is 3 s at most: more than two need an explanation.
+    // Readers ask for a wait of 3 s at most before a retry: only a longest time of more than two waits needs an
+    // explanation.
     let why = if report.longest_away_ms > 6_000 { &report.longest_attempts } else { "" };
     Ok((took, format!("{} ms {why}", report.longest_away_ms)))
 }

@@ -1,4 +1,5 @@
-//! Deleting a namespace is Kubernetes' affair alone: nothing of ours holds it up while there is no operator.
+//! The scenario `deletion`: a namespace with a cluster can be deleted while no operator runs, because nothing of
+//! liverank (no finalizer) holds it.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What the system is for, once through.
+//! The scenario `flow`: interactions are ranked, and comments reach their viewers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::audience;
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::ClusterWorld;
 
-/// How long a counted interaction may take to be ranked.
+/// The time limit until a counted interaction is in the ranked list.
 const RANKED_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a gateway that has just started may take to find the log.
+/// The time limit until a gateway that has just started accepts an interaction, which needs the log.
 const TAKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn in_and_out(world: &ClusterWorld) -> anyhow::Result<String> {
@@ -25,7 +25,8 @@ pub async fn in_and_out(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(format!("ranked after {} ms", ranked.as_millis()))
 }
 
-/// Interactions into the gateway's Service, the ranked list out of it, over HTTP and pushed.
+/// Posts interactions to the gateway and checks the ranked list, over HTTP and over a WebSocket. Returns the time
+/// until the list was right.
 async fn check_interactions(world: &ClusterWorld) -> anyhow::Result<Duration> {
     for (video, times) in [("first", 3), ("second", 1)] {
         for _ in 0..times {
@@ -47,7 +48,7 @@ async fn check_interactions(world: &ClusterWorld) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// Until it is taken: one that is refused while the log is away was not counted.
+/// Posts a like until it is accepted: one that is refused while the log is away was not counted.
 async fn post_until_taken(world: &ClusterWorld, video: &str) -> anyhow::Result<()> {
     let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
     let post = async || {
@@ -56,7 +57,7 @@ async fn post_until_taken(world: &ClusterWorld, video: &str) -> anyhow::Result<(
     wait_until_true("an interaction is taken", TAKEN_TIMEOUT, post).await.map(|_| ())
 }
 
-/// Comments through a reader, to viewers of both kinds.
+/// Posts comments, and checks that viewers behind the gateway and viewers of readers get every one.
 async fn check_comments(world: &ClusterWorld) -> anyhow::Result<()> {
     audience::set_crowd(world, "flow-direct", "flow", 2, ConnectWay::Direct).await?;
     audience::set_crowd(world, "flow-front", "flow", 2, ConnectWay::FrontDoor).await?;

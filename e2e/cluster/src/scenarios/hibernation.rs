@@ -1,4 +1,5 @@
-//! `spec.hibernate`: no pod is left, those who ask others go first, and what was acknowledged before is counted after.
+//! The scenario `hibernation`: with `spec.hibernate` no pod is left, components end before those that they call, and
+//! interactions acknowledged before are counted afterwards.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,14 +12,15 @@ use crate::kube::{self, DEPLOYMENT_KIND, POD_KIND, status_condition, text_at};
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, COMPONENT_LABEL, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, is_ready};
 
-/// How long falling asleep may take: gateways end (50 s of grace), then readers (all of their drain time of 165 s while viewers
-/// of other scenarios are there, for whom nobody has room), then managers (30 s of grace).
+/// The time limit until no pod is left: gateways end (grace period 50 s), then readers (their whole drain time of 165
+/// s while viewers of other scenarios are there, because no reader has room for these), then managers (grace period 30
+/// s).
 const ASLEEP_TIMEOUT: Duration = Duration::from_secs(250);
-/// How long it has to stay so.
+/// The time for which the cluster must stay without pods.
 const STAYS_ASLEEP_FOR: Duration = Duration::from_secs(3);
-/// How long what was acknowledged may take to be ranked once all are up.
+/// The time limit, once all pods are ready again, until interactions acknowledged before are ranked.
 const RANKED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Interactions that are acknowledged just before.
+/// The number of interactions that are acknowledged just before the cluster hibernates.
 const INTERACTIONS_BEFORE: usize = 20;
 
 pub async fn to_zero_and_back(world: &ClusterWorld) -> anyhow::Result<String> {
@@ -45,7 +47,7 @@ pub async fn to_zero_and_back(world: &ClusterWorld) -> anyhow::Result<String> {
         let list = world.request_service("gateway:8080", Method::GET, "/videos?limit=100", None).await?;
         let videos = list["videos"].as_array().cloned().unwrap_or_default();
         let found = videos.iter().find(|it| it["video_id"] == video.as_str()).cloned().unwrap_or_default();
-        // A like is worth two.
+        // A like is worth 2 points.
         Ok(if found["score"] == json!(2.0 * INTERACTIONS_BEFORE as f64) {
             Ok(())
         } else {
@@ -56,7 +58,8 @@ pub async fn to_zero_and_back(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(format!("asleep after {:.1} s, ready again after {:.1} s", fell.as_secs_f64(), woke.as_secs_f64()))
 }
 
-/// Waits until the status says that nothing runs, and that is so. Answers when the last pod of each component was seen.
+/// Waits until the status says that the cluster hibernates, and checks that no pod is left then. Returns for each
+/// component the time at which its last pod was seen.
 async fn fall_asleep(world: &ClusterWorld, start: Instant) -> anyhow::Result<BTreeMap<String, Duration>> {
     let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     let look = async || {
@@ -77,7 +80,7 @@ async fn fall_asleep(world: &ClusterWorld, start: Instant) -> anyhow::Result<BTr
     let asks = |it: &&Value| it["spec"]["replicas"] != 0;
     let asking: Vec<&str> = deployments.iter().filter(asks).map(kube::object_name).collect();
     ensure!(asking.is_empty(), "these ask for pods: {asking:?}");
-    // It stays so: nobody fights about it.
+    // The cluster must stay without pods: no controller may create one again.
     let quiet = Instant::now();
     wait_until_true("it stays asleep", 5 * STAYS_ASLEEP_FOR, async || {
         ensure!(

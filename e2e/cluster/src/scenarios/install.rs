@@ -1,4 +1,4 @@
-//! From nothing to ready: helm brings the operator, one resource brings all the rest.
+//! The scenarios `install` and `helm-test`: helm installs the operator, and one `RankingCluster` brings all the rest.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::world::{
     RELEASE_NAME, SETTLE_TIMEOUT,
 };
 
-/// Small enough for a crowd of a thousand to need several readers, and quick enough for a test of minutes.
+/// Returns settings with so few viewers per reader that a thousand viewers need several readers, and with short times.
 fn cluster_settings() -> Value {
     json!({
         "gateway": {"drainSeconds": 5}, "websocket": {"drainSeconds": 5}, "comment": {"drainSeconds": 5},
@@ -27,7 +27,7 @@ fn cluster_settings() -> Value {
 }
 
 pub async fn to_ready(world: &ClusterWorld) -> anyhow::Result<String> {
-    // What a run before this one left.
+    // The namespace that an earlier run left.
     let left = NAMESPACE_KIND.object_path("", NAMESPACE_NAME);
     world.kube.delete_object(&left).await?;
     wait_until_true("the last run is gone", SETTLE_TIMEOUT, async || {
@@ -52,7 +52,7 @@ pub async fn to_ready(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(format!("helm {:.1} s, apply to Ready {:.1} s", installed.as_secs_f64(), ready.as_secs_f64()))
 }
 
-/// What people see.
+/// Checks the columns of `kubectl get`, `kubectl wait`, and that `kubectl explain` has a text for the fields.
 async fn check_printed_columns(world: &ClusterWorld) -> anyhow::Result<()> {
     let table = world
         .kube
@@ -76,7 +76,8 @@ async fn check_printed_columns(world: &ClusterWorld) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What pods may do. That the namespace takes `restricted` pods only, and all run, says the rest.
+/// Checks what the cluster's pods may do: no token for the API server, a read-only root. That the namespace accepts
+/// `restricted` pods only, and all pods run, shows the rest.
 async fn check_restricted_pods(world: &ClusterWorld) -> anyhow::Result<()> {
     let cluster = json!(format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}"));
     for pod in world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await? {
@@ -87,7 +88,8 @@ async fn check_restricted_pods(world: &ClusterWorld) -> anyhow::Result<()> {
             .filter_map(|volume| volume.pointer("/projected/sources")?.as_array())
             .flatten()
             .filter_map(|source| source.get("serviceAccountToken"));
-        // By a token for the cluster alone a pod shows the others who it is: the API takes none of these.
+        // A token for the cluster's own audience identifies a pod to the other pods; the API server accepts none of
+        // these.
         for token in tokens {
             ensure!(token["audience"] == cluster, "{} holds a token for the API", kube::object_name(&pod));
         }
@@ -97,7 +99,8 @@ async fn check_restricted_pods(world: &ClusterWorld) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The chart's own test: the operator answers, and does its work on a resource without pods, of which nothing is left.
+/// Runs the chart's own test, `helm test`: the operator answers, and handles a resource without pods, of which nothing
+/// is left.
 pub async fn run_helm_test(world: &ClusterWorld) -> anyhow::Result<String> {
     let test = async || {
         let args = ["test", RELEASE_NAME, "--namespace", OPERATOR_NAMESPACE, "--timeout", "60s"];

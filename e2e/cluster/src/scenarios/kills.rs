@@ -1,4 +1,5 @@
-//! A reader, a manager and the leader die in the middle of a drain: another leads soon, and the same drain goes on.
+//! The scenario `kills`: a reader, a manager and the leading operator are killed in the middle of a drain. Another
+//! operator leads soon, and the same drain goes on.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,19 +13,19 @@ use crate::kube::{self, DEPLOYMENT_KIND};
 use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
-/// Another leads within: the Lease of 15 s, and one try of 2 s. What the API server needs for the two requests of that try
-/// comes on top.
+/// The time limit until another operator leads: the Lease's duration of 15 s, and one try of 2 s. The time that the
+/// API server needs for the try's two requests (`EXTRA_REQUESTS`) is added.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(17);
 const EXTRA_REQUESTS: u32 = 2;
 const VIDEO_COUNT: usize = 12;
 const VIEWERS_A_VIDEO: usize = 30;
-/// The annotations of a drain, as JSON pointers.
+/// The annotations that mark a reader's Deployment as draining, as JSON pointers.
 const DRAIN_POINTER: &str = "/metadata/annotations/liverank.dev~1drain";
 const DRAIN_SINCE_POINTER: &str = "/metadata/annotations/liverank.dev~1drain-since";
 
 pub async fn in_the_middle_of_a_drain(world: &ClusterWorld) -> anyhow::Result<String> {
     audience::ensure_audience(world).await?;
-    // Four viewers a second: the drain of a third of them takes half a minute.
+    // 240 viewers a minute are four a second, so the drain of a third of the 360 viewers takes half a minute.
     let slowly = json!({"readers": {
         "minReplicas": 2, "replicas": 3, "scaling": {"mode": "Manual"},
         "rebalance": {"maxViewersMovedPerMinute": 240, "mode": "Paused"},
@@ -71,7 +72,7 @@ pub async fn in_the_middle_of_a_drain(world: &ClusterWorld) -> anyhow::Result<St
     ))
 }
 
-/// The reader that is being drained.
+/// Returns the Deployment of the reader that is being drained, or the reason that there is none.
 async fn find_drained_reader(world: &ClusterWorld) -> anyhow::Result<Result<Value, String>> {
     let readers = world
         .kube
@@ -83,8 +84,8 @@ async fn find_drained_reader(world: &ClusterWorld) -> anyhow::Result<Result<Valu
         .ok_or_else(|| "none is".to_owned()))
 }
 
-/// Kills a reader that stays, a manager and the leader, and answers how long it took until another led, and until the
-/// dead reader's viewers were served.
+/// Kills a reader that is not drained, a manager and the leading operator. Returns the time until another operator
+/// led, and the time until the killed reader's viewers had a stream again, in milliseconds.
 async fn kill_three(world: &ClusterWorld, draining: &Value) -> anyhow::Result<(Duration, u64)> {
     let own = |pod: &Value| {
         kube::text_at(pod, "/metadata/labels/liverank.dev~1reader") == kube::object_name(draining)
@@ -121,7 +122,8 @@ async fn kill_three(world: &ClusterWorld, draining: &Value) -> anyhow::Result<(D
     Ok((takeover, report.longest_away_ms))
 }
 
-/// The drain that was under way comes to its end, and no other began.
+/// Checks that the drain that was under way ends with the reader's removal, and that no other drain began. Returns the
+/// time that it took.
 async fn check_drain_resumed(world: &ClusterWorld, draining: &Value) -> anyhow::Result<Duration> {
     let start = Instant::now();
     let path = DEPLOYMENT_KIND.object_path(NAMESPACE_NAME, kube::object_name(draining));

@@ -1,5 +1,5 @@
-//! Nobody says what load there is: as many readers stay as there are, until the fallback asks for more. No node takes pods
-//! meanwhile, so that managers that end do not come back.
+//! The scenario `load-loss`: while no manager reports the load, the number of readers stays as it is, until
+//! `scaling.fallback` asks for more. The nodes accept no pods meanwhile, so that managers that end are not replaced.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::kube::{self, NODE_KIND, POD_KIND, status_condition, text_at};
 use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
-/// After how long the fallback holds: the least that may be said.
+/// The time without a reported load after which the fallback applies: the smallest value that the spec permits.
 const FALLBACK_AFTER: Duration = Duration::from_secs(10);
 
-/// Readers that there are to be, and what the scaler says.
+/// Returns the number of wanted readers, with the reason and the message of the condition `Autoscaling`.
 async fn wanted_readers(world: &ClusterWorld) -> anyhow::Result<(u64, String, String)> {
     let cluster = world.live_cluster().await?;
     let replicas = cluster["status"]["readers"]["replicas"].as_u64().context("no readers in the status")?;
@@ -43,7 +43,7 @@ pub async fn falls_back(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(format!("{} readers {:.1} s after the managers ended", before + 1, came.as_secs_f64()))
 }
 
-/// Ends the managers. Answers after how long there was one more reader.
+/// Ends all managers; returns the time until the fallback asked for one more reader.
 async fn end_managers(world: &ClusterWorld, before: u64) -> anyhow::Result<Duration> {
     let start = Instant::now();
     for manager in world.pods_of("manager").await? {
@@ -59,7 +59,7 @@ async fn end_managers(world: &ClusterWorld, before: u64) -> anyhow::Result<Durat
     Ok(start.elapsed())
 }
 
-/// Whether nodes take pods.
+/// Uncordons the nodes (`open`) or cordons them.
 async fn set_nodes_open(world: &ClusterWorld, nodes: &[String], open: bool) -> anyhow::Result<()> {
     let verb = if open { "uncordon" } else { "cordon" };
     for node in nodes {

@@ -1,4 +1,4 @@
-//! Many clusters with many pods, which kwok pretends: what the operator holds in memory.
+//! The scenario `many`: the operator's memory with many clusters and many pods, which kwok simulates.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,10 +17,11 @@ use crate::world::{ClusterWorld, MANAGED_SELECTOR, SETTLE_TIMEOUT};
 
 const CROWDED_NAMESPACE: &str = "liverank-e2e-many";
 const PODS_A_CLUSTER: usize = 25;
-/// Clusters to a pretended node: 100 pods, of 250 that it takes.
+/// The number of clusters to a simulated node: 100 pods, of the 250 that the node accepts.
 const CLUSTERS_A_NODE: usize = 4;
 
-/// How long the pods may take to come and to go: some minutes for hundreds, a quarter of an hour for thousands.
+/// Returns the time limit until all simulated pods run, or are gone: some minutes for hundreds of pods, a quarter of
+/// an hour for thousands.
 fn pods_timeout(world: &ClusterWorld) -> Duration {
     SETTLE_TIMEOUT + Duration::from_secs(4) * world.settings.clusters as u32
 }
@@ -30,7 +31,7 @@ fn node_count(world: &ClusterWorld) -> usize {
 }
 
 pub async fn fit_in_memory(world: &ClusterWorld) -> anyhow::Result<String> {
-    // What it says is told only where something fails.
+    // kwok's output is shown only if something fails.
     let log = std::env::temp_dir().join(format!("liverank-kwok-{}.log", world.run));
     let kwok = start_kwok(world, &log).await?;
     let result = measure_operator(world).await;
@@ -79,7 +80,7 @@ async fn measure_operator(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(format!("{clusters} clusters and {pods} pods after {:.0} s: {}", took.as_secs_f64(), told.join(", ")))
 }
 
-/// A cluster of 25 pods, all on nodes that are not there.
+/// Returns a cluster of 25 pods, all for nodes that kwok simulates.
 fn pretended_cluster(world: &ClusterWorld, nth: usize) -> Value {
     let pod = json!({
         "nodeSelector": {"type": "kwok"},
@@ -97,7 +98,7 @@ fn pretended_cluster(world: &ClusterWorld, nth: usize) -> Value {
     cluster
 }
 
-/// Nodes, and who says that what is on them runs.
+/// Creates the simulated nodes, and starts kwok, which reports the pods on them as running.
 async fn start_kwok(world: &ClusterWorld, log: &Path) -> anyhow::Result<Child> {
     for nth in 0..node_count(world) {
         let node = json!({
@@ -123,7 +124,7 @@ async fn start_kwok(world: &ClusterWorld, log: &Path) -> anyhow::Result<Child> {
         .arg("--config")
         .arg(world.path("e2e/cluster/kwok.yaml"))
         .args(["--manage-all-nodes=false", "--manage-nodes-with-label-selector=type=kwok"])
-        // Without its Lease a node is taken for gone.
+        // A node without a Lease counts as gone.
         .arg("--node-lease-duration-seconds=40")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

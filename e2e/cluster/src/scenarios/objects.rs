@@ -1,4 +1,5 @@
-//! Objects that come and go with the spec, whatever this Kubernetes makes of them; and the scale subresource.
+//! The scenario `objects`: objects that are created and deleted with the spec (autoscaler, Ingress, `HTTPRoute`,
+//! `ServiceMonitor`), on any Kubernetes; and the scale subresource.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::kube::{
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, expect_restarted};
 
-/// How long an object may take to come or go.
+/// The time limit until an object is created or deleted.
 const OBJECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn come_and_go(world: &ClusterWorld) -> anyhow::Result<String> {
@@ -32,7 +33,7 @@ async fn gateway_replicas(world: &ClusterWorld) -> anyhow::Result<u64> {
     gateway["spec"]["replicas"].as_u64().context("no replicas")
 }
 
-/// `replicas` given to an autoscaler and taken back: never reset on the way.
+/// Hands `replicas` of the gateway to an autoscaler and takes it back: the number must never be reset on the way.
 async fn check_autoscaler(world: &ClusterWorld) -> anyhow::Result<()> {
     let before = world.pods().await?;
     world.change_spec(json!({"gateway": {"replicas": 3}})).await?;
@@ -75,14 +76,15 @@ async fn check_autoscaler(world: &ClusterWorld) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this Kubernetes knows the kind.
+/// Whether this Kubernetes serves the kind.
 async fn is_kind_served(world: &ClusterWorld, kind: ObjectKind) -> anyhow::Result<bool> {
     let resources = world.kube.get_object(&format!("/apis/{}", kind.api)).await?;
     let names = resources.as_ref().and_then(|list| list["resources"].as_array());
     Ok(names.into_iter().flatten().any(|it| it["name"] == kind.plural))
 }
 
-/// Waits until an object of the kind is there, or, where nobody serves the kind, until a condition says so.
+/// Waits until an object of the kind exists and returns it. On a Kubernetes that does not serve the kind, waits until
+/// a condition says so and returns `None`.
 async fn wait_until_there(world: &ClusterWorld, kind: ObjectKind) -> anyhow::Result<Option<Value>> {
     if is_kind_served(world, kind).await? {
         let look = async || {
@@ -125,7 +127,8 @@ async fn check_monitor(world: &ClusterWorld) -> anyhow::Result<()> {
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await.map(|_| ())
 }
 
-/// `kubectl scale`: refused with the reason while the operator decides, and done where the user does.
+/// Checks `kubectl scale`: it is refused with the reason while the operator decides on the scale, and works in the
+/// mode `Manual`. Returns the time until three readers were ready.
 async fn check_kubectl_scale(world: &ClusterWorld) -> anyhow::Result<Duration> {
     let scale = |replicas: &str| {
         let replicas = format!("--replicas={replicas}");
@@ -150,7 +153,7 @@ async fn check_kubectl_scale(world: &ClusterWorld) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// Waits until there are so many readers, and none that is leaving.
+/// Waits until exactly `wanted` readers are ready and none is draining; returns the time that it took.
 pub async fn wait_for_readers(world: &ClusterWorld, wanted: u64) -> anyhow::Result<Duration> {
     let look = async || {
         let cluster = world.live_cluster().await?;

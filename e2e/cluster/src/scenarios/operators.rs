@@ -1,4 +1,5 @@
-//! The operator comes and goes; the system stays.
+//! The scenarios `operator-upgrade` and `operator-gone`: the operator is replaced or removed, and the system's pods
+//! stay.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::world::{
     expect_restarted, is_true,
 };
 
-/// A newer operator, which would build other pods: it says so, and restarts nothing.
+/// Installs a newer operator, which would build other pods: it reports that in `UpdatePending` and restarts nothing.
 pub async fn upgrade_restarts_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
     let before = world.pods().await?;
     let identity = |cluster: &Value| kube::text_at(cluster, "/status/operator/identity").to_owned();
@@ -47,7 +48,7 @@ pub async fn upgrade_restarts_nothing(world: &ClusterWorld) -> anyhow::Result<St
     Ok(format!("{:.1} s until it said so", took.as_secs_f64()))
 }
 
-/// Uninstalled: every pod is the same as before, and a comment posted afterwards is delivered.
+/// Uninstalls the operator: every pod is the same as before, and comments posted afterwards are delivered.
 pub async fn gone_and_all_goes_on(world: &ClusterWorld) -> anyhow::Result<String> {
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     audience::ensure_audience(world).await?;

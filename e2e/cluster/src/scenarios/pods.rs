@@ -1,4 +1,5 @@
-//! What users add to pods reaches them; what the operator does not permit is told by its field, and changes nothing.
+//! The scenario `pods`: what users add to pods reaches the pods. An addition that the operator does not permit is
+//! reported by its field, and changes nothing.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::kube::{status_condition, text_at};
 use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, expect_restarted, is_true};
 
-/// How long the operator may take to say what it thinks of a change.
+/// The time limit until the operator reports on a change of the spec.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn as_their_users_want_them(world: &ClusterWorld) -> anyhow::Result<String> {
@@ -34,7 +35,8 @@ pub async fn as_their_users_want_them(world: &ClusterWorld) -> anyhow::Result<St
     Ok(String::new())
 }
 
-/// A folder of the node is for no author of a `RankingCluster`, unless the operator's policy says otherwise.
+/// Checks that a volume with a folder of the node is refused: authors of a `RankingCluster` may not use one unless the
+/// operator's policy permits it.
 async fn check_refused_volume(world: &ClusterWorld) -> anyhow::Result<()> {
     let node = json!([{"name": "node", "hostPath": {"path": "/"}}]);
     world.change_spec(json!({"gateway": {"pod": {"volumes": node}}})).await?;

@@ -1,4 +1,5 @@
-//! What somebody's hand did to what the operator made: undone. What is somebody else's: left alone.
+//! The scenarios `repair-deleted` and `repair-edited`: the operator undoes edits of the objects that it created, and
+//! leaves fields of others alone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,13 +14,14 @@ use crate::kube::{self, CHILD_KINDS, FIELD_MANAGER, ObjectKind};
 use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
-/// Who owns what is repaired.
+/// The field manager that owns the repaired fields.
 const OPERATOR_MANAGER: &str = "liverank-operator";
-/// How long one repair in place may take. A reader is replaced, by a pod that comes and one that ends.
+/// The time limit of one repair in place. A reader is not repaired but replaced, by a pod that starts and one that
+/// ends.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(30);
-/// Requests at once.
+/// The most requests that are sent at the same time.
 const MAX_REQUESTS_AT_ONCE: usize = 8;
-/// What is nobody's business but its owner's.
+/// An annotation of somebody else, which the operator must leave alone.
 const FOREIGN_ANNOTATION: (&str, &str) = ("example.org/note", "keep me");
 
 fn kind(object: &Value) -> anyhow::Result<ObjectKind> {
@@ -31,17 +33,17 @@ fn path_of(object: &Value) -> anyhow::Result<String> {
     Ok(kind(object)?.object_path(NAMESPACE_NAME, kube::object_name(object)))
 }
 
-/// Kinds and names of readers' objects: another reader has another name.
+/// Whether the object belongs to a reader: the reader that replaces a deleted one has objects with other names.
 fn is_reader(object: &Value) -> bool {
     object.pointer("/metadata/labels/liverank.dev~1reader").is_some()
 }
 
-/// Each child deleted: there again, as another object.
+/// Deletes each child object, and checks that the operator creates it again.
 pub async fn check_deleted_children(world: &ClusterWorld) -> anyhow::Result<String> {
     let before = world.operator_objects(NAMESPACE_NAME).await?;
     ensure!(before.len() > 20, "only {} children", before.len());
     let start = Instant::now();
-    // Those that others hang on come last, so that what comes back is seen to come back by itself.
+    // Deployments are deleted last: other objects then come back without being created along with a Deployment.
     for object in before.iter().filter(|object| object["kind"] != "Deployment") {
         world.kube.delete_object(&path_of(object)?).await?;
     }
@@ -83,7 +85,7 @@ async fn wait_until_returned(
     wait_until_some("what was deleted is there again", REPAIR_TIMEOUT * 2, look).await.map(|_| ())
 }
 
-/// Each field of ours edited: as it was. A foreign annotation stays.
+/// Edits each field that the operator owns, and checks that the operator restores it and keeps a foreign annotation.
 pub async fn check_edited_fields(world: &ClusterWorld) -> anyhow::Result<String> {
     let children = world.operator_objects(NAMESPACE_NAME).await?;
     let (mut edited, mut refused, mut longest) = (0, 0, Duration::ZERO);
@@ -102,7 +104,8 @@ pub async fn check_edited_fields(world: &ClusterWorld) -> anyhow::Result<String>
             continue;
         };
         if kube::object_uid(&live) != kube::object_uid(child) {
-            // A reader that was replaced is gone as well: the next one may have its number.
+            // An object with another UID is of another reader, which may have got the number of the reader that was
+            // replaced.
             ensure!(is_reader(child), "{} was made anew", kube::object_name(child));
             continue;
         }
@@ -128,13 +131,13 @@ async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<R
     let note = json!({"metadata": {"annotations": {FOREIGN_ANNOTATION.0: FOREIGN_ANNOTATION.1}}});
     let noted = world.kube.merge_patch(&path, &note).await?;
     if noted.status == StatusCode::NOT_FOUND && is_reader(child) {
-        // An edit of another of its objects replaced the reader meanwhile.
+        // An edit of another object of this reader caused the reader to be replaced meanwhile.
         return Ok(RepairTally { edited: 0, refused: 0, took: Duration::ZERO });
     }
     noted.expect_success()?;
     let owned = fields::owned_fields(child, OPERATOR_MANAGER);
     ensure!(!owned.is_empty(), "{OPERATOR_MANAGER} owns nothing of it");
-    // Each for itself, without effect: which other values would the API server take?
+    // Tries each field alone with a dry run, to find another value that the API server accepts.
     let fields = owned.iter().filter(|(path, _)| may_be_edited(path));
     let tried: Vec<Option<Value>> = stream::iter(fields)
         .map(|(_, field)| acceptable_value(world, &path, field))
@@ -151,12 +154,14 @@ async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<R
     Ok(RepairTally { edited: made, refused, took: start.elapsed() })
 }
 
-/// An owner's UID says whose it is: with another one the object is not ours, and Kubernetes deletes it.
+/// Whether the field at this path may be edited. Not the owner's UID: with another UID the object has no owner, and
+/// Kubernetes deletes it.
 fn may_be_edited(path: &str) -> bool {
     !path.contains("ownerReferences")
 }
 
-/// Where edits that could each be made cannot be made together.
+/// Makes the edits one after another, for edits that the API server accepts alone but not together. Returns the number
+/// of edits that it accepted.
 async fn one_by_one(world: &ClusterWorld, path: &str, edits: &[Value]) -> anyhow::Result<usize> {
     let mut made = 0;
     for edit in edits {
@@ -179,7 +184,7 @@ async fn acceptable_value(
     Ok(None)
 }
 
-/// Whether the API server took it.
+/// Sends the edits as one JSON patch, with `dry` as a dry run; returns whether the API server accepted them.
 async fn patch_object(world: &ClusterWorld, path: &str, edits: &[Value], dry: bool) -> anyhow::Result<bool> {
     let path = format!("{path}?fieldManager={FIELD_MANAGER}{}", if dry { "&dryRun=All" } else { "" });
     let body = json!(edits);
@@ -188,7 +193,8 @@ async fn patch_object(world: &ClusterWorld, path: &str, edits: &[Value], dry: bo
     Ok(answer.status.is_success())
 }
 
-/// A reader that does not run what it should may also be replaced by one that does.
+/// Waits until all `wanted` fields have their values again. An object that is `replaceable` may also be gone: a reader
+/// that does not run what it should is replaced by one that does.
 async fn wait_until_repaired(
     world: &ClusterWorld,
     path: &str,

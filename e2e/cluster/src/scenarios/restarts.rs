@@ -1,4 +1,5 @@
-//! A change restarts what it concerns: all other pods keep their UIDs.
+//! The scenario `restarts`: a change of the spec restarts only the pods that it concerns; all other pods keep their
+//! UIDs.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,12 @@ use crate::kube;
 use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT, expect_restarted};
 
-/// All components, as labels name them.
+/// All components, by the values of their label.
 const ALL: [&str; 7] = ["manager", "consumer", "comment", "reader", "websocket", "statistics", "gateway"];
 
 pub async fn only_the_right_pods(world: &ClusterWorld) -> anyhow::Result<String> {
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
-    // A setting of one component, whatever else stands in the same ConfigMap.
+    // A setting of one component, which is in a ConfigMap together with settings of others.
     let budget = |viewers: u32| json!({"readers": {"rebalance": {"maxViewersMovedPerMinute": viewers}}});
     let one = check_roll_out(world, budget(1500), &["manager"]).await?;
     check_roll_out(world, json!({"scoring": {"trendingHalfLifeMinutes": 300}}), &["consumer"]).await?;
@@ -24,7 +25,7 @@ pub async fn only_the_right_pods(world: &ClusterWorld) -> anyhow::Result<String>
         &["statistics"],
     )
     .await?;
-    // What no pod is told.
+    // Settings that are passed to no pod.
     check_roll_out(world, json!({"readers": {"maxReplicas": 4, "hotVideoViewers": 240}}), &[]).await?;
     switched_off_and_on(world).await?;
     let all = check_roll_out(world, json!({"image": world.settings.next_image}), &ALL).await?;
@@ -40,7 +41,8 @@ pub async fn only_the_right_pods(world: &ClusterWorld) -> anyhow::Result<String>
     Ok(format!("change to rolled: one component {one:.1} s, a new image everywhere {all:.1} s"))
 }
 
-/// Changes the spec, waits until all is as it says, and compares the pods.
+/// Changes the spec, waits until the cluster is ready, and checks that exactly the `expected` components have other
+/// pods. Returns the time until the cluster was ready.
 async fn check_roll_out(world: &ClusterWorld, change: Value, expected: &[&str]) -> anyhow::Result<Duration> {
     let before = world.pods().await?;
     let start = Instant::now();
@@ -53,10 +55,10 @@ async fn check_roll_out(world: &ClusterWorld, change: Value, expected: &[&str]) 
     Ok(took)
 }
 
-/// A component that nobody wants is gone, and comes back; nobody else restarts for it.
+/// Switches the statistics off and on: its objects are deleted and created again, and no other component restarts.
 async fn switched_off_and_on(world: &ClusterWorld) -> anyhow::Result<()> {
     check_roll_out(world, json!({"statistics": {"enabled": false}}), &["statistics"]).await?;
-    // Its ConfigMap stays as long as a pod that ends still names it.
+    // The ConfigMap remains as long as a pod that is ending refers to it.
     let gone = async || {
         let left = world.operator_objects(NAMESPACE_NAME).await?;
         let left: Vec<&str> =

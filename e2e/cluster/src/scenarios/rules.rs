@@ -1,5 +1,6 @@
-//! Each rule of the definition, on a real API server: a valid resource is taken, one changed field is refused with exactly
-//! the field and the words that are promised, and without its rule just that one is taken.
+//! The scenario `rules`: each validation rule of the custom resource definition, on a real API server. A valid
+//! resource is accepted; with one field changed it is refused with exactly the promised field and message; and without
+//! its rule exactly that change is accepted.
 
 use std::time::Duration;
 
@@ -14,17 +15,17 @@ use crate::world::ClusterWorld;
 
 const NAMESPACE_NAME: &str = "liverank-e2e-rules";
 const DEFINITION_NAME: &str = "rankingclusters.liverank.dev";
-/// How long a changed definition may take to be served.
+/// The time limit until a changed definition is served.
 const SERVED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One rule's own fixture.
+/// The fixture of one validation rule: a change that the rule refuses.
 #[derive(Debug, Clone, Deserialize)]
 struct RuleFixture {
     name: String,
-    /// What is changed in the valid resource, by dotted paths; null takes out.
+    /// The changes to the valid resource, by dotted paths; null removes the field.
     #[serde(default)]
     set: serde_json::Map<String, Value>,
-    /// Where it takes two: what is then changed in the stored resource.
+    /// For a rule on updates: the changes to the resource that was stored before.
     #[serde(default)]
     update: serde_json::Map<String, Value>,
     path: String,
@@ -61,7 +62,7 @@ impl RulesBench<'_> {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE_NAME}});
         self.world.kube.apply_object(NAMESPACE_KIND, &namespace).await?;
         self.replace_definition(definition).await?;
-        // The first request after a definition is new may find nobody who serves it.
+        // The first request after the definition was created may find no handler for it.
         let served = async || Ok(self.create_resource(&self.valid, true).await?.status.is_success());
         wait_until_true("the valid resource is taken", SERVED_TIMEOUT, served).await?;
         for fixture in self.fixtures.iter().filter(|fixture| fixture.is_update()) {
@@ -97,8 +98,8 @@ impl RulesBench<'_> {
         Ok(format!("{} rules", rules.len()))
     }
 
-    /// The one fixture that is taken, once the API server serves the definition without its rule; before that, none is or
-    /// the `last` one.
+    /// Returns the one fixture that is accepted once the API server serves the definition without `rule`; until then
+    /// no fixture is accepted, or the `last` one.
     async fn fixture_taken_without_rule(&self, rule: &str, last: Option<&String>) -> anyhow::Result<String> {
         let deadline = std::time::Instant::now() + SERVED_TIMEOUT;
         loop {
@@ -110,7 +111,7 @@ impl RulesBench<'_> {
                 .filter(|(_, answer)| answer.status.is_success())
                 .map(|(fixture, _)| fixture.name.as_str())
                 .collect();
-            // While it is not served everywhere yet, nothing is taken, or the last one, or both.
+            // Until the definition is served everywhere, no fixture is accepted, or the last one, or both.
             match taken[..] {
                 [one] if last.is_none_or(|last| last != one) => return Ok(one.to_owned()),
                 _ if std::time::Instant::now() < deadline => {
@@ -121,7 +122,7 @@ impl RulesBench<'_> {
         }
     }
 
-    /// What the API server says to each fixture.
+    /// Returns the API server's answer to each fixture, in the order of the fixtures.
     async fn answers_to_fixtures(&self) -> anyhow::Result<Vec<KubeAnswer>> {
         let asked = self.fixtures.iter().map(async |fixture| {
             if !fixture.is_update() {
@@ -168,7 +169,7 @@ impl RulesBench<'_> {
         self.world.kube.send_request(Method::POST, &path, Some(("application/json", &resource))).await
     }
 
-    /// By replacing what stands, so that what is not there any more is gone.
+    /// Replaces the whole definition, so that rules that are not in the new one are gone; creates it if there is none.
     async fn replace_definition(&self, definition: &Value) -> anyhow::Result<()> {
         let path = DEFINITION_KIND.object_path("", DEFINITION_NAME);
         let body = |definition: &Value| (definition.clone(), "application/json");
@@ -201,7 +202,7 @@ impl RulesBench<'_> {
                 .delete_object(&RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, &fixture.name))
                 .await?;
         }
-        // Helm takes over only what it made: it brings its own.
+        // Helm adopts only what it created, so the definition is deleted and helm installs its own.
         let others = self
             .world
             .kube
@@ -235,7 +236,7 @@ fn expect_refusal(fixture: &RuleFixture, answer: &KubeAnswer) -> anyhow::Result<
     Ok(())
 }
 
-/// JSON pointers to every rule of a definition.
+/// Returns JSON pointers to all validation rules of a definition.
 fn rule_pointers(definition: &Value) -> Vec<String> {
     fn collect_rules(value: &Value, pointer: &str, rules: &mut Vec<String>) {
         match value {
@@ -264,7 +265,7 @@ fn rule_pointers(definition: &Value) -> Vec<String> {
     rules
 }
 
-/// The definition without the rule at a pointer.
+/// Returns the definition without the rule at a JSON pointer.
 fn without_rule(definition: &Value, rule: &str) -> anyhow::Result<Value> {
     let mut definition = definition.clone();
     let (list, nth) = rule.rsplit_once('/').context("no pointer")?;

@@ -1,4 +1,5 @@
-//! Two replicas of the operator share three shards; one is killed, and all clusters are looked after, none by two.
+//! The scenario `shards`: two replicas of the operator share three shards. One replica is killed; every cluster is
+//! still reconciled, and none by two replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,10 +13,11 @@ use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{ClusterWorld, OPERATOR_NAME, OPERATOR_NAMESPACE, SETTLE_TIMEOUT};
 
 const SHARDS: usize = 3;
-/// By what the hash says of these names (`operator/src/run/shard.rs`), each shard has some of them.
+/// By the hash of these names (`operator/src/run/shard.rs`), each shard has some of the namespaces.
 const NAMESPACES: usize = 6;
 const NAME: &str = "sharded";
-/// A dead replica's Leases run out in 15 s, and the others leave each to who has fewer for 3 s at most.
+/// The time limit until the shards of a dead replica have another leader: its Leases run out after 15 s, and a replica
+/// leaves each Lease to replicas with fewer shards for 3 s at most.
 const TAKEOVER: Duration = Duration::from_secs(20);
 
 fn namespaces() -> impl Iterator<Item = String> {
@@ -52,7 +54,7 @@ async fn share(world: &ClusterWorld) -> anyhow::Result<String> {
     for namespace in namespaces() {
         world.create_namespace(&namespace).await?;
         let mut cluster = world.new_cluster(&namespace, NAME);
-        // No pods: it is about who looks after it.
+        // A hibernating cluster has no pods: the scenario only tests which replica reconciles it.
         cluster["spec"]["hibernate"] = json!(true);
         world.kube.apply_object(RANKING_CLUSTER_KIND, &cluster).await?;
     }
@@ -103,7 +105,7 @@ async fn share(world: &ClusterWorld) -> anyhow::Result<String> {
     ))
 }
 
-/// The holder of each shard's Lease.
+/// Returns the holder of each shard's Lease, empty if the Lease has none.
 async fn holders_now(world: &ClusterWorld) -> anyhow::Result<BTreeMap<usize, String>> {
     let mut holders = BTreeMap::new();
     for shard in 0..SHARDS {
@@ -115,7 +117,7 @@ async fn holders_now(world: &ClusterWorld) -> anyhow::Result<BTreeMap<usize, Str
     Ok(holders)
 }
 
-/// The holders, once they are two pods that are there.
+/// Returns the holders of the shards' Leases, once they are two different pods that exist.
 async fn spread(world: &ClusterWorld) -> anyhow::Result<Result<Vec<String>, String>> {
     let pods = world.operator_pods().await?;
     let holders = holders_now(world).await?;
@@ -125,8 +127,8 @@ async fn spread(world: &ClusterWorld) -> anyhow::Result<Result<Vec<String>, Stri
     Ok(if good { Ok(holders.into_values().collect()) } else { Err(format!("{holders:?}")) })
 }
 
-/// How often each cluster's claim has changed hands, between shards. Two shards that both looked after a cluster would take it
-/// in turn.
+/// Returns for each cluster the number of times that its claim changed its holder, between shards. Two shards that
+/// both reconciled a cluster would take the claim from each other in turn.
 async fn changes_of_claims(world: &ClusterWorld) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut changes = BTreeMap::new();
     for namespace in namespaces() {
@@ -136,7 +138,8 @@ async fn changes_of_claims(world: &ClusterWorld) -> anyhow::Result<BTreeMap<Stri
     Ok(changes)
 }
 
-/// Whether all clusters' newest specs are carried out, each by who leads the shard that holds its claim, of so many.
+/// Checks that every cluster's newest spec is reconciled, by the replica that leads the shard that holds the cluster's
+/// claim, and that all `shards` shards have clusters. Otherwise returns what is missing, in words.
 async fn all_by(world: &ClusterWorld, shards: usize) -> anyhow::Result<Result<(), String>> {
     let holders = holders_now(world).await?;
     let mut late = Vec::new();
@@ -158,7 +161,7 @@ async fn all_by(world: &ClusterWorld, shards: usize) -> anyhow::Result<Result<()
     Ok(if complete { Ok(()) } else { Err(format!("{late:?}; {used:?} have clusters; {holders:?}")) })
 }
 
-/// Which shard of so many holds a claim.
+/// Returns the shard, of `shards` shards, that holds a claim; `None` if the claimant is no shard of that number.
 fn shard_of(claimant: &str, shards: usize) -> Option<usize> {
     let installation = format!("{OPERATOR_NAMESPACE}/{OPERATOR_NAME}");
     if shards == 1 {

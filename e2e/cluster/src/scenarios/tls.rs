@@ -1,4 +1,5 @@
-//! A cluster with TLS, beside the one that all scenarios share: what it takes, what it refuses, and a renewed certificate.
+//! The scenario `tls`: a cluster with TLS beside the shared one: the requests that it accepts and refuses, and the
+//! renewal of its certificates.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +16,18 @@ use crate::kube::{
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{ClusterWorld, MANAGED_SELECTOR, SETTLE_TIMEOUT};
 
-/// Where it is; certificates are for its Services.
+/// The namespace of the cluster with TLS; its certificates are for the Services of this namespace.
 const SECURED_NAMESPACE: &str = "liverank-e2e-tls";
 const SEALED_CLUSTER: &str = "sealed";
 const INTERNAL_SECRET: &str = "sealed-internal";
 const PUBLIC_SECRET: &str = "sealed-public";
-/// How long a missing Secret may stay unnamed: the kubelet tells it when it first tries.
+/// The time limit until a condition names a missing Secret: the kubelet reports it when it first tries to mount it.
 const NAMED_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a renewed certificate may take: the kubelet looks at a pod when its annotations change.
+/// The time limit until renewed certificates are shown: the kubelet looks at a pod's Secrets when its annotations
+/// change.
 const RENEWED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whoever gives out certificates.
+/// A certificate authority of the test.
 struct TestAuthority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -41,7 +43,8 @@ impl TestAuthority {
         Ok(Self { pem, issuer: Issuer::new(params, key) })
     }
 
-    /// A Secret as cert-manager writes it, for all Services, good until a year begins.
+    /// Returns a Secret as cert-manager writes it, with a certificate for all Services of the namespace, valid until
+    /// the first of January of the year `until`.
     fn certificate_secret(&self, name: &str, until: i32) -> anyhow::Result<Value> {
         let mut params = CertificateParams::new(vec![format!("*.{SECURED_NAMESPACE}.svc")])?;
         params.not_after = date_time_ymd(until, 1, 1);
@@ -84,7 +87,8 @@ pub async fn check_sealed_cluster(world: &ClusterWorld) -> anyhow::Result<String
     ))
 }
 
-/// One pod of each component. Who asks managers directly comes from another namespace here, so that there are no policies.
+/// Returns a cluster with TLS and one pod of each component. Its network policies are off, because the test asks the
+/// managers from another namespace.
 fn sealed_cluster(world: &ClusterWorld, inside: &TestAuthority) -> Value {
     let mut cluster = world.new_cluster(SECURED_NAMESPACE, SEALED_CLUSTER);
     let front = json!({"replicas": 1, "drainSeconds": 5});
@@ -122,7 +126,8 @@ fn asked(authority: &TestAuthority, url: &str) -> TlsRequest {
     TlsRequest { url: url.to_owned(), authority: authority.pem.clone() }
 }
 
-/// A comment goes in at the gateway and comes out of a stream of it: by every kind of process in between.
+/// Posts a comment at the gateway and waits for it on a stream of the gateway, so that it passes every kind of process
+/// between. Returns its time in milliseconds.
 async fn check_comment(world: &ClusterWorld, outside: &TestAuthority) -> anyhow::Result<u64> {
     let asked = asked(outside, &service_url("gateway", 8080, ""));
     let mut way = 0;
@@ -135,12 +140,13 @@ async fn check_comment(world: &ClusterWorld, outside: &TestAuthority) -> anyhow:
             Err(error) => Err(format!("{error:#}")),
         })
     };
-    // A gateway that has just started may not have found the log yet.
+    // A gateway that has just started may not have connected to the log yet.
     wait_until_some("a comment comes over TLS", Duration::from_secs(30), look).await?;
     Ok(way)
 }
 
-/// Plain HTTP is answered by nobody; who has no certificate not by those whom our own processes alone ask.
+/// Checks that plain HTTP is refused everywhere, and that ports for our own processes refuse a client without a
+/// certificate.
 async fn check_refused(
     world: &ClusterWorld,
     inside: &TestAuthority,
@@ -161,7 +167,7 @@ async fn check_refused(
         let said = audience::ask_over_tls(world, &asked(inside, &url)).await;
         ensure!(said.is_err(), "{url} was answered to who showed no certificate: {said:?}");
     }
-    // The public certificate is the gateway's alone, and only on its port for viewers.
+    // The public certificate is shown only by the gateway, and only on its port for viewers.
     let inside_out =
         audience::ask_over_tls(world, &asked(inside, &service_url("gateway", 8080, "/videos"))).await;
     ensure!(inside_out.is_err(), "the gateway shows the internal certificate: {inside_out:?}");
@@ -171,7 +177,8 @@ async fn check_refused(
     Ok(())
 }
 
-/// The operator knows the load; so does who asks a manager through the API server's proxy, as `kubectl liverank` does.
+/// Checks that the operator knows the load, and that a manager answers through the API server's proxy, as `kubectl
+/// liverank` asks it.
 async fn operator_is_answered(world: &ClusterWorld) -> anyhow::Result<()> {
     let cluster = world.kube.get_named(RANKING_CLUSTER_KIND, SECURED_NAMESPACE, SEALED_CLUSTER).await?;
     let scaler = status_condition(&cluster, "Autoscaling").cloned().unwrap_or_default();
@@ -199,7 +206,8 @@ async fn operator_is_answered(world: &ClusterWorld) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both Secrets are renewed, the public one by another authority: what is shown is the new one, by the same processes.
+/// Renews both Secrets, the public one by another authority, and checks that the same processes show the new
+/// certificates. Returns the time that it took.
 async fn check_renewal(
     world: &ClusterWorld,
     inside: &TestAuthority,
@@ -210,7 +218,7 @@ async fn check_renewal(
     world.kube.apply_object(SECRET_KIND, &next.certificate_secret(PUBLIC_SECRET, 2100)?).await?;
     world.kube.apply_object(SECRET_KIND, &inside.certificate_secret(INTERNAL_SECRET, 2101)?).await?;
     let start = Instant::now();
-    // The kubelet looks at a pod's Secrets once a minute, or when the pod changes.
+    // The kubelet looks at a pod's Secrets about once a minute, or at once when the pod changes.
     let note = json!({"metadata": {"annotations": {"example.org/renewed": "now"}}});
     for pod in world.kube.list_objects(POD_KIND, SECURED_NAMESPACE, MANAGED_SELECTOR).await? {
         world
@@ -242,7 +250,7 @@ async fn check_renewal(
     Ok(took)
 }
 
-/// Each pod by its UID, and how often its process was started again.
+/// Returns the UID of each pod, with the number of its container's restarts.
 async fn process_starts(world: &ClusterWorld) -> anyhow::Result<Vec<(String, u64)>> {
     let pods = world.kube.list_objects(POD_KIND, SECURED_NAMESPACE, MANAGED_SELECTOR).await?;
     let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0);

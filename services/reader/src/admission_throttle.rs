@@ -1,7 +1,7 @@
-//! Letting newcomers in: at once in a calm, a few at a time while those who are here wait for what they are due.
+//! Admission of new viewers: at once while writes to viewers are on time, a few at a time while they are late.
 //!
-//! The larger the crowd at the door, the faster it comes in: nobody is to wait long, and what those who are here notice
-//! of a crowd is how many come in at once, not how many there are.
+//! The more viewers are waiting, the more are admitted a second: nobody is to wait long, and what the viewers who are
+//! already connected notice is how many are admitted at once, not how many are waiting.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,22 +9,25 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// Newcomers who are held back at once.
+/// The number of new viewers that are held back at the same time.
 const MAX_HELD_BACK: u32 = 64;
-/// How long each is held back: some 2,500 a second are let in then,
+/// The longest time for which each new viewer is held back while writes are late: at 64 at a time, some 2,500 viewers a
+/// second are admitted.
 const HOLD_TIME: Duration = Duration::from_millis(25);
-/// or as many more as it takes for all who are at the door to be in by then.
+/// The time within which all waiting viewers are to be admitted: if there are too many for `HOLD_TIME`, each is held
+/// back for less.
 const MIN_TIME_FOR_ALL: Duration = Duration::from_millis(2_500);
-/// How long a newcomer waits for its turn at most, however slow the machine is. Those whose reader was killed have waited
-/// for others to notice that, and for their `retry:`, up to 6 s together, and nobody is to be without a stream for 10 s.
+/// The longest time that a new viewer waits for its turn, however slow the machine is. Viewers whose reader was killed
+/// have already waited up to 6 s, until the failure was noticed and for their `retry:`, and nobody is to be without a
+/// stream for 10 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// Lets newcomers in one after the other while the writing threads are late.
+/// Admits new viewers a few at a time while the threads that write to viewers are late.
 pub struct AdmissionThrottle {
     turn_permits: Semaphore,
-    /// Newcomers here,
+    /// The number of new viewers that wait for admission now.
     waiting: AtomicU32,
-    /// and how many that were at the most since there was nobody.
+    /// The greatest value of `waiting` since it was last 0.
     crowd: AtomicU32,
 }
 
@@ -35,7 +38,7 @@ impl Default for AdmissionThrottle {
     }
 }
 
-/// A newcomer at the door. Gone when dropped: peers hang up while they wait.
+/// Counts one waiting viewer until it is dropped, because clients may hang up while they wait.
 struct WaitingNewcomer<'a>(&'a AdmissionThrottle);
 
 impl Drop for WaitingNewcomer<'_> {
@@ -47,13 +50,13 @@ impl Drop for WaitingNewcomer<'_> {
 }
 
 impl AdmissionThrottle {
-    /// Waits for a newcomer's turn, in the order in which they came. `is_late` says whether others wait for what they
-    /// are due.
+    /// Waits until a new viewer may be admitted, in the order of arrival, for at most `LONGEST_WAIT` and the hold
+    /// time. `is_late` returns whether writes to the connected viewers are late.
     pub async fn wait_for_turn(&self, is_late: impl Fn() -> bool) {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         self.crowd.fetch_max(waiting, Ordering::Relaxed);
         let _newcomer = WaitingNewcomer(self);
-        // Who has waited long enough goes in beside those whose turn it is.
+        // A viewer that has waited for the longest time is admitted without a permit.
         let Ok(_turn) = timeout(LONGEST_WAIT, self.turn_permits.acquire()).await else { return };
         if is_late() {
             let crowd = self.crowd.load(Ordering::Relaxed).max(1);
@@ -70,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// How long each of `newcomers` who come at once is kept waiting.
+    /// Returns the waiting time of each of `newcomers` viewers who come at the same time.
     async fn waiting_times(door: &AdmissionThrottle, newcomers: usize, late: bool) -> Vec<Duration> {
         let start = Instant::now();
         let one = |_| async {

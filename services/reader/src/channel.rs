@@ -1,4 +1,5 @@
-//! One watched video: its ring, who watches, and when what is new is shown to them.
+//! The channel of one watched video: its ring of comments, the number of its viewers, and the time at which new
+//! comments become visible to them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,23 +14,25 @@ use crate::pace::WindowCount;
 use crate::ring::{CommentRing, PushOutcome, RingCursor, RingHole, TakenEvents};
 use crate::viewer_counts::ChannelViewerCount;
 
-/// The room of one video: its ring and its viewers.
+/// The channel of one video: its ring of comments and the state shared by its viewers.
 pub struct VideoChannel {
     /// The video.
     pub video: VideoId,
-    /// Which writing threads have been told that there is something new here, a bit each, and have yet to look.
+    /// One bit for each writing thread: set while the thread has been notified of something new in this channel and has
+    /// not looked yet.
     pub called_threads: AtomicU32,
-    /// One at a time subscribes, reads the head and unsubscribes.
+    /// Held while a task subscribes the channel, reads its head or unsubscribes it, so that these exclude each other.
     pub opening_lock: tokio::sync::Mutex<()>,
-    /// One at a time fetches what viewers who come back have missed: the others then find it in the ring.
+    /// Held while a task fetches what a returning viewer missed, so that other returning viewers wait and then find the
+    /// comments in the ring.
     pub backfill_lock: tokio::sync::Mutex<()>,
-    /// The bus connection that the video's channel is subscribed on; 0: none.
+    /// The number of the bus connection on which the video's channel is subscribed; 0 if it is not subscribed.
     pub subscribed_on: AtomicU64,
-    /// Whether somebody is filling holes.
+    /// Whether a task is filling holes of the ring.
     pub is_repairing: AtomicBool,
-    /// Grows with every heartbeat that idle viewers are due.
+    /// The number of heartbeats that were due to the channel's idle viewers so far.
     pub heartbeat_number: AtomicU32,
-    /// What viewers who ask are told of how many they are.
+    /// The number of viewers as it is told to those viewers who ask for it.
     pub viewer_count: ChannelViewerCount,
     viewers: AtomicU64,
     state: Mutex<ChannelState>,
@@ -37,41 +40,42 @@ pub struct VideoChannel {
 
 struct ChannelState {
     ring: CommentRing,
-    /// Whether the archive was found empty before the ring stood anywhere: then every comment that comes is new.
+    /// Whether the archive was found empty before the ring had a position: then every comment that arrives is a new
+    /// one.
     blank: bool,
     shown_at: Instant,
-    /// Whether somebody will show what is new when its time comes.
+    /// Whether a task already waits to make the new comments visible at the due time.
     showing: bool,
     counted: WindowCount,
     emptied_at: Instant,
-    /// Viewers whose streams are to end.
+    /// The number of viewers whose streams are to be ended.
     going: u64,
 }
 
-/// The next action of a viewer.
+/// The next action for a viewer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Sends this.
+    /// Send the viewer these events.
     Send(TakenEvents),
-    /// Ends.
+    /// End the viewer's stream.
     End,
-    /// Waits.
+    /// Send nothing until the channel has something new.
     Wait,
 }
 
-/// When what is new is to be shown.
+/// The time at which new comments of a channel become visible to its viewers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShowDecision {
-    /// There is nothing new, or somebody has it in hand.
+    /// Nothing to do: there are no new comments, or another task will make them visible.
     Nothing,
-    /// The event was shown: the caller wakes the writing threads.
+    /// The new comments are visible now: the caller has to wake the writing threads.
     Now,
-    /// Not before this time: whoever is told this sees to it.
+    /// Not before this time: the caller has to call `show_due` then.
     At(Instant),
 }
 
 impl VideoChannel {
-    /// A room that nobody is in and that stands nowhere yet.
+    /// Makes a channel without viewers whose ring has no position yet.
     pub fn new(video: VideoId, (ring_length, ring_bytes): (usize, usize), now: Instant) -> Self {
         Self {
             video,
@@ -99,43 +103,45 @@ impl VideoChannel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Viewers in the room.
+    /// The number of viewers of the channel.
     pub fn viewers(&self) -> u64 {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Lets a viewer in. Callers hold the lock of the rooms, so that a room is not closed under it.
+    /// Counts one more viewer. The caller holds the lock of the hub's channels, so that the channel is not closed
+    /// meanwhile.
     pub fn add_viewer(&self) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lets a viewer out.
+    /// Counts one viewer less; notes `now` if it was the last one.
     pub fn remove_viewer(&self, now: Instant) {
         if self.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.state().emptied_at = now;
         }
     }
 
-    /// How long nobody has been in the room; `None` while somebody is.
+    /// Returns how long the channel has had no viewers; `None` while it has viewers.
     pub fn empty_for(&self, now: Instant) -> Option<Duration> {
         (self.viewers() == 0).then(|| now.saturating_duration_since(self.state().emptied_at))
     }
 
-    /// Which count the ring holds, and its head.
+    /// Returns the position of the newest comment in the ring; `None` while the ring has no comment epoch.
     pub fn head_position(&self) -> Option<StreamPosition> {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
         Some(StreamPosition { comment_epoch: numbering, seq: state.ring.head() })
     }
 
-    /// Which count the ring holds, and the highest number known to exist.
+    /// Returns the position of the newest comment known to exist, also if the ring does not have it yet; `None` while
+    /// the ring has no comment epoch.
     pub fn highest_known(&self) -> Option<StreamPosition> {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
         Some(StreamPosition { comment_epoch: numbering, seq: state.ring.known() })
     }
 
-    /// Whether it is known where its comments stand, if only that there are none at all yet.
+    /// Whether the position of the video's newest comment is known, or it is known that the archive is still empty.
     pub fn is_anchored(&self) -> bool {
         let state = self.state();
         state.blank || state.ring.numbering().is_some()
@@ -146,7 +152,8 @@ impl VideoChannel {
         self.state().blank = true;
     }
 
-    /// Notes that the video's comments of this count go up to `seq`. A new count begins a new turn of the ring there.
+    /// Notes that the video's comments of this comment epoch go up to `seq`. If the epoch is a new one, the ring is
+    /// emptied and begins at `seq`.
     pub fn note_head(&self, numbering: &CommentEpoch, seq: u64) {
         let mut state = self.state();
         if state.ring.numbering() != Some(numbering) {
@@ -157,7 +164,8 @@ impl VideoChannel {
         state.ring.note_exists(seq);
     }
 
-    /// Takes a comment. Returns what became of it, or `None` where it belongs to another count than the ring's.
+    /// Pushes a comment into the ring. Returns the outcome, or `None` if the comment belongs to another comment epoch
+    /// than the ring's.
     pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<PushOutcome> {
         let entry = EncodedEntry::of(numbering, comment);
         let mut state = self.state();
@@ -173,7 +181,8 @@ impl VideoChannel {
         Some(state.ring.push(comment.seq, entry))
     }
 
-    /// Shows viewers what is new, or says when that may be: `gap` after the last time, as `pace` says for what came.
+    /// Makes new comments visible to viewers, or returns the time at which they may become visible: at least the time
+    /// that `pace` returns after they last did.
     pub fn show_paced(&self, now: Instant, pace: impl FnOnce(&mut WindowCount) -> Duration) -> ShowDecision {
         let mut state = self.state();
         let gap = pace(&mut state.counted);
@@ -188,14 +197,15 @@ impl VideoChannel {
         ShowDecision::At(due)
     }
 
-    /// Shows what is new, the time that [`ShowDecision::At`] told having come.
+    /// Makes new comments visible now; to be called at the time that [`ShowDecision::At`] named.
     pub fn show_due(&self, now: Instant) -> ShowDecision {
         let mut state = self.state();
         state.showing = false;
         state.show_now(now)
     }
 
-    /// What a viewer is to be sent next who is and asked for this.
+    /// Returns the next action for the viewer at `cursor` who asked for the events of `asked`; moves the cursor past
+    /// the events returned.
     pub fn next_action(&self, cursor: &mut RingCursor, asked: StreamFilter) -> NextAction {
         let mut state = self.state();
         match state.ring.take_for_filter(cursor, asked) {
@@ -208,33 +218,35 @@ impl VideoChannel {
         }
     }
 
-    /// Where a viewer begins that wants what comes from now on.
+    /// Returns the cursor of a viewer that wants only comments from now on.
     pub fn cursor_from_now(&self) -> RingCursor {
         self.state().ring.cursor_from_now()
     }
 
-    /// Where a viewer begins that comes back.
+    /// Returns the cursor of a viewer that resumes after `position`.
     pub fn cursor_from_position(&self, position: StreamPosition) -> RingCursor {
         self.state().ring.cursor_from_position(position)
     }
 
-    /// The position of a viewer at `cursor`, if that is known yet.
+    /// Returns the stream position of a viewer at `cursor`; `None` if it is not known yet.
     pub fn position_of(&self, cursor: &RingCursor) -> Option<StreamPosition> {
         self.state().ring.position_of(cursor)
     }
 
-    /// What is missing of what is known to exist.
+    /// Returns the lowest range of comments that are known to exist and are not in the ring, with their comment epoch;
+    /// `None` if there is none.
     pub fn first_hole(&self) -> Option<(CommentEpoch, RingHole)> {
         let state = self.state();
         Some((state.ring.numbering()?.clone(), state.ring.first_hole()?))
     }
 
-    /// Stops waiting for what is missing. Returns how many comments viewers will not get.
+    /// Stops waiting for the lowest missing range of comments. Returns how many comments viewers will not get.
     pub fn give_up_hole(&self) -> u64 {
         self.state().ring.give_up_hole()
     }
 
-    /// What the ring lacks for a viewer that comes back to `position`; `None` also where that is of another count.
+    /// Returns the range that has to be fetched for a viewer that resumes after `position`; `None` if nothing has to
+    /// be, or if `position` is of another comment epoch.
     pub fn missing_since(&self, position: &StreamPosition) -> Option<RingHole> {
         let state = self.state();
         (state.ring.numbering() == Some(&position.comment_epoch))
@@ -242,7 +254,7 @@ impl VideoChannel {
             .flatten()
     }
 
-    /// Puts earlier comments back into the ring.
+    /// Puts earlier comments back into the ring, unless they are of another comment epoch than the ring's.
     pub fn restore_earlier(&self, numbering: &CommentEpoch, comments: &[Comment]) {
         let entries: Vec<(u64, EncodedEntry)> =
             comments.iter().map(|comment| (comment.seq, EncodedEntry::of(numbering, comment))).collect();
@@ -252,12 +264,13 @@ impl VideoChannel {
         }
     }
 
-    /// What its ring takes, in bytes, and how many comments went for want of room since this was asked last.
+    /// Returns the bytes that the ring takes, and how many comments were evicted for lack of space since the last call.
     pub fn measure_ring(&self) -> (usize, u64) {
         self.state().ring.used_bytes_and_evicted()
     }
 
-    /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.
+    /// Does the periodic work of the channel: frees buffers. Returns `true` if a heartbeat is due to idle viewers
+    /// because nothing became visible for `idle`.
     pub fn tick_idle(&self, now: Instant, idle: Duration) -> bool {
         {
             let mut state = self.state();
@@ -265,15 +278,16 @@ impl VideoChannel {
             if now.saturating_duration_since(state.shown_at) < idle {
                 return false;
             }
-            // Counts as shown: the next heartbeat is due an idle time later.
+            // The heartbeat counts as an event: the next one is due an idle time later.
             state.shown_at = now;
         }
         self.heartbeat_number.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Lets the streams of `viewers` viewers end, each when its viewer has been sent all comments that are there. It replaces an
-    /// earlier request of which some streams have not ended. The caller wakes the writing threads.
+    /// Requests that the streams of `viewers` viewers end, each when its viewer has been sent all visible comments.
+    /// Replaces an earlier request, also if not all of its streams have ended. The caller has to wake the writing
+    /// threads.
     pub fn end_streams(&self, viewers: u64) {
         self.state().going = viewers;
     }
@@ -289,7 +303,7 @@ impl ChannelState {
     }
 }
 
-/// Counts what became of pushed comments.
+/// Counts the outcome of pushing a comment in the metrics.
 pub fn count_pushed(metrics: &ReaderMetrics, pushed: PushOutcome) {
     match pushed {
         PushOutcome::Appended(_) => {}

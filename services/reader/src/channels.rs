@@ -1,4 +1,4 @@
-//! Which channels of the bus a reader listens to: those of its rooms.
+//! Subscribes the reader's channels on the comment bus and closes the empty ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +10,14 @@ use crate::channel::VideoChannel;
 use crate::hub::ChannelHub;
 use crate::warm::MAX_EMPTY_CHANNELS;
 
-/// How often rooms are looked through: lingering is in seconds.
+/// The time between two looks at all channels: one second, because the time for which an empty channel is kept is in
+/// seconds.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Subscriptions made or ended at once.
+/// The maximum number of subscriptions made or ended at the same time.
 const MAX_SUBSCRIPTIONS_AT_ONCE: usize = 32;
 
-/// Subscribes rooms that are not (the bus was away, or its connection has been replaced) and closes those that stayed
-/// empty, for ever.
+/// Subscribes channels that are not subscribed (the bus was away, or its connection was replaced) and closes those that
+/// have been empty for long enough, for ever.
 pub async fn run(reader: Arc<RunningReader>) {
     loop {
         subscribe_missing(&reader.hub).await;
@@ -34,11 +35,12 @@ async fn subscribe_missing(hub: &Arc<ChannelHub>) {
     futures::stream::iter(&waiting)
         .for_each_concurrent(MAX_SUBSCRIPTIONS_AT_ONCE, |room| async move { hub.subscribe(room).await })
         .await;
-    // What was published before the subscription shows in the heads.
+    // Comments that were published before the subscription are found by comparing heads.
     hub.compare_heads.notify_one();
 }
 
-/// Closes rooms that nobody came back to and no manager asked to hold; past a bound, whichever are not held.
+/// Closes channels that have been empty for long enough and that no manager asked to keep ready; if there are too many
+/// empty ones, all that no manager asked to keep.
 async fn close_empty(reader: &RunningReader) {
     let now = Instant::now();
     let rooms = reader.hub.rooms();

@@ -1,4 +1,4 @@
-//! From the bus into the rooms.
+//! Pushes what the comment bus delivers into the channels.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use crate::channel::VideoChannel;
 use crate::hub::ChannelHub;
 
-/// How long to wait before the bus is dialled again: it is next door, and heads are compared meanwhile.
+/// The pause before the bus is connected to again: short, because the bus is near; meanwhile the heads are compared
+/// with the archive's.
 const REDIAL_PAUSE: Duration = Duration::from_millis(500);
-/// Deliveries handled before what they brought is shown: under a backlog, this joins them.
+/// The maximum number of deliveries handled before their comments become visible: under a backlog, they are joined.
 const MAX_DELIVERIES_A_BATCH: usize = 256;
 
-/// Keeps a connection to the bus and hands what it brings to the rooms, for ever.
+/// Keeps a connection to the bus and pushes its deliveries into the channels, for ever.
 pub async fn run(hub: Arc<ChannelHub>, tracer: Tracer) {
     loop {
         match hub.bus.new_subscription().await {
@@ -44,7 +45,7 @@ async fn dispatch_deliveries(
 ) {
     let mut batch = Vec::with_capacity(MAX_DELIVERIES_A_BATCH);
     let mut touched: Vec<(Arc<VideoChannel>, u64)> = Vec::new();
-    // Of what of the batch is recorded: they end when it is shown.
+    // The spans of the batch's sampled comments: they end when the comments become visible.
     let mut spans: Vec<RecordedSpan> = Vec::new();
     while deliveries.recv_many(&mut batch, MAX_DELIVERIES_A_BATCH).await > 0 {
         for delivery in batch.drain(..) {
@@ -54,7 +55,7 @@ async fn dispatch_deliveries(
                     hub.compare_heads.notify_one();
                 }
                 Delivery::Comment { numbering, comment, trace } => {
-                    // Without a room it is a last word after unsubscribing.
+                    // Without a channel, it is a late delivery after unsubscribing.
                     let Some(room) = hub.channel_of(&comment.video_id) else { continue };
                     spans.extend(trace.and_then(|trace| comment_span(tracer, &room, comment.seq, &trace)));
                     let count = hub.push(&room, &numbering, &comment);
@@ -70,12 +71,13 @@ async fn dispatch_deliveries(
             hub.show(&room, count);
         }
         spans.clear();
-        // Viewers are served between batches, not after the backlog.
+        // Yields so that viewers are served between batches, not only after the backlog.
         tokio::task::yield_now().await;
     }
 }
 
-/// The span of one comment, from the bus until the threads that write to viewers are told of it.
+/// Begins the trace span of one comment: from the bus until the threads that write to viewers are notified; `None` if
+/// the comment's trace is not recorded.
 fn comment_span(
     tracer: &Tracer,
     room: &VideoChannel,

@@ -1,10 +1,10 @@
-//! Leaving: no new viewers where there is another reader for them, then those who are here go a few at a time, and only
-//! then is the port closed.
+//! Draining a reader: it accepts no new viewers for whom there is another reader, then sends its viewers away a few at
+//! a time, and only then closes the port.
 //!
-//! Of its drain time (`--drain-seconds`, some seconds less than Kubernetes waits) a reader takes all but the last
-//! [`RESERVED_TIME`](liverank_core::handover::leaving::RESERVED_TIME) (or quarter) until its viewers have left; a second of the
-//! rest until the managers have heard of that; [`REQUESTS_TIMEOUT`] until those are answered who ask then. One that is empty
-//! ends in at most the last two, whatever its drain time is.
+//! The drain time (`--drain-seconds`, some seconds less than Kubernetes waits) is divided so: the viewers leave in all
+//! of it but the last [`RESERVED_TIME`](liverank_core::handover::leaving::RESERVED_TIME) (or a quarter, if that is
+//! less); the managers get the last heartbeat within one second of the rest; requests that are being answered then get
+//! [`REQUESTS_TIMEOUT`]. A reader without viewers ends within at most these last two, whatever its drain time is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,23 @@ use tokio_util::sync::CancellationToken;
 use crate::RunningReader;
 use crate::metrics::WaitReason;
 
-/// How long requests may take that are being answered when the last viewer has left: longer than a viewer waits for a
-/// manager's word. Who asks more slowly than that asks another reader.
+/// The time that requests which are being answered when the last viewer has left may still take: longer than a request
+/// waits for a manager's answer. A client that is slower than this asks another reader.
 pub const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long those may take to be gone who were sent away last.
+/// The extra time in which the viewers that were sent away last may disconnect.
 const LATE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often the log says what is waited for.
+/// The time between two log messages that say what the drain waits for.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// How often is looked whether everybody has left.
+/// The time between two looks at whether all viewers have left.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits for the shell's shutdown, empties the reader within the drain time, and then cancels `served`, so that the server
-/// finishes with the rest.
+/// Waits for the shutdown signal of `shell`, empties the reader within the drain time, and then cancels `served`, so
+/// that the server answers the remaining requests and ends.
 ///
-/// The managers hear of it at once, move the videos away and say in their answers to heartbeats how fast viewers are to
-/// be handed over, and for how many others have room. Whom they have not moved the reader sends away by itself
-/// ([`crate::handing`]): into room that has been there for a while, and without any only when its time is nearly over
-/// ([`leaving`](liverank_core::handover::leaving)).
+/// The managers are told at once and move the videos to other readers. In their answers to heartbeats they say how fast
+/// viewers are to be handed over and how many viewers the other readers have space for. Viewers whom the managers have
+/// not moved the reader sends away by itself ([`crate::handing`]): to readers that have had space for a while, and
+/// without known space only when the drain time is nearly over ([`leaving`](liverank_core::handover::leaving)).
 pub async fn run(reader: Arc<RunningReader>, shell: ServiceContext, served: CancellationToken) {
     shell.shutdown.cancelled().await;
     let start = Instant::now();
@@ -51,7 +51,7 @@ pub async fn run(reader: Arc<RunningReader>, shell: ServiceContext, served: Canc
     served.cancel();
 }
 
-/// Waits until the last viewer has left, for at most `limit` from `start` on.
+/// Waits until the last viewer has left, for at most `limit` after `start`.
 async fn wait_until_empty(reader: &RunningReader, start: Instant, limit: Duration) {
     reader.hub.metrics.set_waits_for(Some(WaitReason::Viewers));
     let mut told = start;

@@ -1,8 +1,8 @@
-//! An entry of a video's channel as viewers are given it, encoded once for all of them.
+//! An entry of a video's channel, encoded once as server-sent events for all viewers.
 //!
-//! Every entry is one event, for whoever it is meant: what a viewer did not ask for is an event without data. A browser
-//! dispatches none for it and remembers its id, and a client that counts data lines does not count it. So all viewers
-//! stand at the same numbers.
+//! Every entry is exactly one event for every viewer: a viewer who did not ask for an entry's kind of event gets an
+//! event with an id and without data. A browser dispatches nothing for an event without data and remembers its id, and
+//! a client that counts data lines does not count it. So all viewers have the same sequence numbers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -14,25 +14,25 @@ use liverank_core::stream_events::{StreamEvent, StreamEvents};
 
 use crate::sse;
 
-/// A user in eight bytes, for this process alone: two are the same by chance once in 2^64 times, and nobody outside can
-/// look for one that is the same as another's.
+/// The hash of a user's id in eight bytes, with a key of this process alone: two users have the same hash by chance
+/// once in 2^64 times, and nobody outside can search for a user with the same hash as another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct UserKey(u64);
 
 impl UserKey {
-    /// The key of a user.
+    /// Returns the hash of a user's id; never 0, which is the default and stands for no user.
     pub fn of(user: &UserId) -> Self {
         static HASH_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(HASH_KEYS.hash_one(user).max(1))
     }
 }
 
-/// Who a viewer is, and what it asks for beside comments.
+/// What a viewer is sent beside comments: the event types that it asked for, and its own shadowed comments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamFilter {
-    /// The events that it asked for.
+    /// The event types that the viewer asked for beside comments.
     pub events: StreamEvents,
-    /// The user whose shadowed comments it is shown; absent: it is shown no shadowed comments.
+    /// The user whose shadowed comments the viewer is shown; the default key: the viewer is shown no shadowed comments.
     pub shadowed_user: UserKey,
 }
 
@@ -42,24 +42,24 @@ impl From<StreamEvents> for StreamFilter {
     }
 }
 
-/// What an entry takes beside its text: its place in the ring, and what the allocator keeps of it.
+/// The bytes that an entry takes in memory beside its text: its slot in the ring and the allocator's overhead.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 
-/// See the module.
+/// An entry of a video's channel, encoded for viewers who asked for its kind of event and for those who did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedEntry {
-    /// For those who asked for nothing beside comments.
+    /// The event for viewers who are not among the recipients of `special`.
     plain: Bytes,
-    /// What is there beside it; comments have nothing.
+    /// The event for some viewers only; `None` for a comment, which is the same for all viewers.
     special: Option<Box<SpecialEvent>>,
 }
 
-/// Who is given another event than the others.
+/// The viewers who are given another event than all the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventRecipients {
-    /// Who asked for this.
+    /// The viewers who asked for this type of event.
     WhoAsked(StreamEvent),
-    /// This user.
+    /// The author of a shadowed comment.
     Author(UserKey),
 }
 
@@ -67,12 +67,12 @@ enum EventRecipients {
 struct SpecialEvent {
     whom: EventRecipients,
     event: Bytes,
-    /// The number of the comment that it removes.
+    /// The sequence number of the comment that this entry removes; `None` if it removes none.
     removes: Option<u64>,
 }
 
 impl EncodedEntry {
-    /// An entry of a channel.
+    /// Encodes an entry of a channel.
     pub fn of(numbering: &CommentEpoch, entry: &Comment) -> Self {
         let (whom, event) = match &entry.entry {
             comment::EntryKind::Comment => {
@@ -97,7 +97,7 @@ impl EncodedEntry {
         Self { plain: sse::id_only_event(numbering, entry.seq), special: Some(Box::new(special)) }
     }
 
-    /// The event for a viewer.
+    /// Returns the bytes of the event for a viewer with the filter `asked`.
     pub fn event_bytes(&self, asked: impl Into<StreamFilter>) -> &Bytes {
         let asked = asked.into();
         match &self.special {
@@ -106,14 +106,14 @@ impl EncodedEntry {
         }
     }
 
-    /// What it takes of memory, in bytes.
+    /// Returns the bytes that the entry takes in memory.
     pub fn memory_bytes(&self) -> usize {
         self.plain.len()
             + self.special.as_ref().map_or(0, |special| special.event.len())
             + ENTRY_OVERHEAD_BYTES
     }
 
-    /// Who alone is shown it.
+    /// Returns the only user who is shown the entry, if it is a shadowed comment; otherwise `None`.
     pub fn only_author(&self) -> Option<UserKey> {
         match self.special.as_ref()?.whom {
             EventRecipients::Author(author) => Some(author),
@@ -121,17 +121,17 @@ impl EncodedEntry {
         }
     }
 
-    /// The number of the comment that this one removes.
+    /// Returns the sequence number of the comment that this entry removes; `None` if it removes none.
     pub fn removed_seq(&self) -> Option<u64> {
         self.special.as_ref()?.removes
     }
 
-    /// Whether not all viewers are given the same.
+    /// Whether some viewers are given other bytes than the rest.
     pub const fn differs_by_viewer(&self) -> bool {
         self.special.is_some()
     }
 
-    /// What is left of it when it is removed: its id, which is the first line.
+    /// Returns the entry that replaces a removed comment: only the id, which is the first line of its event.
     #[must_use]
     pub fn to_removed(&self) -> Self {
         let line = self.plain.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -148,7 +148,7 @@ impl EventRecipients {
     }
 }
 
-/// An event that all are given.
+/// Makes an entry whose event is the same for all viewers.
 impl From<Bytes> for EncodedEntry {
     fn from(plain: Bytes) -> Self {
         Self { plain, special: None }

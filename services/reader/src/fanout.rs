@@ -1,12 +1,13 @@
-//! Writing to viewers: a few threads, each with the sockets of its share of them.
+//! Writing to viewers: a few threads, each of which has the sockets of a part of the viewers.
 //!
-//! A viewer is a record in its thread's table: a socket, a cursor into its room's ring, a few flags. It has no task, no
-//! timer and no queue. A room with something new is named to the threads ([`FanoutThreads::notify_threads`]); each goes over those of
-//! its viewers who are in that room and writes to their sockets, as far as these take it, what the room has for them.
-//! The kernel tells a thread of sockets that take something again, and of peers who have left.
+//! A viewer is a record in its thread's table: a socket, a cursor into the ring of its channel, a few flags. A viewer
+//! has no task, no timer and no queue. The threads are notified of each channel that has something new
+//! ([`FanoutThreads::notify_threads`]); each thread goes over its viewers of that channel and writes to their sockets
+//! what the channel has for them, as far as the sockets accept it. The kernel notifies a thread of sockets that can be
+//! written to again, and of peers who have left.
 //!
-//! Threads of their own, because the scheduler then shares a busy core fairly between those who are watching and a crowd
-//! that is just arriving, whose requests the runtime reads.
+//! The threads are not tasks of the async runtime, because so the scheduler shares a busy core fairly between the
+//! viewers who are connected and a crowd that is just arriving, whose requests the runtime reads.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,14 +27,15 @@ mod viewer;
 use shard::WritingThread;
 pub use viewer::ConnectedViewer;
 
-/// The kernel writes from one core to a few hundred thousand sockets a second; four cores of it fill any network card.
+/// The maximum number of writing threads: the kernel writes from one core to a few hundred thousand sockets a second,
+/// and four cores fill any network card.
 pub const MAX_WRITING_THREADS: usize = 4;
-/// What is waiting longer than this to be written is late: people do not notice this much.
+/// The time after which something that waits to be written is late: people do not notice a delay of 100 ms.
 const LATE_WRITE_THRESHOLD: Duration = Duration::from_millis(100);
-/// Means that nothing waits to be written.
+/// The value of `WorkerHandle::busy_since` that means that nothing waits to be written.
 const NOTHING_WAITING_MS: u64 = u64::MAX;
 
-/// The viewers that are handed to a thread, and the rooms that have something new for its viewers.
+/// The messages to a writing thread: viewers that join it, and channels that have something new for its viewers.
 #[derive(Default)]
 struct WorkerInbox {
     joining: Vec<JoiningViewer>,
@@ -41,21 +43,21 @@ struct WorkerInbox {
     stopped: bool,
 }
 
-/// A viewer on its way to a thread.
+/// A viewer on its way to a writing thread, with its connection.
 pub struct JoiningViewer {
-    /// The viewer that joins.
+    /// The viewer that joins, not yet with a socket.
     pub viewer: ConnectedViewer<()>,
-    /// Its socket.
+    /// The viewer's connection, taken over from the HTTP server.
     pub raw_connection: RawConnection,
 }
 
-/// What others see of a thread.
+/// The handle of a writing thread, shared with the tasks that send viewers and notifications to it.
 struct WorkerHandle {
-    /// Its bit in [`VideoChannel::called_threads`].
+    /// The thread's bit in [`VideoChannel::called_threads`].
     bit: u32,
     inbox: Mutex<WorkerInbox>,
     waker: Waker,
-    /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITING_MS`]: nothing does.
+    /// The time since which something waits to be written, in ms since `start`; [`NOTHING_WAITING_MS`] if nothing does.
     busy_since: AtomicU64,
     start: Instant,
     has_ended: CancellationToken,
@@ -66,7 +68,8 @@ impl WorkerHandle {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts something into the inbox, unless the thread has ended.
+    /// Puts something into the thread's inbox and wakes the thread if it may be asleep. Does nothing if the thread has
+    /// ended.
     fn post_to_inbox(&self, put: impl FnOnce(&mut WorkerInbox)) {
         let mut inbox = self.inbox();
         if inbox.stopped {
@@ -81,7 +84,7 @@ impl WorkerHandle {
     }
 
     fn wake_thread(&self) {
-        // Fails where the kernel has no memory for eight bytes; then the next post tries again.
+        // Waking fails only if the kernel has no memory for eight bytes; then the next message tries again.
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a writing thread could not be woken");
         }
@@ -106,7 +109,7 @@ pub struct FanoutThreads {
 }
 
 impl FanoutThreads {
-    /// Starts one thread a core that this process may use, up to [`MAX_WRITING_THREADS`].
+    /// Starts one writing thread for each core that this process may use, up to [`MAX_WRITING_THREADS`].
     pub fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let ended = CancellationToken::new();
@@ -116,18 +119,20 @@ impl FanoutThreads {
         Ok(Self { desks, next_thread: AtomicUsize::new(0), wait_for_thread_end: ended })
     }
 
-    /// How many threads write.
+    /// Returns the number of writing threads.
     pub const fn thread_count(&self) -> usize {
         self.desks.len()
     }
 
-    /// Takes a viewer in: from now on its thread writes to it what its room has for it, until it leaves.
+    /// Gives a viewer to one of the threads, in turn: from now on that thread writes to the viewer what its channel has
+    /// for it, until the viewer leaves.
     pub fn add_viewer(&self, joining: JoiningViewer) {
         let at = self.next_thread.fetch_add(1, Ordering::Relaxed) % self.desks.len();
         self.desks[at].post_to_inbox(|inbox| inbox.joining.push(joining));
     }
 
-    /// Tells the threads that a room has something for its viewers: comments that were shown, a heartbeat, the end.
+    /// Notifies all threads that a channel has something for its viewers: visible comments, a heartbeat, or the end of
+    /// some streams.
     pub fn notify_threads(&self, room: &Arc<VideoChannel>) {
         for desk in &self.desks {
             if room.called_threads.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
@@ -136,12 +141,12 @@ impl FanoutThreads {
         }
     }
 
-    /// Whether viewers wait noticeably for what is there for them already.
+    /// Whether a thread has had something to write for longer than `LATE_WRITE_THRESHOLD`.
     pub fn is_late(&self) -> bool {
         self.desks.iter().any(|desk| desk.is_late())
     }
 
-    /// Completes when a thread has ended, which it only does when it was stopped, or by a bug.
+    /// Completes when a writing thread has ended, which happens only after `FanoutThreads::stop` or by a bug.
     pub async fn ended(&self) {
         self.wait_for_thread_end.cancelled().await;
     }

@@ -1,8 +1,9 @@
-//! Sending viewers elsewhere: those of videos that the managers order to be handed over, and in the end everybody.
+//! Sending viewers to other readers: the viewers of videos that the managers order to be handed over, and, when the
+//! reader leaves, all viewers.
 //!
-//! How many and when is [`ReaderAgent`](liverank_core::handover::reader_agent::Holder)'s to say; here its word is carried to the
-//! rooms, a few times a second, in steps of random length, so that those who are sent away together do not come back
-//! together.
+//! [`ReaderAgent`](liverank_core::handover::reader_agent::Holder) decides how many viewers leave and when. This module
+//! carries that out on the channels a few times a second, in steps of random length, so that viewers who are sent away
+//! together do not come back together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,15 +14,16 @@ use liverank_core::VideoId;
 use crate::RunningReader;
 use crate::channel::VideoChannel;
 
-/// The least time between two groups; the most is twice that.
+/// The shortest time between two groups of viewers that are sent away; the longest is twice this.
 const MIN_STEP: Duration = Duration::from_millis(40);
-/// Who has not gone by then (its socket is full, or the writing threads have more to do than they can) is counted again.
+/// The time after which a viewer who was to leave and has not (its socket is full, or the writing threads are
+/// overloaded) is counted as present again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Rooms some of whose viewers were asked to go, and when last.
+/// Channels some of whose viewers were asked to leave, each with the time of the last such request.
 type AskedChannels = HashMap<VideoId, (Arc<VideoChannel>, Instant)>;
 
-/// Hands viewers over for ever.
+/// Sends viewers to other readers as the managers order, for ever.
 pub async fn run(reader: Arc<RunningReader>) {
     let mut asked = AskedChannels::new();
     loop {
@@ -38,7 +40,7 @@ pub async fn run(reader: Arc<RunningReader>) {
         if reader.is_draining() {
             hand_over_all(&reader, &mut asked);
         }
-        // What an order did not come to must not hit others later.
+        // The unfulfilled rest of an old request must not end the streams of viewers who come later.
         asked.retain(|_, (room, at)| {
             let recent = at.elapsed() < ASK_AGAIN_AFTER;
             if !recent {
@@ -58,7 +60,7 @@ fn ask_to_leave(reader: &RunningReader, room: &Arc<VideoChannel>, viewers: u64, 
     }
 }
 
-/// The reader's own part in leaving: whom the managers have not moved.
+/// Sends away those viewers of a leaving reader whom the managers have not moved.
 fn hand_over_all(reader: &RunningReader, asked: &mut AskedChannels) {
     let viewers = reader.hub.viewers();
     let mut due = reader.placement.with_agent(|holder, now| holder.viewers_to_close_on_exit(now, viewers));

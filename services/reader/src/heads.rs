@@ -1,8 +1,9 @@
-//! Comparing heads: how a reader learns of comments that the bus did not bring.
+//! Comparing heads: the way in which a reader learns of comments that the comment bus did not deliver.
 //!
-//! Every second, and at once when the bus says that something may have been missed, the heads of all watched videos are
-//! asked of the bus; those it does not keep (or all, where it is away) and a rotating part of the others are asked of
-//! the archive, which is what counts, so that an emptied or outdated bus is noticed too.
+//! Every second, and at once if the bus reports that something may have been missed, the reader asks the bus for the
+//! heads of all watched videos. The heads that the bus does not keep (all of them, if the bus is away) and a rotating
+//! part of the others are read from the archive, which is authoritative, so that an emptied or outdated bus is noticed
+//! too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,18 +15,18 @@ use liverank_core::VideoId;
 use crate::channel::VideoChannel;
 use crate::hub::{ChannelHub, STORE_TIMEOUT};
 
-/// The least time between two comparisons, however often somebody asks for one.
+/// The shortest time between two comparisons of heads, however often somebody requests one.
 const MIN_COMPARISON_INTERVAL: Duration = Duration::from_millis(100);
-/// How much longer it is where nobody asks: together a second.
+/// The extra pause if nobody requests a comparison: together with the shortest time, one second.
 const MAX_EXTRA_PAUSE: Duration = Duration::from_millis(900);
-/// Videos asked for at once: an answer stays in the tens of kilobytes.
+/// The maximum number of videos in one query for heads, so that an answer stays in the tens of kilobytes.
 const VIDEOS_A_QUESTION: usize = 500;
-/// Each video's head is asked of the archive at least once in this many comparisons.
+/// The number of comparisons in which each video's head is read from the archive at least once.
 const ARCHIVE_ROUNDS: usize = 10;
-/// The archive's comment epoch is looked at once in this many comparisons.
+/// The number of comparisons in which the archive's comment epoch is read once.
 const META_CHECK_ROUNDS: usize = 5;
 
-/// Compares heads for ever.
+/// Compares heads once a second, and at once when requested, for ever.
 pub async fn run(hub: Arc<ChannelHub>) {
     for round in 0_usize.. {
         compare_heads(&hub, round).await;
@@ -50,7 +51,7 @@ async fn compare_heads(hub: &Arc<ChannelHub>, round: usize) {
     }
 }
 
-/// Compares the rooms with the bus's heads. Returns the rooms that the archive must be asked about.
+/// Compares the channels with the bus's heads. Returns the channels whose head has to be read from the archive.
 async fn compare_with_bus(
     hub: &Arc<ChannelHub>,
     rooms: &[Arc<VideoChannel>],
@@ -79,14 +80,14 @@ async fn compare_with_bus(
 }
 
 impl ChannelHub {
-    /// Asks the archive which numbering is in force.
+    /// Reads the comment epoch in force from the archive.
     pub(crate) async fn read_numbering(&self) {
         match within_timeout(self.archive.archive_meta()).await {
             Ok(Some(meta)) => {
                 self.is_numbering_doubted.store(false, Ordering::Relaxed);
                 self.set_numbering(&meta.comment_epoch);
             }
-            // No consumer has opened it yet; then there is no comment either.
+            // No consumer has opened the archive yet, so there are no comments either.
             Ok(None) => {
                 for room in self.rooms().iter().filter(|room| room.head_position().is_none()) {
                     room.note_no_archive();
@@ -96,7 +97,8 @@ impl ChannelHub {
         }
     }
 
-    /// The heads that the bus keeps; `None` where it is away.
+    /// Returns the heads that the bus keeps, `None` for each that it does not keep; `None` as a whole if the bus is
+    /// away.
     async fn read_bus_heads(
         &self,
         videos: &[VideoId],
@@ -110,9 +112,9 @@ impl ChannelHub {
         }
     }
 
-    /// Compares with the archive's heads.
+    /// Compares the channels with the heads in the archive.
     async fn compare_with_archive(self: &Arc<Self>, rooms: &[Arc<VideoChannel>]) {
-        // Without a numbering there is no archive yet, or it was away a moment ago.
+        // Without a comment epoch there is no archive yet, or it was away a moment ago.
         let Some(numbering) = self.numbering() else { return };
         let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
         let heads = within_timeout(self.archive.last_seqs(&videos)).await;
@@ -122,19 +124,20 @@ impl ChannelHub {
         }
     }
 
-    /// Learns where a room's comments stand, from whoever answers.
+    /// Reads the head of a channel from the bus, and from the archive if the bus does not have it.
     pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         if self.numbering().is_none() {
             self.read_numbering().await;
         }
         let unsure = compare_with_bus(self, std::slice::from_ref(room), 0).await;
-        // An outdated head of the bus's does no harm here, and the archive may be away.
+        // An outdated head from the bus does no harm here, and the archive may be away.
         if room.head_position().is_none() {
             self.compare_with_archive(&unsure).await;
         }
     }
 
-    /// The archive's head of a room, where a viewer claims to have seen more than this reader knows of.
+    /// Reads a channel's head from the archive, for a viewer that claims to have seen more than this reader knows of.
+    /// Returns whether the archive answered.
     pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<VideoChannel>) -> bool {
         let heads = within_timeout(self.archive.last_seqs(std::slice::from_ref(&room.video))).await;
         self.note_archive(&heads);
@@ -153,7 +156,7 @@ impl ChannelHub {
     ) {
         let before = room.head_position();
         room.note_head(numbering, seq);
-        // Viewers who came before are told where they stand now.
+        // Viewers who connected earlier are told their position now.
         if before.is_none_or(|before| before.comment_epoch != *numbering) {
             self.fanout.notify_threads(room);
         }
@@ -167,7 +170,7 @@ impl ChannelHub {
     }
 }
 
-/// The store's answer, unless it takes too long.
+/// Returns the store's answer, or the error "unavailable" if the store takes longer than `STORE_TIMEOUT`.
 pub(crate) async fn within_timeout<T>(
     answer: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {

@@ -1,4 +1,4 @@
-//! A reader's heartbeats to the managers, and what they answer: whose viewers are to be handed over.
+//! A reader's heartbeats to the managers, and their answers: the videos whose viewers are to be handed over.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,18 +14,19 @@ use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use crate::RunningReader;
 use crate::channel::VideoChannel;
 
-/// A reader silent for three of these is suspect.
+/// The time between two heartbeats. A reader that is silent for three of these is suspect.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-/// How long a manager may take to answer a heartbeat before the next one is told: all of them share what they hear, and
-/// a stopped one must not make a healthy reader suspect.
+/// The time that a manager may take to answer a heartbeat before the next manager is sent it: managers share what they
+/// are told, and a stopped manager must not make a healthy reader suspect.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
-/// What the reader waits for before it is ready: that managers know it, and not the process before it, by its name.
+/// The name of a start condition in the health report: the reader is not ready before the managers know it by its id,
+/// instead of the previous process with the same id.
 const READY_WHEN_NAMED: &str = "its name";
 
-/// Beats for ever. A process that takes the place of one that still has viewers is not ready before these have left: a
-/// Kubernetes that drains nodes then leaves the next reader alone for as long.
+/// Sends heartbeats for ever. A process that replaces one with the same id that still has viewers is not ready before
+/// these have left: a Kubernetes that drains nodes then does not stop the next reader before.
 pub async fn run(reader: Arc<RunningReader>, managers: ServiceReplicas) {
-    // A restarted reader must not look like the one before it.
+    // A random start, so that the heartbeats of a restarted reader do not look like those of the previous process.
     let start = rand::random::<u64>() >> 2;
     let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let incarnation = began.as_micros() as u64;
@@ -79,7 +80,8 @@ fn build_record(reader: &RunningReader, beat: u64) -> ReaderRecord {
     }
 }
 
-/// Every room: those with viewers, those held ready for viewers who are to come, and those that linger.
+/// Returns every channel: those with viewers, those kept ready for viewers to come, and those that are kept for a while
+/// after the last viewer left.
 fn held_videos(reader: &RunningReader) -> Vec<HeldVideo> {
     let rooms = reader.hub.rooms();
     reader.placement.with_agent(|holder, now| {
@@ -94,12 +96,14 @@ fn held_videos(reader: &RunningReader) -> Vec<HeldVideo> {
     })
 }
 
-/// Notes that the reader waits for its name, before it is asked whether it is ready.
+/// Notes in the health report that the reader waits for the managers to know it by its id; called before readiness is
+/// asked for.
 pub fn note_waiting_for_name(reader: &RunningReader) {
     reader.hub.health.note_starting(READY_WHEN_NAMED);
 }
 
-/// Tells one manager, the others where it does not answer in time. Returns when the one that answered was told.
+/// Sends a heartbeat to one manager, and to the next ones if it does not answer in time. Returns the time at which the
+/// last one was sent, and its answer.
 async fn send_heartbeat(
     managers: &ServiceReplicas,
     record: &ReaderRecord,

@@ -1,4 +1,4 @@
-//! A reader's public port: streams and health.
+//! A reader's HTTP endpoints: streams, health, and `/warm` for managers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,13 +35,13 @@ use crate::ring::RingCursor;
 use crate::sse::{self, StreamForm};
 use crate::{refusal, warm};
 
-/// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
-/// one.
+/// The time in ms after which a viewer whose stream has ended connects again. Each viewer gets a random time, so that a
+/// crowd that was sent away does not come back at once.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=3000;
-/// Channels named in `/health`.
+/// The maximum number of channels named in `/health`.
 const MAX_TOPICS_SHOWN: usize = 100;
 
-/// The public endpoints.
+/// Returns the router of all endpoints of a reader: the public ones and the one for managers.
 pub fn router(reader: Arc<RunningReader>, origins: Arc<AllowedOrigins>) -> Router {
     let (public, internal) = GuardedRoutes::of_service(CalledService::Reader)
         .get("/connect", get(connect_get))
@@ -54,23 +54,23 @@ pub fn router(reader: Arc<RunningReader>, origins: Arc<AllowedOrigins>) -> Route
     public.merge(server::with_method_fallback(internal)).with_state(reader)
 }
 
-/// Who wants to watch what, and where it stands.
+/// A request to connect: the user, the video, and the comment after which the stream is to begin.
 struct ConnectRequest {
     user: UserId,
     video: VideoId,
     last_event_id: Option<String>,
-    /// The epoch under which a gateway sent it here.
+    /// The assignment epoch under which a gateway sent the viewer to this reader; `None` if no gateway did.
     sent_under: Option<u64>,
-    /// What it asks for beside comments.
+    /// The event types that the viewer asks for beside comments.
     events: StreamEvents,
     form: StreamForm,
-    /// Whether it gives up for good on any answer but a stream or a redirect.
+    /// Whether the client gives up for good on any answer but a stream or a redirect, as browsers do.
     streams_only: bool,
 }
 
 impl ConnectRequest {
-    /// Where viewers come by gateways only: whether a gateway sent this one. The system's own video is for gateways alone,
-    /// which always show a pass.
+    /// Refuses the request if viewers are admitted only through gateways and no gateway's pass comes with it. The
+    /// canary, which is the system's own video, always needs a gateway's pass.
     fn check_gateway_pass(self, reader: &RunningReader, headers: &HeaderMap) -> Result<Self, Problem> {
         let by_gateway =
             || sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::now_seconds());
@@ -128,7 +128,7 @@ async fn connect_post(
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
 
-/// What a viewer asks for: by the address, or by the header of the gateway that it comes through.
+/// Returns the event types that a viewer asks for: from the header of its gateway, or else from the address.
 fn events(headers: &HeaderMap, query: &QueryParams) -> Result<StreamEvents, Invalid> {
     match headers.get(STREAM_EVENTS_HEADER).and_then(|value| value.to_str().ok()) {
         // A gateway of the next release may know more events than this reader.
@@ -139,7 +139,7 @@ fn events(headers: &HeaderMap, query: &QueryParams) -> Result<StreamEvents, Inva
 
 fn assignment_epoch_header(headers: &HeaderMap) -> Option<u64> {
     let epoch = headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
-    // Anybody can write the header: one that was never minted is none.
+    // Anybody can write the header: an epoch that no manager can have issued is ignored.
     is_plausible_epoch(epoch, now_micros()).then_some(epoch)
 }
 
@@ -156,7 +156,8 @@ async fn connect_viewer(
         }
     };
     let mut seat = match reader.placement.place_viewer(video, request.sent_under).await {
-        // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
+        // A refusal because this reader is full is not counted as a failed reconnect: planners stop moves if reconnects
+        // fail, and moves are what makes space.
         ViewerPlacement::Here => match reader.hub.add_viewer(video) {
             Some(seat) => seat,
             None => return refusal::full(reader, request.streams_only, video, uri),
@@ -183,7 +184,8 @@ async fn connect_viewer(
     Ok(stream_response(seat, cursor, &request, &greeting))
 }
 
-/// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
+/// Returns the cursor at which a viewer begins, and whether the viewer will miss nothing. Fetches what the viewer
+/// missed into the channel's ring.
 async fn starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (RingCursor, bool) {
     let (hub, room) = (seat.hub(), &seat.channel);
     hub.open_channel(room).await;
@@ -197,7 +199,7 @@ async fn starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Ri
     }
 }
 
-/// An answer after which the viewer's socket goes to the thread that writes to it.
+/// Returns the response after whose head the viewer's socket goes to a writing thread.
 fn stream_response(
     seat: ViewerGuard,
     cursor: RingCursor,

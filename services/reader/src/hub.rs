@@ -1,4 +1,4 @@
-//! All rooms of a reader, and the stores they live on.
+//! All channels of a reader, and the stores from which they are filled.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,29 +22,31 @@ use crate::pace::{MAX_WRITES_PER_SECOND, WritePacer};
 use crate::ring::PushOutcome;
 use crate::viewer_counts::ViewersElsewhere;
 
-/// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
-/// the comparing of heads makes up for the rest.
+/// The time that a viewer may be kept waiting until its video's channel is subscribed and its head read. After that the
+/// viewer is served with what is known, and comparing heads finds the rest.
 const CHANNEL_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a store may take to answer: what takes longer is as good as away, for viewers wait for it.
+/// The time that a store may take to answer: a slower store is treated as unavailable, because viewers wait for it.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
-/// those who write.
+/// The maximum number of fetches from the stores at the same time: enough to repair thousands of channels a second, few
+/// enough to leave the stores to those who write.
 const MAX_FETCHES: usize = 32;
 
-/// The settings of a hub.
+/// The settings of a `ChannelHub`.
 #[derive(Debug, Clone)]
 pub struct HubSettings {
-    /// This reader.
+    /// The id of this reader.
     pub id: ReaderId,
-    /// Viewers it takes.
+    /// The maximum number of viewers.
     pub capacity: u64,
-    /// Comments a viewer who comes back may have missed.
+    /// The maximum number of comments that a returning viewer may have missed and still gets.
     pub ring_length: usize,
-    /// Bytes that these may take together; where they take more, the oldest go.
+    /// The maximum number of bytes that the comments of one channel's ring may take; if they take more, the oldest are
+    /// evicted.
     pub ring_bytes: usize,
-    /// How long nothing may be sent to a viewer.
+    /// The time after which a viewer to whom nothing was sent gets a heartbeat.
     pub idle_time: Duration,
-    /// Writes a second above which they are joined; by default what this machine's threads make without strain.
+    /// The number of writes a second above which events are joined; `None`: `MAX_WRITES_PER_SECOND` for each writing
+    /// thread.
     pub writes_per_second: Option<u64>,
 }
 
@@ -54,22 +56,23 @@ pub struct ChannelHub {
     pub settings: HubSettings,
     /// The reader's metrics.
     pub metrics: ReaderMetrics,
-    /// Where dependencies are noted.
+    /// The health report, in which the state of the bus, the archive and the managers is noted.
     pub health: Health,
-    /// Writes to viewers.
+    /// The threads that write to viewers' sockets.
     pub fanout: FanoutThreads,
-    /// Viewers at other readers.
+    /// The number of viewers that other readers have of this reader's videos.
     pub viewers_elsewhere: ViewersElsewhere,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
-    /// Wakes the comparing of heads.
+    /// Notified to compare heads at once.
     pub(crate) compare_heads: Notify,
-    /// Wakes the subscribing of rooms.
+    /// Notified to subscribe missing channels at once.
     pub(crate) subscribe_channels: Notify,
-    /// Bounds what is asked of the stores at once.
+    /// Limits the number of fetches from the stores at the same time.
     pub(crate) fetch_permits: Semaphore,
     admission_throttle: AdmissionThrottle,
-    /// Whether something contradicts what is known of the numbering.
+    /// Whether the comment epoch has to be read from the archive again, because it is not known or something
+    /// contradicts it.
     pub(crate) is_numbering_doubted: AtomicBool,
     connection: Mutex<BusConnection>,
     all_channels: Mutex<HashMap<VideoId, Arc<VideoChannel>>>,
@@ -78,7 +81,8 @@ pub struct ChannelHub {
     viewers: AtomicU64,
 }
 
-/// The bus connection in force: rooms know by its number whether they are subscribed on it.
+/// The current connection to the comment bus. A channel stores the connection's number when it is subscribed, and is
+/// subscribed only while the numbers are equal.
 #[derive(Default)]
 struct BusConnection {
     connection_number: u64,
@@ -89,22 +93,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A viewer in its room; leaves when dropped.
+/// Counts a viewer in its channel until it is dropped.
 pub struct ViewerGuard {
     hub: Arc<ChannelHub>,
-    /// The room.
+    /// The viewer's channel.
     pub channel: Arc<VideoChannel>,
-    /// Where it asks how many viewers there are: which version of that it has had.
+    /// The version of the viewer count that the viewer was sent last; `None` if it does not ask for the number of
+    /// viewers.
     pub seen_count_version: Option<u32>,
 }
 
 impl ViewerGuard {
-    /// The hub.
+    /// Returns the hub that holds the viewer's channel.
     pub const fn hub(&self) -> &Arc<ChannelHub> {
         &self.hub
     }
 
-    /// Notes which events the viewer asks for. To be called once.
+    /// Notes the event types that the viewer asks for. To be called once for each viewer.
     pub fn ask_for_events(&mut self, events: StreamEvents) {
         if events.contains(StreamEvent::Viewers) {
             self.seen_count_version = Some(self.channel.viewer_count.add_asker());
@@ -124,7 +129,7 @@ impl Drop for ViewerGuard {
 }
 
 impl ChannelHub {
-    /// A hub without rooms; fails where its writing threads cannot be started.
+    /// Makes a hub without channels and starts its writing threads; fails if these cannot be started.
     pub fn new(
         settings: HubSettings,
         archive: Arc<dyn Archive>,
@@ -156,40 +161,40 @@ impl ChannelHub {
         }))
     }
 
-    /// Viewers in all rooms.
+    /// Returns the number of viewers in all channels.
     pub fn viewers(&self) -> u64 {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// How many viewers there are who are not the system's own.
+    /// Returns the number of viewers without those of the canary, the system's own test video.
     pub fn viewers_from_outside(&self) -> u64 {
         let own = lock(&self.all_channels).get(canary::CANARY_ID).map_or(0, |room| room.viewers());
         self.viewers().saturating_sub(own)
     }
 
-    /// Every room.
+    /// Returns all channels.
     pub fn rooms(&self) -> Vec<Arc<VideoChannel>> {
         lock(&self.all_channels).values().map(Arc::clone).collect()
     }
 
-    /// The room of a video, if it has one.
+    /// Returns the channel of a video; `None` if the reader has none.
     pub fn channel_of(&self, video: &VideoId) -> Option<Arc<VideoChannel>> {
         lock(&self.all_channels).get(video).map(Arc::clone)
     }
 
-    /// Viewers of each video that has any.
+    /// Returns the number of viewers of each video that has any, without the canary's.
     pub fn viewers_by_video(&self) -> Vec<(VideoId, u64)> {
         let rooms = lock(&self.all_channels);
         let counts = rooms.values().map(|room| (room.video.clone(), room.viewers()));
         counts.filter(|(video, viewers)| *viewers > 0 && !canary::is_canary(video)).collect()
     }
 
-    /// Which count comments are numbered by, as far as is known.
+    /// Returns the comment epoch in force; `None` while it is not known.
     pub fn numbering(&self) -> Option<CommentEpoch> {
         lock(&self.comment_epoch).clone()
     }
 
-    /// Notes what the archive says of the numbering, which is what counts.
+    /// Sets the comment epoch to the one that the archive names, which is authoritative.
     pub(crate) fn set_numbering(&self, numbering: &CommentEpoch) {
         let before = lock(&self.comment_epoch).replace(numbering.clone());
         if before.as_ref().is_some_and(|before| before != numbering) {
@@ -197,17 +202,17 @@ impl ChannelHub {
         }
     }
 
-    /// Takes a numbering that the bus names where none is known; returns the one in force.
+    /// Sets the comment epoch to one that the bus names if none is known; returns the one in force.
     pub(crate) fn adopt_numbering(&self, numbering: &CommentEpoch) -> CommentEpoch {
         lock(&self.comment_epoch).get_or_insert_with(|| numbering.clone()).clone()
     }
 
-    /// Waits for a newcomer's turn to be let in.
+    /// Waits until a new viewer may be admitted.
     pub(crate) async fn turn(&self) {
         self.admission_throttle.wait_for_turn(|| self.fanout.is_late()).await;
     }
 
-    /// Lets a viewer into a video's room; `None` where the reader is full.
+    /// Adds a viewer to a video's channel, which is made if there is none; `None` if the reader is full.
     pub fn add_viewer(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
         let before = self.viewers.fetch_add(1, Ordering::Relaxed);
         if before >= self.settings.capacity {
@@ -217,13 +222,14 @@ impl ChannelHub {
         self.metrics.viewers.inc();
         let mut rooms = lock(&self.all_channels);
         let room = self.channel_in(&mut rooms, video);
-        // Under the lock, so that the room is not closed in between.
+        // The viewer is counted under the lock, so that the channel is not closed in between.
         room.add_viewer();
         drop(rooms);
         Some(ViewerGuard { hub: Arc::clone(self), channel: room, seen_count_version: None })
     }
 
-    /// The room of a video whose viewers are yet to come; `None` where there are `most` such rooms already.
+    /// Returns the channel of a video whose viewers are yet to come, which is made if there is none; `None` if it would
+    /// have to be made and there are `most` channels without viewers already.
     pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<VideoChannel>> {
         let mut rooms = lock(&self.all_channels);
         let there = rooms.get(video).map(Arc::clone);
@@ -245,33 +251,35 @@ impl ChannelHub {
         room
     }
 
-    /// Whether viewers who come to this room find it subscribed, and its ring where the comments stand.
+    /// Whether the channel is subscribed and the position of its newest comment is known, so that viewers can be sent
+    /// to it.
     pub(crate) fn is_ready(&self, room: &VideoChannel) -> bool {
         self.is_subscribed(room) && room.is_anchored()
     }
 
-    /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
-    /// time. The order matters: what comes after the head was read is then sure to be heard.
+    /// Subscribes the channel and reads its head, as far as the stores answer within `CHANNEL_OPEN_TIMEOUT`. In this
+    /// order, because then every comment that is posted after the head was read is delivered by the subscription.
     pub async fn open_channel(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         if room.head_position().is_some() {
             if !self.is_subscribed(room) {
-                // The bus is away, or the room was about to be closed: comparing heads brings what is missed meanwhile.
+                // The bus is away, or the channel was about to be closed: comparing heads finds what is missed
+                // meanwhile.
                 self.subscribe_channels.notify_one();
             }
             return;
         }
         let opened = async {
             self.subscribe(room).await;
-            // Another one may have read it meanwhile.
+            // Another task may have read the head meanwhile.
             if room.head_position().is_none() {
                 self.read_head(room).await;
             }
         };
-        // What is not done by then is done by the next comparing of heads.
+        // Steps that are not done by then are done by the next comparison of heads.
         let _ = tokio::time::timeout(CHANNEL_OPEN_TIMEOUT, opened).await;
     }
 
-    /// Whether the room is subscribed on the bus connection in force.
+    /// Whether the channel is subscribed on the current bus connection.
     pub(crate) fn is_subscribed(&self, room: &VideoChannel) -> bool {
         let number = lock(&self.connection).connection_number;
         number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
@@ -282,14 +290,14 @@ impl ChannelHub {
         (connection.connection_number, connection.subscription.clone())
     }
 
-    /// Replaces the bus connection: rooms are no longer subscribed.
+    /// Replaces the bus connection: after this, no channel is subscribed. `None`: the connection was lost.
     pub(crate) fn set_connection(&self, subscription: Option<Arc<dyn Subscription>>) {
         let mut connection = lock(&self.connection);
         connection.connection_number += 1;
         connection.subscription = subscription;
     }
 
-    /// Subscribes the room's channel if it is not.
+    /// Subscribes the channel on the current bus connection if it is not subscribed.
     pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         let _one_at_a_time = room.opening_lock.lock().await;
         if self.is_subscribed(room) {
@@ -306,7 +314,8 @@ impl ChannelHub {
         }
     }
 
-    /// Takes a comment that the bus brought. The caller shows the room afterwards.
+    /// Pushes a comment from the bus into its channel. Returns the number of events to make visible, which the caller
+    /// does with `ChannelHub::show`.
     pub(crate) fn push(
         self: &Arc<Self>,
         room: &Arc<VideoChannel>,
@@ -314,7 +323,7 @@ impl ChannelHub {
         comment: &Comment,
     ) -> u64 {
         if self.adopt_numbering(numbering) != *numbering {
-            // A late word of an old count, or the first of a new one: the archive knows.
+            // A late comment of an old comment epoch, or the first one of a new epoch: the archive knows which.
             if !self.is_numbering_doubted.swap(true, Ordering::Relaxed) {
                 self.compare_heads.notify_one();
             }
@@ -333,7 +342,8 @@ impl ChannelHub {
         0
     }
 
-    /// Shows viewers what is new in a room, now or when the pace allows. `events` is how much came.
+    /// Makes a channel's new comments visible to its viewers, now or when the pace allows it. `events` is the number of
+    /// new events.
     pub(crate) fn show(self: &Arc<Self>, room: &Arc<VideoChannel>, events: u64) {
         let now = Instant::now();
         let viewers = room.viewers();
@@ -344,7 +354,7 @@ impl ChannelHub {
             ShowDecision::Now => self.fanout.notify_threads(room),
             ShowDecision::At(due) => {
                 let (hub, room) = (Arc::clone(self), Arc::clone(room));
-                // One a room at a time, for as long as a gap.
+                // At most one such task for a channel at a time, for as long as the gap.
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due.into()).await;
                     if room.show_due(Instant::now()) == ShowDecision::Now {
@@ -355,9 +365,9 @@ impl ChannelHub {
         }
     }
 
-    /// Sends idle viewers their heartbeats, for ever.
+    /// Sends heartbeats to idle viewers and updates the metrics of the rings, once a second, for ever.
     pub async fn send_heartbeats(self: Arc<Self>) {
-        /// Coarse: heartbeats are tens of seconds apart.
+        /// One second is exact enough, because heartbeats are tens of seconds apart.
         const CLOCK_STEP: Duration = Duration::from_secs(1);
         let mut ticks = tokio::time::interval(CLOCK_STEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -376,17 +386,19 @@ impl ChannelHub {
         }
     }
 
-    /// Unsubscribes an empty room and forgets it, unless somebody enters meanwhile.
+    /// Unsubscribes a channel without viewers and removes it, unless a viewer enters meanwhile.
     pub(crate) async fn close(&self, room: &Arc<VideoChannel>) {
         let _one_at_a_time = room.opening_lock.lock().await;
         if room.viewers() > 0 {
             return;
         }
         if self.is_subscribed(room) {
-            // First, so that who enters from here on subscribes again, after us.
+            // The number is cleared first, so that a viewer who enters from here on subscribes again, after this
+            // unsubscribing.
             room.subscribed_on.store(0, Ordering::Release);
             if let (_, Some(subscription)) = self.current_connection() {
-                // Where it fails, its comments are dropped for want of a room until the connection is replaced.
+                // If unsubscribing fails, the video's comments are dropped, because there is no channel, until the
+                // connection is replaced.
                 let _ = tokio::time::timeout(STORE_TIMEOUT, subscription.unsubscribe(&room.video)).await;
             }
         }

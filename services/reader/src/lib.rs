@@ -1,4 +1,4 @@
-//! The reader: holds viewers' streams and fans comments out to them.
+//! The reader: the service that holds viewers' streams and sends the comments of each video to its viewers.
 //!
 //! ```text
 //! bus ─ dispatch ─┐                                     ┌─ socket ─ viewer
@@ -6,11 +6,14 @@
 //! heads ─ repair ─┘   (one a watched video)  thread     └─ socket ─ viewer
 //! ```
 //!
-//! Comments are *pushed* into a video's [`ring`]: from the bus as they come, and by repair when comparing heads shows
-//! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
-//! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
-//! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
-//! from another reader and who go to one), [`viewer_counts`] (for viewers who ask) and [`drain`] (leaving).
+//! Comments are *pushed* into a video's [`ring`]: by the bus as they are posted, and by repair if comparing heads shows
+//! that the bus did not deliver some. Viewers *pull* comments from the ring: each viewer is a socket and a cursor into
+//! the ring, in the table of a [`fanout`] thread; the HTTP server has the socket only until the request is answered.
+//! [`pace`] decides when new comments become visible, so that under load several comments are joined into one write.
+//! The other modules: [`placement`] (which reader serves which video), [`heartbeat`] (reports to the managers),
+//! [`mod@warm`] and [`handing`] (viewers who come from another reader, and viewers who are sent to another reader),
+//! [`viewer_counts`] (for viewers who ask for the number of viewers) and [`drain`] (emptying the reader before it
+//! ends).
 
 mod admission_throttle;
 pub mod channel;
@@ -60,19 +63,19 @@ use metrics::ReaderMetrics;
 use placement::PlacementAgent;
 use sliding_counter::SlidingCounter;
 
-/// Channels named in a report.
+/// The maximum number of channels named in a report to the statistics service.
 const MAX_TOPICS_REPORTED: usize = 1000;
 
-/// What is configured of a reader.
+/// The settings of a reader.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Name of this reader, unique and stable over its restarts [default: the host's name and the port]
     #[arg(long, env = "LIVERANK_READER_ID")]
     pub reader_id: Option<ReaderId>,
-    /// Where viewers reach this reader [default: the port of localhost]
+    /// URL at which viewers reach this reader [default: the port of localhost]
     #[arg(long, env = "LIVERANK_PUBLIC_URL")]
     pub public_url: Option<Url>,
-    /// Where gateways and managers reach this reader [default: the public URL]
+    /// URL at which gateways and managers reach this reader [default: the public URL]
     #[arg(long, env = "LIVERANK_INTERNAL_URL")]
     pub internal_url: Option<Url>,
     /// The managers' replicas, separated by commas; without any, this reader serves every video it is asked for
@@ -81,14 +84,14 @@ pub struct Config {
     /// The statistics services to report to, separated by commas
     #[arg(long, env = "LIVERANK_STATISTICS_URL", value_delimiter = ',')]
     pub statistics_url: Vec<Url>,
-    /// Viewers this reader takes; more are answered 503, and browsers' streams are asked to come back
+    /// Viewers this reader accepts; more are answered 503, and browsers' streams are asked to come back
     #[arg(long, env = "LIVERANK_CAPACITY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub capacity: u64,
     /// Comments of each watched video kept in memory: what a viewer who comes back may have missed, at most
     #[arg(long, env = "LIVERANK_RING_LENGTH", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub ring_length: u32,
-    /// Kilobytes that these comments may take, for each watched video; where they take more, the oldest go, and viewers who come
-    /// back to them are told of a gap
+    /// Kilobytes that these comments may take, for each watched video; if they take more, the oldest go, and viewers
+    /// who come back to them are told of a gap
     #[arg(long, env = "LIVERANK_RING_KILOBYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     pub ring_kilobytes: u32,
     /// Seconds after which an idle viewer is sent a heartbeat
@@ -121,10 +124,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Who the reader is that listens on `port`, to viewers and to the other processes.
+    /// Returns the id of the reader that listens on `port`, and the identity with which the reader calls other
+    /// processes.
     ///
     /// # Errors
-    /// The host's name makes no reader id, or `identity` has the key of another process.
+    /// Fails if the host's name is no valid reader id, or if `identity` has the key of another process.
     pub fn names_of_reader(&self, port: u16, identity: &Identity) -> anyhow::Result<(ReaderId, Identity)> {
         let id = match &self.reader_id {
             Some(id) => id.clone(),
@@ -137,30 +141,31 @@ impl Config {
 
 /// A running reader.
 pub struct RunningReader {
-    /// Its rooms.
+    /// The channels of the reader: one for each video that it serves.
     pub hub: Arc<ChannelHub>,
-    /// Who serves what.
+    /// Decides which viewers this reader serves, by what the managers say.
     pub placement: PlacementAgent,
     public_url: String,
     internal_url: String,
     /// The identity that this reader shows to managers.
     identity: Identity,
     has_managers: bool,
-    /// What managers show this reader: it tells them in its heartbeats, and nobody else has it.
+    /// The secret with which managers authenticate at this reader. The reader sends the ticket to the managers in its
+    /// heartbeats; nobody else has the ticket.
     ticket: Secret,
     /// The key with which gateways sign passes for viewers. Managers tell gateways the key.
     pass_key: Secret,
-    /// Viewers who came back in the last minute, and of them those who were refused or missed something.
+    /// Counts of the last minute: viewers who came back, and those of them who were refused or missed comments.
     pub reconnects: SlidingCounter,
-    /// When it has to be gone, once it is leaving.
+    /// The time by which a leaving reader has to have ended; unset while the reader is not leaving.
     gone_by: OnceLock<Instant>,
-    /// Asks for a heartbeat at once.
+    /// Notified to send a heartbeat at once.
     beat_now: Notify,
-    /// Whether the last heartbeat said, or the next one will, that there is no room.
+    /// Whether the last heartbeat told the managers, or the next one will tell them, that the reader is full.
     told_full: AtomicBool,
-    /// Bounds how many viewers are sent to other readers because this one is full.
+    /// Limits how many viewers a second are redirected to other readers because this reader is full.
     redirects: Mutex<TokenBuckets<()>>,
-    /// Heartbeats sent.
+    /// The number of heartbeats sent since the start.
     beaten: watch::Sender<u64>,
 }
 
@@ -213,18 +218,18 @@ impl RunningReader {
         }))
     }
 
-    /// Whether it is leaving.
+    /// Whether the reader is leaving (draining).
     pub fn is_draining(&self) -> bool {
         self.gone_by.get().is_some()
     }
 
-    /// How long until it has to be gone; zero where it is not leaving.
+    /// Returns the time left until the reader has to have ended; zero if the reader is not leaving.
     fn grace_left(&self) -> Duration {
         self.gone_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()))
     }
 
-    /// Is about to be gone: tells the managers, and takes new viewers only where there is no other reader for them. Returns
-    /// the time until it is to be empty.
+    /// Begins to leave: tells the managers, and from now on accepts new viewers only if no other reader is known for
+    /// them. Returns the time within which all viewers are to have left.
     fn begin_leaving(&self, grace: Duration) -> Duration {
         self.gone_by.get_or_init(|| Instant::now() + grace);
         self.hub.health.note_draining();
@@ -236,28 +241,29 @@ impl RunningReader {
         until_empty
     }
 
-    /// A viewer was refused because there is no room: tells the managers at once, so that they send the next one elsewhere.
-    /// Where the last heartbeat said so already, they know.
+    /// Notes that a viewer was refused because the reader is full, and sends a heartbeat at once, so that the managers
+    /// send the next viewers to other readers. Sends none if the last heartbeat already said that the reader is full.
     fn note_full(&self) {
         if !self.told_full.swap(true, Ordering::Relaxed) {
             self.beat_now.notify_one();
         }
     }
 
-    /// Whether one more viewer may be sent to another reader because this one is full.
+    /// Whether one more viewer may now be redirected to another reader because this reader is full. Counts the redirect
+    /// if so.
     fn may_redirect(&self) -> bool {
         let now = self.placement.with_agent(|_, now| now);
         self.redirects.lock().unwrap_or_else(PoisonError::into_inner).take_tokens((), 1, now).is_ok()
     }
 
-    /// Tells the managers how it is now, for at most `limit`.
+    /// Sends the managers a heartbeat now and waits until it has been sent, for at most `limit`.
     async fn tell_managers(&self, limit: Duration) {
         let mut beaten = self.beaten.subscribe();
         self.beat_now.notify_one();
         let _ = tokio::time::timeout(limit, beaten.changed()).await;
     }
 
-    /// Up to `limit` of the channels it listens to, those with most viewers first.
+    /// Returns the names of up to `limit` channels with viewers (`video:<id>`), those with most viewers first.
     fn channel_names(&self, limit: usize) -> Vec<String> {
         let mut audience = self.hub.viewers_by_video();
         audience.sort_by(|(a, fewer), (b, more)| more.cmp(fewer).then_with(|| a.cmp(b)));
@@ -286,7 +292,7 @@ fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
     ReaderId::parse(&format!("{host}-{port}")).context("the host's name makes no reader id: set --reader-id")
 }
 
-/// Ends the viewers' streams when it is dropped: however the reader ends, they end with it.
+/// Ends all viewers' streams when it is dropped, so that the streams end with the reader, whatever ends the reader.
 struct StreamsGuard(Arc<ChannelHub>);
 
 impl Drop for StreamsGuard {
@@ -295,7 +301,7 @@ impl Drop for StreamsGuard {
     }
 }
 
-/// Serves viewers on `listener` until the shell's shutdown, then drains.
+/// Runs a reader that serves viewers on `listener` until the shutdown signal of `shell`, then drains it.
 pub async fn run(
     config: Config,
     archive: Arc<dyn Archive>,
@@ -309,7 +315,7 @@ pub async fn run(
     let served = CancellationToken::new();
     let mut tasks = start_background_tasks(&reader, &config, &shell);
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
-    // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
+    // The port stays open while the reader drains: viewers who come meanwhile are told which reader to use.
     let server_shell = ServiceContext {
         shutdown: served,
         drain_time: drain::REQUESTS_TIMEOUT.min(shell.drain_time / 4),
@@ -325,7 +331,7 @@ pub async fn run(
     tasks.run_alongside(serving).await
 }
 
-/// What runs beside the server until it ends.
+/// Starts the tasks that run beside the HTTP server until the reader ends.
 fn start_background_tasks(reader: &Arc<RunningReader>, config: &Config, shell: &ServiceContext) -> Tasks {
     let mut tasks = Tasks::new(shell);
     let hub = &reader.hub;

@@ -1,4 +1,4 @@
-//! What a reader counts.
+//! The metrics of a reader.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,11 +11,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 label_values! {
-    /// The source of the comments that a viewer who came back was given.
+    /// The source of the comments that were given to a returning viewer or filled into a hole.
     pub enum CommentSource {
-        /// The ring in this process.
+        /// The ring in this process had all of them.
         Ring = "ring",
-        /// The bus's last comments.
+        /// The last comments that the bus keeps.
         Bus = "bus",
         /// The archive.
         Archive = "archive",
@@ -25,51 +25,52 @@ label_values! {
 }
 
 label_values! {
-    /// What a reader that leaves waits for.
+    /// The event that a leaving reader waits for before it ends.
     pub enum WaitReason {
-        /// Viewers who have not left.
+        /// The viewers who have not left.
         Viewers = "viewers",
-        /// A heartbeat that tells the managers how it is now.
+        /// The last heartbeat, which tells the managers how many viewers are left.
         Managers = "managers",
-        /// Requests that are being answered.
+        /// The requests that are being answered.
         Requests = "requests",
     }
 }
 
-/// A label of [`WaitReason`].
+/// The label `what`: the event that a leaving reader waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WaitsFor {
-    /// What is waited for.
+    /// The event that is waited for.
     pub what: WaitReason,
 }
 
-/// A label of [`CommentSource`].
+/// The label `source`: where comments were found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Source {
-    /// Where from.
+    /// The store in which the comments were found.
     pub source: CommentSource,
 }
 
 label_values! {
-    /// How a connect was answered.
+    /// The outcome of a request to connect.
     pub enum ConnectOutcome {
-        /// With a stream.
+        /// The viewer was given a stream.
         Stream = "stream",
-        /// With the address of another reader.
+        /// The viewer was sent to another reader.
         Redirected = "redirected",
-        /// There was no room, or the reader is leaving.
+        /// The viewer was refused: the reader is full, or it is leaving.
         Refused = "refused",
     }
 }
 
-/// A label of [`ConnectOutcome`].
+/// The label `reason`: the outcome of a request to connect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
-    /// The outcome of the connect.
+    /// The outcome of the request.
     pub reason: ConnectOutcome,
 }
 
-/// How long comments take to get here, by the time that the comment service wrote into them.
+/// A histogram, in seconds, of the time from a comment's post, by the comment service's clock, until the reader has the
+/// comment.
 #[derive(Debug, Clone)]
 pub struct CommentDelay(Histogram);
 
@@ -80,55 +81,57 @@ impl Default for CommentDelay {
 }
 
 impl CommentDelay {
-    /// Notes a comment that was `posted` then and is here `now`. Another clock may be ahead of ours.
+    /// Records the delay of a comment that was posted at `posted` and arrived at `now`, both in ms; 0 if the comment
+    /// service's clock is ahead of this one.
     pub fn note_delay(&self, posted: Millis, now: Millis) {
         self.0.observe(now.saturating_sub(posted).max(0) as f64 / 1000.0);
     }
 }
 
-/// Cheap to clone; all clones count together.
+/// The metrics of a reader. Cheap to clone: all clones share the same counters.
 #[derive(Debug, Clone, Default)]
 pub struct ReaderMetrics {
-    /// Viewers connected.
+    /// The number of viewers connected now.
     pub viewers: Gauge,
-    /// Viewers it takes at most.
+    /// The maximum number of viewers.
     pub capacity: Gauge,
-    /// Seconds from a comment's post until it is here for its viewers.
+    /// The delay from a comment's post until the reader has it.
     pub comment_delay: CommentDelay,
-    /// Channels with viewers, or held ready for them.
+    /// The number of channels: those with viewers, those kept ready for viewers, and those that had viewers a moment
+    /// ago.
     pub active_channels: Gauge,
     /// Bytes that the rings of all channels take.
     pub ring_bytes: Gauge,
-    /// Comments that left a ring for want of room, before their number was due.
+    /// Comments that were evicted from a ring because of its limit in bytes, before its limit in comments.
     pub crowded_out: Counter<u64, AtomicU64>,
-    /// Answers to connects.
+    /// Requests to connect, by their outcome.
     pub connects_answered: Family<Answer, Counter>,
-    /// Comments handed to viewers' sockets.
+    /// Comments written to viewers' sockets, without the canary's.
     pub messages_written: Counter<u64, AtomicU64>,
-    /// Bytes handed to viewers' sockets, events and heartbeats.
+    /// Bytes written to viewers' sockets, of events and heartbeats.
     pub bytes_written: Counter<u64, AtomicU64>,
-    /// Writes to viewers' sockets: messages by writes is how many comments a write joins.
+    /// Writes to viewers' sockets: messages divided by writes is the number of comments that a write joins.
     pub socket_writes: Counter<u64, AtomicU64>,
-    /// Gaps told to viewers.
+    /// Gaps that viewers were told of.
     pub gaps_told: Counter,
-    /// Viewers sent to another reader, or away because this one leaves.
+    /// Viewers whose streams were ended for a move, or because this reader leaves.
     pub handed_over: Counter<u64, AtomicU64>,
-    /// 1 for what a reader that leaves waits for.
+    /// 1 for the event that a leaving reader waits for, 0 for the others.
     pub drain_waits_for: Family<WaitsFor, Gauge>,
-    /// Comments that came again and were dropped.
+    /// Comments that the bus delivered again and that were dropped.
     pub repeated_comments: Counter,
-    /// Comments that came before one with a lower sequence number.
+    /// Comments that arrived before one with a lower sequence number.
     pub out_of_order: Counter,
-    /// Comments fetched because the bus did not bring them, by where they were found.
+    /// Comments that were fetched because the bus did not deliver them, by the store in which they were found.
     pub backfilled_comments: Family<Source, Counter>,
-    /// Comments that neither the bus nor the archive had in time: viewers were told of a gap.
+    /// Comments that neither the bus nor the archive had in time, so that viewers were told of a gap.
     pub lost_comments: Counter,
-    /// Viewers that came back, by where what they missed was found.
+    /// Viewers that came back, by the store in which the comments that they missed were found.
     pub resumed_viewers: Family<Source, Counter>,
 }
 
 impl ReaderMetrics {
-    /// Shows what the reader waits for before it ends; `None` while it does not leave.
+    /// Sets the metric of what the reader waits for before it ends; `None`: it does not leave.
     pub fn set_waits_for(&self, wait: Option<WaitReason>) {
         for what in [WaitReason::Viewers, WaitReason::Managers, WaitReason::Requests] {
             let is_it = i64::from(wait == Some(what));
@@ -136,10 +139,10 @@ impl ReaderMetrics {
         }
     }
 
-    /// Registered with the shell, under `liverank_reader_…`.
+    /// Makes the metrics and registers them under `liverank_reader_…`.
     pub fn register(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
-        // A series that is there from the start on can be compared with the time before its first event.
+        // Series that exist from the start on can be compared with the time before their first event.
         for source in [CommentSource::Bus, CommentSource::Archive] {
             metrics.backfilled_comments.get_or_create(&Source { source }).inc_by(0);
         }
@@ -186,12 +189,12 @@ impl ReaderMetrics {
         metrics
     }
 
-    /// Counts a viewer that came back.
+    /// Counts a viewer that came back, by the source of the comments that it missed.
     pub fn count_resume(&self, source: CommentSource) {
         self.resumed_viewers.get_or_create(&Source { source }).inc();
     }
 
-    /// Counts an answer to a connect.
+    /// Counts an answered request to connect, by its outcome.
     pub fn count_connect(&self, reason: ConnectOutcome) {
         self.connects_answered.get_or_create(&Answer { reason }).inc();
     }

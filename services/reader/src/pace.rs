@@ -1,4 +1,4 @@
-//! When to write: at once while it is calm, joined while it is hot.
+//! When to write to viewers: each event at once under little load, several events joined in one write under heavy load.
 //!
 //! A write to a socket costs the same for one event as for ten. So while a reader has fewer deliveries (events times
 //! viewers) a second to make than it can write one by one, each event goes out at once; above that, a room's events
@@ -7,43 +7,46 @@
 
 use std::time::{Duration, Instant};
 
-/// Writes a second that a thread makes without strain: some half of a core, measured with `examples/fan_out.rs`. The
-/// rest is for taking connections, and for what writes cost on slower machines.
+/// The number of writes a second that a thread makes without strain: about half of a core, measured with
+/// `examples/fan_out.rs`. The other half is for accepting connections, and for slower machines, on which a write costs
+/// more.
 pub const MAX_WRITES_PER_SECOND: u64 = 100_000;
-/// Below this, waiting would join next to nothing.
+/// The shortest gap between a channel's writes: a shorter one would join next to nothing.
 const SHORTEST_GAP: Duration = Duration::from_millis(10);
-/// Above this, people notice.
+/// The longest gap between a channel's writes: people would notice a longer one.
 const LONGEST_GAP: Duration = Duration::from_millis(250);
-/// How long is looked back to tell calm from hot.
+/// The length of the window in which deliveries are counted to tell light load from heavy load.
 const LOOK_BACK: Duration = Duration::from_millis(250);
 const WINDOWS_PER_SECOND: u64 = 4;
 
-/// What a room remembers of the last window it was counted in.
+/// The number of the last window in which a channel was counted, so that its viewers are counted once in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WindowCount(u64);
 
-/// Measures a reader's load.
+/// Measures a reader's load of deliveries, and computes from it the gap between a channel's writes.
 #[derive(Debug)]
 pub struct WritePacer {
-    /// Writes a second that are to be kept within.
+    /// The number of writes a second that must not be exceeded.
     budget: u64,
     window: u64,
     began: Instant,
-    /// Deliveries in this window.
+    /// Deliveries (events times viewers) in this window.
     offered: u64,
-    /// Viewers of the rooms that had any in this window: what one flush of each of them writes to.
+    /// Viewers of the channels that had events in this window: the number of writes that one flush of each of these
+    /// channels makes.
     reached: u64,
-    /// What the window before asked for.
+    /// The gap that the previous window's load required.
     gap: Duration,
 }
 
 impl WritePacer {
-    /// Calm, from `now` on, for a reader that makes `budget` writes a second without strain.
+    /// Makes a pacer without load, for a reader that makes `budget` writes a second without strain.
     pub const fn new(now: Instant, budget: u64) -> Self {
         Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
     }
 
-    /// Notes `events` for a room of `viewers`, and returns how long after the room's last write the next may be.
+    /// Notes `events` for a channel of `viewers`, and returns the least time between the channel's last write and its
+    /// next one.
     pub fn wait_after_write(
         &mut self,
         now: Instant,
@@ -62,7 +65,7 @@ impl WritePacer {
             self.reached += viewers;
         }
         self.offered += events * viewers;
-        // A burst is noticed while it lasts, not a window later.
+        // The current window counts too, so that a burst is noticed while it lasts, not a window later.
         self.gap.max(self.gap_for_now())
     }
 
@@ -80,7 +83,7 @@ mod tests {
 
     const WRITES_BUDGET: u64 = 50_000;
 
-    /// The gap after `seconds` of `per_second` events to one room of `viewers`.
+    /// Returns the gap after `seconds` of `per_second` events to one channel of `viewers`.
     fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
         let start = Instant::now();
         let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), WindowCount::default());

@@ -1,7 +1,9 @@
-//! What a reader knows of who serves which video: [`ReaderAgent`] with a clock, and the asking of managers.
+//! The reader's decision whether it serves a viewer: a [`ReaderAgent`] with a clock, and the requests to managers.
 //!
-//! Managers decide; a reader asks them, remembers for a moment, and hears with its heartbeats whom it is to hand over.
-//! While no manager answers it serves what it is asked for, for any reader can deliver any video, unless it knows better.
+//! Managers decide which reader serves which video. A reader asks the managers, remembers an answer for a moment, and
+//! learns in the answers to its heartbeats which viewers it has to hand over. While no manager answers, the reader
+//! serves every video that it is asked for, because any reader can deliver any video, unless it remembers a better
+//! reader.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,41 +17,42 @@ use liverank_protocol::{Route, RouteRequest};
 use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use liverank_runtime::{Health, now_micros};
 
-/// How long a manager's answer is believed: a move is heard of with the next heartbeat anyway.
+/// The time for which a manager's answer is trusted without asking again: the next heartbeat reports a move anyway.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(2);
-/// How long it is still better than nothing when no manager answers.
+/// The time for which a manager's answer is still used if no manager answers.
 const STALE_ANSWER_USABLE_FOR: Duration = Duration::from_secs(30);
-/// How long a video is held ready for viewers who are to be sent here: several times what an order takes.
+/// The time for which a video is kept ready for viewers who are to be sent here: several times the duration of a
+/// hand-over order.
 const WARM_FOR: Duration = Duration::from_secs(30);
-/// How long an order to hand over holds: three heartbeats.
+/// The time for which an order to hand viewers over is valid: three heartbeats.
 const HAND_OVER_VALID_FOR: Duration = Duration::from_secs(3);
-/// How long a viewer may be kept waiting for a manager.
+/// The time that a viewer may be kept waiting for a manager's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-/// After no manager answered, how long none is asked: viewers who come meanwhile are served at once.
+/// The time for which no manager is asked after none answered: viewers who come meanwhile are served at once.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Videos remembered: more than a reader ever serves, so that forgetting hardly ever happens.
+/// The maximum number of videos remembered: more than a reader ever serves, so that one is hardly ever forgotten.
 const MAX_VIDEOS: usize = 50_000;
 
-/// Where a viewer of a video belongs.
+/// The reader to which a viewer of a video belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewerPlacement {
     /// This reader serves the video.
     Here,
-    /// Another reader serves the video; this is its public address.
+    /// Another reader serves the video; the text is its public URL.
     Elsewhere(String),
-    /// Not here, and it is not known where.
+    /// This reader does not serve the video, and no other reader is known that does.
     Nowhere,
 }
 
-/// Decides whether a viewer belongs to this reader, by what managers say.
+/// Decides by the managers' answers whether a viewer belongs to this reader.
 pub struct PlacementAgent {
     own_id: ReaderId,
     managers: Option<ServiceReplicas>,
     health: Health,
     start: Instant,
     holder: Mutex<ReaderAgent>,
-    /// Videos that managers are being asked about: one asks, the others wait and then find the answer. Those who wait
-    /// hold it; as many as there are connections.
+    /// One lock for each video that managers are being asked about: one task asks, the others wait for the lock and
+    /// then find the answer. There are at most as many entries as connections.
     asking: Mutex<HashMap<VideoId, Arc<tokio::sync::Mutex<()>>>>,
     away_until: Mutex<Option<Instant>>,
 }
@@ -58,7 +61,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an admission comes to where nobody can be asked (any more).
+/// Returns the placement that an admission means if no manager can be asked; `None` if a manager has to be asked first.
 fn verdict(admission: Admission) -> Option<ViewerPlacement> {
     match admission {
         Admission::Accept => Some(ViewerPlacement::Here),
@@ -70,8 +73,8 @@ fn verdict(admission: Admission) -> Option<ViewerPlacement> {
 }
 
 impl PlacementAgent {
-    /// Makes the placement of reader `me`. It keeps a video for `linger` after the last viewer left. Without managers it serves all
-    /// videos.
+    /// Makes the placement of reader `me`, which keeps a video for `linger` after its last viewer left. Without
+    /// managers the reader serves all videos.
     pub fn new(me: ReaderId, managers: Option<ServiceReplicas>, health: Health, linger: Duration) -> Self {
         let bounds = AgentLimits {
             answer_fresh_for: ANSWER_FRESH_FOR,
@@ -92,14 +95,15 @@ impl PlacementAgent {
         }
     }
 
-    /// Acts on the holder, with the time.
+    /// Calls `act` with the reader's agent and the time since the start.
     pub fn with_agent<T>(&self, act: impl FnOnce(&mut ReaderAgent, Duration) -> T) -> T {
         let mut holder = lock(&self.holder);
-        // Under the lock, so that time never goes back in there.
+        // The time is read under the lock, so that the agent never sees it go back.
         act(&mut holder, self.start.elapsed())
     }
 
-    /// Where a viewer of `video` belongs who was sent here under the epoch `sent_under`, where that is known.
+    /// Returns the reader to which a viewer of `video` belongs; asks a manager if that is not known. `sent_under` is
+    /// the assignment epoch under which a gateway sent the viewer here.
     pub async fn place_viewer(&self, video: &VideoId, sent_under: Option<u64>) -> ViewerPlacement {
         let Some(managers) = &self.managers else {
             return if self.with_agent(|holder, _| holder.is_leaving()) {
@@ -124,7 +128,8 @@ impl PlacementAgent {
         };
         lock(&self.asking).retain(|_, turn| Arc::strong_count(turn) > 1);
         match asked {
-            // It refused to place the video: then nobody is better placed than us, unless we are about to leave.
+            // The manager refused to place the video: then no reader is better than this one, unless this one is
+            // leaving.
             Some(Err(PeerError::Refused { .. })) if !self.with_agent(|holder, _| holder.is_leaving()) => {
                 ViewerPlacement::Here
             }
@@ -153,7 +158,7 @@ impl PlacementAgent {
         };
         self.health.note_dependency("manager", state);
         let answer = answer?;
-        // Believed, one that was never minted would keep every later one out.
+        // An implausible epoch is not trusted, because it would exclude every later one.
         if is_plausible_epoch(answer.epoch, now_micros()) {
             self.learn_route(video, &answer);
         }
@@ -176,13 +181,14 @@ impl PlacementAgent {
         self.with_agent(|holder, now| holder.note_assignment(now, video, told));
     }
 
-    /// The public address of another reader of the video that takes viewers, where a manager has named one lately.
+    /// Returns the public URL of another reader of the video that accepts viewers; `None` if no manager has named one
+    /// lately.
     pub fn other_that_takes(&self, video: &VideoId) -> Option<String> {
         self.with_agent(|holder, now| holder.other_that_takes(now, video).map(str::to_owned))
             .filter(|url| !url.is_empty())
     }
 
-    /// The videos whose viewers are to be handed over now.
+    /// Returns the orders that are in force to hand over the viewers of a video.
     pub fn active_hand_overs(&self) -> Vec<HandOver> {
         self.with_agent(|holder, now| holder.active_hand_overs(now).cloned().collect())
     }

@@ -1,9 +1,9 @@
-//! What a viewer is answered whom this reader does not take.
+//! The answers to viewers whom this reader does not accept.
 //!
-//! Gateways and our own clients read the status: 503 for want of room, 307 where another reader has the video. A browser's
-//! `EventSource` never comes back after a 503, so whoever takes streams alone is answered with a stream that ends at once and
-//! says when to come back; and it is sent to another reader of the video by a redirect where one takes viewers, for by itself
-//! it would always come back to this one.
+//! Gateways and our own clients read the status: 503 if the reader is full, 307 if another reader has the video. A
+//! browser's `EventSource` never comes back after a 503. So a client that accepts only streams is answered with a
+//! stream that ends at once and says when to come back. If another reader of the video accepts viewers, such a client
+//! is redirected there, because by itself it would always come back to this reader.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -19,16 +19,19 @@ use liverank_runtime::streams::{event_stream, reconnect_event};
 use crate::RunningReader;
 use crate::metrics::ConnectOutcome;
 
-/// How long a full or leaving reader asks to be left alone.
+/// The time after which a full or leaving reader asks clients to come back.
 const FULL_RETRY: Duration = Duration::from_secs(2);
-/// The same in ms for those who come back by themselves to this very reader, each after its own time: 20,000 of them ask
-/// 5,000 times a second. With the two seconds that a manager's word is believed here, room elsewhere is found within 8 s.
+/// The time in ms after which browsers come back, which return by themselves to this same reader, each after a random
+/// time: 20,000 of them make 5,000 requests a second. With the two seconds for which a reader trusts a manager's
+/// answer, space at another reader is found within 8 s.
 const BROWSER_RETRY_MS: RangeInclusive<u64> = 2_000..=6_000;
-/// Viewers whom a full reader sends to others in a second: as many as one that must end ([`LAST_PACE`]). Of two readers that
-/// became full a moment ago each may take the other for one with room, and a browser follows twenty redirects in a row.
+/// The number of viewers whom a full reader redirects to others in a second: as many as a reader that has to end
+/// ([`LAST_PACE`]). Two readers that became full a moment ago may each believe that the other has space, and a browser
+/// follows twenty redirects in a row.
 pub const REDIRECTS: RateQuota = RateQuota::new(LAST_PACE, LAST_PACE);
 
-/// The answer of a reader that has no room.
+/// Returns the answer of a full reader: a redirect to another reader of the video for browsers if one accepts viewers,
+/// otherwise a refusal. Tells the managers that the reader is full.
 pub fn full(
     reader: &RunningReader,
     streams_only: bool,
@@ -43,12 +46,12 @@ pub fn full(
     }
 }
 
-/// The answer of a reader that leaves and does not know of another one.
+/// Returns the answer of a reader that leaves and knows no other reader of the video.
 pub fn leaving(reader: &RunningReader, streams_only: bool) -> Result<Response, Problem> {
     refuse(reader, streams_only, "this reader is leaving; resolve the video again")
 }
 
-/// The answer of a reader that another one has the video of.
+/// Returns the redirect to another reader that serves the video, at its public address `url`.
 pub fn elsewhere(
     reader: &RunningReader,
     streams_only: bool,
@@ -62,7 +65,7 @@ pub fn elsewhere(
     reader.hub.metrics.count_connect(ConnectOutcome::Redirected);
     let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
     response.headers_mut().insert(header::LOCATION, location);
-    // Where a video is served changes at any time.
+    // Not to be cached, because the reader of a video can change at any time.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -1,4 +1,4 @@
-//! Fetching what the bus did not bring: holes in a ring, and what viewers missed who come back.
+//! Fetching comments that the bus did not deliver: those missing in a ring, and those that a returning viewer missed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,24 +15,27 @@ use crate::hub::ChannelHub;
 use crate::metrics::{CommentSource, Source};
 use crate::ring::{PushOutcome, RingHole};
 
-/// How long a hole is left to close by itself: comments on their way arrive in a few milliseconds.
+/// The time that a hole is left to close by itself: comments that are on their way arrive within a few milliseconds.
 const WAIT_FOR_HOLE: Duration = Duration::from_millis(50);
-/// The pause after a fetch that brought nothing; twice, thrice … as long after further ones, up to a second.
+/// The pause after a fetch that brought no comments; after further ones in a row twice, three times … as long, up to a
+/// second.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 const MAX_RETRY_STEPS: u32 = 4;
-/// How long those who are here wait for a hole to be filled: then they are told of a gap, for what waits behind it has
-/// waited long enough.
+/// The time that connected viewers wait for a hole to be filled. After that they are told of a gap, because the
+/// comments behind the hole have waited long enough.
 const HOLE_FILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one who comes back waits for what it missed: then it is told of a gap.
+/// The time that a returning viewer waits for the comments that it missed. After that it is told of a gap.
 const RESUME_FILL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Comments fetched at once: some hundred kilobytes.
+/// The maximum number of comments in one fetch: some hundred kilobytes.
 const MAX_PAGE_COMMENTS: u64 = 500;
-/// What is fetched for one who comes back begins at a multiple of this, so that the next ones find it.
+/// Fetches for a returning viewer begin at a multiple of this sequence number, so that the next returning viewers find
+/// the comments in the ring.
 const PAGE_STARTS_EVERY: u64 = 50;
 
 impl ChannelHub {
-    /// Up to `limit` comments of a video after a number, in order and without a hole, and who had them. The bus is
-    /// asked first, for the archive is shared with those who write.
+    /// Fetches the first comments of a hole, at most `MAX_PAGE_COMMENTS`, in order and without a gap between them.
+    /// Returns the comments and the store that had them. The bus is asked first, because the archive is shared with
+    /// those who write.
     async fn fetch_comments(
         &self,
         numbering: &CommentEpoch,
@@ -54,7 +57,7 @@ impl ChannelHub {
         Ok((without_holes(comments?, hole.before_first), CommentSource::Archive))
     }
 
-    /// Sees to it that the room's holes are filled, soon. One task a room at most.
+    /// Starts the task that fills the channel's holes, unless one is running: at most one for each channel.
     pub(crate) fn repair(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         if room.is_repairing.swap(true, Ordering::AcqRel) {
             return;
@@ -64,7 +67,7 @@ impl ChannelHub {
             loop {
                 hub.fill_holes(&room).await;
                 room.is_repairing.store(false, Ordering::Release);
-                // Unless one appeared in between, and nobody else took it on.
+                // Continues if a hole appeared in between and no other task has begun to fill it.
                 if room.first_hole().is_none() || room.is_repairing.swap(true, Ordering::AcqRel) {
                     return;
                 }
@@ -88,7 +91,7 @@ impl ChannelHub {
             }
             if Instant::now() >= deadline {
                 let lost = room.give_up_hole();
-                // The canary's comments are in no archive: that one is lost is for the canary to tell.
+                // The canary's comments are in no archive; the canary itself reports lost ones.
                 if !canary::is_canary(&room.video) {
                     self.metrics.lost_comments.inc_by(lost);
                 }
@@ -114,7 +117,7 @@ impl ChannelHub {
                     filled += count;
                     self.metrics.backfilled_comments.get_or_create(&Source { source: from }).inc();
                 }
-                // What came by itself meanwhile is no repeat of the bus's.
+                // A comment that the bus delivered meanwhile is not counted as a repeat of the bus.
                 Some(PushOutcome::Repeat) | None => {}
                 Some(pushed) => channel::count_pushed(&self.metrics, pushed),
             }
@@ -122,8 +125,8 @@ impl ChannelHub {
         filled
     }
 
-    /// Sees to it that the ring holds what a viewer who stands at `position` missed, as far back as rings reach, and
-    /// counts where that was found. `None`: the position is not one of this video's.
+    /// Fetches into the ring what a viewer at `position` missed, as far back as rings reach, and counts where the
+    /// comments were found. Returns their source; `None` if the position is not one of this video's.
     pub(crate) async fn backfill_for_resume(
         self: &Arc<Self>,
         room: &Arc<VideoChannel>,
@@ -143,8 +146,8 @@ impl ChannelHub {
         Some(found)
     }
 
-    /// Whether somebody claims to have seen what does not exist. Where that cannot be told it is believed: the ids of
-    /// all readers are the same, and another may have been ahead of this one.
+    /// Whether a viewer claims to have seen a comment that does not exist. If that cannot be checked, the viewer is
+    /// believed: the ids of all readers are the same, and another reader may have been ahead of this one.
     async fn is_ahead(self: &Arc<Self>, room: &Arc<VideoChannel>, position: &StreamPosition) -> bool {
         let knows = |room: &VideoChannel| {
             room.highest_known().is_none_or(|known| {
@@ -164,7 +167,7 @@ impl ChannelHub {
         if room.missing_since(position).is_none() {
             return source;
         }
-        // The others wait, and then find it in the ring.
+        // The other tasks wait, and then find the comments in the ring.
         let _one_at_a_time = room.backfill_lock.lock().await;
         while let Some(lack) = room.missing_since(position) {
             let reach = room
@@ -194,7 +197,8 @@ impl ChannelHub {
         source
     }
 
-    /// All of a hole, which is at most as long as a ring.
+    /// Fetches all comments of a hole, which is at most as long as a ring. Returns them with their source: the archive
+    /// if any came from there.
     async fn fetch_hole(
         &self,
         numbering: &CommentEpoch,
@@ -216,7 +220,7 @@ impl ChannelHub {
     }
 }
 
-/// The comments that follow `after` one by one.
+/// Returns the comments that follow sequence number `after` without a gap; drops all after the first gap.
 fn without_holes(comments: Vec<Comment>, after: u64) -> Vec<Comment> {
     let numbers = after + 1..;
     comments

@@ -1,12 +1,15 @@
-//! The last comments of one video, encoded once and shared by all who watch it, and where each viewer stands in them.
+//! The last comments of one video, encoded once and shared by all its viewers, and each viewer's position in them.
 //!
-//! Pure: no clock, no socket, no lock. A viewer is a [`RingCursor`]; whatever writes to its socket asks [`CommentRing::take_comments`] what
-//! comes next and gets a shared slice. Promises, tested below for any order, repeat and loss of what is pushed:
-//! 1. A cursor is given each number once and in order; what it cannot be given is named by a gap, so that events and
-//!    gaps together cover every number between where it began and where it is.
-//! 2. Memory is bounded by the capacity and by bytes, whatever viewers do and however long comments are. Beyond either is a gap.
-//! 3. A comment that a deletion names is given to nobody from then on, in whatever order the two are pushed or restored.
-//!    Its number is: a viewer stands behind it then.
+//! Pure: no clock, no socket, no lock. A viewer is a [`RingCursor`]; the code that writes to the viewer's socket calls
+//! [`CommentRing::take_comments`] and gets a shared slice of the next events. Guarantees, tested below for any order,
+//! repetition and loss of what is pushed:
+//!
+//! 1. A cursor is given each sequence number once and in order. Numbers that it cannot be given are named by a gap, so
+//!    that events and gaps together cover every number between the cursor's first and its current position.
+//! 2. Memory is bounded by the capacity in comments and by bytes, whatever viewers do and however long comments are.
+//!    Viewers behind these bounds are told of a gap.
+//! 3. A comment that a deletion names is given to nobody from then on, in whatever order the two are pushed or
+//!    restored. Its sequence number still is: a viewer's position is then behind it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -18,44 +21,45 @@ use liverank_core::stream_events::StreamEvents;
 use crate::entry::{EncodedEntry, StreamFilter, UserKey};
 use crate::sse;
 
-/// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
-/// take it before the oldest are pushed out.
+/// The ring holds one part in this many more comments than a resuming viewer may ask for, so that a viewer who asked
+/// for all of them has time to take them before the oldest are evicted.
 const RING_SLACK_DIVISOR: usize = 4;
-/// Slices that were joined and may be wanted again by others who stand at the same number.
+/// The maximum number of joined slices that are kept for other viewers at the same position.
 const MAX_JOINED_KEPT: usize = 4;
-/// The longest slice handed out at once: large enough that joining pays, small enough that a slow viewer's buffer is.
+/// The maximum length of a slice: large enough that joining events pays, small enough that a slow viewer's buffer stays
+/// small.
 pub const MAX_SLICE_BYTES: usize = 32 * 1024;
 
-/// Where a viewer stands.
+/// The position of a viewer in the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RingCursor {
-    /// Came before it was known where the comments stand: is told of a gap once it is known, where there are comments that may
-    /// have come meanwhile, and given all that come from there on.
+    /// The viewer came before the ring had a position. Once the ring has one, the viewer is told of a gap if comments
+    /// may have come meanwhile, and is given all comments from there on.
     New,
-    /// Has seen everything up to a position that the ring has yet to judge.
+    /// The viewer has seen everything up to a position that the ring has not checked yet.
     Resume(StreamPosition),
-    /// Is to be told of a gap first.
+    /// The viewer has to be told of a gap first.
     Missing {
-        /// In which of the ring's turns.
+        /// The turn of the ring to which the numbers belong.
         turn: u32,
-        /// The first number it misses.
+        /// The first sequence number that the viewer misses.
         from: u64,
-        /// The last one.
+        /// The last sequence number that the viewer misses.
         to: u64,
     },
-    /// Claims to have been here, and cannot say where: is told of a gap and then given what comes.
+    /// The viewer was connected before, and its position is unknown: it is told of a gap and then given new comments.
     Lost,
-    /// Has seen everything up to a number.
+    /// The viewer has seen everything up to a sequence number.
     At {
-        /// In which of the ring's turns.
+        /// The turn of the ring to which the number belongs.
         turn: u32,
-        /// Up to and including this number.
+        /// The last sequence number that the viewer has seen.
         seen: u64,
     },
 }
 
 impl RingCursor {
-    /// Goes back over the last `count` events that it was given.
+    /// Moves the cursor back over the last `count` events that it was given.
     pub const fn rewind(&mut self, count: u64) {
         if let Self::At { seen, .. } = self {
             *seen -= count;
@@ -63,25 +67,25 @@ impl RingCursor {
     }
 }
 
-/// What a viewer is to be sent next.
+/// The events that a viewer is to be sent next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakenEvents {
-    /// Nothing for now.
+    /// There is nothing to send now.
     Nothing,
-    /// Whole events, shared with everyone who stands at the same number.
+    /// Whole events, shared by all viewers at the same position.
     Events {
-        /// Encoded, one after the other.
+        /// The encoded events, one after the other.
         bytes: Bytes,
-        /// How many.
+        /// The number of events; 0 if the bytes only name the viewer's position.
         count: u64,
     },
-    /// It misses the numbers `from` to `to`, and stands at `to` now.
+    /// The viewer misses the sequence numbers `from` to `to`; its position is `to` now.
     Gap {
-        /// The run of sequence numbers.
+        /// The comment epoch to which the numbers belong.
         numbering: CommentEpoch,
-        /// The first number missed; 0 where that is unknown.
+        /// The first sequence number missed; 0 if that is unknown.
         from: u64,
-        /// The last number missed.
+        /// The last sequence number missed.
         to: u64,
     },
 }
@@ -89,58 +93,60 @@ pub enum TakenEvents {
 /// The outcome of pushing a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// It continued the ring, with this many (itself and those that had come early).
+    /// The comment continued the ring, which grew by this many comments: this one and those that had arrived early.
     Appended(u64),
     /// The ring had the comment already.
     Repeat,
-    /// The comment waits for those with lower numbers.
+    /// The comment is kept until those with lower sequence numbers have arrived.
     Early,
-    /// Too many wait already: it will come again with the hole's filling.
+    /// The comment was dropped because too many wait already: it is fetched again when the hole is filled.
     Refused,
 }
 
-/// Numbers that are known to exist and are not here: those after `after` up to `upto`.
+/// A range of sequence numbers that are known to exist and are not in the ring: those after `before_first` up to
+/// `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingHole {
-    /// The last number before them.
+    /// The last sequence number before the range.
     pub before_first: u64,
-    /// The last of them.
+    /// The last sequence number of the range.
     pub last: u64,
 }
 
-/// The latest comments of one video, in order, with those that came early.
+/// The latest comments of one video in order, and those that arrived early.
 #[derive(Debug)]
 pub struct CommentRing {
-    /// How far back a resuming viewer may ask.
+    /// The maximum number of comments that a resuming viewer may have missed and still gets.
     reach: usize,
-    /// What the events may take together, and again those that came early. The newest one is kept, whatever it takes.
+    /// The maximum number of bytes that the events may take together, and the same again for those that arrived early.
+    /// The newest event is kept whatever it takes.
     max_bytes: usize,
     comment_epoch: Option<CommentEpoch>,
-    /// Grows when comments are numbered anew; 0 while it is unknown where they stand.
+    /// Grows by one with each new comment epoch; 0 while the ring has no position.
     turn_number: u32,
-    /// Where this turn began.
+    /// The sequence number at which this turn began.
     origin: u64,
-    /// The events numbered `head - len + 1 ..= head`; `None` was given up.
+    /// The events numbered `head - len + 1 ..= head`; `None` for an event that was given up as lost.
     events: VecDeque<Option<EncodedEntry>>,
-    /// The bytes that they take.
+    /// The bytes that `events` take.
     bytes: usize,
-    /// There was no room for this number and those before it.
+    /// The highest sequence number that was evicted, or not restored, for lack of space.
     no_room_upto: u64,
-    /// Events that went for want of room, since somebody asked last.
+    /// The number of events evicted for lack of space since `CommentRing::used_bytes_and_evicted` was last called.
     crowded_out: u64,
     head_seq: u64,
-    /// Viewers are given what is up to here: what is behind it waits to be joined with more.
+    /// The last sequence number that viewers are given: later ones wait to be joined with more.
     visible: u64,
-    /// The highest number known to exist.
+    /// The highest sequence number known to exist.
     highest_known: u64,
     early: BTreeMap<u64, EncodedEntry>,
-    /// The bytes that they take.
+    /// The bytes that `early` takes.
     early_bytes: usize,
-    /// Comments that deletions name, no older than what may be restored.
+    /// The sequence numbers of removed comments, no older than what may still be restored.
     removed: BTreeSet<u64>,
-    /// The last number of an entry that not all viewers are given alike; 0 without any.
+    /// The last sequence number of an entry that differs by viewer; 0 if there is none.
     last_special: u64,
-    /// The last number of a shadowed comment of each author that has one here.
+    /// For each author of shadowed comments in the ring, the sequence number of the last one.
     shadowed: HashMap<UserKey, u64>,
     joined: VecDeque<JoinedSlice>,
 }
@@ -155,8 +161,8 @@ struct JoinedSlice {
 }
 
 impl CommentRing {
-    /// A ring that serves viewers who missed up to `reach` comments, fewer where these take more than `max_bytes`. It holds
-    /// nothing before [`CommentRing::begin_turn`].
+    /// Makes a ring that serves viewers who missed up to `reach` comments, fewer if these take more than `max_bytes`
+    /// bytes. The ring is empty and has no position before [`CommentRing::begin_turn`].
     pub fn new(reach: usize, max_bytes: usize) -> Self {
         Self {
             reach: reach.max(1),
@@ -180,7 +186,8 @@ impl CommentRing {
         }
     }
 
-    /// Begins a turn: comments of `numbering` stand at `head`. Viewers of the turn before are told of a gap.
+    /// Begins a turn: empties the ring and sets its position to `head` in the comment epoch `numbering`. Viewers of the
+    /// previous turn are told of a gap.
     pub fn begin_turn(&mut self, numbering: CommentEpoch, head: u64) {
         self.comment_epoch = Some(numbering);
         self.turn_number += 1;
@@ -194,22 +201,22 @@ impl CommentRing {
         self.joined.clear();
     }
 
-    /// Which count it holds; `None` before [`CommentRing::begin_turn`].
+    /// Returns the ring's comment epoch; `None` before [`CommentRing::begin_turn`].
     pub const fn numbering(&self) -> Option<&CommentEpoch> {
         self.comment_epoch.as_ref()
     }
 
-    /// The last number held.
+    /// Returns the last sequence number that the ring holds.
     pub const fn head(&self) -> u64 {
         self.head_seq
     }
 
-    /// The highest number known to exist.
+    /// Returns the highest sequence number known to exist.
     pub const fn known(&self) -> u64 {
         self.highest_known
     }
 
-    /// The first number held; one past the head where none is.
+    /// Returns the first sequence number that the ring holds; one more than the head if the ring is empty.
     fn first_seq(&self) -> u64 {
         self.head_seq + 1 - self.events.len() as u64
     }
@@ -218,7 +225,8 @@ impl CommentRing {
         self.reach + self.reach / RING_SLACK_DIVISOR + 1
     }
 
-    /// Takes an entry of the channel, in whatever order they come. Nobody is given it before [`CommentRing::reveal_all`].
+    /// Pushes an entry of the channel; entries may come in any order. No viewer is given the entry before
+    /// [`CommentRing::reveal_all`].
     pub fn push(&mut self, seq: u64, entry: impl Into<EncodedEntry>) -> PushOutcome {
         let entry = entry.into();
         self.highest_known = self.highest_known.max(seq);
@@ -230,7 +238,8 @@ impl CommentRing {
             return PushOutcome::Repeat;
         }
         if seq > self.head_seq + 1 {
-            // A hole is filled from the stores long before as many arrive; what is beyond is fetched with it.
+            // A hole is filled from the stores long before as many have arrived; the entries beyond are fetched
+            // together with the hole.
             let full = self.early_bytes + entry.memory_bytes() > self.max_bytes && !self.early.is_empty();
             if full || self.early.len() >= self.reach {
                 return PushOutcome::Refused;
@@ -243,10 +252,12 @@ impl CommentRing {
         PushOutcome::Appended(1 + self.append_early())
     }
 
-    /// Replaces a comment by what is left of it, now or when it comes.
+    /// Replaces a comment in the ring by its id alone; a comment that is not there yet is replaced when it is pushed or
+    /// restored.
     fn remove_comment(&mut self, seq: u64) {
         let oldest = self.head_seq.saturating_sub(self.capacity() as u64);
-        // What is older cannot be restored; what is newer than a deletion is none that it names.
+        // Sequence numbers that are older cannot be restored; a comment that is newer than a deletion is not meant by
+        // it.
         self.removed = self.removed.split_off(&oldest);
         if seq < oldest {
             return;
@@ -296,12 +307,14 @@ impl CommentRing {
         }
     }
 
-    /// How far back it reaches: less than it may be asked for where there was no room.
+    /// Returns how many comments back viewers can resume now: fewer than `reach` if comments were evicted for lack of
+    /// space.
     fn reach_now(&self) -> u64 {
         (self.reach as u64).min(self.head_seq.saturating_sub(self.no_room_upto))
     }
 
-    /// What all that is held takes, in bytes; and how many events went for want of room since this was asked last.
+    /// Returns the bytes that all held events take, and the number of events evicted for lack of space since the last
+    /// call.
     pub const fn used_bytes_and_evicted(&mut self) -> (usize, u64) {
         (self.bytes + self.early_bytes, std::mem::replace(&mut self.crowded_out, 0))
     }
@@ -315,20 +328,21 @@ impl CommentRing {
         self.head_seq - before
     }
 
-    /// Notes that comments up to `seq` exist.
+    /// Notes that comments up to sequence number `seq` exist.
     pub fn note_exists(&mut self, seq: u64) {
         self.highest_known = self.highest_known.max(seq);
     }
 
-    /// What is known to exist and is not here, the lowest stretch of it.
+    /// Returns the lowest range of sequence numbers that are known to exist and are not in the ring; `None` if there is
+    /// none.
     pub fn first_hole(&self) -> Option<RingHole> {
         let upto = self.early.first_key_value().map_or(self.highest_known, |(first, _)| first - 1);
         (upto > self.head_seq).then_some(RingHole { before_first: self.head_seq, last: upto })
     }
 
-    /// Stops waiting for the lowest hole: what waits behind it is let through, and viewers are told of a gap. Where
-    /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Returns how many numbers
-    /// viewers will be told they miss.
+    /// Stops waiting for the lowest hole: the comments that arrived early are appended, and viewers are told of a gap.
+    /// If none arrived early, the hole is only forgotten until its numbers are reported again. Returns the number of
+    /// comments that viewers will be told they miss.
     pub fn give_up_hole(&mut self) -> u64 {
         let Some(hole) = self.first_hole() else { return 0 };
         if self.early.is_empty() {
@@ -347,14 +361,14 @@ impl CommentRing {
         lost
     }
 
-    /// Lets viewers have all that is held. Returns whether there is anything they did not have before.
+    /// Makes all held events visible to viewers. Returns whether any of them was not visible before.
     pub const fn reveal_all(&mut self) -> bool {
         let news = self.visible < self.head_seq;
         self.visible = self.head_seq;
         news
     }
 
-    /// Where a viewer begins that wants what comes from now on.
+    /// Returns the cursor of a viewer that wants only comments from now on.
     pub const fn cursor_from_now(&self) -> RingCursor {
         match self.comment_epoch {
             Some(_) => RingCursor::At { turn: self.turn_number, seen: self.head_seq },
@@ -362,8 +376,8 @@ impl CommentRing {
         }
     }
 
-    /// Where a viewer begins that comes back. It is given no more than promised, though the ring may hold more: what a
-    /// viewer gets does not depend on luck.
+    /// Returns the cursor of a viewer that resumes after `position`. The viewer is given at most `reach` comments,
+    /// though the ring may hold more, so that what a viewer gets does not depend on luck.
     pub fn cursor_from_position(&self, position: StreamPosition) -> RingCursor {
         if self.comment_epoch.as_ref() != Some(&position.comment_epoch) {
             return RingCursor::Resume(position);
@@ -376,7 +390,8 @@ impl CommentRing {
         }
     }
 
-    /// The position that a viewer at `cursor` stands at, or will be told it stands at; `None` while that is unknown.
+    /// Returns the position of a viewer at `cursor`, or the position that the viewer will be told; `None` while that is
+    /// unknown.
     pub fn position_of(&self, cursor: &RingCursor) -> Option<StreamPosition> {
         let numbering = self.comment_epoch.clone()?;
         let seq = match cursor {
@@ -391,7 +406,8 @@ impl CommentRing {
         Some(StreamPosition { comment_epoch: numbering, seq })
     }
 
-    /// What has to be fetched so that a viewer who has seen everything up to `seen` misses no more than it must.
+    /// Returns the range that has to be fetched so that a viewer who has seen everything up to `seen` misses no more
+    /// than it must; `None` if nothing has to be.
     pub fn missing_since(&self, seen: u64) -> Option<RingHole> {
         let after = resume::resume_point(seen, self.head_seq, self.reach_now()).send_after;
         if after >= self.head_seq {
@@ -404,7 +420,8 @@ impl CommentRing {
         (upto > after).then_some(RingHole { before_first: after, last: upto })
     }
 
-    /// Puts back entries from before the ring's first, or ones that were given up. In ascending order, without holes.
+    /// Puts back entries from before the ring's first one, or ones that were given up as lost. `entries` are in
+    /// ascending order, without holes.
     pub fn restore_earlier<E: Into<EncodedEntry>>(&mut self, entries: Vec<(u64, E)>) {
         let entries: Vec<(u64, EncodedEntry)> =
             entries.into_iter().map(|(seq, entry)| (seq, entry.into())).collect();
@@ -434,7 +451,7 @@ impl CommentRing {
         self.joined.clear();
     }
 
-    /// Notes an entry that not all viewers are given alike.
+    /// Notes an entry that differs by viewer, and its author if it is a shadowed comment.
     fn note_special(&mut self, seq: u64, entry: &EncodedEntry) {
         if !entry.differs_by_viewer() {
             return;
@@ -443,7 +460,7 @@ impl CommentRing {
         if let Some(author) = entry.only_author() {
             let last = self.shadowed.entry(author).or_default();
             *last = seq.max(*last);
-            // Of those whose comments have left the ring nothing is to be known.
+            // Forgets authors whose last shadowed comment has left the ring.
             if self.shadowed.len() > 2 * self.capacity() {
                 let floor = self.head_seq.saturating_sub(self.capacity() as u64);
                 self.shadowed.retain(|_, last| *last >= floor);
@@ -455,12 +472,12 @@ impl CommentRing {
         self.events.get(seq.checked_sub(self.first_seq())? as usize)?.as_ref()
     }
 
-    /// What a viewer is to be sent next that asked for nothing beside comments; moves its cursor past it.
+    /// Returns the next events for a viewer that asked for nothing beside comments; moves its cursor past them.
     pub fn take_comments(&mut self, cursor: &mut RingCursor) -> TakenEvents {
         self.take_for_filter(cursor, StreamEvents::default())
     }
 
-    /// What a viewer is to be sent next; moves its cursor past it.
+    /// Returns the next events for a viewer with the filter `asked`; moves its cursor past them.
     pub fn take_for_filter(
         &mut self,
         cursor: &mut RingCursor,
@@ -484,22 +501,23 @@ impl CommentRing {
         TakenEvents::Events { bytes, count }
     }
 
-    /// Gives a cursor its place in this turn, where there is one, and answers what its viewer is to be told of that: a gap, or
-    /// where it stands.
+    /// Moves a cursor into the ring's current turn, if the ring has begun one. Returns what the viewer has to be told
+    /// about that: a gap, or its position; `None` if nothing.
     fn settle_cursor(&self, cursor: &mut RingCursor) -> Option<TakenEvents> {
         let numbering = self.comment_epoch.as_ref()?;
         let (seen, gap) = match cursor {
             RingCursor::At { turn, .. } if *turn == self.turn_number => return None,
-            // What came between its greeting and now, nobody can tell.
+            // It is unknown which comments came between the viewer's greeting and now.
             RingCursor::New if self.origin > 0 => (self.origin, self.gap_between(0, self.origin)),
-            // It learns where it stands, or it could not resume if it is lost before the first comment.
+            // The viewer is told its position: otherwise it could not resume if its connection is lost before the first
+            // comment.
             RingCursor::New => (0, self.standing_at(0)),
             RingCursor::Resume(position) if position.comment_epoch == *numbering => (position.seq, None),
             RingCursor::Missing { turn, from, to } if *turn == self.turn_number => {
                 (*to, self.gap_between(*from, *to))
             }
             RingCursor::Lost | RingCursor::Resume(_) => (self.head_seq, self.gap_between(0, self.head_seq)),
-            // All that came since the new count was known is still to be had.
+            // All comments since the new comment epoch was known are still available.
             RingCursor::At { .. } | RingCursor::Missing { .. } => {
                 (self.origin, self.gap_between(0, self.origin))
             }
@@ -517,7 +535,7 @@ impl CommentRing {
         Some(TakenEvents::Gap { numbering: self.comment_epoch.clone()?, from, to })
     }
 
-    /// The last number of the stretch that follows `seen` and is not held.
+    /// Returns the last number of the missing range that follows `seen`; `seen` if the next number is in the ring.
     fn missed_after(&self, seen: u64) -> u64 {
         let mut missed = seen.max(self.first_seq() - 1);
         while missed < self.visible && self.event_at(missed + 1).is_none() {
@@ -526,9 +544,9 @@ impl CommentRing {
         missed
     }
 
-    /// The events after `seen`, of which the first is held, joined; and how many they are.
+    /// Returns the events after `seen`, of which the first is in the ring, joined into one slice, and their number.
     fn joined_slice(&mut self, seen: u64, asked: StreamFilter) -> (Bytes, u64) {
-        // Where all are given the same, all share it.
+        // If all viewers are given the same events, all share one slice.
         let asked = if self.last_special > seen {
             let has_own = self.shadowed.get(&asked.shadowed_user).is_some_and(|last| *last > seen);
             StreamFilter {
@@ -573,7 +591,7 @@ impl CommentRing {
         (bytes, count)
     }
 
-    /// Lets go of what only speeds up a busy time.
+    /// Frees the joined slices, which only save work under load.
     pub fn shrink_buffers(&mut self) {
         self.joined = VecDeque::new();
     }

@@ -1,4 +1,4 @@
-//! Counts over the last minute.
+//! Counters over the last minute.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -11,7 +11,7 @@ struct SecondCount {
     counts: [u64; 2],
 }
 
-/// Of two kinds of things, how many there were in the last minute.
+/// Counts events of two kinds over the last minute, in steps of a second.
 #[derive(Debug)]
 pub struct SlidingCounter {
     start: Instant,
@@ -19,17 +19,17 @@ pub struct SlidingCounter {
 }
 
 impl SlidingCounter {
-    /// Nothing yet.
+    /// Makes counters that are 0.
     pub fn new(now: Instant) -> Self {
         Self { start: now, seconds: Mutex::new([SecondCount::default(); WINDOW_SECONDS as usize]) }
     }
 
     fn second_number(&self, now: Instant) -> u64 {
-        // From 1, so that a second that never was is not the first.
+        // Numbers begin at 1, so that an unused slot, whose number is 0, is not taken for the first second.
         1 + now.saturating_duration_since(self.start).as_secs()
     }
 
-    /// Counts one, and where `also` one of the other kind.
+    /// Counts one event of the first kind, and if `also` is set one of the second kind.
     pub fn count_event(&self, now: Instant, also: bool) {
         let number = self.second_number(now);
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ impl SlidingCounter {
         second.counts[1] += u64::from(also);
     }
 
-    /// How many of each kind.
+    /// Returns the number of events of each kind in the last 60 seconds.
     pub fn counts_of_window(&self, now: Instant) -> [u64; 2] {
         let number = self.second_number(now);
         let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);

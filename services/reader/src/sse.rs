@@ -1,4 +1,4 @@
-//! The bytes of a stream of server-sent events, each encoded once.
+//! The bytes of the server-sent events of a comment stream, each encoded once.
 
 use std::fmt::Write;
 
@@ -9,29 +9,31 @@ use liverank_core::{CommentId, UserId, VideoId};
 use liverank_runtime::{comment_json, one_line};
 use serde_json::json;
 
-/// What an idle viewer is sent, so that it and everything between us knows that the stream lives.
+/// The comment line that an idle viewer is sent, so that the viewer and every proxy on the way know that the stream is
+/// alive.
 pub const HEARTBEAT_LINE: Bytes = Bytes::from_static(b":\n\n");
 
-/// What a client can do.
+/// The kind of client that reads a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamForm {
-    /// Resumes by the last id (`GET`).
+    /// The client resumes by the last event id (`GET`).
     Resuming,
-    /// Counts every data line as a comment and cannot resume, as the comments seed's client (`POST`).
+    /// The client counts every data line as a comment and cannot resume, like the comments seed's client (`POST`).
     Plain,
 }
 
-/// One comment as an event.
+/// Encodes one comment as an event.
 pub fn comment_event(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
     format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::to_event_data(comment)).into()
 }
 
-/// A number of the channel that there is nothing to show of: the viewer is to know that it has had it.
+/// Encodes an event with only an id, for an entry that is not shown, so that the viewer knows that it has received this
+/// sequence number.
 pub fn id_only_event(numbering: &CommentEpoch, seq: u64) -> Bytes {
     format!("id: {numbering}-{seq}\n\n").into()
 }
 
-/// Says that a comment was removed ([`comment_json::deleted`]).
+/// Encodes the event that a comment was removed ([`comment_json::deleted`]).
 pub fn deleted_event(
     numbering: &CommentEpoch,
     entry: &Comment,
@@ -43,7 +45,7 @@ pub fn deleted_event(
     format!("event: deleted\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
-/// Says which comment is pinned from now on ([`comment_json::pinned`]).
+/// Encodes the event that names the comment that is pinned from now on ([`comment_json::pinned`]).
 pub fn pinned_event(
     numbering: &CommentEpoch,
     entry: &Comment,
@@ -54,8 +56,8 @@ pub fn pinned_event(
     format!("event: pinned\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
-/// The first event of a stream: who is connected where, how long to wait before coming back, in ms, and where the
-/// viewer stands, if that is known.
+/// Encodes the first event of a stream: the user, the video and the reader, the time in ms to wait before connecting
+/// again, and the viewer's position, if it is known.
 pub fn connected_event(
     user: &UserId,
     video: &VideoId,
@@ -73,7 +75,7 @@ pub fn connected_event(
     text.into()
 }
 
-/// Tells a viewer that it misses the numbers `from` to `to`.
+/// Encodes the event that tells a viewer that it misses the sequence numbers `from` to `to`.
 pub fn gap_event(form: StreamForm, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
     match form {
         StreamForm::Resuming => {

@@ -1,8 +1,8 @@
-//! How many viewers a video has, for those of its viewers who ask (`?events=viewers`): one event, at most once a second,
-//! where the number has changed.
+//! The number of a video's viewers, for those viewers who ask for it (`?events=viewers`): one event, at most once a
+//! second, if the number has changed.
 //!
-//! A reader counts its own. What other readers have of the video, managers say in the answers to heartbeats; of most videos
-//! there is nothing elsewhere, and nothing is said.
+//! A reader counts its own viewers. Managers report the viewers that other readers have of the same video, in their
+//! answers to heartbeats. Most videos have no viewers at other readers, and managers report nothing for these.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,22 +14,22 @@ use liverank_core::VideoId;
 
 use crate::hub::ChannelHub;
 
-/// Between two events at least.
+/// The shortest time between two events with the number of viewers.
 const MIN_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What one room's viewers are told.
+/// The number of viewers that one channel's viewers are told, and the number of those who ask for it.
 #[derive(Default)]
 pub struct ChannelViewerCount {
-    /// Viewers who ask.
+    /// The number of viewers who ask for the number of viewers.
     askers: AtomicU64,
-    /// Grows with every event.
+    /// Grows by one with every new event.
     version: AtomicU32,
     told_count: Mutex<ToldCount>,
 }
 
 #[derive(Default)]
 struct ToldCount {
-    /// `None` where nobody asked when there last was something to tell.
+    /// The number that was told last; `None` if nobody has been told one since somebody began to ask.
     viewers: Option<u64>,
     event: Bytes,
 }
@@ -39,8 +39,9 @@ impl ChannelViewerCount {
         self.told_count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A viewer who asks comes. Returns the version that it has had: the number that others know is news to it, one from a
-    /// time when nobody asked is not to be told.
+    /// Counts one more viewer who asks. Returns the version that the viewer counts as having been sent: the previous
+    /// one if the other askers know a number, so that the viewer is told it too; the current one if nobody asked
+    /// before, because an old number is not to be told.
     pub fn add_asker(&self) -> u32 {
         let mut told = self.told();
         if self.askers.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -50,12 +51,13 @@ impl ChannelViewerCount {
         if told.viewers.is_some() { version.wrapping_sub(1) } else { version }
     }
 
-    /// A viewer who asked goes.
+    /// Counts one viewer less who asks.
     pub fn remove_asker(&self) {
         self.askers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes the number. `true`: it is news for somebody.
+    /// Sets the number of viewers. Returns `true` if the number changed and a viewer asks for it, so that viewers have
+    /// to be told.
     pub fn set_count(&self, viewers: u64) -> bool {
         let mut told = self.told();
         if self.askers.load(Ordering::Relaxed) == 0 || told.viewers == Some(viewers) {
@@ -67,7 +69,8 @@ impl ChannelViewerCount {
         true
     }
 
-    /// The event for one who has had the version `had`, if there is a later one. Only the last counts.
+    /// Returns the event for a viewer that was sent the version `had`, if there is a later one, and updates `had`.
+    /// Versions in between are skipped.
     pub fn count_event_after(&self, had: &mut u32) -> Option<Bytes> {
         if self.version.load(Ordering::Acquire) == *had {
             return None;
@@ -78,12 +81,12 @@ impl ChannelViewerCount {
     }
 }
 
-/// Viewers that other readers have of the videos that are watched here, as a manager last said.
+/// The number of viewers that other readers have of this reader's videos, as a manager last reported.
 #[derive(Default)]
 pub struct ViewersElsewhere(Mutex<HashMap<VideoId, u64>>);
 
 impl ViewersElsewhere {
-    /// Notes what a manager says: all of it.
+    /// Replaces all numbers by those that a manager reports.
     pub fn set_all(&self, viewers: Vec<(VideoId, u64)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = viewers.into_iter().collect();
     }
@@ -93,7 +96,7 @@ impl ViewersElsewhere {
     }
 }
 
-/// Tells viewers who ask, for ever.
+/// Tells the number of viewers to those who ask for it, once a second, for ever.
 pub async fn run(hub: Arc<ChannelHub>) {
     let mut ticks = tokio::time::interval(MIN_EVENT_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

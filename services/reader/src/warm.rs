@@ -1,4 +1,5 @@
-//! `POST /warm`: a manager is about to send the viewers of a video here. It shows the ticket that this reader gave it.
+//! `POST /warm`: a manager announces that the viewers of a video will be sent to this reader. The manager authenticates
+//! with the ticket that this reader gave it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +18,14 @@ use crate::RunningReader;
 use crate::channel::VideoChannel;
 use crate::hub::ChannelHub;
 
-/// How long a manager may be kept waiting: it takes another target a second later.
+/// The time that a manager may be kept waiting for an answer: a second later it chooses another reader.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
-/// Rooms without viewers, at most: a move warms a few at a time, and a drain of this reader's neighbour some thousands.
+/// The maximum number of channels without viewers: a move warms a few at a time, the drain of a neighbouring reader
+/// some thousands.
 pub const MAX_EMPTY_CHANNELS: usize = 10_000;
 
-/// Opens the video's room, fills its ring, and answers when it stands.
+/// Opens the video's channel, fills its ring, and answers when the channel is ready. Answers with an error if the
+/// reader is leaving or full, has too many empty channels, or the stores do not answer in time.
 pub async fn warm_video(
     State(reader): State<Arc<RunningReader>>,
     JsonObject(body): JsonObject,
@@ -46,7 +49,7 @@ pub async fn warm_video(
     }
 }
 
-/// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
+/// Opens a channel and fills its ring. Returns whether the channel is subscribed and has a position.
 async fn wait_until_ready(hub: &Arc<ChannelHub>, room: &Arc<VideoChannel>) -> bool {
     hub.open_channel(room).await;
     hub.subscribe(room).await;

@@ -1,4 +1,4 @@
-//! One thread's viewers.
+//! One writing thread: its table of viewers and the loop that writes to them.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -17,33 +17,34 @@ use super::viewer::{AfterTurn, ConnectedViewer};
 use super::{JoiningViewer, NOTHING_WAITING_MS, WAKE_TOKEN, WorkerHandle};
 use crate::channel::VideoChannel;
 
-/// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
+/// The number of viewers written to before the thread looks at socket events, its inbox and other channels again: about
+/// a millisecond of work.
 const MAX_VIEWERS_A_TURN: usize = 256;
-/// What the kernel may hold for a viewer. It would let one who reads slowly have megabytes, all of them late; this is
-/// some seconds of the hottest video, and the kernel doubles it for its own bookkeeping.
+/// The size of the kernel's send buffer for a viewer. By default the kernel would let a slow viewer have megabytes, all
+/// of them late; this is some seconds of the hottest video, and the kernel doubles it for its own bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// A room's key: where it is in memory, while somebody here is in it.
+/// The key of a channel in a thread's table: its address in memory, valid while the thread has a viewer of it.
 type ChannelKey = usize;
 
-/// The viewers of one room on this thread.
+/// The viewers of one channel on this thread.
 struct ChannelMembers {
-    /// Kept, so that no other room comes to be where this one is.
+    /// Held so that the channel's address, which is its key, is not used again.
     _room: Arc<VideoChannel>,
     viewers: Vec<usize>,
-    /// How many of them the pass that is under way has been to.
+    /// The number of the members that the running pass has written to.
     passed: usize,
-    /// Whether something came after the pass began.
+    /// Whether something new came after the running pass began.
     has_news: bool,
-    /// Whether it stands in line.
+    /// Whether the channel is in the queue `channels_behind`.
     queued: bool,
 }
 
 struct ViewerEntry {
     viewer: ConnectedViewer<ViewerSocket>,
-    /// The viewer's position in the list of its room's members.
+    /// The index of the viewer in its channel's list of members.
     member_index: usize,
-    /// Whether it stands in line for more.
+    /// Whether the viewer is in the queue `again`.
     again: bool,
     _place: ConnectionSlot,
 }
@@ -54,11 +55,11 @@ pub struct WritingThread {
     desk: Arc<WorkerHandle>,
     viewers: Slab<ViewerEntry>,
     rooms: HashMap<ChannelKey, ChannelMembers>,
-    /// Rooms with something new, in turn.
+    /// The queue of channels with something new, each served in turn.
     channels_behind: VecDeque<ChannelKey>,
-    /// Viewers for whom there is more than one turn takes.
+    /// The queue of viewers for whom there is more than one turn writes.
     again: VecDeque<usize>,
-    /// A portion of members, kept for its memory.
+    /// A buffer for the members that are written to in one turn, kept so that it is allocated once.
     portion: Vec<usize>,
     scratch: Vec<u8>,
 }
@@ -81,7 +82,7 @@ impl WritingThread {
         }
     }
 
-    /// Serves its viewers until it is stopped.
+    /// Serves the thread's viewers until the thread is stopped.
     pub fn run(mut self) {
         let _ended = self.desk.has_ended.clone().drop_guard();
         let mut events = Events::with_capacity(1024);
@@ -91,7 +92,7 @@ impl WritingThread {
             match self.poll.poll(&mut events, (!idle).then_some(Duration::ZERO)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // Of its arguments, which do not change: a bug. The reader ends with this thread.
+                // An error in the call's arguments, which do not change, so a bug. The reader ends with this thread.
                 Err(error) => return tracing::error!(%error, "waiting for sockets failed"),
             }
             for event in &events {
@@ -112,7 +113,7 @@ impl WritingThread {
         }
     }
 
-    /// `true`: it is to end.
+    /// Reads the inbox. Returns `true` if the thread is to end.
     fn take_inbox(&mut self) -> bool {
         let (joining, news) = {
             let mut inbox = self.desk.inbox();
@@ -122,7 +123,7 @@ impl WritingThread {
             (std::mem::take(&mut inbox.joining), std::mem::take(&mut inbox.channels_with_news))
         };
         for room in news {
-            // Before the room is looked at, so that nothing that comes afterwards is overlooked.
+            // The bit is cleared before the channel is looked at, so that nothing that comes afterwards is missed.
             room.called_threads.fetch_and(!self.desk.bit, Ordering::AcqRel);
             if let Some(members) = self.rooms.get_mut(&key(&room)) {
                 members.has_news = true;
@@ -162,7 +163,7 @@ impl WritingThread {
             again: false,
             _place: bare.slot,
         });
-        // No turn yet: the kernel tells at once that the socket takes something.
+        // No turn yet: the kernel reports at once that the socket can be written to.
     }
 
     fn handle_socket_event(&mut self, event: &Event) {
@@ -170,7 +171,8 @@ impl WritingThread {
             return;
         }
         let Token(number) = event.token();
-        // It may have left before the event was read; a later one in its place looks once too often.
+        // The viewer may have left before the event was read; a later viewer with the same number is looked at once too
+        // often, which does no harm.
         let Some(entry) = self.viewers.get_mut(number) else { return };
         let mut after = AfterTurn::Waits;
         if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -205,11 +207,11 @@ impl WritingThread {
         members.viewers.swap_remove(entry.member_index);
         let left = members.viewers.len();
         if left == 0 {
-            // Wherever it stands in line, it is not found there.
+            // Its key may still be in the queue, where it is then skipped.
             self.rooms.remove(&key);
             return;
         }
-        // The last one has moved to its place, which a pass may have been to already.
+        // The last member has moved to the place of the removed one, which the running pass may have left behind.
         let moved = members.viewers.get(entry.member_index).copied();
         let overtaken = entry.member_index < members.passed && members.passed <= left;
         members.passed = members.passed.min(left);
@@ -228,7 +230,7 @@ impl WritingThread {
         }
     }
 
-    /// Gives a turn to those who have more to get.
+    /// Gives one turn to each viewer in the queue `again`, to at most `MAX_VIEWERS_A_TURN`.
     fn give_turns_to_lagging(&mut self) {
         for _ in 0..self.again.len().min(MAX_VIEWERS_A_TURN) {
             let Some(number) = self.again.pop_front() else { return };
@@ -239,7 +241,7 @@ impl WritingThread {
         }
     }
 
-    /// Gives a turn to the next members of the next room that has something new.
+    /// Gives a turn to the next members of the next channel that has something new.
     fn give_turns_to_next_members(&mut self) {
         let Some(key) = self.channels_behind.pop_front() else { return };
         let Some(members) = self.rooms.get_mut(&key) else { return };

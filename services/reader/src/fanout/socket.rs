@@ -1,35 +1,35 @@
 //! A viewer's socket, plain or over TLS.
 //!
-//! TLS costs a thread the encryption of every event for every viewer, and some 20 KB of memory a viewer; a plain socket has
-//! neither. What waits here for a socket that takes nothing is one record at most.
+//! TLS costs a thread the encryption of every event for every viewer, and some 20 KB of memory for each viewer; a plain
+//! socket costs neither. A TLS socket that cannot be written to buffers at most one TLS record.
 
 use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-/// Bytes that are encrypted at once: the largest record of TLS.
+/// The maximum number of bytes that are encrypted at once: the largest TLS record.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
-/// Reads from the kernel for one read of what it says: a viewer has nothing to say, so what is not said within these is no
-/// viewer's.
+/// The maximum number of reads from the kernel in one read of decrypted bytes. Viewers send nothing, so a peer whose
+/// bytes yield nothing within these reads is no viewer.
 const MAX_KERNEL_READS: usize = 8;
 
 /// A viewer's socket, plain or TLS.
 pub enum ViewerSocket {
-    /// Bytes go to the kernel as they are.
+    /// A socket whose bytes go to the kernel unencrypted.
     Plain(TcpStream),
-    /// A socket whose bytes go through TLS.
+    /// A socket whose bytes are encrypted with TLS.
     Tls(Box<TlsSocket>),
 }
 
-/// A socket and the state of TLS on it.
+/// A TCP socket and the TLS state of its connection.
 pub struct TlsSocket {
     tcp: TcpStream,
     tls: ServerConnection,
 }
 
 impl ViewerSocket {
-    /// The socket of a connection that HTTP has let go of.
+    /// Makes a viewer's socket of a connection taken over from the HTTP server; `tls` is `None` for a plain connection.
     pub fn new(socket: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> Self {
         let tcp = TcpStream::from_std(socket);
         match tls {
@@ -38,7 +38,7 @@ impl ViewerSocket {
         }
     }
 
-    /// What the kernel is asked about.
+    /// Returns the TCP socket, which is registered for the kernel's readiness events.
     pub const fn tcp_stream(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
@@ -48,7 +48,7 @@ impl ViewerSocket {
 }
 
 impl TlsSocket {
-    /// Gives the kernel what waits.
+    /// Writes the encrypted bytes that wait in the TLS state to the kernel.
     fn send_waiting(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             if self.tls.write_tls(&mut self.tcp)? == 0 {
@@ -66,7 +66,7 @@ impl TlsSocket {
             }
             self.tls.read_tls(&mut self.tcp)?;
             if let Err(error) = self.tls.process_new_packets() {
-                // The alert that says why, as far as it is taken.
+                // Sends the TLS alert that names the error, as far as the socket accepts it.
                 let _ = self.send_waiting();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
@@ -78,7 +78,7 @@ impl TlsSocket {
         self.send_waiting()?;
         let taken = self.tls.writer().write(&bytes[..bytes.len().min(MAX_RECORD_BYTES)])?;
         match self.send_waiting() {
-            // It is ours now; it is sent when the socket takes something again.
+            // The bytes are in our buffer now and are sent when the socket can be written to again.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(taken)
             }
@@ -89,7 +89,8 @@ impl TlsSocket {
 
 impl Drop for TlsSocket {
     fn drop(&mut self) {
-        // Without this, the end of a stream looks like a connection that was cut. Where it is not taken, it was.
+        // Without a close notification, the end of a stream looks like a cut connection. If the socket does not accept
+        // it, it was cut.
         self.tls.send_close_notify();
         let _ = self.send_waiting();
     }

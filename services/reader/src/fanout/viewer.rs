@@ -1,8 +1,8 @@
-//! One viewer: what it is written, as far as its socket takes it.
+//! One viewer and the writes to its socket, as far as the socket accepts them.
 //!
-//! Nothing waits for a viewer but the rest of one event: where a socket takes a part of a slice only, the cursor goes
-//! back to the event in which it stopped. So who does not read costs no more than its socket does, and finds itself
-//! moved forward by a gap when it reads again.
+//! Nothing is buffered for a viewer but the rest of one event: if a socket accepts only a part of a slice, the cursor
+//! goes back to the event in which the socket stopped. So a viewer who does not read costs no more than its socket
+//! does, and is moved forward by a gap when it reads again.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -17,42 +17,45 @@ use crate::hub::ViewerGuard;
 use crate::ring::{RingCursor, TakenEvents};
 use crate::sse::{self, StreamForm};
 
-/// Slices written to one viewer before others have their turn: one who comes back has all it missed in two or three.
+/// The number of slices written to one viewer before others have their turn: a returning viewer has all it missed in
+/// two or three turns.
 const SLICES_A_TURN: usize = 4;
-/// Reads of a viewer at once. Viewers have nothing to say; what they do send is thrown away.
+/// The number of reads from one viewer at once. Viewers send nothing after their request; what they do send is thrown
+/// away.
 const READS_A_TURN: usize = 4;
 
-/// A viewer with a socket `S`, or yet without one.
+/// A viewer with a socket `S`; `()` while it has no socket yet.
 pub struct ConnectedViewer<S> {
     socket: S,
     viewer_guard: ViewerGuard,
     cursor: RingCursor,
     form: StreamForm,
-    /// Who it is, and what it is sent beside comments.
+    /// The event types and shadowed comments that the viewer is sent beside comments.
     stream_filter: StreamFilter,
-    /// The heartbeats of its room that it has had or had no need of.
+    /// The heartbeat number of the viewer's channel up to which heartbeats were sent, or were not needed.
     heartbeats: u32,
-    /// Whether its socket takes nothing for now.
+    /// Whether the socket cannot be written to now.
     is_socket_full: bool,
-    /// Whether it has shut down its sending side.
+    /// Whether the viewer has shut down its sending side.
     said_all: bool,
-    /// What its socket has not taken of an event that was begun, or of the head.
+    /// The bytes of a begun event, or of the response head, that the socket has not accepted yet.
     unwritten_bytes: Bytes,
 }
 
-/// What is to become of a viewer after its turn.
+/// What a viewer needs after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterTurn {
-    /// It has all there is, or its socket is full: the room or the kernel will say when it goes on.
+    /// The viewer has everything, or its socket is full: the next turn is due when the channel or the kernel notifies
+    /// the thread.
     Waits,
-    /// There is more for it.
+    /// There is more to write to the viewer.
     More,
     /// The viewer has left, or its stream has ended.
     Gone,
 }
 
 impl ConnectedViewer<()> {
-    /// A viewer that is sent `first`, and then what comes after `cursor`.
+    /// Makes a viewer that is sent `first`, and then the events after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: RingCursor, form: StreamForm, first: Bytes) -> Self {
         let heartbeats = seat.channel.heartbeat_number.load(Ordering::Relaxed);
         let asked = StreamFilter::default();
@@ -69,13 +72,13 @@ impl ConnectedViewer<()> {
         }
     }
 
-    /// The same viewer, who asked for these events beside comments.
+    /// Returns the viewer with the filter `asked`: the events that it is sent beside comments.
     #[must_use]
     pub fn with_filter(self, asked: impl Into<StreamFilter>) -> Self {
         Self { stream_filter: asked.into(), ..self }
     }
 
-    /// Gives the viewer its socket.
+    /// Returns the viewer with its socket.
     pub fn with_socket<S>(self, socket: S) -> ConnectedViewer<S> {
         let Self {
             socket: (),
@@ -103,19 +106,19 @@ impl ConnectedViewer<()> {
 }
 
 impl<S> ConnectedViewer<S> {
-    /// Its room.
+    /// The viewer's channel.
     pub const fn channel(&self) -> &Arc<VideoChannel> {
         &self.viewer_guard.channel
     }
 
-    /// Its socket.
+    /// The viewer's socket.
     pub const fn socket(&mut self) -> &mut S {
         &mut self.socket
     }
 }
 
 impl<S: Read + Write> ConnectedViewer<S> {
-    /// Its socket takes something again: first what waits in the socket itself.
+    /// Handles that the socket can be written to again: flushes the socket's own buffer, then gives the viewer a turn.
     pub fn on_writable(&mut self) -> AfterTurn {
         match self.socket.flush() {
             Ok(()) => {
@@ -131,7 +134,8 @@ impl<S: Read + Write> ConnectedViewer<S> {
         }
     }
 
-    /// Writes what there is for it, as far as the socket takes it and others need not wait too long.
+    /// Writes what the channel has for the viewer, as far as its socket accepts it, for at most `SLICES_A_TURN`
+    /// slices.
     pub fn write_turn(&mut self) -> AfterTurn {
         self.try_turn().unwrap_or(AfterTurn::Gone)
     }
@@ -161,13 +165,14 @@ impl<S: Read + Write> ConnectedViewer<S> {
         Ok(AfterTurn::More)
     }
 
-    /// What is due to one who has all comments: a heartbeat, and the number of viewers.
+    /// Sends a viewer who has all comments what else is due: a heartbeat, and the number of viewers if it asked for
+    /// that.
     fn send_heartbeat(&mut self) -> io::Result<AfterTurn> {
         let due = self.viewer_guard.channel.heartbeat_number.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.heartbeats, due) != due {
             self.send_all(sse::HEARTBEAT_LINE)?;
         }
-        // Where the socket is full, the number waits, and a later one takes its place.
+        // If the socket is full, the number is not sent now; a later number may replace it.
         if let (true, Some(had)) = (
             self.unwritten_bytes.is_empty() && !self.is_socket_full,
             &mut self.viewer_guard.seen_count_version,
@@ -178,8 +183,8 @@ impl<S: Read + Write> ConnectedViewer<S> {
         Ok(AfterTurn::Waits)
     }
 
-    /// Writes `count` whole events; what the socket does not take of them, but for the one it stopped in, stays in the
-    /// ring.
+    /// Writes `count` whole events. If the socket stops within an event, the rest of that event is kept in
+    /// `unwritten_bytes`, and the cursor is moved back so that later events are taken from the ring again.
     fn send_events(&mut self, events: &[u8], count: u64) -> io::Result<()> {
         let written = self.write_some(events)?;
         let begun = event_end(events, written);
@@ -192,14 +197,14 @@ impl<S: Read + Write> ConnectedViewer<S> {
         Ok(())
     }
 
-    /// Writes all of this, sooner or later.
+    /// Writes all of `bytes`; the part that the socket does not accept now is kept in `unwritten_bytes`.
     fn send_all(&mut self, mut bytes: Bytes) -> io::Result<()> {
         let written = self.write_some(&bytes)?;
         self.unwritten_bytes = bytes.split_off(written);
         Ok(())
     }
 
-    /// Writes what the socket takes; returns how much that is.
+    /// Writes as many of `bytes` as the socket accepts; returns how many these are.
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.is_socket_full {
@@ -217,10 +222,11 @@ impl<S: Read + Write> ConnectedViewer<S> {
         Ok(written)
     }
 
-    /// Looks whether it has left; `broken`: the kernel says that the connection is.
+    /// Handles that the socket can be read from: finds out whether the viewer has left. `broken`: the kernel reports
+    /// that the connection is broken.
     ///
-    /// Who has shut down its sending side is gone, or has nothing more to say and reads on. It is sent a heartbeat: where
-    /// nobody is left to take it, the kernel learns that, and says so.
+    /// A viewer who has shut down its sending side is gone, or has nothing more to send and reads on. Such a viewer is
+    /// sent a heartbeat: if nobody is left to receive it, the kernel learns that and reports it.
     pub fn on_readable(&mut self, scratch: &mut [u8], broken: bool) -> AfterTurn {
         for _ in 0..READS_A_TURN {
             match self.socket.read(scratch) {
@@ -236,17 +242,18 @@ impl<S: Read + Write> ConnectedViewer<S> {
                 Ok(_) => {}
             }
         }
-        // More than any request we take: not a viewer.
+        // More bytes than any request that we accept: the peer is no viewer.
         AfterTurn::Gone
     }
 }
 
-/// Where the event ends of which `written` bytes into these whole events are a part; `written` itself between two.
+/// Returns the end of the event within which the first `written` bytes of these whole events end; `written` itself if
+/// they end between two events.
 fn event_end(events: &[u8], written: usize) -> usize {
     if written == 0 || events[..written].ends_with(b"\n\n") {
         return written;
     }
-    // The first of the two newlines may have been written.
+    // The search begins one byte earlier, because the first of an event's two final newlines may have been written.
     let from = written - 1;
     events[from..].windows(2).position(|pair| pair == b"\n\n").map_or(events.len(), |at| from + at + 2)
 }

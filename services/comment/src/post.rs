@@ -1,4 +1,4 @@
-//! `POST /comment`: one comment into the log, acknowledged once the log has it durably.
+//! `POST /comment`: writes one comment to the log, and acknowledges it once the log has it durably.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,24 +21,25 @@ use tokio::time::timeout;
 
 use crate::CommentService;
 
-/// How long the log may take in all. Its adapter gives up before; this holds whatever it does.
+/// The time that an append to the log may take in all. The log's adapter gives up earlier; this limit holds whatever
+/// the adapter does.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the archive may take to tell whether a comment is there already: answering matters more, for the archive
-/// takes a repeated identity only once in any case.
+/// The time that the archive may take to look up whether a comment was posted before. A quick answer matters more,
+/// because the archive stores a repeated id only once in any case.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long it may take to find the comment that is replied to: without it a reply is not taken.
+/// The time that the archive may take to find the comment that is replied to: a reply is not accepted without it.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an idempotency key holds, as the archive keeps identities.
+/// The time for which an idempotency key is valid, in ms: as long as the archive keeps ids.
 const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
 
-/// Characters that are no white space to Unicode, and are not seen either: zero-width ones, the word joiner, the byte order
-/// mark, Hangul fillers, the blank Braille pattern.
+/// Characters that Unicode does not count as white space but that are not visible: zero-width ones, the word joiner,
+/// the byte order mark, Hangul fillers, the blank Braille pattern.
 const INVISIBLE: [char; 9] = [
     '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{115f}', '\u{1160}', '\u{3164}',
     '\u{2800}',
 ];
 
-/// Whether anything of a text is seen.
+/// Whether a text has a visible character.
 pub(crate) fn is_visible(text: &str) -> bool {
     !text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c))
 }
@@ -54,17 +55,17 @@ pub struct CommentDraft {
 }
 
 impl CommentDraft {
-    /// Reads the body of a post.
+    /// Parses the body of a post.
     ///
     /// # Errors
-    /// Names the field that is wrong.
+    /// Names the field that is invalid.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
         canary::refuse_user("userid", user.as_str())?;
         let video = canary::parse_outside_id("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
-        // Only here: such comments are in logs already, and are read as they are.
+        // Checked only here: logs already hold comments without a visible character, which are read as they are.
         if !is_visible(text) {
             return Err(Invalid::new("comment", "must have a visible character"));
         }
@@ -78,7 +79,7 @@ impl CommentDraft {
     }
 
     fn into_comment(self, id: CommentId, now: Millis, entry: EntryKind) -> Comment {
-        // The consumer numbers it; nobody is shown this one.
+        // The consumer assigns the sequence number; this comment is shown to nobody.
         Comment {
             id,
             user_id: self.user,
@@ -126,7 +127,7 @@ pub(crate) async fn comment(
     let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.idempotency_key.is_some();
     let mut comment = draft.into_comment(id, now_ms(), entry);
-    // Nobody but its author is shown a shadowed one: there is nothing to wait for.
+    // A shadowed comment is shown to its author only, so a moderator need not look at it.
     let mut held = kept.held_by_rule.filter(|_| comment.entry.is_comment());
     let judged = service.expect_judged(&sent_by, &mut comment, &mut held).await;
     judged.inspect_err(|_| service.give_back(&kept))?;
@@ -140,7 +141,7 @@ pub(crate) async fn comment(
     Ok(created(&comment))
 }
 
-/// The answer to a comment that waits for a moderator.
+/// Returns the answer to a post whose comment waits for a moderator: 202.
 fn waits(comment: &Comment) -> (StatusCode, Json<Value>) {
     let body = json!({"success": true, "held": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::ACCEPTED, Json(body))
@@ -152,7 +153,7 @@ fn created(comment: &Comment) -> (StatusCode, Json<Value>) {
 }
 
 impl CommentService {
-    /// The comment that an earlier post with the same key made, as far as that can be told in a short time.
+    /// Returns the comment that an earlier post with the same key made, if that can be found in a short time.
     async fn known(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
         let now = Instant::now();
         if let Some(comment) = self.acknowledged().get(now, id) {
@@ -164,7 +165,8 @@ impl CommentService {
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
-    /// The comment that an earlier post with the same key made, and that waits for a moderator.
+    /// Returns the comment that an earlier post with the same key made and that waits for a moderator, if that can be
+    /// found in a short time.
     async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
         let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
             archive.moderation_archive().held_comment(video, id).await
@@ -182,7 +184,8 @@ impl CommentService {
         })
     }
 
-    /// Writes a comment into the log: as one, as one that waits by this rule, or as one that is its author's alone.
+    /// Writes a comment to the log: as a public comment, as one held by the rule `held`, or as one that is shown to its
+    /// author only.
     async fn write(&self, comment: &Comment, held: Option<RuleName>) -> Result<(), Problem> {
         let (id, text, reply_to) = (comment.id.clone(), comment.text.clone(), comment.reply_to.clone());
         let record = if let Some(rule) = held {
@@ -196,7 +199,8 @@ impl CommentService {
         self.append(&record).await
     }
 
-    /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
+    /// Checks that a reply's target is a comment under this video that the user is shown. A comment is in the archive
+    /// before any viewer sees it.
     async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
         let is_shown = |it: &Comment| it.video_id == *video && it.is_shown_to(Some(user));
         let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
@@ -214,7 +218,7 @@ impl CommentService {
         }
     }
 
-    /// Answers once the log has the record durably.
+    /// Appends a record to the log and returns once the log has it durably.
     async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
         let key = record.video_id.as_str().as_bytes();
@@ -234,7 +238,7 @@ impl CommentService {
         }
     }
 
-    /// What follows an acknowledgement, off its path.
+    /// Updates counters, memory and the manager after a comment was acknowledged; none of this delays the answer.
     fn took(&self, comment: &Comment, keyed: bool) {
         self.metrics.comments_acknowledged.inc();
         if comment.entry == EntryKind::Shadowed {
@@ -248,7 +252,7 @@ impl CommentService {
     }
 }
 
-/// The record of a comment.
+/// Returns the log record of a public comment.
 fn posted(comment: &Comment) -> Interaction {
     Interaction {
         video_id: comment.video_id.clone(),
@@ -267,7 +271,7 @@ fn posted(comment: &Comment) -> Interaction {
     }
 }
 
-/// The record of a comment that others than its author are not shown, or not yet.
+/// Returns the log record of a comment that is shown to its author only, or that waits for a moderator.
 fn unseen(comment: &Comment, action: ModerationAction) -> Result<Interaction, Invalid> {
     let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
     let id = EventId::parse(comment.id.as_str())?;

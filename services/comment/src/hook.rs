@@ -10,8 +10,8 @@
 //!
 //! The request and the answer are defined in `liverank_core::moderation::hook`. A comment gets its answer within twice
 //! the configured timeout: it waits at most one timeout for its turn, and the hook may take another. "The hook is away"
-//! and "too many comments wait" are separate outcomes: nobody must be able to cause the configured behaviour for the
-//! first by causing the second.
+//! and "too many comments wait" are separate outcomes: a flood of comments must not trigger the behaviour that is
+//! configured for an unavailable hook.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

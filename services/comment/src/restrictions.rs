@@ -33,8 +33,8 @@ const QUIET_INTERVAL: Duration = Duration::from_millis(700);
 const ACTIVE_FOR: Duration = Duration::from_mins(1);
 /// The time that the archive may take to answer a poll.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The time that the archive may take to name a video's owner. If it does not answer, a restriction is assumed to
-/// apply.
+/// The time that the archive may take to name a video's owner. If the archive does not answer, an owner's restriction
+/// is assumed to apply.
 const OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The restrictions and rules that were read from the archive so far.

@@ -1,5 +1,5 @@
 //! Checks comments against the rules of the system (a file), of everywhere, of the video's owner and of the video (all
-//! set by moderators). A comment has to meet all of them; a moderator's comment need not.
+//! set by moderators). A comment has to meet all these rules; a moderator's comment need not.
 //!
 //! The times of a user's last comments are remembered by this process alone: with several comment services a user can
 //! comment once at each. While the archive is unavailable, an owner's rules are in force only on videos whose owner is
@@ -89,7 +89,7 @@ impl Rules {
     }
 }
 
-/// Reads the system's rules from a file. They get revision 0, which no moderator's rules have.
+/// Reads the system's rules from a file. The system's rules get revision 0, which no moderator's rules have.
 fn read(file: &Path) -> anyhow::Result<RulesInForce> {
     let json =
         std::fs::read(file).with_context(|| format!("reading --comment-rules-file {}", file.display()))?;

@@ -1,11 +1,11 @@
 //! The planner in the managers (the autopilot): makes a plan every few seconds with [`liverank_core::placement::plan`]
 //! and carries it out, if no planner outside does.
 //!
-//! One of all managers plans: the one whose term is in force in the store. It keeps the term by renewing its beat. The
-//! other managers watch the beat on their own clocks, and one of them takes over with a later term when the beat has
-//! not changed for [`PLANNER_SILENCE_TIMEOUT`]. The store refuses each move of a planner that was replaced without
-//! noticing. A planner outside begins a term in the same way (`POST /term`), and as long as it renews the term, the
-//! managers do not plan.
+//! One of all managers plans: the one whose term is in force in the store. This manager keeps the term by renewing the
+//! term's beat. The other managers watch the beat on their own clocks, and one of them takes over with a later term
+//! when the beat has not changed for [`PLANNER_SILENCE_TIMEOUT`]. The store refuses each move of a planner that was
+//! replaced without noticing. A planner outside begins a term in the same way (`POST /term`), and as long as it renews
+//! the term, the managers do not plan.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -58,9 +58,9 @@ pub struct PlannerDecision {
     pub videos: usize,
     /// The number of viewers that could be moved within the budget.
     pub budget: u64,
-    /// How evenly viewers were spread over the readers before the plan.
+    /// The balance of the viewers over the readers before the plan.
     pub before: placement::ViewerBalance,
-    /// How evenly viewers would be spread after the plan; see `before`.
+    /// The balance of the viewers over the readers after the plan, if all its orders are carried out.
     pub after: placement::ViewerBalance,
     /// The number of viewers that the accepted orders move.
     pub moved: u64,

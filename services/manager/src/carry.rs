@@ -124,7 +124,8 @@ async fn reassign_unwatched(manager: &Manager, orders: Vec<AssignmentOrder>) {
     stream::iter(orders).for_each_concurrent(MAX_SWAPS_AT_ONCE, swap).await;
 }
 
-/// Asks a reader to keep a video ready. If that fails, the coordinator asks again, for as long as the move is wanted.
+/// Asks a reader to keep a video ready. If the reader does not get ready, the coordinator asks again, for as long as
+/// the move is wanted.
 pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     let asked = {
         let cluster = manager.cluster();

@@ -82,9 +82,9 @@ async fn look_at_readers(manager: &Manager) {
     }
 }
 
-/// Reads the planner's term and the cordons from the store. If the store has lost them (it came back empty or old),
-/// writes this manager's copy back: the highest term that is known stays in force, and cordons stay in force. Returns
-/// whether the store answered.
+/// Reads the planner's term and the cordons from the store. If the store has lost the term or the cordons (it came back
+/// empty or old), writes this manager's copy back: the highest term that is known stays in force, and cordons stay in
+/// force. Returns whether the store answered.
 async fn follow_orders(manager: &Manager) -> bool {
     let Ok(orders) = manager.ask_store(manager.assignment_store.planner_orders()).await else { return false };
     let Some(lost) = manager.take_over_orders(orders) else { return true };

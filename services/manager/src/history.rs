@@ -42,7 +42,7 @@ struct ReaderColumn {
 }
 
 impl ViewerHistory {
-    /// Adds a sample. A reader that is not in `viewers` has none.
+    /// Adds a sample. A reader that is not in `viewers` gets the value 0.
     pub fn add_sample(&mut self, now: Millis, viewers: impl IntoIterator<Item = (ReaderId, u64)>) {
         let before = self.times.len();
         self.times.push_back(now);

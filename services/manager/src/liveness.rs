@@ -179,8 +179,8 @@ impl ReaderWatch {
     }
 
     /// Notes that the store is about to be polled for the readers. If the poll comes late, this manager is late itself,
-    /// and its next actions may be late too. A poll without an answer is no sign of lateness: it only does not count as
-    /// a poll. Neither is a break: what was before the break counts no more.
+    /// and its next actions may be late too. A poll that the store does not answer is no sign of lateness. A break in
+    /// the polling is none either: polls before the break do not count any more.
     pub fn note_asking(&mut self, now: Instant) {
         let stood_still = self.has_not_looked(now);
         let last = self.store_asked_at.replace(now).unwrap_or(now);

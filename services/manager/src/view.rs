@@ -37,8 +37,8 @@ struct AssignmentEntry {
 }
 
 impl AssignmentView {
-    /// Whether the assignments were ever loaded. Before that, a video that is not in the view may have a reader in the
-    /// store.
+    /// Whether the assignments were ever loaded. Before the first load, a video that is not in the view may have a
+    /// reader in the store.
     pub const fn is_loaded(&self) -> bool {
         self.version.is_some()
     }

@@ -2,8 +2,8 @@
 //! reader leaves, all viewers.
 //!
 //! [`ReaderAgent`](liverank_core::handover::reader_agent::ReaderAgent) decides how many viewers leave and when. This
-//! module carries that out on the channels a few times a second, in steps of random length, so that viewers who are
-//! sent away together do not come back together.
+//! module ends the streams of as many viewers of each channel a few times a second, in steps of random length, so that
+//! viewers who are sent away together do not come back together.
 
 use std::collections::HashMap;
 use std::sync::Arc;

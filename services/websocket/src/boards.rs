@@ -11,8 +11,8 @@ pub(crate) struct Boards {
     version: u64,
     global: Ranking,
     trending: Ranking,
-    /// The half-life of the decayed scores, in ms; `None` while it is not known. If it is known, decayed scores are
-    /// shown as points.
+    /// The half-life of the decayed scores, in ms; `None` while it is not known. If the half-life is known, decayed
+    /// scores are shown as points.
     half_life_ms: Option<u64>,
     /// The revision of the canary's last state that was received. The canary is on no board; gateways measure by this
     /// revision when changes arrive here.

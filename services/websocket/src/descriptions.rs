@@ -42,7 +42,8 @@ enum Slot {
 #[derive(Debug, PartialEq)]
 pub(crate) struct LineMetadata {
     pub(crate) of_lines: Vec<Option<Metadata>>,
-    /// Whether all metadata could be read. Those that could not are left out, and have to be asked for again.
+    /// Whether all metadata could be read. Metadata that could not be read are left out of `of_lines`, and have to be
+    /// asked for again.
     pub(crate) is_whole: bool,
 }
 

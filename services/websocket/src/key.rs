@@ -9,8 +9,8 @@ use liverank_core::{UserId, VideoId};
 use crate::pace::MIN_INTERVAL;
 use crate::published::Shape;
 
-/// The lengths in which lists are computed. A client's list is cut from the shortest of them that is long enough, so
-/// that unusual limits cost no computing: there are only as many lists as lengths, and each is always permitted.
+/// The lengths in which lists are computed. A client's list is cut from the shortest list that is long enough, so that
+/// unusual limits cost no computing: there are only as many lists as lengths, and each is always permitted.
 pub(crate) const LIST_LENGTHS: [usize; 4] = [100, 1_000, 10_000, MAX_LINES];
 /// The maximum number of lines in a list of a board, also if all are asked for: some 6 MB.
 pub(crate) const MAX_LINES: usize = 100_000;

@@ -60,7 +60,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Returns the changes from the list `before` to this one: the videos that are no longer in it, and the lines that
-    /// are new or changed. A line has metadata only if the client does not have these already.
+    /// are new or changed. A changed line includes metadata only if the client does not have the same metadata already.
     pub(crate) fn changes(self, before: Lines<'a>) -> (Vec<VideoId>, Vec<LineJson<'a>>) {
         let kept: HashSet<&VideoId> = self.ranked.iter().map(|line| &line.video_id).collect();
         let gone = before.ranked.iter().map(|line| &line.video_id).filter(|id| !kept.contains(id));

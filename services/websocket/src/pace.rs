@@ -1,4 +1,4 @@
-//! How often a list is sent: the first change after a calm time at once, then one change in each interval.
+//! Limits how often a list is sent: the first change after a calm time at once, then once in each interval.
 
 use std::time::{Duration, Instant};
 

@@ -28,9 +28,9 @@ pub struct DrainMove {
 
 impl KnownCluster {
     /// Returns the moves off readers that are to be emptied and that report to this manager, the most watched videos
-    /// first. They move no more viewers than the budget permits, except that a reader which leaves by itself is emptied
-    /// within half of its grace time. `is_moving`: whether a video is being moved already. `uncounted`: the viewers of
-    /// running moves that are not in the count of pending hand-overs.
+    /// first. The moves are of no more viewers than the budget permits, except that a reader which leaves by itself is
+    /// emptied within half of its grace time. `is_moving`: whether a video is being moved already. `uncounted`: the
+    /// viewers of running moves that are not in the count of pending hand-overs.
     pub fn drain_moves(
         &self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The archive as requests use it: within a time, and left alone for a while once it did not answer.
+//! The archive as requests use it: each query has a time limit, and after a failure no query is made for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,16 +8,17 @@ use liverank_adapters::{Archive, StoreError};
 use liverank_runtime::Health;
 use tokio::time::timeout;
 
-/// How long it is left alone after it did not answer: posts are not slowed down by it more than once in that time.
+/// The time for which the archive is not asked after it failed to answer: it slows posts down at most once in that
+/// time.
 const OPEN_TIME: Duration = Duration::from_secs(1);
 const PART_NAME: &str = "archive";
 
-/// An archive that does not hold anybody up.
+/// An archive whose failures do not hold up requests.
 pub(crate) struct CircuitBreaker {
     archive: Arc<dyn Archive>,
     health: Health,
     born: Instant,
-    /// Milliseconds since `born` until which it is left alone; 0 while it answers.
+    /// The time until which the archive is not asked, in ms since `born`; 0 while it answers.
     away_until: AtomicU64,
 }
 
@@ -26,7 +27,8 @@ impl CircuitBreaker {
         Self { archive, health, born: Instant::now(), away_until: AtomicU64::new(0) }
     }
 
-    /// What `question` finds out within `patience`; nothing is asked while the archive is left alone.
+    /// Returns the archive's answer to `question`, or an error after `patience`. While the archive is not to be asked,
+    /// returns the error "unavailable" at once.
     pub(crate) async fn ask<T, F>(
         &self,
         patience: Duration,
@@ -56,7 +58,7 @@ impl CircuitBreaker {
         answer
     }
 
-    /// Finds out whether an archive that was away is back.
+    /// Asks an archive that failed to answer whether it is back; does nothing while it answers.
     pub(crate) async fn look(&self, patience: Duration) {
         if self.away_until.load(Relaxed) != 0 {
             let _ = self.ask(patience, |archive| async move { archive.archive_meta().await }).await;

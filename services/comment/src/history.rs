@@ -1,6 +1,7 @@
 //! `GET /comments/{videoid}`: the comments of a video, newest first, page by page, in both directions.
 //!
-//! Whichever way a page was found, it is newest first, `next` leads to older comments and `newer` to newer ones.
+//! Every page is sorted newest first, whichever way it was asked for; its `next` leads to older comments and its
+//! `newer` to newer ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,38 +22,41 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::CommentService;
 
-/// How long the archive may take for a step of a page.
+/// The time that the archive may take for one step of a page.
 const PAGE_STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 1_000;
-/// The largest page: a thousand comments of a usual length. A page of long comments has fewer of them, and says where the
-/// next page begins.
+/// The maximum size of a page, in bytes: a thousand comments of a usual length. A page of long comments has fewer
+/// comments, and says where the next page begins.
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
-/// Comments read at once: of the longest ones, some 1.6 MB.
+/// The maximum number of comments read from the archive in one step: of the longest comments, some 1.6 MB.
 const MAX_COMMENTS_A_STEP: usize = 100;
-/// Steps of a page: twice what the longest takes. Where more than half was removed, a page is shorter.
+/// The maximum number of steps for one page: twice what the longest page needs. If more than half of the comments were
+/// removed, a page is shorter than asked for.
 const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / MAX_COMMENTS_A_STEP;
-/// Pages being answered, each until its last byte: slow clients can make this process hold this many megabytes.
+/// The maximum number of pages that are being answered at the same time, each until its last byte: slow clients can
+/// make this process hold this many megabytes.
 pub(crate) const MAX_PAGES_AT_ONCE: usize = 128;
-/// The greatest number that JavaScript, and with it most clients, holds exactly.
+/// The greatest sequence number accepted in a query: the greatest integer that JavaScript, and with it most clients,
+/// holds exactly.
 const MAX_SEQ: u64 = (1 << 53) - 1;
 
-/// Which page is asked for.
+/// The page that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum AskedPage {
-    /// The comments before this number, which is beyond all of them where none is given.
+    /// The comments before this sequence number; `u64::MAX` if the client named none.
     Before(u64),
-    /// The comments next to this number, after it.
+    /// The comments that follow this sequence number.
     After(u64),
-    /// The comments around this one.
+    /// The comments around the one with this id.
     Around(CommentId),
 }
 
-/// Whose history it is, and for whom.
+/// The video whose history is read, and the viewer who asks for it.
 struct HistoryReading<'a> {
     service: &'a CommentService,
     video: &'a VideoId,
-    /// Who is shown shadowed comments of its own, too.
+    /// The viewer who asks, who is also shown its own shadowed comments; `None` if unknown.
     viewer: Option<UserId>,
 }
 
@@ -84,7 +88,7 @@ pub(crate) async fn comments(
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let asked = AskedPage::read(&params)?;
     let named = params.optional_text("userid")?.map(|id| UserId::parse_field("userid", id)).transpose()?;
-    // Where viewers show tokens at a gateway, it is the gateway that says who asks.
+    // If viewers authenticate at a gateway, the gateway names the viewer, and `userid` is ignored.
     let viewer = if sent_by.is_by_gateway() { sent_by.user().cloned() } else { named };
     let Ok(place) = Arc::clone(&service.pages).try_acquire_owned() else {
         let detail = "too many pages of history are being answered: try again";
@@ -96,16 +100,16 @@ pub(crate) async fn comments(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// A page of history.
+/// A page of history, as it is encoded in the answer.
 #[derive(Default, Serialize)]
 struct PageJson {
     comments: Vec<Box<RawValue>>,
-    /// The `before` of the page of older comments.
+    /// The `before` of the page of older comments; `None` if there are none.
     next: Option<u64>,
-    /// The `after` of the page of newer ones; absent where there were none when this was asked.
+    /// The `after` of the page of newer comments; absent if there were none when this page was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     newer: Option<u64>,
-    /// The pinned comment, with the newest page.
+    /// The pinned comment; only in the newest page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned: Option<Box<RawValue>>,
 }
@@ -118,7 +122,7 @@ async fn read_page(
     match asked {
         AskedPage::Before(before) => {
             let older = read(reading, CommentPage::Before(before), limit, MAX_PAGE_BYTES).await?;
-            // What was asked for says that there are newer ones, but for the page that nothing was asked of.
+            // A page before a number has newer comments; only the page without a number is the newest one.
             let newer = (before <= MAX_SEQ).then(|| older.first_seq.unwrap_or(before - 1));
             let pinned = if newer.is_none() { pinned_comment(reading).await? } else { None };
             Ok(PageJson { next: older.next_before(), newer, comments: older.lines, pinned })
@@ -134,7 +138,8 @@ async fn read_page(
     }
 }
 
-/// The page that has this comment in its middle: of an even number of lines, one more is newer than it.
+/// Returns the page with the comment `id` in its middle; if the page has an even number of comments, one more is newer
+/// than `id`. Answers 404 if there is no such comment.
 async fn page_around(
     reading: &HistoryReading<'_>,
     id: &CommentId,
@@ -149,7 +154,7 @@ async fn page_around(
     let Some(Comment { seq, .. }) = found else {
         return Err(Problem::not_found("the video has no such comment").with_member("field", "around"));
     };
-    // Half of the room for each side, so that long comments of one do not push the comment out.
+    // Each side gets half of the bytes, so that long comments on one side do not push the comment itself out.
     let newer = read(reading, CommentPage::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
     let older =
         read(reading, CommentPage::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
@@ -159,20 +164,21 @@ async fn page_around(
     Ok(PageJson { comments, next, newer: more, pinned: None })
 }
 
-/// Entries read in one direction: a line for each comment.
+/// Entries read in one direction, with a line for each comment that is shown.
 #[derive(Default)]
 struct HistoryRun {
     lines: Vec<Box<RawValue>>,
-    /// The number of the first of them.
+    /// The sequence number of the first entry read.
     first_seq: Option<u64>,
-    /// The number of the last of them.
+    /// The sequence number of the last entry read.
     last_seq: Option<u64>,
-    /// Whether there may be more after them.
+    /// Whether there may be more entries after the last one.
     may_have_more: bool,
 }
 
 impl HistoryRun {
-    /// For those that were read from new to old: the `before` of the next page. The first comment has none before it.
+    /// Returns the `before` of the next page, if the entries were read from new to old; `None` if there is no next
+    /// page.
     fn next_before(&self) -> Option<u64> {
         self.last_seq.filter(|&seq| self.may_have_more && seq > 1)
     }
@@ -187,12 +193,12 @@ fn archive_away_problem() -> Problem {
     Problem::part_unavailable("the archive is away: try again")
 }
 
-/// The comment as JSON.
+/// Encodes the comment as JSON.
 fn comment_json(comment: &Comment) -> Box<RawValue> {
     to_raw_value(&comment_json::with_seq(comment)).expect("strings and numbers always serialise")
 }
 
-/// The comment that is pinned.
+/// Returns the video's pinned comment as JSON; `None` if no comment is pinned.
 async fn pinned_comment(reading: &HistoryReading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
     let video = reading.video;
     let ask = |archive: Arc<dyn Archive>| async move { archive::pinned_comment(&*archive, video).await };
@@ -201,7 +207,8 @@ async fn pinned_comment(reading: &HistoryReading<'_>) -> Result<Option<Box<RawVa
     Ok(found.as_ref().map(comment_json))
 }
 
-/// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
+/// Reads up to `limit` comments and `most_bytes` bytes in one direction. Reads in steps, so that memory stays bounded
+/// also while reading.
 async fn read(
     reading: &HistoryReading<'_>,
     from: CommentPage,
@@ -211,7 +218,7 @@ async fn read(
     let HistoryReading { service, video, viewer } = reading;
     let (mut run, mut bytes, mut from) = (HistoryRun::default(), 0, from);
     for steps in 0.. {
-        // Where so much was removed, the rest is worth another question.
+        // So many entries were removed that the rest is left for the client's next request.
         if run.lines.len() >= limit || steps == MAX_STEPS {
             break;
         }
@@ -221,7 +228,7 @@ async fn read(
             .ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.comments(video, from, step).await });
         let found = asked.await.map_err(|_| archive_away_problem())?;
         for entry in &found {
-            // What was removed, and that it was, has a number and no line.
+            // A removed comment and the entry that removed it have a sequence number and no line.
             let line = entry.is_shown_to(viewer.as_ref()).then(|| comment_json(entry));
             let size = line.as_ref().map_or(0, |json| json.get().len());
             if bytes + size > most_bytes && !run.lines.is_empty() {

@@ -1,16 +1,17 @@
-//! The hook: an HTTP service of the user's own that is asked before a comment is taken.
+//! The hook: an HTTP service of your own that is asked before a comment is accepted.
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | has a comment judged, and says what becomes of it where the hook does not answer |
+//! | this one | asks the hook about a comment, and decides what happens if the hook does not answer |
 //! | `batches` | asks about many comments in one request, a few requests at a time |
 //! | `client` | sends one request, signed, and reads the answer |
 //! | `key` | the keys that requests are signed with |
-//! | `shares` | how many comments of a user and of a video may wait |
+//! | `shares` | limits how many comments of one user and of one video may wait |
 //!
-//! What is asked and answered is in `liverank_core::moderation::hook`. A question is answered within twice the setting's time:
-//! it waits at most once that time for its turn, and the hook has it once. A hook that is away, and too many questions, are two things:
-//! what the setting says of the first must not be had by bringing about the second.
+//! The request and the answer are defined in `liverank_core::moderation::hook`. A comment gets its answer within twice
+//! the configured timeout: it waits at most one timeout for its turn, and the hook may take another. "The hook is away"
+//! and "too many comments wait" are separate outcomes: a flood of comments must not trigger the behaviour that is
+//! configured for an unavailable hook.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,28 +38,29 @@ use shares::{Place, Shares};
 
 use crate::post::is_visible;
 
-/// Comments that wait for their turn: some sixteen requests. More are not answered in time.
+/// The maximum number of comments that wait for their turn: some sixteen requests. More would not be answered in time.
 const WAITING: usize = 1_024;
-/// What is added to twice the setting's time, for the machine's own delays.
+/// The time added to twice the configured timeout, for delays of this process.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// What becomes of comments while the hook is away.
+/// The configured treatment of comments while the hook is away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum WhenAway {
-    /// They are taken.
+    /// Accept the comments.
     Accept,
-    /// They wait for a moderator.
+    /// Hold the comments until a moderator decides.
     #[default]
     Hold,
-    /// They are refused, to be sent again.
+    /// Refuse the comments; clients may send them again.
     Refuse,
 }
 
-/// Whether there is a hook, and how it is asked.
+/// The settings of the hook.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "The hook")]
 pub struct HookArgs {
-    /// Where the hook is: an HTTP service of your own that is asked before a comment is taken (docs/moderation.md). http or https.
+    /// URL of the hook: an HTTP service of your own that is asked before a comment is taken (docs/moderation.md). http
+    /// or https.
     #[arg(long, env = "LIVERANK_COMMENT_HOOK_URL", value_name = "URL")]
     pub comment_hook_url: Option<Url>,
     /// A file with the key that requests to the hook are signed with: `whsec_` and 24 to 64 bytes in base64.
@@ -70,13 +72,13 @@ pub struct HookArgs {
     #[arg(long, env = "LIVERANK_COMMENT_HOOK_TIMEOUT_MS", value_name = "MS", default_value_t = 500,
           value_parser = clap::value_parser!(u16).range(50..=2_000))]
     pub comment_hook_timeout_ms: u16,
-    /// What becomes of comments while the hook is away.
+    /// What happens to comments while the hook is away.
     #[arg(long, env = "LIVERANK_COMMENT_HOOK_WHEN_AWAY", value_enum, default_value_t = WhenAway::Hold)]
     pub comment_hook_when_away: WhenAway,
 }
 
 impl Default for HookArgs {
-    /// No hook.
+    /// Returns the settings without a hook.
     fn default() -> Self {
         Self {
             comment_hook_url: None,
@@ -88,15 +90,15 @@ impl Default for HookArgs {
 }
 
 impl HookArgs {
-    /// Whether the settings fit together.
+    /// Checks that the settings are consistent.
     ///
     /// # Errors
-    /// Says which do not.
+    /// Names the settings that contradict each other.
     pub fn check(&self) -> anyhow::Result<()> {
         self.named().map(drop)
     }
 
-    /// Where the hook is, and the file with its key; `None` where no hook is set.
+    /// Returns the hook's URL and the file with its key; `None` if no hook is set.
     fn named(&self) -> anyhow::Result<Option<(&Url, &Path)>> {
         let (url, key) = match (&self.comment_hook_url, &self.comment_hook_key_file) {
             (None, None) => return Ok(None),
@@ -111,7 +113,7 @@ impl HookArgs {
     }
 }
 
-/// Who decided on a comment, and how.
+/// The outcome of asking the hook about a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
     /// The hook decided.
@@ -122,25 +124,25 @@ enum Said {
     Busy,
 }
 
-/// A comment that is asked about.
+/// A comment that waits for the hook's decision.
 struct Question {
     comment: UnnumberedComment,
     since: Instant,
     answer: oneshot::Sender<Said>,
-    /// Held until it is answered, whether or not somebody still waits for that.
+    /// Held until the comment is answered, whether or not somebody still waits for the answer.
     _place: Place,
 }
 
-/// What the service does with a comment after the hook was asked.
+/// The treatment of a comment after the hook was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
-    /// It is taken, with this text.
+    /// The comment is accepted with this text.
     Taken(String),
-    /// It waits for a moderator.
+    /// The comment waits for a moderator.
     Held,
 }
 
-/// A hook.
+/// A handle for asking the hook about comments.
 pub(crate) struct Hook {
     questions: mpsc::Sender<Question>,
     shares: Shares,
@@ -155,10 +157,10 @@ fn lock(breaker: &Mutex<HookBreaker>) -> std::sync::MutexGuard<'_, HookBreaker> 
 }
 
 impl Hook {
-    /// Starts what asks it; `None` where no hook is set.
+    /// Starts the task that sends the requests to the hook; returns `None` if no hook is set.
     ///
     /// # Errors
-    /// Settings that do not fit together, and a key that cannot be read.
+    /// Fails if the settings contradict each other, or the key cannot be read.
     pub(crate) fn start(
         args: &HookArgs,
         metrics: HookMetrics,
@@ -175,7 +177,7 @@ impl Hook {
         Ok(Some(Self { questions, shares: Shares::default(), breaker, when_away, patience, metrics }))
     }
 
-    /// Has a comment judged.
+    /// Asks the hook about a comment. Returns the text to accept, or that the comment waits for a moderator.
     ///
     /// # Errors
     /// 403 where the hook refuses it, 503 where it is away and comments are refused then, 429 where too many wait for it.
@@ -184,7 +186,7 @@ impl Hook {
         self.metrics.said(&said);
         match said {
             Said::Answer(HookAnswer::Accept) => Ok(Judged::Taken(comment.text.clone())),
-            // Where nothing is left of it, there is nothing to show.
+            // A comment whose masked text has no visible character is refused.
             Said::Answer(HookAnswer::Mask { comment }) if !is_visible(&comment) => Err(refused(None)),
             Said::Answer(HookAnswer::Mask { comment }) => Ok(Judged::Taken(comment)),
             Said::Answer(HookAnswer::Hold) => Ok(Judged::Held),

@@ -1,18 +1,18 @@
-//! The comment service: takes comments into the log, and answers history from the archive.
+//! The comment service: writes posted comments to the log, and reads the history of a video from the archive.
 //!
 //! | module | does |
 //! |---|---|
-//! | `post` | takes a comment: into the log and nowhere else, answered once it is durable there |
-//! | `history` | answers the comments of a video |
-//! | `restrictions` | whose comments are refused, as moderators say |
-//! | `rules` | what comments must be like, as moderators and the settings say |
-//! | [`hook`] | asks a service of the user's own before a comment is taken |
-//! | `statistics` | passes `GET /statistics` on |
-//! | `registrar` | has the manager register videos that were commented on |
-//! | `tally` | counts, for the statistics service |
+//! | `post` | accepts a comment: writes it to the log and nowhere else, and answers once it is durable there |
+//! | `history` | answers requests for the comments of a video |
+//! | `restrictions` | knows the bans and mutes of moderators, by which comments are refused |
+//! | `rules` | checks comments against the rules of moderators and of the settings |
+//! | [`hook`] | asks a service of your own before a comment is accepted |
+//! | `statistics` | forwards `GET /statistics` to the statistics service |
+//! | `registrar` | registers videos that were commented on with the manager |
+//! | `tally` | counts comments for the statistics service |
 //!
-//! It keeps nothing but who commented lately, for slow mode and the like: any number of them may run side by side, and
-//! killing one costs its open requests only.
+//! The service keeps no state but the recent comments' users, for slow mode and similar rules: any number of processes
+//! may run side by side, and killing one costs only its open requests.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,24 +58,25 @@ use restrictions::Restrictions;
 use rules::Rules;
 use tally::CommentTally;
 
-/// What reads bytes from outside here: for the harness in `fuzz/`.
+/// The parsers of untrusted bytes, public for the harness in `fuzz/`.
 #[doc(hidden)]
 pub mod parsers {
     pub use crate::post::CommentDraft;
 }
 
-/// Comments with an idempotency key that are remembered here, for repeats that come before the archive has them: at
-/// most 16 KiB each.
+/// The maximum number of recent comments with an idempotency key that are remembered, for repeated posts that arrive
+/// before the archive has the comment: at most 16 KiB each.
 const REMEMBERED: usize = 1_000;
-/// How long they are: consumers are seconds behind at most, or `known` finds the archive away anyway.
+/// The time for which these comments are remembered: consumers are at most seconds behind, or else `known` finds the
+/// archive unavailable anyway.
 const REMEMBER: Duration = Duration::from_mins(1);
-/// How often dependencies are looked at, for `/readyz` to be right where no request asks.
+/// The time between two checks of the log and the archive, so that `/readyz` is right also if there are no requests.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How the comment service is set up.
+/// The settings of the comment service.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where the managers are.
+    /// The URLs of the managers.
     #[command(flatten)]
     pub managers: ManagerUrls,
     /// Addresses of the statistics service, comma-separated.
@@ -92,22 +93,22 @@ pub struct Config {
     /// It has the members of `rules` in `POST /moderation/rules` (docs/moderation.md), and is read at the start.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     pub comment_rules_file: Option<PathBuf>,
-    /// Who is asked before a comment is taken.
+    /// The settings of the hook, which is asked before a comment is accepted.
     #[command(flatten)]
     pub hook: HookArgs,
 }
 
-/// Shared by all requests.
+/// The state of a comment service, shared by all requests.
 struct CommentService {
     log: Arc<dyn EventLog>,
     archive: CircuitBreaker,
-    /// Pages of history being answered.
+    /// One permit for each page of history that is being answered.
     pages: Arc<Semaphore>,
     statistics: Option<ServiceReplicas>,
     registrar: VideoRegistrar,
     restrictions: Restrictions,
     rules: Rules,
-    /// Who is asked before a comment is taken, where somebody is.
+    /// The hook that is asked before a comment is accepted; `None` if none is set.
     hook: Option<Hook>,
     acknowledged: Mutex<RecentEntries<CommentId, UnnumberedComment>>,
     tally: Mutex<CommentTally>,
@@ -124,7 +125,7 @@ impl CommentService {
     }
 }
 
-/// Serves until the shell's shutdown.
+/// Runs a comment service on `listener` until the shutdown signal of `shell`.
 pub async fn run(
     config: Config,
     log: Arc<dyn EventLog>,
@@ -165,8 +166,8 @@ pub async fn run(
     tasks.run_alongside(serving).await
 }
 
-/// Opens the log, however long it is away; posts are answered 503 until then. An error where nothing but somebody's
-/// hand can help; does not end otherwise.
+/// Opens the log, however long it is unavailable; posts are answered 503 until then. Returns only an error that does
+/// not pass without an administrator's action; never returns otherwise.
 async fn open(log: Arc<dyn EventLog>, shell: &ServiceContext) -> anyhow::Result<()> {
     while let Err(error) = log.open().await {
         if !error.is_transient() {

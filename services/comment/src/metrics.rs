@@ -1,4 +1,4 @@
-//! What a comment service measures of itself.
+//! The metrics of a comment service.
 
 use liverank_core::moderation::screening::RuleName;
 use liverank_runtime::{Metrics, label_values};
@@ -11,25 +11,25 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use crate::hook::metrics::HookMetrics;
 
 label_values! {
-    /// Which rule of comments.
+    /// The rule that refused a comment.
     enum RuleLabel {
-        /// One comment a user in a time.
+        /// A user may post one comment in a period.
         SlowMode = "slow_mode",
-        /// Members only.
+        /// Only members may comment.
         MembersOnly = "members_only",
-        /// The same text again.
+        /// The same text was posted before.
         Repeat = "repeat",
-        /// Too long.
+        /// The comment is too long.
         Length = "length",
-        /// A link.
+        /// The comment has a link.
         Links = "links",
-        /// A word.
+        /// The comment has a forbidden word.
         Words = "words",
-        /// A pattern.
+        /// The comment matches a forbidden pattern.
         Patterns = "patterns",
-        /// Every comment waits.
+        /// Every comment waits for a moderator.
         HoldAll = "hold_all",
-        /// The hook.
+        /// The hook refused the comment.
         Hook = "hook",
     }
 }
@@ -55,32 +55,32 @@ struct RuleLabels {
     rule: RuleLabel,
 }
 
-/// Cheap to clone; all clones count together.
+/// The metrics of a comment service. Cheap to clone: all clones share the same counters.
 #[derive(Clone)]
 pub struct CommentMetrics {
-    /// Comments that the log has.
+    /// Comments that the log has durably.
     pub comments_acknowledged: Counter,
-    /// Posts answered with the comment that an earlier one made.
+    /// Posts answered with the comment that an earlier post with the same idempotency key made.
     pub posts_repeated: Counter,
-    /// Posts turned away because the log is away.
+    /// Posts refused because the log is unavailable.
     pub posts_unavailable: Counter,
     /// Comments refused because their user is banned or muted.
     pub comments_restricted: Counter,
-    /// Restrictions in force, as this service knows them.
+    /// The number of restrictions in force, as far as this service has read them.
     pub restrictions_in_force: Gauge,
     /// Comments refused, by the rule that refused them.
     count_refusal: Family<RuleLabels, Counter>,
-    /// Comments of users who are shadow-banned.
+    /// Comments of shadow-banned users, which only their authors are shown.
     pub comments_shadowed: Counter,
-    /// Comments that wait for a moderator, as this service wrote them.
+    /// Comments written to the log to wait for a moderator.
     pub comments_held: Counter,
-    /// Comments taken with something masked.
+    /// Comments accepted with a part of the text masked.
     pub comments_masked: Counter,
-    /// Places that have rules of comments.
+    /// The number of scopes (everywhere, an owner, a video) that have rules of comments.
     pub ruled_scopes: Gauge,
-    /// What the hook says, and how long it takes.
+    /// The metrics of the hook.
     pub(crate) hook_metrics: HookMetrics,
-    /// Seconds until the log answered.
+    /// A histogram of the time until the log answered an append, in seconds.
     pub append_seconds: Histogram,
     /// Videos that were not registered because too many were waiting.
     pub registrations_dropped: Counter,
@@ -104,7 +104,7 @@ impl CommentMetrics {
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
             registrations_dropped: Counter::default(),
         };
-        // From the start, so that a first one is seen as one more.
+        // All series exist from the start, so that a first event is seen as an increase.
         for rule in RuleName::ALL {
             drop(all.count_refusal.get_or_create(&RuleLabels { rule: rule.into() }));
         }
@@ -135,7 +135,7 @@ impl CommentMetrics {
         all
     }
 
-    /// A comment was refused by this rule.
+    /// Counts a comment that was refused by this rule.
     pub fn ruled(&self, rule: RuleName) {
         self.count_refusal.get_or_create(&RuleLabels { rule: rule.into() }).inc();
     }

@@ -1,4 +1,4 @@
-//! `POST /comment`: one comment into the log, acknowledged once the log has it durably.
+//! `POST /comment`: writes one comment to the log, and acknowledges it once the log has it durably.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,24 +19,25 @@ use tokio::time::timeout;
 
 use crate::CommentService;
 
-/// How long the log may take in all. Its adapter gives up before; this holds whatever it does.
+/// The time that an append to the log may take in all. The log's adapter gives up earlier; this limit holds whatever
+/// the adapter does.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the archive may take to tell whether a comment is there already: answering matters more, for the archive
-/// takes a repeated identity only once in any case.
+/// The time that the archive may take to look up whether a comment was posted before. A quick answer matters more,
+/// because the archive stores a repeated id only once in any case.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long it may take to find the comment that is replied to: without it a reply is not taken.
+/// The time that the archive may take to find the comment that is replied to: a reply is not accepted without it.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an idempotency key holds, as the archive keeps identities.
+/// The time for which an idempotency key is valid, in ms: as long as the archive keeps ids.
 const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
 
-/// Characters that are no white space to Unicode, and are not seen either: zero-width ones, the word joiner, the byte order
-/// mark, Hangul fillers, the blank Braille pattern.
+/// Characters that Unicode does not count as white space but that are not visible: zero-width ones, the word joiner,
+/// the byte order mark, Hangul fillers, the blank Braille pattern.
 const INVISIBLE: [char; 9] = [
     '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{115f}', '\u{1160}', '\u{3164}',
     '\u{2800}',
 ];
 
-/// Whether anything of a text is seen.
+/// Whether a text has a visible character.
 pub(crate) fn is_visible(text: &str) -> bool {
     !text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c))
 }
@@ -52,17 +53,17 @@ pub struct CommentDraft {
 }
 
 impl CommentDraft {
-    /// Reads the body of a post.
+    /// Parses the body of a post.
     ///
     /// # Errors
-    /// Names the field that is wrong.
+    /// Names the field that is invalid.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
         canary::refuse_user("userid", user.as_str())?;
         let video = canary::parse_outside_id("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
-        // Only here: such comments are in logs already, and are read as they are.
+        // Checked only here: logs already hold comments without a visible character, which are read as they are.
         if !is_visible(text) {
             return Err(Invalid::new("comment", "must have a visible character"));
         }
@@ -122,7 +123,7 @@ pub(crate) async fn comment(
     let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.idempotency_key.is_some();
     let mut comment = draft.into_comment(id, now_ms(), entry);
-    // Nobody but its author is shown a shadowed one: there is nothing to wait for.
+    // A shadowed comment is shown to its author only, so a moderator need not look at it.
     let mut held = kept.held_by_rule.filter(|_| comment.entry.is_comment());
     let judged = service.expect_judged(&sent_by, &mut comment, &mut held).await;
     judged.inspect_err(|_| service.give_back(&kept))?;
@@ -192,7 +193,8 @@ impl CommentService {
         self.append(&record).await
     }
 
-    /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
+    /// Checks that a reply's target is a comment under this video that the user is shown. A comment is in the archive
+    /// before any viewer sees it.
     async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
         let is_shown = |it: &UnnumberedComment| it.video_id == *video && it.is_shown_to(Some(user));
         let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
@@ -210,7 +212,7 @@ impl CommentService {
         }
     }
 
-    /// Answers once the log has the record durably.
+    /// Appends a record to the log and returns once the log has it durably.
     async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
         let key = record.video_id.as_str().as_bytes();

@@ -1,33 +1,34 @@
-//! What happened lately: a small memory, bounded in number and in age.
+//! A map of recent entries, limited in their number and their age.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// Keeps at most a number of entries, each for at most a time; the oldest go first.
+/// A map that keeps at most `max_entries` entries, each for at most `keep`; the oldest are evicted first.
 #[derive(Debug)]
 pub struct RecentEntries<K, V> {
     max_entries: usize,
     keep: Duration,
     entries: HashMap<K, (u64, Instant, V)>,
-    /// Keys by age; one that was removed or replaced since is told by its turn and passed over.
+    /// Keys in the order of insertion, each with the number of the insertion; keys removed or replaced since are
+    /// recognised by their number and skipped.
     order: VecDeque<(u64, K)>,
     last_turn: u64,
 }
 
 impl<K: Eq + Hash + Clone, V> RecentEntries<K, V> {
-    /// An empty one.
+    /// Makes an empty map.
     pub fn new(most: usize, keep: Duration) -> Self {
         Self { max_entries: most, keep, entries: HashMap::new(), order: VecDeque::new(), last_turn: 0 }
     }
 
-    /// Returns the value that is remembered under `key`, unless it is too old.
+    /// Returns the value that is stored under `key`, unless it is too old.
     pub fn get(&self, now: Instant, key: &K) -> Option<&V> {
         let (_, since, value) = self.entries.get(key)?;
         (now.saturating_duration_since(*since) < self.keep).then_some(value)
     }
 
-    /// Remembers `value` under `key` from now on.
+    /// Stores `value` under `key`, with the age counted from `now`.
     pub fn insert(&mut self, now: Instant, key: K, value: V) {
         self.last_turn += 1;
         self.entries.insert(key.clone(), (self.last_turn, now, value));
@@ -40,7 +41,7 @@ impl<K: Eq + Hash + Clone, V> RecentEntries<K, V> {
         }
     }
 
-    /// Forgets `key`.
+    /// Removes `key`.
     pub fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }

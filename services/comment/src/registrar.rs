@@ -1,6 +1,7 @@
-//! Registers videos that were commented on with the manager, off the path of the answers.
+//! Registers videos that were commented on with the manager, without delaying the answers to posts.
 //!
-//! It is a help and no duty: a reader registers what it is asked for too. So what finds the queue full is dropped.
+//! Registration is optional: a reader registers the videos that it is asked for, too. So a video is dropped if the
+//! queue is full.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,16 +15,17 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::metrics::CommentMetrics;
 use crate::recent::RecentEntries;
 
-/// The greatest number of videos that wait to be registered: what a manager takes in a second or two.
+/// The maximum number of videos that wait to be registered: a manager registers as many in a second or two.
 const MAX_WAITING: usize = 1_024;
-/// Videos remembered as registered: the working set of one comment service, at 100 bytes or so each.
+/// The maximum number of videos remembered as registered: the working set of one comment service, at about 100 bytes
+/// each.
 const MAX_REMEMBERED: usize = 20_000;
-/// How long a registration is taken for granted: the manager forgets unwatched videos after an hour.
+/// The time for which a video counts as registered: the manager forgets videos without viewers after an hour.
 const REMEMBER_FOR: Duration = Duration::from_mins(5);
-/// After a manager that did not answer: long enough not to hammer it, as its other clients wait too.
+/// The pause after a manager did not answer: long enough not to overload it, because its other clients wait too.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The way to the manager. Cheap to clone.
+/// Registers videos with the manager. Cheap to clone: all clones share one queue.
 #[derive(Clone)]
 pub struct VideoRegistrar {
     queue: mpsc::Sender<VideoId>,
@@ -32,7 +34,7 @@ pub struct VideoRegistrar {
 }
 
 impl VideoRegistrar {
-    /// A registrar that asks `managers` until shutdown. Where there are none it does nothing.
+    /// Starts a registrar that sends registrations to `managers` until shutdown. Without managers it does nothing.
     pub fn start(
         managers: Option<ServiceReplicas>,
         tasks: &mut Tasks,
@@ -48,7 +50,7 @@ impl VideoRegistrar {
         registrar
     }
 
-    /// Has `video` registered soon, unless it was lately. Never waits.
+    /// Queues `video` for registration, unless it was registered lately. Never waits.
     pub fn register_soon(&self, video: &VideoId) {
         let now = Instant::now();
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +62,7 @@ impl VideoRegistrar {
             Err(TrySendError::Full(_)) => {
                 self.metrics.registrations_dropped.inc();
             }
-            // Without managers there is nobody to register with.
+            // Without managers, no task reads the queue.
             Err(TrySendError::Closed(_)) => {}
         }
     }
@@ -89,7 +91,7 @@ async fn register_videos(
                 registrar.forget_video(&video);
                 Err(reason)
             }
-            // Also where it understood and refused: asking again would not help.
+            // Also if the manager refused: asking again would not help.
             Ok(_) | Err(PeerError::Refused { .. }) => Ok(()),
         };
         let away = manager.is_err();

@@ -1,12 +1,13 @@
-//! Whose comments are refused: the bans and mutes that moderators gave, followed in the archive. The rules of comments that
-//! they set come the same way.
+//! The bans and mutes by which comments are refused: set by moderators, and read from the archive as they change. The
+//! rules of comments that moderators set are read in the same way.
 //!
-//! What changed is asked for so often that a ban is in force here within a second of its acknowledgement: four times a
-//! second while moderators are at work, and less often at rest. The consumer has a ban in some ten milliseconds. A service
-//! that has not read them yet says that it is not ready. While the archive is away, what was read last is in force.
+//! Changes are polled so often that a ban is in force here within a second of its acknowledgement: four times a second
+//! while moderators are active, less often otherwise. The consumer writes a ban to the archive within some ten
+//! milliseconds. A service that has not yet read the restrictions reports that it is not ready. While the archive is
+//! unavailable, the restrictions read last stay in force.
 //!
-//! A look that finds nothing is one question that an index answers. A change stream would be no less work: the server reads
-//! all of its oplog for each one that is open, and counting writes thousands of entries a second there.
+//! A poll that finds no changes is one query that an index answers. A change stream would not be cheaper: the server
+//! reads all of its oplog for each open stream, and counting writes thousands of entries a second to the oplog.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -21,20 +22,22 @@ use liverank_runtime::{Health, Problem, ServiceContext, comment_json, now_ms};
 
 use crate::CommentService;
 
-/// The name that readiness has for the restrictions.
+/// The name of the restrictions in the readiness report.
 pub(crate) const PART: &str = "restrictions";
-/// How often changes are asked for while moderators are at work.
+/// The time between two polls for changes while moderators are active.
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(250);
-/// How often they are at rest. The rest of a second is for the consumer, which has to have the ban first.
+/// The time between two polls while moderators are not active. The rest of a second is for the consumer, which has to
+/// write the ban first.
 const QUIET_INTERVAL: Duration = Duration::from_millis(700);
-/// How long moderators are taken to be at work after a change.
+/// The time for which moderators count as active after a change.
 const ACTIVE_FOR: Duration = Duration::from_mins(1);
-/// How long the archive may take to answer.
+/// The time that the archive may take to answer a poll.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the archive may take to say whose a video is. Where it does not say, a restriction is taken to hold.
+/// The time that the archive may take to name a video's owner. If the archive does not answer, an owner's restriction
+/// is assumed to apply.
 const OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The restrictions as far as they were read.
+/// The restrictions and rules that were read from the archive so far.
 #[derive(Default)]
 pub(crate) struct Restrictions(RwLock<RuleBook>);
 
@@ -43,12 +46,13 @@ impl Restrictions {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rules of comments on a video that moderators set.
+    /// Returns the rules of comments that moderators set for a video: everywhere, for its owner, and for the video
+    /// itself.
     pub(crate) fn comment_rules(&self, video: &VideoId, owner: Option<&UserId>) -> Vec<RulesInForce> {
         self.read().comment_rules(video, owner)
     }
 
-    /// Whether the rules of a video depend on whose it is.
+    /// Whether there are rules of comments for a video's owner, so that the owner has to be known.
     pub(crate) fn has_rules_of_owners(&self) -> bool {
         self.read().has_rules_of_owners()
     }
@@ -58,12 +62,13 @@ impl Restrictions {
     }
 }
 
-/// How long to wait before the next look; the last change was so long ago, if there was one since the start.
+/// Returns the pause before the next poll. `last_change` is the time since the last change; `None` if nothing has
+/// changed since the start.
 fn pause_before_next_look(last_change: Option<Duration>) -> Duration {
     if last_change.is_some_and(|ago| ago < ACTIVE_FOR) { ACTIVE_INTERVAL } else { QUIET_INTERVAL }
 }
 
-/// Follows the restrictions until shutdown.
+/// Polls the archive for changes of the restrictions until shutdown.
 pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: ServiceContext) {
     let list =
         FollowedRestrictions { service, health: shell.health.clone(), seen: 0, changed: None, ready: false };
@@ -73,15 +78,15 @@ pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: Ser
     }
 }
 
-/// The restrictions as a list that is followed.
+/// The restrictions as a list that is kept up to date by polling.
 struct FollowedRestrictions {
     service: Arc<CommentService>,
     health: Health,
-    /// The revision up to which they were read before the look that goes on.
+    /// The revision up to which the restrictions were read before the current poll.
     seen: u64,
-    /// When something changed last, since the start.
+    /// The time of the last change since the start.
     changed: Option<Instant>,
-    /// Whether they were read to the end once.
+    /// Whether the restrictions have been read completely once.
     ready: bool,
 }
 
@@ -122,11 +127,11 @@ impl FollowedList for FollowedRestrictions {
 
     fn pause_after(&mut self, look: Result<(), StoreError>) -> Duration {
         let before = std::mem::replace(&mut self.seen, self.service.restrictions.read().revision());
-        // Where the archive is away its health says so.
+        // The health report already says that the archive is unavailable.
         if look.is_err() {
             return ACTIVE_INTERVAL;
         }
-        // What is there at the start is no work of now.
+        // What is read at the start is no sign that moderators are active now.
         if self.ready && self.seen != before {
             self.changed = Some(Instant::now());
         }
@@ -144,7 +149,7 @@ impl CommentService {
         self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
     }
 
-    /// Returns the owner of a video.
+    /// Returns the owner of a video; `None` if the video has none yet.
     pub(crate) async fn owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
         let videos = std::slice::from_ref(video);
         let owners =
@@ -152,14 +157,15 @@ impl CommentService {
         Ok(owners.await?.into_iter().next().flatten())
     }
 
-    /// What a comment of a user on a video becomes now: a comment, or one that its author alone is shown.
+    /// Returns the kind of entry that a user's comment on a video becomes now: a public comment, or one that is shown
+    /// to its author only.
     ///
     /// # Errors
-    /// 403, which names the rule and until when it is in force.
+    /// 403 with the name of the restriction, and the time until which it is in force.
     pub(crate) async fn expect_allowed(&self, user: &UserId, video: &VideoId) -> Result<EntryKind, Problem> {
         let now = now_ms();
         let owner = if self.restrictions.read().needs_owner(user, now) {
-            // Nothing has happened to one without: this comment makes its user the owner.
+            // A video without an owner has no events yet: this comment makes its user the owner.
             self.owner(video).await.ok().map(|owner| owner.unwrap_or_else(|| user.clone()))
         } else {
             None
@@ -194,7 +200,7 @@ fn refusal_problem(refusal: &CommentRefusal, now: Millis) -> Problem {
     }
 }
 
-/// What a problem calls the place where a rule is in force.
+/// Returns the name of a rule's scope, as problem documents have it.
 pub(crate) const fn scope_name(scope: &RuleScope) -> &'static str {
     match scope {
         RuleScope::Everywhere => "everywhere",

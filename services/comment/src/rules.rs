@@ -1,8 +1,9 @@
-//! What comments must be like, by the rules of the system (a file), of everywhere, of the video's owner and of the video
-//! (moderators). A comment keeps all of them; a moderator's need not.
+//! Checks comments against the rules of the system (a file), of everywhere, of the video's owner and of the video (all
+//! set by moderators). A comment has to meet all these rules; a moderator's comment need not.
 //!
-//! What must keep a distance in time is remembered here, by this process alone: with several comment services a user can
-//! comment once at each. While the archive is away, an owner's rules are in force on the videos whose owner is known here.
+//! The times of a user's last comments are remembered by this process alone: with several comment services a user can
+//! comment once at each. While the archive is unavailable, an owner's rules are in force only on videos whose owner is
+//! cached here.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,25 +24,28 @@ use crate::CommentService;
 use crate::hook::Judged;
 use crate::recent::RecentEntries;
 
-/// Claims remembered: some 20 MB. Those that end first make room, so only a flood of more users than this in one slow
-/// mode's time passes it.
+/// The maximum number of claims (a user's last comment under a rule of slow mode or repetition): some 20 MB. Claims
+/// that end first are evicted first, so only more users than this within one slow-mode period get past the limit.
 const CLAIMS: usize = 200_000;
-/// Places whose rules are ready for looking: a few megabytes each at the very most, a few kilobytes as a rule.
+/// The maximum number of scopes whose text rules are kept compiled: at the very most a few megabytes each, usually a
+/// few kilobytes.
 const SCREENS: usize = 64;
 const SCREENS_KEEP: Duration = Duration::from_hours(1);
-/// Videos whose owner is remembered, and how long: an owner that is given later is known by then.
+/// The maximum number of videos whose owner is cached. `OWNERS_KEEP` is the time for which an owner is cached, after
+/// which a new owner is known.
 const OWNERS: usize = 10_000;
 const OWNERS_KEEP: Duration = Duration::from_secs(10);
 
-/// Comments that wait for moderators, in all: 160 MB of the longest ones in the archive. One more is refused; those that
-/// come at once at several services may pass it by their number.
+/// The maximum number of comments that wait for moderators, in all: 160 MB of the longest ones in the archive. Further
+/// comments are refused; comments that arrive at several services at the same time may exceed the limit by their
+/// number.
 const MAX_HELD: u64 = 10_000;
-/// How long the archive may take to say how many wait.
+/// The time that the archive may take to count the comments that wait for moderators.
 const HELD_TIMEOUT: Duration = Duration::from_millis(500);
-/// When to try again where too many wait: moderators are people.
+/// The time after which clients may try again if too many comments wait: moderators are people.
 const HELD_RETRY: Duration = Duration::from_mins(1);
 
-/// The rules of comments at this service, beside those that moderators set.
+/// The system's rules of comments, and the caches with which this service checks the moderators' rules.
 pub(crate) struct Rules {
     system: Option<RulesInForce>,
     screens: Mutex<RecentEntries<u64, Arc<TextScreen>>>,
@@ -54,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Rules {
-    /// Makes the cache of rules. `file` has the rules of the whole system, if there is one.
+    /// Makes the caches, and reads the rules of the whole system from `file`, if there is one.
     pub(crate) fn new(file: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             system: file.map(read).transpose()?,
@@ -64,19 +68,19 @@ impl Rules {
         })
     }
 
-    /// Other rules may have the revisions of those that it has: the archive was counted anew.
+    /// Drops the compiled rules, because new rules may have the same revisions after the archive was made anew.
     pub(crate) fn forget_screens(&self) {
         *lock(&self.screens) = RecentEntries::new(SCREENS, SCREENS_KEEP);
     }
 
-    /// The text rules of a place, made ready.
+    /// Returns the compiled text rules of a scope.
     fn screen(&self, rules: &RulesInForce) -> Arc<TextScreen> {
         let now = Instant::now();
         if let Some(screen) = lock(&self.screens).get(now, &rules.revision) {
             return Arc::clone(screen);
         }
         let screen = TextScreen::compile(&rules.rules.rules).unwrap_or_else(|error| {
-            // They were checked when they were set, by a release that knew more.
+            // A newer release, which knew more kinds of rules, checked them when they were set.
             tracing::error!(scope = %rules.scope, %error, "the rules of comments cannot be read: they are passed over");
             TextScreen::default()
         });
@@ -86,7 +90,7 @@ impl Rules {
     }
 }
 
-/// The rules in a file. No moderator's have their revision.
+/// Reads the system's rules from a file. The system's rules get revision 0, which no moderator's rules have.
 fn read(file: &Path) -> anyhow::Result<RulesInForce> {
     let json =
         std::fs::read(file).with_context(|| format!("reading --comment-rules-file {}", file.display()))?;
@@ -97,20 +101,20 @@ fn read(file: &Path) -> anyhow::Result<RulesInForce> {
     Ok(RulesInForce { scope: RuleScope::Everywhere, revision: 0, rules })
 }
 
-/// What the rules say of a comment that is taken.
+/// The result of checking an accepted comment against the rules.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// What it has claimed. It is given back where the comment does not come into the log.
+    /// The comment's claims, which are given back if the comment is not written to the log.
     claims: Vec<SpacingClaim>,
-    /// The rule by which it waits for a moderator.
+    /// The rule by which the comment waits for a moderator; `None` if it does not wait.
     pub(crate) held_by_rule: Option<RuleName>,
 }
 
 impl CommentService {
-    /// The text as it is taken: masked, where the rules say so.
+    /// Checks a comment against all rules, and masks parts of `text` if the rules require it.
     ///
     /// # Errors
-    /// 403 or 429, which names the rule, where it is in force, and when to try again.
+    /// 403 or 429 with the name of the rule, its scope, and the time of the next try.
     pub(crate) async fn expect_kept(
         &self,
         sent_by: &RequestSender,
@@ -152,11 +156,11 @@ impl CommentService {
         taken.map(|()| Kept { claims, held_by_rule: held })
     }
 
-    /// Has the hook judge a comment, where there is one: its text may be another then, and it may have to wait. Nobody judges
-    /// what a moderator says, and what its author alone is shown.
+    /// Asks the hook about a comment, if there is a hook: the comment may get another text, or may have to wait for a
+    /// moderator. The hook is not asked about moderators' comments, nor about shadowed ones.
     ///
     /// # Errors
-    /// 403, 429 or 503, which name the rule `hook`.
+    /// 403, 429 or 503 with `hook` as the name of the rule.
     pub(crate) async fn expect_judged(
         &self,
         sent_by: &RequestSender,
@@ -179,12 +183,13 @@ impl CommentService {
         Ok(())
     }
 
-    /// Gives back what a comment claimed that was not acknowledged: it may be sent again at once.
+    /// Gives back the claims of a comment that was not acknowledged, so that it may be sent again at once.
     pub(crate) fn give_back(&self, kept: &Kept) {
         lock(&self.rules.spacing).give_back(&kept.claims);
     }
 
-    /// Refuses a comment that is to wait where too many do, and where nobody knows.
+    /// Refuses a comment that would have to wait for a moderator, if too many wait already or the archive cannot tell
+    /// how many.
     pub(crate) async fn expect_room_to_wait(&self) -> Result<(), Problem> {
         let count = self
             .archive
@@ -202,7 +207,7 @@ impl CommentService {
         }
     }
 
-    /// All rules that a comment has to keep.
+    /// Returns all rules that a comment has to meet.
     async fn comment_rules(&self, user: &UserId, video: &VideoId) -> Vec<RulesInForce> {
         let owner =
             if self.restrictions.has_rules_of_owners() { self.known_owner(user, video).await } else { None };
@@ -219,7 +224,7 @@ impl CommentService {
                 lock(&self.rules.owners).insert(Instant::now(), video.clone(), owner.clone());
                 Some(owner)
             }
-            // Nothing has happened to it yet: this comment makes its user the owner.
+            // The video has no events yet: this comment makes its user the owner.
             Ok(None) => Some(user.clone()),
             Err(_) => None,
         }

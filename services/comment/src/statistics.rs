@@ -1,4 +1,4 @@
-//! `GET /statistics`, as the comments seed's comment service has it: passed on to the statistics service.
+//! `GET /statistics`, as the comments seed's comment service has it: forwarded to the statistics service.
 
 use std::sync::Arc;
 

@@ -1,16 +1,18 @@
-//! What this process took since its start, for the statistics service: the busiest videos only.
+//! Counts the comments that this process has accepted since its start, for the statistics service; by video only for
+//! the busiest videos.
 
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::VideoId;
 use liverank_protocol::CommentReport;
 
-/// Videos reported.
+/// The maximum number of videos in a report.
 const MAX_REPORTED: usize = 1_000;
-/// Videos counted, so that one that grows busy has the time to show: past it, all but the busiest are forgotten.
+/// The maximum number of videos counted, so that a video that grows busy has the time to be noticed: above this, all
+/// but the busiest `MAX_REPORTED` are forgotten.
 const MAX_COUNTED: usize = 4 * MAX_REPORTED;
 
-/// Counts comments by video.
+/// Counts comments, in all and by video.
 #[derive(Debug, Default)]
 pub struct CommentTally {
     total_comments: u64,
@@ -18,7 +20,7 @@ pub struct CommentTally {
 }
 
 impl CommentTally {
-    /// Counts one.
+    /// Counts one comment on a video.
     pub fn count_comment(&mut self, video: &VideoId) {
         self.total_comments += 1;
         *self.by_video.entry(video.clone()).or_default() += 1;
@@ -28,7 +30,7 @@ impl CommentTally {
         }
     }
 
-    /// The report to the statistics service.
+    /// Returns the report of this process, called `instance`, for the statistics service.
     pub fn to_report(&self, instance: &str) -> CommentReport {
         let busiest = busiest_videos(&self.by_video);
         let names = || busiest.iter().map(|(video, _)| video.as_str().to_owned());
@@ -37,7 +39,7 @@ impl CommentTally {
             total_comments: self.total_comments,
             comments_by_video: names().zip(busiest.iter().map(|(_, count)| *count)).collect(),
             active_topics: names().collect(),
-            // Readers know who listens; a comment service does not.
+            // Only readers know the subscribers.
             topic_subscribers: BTreeMap::new(),
         }
     }

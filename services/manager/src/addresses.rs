@@ -1,21 +1,21 @@
-//! Where readers may be. A reader says its addresses itself, and gateways and managers go there: so they are taken only
-//! where the configuration has them for this reader. With `{reader}` in it, a rule makes the address follow from the name
-//! by which the reader is known, and nothing else.
+//! The addresses that readers may have. A reader reports its own addresses, and gateways and managers connect to them.
+//! So a reported address is accepted only if the configuration permits it for this reader. A rule with `{reader}` in it
+//! permits only the address that follows from the name by which the reader is known.
 
 use std::str::FromStr;
 
 use liverank_core::ReaderId;
 use reqwest::Url;
 
-/// Stands for the name of the reader.
+/// The placeholder for the reader's name in a rule.
 const READER_PLACEHOLDER: &str = "{reader}";
 
-/// One rule of `--reader-urls`.
+/// One rule of `--reader-urls`: an address that readers may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRule {
-    /// The only reader it is for.
+    /// The only reader to which the rule applies; `None`: all readers.
     reader: Option<String>,
-    /// Scheme, host and port; or without a port, where any will do.
+    /// Scheme, host and port; without a port if `any_port` is set.
     origin: String,
     any_port: bool,
 }
@@ -33,7 +33,7 @@ impl FromStr for AddressRule {
             Some(origin) => (origin, true),
             None => (origin, false),
         };
-        // A name stands for all that may be there.
+        // A name of one letter stands for any reader's name in this check.
         let is_origin =
             split_address(&origin.replace(READER_PLACEHOLDER, "r")).is_some_and(|it| it.path.is_empty());
         if !is_origin || reader.as_ref().is_some_and(String::is_empty) {
@@ -44,7 +44,7 @@ impl FromStr for AddressRule {
 }
 
 impl AddressRule {
-    /// Any port of this machine.
+    /// Returns the rules that permit any port of this machine.
     pub fn any_port_of_this_machine() -> Vec<Self> {
         let plain = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
         let encrypted = ["https://127.0.0.1", "https://localhost", "https://[::1]"];
@@ -59,7 +59,8 @@ impl AddressRule {
         if self.reader.as_ref().is_some_and(|only| only != reader.as_str()) {
             return false;
         }
-        // A name that would change what comes before or after it in an address is none that belongs there.
+        // A reader's name with other characters could change the parts of the address before or after it, so it matches
+        // no rule.
         if self.origin.contains(READER_PLACEHOLDER) && !reader.as_str().bytes().all(is_plain_byte) {
             return false;
         }
@@ -75,7 +76,7 @@ const fn is_plain_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_'
 }
 
-/// The parts by which two addresses are compared.
+/// The parts of an address that are compared with a rule.
 struct AddressParts {
     scheme: String,
     host: String,
@@ -83,7 +84,7 @@ struct AddressParts {
     path: String,
 }
 
-/// The parts of an http address that names nobody, asks nothing and ends with a host or a path.
+/// Splits an http or https address into its parts; `None` if the address has a user, a password, a query or a fragment.
 fn split_address(text: &str) -> Option<AddressParts> {
     let url: Url = text.parse().ok()?;
     let is_plain = matches!(url.scheme(), "http" | "https")
@@ -99,17 +100,17 @@ fn split_address(text: &str) -> Option<AddressParts> {
     })
 }
 
-/// All rules.
+/// All rules of `--reader-urls`.
 #[derive(Debug, Clone)]
 pub struct ReaderAddresses(Vec<AddressRule>);
 
 impl ReaderAddresses {
-    /// These rules.
+    /// Makes the set of these rules.
     pub const fn new(rules: Vec<AddressRule>) -> Self {
         Self(rules)
     }
 
-    /// Whether `reader` may be at `url`.
+    /// Whether a rule permits `reader` to have the address `url`.
     pub fn may_be_at(&self, reader: &ReaderId, url: &str) -> bool {
         split_address(url).is_some_and(|address| {
             address.path.is_empty() && self.0.iter().any(|rule| rule.allows(reader, &address))
@@ -148,7 +149,7 @@ mod tests {
         ] {
             assert!(!is_allowed_by(&rules, "live-reader-0", other), "{other}");
         }
-        // A name that is more than a name.
+        // A name that contains parts of an address.
         assert!(!is_allowed_by(
             &["http://{reader}.tv.svc:4001"],
             "evil.example/",

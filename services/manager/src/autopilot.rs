@@ -1,10 +1,11 @@
-//! The planner in the managers: plans every few seconds with [`liverank_core::placement::plan`] and carries the plan out,
-//! where no planner outside does.
+//! The planner in the managers (the autopilot): makes a plan every few seconds with [`liverank_core::placement::plan`]
+//! and carries it out, if no planner outside does.
 //!
-//! One of all replicas is in office: the one whose term is in force in the store. Its beat keeps it there; others watch
-//! the beat on their own clocks and take over, with a later term, when it has stood still for [`PLANNER_SILENCE_TIMEOUT`]. Whoever was
-//! overtaken without noticing is refused by the store, move by move. A planner outside takes office the same way
-//! (`POST /term`), and as long as it shows itself the managers keep out of its way.
+//! One of all managers plans: the one whose term is in force in the store. This manager keeps the term by renewing the
+//! term's beat. The other managers watch the beat on their own clocks, and one of them takes over with a later term
+//! when the beat has not changed for [`PLANNER_SILENCE_TIMEOUT`]. The store refuses each move of a planner that was
+//! replaced without noticing. A planner outside begins a term in the same way (`POST /term`), and as long as it renews
+//! the term, the managers do not plan.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,76 +30,76 @@ use crate::{Config, Manager};
 
 mod overdue;
 
-/// How often it plans: several times within the rest that an assignment is given after a change.
+/// The time between two plans: several plans fall into the rest that an assignment is given after a change.
 pub const PLAN_INTERVAL: Duration = Duration::from_secs(5);
-/// A planner whose beat has stood still for this long is gone: three missed.
+/// The time without a new beat after which a planner counts as gone: three beats missed.
 pub const PLANNER_SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
-/// under way is known by itself.
+/// The time for which an assignment is not changed again after a change, in ms: readers report every second, and
+/// hand-overs in progress are known separately.
 const ASSIGNMENT_REST_MS: i64 = 10_000;
-/// Decisions that are remembered.
+/// The maximum number of decisions that are remembered.
 const MAX_REMEMBERED: usize = 20;
-/// Orders and rejections shown of each decision.
+/// The maximum number of orders, and of rejections, that are kept of each decision.
 const MAX_LINES_A_DECISION: usize = 100;
 
-/// The last decisions, the latest first.
+/// The planner's last decisions, the latest first.
 pub type PlannerDecisions = VecDeque<PlannerDecision>;
 
-/// One look at the situation, and what came of it.
+/// One run of the planner, and its result.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlannerDecision {
-    /// When, in milliseconds since 1970.
+    /// The time of the decision, in ms since 1970.
     pub at: i64,
     /// The planner's term.
     pub term: u64,
-    /// Readers looked at.
+    /// The number of readers considered.
     pub readers: usize,
-    /// Videos looked at.
+    /// The number of videos considered.
     pub videos: usize,
-    /// Viewers that might be moved.
+    /// The number of viewers that could be moved within the budget.
     pub budget: u64,
-    /// How the viewers lay, and how they would lie.
+    /// The balance of the viewers over the readers before the plan.
     pub before: placement::ViewerBalance,
-    /// See `before`.
+    /// The balance of the viewers over the readers after the plan, if all its orders are carried out.
     pub after: placement::ViewerBalance,
-    /// Viewers that it moves.
+    /// The number of viewers that the accepted orders move.
     pub moved: u64,
-    /// How many orders.
+    /// The number of orders.
     pub chosen_total: usize,
-    /// The orders, at first those that matter most; bounded.
+    /// The orders, the most important first; limited in number.
     pub chosen: Vec<ChosenOrder>,
-    /// What kept it from doing more.
+    /// The limits that kept the planner from moving more.
     pub bound_by: Vec<placement::MetLimit>,
-    /// What it would have done, and why it did not; bounded.
+    /// Changes that the planner did not make, each with the reason; limited in number.
     pub rejected: Vec<String>,
 }
 
 /// One order of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChosenOrder {
-    /// The video.
+    /// The id of the video.
     pub videoid: String,
-    /// `move`, `split`, `join`, …
+    /// The kind of change: `move`, `split`, `join`, …
     pub kind: &'static str,
     /// The readers that serve the video, each with its part of the viewers in millionths.
     pub from: Vec<ReaderShare>,
-    /// The readers that are to serve the video.
+    /// The readers that are to serve the video, each with its part of the viewers in millionths.
     pub to: Vec<ReaderShare>,
-    /// Viewers that move.
+    /// The number of viewers that move.
     pub viewers: u64,
-    /// Why, in words and numbers.
+    /// The reason for the order, in words and numbers.
     pub why: String,
-    /// Its number in `GET /moves`, or why it is not there.
+    /// The order's number in `GET /moves`, or the reason for which it was refused.
     pub outcome: String,
 }
 
-/// The planner that this manager last saw, and since when its beat has stood still.
+/// The planner whose term is in force, as this manager last saw it, and the time since which its beat has not changed.
 struct WatchedPlanner {
-    /// The term in force, and since when its beat stands still.
+    /// The term in force, and the time since which its beat has not changed.
     term: Option<(PlannerTerm, Instant)>,
 }
 
-/// The bucket that plans draw from.
+/// The budget of viewers that plans may move, refilled over time up to the number of one minute.
 struct MoveBudget {
     viewers_left: i64,
     filled: Instant,
@@ -117,7 +118,7 @@ impl MoveBudget {
     }
 }
 
-/// Plans. Never returns.
+/// Makes plans while this manager has the planner's term, and tries to get the term otherwise. Never returns.
 pub async fn run(manager: Arc<Manager>) {
     let holder = format!("manager-{}", to_hex(&rand::random::<[u8; 6]>()));
     let mut own: Option<u64> = None;
@@ -144,7 +145,8 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Holds on to the term, or takes office where nobody is in it. Returns the term under which this manager plans.
+/// Renews this manager's term, or begins a new one if no other planner is active. Returns the term under which this
+/// manager plans; `None` if it does not plan.
 async fn keep_or_take_term(
     manager: &Manager,
     holder: &str,
@@ -152,7 +154,7 @@ async fn keep_or_take_term(
     watched: &mut WatchedPlanner,
 ) -> Option<u64> {
     if let Some(term) = own {
-        // The beat only has to differ from the one before.
+        // The beat only has to differ from the previous one.
         let beat = rand::random::<u64>() % MAX_EPOCH;
         let mine = PlannerTerm { term, holder: holder.to_owned(), lease: None, beat };
         return match manager.ask_store(manager.assignment_store.renew_term(&mine)).await {
@@ -160,8 +162,8 @@ async fn keep_or_take_term(
                 watched.term = in_force.map(|term| (term, Instant::now()));
                 None
             }
-            // While the store is away it cannot swap anything, either; whoever takes over meanwhile is found out at the
-            // next beat.
+            // While the store is unavailable it cannot change assignments either; a planner that takes over meanwhile
+            // is noticed at the next beat.
             Ok(TermGrant::Held(_)) | Err(_) => Some(term),
         };
     }
@@ -185,11 +187,12 @@ async fn keep_or_take_term(
     }
 }
 
-/// `held`: what is to be said beside the plan of readers that could not be emptied in time.
+/// Makes one plan and gives its orders. `held`: lines to be shown with the decision, about readers that could not be
+/// emptied in time.
 fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget, held: Vec<String>) {
     let now = Instant::now();
     let cluster = manager.cluster();
-    // A stale or cut-off view is no ground to move anybody on.
+    // No viewers are moved on the ground of a view that is stale or cut off from the store.
     if !cluster.assignment_view.is_loaded()
         || !cluster.reader_watch.is_settled(now)
         || cluster.hold_reason(now).is_some()
@@ -239,7 +242,7 @@ fn note_decision(manager: &Manager, decision: PlannerDecision) {
         );
     }
     let mut decisions = manager.planner_decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Rounds in which nothing changed would push out those in which something did.
+    // Rounds in which nothing changed would otherwise push out those in which something did.
     let same = |known: &PlannerDecision| known.chosen_total == 0 && decision.chosen_total == 0;
     if decisions.front().is_some_and(same) {
         decisions.pop_front();
@@ -248,7 +251,8 @@ fn note_decision(manager: &Manager, decision: PlannerDecision) {
     decisions.truncate(MAX_REMEMBERED);
 }
 
-/// What the planner looks at now, and what it keeps to with a full budget: for questions about what it would do.
+/// Returns the situation that the planner sees now, and its limits with a full budget, for forecasts of what it would
+/// do.
 pub fn situation_and_limits(manager: &Manager) -> (Situation, PlanLimits) {
     let cluster = manager.cluster();
     let limits = planner_limits(&manager.config, manager.config.max_viewers_moved_per_minute);
@@ -265,7 +269,7 @@ fn planner_limits(config: &Config, available: u64) -> PlanLimits {
     }
 }
 
-/// What the planner looks at: readers that live, videos that are watched.
+/// Returns the planner's view: the readers that are alive, and the videos that have viewers.
 fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Instant) -> Situation {
     let mut readers = Vec::new();
     let mut at = HashMap::new();
@@ -306,7 +310,8 @@ fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Insta
             moving: carrying.is_moving(id) || cluster.pending_hand_overs.videos.contains_key(id),
             parts,
         };
-        // Orders that are not in force yet count as if they were: others would be given to the same end meanwhile.
+        // Orders that are not in force yet count as if they were; otherwise further orders would be given for the same
+        // purpose.
         let shares = carrying.readers_to_be(id).or(assigned.map(|assigned| assigned.readers.as_slice()));
         video.set_shares(shares.unwrap_or_default(), |reader| at.get(reader).copied());
         video
@@ -315,8 +320,9 @@ fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Insta
     Situation { now: now_ms, readers, videos }.in_name_order()
 }
 
-/// Gives a plan's orders; answers each with the viewers that it moves, 0 where it was not taken. What is without a
-/// reader and what is to be emptied, the managers see to by themselves.
+/// Gives a plan's orders. Returns each order with the number of viewers that it moves, 0 if it was refused. Videos
+/// without a reader, and readers to be emptied, are handled by the managers without the planner, so their orders are
+/// left out.
 fn give_orders(
     seen: &ClusterAtTime<'_>,
     carrying: &mut MoveExecutor,

@@ -1,4 +1,5 @@
-//! Carries moves out: asks new readers to hold the video ready, swaps by compare-and-set, and begins what waits.
+//! Carries moves out: asks the new readers to keep the video ready, changes the assignment by compare-and-set, and
+//! begins the moves that wait.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,16 +19,16 @@ use crate::Manager;
 use crate::cluster::drains::{DRAIN_HAND_OVER_SECONDS, DrainMove};
 use crate::moves::{MoveSwapOutcome, WantedMove};
 
-/// How often it looks without being woken.
+/// The time between two looks at the moves without a notification.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a reader may take to hold a video ready before it is asked again.
+/// The time that a reader may take to make a video ready before it is asked again.
 const WARM_TIMEOUT: Duration = Duration::from_secs(4);
-/// Readers asked and compare-and-sets at once.
+/// The maximum number of requests to readers and of compare-and-sets at the same time.
 const MAX_WARM_UPS_AT_ONCE: usize = 64;
-/// Compare-and-sets at once of videos that nobody watches.
+/// The maximum number of compare-and-sets at the same time for videos without viewers.
 const MAX_SWAPS_AT_ONCE: usize = 16;
 
-/// Carries out. Never returns.
+/// Carries moves out. Never returns.
 pub async fn run(manager: Arc<Manager>) {
     let slots = Arc::new(Semaphore::new(MAX_WARM_UPS_AT_ONCE));
     let mut ticks = interval(LOOK_EVERY);
@@ -47,7 +48,7 @@ pub async fn run(manager: Arc<Manager>) {
                 match step {
                     OrderStep::Warm { reader, video } => ask_to_warm(&manager, &reader, &video).await,
                     OrderStep::Swap(order) => compare_and_set(&manager, &order).await,
-                    // Noted already.
+                    // Already noted by the executor.
                     OrderStep::Dropped(_) => {}
                 }
             });
@@ -55,7 +56,7 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Begins moves that there is room for, and returns the steps that are due now.
+/// Begins moves for which there is budget, and returns the steps that are due now.
 fn due_steps(manager: &Manager) -> Vec<OrderStep> {
     let now = Instant::now();
     let time = manager.coordinator_time(now);
@@ -73,9 +74,9 @@ fn due_steps(manager: &Manager) -> Vec<OrderStep> {
     carrying.next_steps(time, &seen)
 }
 
-/// Begins to empty readers that are leaving, or that a planner wants emptied. A reader is looked after by the manager
-/// that it reports to: two do not warm two others for one video. Returns videos that nobody watches: nobody has to be
-/// ready for these.
+/// Begins to empty readers that are leaving, or that a planner wants emptied. The manager to which a reader reports
+/// empties it, so that two managers do not warm two different readers for one video. Returns the orders for videos
+/// without viewers, for which no reader has to be made ready.
 fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
     let now = Instant::now();
     let time = manager.coordinator_time(now);
@@ -99,7 +100,7 @@ fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
             reason: why,
             viewers: drain.viewers,
         };
-        // Refused: somebody else moves it, or as many moves as may be are under way. Looked at again soon.
+        // An order is refused if the video is being moved already or too many moves wait. It is tried again soon.
         if let Ok(id) = carrying.want_move(now, &seen, wanted) {
             carrying.begin_move(id, time, &seen);
         }
@@ -107,7 +108,7 @@ fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
     unwatched.into_iter().map(|drain| drain.order).collect()
 }
 
-/// Gives videos that nobody watches to other readers, at once.
+/// Assigns videos without viewers to other readers, at once.
 async fn reassign_unwatched(manager: &Manager, orders: Vec<AssignmentOrder>) {
     let swap = |order: AssignmentOrder| async move {
         let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected_epoch));
@@ -116,14 +117,15 @@ async fn reassign_unwatched(manager: &Manager, orders: Vec<AssignmentOrder>) {
         match manager.ask_store(swapped).await {
             Ok(SwapOutcome::Stored(assignment)) => manager.take_over_swap(&assignment, expected),
             Ok(SwapOutcome::Conflict(current)) => manager.take_over_current(&order.video, current),
-            // Found again at the next look.
+            // The next look finds the video again.
             Ok(SwapOutcome::Fenced(_)) | Err(_) => {}
         }
     };
     stream::iter(orders).for_each_concurrent(MAX_SWAPS_AT_ONCE, swap).await;
 }
 
-/// Asks a reader to hold a video ready. What fails is asked again by the coordinator, for as long as it is worth it.
+/// Asks a reader to keep a video ready. If the reader does not get ready, the coordinator asks again, for as long as
+/// the move is wanted.
 pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     let asked = {
         let cluster = manager.cluster();
@@ -135,7 +137,7 @@ pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) 
     let body = WarmRequest { videoid: video.clone(), epoch };
     let mut request =
         manager.reader_client.client().post(join_path(&base, &["warm"])).timeout(WARM_TIMEOUT).json(&body);
-    // The reader's own ticket, and nothing that is good elsewhere.
+    // The request carries the reader's own ticket, which is valid nowhere else.
     if let Some(ticket) = ticket {
         request = request.bearer_auth(ticket.expose());
     }

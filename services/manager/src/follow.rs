@@ -1,4 +1,5 @@
-//! Keeps what this manager knows up to date: assignments by the store's changes, readers by polling their heartbeats.
+//! Keeps this manager's view up to date: assignments by subscribing to the store's changes, readers by polling their
+//! heartbeats in the store.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +12,12 @@ use crate::Manager;
 use crate::liveness::LOOK_INTERVAL;
 use crate::view::ApplyOutcome;
 
-/// How often all assignments are compared by their version, should a change ever have been missed without a sign.
+/// The time between two comparisons of the version of all assignments, in case a change was missed without a sign.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
-/// How long to wait before asking a store again that did not answer.
+/// The pause before a store is asked again that did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Follows the assignments. Never returns.
+/// Keeps the assignments up to date. Never returns.
 pub async fn follow_assignments(manager: Arc<Manager>) {
     loop {
         match manager.ask_store(manager.assignment_store.subscribe_changes()).await {
@@ -26,7 +27,7 @@ pub async fn follow_assignments(manager: Arc<Manager>) {
     }
 }
 
-/// Follows until the subscription ends.
+/// Applies changes until the subscription ends.
 async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<AssignmentChange>) {
     let mut reload = interval(RELOAD_EVERY);
     reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,7 +40,7 @@ async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<Assignmen
             _ = reload.tick() => ApplyOutcome::ReloadNeeded,
         };
         if applied == ApplyOutcome::ReloadNeeded && !load_assignments(manager).await {
-            // Asked again soon, and not at the next change only.
+            // Loading is tried again soon, not only at the next change.
             reload.reset_after(RETRY_AFTER);
         }
     }
@@ -55,7 +56,7 @@ async fn load_assignments(manager: &Manager) -> bool {
     true
 }
 
-/// Follows the readers. Never returns.
+/// Polls the readers' heartbeats and the planners' orders. Never returns.
 pub async fn follow_readers(manager: Arc<Manager>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,21 +69,22 @@ pub async fn follow_readers(manager: Arc<Manager>) {
 }
 
 async fn look_at_readers(manager: &Manager) {
-    // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
-    // before it knows that it was taken away.
+    // The planners' orders are read first: a manager that has just started must not send viewers to a reader before it
+    // knows that a planner removed it.
     if !follow_orders(manager).await {
         return;
     }
-    // From before the question, so that a process that stands still in between does not take the answer for new.
+    // The time is taken before the query, so that a process that was suspended meanwhile does not count the answer as
+    // new.
     let asked = Instant::now();
     if let Ok(records) = manager.ask_store(manager.assignment_store.reader_records()).await {
         manager.cluster().note_records(asked, records);
     }
 }
 
-/// Hears who plans and which readers are closed. A store that has lost this (it came back empty, or old) is told again:
-/// the highest term that anybody knows stays in force, and closed readers stay closed.
-/// Returns whether the store said anything.
+/// Reads the planner's term and the cordons from the store. If the store has lost the term or the cordons (it came back
+/// empty or old), writes this manager's copy back: the highest term that is known stays in force, and cordons stay in
+/// force. Returns whether the store answered.
 async fn follow_orders(manager: &Manager) -> bool {
     let Ok(orders) = manager.ask_store(manager.assignment_store.planner_orders()).await else { return false };
     let Some(lost) = manager.take_over_orders(orders) else { return true };
@@ -92,7 +94,7 @@ async fn follow_orders(manager: &Manager) -> bool {
         cordons = lost.cordons.len(),
         "the store has lost its orders: telling it again"
     );
-    // Refused where a later term has begun meanwhile: its planner then says what is to be closed.
+    // Refused if a later term has begun meanwhile: then the later planner sets the cordons.
     let told = manager.ask_store(manager.assignment_store.renew_term(&term)).await;
     if !matches!(told, Ok(TermGrant::Held(_))) {
         return true;

@@ -1,5 +1,5 @@
-//! How many viewers each reader had over the last minutes, for people to look at. Every manager hears of every reader, so
-//! each of them remembers by itself. Time is an argument.
+//! The number of viewers of each reader over the last minutes, for people to look at. Every manager knows every reader,
+//! so each manager keeps a history of its own. The current time is an argument.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use liverank_core::{Millis, ReaderId};
 use serde::Serialize;
 
-/// Samples that are kept: 15 minutes of one each 5 s.
+/// The maximum number of samples kept: 15 minutes at one sample every 5 s.
 const MAX_SAMPLES: usize = 180;
-/// Readers that are remembered by name: eight bytes a sample each, 1.5 MB in all. Those beyond are summed up.
+/// The maximum number of readers that are kept by name: at eight bytes a sample, 1.5 MB in all. Further readers are
+/// summed up.
 const MAX_READERS: usize = 1_000;
-/// Readers that are shown by name: as many as a chart can tell apart. The others are summed up.
+/// The maximum number of readers shown by name: as many as a chart can distinguish. The others are summed up.
 const MAX_READERS_SHOWN: usize = 24;
 
 /// The viewers of each reader over the last minutes.
@@ -22,18 +23,18 @@ pub struct ViewerHistory {
     others: VecDeque<u64>,
 }
 
-/// The last minutes, in columns.
+/// The viewers of each reader over the last minutes, in columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HistoryShown {
-    /// When each sample was taken, in milliseconds since 1970.
+    /// The time of each sample, in ms since 1970.
     times: Vec<Millis>,
-    /// Readers in the order of their names.
+    /// The readers that are shown by name, in the order of their names.
     readers: Vec<ReaderColumn>,
-    /// The readers that are not listed, together.
+    /// The viewers of all readers that are not shown by name, one sum a sample.
     others: Vec<u64>,
 }
 
-/// One reader's viewers.
+/// One reader's number of viewers, one value a sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct ReaderColumn {
     id: ReaderId,
@@ -41,7 +42,7 @@ struct ReaderColumn {
 }
 
 impl ViewerHistory {
-    /// Takes a sample. A reader that is not in it has no viewers.
+    /// Adds a sample. A reader that is not in `viewers` gets the value 0.
     pub fn add_sample(&mut self, now: Millis, viewers: impl IntoIterator<Item = (ReaderId, u64)>) {
         let before = self.times.len();
         self.times.push_back(now);
@@ -72,7 +73,7 @@ impl ViewerHistory {
         self.readers.retain(|_, column| column.iter().any(|viewers| *viewers > 0));
     }
 
-    /// What is remembered: the readers with most viewers by name.
+    /// Returns the history, with the readers that had most viewers by name.
     pub fn to_shown(&self) -> HistoryShown {
         let mut by_most: Vec<(&ReaderId, &VecDeque<u64>)> = self.readers.iter().collect();
         by_most.sort_by_key(|(_, column)| Reverse(column.iter().copied().max()));

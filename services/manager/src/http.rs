@@ -1,4 +1,4 @@
-//! The manager's endpoints: the comments seed's `register` and `resolve`, and what our own processes ask.
+//! The manager's HTTP endpoints: `register` and `resolve` of the comments seed, and those for our own processes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,23 +35,25 @@ use crate::{Manager, carry};
 mod orders;
 mod overview;
 
-/// The largest heartbeat: 30,000 watched videos with ids of usual length.
+/// The maximum size of a heartbeat, in bytes: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
 
-/// The largest question for viewers: as many ids as there may be, of the greatest length, each character escaped.
+/// The maximum size of a request for viewers, in bytes: the maximum number of ids, of the greatest length, each
+/// character escaped.
 const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
 
-/// How long the store may take for a video that is not known here: what is known is the answer then.
+/// The time that the store may take to look up a video that this manager does not know; after it, the video counts as
+/// unknown.
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
-/// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
-/// the rest.
+/// The maximum number of videos that other readers are asked to keep ready, or that are assigned anew, after one
+/// heartbeat. The next heartbeat triggers the rest.
 const MAX_VIDEOS_AFTER_HEARTBEAT: usize = 16;
-/// The longest ticket of a reader.
+/// The maximum length of a reader's ticket, in bytes.
 const MAX_TICKET_BYTES: usize = 256;
-/// The longest address of a reader.
+/// The maximum length of a reader's address, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
 
-/// The endpoints.
+/// Returns the router of all endpoints of a manager.
 pub fn router(manager: Arc<Manager>, origins: Arc<AllowedOrigins>) -> Router {
     let (public, internal) = GuardedRoutes::of_service(CalledService::Manager)
         .post("/register", post(post_register))
@@ -96,7 +98,7 @@ async fn get_resolve(
     query.expect_only(&[])?;
     let known = manager.cluster().assignment_view.get(&video).cloned();
     let known = match known {
-        // Another manager may have registered it just now.
+        // Another manager may have registered the video just now.
         None => timeout(LOOK_UP_WITHIN, manager.look_up_assignment(&video)).await.unwrap_or_default(),
         known => known,
     };
@@ -107,14 +109,14 @@ async fn get_resolve(
         return Err(Problem::not_found("no reader serves this video: register it")
             .with_member("videoid", video.as_str()));
     };
-    // As in a route: where its readers are gone or full, it is given another one.
+    // As in a route: if the video's readers are gone or full, it is given another one.
     let ensured =
         manager.ensure_assigned(&video, 0).await.unwrap_or_else(|_| EnsuredAssignment::in_force(assignment));
     let reader_url = best_reader(&manager, &ensured)?.public_url;
     Ok(Json(ResolveAnswer { videoid: video, reader_url }))
 }
 
-/// Notes a request that no reader could be named for.
+/// Counts a request for which no reader could be named, if `answer` is an error; returns `answer`.
 fn note_if_unserved<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
     if answer.is_err() {
         manager.note_unserved(video);
@@ -126,7 +128,8 @@ fn best_reader(manager: &Manager, ensured: &EnsuredAssignment) -> Result<RouteRe
     readers_for_viewer(manager, ensured).map(|mut readers| readers.swap_remove(0))
 }
 
-/// An assignment's readers, the best first, for a viewer who is to come; at least one.
+/// Returns an assignment's readers for a new viewer, the best first, and counts the viewer at the first one. Returns at
+/// least one reader, or an error if none has reported itself.
 fn readers_for_viewer(manager: &Manager, ensured: &EnsuredAssignment) -> Result<Vec<RouteReader>, Problem> {
     let now = Instant::now();
     let assignment = &ensured.assignment;
@@ -142,7 +145,7 @@ fn readers_for_viewer(manager: &Manager, ensured: &EnsuredAssignment) -> Result<
         return Err(Problem::part_unavailable("the video's reader has not reported itself yet: try again"));
     };
     if cluster.reader_status(now, &first.id) > Some(ReaderStatus::Draining) {
-        // There is no other; whoever is sent there may find nobody.
+        // There is no other reader; viewers who are sent to this one may find nobody.
         cluster.unserved_viewers.note_unserved(now, &assignment.video_id);
         manager.metrics.requests_unserved.inc();
     }
@@ -171,7 +174,8 @@ async fn route(
     let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, known).await)?;
     let mut readers = readers_for_viewer(&manager, &ensured)?;
     if !asking.has_role_of(&[CallerRole::Gateway]) {
-        // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
+        // A reader has no use for pass keys, because readers send viewers to each other by redirects; and a stolen
+        // reader identity must not permit watching as anybody.
         for reader in &mut readers {
             reader.pass_key = None;
         }
@@ -229,7 +233,7 @@ async fn heartbeat(
         }
         cluster.note_heartbeat(now, record.clone());
     }
-    // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
+    // Refused if the store could not be told: the reader then asks another manager, which may reach the store.
     let began = Instant::now();
     let shared = manager.ask_store(manager.assignment_store.note_heartbeat(&record)).await;
     shared.map_err(|error| Problem::part_unavailable(format!("{error}: try again")))?;
@@ -254,7 +258,8 @@ async fn heartbeat(
     Ok(Json(HeartbeatAnswer { hand_over, viewers_elsewhere, room_elsewhere }))
 }
 
-/// 403 for a reader that speaks for another one, or says that it is where it is not.
+/// Refuses with 403 a heartbeat that a reader sends for another reader, or that names an address which is not permitted
+/// for this reader.
 fn expect_own_record(
     manager: &Manager,
     caller: Option<&KnownCaller>,
@@ -277,10 +282,10 @@ fn expect_own_record(
     Ok(())
 }
 
-/// Reads a heartbeat, and judges all that can be judged without knowing who sent it.
+/// Parses a heartbeat and checks everything that can be checked without knowing the sender.
 ///
 /// # Errors
-/// Names the field that is wrong.
+/// Names the field that is invalid.
 pub fn read_heartbeat(json: &[u8]) -> Result<ReaderRecord, Problem> {
     let record: ReaderRecord = serde_json::from_slice(json)
         .map_err(|error| Invalid::new("body", format!("is not a reader's heartbeat: {error}")))?;

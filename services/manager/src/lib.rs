@@ -1,22 +1,22 @@
-//! The manager: which reader serves which video.
+//! The manager: the service that decides which reader serves which video.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`liveness`] | decides which readers are alive, which are gone, and whether to act on it (pure) |
-//! | [`view`] | holds the assignments (pure) |
-//! | [`cluster`] | decides where a video goes, which videos move and what a heartbeat is answered (pure) |
-//! | [`moves`] | keeps count of the moves that are carried out (pure) |
-//! | [`manager`] | changes what is in force, by compare-and-set |
-//! | [`follow`] | keeps up with the store |
-//! | [`sweep`] | probes, replaces the dead, adopts, lets go |
-//! | [`carry`] | carries out moves: warms, swaps, empties readers |
-//! | [`autopilot`] | plans, where nobody outside does |
+//! | [`liveness`] | decides which readers are alive, which are gone, and whether this manager may act on it (pure) |
+//! | [`view`] | holds all assignments (pure) |
+//! | [`cluster`] | decides which reader gets a video, which videos move, and how a heartbeat is answered (pure) |
+//! | [`moves`] | keeps the moves that wait, are carried out, or have ended (pure) |
+//! | [`manager`] | changes assignments, by compare-and-set |
+//! | [`follow`] | keeps the view up to date with the store |
+//! | [`sweep`] | probes readers, replaces those that are gone, adopts and removes assignments |
+//! | [`carry`] | carries out moves: warms readers, changes assignments, empties readers |
+//! | [`autopilot`] | makes plans, if no planner outside does |
 //! | [`history`] | remembers how many viewers each reader had (pure) |
-//! | [`addresses`] | says where readers may be (pure) |
-//! | [`http`] | answers |
+//! | [`addresses`] | checks the addresses that readers report (pure) |
+//! | [`http`] | answers requests |
 //!
-//! Any number of managers run side by side on one store; each knows all, and none is special. What is known is
-//! answered from memory, also while the store is away.
+//! Any number of managers run side by side on one store; each has the same view, and none is special. Requests are
+//! answered from memory, also while the store is unavailable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,10 +49,10 @@ pub mod view;
 use addresses::AddressRule;
 pub use manager::Manager;
 
-/// Videos and readers in a report.
+/// The maximum number of videos, and of readers, in a report to the statistics service.
 const MAX_REPORTED: usize = 1_000;
 
-/// How the manager is set up.
+/// The settings of the manager.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Addresses of the statistics service, comma-separated.
@@ -64,7 +64,7 @@ pub struct Config {
         default_value = "http://127.0.0.1:5000"
     )]
     pub statistics_url: Vec<Url>,
-    /// Plan moves in this process, where no operator does: one of all managers with this flag is in office.
+    /// Plan moves in this process, if no operator does: of all managers with this flag, one plans.
     #[arg(long, env = "LIVERANK_AUTOPILOT")]
     pub autopilot: bool,
     /// Viewers that all moves and drains together may move in a minute.
@@ -115,8 +115,9 @@ pub struct Config {
         default_value_t = OnTimeout::Hold
     )]
     pub drain_on_timeout: OnTimeout,
-    /// Where readers may say that they are, comma-separated: scheme://host:port, with {reader} for a reader's own name, *
-    /// for any port, and NAME= in front of what is for one reader only. An address that is not listed is refused.
+    /// URLs that readers may report as their own, comma-separated: scheme://host:port, with {reader} for a reader's own
+    /// name, * for any port, and NAME= in front of what is for one reader only. An address that is not listed is
+    /// refused.
     #[arg(
         long,
         env = "LIVERANK_READER_URLS",
@@ -143,22 +144,23 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How long a drain may take, where the planner in the managers sees to it.
+    /// Returns the time limit of drains; `None` if the planner in the managers is off, because then the operator has
+    /// its own limit.
     fn drain_limit(&self) -> Option<Duration> {
         self.autopilot.then(|| Duration::from_secs(self.drain_timeout_seconds.into()))
     }
 }
 
-/// What happens to a reader that could not be emptied in time.
+/// The action for a reader that could not be emptied in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnTimeout {
-    /// It stays, and the managers say so.
+    /// The reader stays as it is, and the managers report it.
     Hold,
-    /// It is removed.
+    /// The reader is removed.
     Force,
 }
 
-/// Serves on all of these until the shell's shutdown.
+/// Runs a manager on all `listeners` until the shutdown signal of `shell`.
 pub async fn run(
     config: Config,
     store: Arc<dyn AssignmentStore>,

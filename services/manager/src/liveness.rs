@@ -1,21 +1,27 @@
-//! Which readers are alive, which are gone, and whether this manager may act on it. Time is an argument throughout.
+//! Decides which readers are alive, which are gone, and whether this manager may act on it. The current time is an
+//! argument throughout.
 //!
-//! A reader is alive as long as its beat changes, as seen on this manager's own monotonic clock. One whose beat has not
-//! changed for [`SUSPECT_AFTER_SILENCE`] is suspect and takes no new viewers; it is gone once a direct probe fails as well.
+//! A reader is alive as long as its beat changes, as seen on this manager's own monotonic clock. A reader whose beat
+//! has not changed for [`SUSPECT_AFTER_SILENCE`] is suspect and gets no new viewers; it is gone once a direct probe
+//! fails as well.
 //!
-//! A heartbeat says that a reader can reach the managers, and not that anybody can reach it. So a reader to which viewers
-//! are sent is probed as well: where its name does not resolve, its address refuses, or somebody else answers there,
-//! twice in a row, it is unreachable, and its videos go elsewhere like those of a reader that is gone. One that merely
-//! answers late is not: it may have much to do. One that a manager found in the store at its start is probed at once.
-//! Who is refused need not be silent for so long: two probes, a second apart, say more than missing heartbeats.
+//! A heartbeat shows that a reader can reach the managers, and not that anybody can reach the reader. So a reader to
+//! which viewers are sent is probed as well. If, twice in a row, its name does not resolve, its address refuses the
+//! connection, or another process answers there, the reader is unreachable, and its videos are given to other readers
+//! like those of a reader that is gone. A reader that merely answers late is not unreachable: it may be overloaded. A
+//! reader that a manager found in the store at its start is probed at once. An unreachable reader need not be silent
+//! for as long as a suspect one: two probes, a second apart, prove more than missing heartbeats.
 //!
-//! Four things keep a manager from taking its own troubles for the readers':
-//! 1. Silence is counted only while it looks: time in which it did not see the store (the store was away, or the
-//!    process stood still) is nobody's silence. So is a probe that failed: it counts once the store was seen after it.
-//! 2. It acts only on a view younger than [`VIEW_STALE_AFTER`].
-//! 3. The more often it is late itself, the longer it waits for readers ([`LocalHealth`], ADR 022).
-//! 4. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
-//!    Readers that stay gone are forgotten after [`FORGET_GONE_READER_AFTER`], so that this cannot last for ever.
+//! Four rules keep a manager from taking its own failures for the readers':
+//!
+//! 1. Silence is counted only while the manager polls: time in which it did not reach the store (the store was
+//!    unavailable, or the process was suspended) counts as nobody's silence. The same holds for a failed probe: it
+//!    counts once the store was reached after it.
+//! 2. The manager acts only on a view younger than [`VIEW_STALE_AFTER`].
+//! 3. The more often the manager is late itself, the longer it waits for readers ([`LocalHealth`], ADR 022).
+//! 4. The manager does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off
+//!    itself. Readers that stay gone are forgotten after [`FORGET_GONE_READER_AFTER`], so that this cannot last for
+//!    ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -26,125 +32,129 @@ pub use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::local_health::{LocalHealth, paused_time};
 use liverank_core::{ReaderId, VideoId};
 
-/// How often the readers' heartbeats are looked at: twice a beat.
+/// The time between two polls of the readers' heartbeats in the store: two polls a heartbeat.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often readers report themselves: a heartbeat that waited longer was given up by its reader.
+/// The time between two heartbeats of a reader: a reader gives up a heartbeat that took longer.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-/// Silence after which a reader is suspect: three heartbeats. A manager that is late itself waits longer.
+/// The silence after which a reader is suspect: three heartbeats. A manager that is late itself waits longer.
 pub const SUSPECT_AFTER_SILENCE: Duration = Duration::from_secs(3);
-/// Silence after which a reader counts among those that seem gone. Readers that a network takes away together fall
-/// silent up to a heartbeat apart: the first must not be acted on before the others show.
+/// The silence after which a reader counts among those that seem gone. Readers that a network failure cuts off together
+/// fall silent up to a heartbeat apart: the manager must not act on the first before the others show.
 pub const MISSING_AFTER_SILENCE: Duration = Duration::from_secs(2);
-/// How long the store may take to answer for the orders and the readers: each as long as it is waited for.
+/// The longest time that one poll may take: the store may take its full timeout for the orders and again for the
+/// readers.
 const LONGEST_QUESTION: Duration = Duration::from_secs(4);
-/// Age from which a view is too old to act on: three polls.
+/// The age from which a view is too old to act on: three polls.
 pub const VIEW_STALE_AFTER: Duration = Duration::from_millis(1_500);
-/// How often a suspect is probed.
+/// The time between two probes of a suspect reader.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a gone reader is remembered, for people to see.
+/// The time for which a reader that is gone is remembered, for people to see.
 pub const FORGET_GONE_READER_AFTER: Duration = Duration::from_mins(1);
-/// How long a manager must have looked without a break before it takes a reader it never saw for one that is no more:
-/// as long as a silent one takes to be suspect.
+/// The time for which a manager must have polled without a break before it takes a reader that it never saw for one
+/// that does not exist: as long as a silent reader takes to be suspect.
 pub const SETTLED_AFTER_WATCHING: Duration = SUSPECT_AFTER_SILENCE;
-/// Failed probes in a row after which a reader that reports itself is unreachable: one may be a connection that was cut.
+/// The number of failed probes in a row after which a reader that sends heartbeats is unreachable: a single one may be
+/// a connection that was cut.
 const UNREACHABLE_AFTER: u32 = 2;
-/// How long a reader that was removed is remembered after its last heartbeat: several of these are missing by then.
+/// The time after its last heartbeat for which a removed reader is remembered: several heartbeats are missing by then.
 pub const FORGET_REMOVED_READER_AFTER: Duration = Duration::from_secs(5);
 
-/// The result of a probe.
+/// The result of probing a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// The reader answered.
     Answered,
-    /// Nothing can be reached at its address, or somebody else.
+    /// Nothing can be reached at the reader's address, or another process answers there.
     Unreachable,
-    /// No answer in time.
+    /// The reader did not answer in time.
     Late,
 }
 
-/// Why a process may not report itself under a reader's name.
+/// The reason for which a process may not send heartbeats under a reader's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameTaken {
-    /// The one before it still has viewers, who are being handed over.
+    /// The previous process of that name still has viewers, who are being handed over.
     #[error("the process before this one has viewers still: wait until it has none")]
     StillLeaving,
-    /// A later one reports itself.
+    /// A later process of that name sends heartbeats.
     #[error("a later process reports itself under this name: leave")]
     Overtaken,
 }
 
-/// Why nothing is moved although readers seem gone.
+/// The reason for which nothing is moved although readers seem gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldReason {
     /// The view is too old to act on.
     Stale,
     /// So many readers seem gone that it is more likely this manager that is cut off.
     TooMany {
-        /// Readers that seem gone.
+        /// The number of readers that seem gone.
         missing: usize,
-        /// Readers in all.
+        /// The number of all readers that are counted.
         readers: usize,
     },
 }
 
-/// The actions that readers' silence asks for.
+/// The actions that follow from the readers' silence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadersVerdict {
-    /// Readers whose videos others are to take over.
+    /// Readers whose videos have to be given to other readers.
     pub readers_to_replace: BTreeSet<ReaderId>,
-    /// Why some are not among them.
+    /// The reason for which readers that seem gone are not among them; `None` if there is no such reason.
     pub hold_reason: Option<HoldReason>,
 }
 
-/// One reader as its heartbeats and probes show it.
+/// One reader, as its heartbeats and probes show it.
 #[derive(Debug, Clone)]
 pub struct ReaderSighting {
-    /// As it last reported itself; its videos in the order of their names.
+    /// The reader's last heartbeat, with its videos in the order of their names.
     pub last_record: ReaderRecord,
-    /// When it last told this manager itself.
+    /// The time of the last heartbeat that the reader sent to this manager itself.
     heard_here_at: Option<Instant>,
-    /// When this record came.
+    /// The time at which `last_record` arrived.
     record_came_at: Instant,
-    /// The beat that the store held at the last poll that had one.
+    /// The reader's beat in the store at the last poll that returned one.
     polled_beat: Option<u64>,
-    /// When its beat was last seen to change, moved forward over the time in which nobody looked.
+    /// The time at which the reader's beat was last seen to change, moved forward by the time in which this manager did
+    /// not poll.
     changed: Instant,
-    /// Whether it was seen alive, rather than found in the store at this manager's start.
+    /// Whether this manager has seen the reader alive, rather than only found it in the store at its start.
     proven: bool,
-    /// When it was last probed in this silence, and whether it answered.
+    /// The time of the last probe in the current silence, and whether the reader answered it.
     probe: Option<(Instant, bool)>,
-    /// When it was last probed at all.
+    /// The time of the last probe of any kind.
     tried: Option<Instant>,
-    /// When viewers were last sent there.
+    /// The time at which viewers were last sent to the reader.
     viewers_sent_at: Option<Instant>,
-    /// Probes in a row that did not reach it, and after each of which the store was seen.
+    /// The number of probes in a row that did not reach the reader and after each of which the store was reached.
     unreached: u32,
-    /// When a probe was sent that did not reach it, where the store was not seen since.
+    /// The time of a probe that did not reach the reader, if the store has not been reached since.
     refused: Option<Instant>,
 }
 
-/// All readers as their heartbeats and probes show them.
+/// All readers, as their heartbeats and probes show them.
 #[derive(Debug, Default)]
 pub struct ReaderWatch {
     readers: BTreeMap<ReaderId, ReaderSighting>,
-    /// When the store was last asked with success.
+    /// The time of the last successful poll of the store.
     polled: Option<Instant>,
-    /// Since when the store has been asked for readers without a break.
+    /// The time since which the store has been polled without a break.
     looking_since: Option<Instant>,
-    /// When it was last asked, with success or not.
+    /// The time of the last poll, successful or not.
     store_asked_at: Option<Instant>,
-    /// When that question was over.
+    /// The time at which the last poll ended, with an answer or a timeout.
     answered: Option<Instant>,
-    /// When this process went on after it had stood still.
+    /// The time at which this process continued after it had been suspended.
     went_on: Option<Instant>,
-    /// When this manager first noted how late it is.
+    /// The time at which this manager first noted a lateness of its own.
     origin: Option<Instant>,
-    /// How well this manager itself runs.
+    /// How late this manager itself is, by which it waits longer for readers.
     health: LocalHealth,
 }
 
 impl ReaderWatch {
-    /// Notes what the store holds. `asked` is when it was asked: what it answered is at least as new.
+    /// Notes the readers' records in the store. `asked` is the time at which the store was asked; its answer is at
+    /// least as new.
     pub fn note_records(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
         let first = self.polled.is_none();
         let blind = self.polled.map(|polled| asked.saturating_duration_since(polled));
@@ -168,9 +178,9 @@ impl ReaderWatch {
         self.polled = Some(asked);
     }
 
-    /// Notes that the store is about to be asked for the readers. Where that comes late, this manager is late itself, and what
-    /// follows may be late, too. A question that is not answered says nothing of the kind: it only is no look. Nor does a
-    /// break: what was before it counts no more.
+    /// Notes that the store is about to be polled for the readers. If the poll comes late, this manager is late itself,
+    /// and its next actions may be late too. A poll that the store does not answer is no sign of lateness. A break in
+    /// the polling is none either: polls before the break do not count any more.
     pub fn note_asking(&mut self, now: Instant) {
         let stood_still = self.has_not_looked(now);
         let last = self.store_asked_at.replace(now).unwrap_or(now);
@@ -181,7 +191,7 @@ impl ReaderWatch {
             self.looking_since = Some(now);
             return;
         }
-        // It was due after the usual time, or when the answer to the one before it was no longer waited for.
+        // The poll was due after the usual interval, or when the previous poll ended.
         let due = self.answered.map_or(last + LOOK_INTERVAL, |answered| answered.max(last + LOOK_INTERVAL));
         self.note_lateness(
             now,
@@ -189,14 +199,16 @@ impl ReaderWatch {
         );
     }
 
-    /// Whether this process stood still a moment ago: a heartbeat that comes now may have waited for it to go on, and its reader
-    /// may have died meanwhile. It is not to be believed, nor shared with the other managers.
+    /// Whether this process was suspended a moment ago. A heartbeat that arrives then may have waited for the process,
+    /// and its reader may have died meanwhile; so the heartbeat must be neither trusted nor shared with the other
+    /// managers.
     pub fn stood_still(&self, now: Instant) -> bool {
         let went_on = |at: Instant| now.saturating_duration_since(at) <= HEARTBEAT_EVERY;
         self.has_not_looked(now) || self.went_on.is_some_and(went_on)
     }
 
-    /// Whether this process has not asked the store for so long that it cannot have run, whether or not the store answers.
+    /// Whether this process has not polled the store for so long that it must have been suspended, whether or not the
+    /// store answers.
     fn has_not_looked(&self, now: Instant) -> bool {
         let Some(asked) = self.store_asked_at else { return false };
         let is_over = self.answered.filter(|answered| *answered >= asked);
@@ -204,12 +216,12 @@ impl ReaderWatch {
         now.saturating_duration_since(idle_since) > VIEW_STALE_AFTER
     }
 
-    /// Notes that the store's answer to the question for the readers came, or is waited for no longer.
+    /// Notes that a poll for the readers ended, with the store's answer or a timeout.
     pub fn answered(&mut self, now: Instant) {
         self.answered = Some(now);
     }
 
-    /// A look that came late, though not so late that it is a break: what is missing is nobody's silence.
+    /// Does not count the time of a late poll as the readers' silence, if the poll was not so late that it is a break.
     fn excuse_own_delay(&mut self, asked: Instant, since_last: Duration) {
         if since_last > VIEW_STALE_AFTER {
             return;
@@ -220,13 +232,14 @@ impl ReaderWatch {
         }
     }
 
-    /// Notes that some work of this manager was done `late`: a question for the readers, or the answer to a heartbeat.
+    /// Notes that a task of this manager was done `late` by that time: a poll for the readers, or the answer to a
+    /// heartbeat.
     pub fn note_lateness(&mut self, now: Instant, late: Duration) {
         let origin = *self.origin.get_or_insert(now);
         self.health.note_lateness(now.saturating_duration_since(origin), late);
     }
 
-    /// How long this manager waits for what one would wait for so long that is never late itself.
+    /// Returns the time that this manager waits instead of `time`: longer the more often it is late itself.
     pub fn stretched_wait(&self, time: Duration) -> Duration {
         self.health.stretched_wait(time)
     }
@@ -234,7 +247,7 @@ impl ReaderWatch {
     fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool, is_break: bool) {
         let (beat, polled) = (record.beat, self.polled);
         let Some(known) = self.readers.get_mut(&record.id) else {
-            // It may have stood there for long.
+            // The record may have been in the store for long.
             arrange_held(&mut record, false);
             let polled_beat = Some(beat);
             let sighting =
@@ -242,8 +255,8 @@ impl ReaderWatch {
             self.readers.insert(sighting.last_record.id.clone(), sighting);
             return;
         };
-        // What the store holds unchanged may be older than what the reader told this manager itself, and what it told
-        // may be what the store holds now: neither is news.
+        // A record that is unchanged in the store may be older than the reader's own heartbeat to this manager, and
+        // that heartbeat may be what the store has now: neither is news.
         let changed = known.polled_beat.replace(beat) != Some(beat);
         let silence = polled.map_or(Duration::ZERO, |polled| polled.saturating_duration_since(known.changed));
         if changed && is_later(&record, &known.last_record) {
@@ -252,13 +265,14 @@ impl ReaderWatch {
             && record.incarnation < known.last_record.incarnation
             && silence >= SUSPECT_AFTER_SILENCE
         {
-            // An old copy of the store, or a process on a machine whose clock was set back: its next heartbeat tells.
+            // An old copy of the store, or a process on a machine whose clock was set back: the next heartbeat shows
+            // which.
             arrange_held(&mut record, false);
             known.last_record = record;
         }
     }
 
-    /// Notes a heartbeat that came to this manager itself.
+    /// Notes a heartbeat that the reader sent to this manager itself.
     pub fn note_heartbeat(&mut self, now: Instant, mut record: ReaderRecord) {
         let (heard, is_current) = (Some(now), self.is_awake(now));
         if let Some(known) = self.readers.get_mut(&record.id) {
@@ -271,8 +285,8 @@ impl ReaderWatch {
         }
     }
 
-    /// Whether what comes now was said just now: this process has looked without a break for longer than a heartbeat may have
-    /// waited for it.
+    /// Whether a heartbeat that arrives now was sent just now: this process has polled without a break for longer than
+    /// a heartbeat can have waited for it.
     fn is_awake(&self, now: Instant) -> bool {
         let within = |since: Option<Instant>, time| {
             since.is_some_and(|since| now.saturating_duration_since(since) <= time)
@@ -282,13 +296,13 @@ impl ReaderWatch {
             && !within(self.looking_since, HEARTBEAT_EVERY)
     }
 
-    /// Whether a reader reports to this manager itself: then it is this one that carries out what the reader asks for.
+    /// Whether a reader sends its heartbeats to this manager: then this manager carries out what the reader needs.
     pub fn reports_here(&self, now: Instant, reader: &ReaderId) -> bool {
         let heard = self.get(reader).and_then(|sighting| sighting.heard_here_at);
         heard.is_some_and(|heard| now.saturating_duration_since(heard) < SUSPECT_AFTER_SILENCE)
     }
 
-    /// Notes that a reader holds a video ready, ahead of its report.
+    /// Notes that a reader keeps a video ready, before its next heartbeat says so.
     pub fn note_ready(&mut self, reader: &ReaderId, video: &VideoId) {
         let Some(sighting) = self.readers.get_mut(reader) else { return };
         let videos = &mut sighting.last_record.videos;
@@ -301,15 +315,15 @@ impl ReaderWatch {
         }
     }
 
-    /// Notes that viewers are being sent to a reader.
+    /// Notes that a viewer is being sent to a reader.
     pub fn note_viewer_sent(&mut self, now: Instant, reader: &ReaderId) {
         if let Some(sighting) = self.readers.get_mut(reader) {
             sighting.viewers_sent_at = Some(now);
         }
     }
 
-    /// Readers to probe now, with the beat to hand back to [`ReaderWatch::note_probe`]: the silent, those found at the start, and
-    /// those to which viewers are sent or that could not be reached.
+    /// Returns the readers to probe now: silent ones, those found in the store at the start, those to which viewers are
+    /// sent, and those that could not be reached. Their beat has to be passed to [`ReaderWatch::note_probe`].
     pub fn readers_to_probe(&self, now: Instant) -> Vec<&ReaderSighting> {
         let due = |sighting: &&ReaderSighting| {
             let is_silent = self.silence_of(sighting) >= SUSPECT_AFTER_SILENCE;
@@ -322,7 +336,7 @@ impl ReaderWatch {
         self.readers.values().filter(due).collect()
     }
 
-    /// Notes what a probe came to that was sent when the reader's beat was `beat`.
+    /// Notes the outcome of a probe that was sent when the reader's beat was `beat`.
     pub fn note_probe(&mut self, sent: Instant, reader: &ReaderId, beat: u64, outcome: ProbeOutcome) {
         let Some(sighting) = self.readers.get_mut(reader) else { return };
         sighting.tried = Some(sent);
@@ -336,8 +350,9 @@ impl ReaderWatch {
         }
     }
 
-    /// Why the process that reports `record` may not do so. A pod that is told to end is replaced at once, under the same
-    /// name: two processes in one record would pass for a reader that leaves and comes back every second.
+    /// Returns the reason for which the process that sends `record` may not use its name; `None` if it may. A pod that
+    /// is told to end is replaced at once under the same name: two processes with one record would look like a reader
+    /// that leaves and comes back every second.
     pub fn name_taken(&self, record: &ReaderRecord) -> Option<NameTaken> {
         let known = self.readers.get(&record.id)?;
         let (before, now) = (known.last_record.incarnation, record.incarnation);
@@ -352,12 +367,12 @@ impl ReaderWatch {
         }
     }
 
-    /// Whether the view is new enough to act on.
+    /// Whether the view is young enough to act on.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.polled.is_some_and(|polled| now.saturating_duration_since(polled) <= VIEW_STALE_AFTER)
     }
 
-    /// Whether it was looked at for so long that a reader never seen is no more.
+    /// Whether the readers were polled without a break for so long that a reader never seen does not exist.
     pub fn is_settled(&self, now: Instant) -> bool {
         let since = self.looking_since.filter(|_| self.is_fresh(now));
         since.is_some_and(|since| {
@@ -365,7 +380,8 @@ impl ReaderWatch {
         })
     }
 
-    /// What to do about readers; `serves` tells whether a reader has videos, `removed` whether it was taken away.
+    /// Decides which readers are to be replaced. `serves`: whether a reader has videos. `removed`: whether a planner
+    /// removed a reader.
     pub fn judge_readers(
         &self,
         now: Instant,
@@ -381,8 +397,8 @@ impl ReaderWatch {
         let is_lost = |sighting: &ReaderSighting| {
             self.status_of(sighting) == ReaderStatus::Gone || sighting.is_unreachable()
         };
-        // One that said it was leaving or was taken away is expected to fall silent, and one that was dealt with is
-        // history: neither says anything about how well this manager sees.
+        // A reader that said it was leaving, or was removed, is expected to fall silent, and a lost reader without
+        // videos was already replaced: neither shows anything about this manager's own connection.
         let counted: Vec<&ReaderSighting> = self
             .readers
             .values()
@@ -401,13 +417,13 @@ impl ReaderWatch {
         }
     }
 
-    /// Readers that take new videos. One that was only found in the store, and not seen alive yet, does so only where
-    /// there is no other.
+    /// Returns the readers that accept new videos. A reader that was found in the store and not yet seen alive is
+    /// returned only if there is no other.
     pub fn open_readers(&self) -> impl Iterator<Item = &ReaderSighting> {
         self.open_readers_among(|_| true)
     }
 
-    /// The open readers among those that `fits` allows.
+    /// Returns the readers that accept new videos, among those that `fits` permits.
     pub fn open_readers_among(
         &self,
         fits: impl Fn(&ReaderId) -> bool,
@@ -420,41 +436,42 @@ impl ReaderWatch {
         found.into_iter().filter(move |sighting| sighting.proven || !any_proven)
     }
 
-    /// Every reader.
+    /// Returns all readers.
     pub fn all_sightings(&self) -> impl Iterator<Item = &ReaderSighting> {
         self.readers.values()
     }
 
-    /// One reader.
+    /// Returns what is known of one reader.
     pub fn get(&self, reader: &ReaderId) -> Option<&ReaderSighting> {
         self.readers.get(reader)
     }
 
-    /// How a reader stands; `None` for one that is not known.
+    /// Returns the status of a reader; `None` if the reader is not known.
     pub fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.readers.get(reader).map(|sighting| self.status_of(sighting))
     }
 
-    /// How a reader stands.
+    /// Returns the status of a reader by its silence, probes and heartbeats.
     pub fn status_of(&self, sighting: &ReaderSighting) -> ReaderStatus {
         let is_silent = self.silence_of(sighting) >= self.stretched_wait(SUSPECT_AFTER_SILENCE);
         match sighting.probe {
             Some((_, false)) if is_silent => ReaderStatus::Gone,
             _ if is_silent => ReaderStatus::Suspect,
             _ if sighting.last_record.draining => ReaderStatus::Draining,
-            // Found at the start, and it does not answer: its record may be older than its end.
+            // The reader was found in the store at the start and does not answer: it may have ended after its last
+            // record.
             Some((_, false)) if !sighting.proven => ReaderStatus::Suspect,
             _ if sighting.is_unreachable() => ReaderStatus::Suspect,
             _ => ReaderStatus::Alive,
         }
     }
 
-    /// For how long a reader has been silent while this manager looked.
+    /// Returns for how long a reader has been silent while this manager polled.
     pub fn silence_of(&self, sighting: &ReaderSighting) -> Duration {
         self.polled.map(|polled| polled.saturating_duration_since(sighting.changed)).unwrap_or_default()
     }
 
-    /// The longest that any reader has been silent, of those that have not left.
+    /// Returns the longest silence of any reader that has not left.
     pub fn longest_silence(&self) -> Duration {
         let has_left =
             |sighting: &ReaderSighting| sighting.last_record.draining && sighting.last_record.viewers == 0;
@@ -462,13 +479,14 @@ impl ReaderWatch {
         here.map(|sighting| self.silence_of(sighting)).max().unwrap_or_default()
     }
 
-    /// The highest epoch that any reader has seen.
+    /// Returns the highest assignment epoch that any reader has seen.
     pub fn highest_epoch(&self) -> u64 {
         self.readers.values().map(|sighting| sighting.last_record.highest_epoch).max().unwrap_or(0)
     }
 
-    /// Readers that have been gone for long enough to be forgotten, with their last beat in the store. `removed` tells
-    /// which were taken away: of these nobody wants to see anything.
+    /// Returns the readers that have been gone for long enough to be forgotten, each with its last beat in the store.
+    /// `removed`: whether a planner removed a reader; removed readers are forgotten earlier, because nobody needs to
+    /// see them.
     pub fn readers_to_forget(
         &self,
         now: Instant,
@@ -491,7 +509,7 @@ impl ReaderWatch {
             .collect()
     }
 
-    /// Forgets a reader that was found in [`ReaderWatch::readers_to_forget`], unless it has reported itself since.
+    /// Forgets a reader that [`ReaderWatch::readers_to_forget`] returned, unless it has sent a heartbeat since.
     pub fn forget_reader(&mut self, reader: &ReaderId) {
         if self.get(reader).is_some_and(|sighting| self.silence_of(sighting) >= SUSPECT_AFTER_SILENCE) {
             self.readers.remove(reader);
@@ -505,8 +523,9 @@ impl ReaderWatch {
     }
 }
 
-/// Whether a record was written after another one: the store may come back with an old copy, which is no sign of life.
-/// Processes count their heartbeats up, from a random number. Of one that does not say when it began, any other is later.
+/// Whether a record was written after `known`: the store may come back with an old copy, which is no sign of life.
+/// Processes count their heartbeats up, from a random number. If one of the records does not say when its process
+/// began, every other beat counts as later.
 const fn is_later(record: &ReaderRecord, known: &ReaderRecord) -> bool {
     let ahead = record.beat.wrapping_sub(known.beat);
     let is_ahead = ahead != 0 && ahead < u64::MAX / 2;
@@ -517,8 +536,8 @@ const fn is_later(record: &ReaderRecord, known: &ReaderRecord) -> bool {
     }
 }
 
-/// Puts a record's videos in the order of their names. Where it may have been said at any time, viewers are not sent there by
-/// it: a reader that has died since holds nothing ready.
+/// Sorts a record's videos by name. If the record may be old (`is_current` is false), its videos are marked as not
+/// ready, so that no viewers are sent to a reader that may have died since.
 fn arrange_held(record: &mut ReaderRecord, is_current: bool) {
     record.videos.sort_unstable_by(|a, b| a.video.cmp(&b.video));
     if !is_current {
@@ -527,7 +546,7 @@ fn arrange_held(record: &mut ReaderRecord, is_current: bool) {
 }
 
 impl ReaderSighting {
-    /// One that reports itself now.
+    /// Makes the entry of a reader that sends its first heartbeat now.
     const fn new(now: Instant, record: ReaderRecord) -> Self {
         Self {
             last_record: record,
@@ -544,13 +563,13 @@ impl ReaderSighting {
         }
     }
 
-    /// Whether nobody can reach it, whatever it reports.
+    /// Whether the reader cannot be reached, whatever its heartbeats say.
     pub const fn is_unreachable(&self) -> bool {
         self.unreached >= UNREACHABLE_AFTER
     }
 
-    /// Whether what it said is young enough to send viewers there. By the clock: time in which this manager did not look
-    /// counts, for nobody knows what has become of the reader meanwhile.
+    /// Whether the last record is young enough for viewers to be sent to the reader. By the clock: time in which this
+    /// manager did not poll counts too, because nobody knows what happened to the reader meanwhile.
     pub fn is_recent(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.record_came_at) < SUSPECT_AFTER_SILENCE
     }
@@ -561,7 +580,7 @@ impl ReaderSighting {
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
     }
 
-    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
+    /// Does not count `time` before `asked` as the reader's silence. Heartbeats since `asked` stay in force.
     fn excuse(&mut self, time: Duration, asked: Instant) {
         self.changed = self.changed.max((self.changed + time).min(asked));
     }

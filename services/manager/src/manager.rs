@@ -1,4 +1,4 @@
-//! The manager itself: what it knows, and how it changes what is in force.
+//! The manager's state, and the operations that change assignments.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,76 +22,76 @@ use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
 use crate::{Config, autopilot, sweep};
 
-/// What the store is called among the dependencies.
+/// The name of the store in the health report.
 const PART_NAME: &str = "assignments";
-/// How long the store may take: a request waits for it, and its client for the request.
+/// The time that the store may take to answer: requests wait for it, and clients for their requests.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Tries of a compare-and-set: every one that fails means that another manager has just succeeded.
+/// The maximum number of tries of a compare-and-set: each try that fails means that another manager has just succeeded.
 const MAX_TRIES: usize = 8;
 
-/// Shared by all requests and tasks.
+/// The state of a manager, shared by all requests and tasks.
 pub struct Manager {
     /// The store that all managers share.
     pub assignment_store: Arc<dyn AssignmentStore>,
     lock_cluster: Mutex<KnownCluster>,
     move_executor: Mutex<MoveExecutor>,
-    /// What the planner in this manager decided last.
+    /// The last decisions of the planner in this manager.
     pub planner_decisions: Mutex<autopilot::PlannerDecisions>,
-    /// What the readers had over the last minutes.
+    /// The number of viewers of each reader over the last minutes.
     pub viewer_history: Mutex<ViewerHistory>,
-    /// Questions of what the planner would do that are answered at once.
+    /// Permits for forecasts of the planner, which are answered one at a time.
     pub what_if_permits: Semaphore,
-    /// How it is set up.
+    /// The settings of the manager.
     pub config: Config,
-    /// Where readers may be.
+    /// The addresses that readers may have.
     pub reader_addresses: ReaderAddresses,
-    /// Who this manager is, and how it knows others.
+    /// The identity of this manager, and the keys by which it verifies callers.
     pub identity: Identity,
-    /// The way to readers.
+    /// The HTTP client for requests to readers.
     pub reader_client: PeerClient,
-    /// Asks readers whether they are there.
+    /// The HTTP client that probes whether readers answer.
     pub probe_client: Client,
-    /// Where the coordinator's time begins.
+    /// The time at which the coordinator's time begins.
     begun_at: Instant,
-    /// Wakes who carries out moves: there is something to do.
+    /// Notified when moves may have something to do.
     pub moves_changed: Notify,
     /// The manager's metrics.
     pub metrics: ManagerMetrics,
     shell: ServiceContext,
 }
 
-/// What became of a video that was to have a reader.
+/// The result of making sure that a video has a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnsuredAssignment {
-    /// The assignment that is in force.
+    /// The assignment in force.
     pub assignment: VideoAssignment,
-    /// Whether it was given a reader just now.
+    /// Whether the video had no assignment before.
     pub is_new: bool,
-    /// Whether its readers were decided just now, and the viewer who asks is counted at each of them
+    /// Whether the video's readers were chosen just now, so that the asking viewer is counted at each of them
     /// ([`KnownCluster::release_asking_viewer`]).
     pub is_viewer_counted: bool,
 }
 
 impl EnsuredAssignment {
-    /// One that was in force before somebody asked.
+    /// Wraps an assignment that was in force before the request.
     pub const fn in_force(assignment: VideoAssignment) -> Self {
         Self { assignment, is_new: false, is_viewer_counted: false }
     }
 }
 
-/// Why a video has no reader.
+/// The reason for which a video has no reader.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UnplacedReason {
-    /// None takes videos now.
+    /// No reader accepts videos now.
     #[error("no reader takes viewers now: try again")]
     NoReader,
     /// The number of assigned videos is at its limit.
     #[error("as many videos are assigned as may be: try again")]
     TooManyAssignments,
-    /// Who has it, if anyone, is not known while the store is away.
+    /// The store is unavailable, so that it is not known whether the video has a reader.
     #[error("{0}: try again")]
     StoreAway(StoreError),
-    /// Other managers were faster, again and again.
+    /// Other managers changed the assignment first, again and again.
     #[error("the video's assignment keeps changing: try again")]
     Contended,
 }
@@ -103,7 +103,7 @@ impl From<UnplacedReason> for Problem {
 }
 
 impl Manager {
-    /// A manager that knows nothing yet.
+    /// Makes a manager that has not read anything from the store yet.
     pub fn new(config: Config, store: Arc<dyn AssignmentStore>, shell: &ServiceContext) -> Arc<Self> {
         let drain_clock = DrainClock::new(config.drain_limit());
         Arc::new(Self {
@@ -125,18 +125,19 @@ impl Manager {
         })
     }
 
-    /// What it carries out. Where both are needed, [`Manager::lock_cluster`] is locked first. Never held across an await.
+    /// Locks the moves that this manager carries out. If both locks are needed, [`Manager::lock_cluster`] is locked
+    /// first. The lock is never held across an await.
     pub fn carrying(&self) -> MutexGuard<'_, MoveExecutor> {
         self.move_executor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The coordinator's time at `now`.
+    /// Returns the coordinator's time at `now`.
     pub fn coordinator_time(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.begun_at)
     }
 
-    /// Takes over what the store says of planners and closed readers. Returns what the store has lost of it and is to be
-    /// told again: orders of the highest term known.
+    /// Takes over the planner's term and the cordons from the store. Returns this manager's copy if the store has lost
+    /// them, because the store has to be told again: the orders of the highest known term are in force.
     pub fn take_over_orders(&self, orders: PlannerOrders) -> Option<PlannerOrders> {
         let mut cluster = self.cluster();
         let told = orders.planner_term.as_ref().map_or(0, |term| term.term);
@@ -149,7 +150,7 @@ impl Manager {
         None
     }
 
-    /// Notes that no reader could be named to somebody who asked.
+    /// Counts a request for which no reader could be named.
     pub fn note_unserved(&self, video: &VideoId) {
         self.metrics.requests_unserved.inc();
         self.cluster().unserved_viewers.note_unserved(Instant::now(), video);
@@ -160,7 +161,8 @@ impl Manager {
         self.lock_cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store answers within [`STORE_TIMEOUT`]; how it is shows in the process's health.
+    /// Returns the store's answer, or the error "unavailable" after [`STORE_TIMEOUT`]. The outcome shows in the health
+    /// report.
     pub async fn ask_store<T>(
         &self,
         question: impl Future<Output = Result<T, StoreError>>,
@@ -173,7 +175,7 @@ impl Manager {
         answer
     }
 
-    /// Takes over a term that this manager has just minted, ahead of the next poll.
+    /// Takes over a term that this manager has just begun in the store, before the next poll.
     pub fn take_over_term(&self, term: PlannerTerm) {
         let mut cluster = self.cluster();
         self.carrying().note_term(term.term);
@@ -182,9 +184,9 @@ impl Manager {
         }
     }
 
-    /// Makes sure that `video` has a reader fit to be used, by compare-and-set against the other managers. While the
-    /// store is away, what is known stays in force. `known`: the highest epoch that the one who asks has heard of for the
-    /// video; it is never answered with an older one.
+    /// Makes sure that `video` has a usable reader, by compare-and-set against the other managers. While the store is
+    /// unavailable, the known assignment stays in force. `known`: the highest epoch of the video that the caller knows;
+    /// an older assignment is never returned.
     pub async fn ensure_assigned(
         &self,
         video: &VideoId,
@@ -216,7 +218,7 @@ impl Manager {
                     });
                 }
                 Ok(SwapOutcome::Conflict(current)) => self.take_over_current(video, current),
-                // Nobody is fenced who says no term.
+                // An assignment without a term cannot be fenced.
                 Ok(SwapOutcome::Fenced(_)) => return Err(UnplacedReason::Contended),
                 Err(error) => {
                     let in_force = self.cluster().assignment_view.get(video).cloned();
@@ -230,13 +232,14 @@ impl Manager {
         Err(UnplacedReason::Contended)
     }
 
-    /// Takes over what this manager's own compare-and-set brought into force, by an order.
+    /// Takes over an assignment that this manager's own compare-and-set brought into force for an order, and reserves
+    /// capacity for its viewers.
     pub fn take_over_swap(&self, assignment: &VideoAssignment, expected: Option<u64>) {
         self.note_assignment(assignment, expected);
         self.cluster().promise_viewers(Instant::now(), &assignment.video_id, assignment.readers());
     }
 
-    /// The same without counting who comes: who claimed it has.
+    /// Takes over an assignment without reserving capacity for its viewers: the caller has already counted them.
     fn note_assignment(&self, assignment: &VideoAssignment, expected: Option<u64>) {
         let counter =
             if expected.is_some() { &self.metrics.videos_moved } else { &self.metrics.videos_placed };
@@ -244,9 +247,10 @@ impl Manager {
         self.cluster().assignment_view.take_over_assignment(Instant::now(), assignment.clone());
     }
 
-    /// What the store says of a video, for one whose news have not come yet.
+    /// Reads a video's assignment from the store, for a video whose change has not arrived yet; `None` if there is none
+    /// or the store does not answer.
     pub async fn look_up_assignment(&self, video: &VideoId) -> Option<VideoAssignment> {
-        // No assignment has this epoch: a removal that expects it changes nothing and answers what is in force.
+        // No assignment has this epoch: a removal that expects it changes nothing and returns the assignment in force.
         const NO_EPOCH_SEEN: u64 = 0;
         let Ok(SwapOutcome::Conflict(current)) =
             self.ask_store(self.assignment_store.remove_assignment(video, NO_EPOCH_SEEN)).await
@@ -257,7 +261,7 @@ impl Manager {
         current
     }
 
-    /// Takes over what the store says is in force.
+    /// Takes over the assignment that the store says is in force; `None`: the video has none.
     pub fn take_over_current(&self, video: &VideoId, current: Option<VideoAssignment>) {
         let mut cluster = self.cluster();
         match current {
@@ -266,7 +270,7 @@ impl Manager {
         }
     }
 
-    /// Lets go of an assignment that is not in use, if it is still the same.
+    /// Removes an unused assignment from the store, if it still has this epoch.
     pub async fn remove_unused(&self, video: &VideoId, epoch: u64) {
         match self.ask_store(self.assignment_store.remove_assignment(video, epoch)).await {
             Ok(SwapOutcome::Stored(_)) => {

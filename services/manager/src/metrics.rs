@@ -1,4 +1,4 @@
-//! What a manager measures of itself.
+//! The metrics of a manager.
 
 use std::cmp::Ordering;
 use std::sync::atomic::AtomicU64;
@@ -12,27 +12,27 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 label_values! {
-    /// Why a video is moved.
+    /// The reason for which a video is moved.
     pub enum MoveReason {
-        /// A planner outside of the managers wants it.
+        /// A planner outside of the managers ordered the move.
         Order = "order",
-        /// The planner in a manager wants it.
+        /// The planner in a manager ordered the move.
         Autopilot = "autopilot",
-        /// Its reader is to be emptied.
+        /// The video's reader has to be emptied.
         Drain = "drain",
-        /// Its reader is gone, or leaves, and somebody asked for the video.
+        /// The video's reader is gone or leaves, and somebody asked for the video.
         Replaced = "replaced",
     }
 }
 
 label_values! {
-    /// How a video's readers change.
+    /// The kind of change of a video's readers.
     pub enum MoveKind {
         /// The video moved to as many other readers.
         Move = "move",
-        /// More than before.
+        /// The video has more readers than before.
         Split = "split",
-        /// Fewer than before.
+        /// The video has fewer readers than before.
         Merge = "merge",
         /// The same readers got other shares.
         Reshare = "reshare",
@@ -40,23 +40,23 @@ label_values! {
 }
 
 label_values! {
-    /// How a move went.
+    /// The outcome of a move.
     pub enum MoveOutcome {
-        /// The assignment is in force.
+        /// The new assignment is in force.
         InForce = "in_force",
         /// The move was given up.
         Failed = "failed",
     }
 }
 
-/// A move, as it is counted.
+/// The labels with which a move is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MoveLabels {
     /// The reason of the move.
     pub reason: MoveReason,
-    /// What kind of change.
+    /// The kind of change.
     pub kind: MoveKind,
-    /// How it went.
+    /// The outcome of the move.
     pub outcome: MoveOutcome,
 }
 
@@ -71,7 +71,7 @@ impl From<OrderedBy> for MoveReason {
 }
 
 impl MoveKind {
-    /// Its name, as in the metrics' labels.
+    /// Returns the kind's name, as in the metrics' labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Move => "move",
@@ -93,63 +93,63 @@ impl MoveKind {
     }
 }
 
-/// Cheap to clone; all clones count together.
+/// The metrics of a manager. Cheap to clone: all clones share the same counters.
 #[derive(Clone, Default)]
 pub struct ManagerMetrics {
-    /// Registrations answered.
+    /// Requests to register a video that were answered.
     pub registrations_answered: Counter,
     /// Videos given to a reader because they had none.
     pub videos_placed: Counter,
-    /// Videos given to another reader because theirs left or died.
+    /// Videos given to other readers: by a move, or because their reader left or died.
     pub videos_moved: Counter,
-    /// Assignments of unwatched videos that were let go.
+    /// Assignments of unwatched videos that were removed.
     pub assignments_removed: Counter,
-    /// Readers that hold a video ready after they were asked to.
+    /// Requests to keep a video ready that a reader fulfilled.
     pub readers_warmed: Counter,
-    /// Readers that did not.
+    /// Requests to keep a video ready that a reader did not fulfil.
     pub warm_failures: Counter,
-    /// Requests for a video's reader that none could be named for, or only one that leaves or is silent.
+    /// Requests for a video's reader for which no reader could be named, or only one that leaves or is silent.
     pub requests_unserved: Counter,
-    /// Readers that report themselves and cannot be reached.
+    /// The number of readers that send heartbeats and cannot be reached.
     pub readers_unreachable: Gauge,
-    /// Orders refused.
+    /// Planners' orders that were refused.
     pub orders_refused: Counter,
-    /// Plans made.
+    /// Plans made by the planner in this manager.
     pub plans_made: Counter,
-    /// Moves of videos by why, what kind of change and how they went.
+    /// Moves of videos, by reason, kind of change and outcome.
     pub moves: Family<MoveLabels, Counter>,
-    /// Seconds since the heartbeat that is the longest ago, of readers that have not left.
+    /// The age of the oldest last heartbeat of any reader that has not left, in seconds.
     pub heartbeat_age: Gauge<f64, AtomicU64>,
-    /// Viewers that are to be handed over.
+    /// The number of viewers that are still to be handed over.
     pub in_flight: Gauge,
-    /// Readers that still have viewers after the time that a drain may take.
+    /// The number of readers that still have viewers after the time limit of a drain.
     pub drains_overdue: Gauge,
-    /// 1 while the planner in this manager is in office.
+    /// 1 while the planner in this manager has the term, otherwise 0.
     pub is_leading: Gauge,
-    /// Heartbeats heard.
+    /// Heartbeats received and accepted.
     pub heartbeats_heard: Counter,
-    /// Heartbeats refused: another reader's, or from where their reader may not be.
+    /// Heartbeats refused: for another reader, or with an address that is not permitted for the reader.
     pub heartbeats_refused: Counter,
-    /// Loads of all assignments.
+    /// Loads of all assignments from the store.
     pub assignment_loads: Counter,
-    /// Videos assigned.
+    /// The number of assigned videos.
     pub videos: Gauge,
-    /// Readers that take viewers.
+    /// The number of readers that accept viewers.
     pub readers_open: Gauge,
-    /// Readers that are suspect or gone.
+    /// The number of readers that are suspect or gone.
     pub readers_silent: Gauge,
     /// 1 while nothing is moved because the view is stale or too many readers seem gone.
     pub moves_suspended: Gauge,
 }
 
 impl ManagerMetrics {
-    /// Counts a video that was given to another reader because its own cannot be used.
+    /// Counts a video that was given to another reader because its own reader cannot be used.
     pub fn count_replaced(&self) {
         let (reason, kind, outcome) = (MoveReason::Replaced, MoveKind::Move, MoveOutcome::InForce);
         self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
     }
 
-    /// Makes and registers the metrics.
+    /// Makes the metrics and registers them under `liverank_manager_…`.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
         metrics.register("manager", |registry| {

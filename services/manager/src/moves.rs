@@ -1,5 +1,5 @@
-//! Moves that this manager carries out: what waits for the budget, what is under way, what became of it. Time is an
-//! argument. The protocol itself is [`Coordinator`]'s.
+//! The moves that this manager carries out: those that wait for the budget, those in progress, and those that ended.
+//! The current time is an argument. The hand-over protocol itself is in [`Coordinator`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -14,27 +14,28 @@ use liverank_protocol::{MovePhase, MoveState, OrderedBy};
 use crate::cluster::ClusterAtTime;
 use crate::metrics::{MoveKind, MoveLabels, MoveOutcome};
 
-/// Moves that wait at once: more than a planner gives in a round.
+/// The maximum number of moves that wait or are before their compare-and-set: more than a planner orders in a round.
 const MAX_WAITING: usize = 10_000;
-/// Ended moves that are remembered, for people and planners to see.
+/// The maximum number of ended moves that are remembered, for people and planners to see.
 const MAX_ENDED: usize = 1_000;
-/// How long a move may wait for the budget: a planner has long seen other loads by then.
+/// The time that a move may wait for the budget: by then a planner has long seen other loads.
 const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_mins(2);
-/// How long viewers may take to be handed over before it is no more watched here; the heartbeats go on with it.
+/// The time for which a hand-over is watched here; after it, the move counts as done, and the heartbeats continue the
+/// hand-over.
 const MAX_HAND_OVER_WATCH: Duration = Duration::from_mins(30);
 
-/// A move that is wanted.
+/// A move that was ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedMove {
     /// The order that the move carries out.
     pub order: AssignmentOrder,
-    /// Who ordered the move.
+    /// The kind of sender that ordered the move.
     pub ordered_by: OrderedBy,
-    /// Under which term; `None` for what a manager does by itself.
+    /// The planner's term under which the move was ordered; `None` for moves that a manager makes by itself.
     pub ordered_under_term: Option<u64>,
-    /// Why, in words.
+    /// The reason for the move, in words.
     pub reason: String,
-    /// Viewers that it moves, as far as is known.
+    /// The number of viewers that the move moves, as far as it is known.
     pub viewers: u64,
 }
 
@@ -47,7 +48,7 @@ struct MoveEntry {
     viewers_left: u64,
     detail: Option<String>,
     state_since: Instant,
-    /// When it came into force.
+    /// The time at which the new assignment came into force.
     in_force: Option<Instant>,
 }
 
@@ -58,35 +59,35 @@ impl MoveEntry {
     }
 }
 
-/// How the compare-and-set of a move went.
+/// The outcome of the compare-and-set of a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MoveSwapOutcome {
     /// The new assignment is in force, under this epoch.
     InForce(u64),
-    /// The new assignment did not come into force: the reason.
+    /// The new assignment did not come into force, for this reason.
     Failed(String),
 }
 
-/// Carries out moves: keeps those that wait, that are under way and that ended.
+/// Keeps the moves that wait, are in progress, and have ended, and decides which begin.
 #[derive(Debug, Default)]
 pub struct MoveExecutor {
     coordinator: Coordinator,
     next_id: u64,
-    /// Moves that came to an end of any kind, until they are counted: a quarter of a second's, and each had its place
-    /// among those that wait.
+    /// The labels of moves that came into force or failed and are not counted in the metrics yet: those of a quarter of
+    /// a second, each of which was among the unfinished moves before.
     ended_moves: Vec<MoveLabels>,
     entries: BTreeMap<u64, MoveEntry>,
-    /// Those that wait or are before their compare-and-set.
+    /// The move of each video that waits or is before its compare-and-set.
     unfinished_moves: HashMap<VideoId, u64>,
 }
 
 impl MoveExecutor {
-    /// The highest term heard of.
+    /// Returns the highest planner's term that this manager knows.
     pub const fn highest_term(&self) -> u64 {
         self.coordinator.term()
     }
 
-    /// Hears of a term.
+    /// Notes a planner's term.
     pub fn note_term(&mut self, term: u64) {
         self.coordinator.note_term(term);
     }
@@ -96,12 +97,14 @@ impl MoveExecutor {
         self.unfinished_moves.contains_key(video)
     }
 
-    /// What the video's readers are to be, where a move of it waits or is before its compare-and-set.
+    /// Returns the readers that the video is to have, if a move of it waits or is before its compare-and-set; otherwise
+    /// `None`.
     pub fn readers_to_be(&self, video: &VideoId) -> Option<&[ReaderShare]> {
         self.entries.get(self.unfinished_moves.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
     }
 
-    /// Takes a move, to begin when [`MoveExecutor::begin_waiting`] finds room; answers its number.
+    /// Accepts a move, which begins when [`MoveExecutor::begin_waiting`] finds budget for it. Returns the move's
+    /// number, or the reason for which the move is refused.
     pub fn want_move(
         &mut self,
         now: Instant,
@@ -121,7 +124,7 @@ impl MoveExecutor {
         if self.unfinished_moves.len() >= MAX_WAITING {
             return Err(OrderRefusal::TooManyOrders);
         }
-        // A reader that ends soon has to go to whoever lives.
+        // A reader that ends soon has to give its videos to any reader that is alive.
         let takes = |reader: &ReaderId| match wanted.ordered_by {
             OrderedBy::Drain => seen.reader_status(reader) == Some(ReaderStatus::Alive),
             OrderedBy::Order | OrderedBy::Autopilot => seen.cluster.is_open(reader),
@@ -151,7 +154,7 @@ impl MoveExecutor {
         Ok(self.next_id)
     }
 
-    /// Viewers of moves that are under way and in no count made at `counted`.
+    /// Returns the number of viewers of moves that are in progress and were not yet in the count made at `counted`.
     pub fn uncounted_viewers(&self, counted: Option<Instant>) -> u64 {
         let is_uncounted = |entry: &&MoveEntry| match entry.phase {
             MovePhase::Warming => true,
@@ -161,8 +164,8 @@ impl MoveExecutor {
         self.entries.values().filter(is_uncounted).map(|entry| entry.wanted.viewers).sum()
     }
 
-    /// Begins moves that wait, oldest first, as long as they move no more than `room` viewers. One that is larger than
-    /// any room begins when nothing is under way (`idle`). `time` is the coordinator's.
+    /// Begins waiting moves, oldest first, as long as they move no more than `room` viewers. A move that is larger than
+    /// any budget begins when nothing is in progress (`idle`). `time` is the coordinator's.
     pub fn begin_waiting(
         &mut self,
         now: Instant,
@@ -184,7 +187,7 @@ impl MoveExecutor {
             }
             let viewers = entry.wanted.viewers;
             if viewers > room && !idle {
-                // What comes later is not to overtake it for ever.
+                // Later moves must not overtake this one for ever.
                 break;
             }
             self.begin_move(id, time, seen);
@@ -193,7 +196,7 @@ impl MoveExecutor {
         }
     }
 
-    /// Begins a move that has waited or need not wait.
+    /// Begins a move, whether it has waited or not; the move fails if the coordinator refuses it.
     pub fn begin_move(&mut self, id: u64, time: Duration, seen: &ClusterAtTime<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (order, term) = (entry.wanted.order.clone(), entry.wanted.ordered_under_term);
@@ -203,12 +206,12 @@ impl MoveExecutor {
         }
     }
 
-    /// A reader says that it holds a video ready.
+    /// Notes that a reader keeps a video ready.
     pub fn note_warmed(&mut self, video: &VideoId, reader: &ReaderId) {
         self.coordinator.note_warmed(video, reader);
     }
 
-    /// What is to be done now; moves that were given up are noted.
+    /// Returns the steps that are to be carried out now. Moves that the coordinator gave up are marked as failed.
     pub fn next_steps(&mut self, time: Duration, seen: &ClusterAtTime<'_>) -> Vec<OrderStep> {
         let mut steps = self.coordinator.next_steps(time, seen);
         steps.retain(|step| {
@@ -223,12 +226,12 @@ impl MoveExecutor {
         steps
     }
 
-    /// The term that a move was ordered under, where it is still wanted.
+    /// Returns the term under which a move was ordered, if the move is still wanted.
     pub fn term_of_order(&self, order: &AssignmentOrder) -> Option<u64> {
         self.unfinished_moves.get(&order.video).and_then(|id| self.entries[id].wanted.ordered_under_term)
     }
 
-    /// The compare-and-set of a move is done, lost or failed, and the view knows.
+    /// Notes that the compare-and-set of a move was done, lost or failed. The view has been updated before.
     pub fn note_swap_done(&mut self, now: Instant, order: &AssignmentOrder, outcome: MoveSwapOutcome) {
         self.coordinator.note_swap_done(order);
         let Some(id) = self.unfinished_moves.get(&order.video).copied() else { return };
@@ -253,12 +256,13 @@ impl MoveExecutor {
         (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
     }
 
-    /// Moves that are in force or were given up since this was last asked.
+    /// Returns the labels of the moves that came into force or failed since the last call.
     pub fn take_ended(&mut self) -> Vec<MoveLabels> {
         std::mem::take(&mut self.ended_moves)
     }
 
-    /// Notes who is still to be handed over, by the last count.
+    /// Updates the number of viewers that are still to be handed over, by the last count; marks moves without any as
+    /// done.
     pub fn note_pending(&mut self, now: Instant, seen: &ClusterAtTime<'_>) {
         let owed = &seen.cluster.pending_hand_overs;
         let counted = |entry: &MoveEntry| owed.counted_at > entry.in_force;
@@ -288,7 +292,7 @@ impl MoveExecutor {
         self.entries.iter().find(|(_, entry)| entry.phase == MovePhase::HandingOver).map(|(id, _)| *id)
     }
 
-    /// All moves, the latest first, at most `most`.
+    /// Returns all moves, the latest first, at most `most`.
     pub fn move_states(&self, now: Instant, most: usize) -> Vec<MoveState> {
         let state = |(id, entry): (&u64, &MoveEntry)| MoveState {
             id: *id,

@@ -1,4 +1,4 @@
-//! The assignments as this manager knows them: all of them, kept up by the store's changes.
+//! This manager's copy of all assignments, kept up to date by the store's changes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use liverank_core::{ReaderId, VideoId};
 pub enum ApplyOutcome {
     /// The change was applied.
     Done,
-    /// Changes are missing in between, or may be: everything has to be loaded again.
+    /// Changes in between are missing, or may be: all assignments have to be loaded again.
     ReloadNeeded,
 }
 
-/// All assignments.
+/// All assignments, at one version of the store.
 #[derive(Debug, Default)]
 pub struct AssignmentView {
-    /// What it stands at; `None` before the first load.
+    /// The store's version up to which changes were applied; `None` before the first load.
     version: Option<u64>,
     assignments: HashMap<VideoId, AssignmentEntry>,
-    /// How many videos each reader has.
+    /// The number of videos of each reader.
     videos: HashMap<ReaderId, u64>,
     highest_epoch: u64,
 }
@@ -30,19 +30,20 @@ pub struct AssignmentView {
 #[derive(Debug)]
 struct AssignmentEntry {
     assignment: VideoAssignment,
-    /// When it was last registered or watched, as far as this manager knows.
+    /// The time at which the video was last registered or watched, as far as this manager knows.
     used: Instant,
-    /// When this manager saw it come into force.
+    /// The time at which this manager saw the assignment come into force.
     changed: Instant,
 }
 
 impl AssignmentView {
-    /// Whether it was ever loaded. Before that, a video that is not in it may have a reader in the store.
+    /// Whether the assignments were ever loaded. Before the first load, a video that is not in the view may have a
+    /// reader in the store.
     pub const fn is_loaded(&self) -> bool {
         self.version.is_some()
     }
 
-    /// Takes over what the store holds; what is known of the videos' use is kept.
+    /// Replaces all assignments by the store's; the times of the videos' last use are kept.
     pub fn take_over_all(&mut self, now: Instant, state: AssignmentSnapshot) {
         if self.version == Some(state.version) {
             return;
@@ -59,7 +60,7 @@ impl AssignmentView {
         }
     }
 
-    /// Takes over a change.
+    /// Applies a change of the store, if it follows the view's version.
     pub fn apply_change(&mut self, now: Instant, change: AssignmentChange) -> ApplyOutcome {
         let (AssignmentChange::Assigned { version, .. } | AssignmentChange::Removed { version, .. }) =
             &change
@@ -67,14 +68,14 @@ impl AssignmentView {
             return ApplyOutcome::ReloadNeeded;
         };
         match self.version {
-            // The load was later than the change.
+            // The load was later than this change.
             Some(current) if *version <= current => return ApplyOutcome::Done,
             Some(current) if *version == current + 1 => self.version = Some(*version),
             _ => return ApplyOutcome::ReloadNeeded,
         }
         match change {
             AssignmentChange::Assigned { assignment, .. } => {
-                // This manager's own writes are here before the news of them.
+                // This manager's own writes are in the view before their changes arrive.
                 if self.get(&assignment.video_id).is_none_or(|known| known.epoch() < assignment.epoch()) {
                     self.take_over_assignment(now, assignment);
                 }
@@ -85,7 +86,7 @@ impl AssignmentView {
         ApplyOutcome::Done
     }
 
-    /// Takes over an assignment that the store answered.
+    /// Takes over one assignment that the store returned.
     pub fn take_over_assignment(&mut self, now: Instant, assignment: VideoAssignment) {
         self.insert_entry(AssignmentEntry { assignment, used: now, changed: now });
     }
@@ -112,7 +113,7 @@ impl AssignmentView {
         }
     }
 
-    /// A video's assignment.
+    /// Returns a video's assignment; `None` if it has none.
     pub fn get(&self, video: &VideoId) -> Option<&VideoAssignment> {
         self.assignments.get(video).map(|entry| &entry.assignment)
     }
@@ -122,19 +123,20 @@ impl AssignmentView {
         self.get(video).map(|assignment| &assignment.assigned_readers)
     }
 
-    /// When this manager saw a video's assignment come into force.
+    /// Returns the time at which this manager saw a video's assignment come into force; `None` if it has none.
     pub fn changed_at(&self, video: &VideoId) -> Option<Instant> {
         self.assignments.get(video).map(|entry| entry.changed)
     }
 
-    /// Notes that a video is in use.
+    /// Notes that a video is in use at `now`.
     pub fn note_use(&mut self, now: Instant, video: &VideoId) {
         if let Some(entry) = self.assignments.get_mut(video) {
             entry.used = now;
         }
     }
 
-    /// Videos not in use for `idle`, the longest unused first, at most `most` of them.
+    /// Returns videos that have not been in use for `idle`, with their epochs; the longest unused first, at most `most`
+    /// of them.
     pub fn unused_videos(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
         let mut unused: Vec<&AssignmentEntry> = self
             .assignments
@@ -146,32 +148,32 @@ impl AssignmentView {
         unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch())).collect()
     }
 
-    /// Every assignment.
+    /// Returns all assignments.
     pub fn all_assignments(&self) -> impl Iterator<Item = &VideoAssignment> {
         self.assignments.values().map(|entry| &entry.assignment)
     }
 
-    /// How many videos are assigned.
+    /// Returns the number of assigned videos.
     pub fn len(&self) -> usize {
         self.assignments.len()
     }
 
-    /// Whether none is.
+    /// Whether no video is assigned.
     pub fn is_empty(&self) -> bool {
         self.assignments.is_empty()
     }
 
-    /// How many videos a reader has.
+    /// Returns the number of videos of a reader.
     pub fn video_count_of(&self, reader: &ReaderId) -> u64 {
         self.videos.get(reader).copied().unwrap_or(0)
     }
 
-    /// Readers that have videos.
+    /// Returns the readers that have videos.
     pub fn readers(&self) -> impl Iterator<Item = &ReaderId> {
         self.videos.keys()
     }
 
-    /// The highest epoch ever seen here.
+    /// Returns the highest epoch that was ever in this view.
     pub const fn highest_epoch(&self) -> u64 {
         self.highest_epoch
     }

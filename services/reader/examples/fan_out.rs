@@ -1,6 +1,7 @@
-//! How many comments a second a reader delivers, how late, and what a viewer costs: `serve` runs a reader and posts to
-//! one video at a rate, `watch` holds viewers and counts, and `floor` is the least that a server can do: a loop that
-//! writes to every socket. Separate processes, so that each can be pinned to a core of its own:
+//! Measures how many comments a second a reader delivers, with which delay, and what a viewer costs: `serve` runs a
+//! reader and posts to one video at a rate, `watch` holds viewers and counts, and `floor` is the least work that a
+//! server can do: a loop that writes to every socket. They are separate processes, so that each can be pinned to a core
+//! of its own:
 //!
 //! ```sh
 //! cargo build --release -p liverank-reader --example fan_out
@@ -8,10 +9,11 @@
 //! taskset -c 1 target/release/examples/fan_out watch --port 24001 --viewers 2000 --seconds 20 --server $!
 //! ```
 //!
-//! `post` posts comments to another server, so that others can be measured beside a whole liverank (`bench/fanout`).
+//! `post` posts comments to another server, so that other servers can be measured beside a whole liverank
+//! (`bench/fanout`).
 //!
-//! A storm is a second `watch --at-once` beside one that goes on. What it tells is how long each viewer was without a
-//! stream since all lost theirs together, however often it had to dial.
+//! A storm of reconnecting viewers is a second `watch --at-once` beside a running one. It measures how long each viewer
+//! was without a stream after all lost theirs together, however often the viewer had to connect.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,17 +34,17 @@ use liverank_runtime::{ServiceContext, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-/// How long viewers are in before what they get is counted.
+/// The time for which viewers are connected before their events are counted.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// How long viewers may take to be greeted.
+/// The time within which all viewers have to be greeted.
 const GREETING_TIMEOUT: Duration = Duration::from_mins(1);
-/// One viewer in so many reads the times in what it gets.
+/// One viewer in this many reads the times in the comments that it gets.
 const SAMPLING_DIVISOR: usize = 50;
-/// Viewers of one source address: far fewer than it has ports for. The kernel tries these one by one, and where most
-/// are taken each connection costs it milliseconds; a crowd then needs more time to dial than a server gives them to
-/// say what they want.
+/// The number of viewers with the same source address: far fewer than the address has ports. The kernel tries ports one
+/// by one, and if most are taken, each connection costs it milliseconds; a crowd would then take longer to connect than
+/// a server waits for requests.
 const VIEWERS_A_SOURCE_ADDRESS: usize = 4_000;
-/// What each comment's text begins with, before the microseconds at which it was posted.
+/// The beginning of each comment's text, before the time of its post in microseconds.
 const POSTED_MARK: &[u8] = b"posted ";
 
 #[derive(Parser)]
@@ -119,7 +121,7 @@ struct WatchOptions {
 
 fn main() -> anyhow::Result<()> {
     server::raise_file_limit();
-    // One thread each: what is measured is a core.
+    // One thread for each process, because the measurements are for one core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match BenchMode::parse() {
         BenchMode::Serve { port, rate, writes_per_second } => {
@@ -135,7 +137,7 @@ fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// The text of a comment that was to be posted at this time, in microseconds.
+/// Returns the text of a comment that was to be posted at the time `due`, in microseconds.
 fn comment_text(due: u64) -> String {
     format!("posted {due:016} {}", "x".repeat(40))
 }
@@ -206,7 +208,7 @@ fn measure_socket_floor(port: u16, viewers: usize, joined: usize, rate: u32) -> 
     Ok(())
 }
 
-/// Connections that post in turn: one waits for each answer before it posts again.
+/// The number of connections that post in turn: each waits for its answer before it posts again.
 const POSTING_CONNECTIONS: usize = 16;
 
 async fn post_comments(options: PostOptions) -> anyhow::Result<()> {
@@ -265,7 +267,7 @@ async fn post_one(
     }
 }
 
-/// What all viewers got.
+/// The counts over all viewers.
 #[derive(Default)]
 struct ViewerCounts {
     greeted: std::sync::Mutex<Vec<u64>>,
@@ -282,7 +284,7 @@ impl ViewerCounts {
     }
 }
 
-/// Resident kilobytes and milliseconds of processor time of a process.
+/// Returns a process's resident memory in kilobytes and its processor time in milliseconds.
 fn process_usage(process: Option<u32>) -> anyhow::Result<(u64, u64)> {
     let Some(process) = process else { return Ok((0, 0)) };
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
@@ -352,7 +354,7 @@ async fn watch_viewers(options: WatchOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Dials, as a viewer does whose connection is refused, reset or ended, until it is greeted; then watches.
+/// Connects until the viewer is greeted, as a viewer does whose connection is refused, reset or ended; then watches.
 async fn watch_until_end(
     port: u16,
     path: &str,
@@ -384,19 +386,19 @@ async fn dial_stream(port: u16, path: &str, number: usize) -> anyhow::Result<tok
     Ok(stream)
 }
 
-/// The time below which this part of the sorted times lies, in milliseconds.
+/// Returns the quantile `part` of the sorted times, in milliseconds; the times are in microseconds.
 fn value_at(times: &[u64], part: f64) -> f64 {
     times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0
 }
 
-/// Sorts them, in microseconds.
+/// Sorts times in microseconds, and returns their quantiles as text.
 fn quantiles_text(times: &mut [u64]) -> String {
     times.sort_unstable();
     let [p50, p99, max] = [0.5, 0.99, 0.999_999].map(|part| value_at(times, part));
     format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms ({} samples)", times.len())
 }
 
-/// Watches until the stream ends; an error where it did before its greeting.
+/// Watches until the stream ends; fails if the stream ends before its greeting.
 async fn watch_stream(
     stream: tokio::net::TcpStream,
     dialled: Instant,
@@ -406,7 +408,7 @@ async fn watch_stream(
     let mut greeted = false;
     loop {
         stream.readable().await?;
-        // On the stack and so the same for all viewers: a buffer each would not fit the processor's cache.
+        // On the stack and so shared by all viewers: a buffer for each would not fit into the processor's cache.
         let mut buffer = [0; 16 * 1024];
         let read = match stream.try_read(&mut buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
@@ -418,7 +420,7 @@ async fn watch_stream(
             seen.greeted.lock().expect("no panics").push(dialled.elapsed().as_micros() as u64);
         }
         let text = &buffer[..read];
-        // A line whose beginning is cut in two is missed, which is one in thousands.
+        // A line whose beginning is split between two reads is missed, which is one in thousands.
         let comments = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"data: ")).count();
         seen.comments.fetch_add(comments as u64, Ordering::Relaxed);
         seen.bytes.fetch_add(read as u64, Ordering::Relaxed);

@@ -2,7 +2,8 @@
 //!
 //! Every entry is exactly one event for every viewer: a viewer who did not ask for an entry's kind of event gets an
 //! event with an id and without data. A browser dispatches nothing for an event without data and remembers its id, and
-//! a client that counts data lines does not count it. So all viewers have the same sequence numbers.
+//! a client that counts data lines does not count such an event. So all viewers of a channel have the same sequence
+//! numbers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -27,7 +28,8 @@ impl UserKey {
     }
 }
 
-/// What a viewer is sent beside comments: the event types that it asked for, and its own shadowed comments.
+/// The entries that a viewer is sent beside public comments: events of the types that it asked for, and its own
+/// shadowed comments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamFilter {
     /// The event types that the viewer asked for beside comments.

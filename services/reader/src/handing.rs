@@ -1,9 +1,9 @@
 //! Sending viewers to other readers: the viewers of videos that the managers order to be handed over, and, when the
 //! reader leaves, all viewers.
 //!
-//! [`ReaderAgent`](liverank_core::handover::reader_agent::Holder) decides how many viewers leave and when. This module
-//! carries that out on the channels a few times a second, in steps of random length, so that viewers who are sent away
-//! together do not come back together.
+//! [`ReaderAgent`](liverank_core::handover::reader_agent::ReaderAgent) decides how many viewers leave and when. This
+//! module ends the streams of as many viewers of each channel a few times a second, in steps of random length, so that
+//! viewers who are sent away together do not come back together.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
 const READY_WHEN_NAMED: &str = "its name";
 
 /// Sends heartbeats for ever. A process that replaces one with the same id that still has viewers is not ready before
-/// these have left: a Kubernetes that drains nodes then does not stop the next reader before.
+/// these have left: Kubernetes, when it drains nodes, does not stop the next reader before the new process is ready.
 pub async fn run(reader: Arc<RunningReader>, managers: ServiceReplicas) {
     // A random start, so that the heartbeats of a restarted reader do not look like those of the previous process.
     let start = rand::random::<u64>() >> 2;

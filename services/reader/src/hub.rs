@@ -22,8 +22,8 @@ use crate::pace::{MAX_WRITES_PER_SECOND, WritePacer};
 use crate::ring::PushOutcome;
 use crate::viewer_counts::ViewersElsewhere;
 
-/// The time that a viewer may be kept waiting until its video's channel is subscribed and its head read. After that the
-/// viewer is served with what is known, and comparing heads finds the rest.
+/// The time that a viewer may be kept waiting until its video's channel is subscribed and its head read. After that
+/// time, the viewer is served with the comments that are known, and comparing heads finds the rest.
 const CHANNEL_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time that a store may take to answer: a slower store is treated as unavailable, because viewers wait for it.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ pub struct HubSettings {
     pub writes_per_second: Option<u64>,
 }
 
-/// All rooms of a reader, with the stores that fill them.
+/// All channels of a reader, with the stores that fill them and the threads that write to the viewers.
 pub struct ChannelHub {
     /// The settings of the hub.
     pub settings: HubSettings,

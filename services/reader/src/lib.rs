@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bus ─ dispatch ─┐                                     ┌─ socket ─ viewer
-//!                 ├─> hub ─> room: ring  <── fan-out <──┼─ socket ─ viewer
+//!                 ├─> hub ─> ring        <── fan-out <──┼─ socket ─ viewer
 //! heads ─ repair ─┘   (one a watched video)  thread     └─ socket ─ viewer
 //! ```
 //!

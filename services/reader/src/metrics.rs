@@ -43,7 +43,7 @@ pub struct WaitsFor {
     pub what: WaitReason,
 }
 
-/// The label `source`: where comments were found.
+/// The label `source`: the store in which comments were found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Source {
     /// The store in which the comments were found.

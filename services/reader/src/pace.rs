@@ -1,9 +1,9 @@
 //! When to write to viewers: each event at once under little load, several events joined in one write under heavy load.
 //!
 //! A write to a socket costs the same for one event as for ten. So while a reader has fewer deliveries (events times
-//! viewers) a second to make than it can write one by one, each event goes out at once; above that, a room's events
-//! wait until its last write is a gap ago, the gap being chosen so that all rooms together stay within the budget.
-//! The first event after a calm never waits.
+//! viewers) a second than it can write one by one, each event is written at once. Above that, a channel's events wait
+//! until a gap has passed since the channel's last write. The gap is chosen so that all channels together stay within
+//! the budget of writes. The first event after a time of light load never waits.
 
 use std::time::{Duration, Instant};
 

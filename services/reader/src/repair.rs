@@ -21,10 +21,11 @@ const WAIT_FOR_HOLE: Duration = Duration::from_millis(50);
 /// second.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 const MAX_RETRY_STEPS: u32 = 4;
-/// The time that connected viewers wait for a hole to be filled. After that they are told of a gap, because the
-/// comments behind the hole have waited long enough.
+/// The time that connected viewers wait for a hole to be filled. After that time, the viewers are told of a gap,
+/// because the comments behind the hole have waited long enough.
 const HOLE_FILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time that a returning viewer waits for the comments that it missed. After that it is told of a gap.
+/// The time that a returning viewer waits for the comments that it missed. After that time, the viewer is told of a
+/// gap.
 const RESUME_FILL_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum number of comments in one fetch: some hundred kilobytes.
 const MAX_PAGE_COMMENTS: u64 = 500;
@@ -146,8 +147,8 @@ impl ChannelHub {
         Some(found)
     }
 
-    /// Whether a viewer claims to have seen a comment that does not exist. If that cannot be checked, the viewer is
-    /// believed: the ids of all readers are the same, and another reader may have been ahead of this one.
+    /// Whether a viewer claims to have seen a comment that does not exist. If the claim cannot be checked, the viewer
+    /// is believed: the ids of all readers are the same, and another reader may have been ahead of this one.
     async fn is_ahead(self: &Arc<Self>, room: &Arc<VideoChannel>, position: &StreamPosition) -> bool {
         let knows = |room: &VideoChannel| {
             room.highest_known().is_none_or(|known| {

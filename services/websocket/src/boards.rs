@@ -1,33 +1,34 @@
-//! Both boards in memory, at a version of the ranking.
+//! The global and the trending board in memory, at one version of the ranking.
 
 use liverank_adapters::ranking_store::{BoardEntry, BoardsSnapshot, BuiltInBoard};
 use liverank_core::ranking::{RankedVideo, Ranking, first_index_around};
 use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Metadata, Millis, UserId, VideoId, canary};
 
-/// Both boards.
+/// The global and the trending board, at one version of the ranking.
 #[derive(Debug, Default)]
 pub(crate) struct Boards {
     version: u64,
     global: Ranking,
     trending: Ranking,
-    /// The half-life of the decayed scores, in milliseconds, where it is known: they are shown as points then.
+    /// The half-life of the decayed scores, in ms; `None` while it is not known. If the half-life is known, decayed
+    /// scores are shown as points.
     half_life_ms: Option<u64>,
-    /// The revision of the canary's last state that was told of: it is on no board, and gateways measure by it when changes
-    /// come here.
+    /// The revision of the canary's last state that was received. The canary is on no board; gateways measure by this
+    /// revision when changes arrive here.
     canary: Option<u64>,
 }
 
 /// A part of a board.
 #[derive(Debug, Default)]
 pub(crate) struct BoardPart {
-    /// Its lines, best first.
+    /// The lines of the part, best first.
     pub(crate) lines: Vec<RankedVideo>,
-    /// The rank of the first of them, from 1.
+    /// The rank of the first line, from 1.
     pub(crate) first_rank: usize,
-    /// How many videos are on the board.
+    /// The number of videos on the board.
     pub(crate) total: usize,
-    /// The metadata of each line, where they are asked for.
+    /// The metadata of each line; `None` if the list was asked for without metadata.
     pub(crate) metadata: Option<Vec<Option<Metadata>>>,
 }
 
@@ -38,12 +39,12 @@ pub(crate) enum ApplyOutcome {
     Applied,
     /// The change had been applied before.
     AlreadyApplied,
-    /// Changes before it are missing: only a snapshot helps.
+    /// Earlier changes are missing: a snapshot has to be read.
     ChangesMissing,
 }
 
 impl Boards {
-    /// The boards of a snapshot.
+    /// Makes the boards of a snapshot.
     pub(crate) fn of(snapshot: &BoardsSnapshot) -> Self {
         let mut boards = Self { version: snapshot.version, ..Self::default() };
         for entry in &snapshot.entries {
@@ -52,7 +53,8 @@ impl Boards {
         boards
     }
 
-    /// Applies what changed to reach `version`.
+    /// Applies the entries that changed between the previous version and `version`. Changes nothing if the change was
+    /// applied before or earlier ones are missing.
     pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> ApplyOutcome {
         if version <= self.version {
             return ApplyOutcome::AlreadyApplied;
@@ -84,17 +86,17 @@ impl Boards {
         };
     }
 
-    /// The number of videos.
+    /// Returns the number of videos on the global board.
     pub(crate) fn len(&self) -> usize {
         self.global.len()
     }
 
-    /// Says by which half-life decayed scores are made. Returns whether that is news.
+    /// Sets the half-life of the decayed scores, in ms. Returns whether it changed.
     pub(crate) fn decays_by(&mut self, half_life_ms: Option<u64>) -> bool {
         std::mem::replace(&mut self.half_life_ms, half_life_ms) != half_life_ms
     }
 
-    /// Whether it is known how to show decayed scores.
+    /// Whether the half-life of the decayed scores is known.
     pub(crate) const fn knows_half_life(&self) -> bool {
         self.half_life_ms.is_some()
     }
@@ -106,13 +108,13 @@ impl Boards {
         }
     }
 
-    /// The best of a board, with points as they are shown at `now`.
+    /// Returns the best lines of a board, at most `limit`, with points as they are shown at `now`.
     pub(crate) fn top(&self, board: BuiltInBoard, limit: Option<usize>, now: Millis) -> BoardPart {
         self.part_from(board, 0, limit.unwrap_or(usize::MAX), now)
     }
 
-    /// The lines of a board that have this video in their middle, with points as they are shown at `now`; none while the
-    /// video is not on it.
+    /// Returns the lines of a board that have this video in their middle, with points as they are shown at `now`; no
+    /// lines while the video is not on the board.
     pub(crate) fn around(
         &self,
         board: BuiltInBoard,
@@ -141,7 +143,7 @@ impl Boards {
         BoardPart { lines, first_rank: skip + 1, total: ranking.len(), metadata: None }
     }
 
-    /// An owner's videos by score. That of the canary's has its revision in place of a score.
+    /// Returns an owner's videos by score. The canary's video has its revision instead of a score.
     pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
         let lines = if owner.as_str() == canary::CANARY_ID {
             let line = |revision| RankedVideo {

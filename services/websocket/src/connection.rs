@@ -1,4 +1,5 @@
-//! One client: frames out as its list changes, pings, and an end for those who are gone, silent or stuck.
+//! One client's connection: sends a frame when the client's list changes, sends pings, and ends the connection if the
+//! client is gone, silent or stuck.
 
 use std::io;
 use std::sync::Mutex;
@@ -15,27 +16,27 @@ use crate::lists::Feed;
 use crate::metrics::WebsocketMetrics;
 use liverank_runtime::streams::StreamPermit;
 
-/// For the closing handshake: it is a courtesy.
+/// The time that the closing handshake may take: short, because it is only a courtesy.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a connection ended.
+/// The reason for which a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The client left, with this status.
+    /// The client closed the connection, with this close status.
     Left(u16),
     /// The connection broke.
     Gone,
-    /// The client broke the protocol; the status says how.
+    /// The client violated the protocol; the close status says how.
     Wrong(u16),
-    /// The client answered no ping.
+    /// The client sent nothing, not even a pong, for too long.
     Silent,
-    /// The client takes no data, or too slowly.
+    /// The client accepts no data, or accepts it too slowly.
     Stuck,
-    /// This process is on its way out.
+    /// This process is about to end.
     Restart,
 }
 
-/// Serves a client until either end leaves.
+/// Serves a client until the client or this process ends the connection. Returns the reason for the end.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     socket: S,
     mut feed: Feed,
@@ -45,7 +46,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
 ) -> End {
     let (mut read, write) = tokio::io::split(socket);
     let heard = Mutex::new(Instant::now());
-    // Of pings that wait for their answer the latest is answered, which stands for all before it (RFC 6455, 5.5.3).
+    // Of pings that wait for an answer, the latest is answered, which answers all before it (RFC 6455, 5.5.3).
     let (pings, mut asked) = watch::channel(Bytes::new());
     let mut writer = FrameWriter { sink: write, limits, within_frame: false };
     let end = tokio::select! {
@@ -56,7 +57,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     end
 }
 
-/// Reads what the client says until it leaves.
+/// Reads the client's messages until it leaves; hands on its pings, and notes the time of each message in `heard`.
 async fn read_client<R: AsyncRead + Unpin>(
     from: &mut R,
     heard: &Mutex<Instant>,
@@ -77,7 +78,7 @@ async fn read_client<R: AsyncRead + Unpin>(
     }
 }
 
-/// Sends what there is to send until it is time to end.
+/// Sends lists, pongs and pings until the connection has to end. Returns the reason for the end.
 async fn send_lists<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     feed: &mut Feed,
@@ -87,7 +88,7 @@ async fn send_lists<W: AsyncWrite + Unpin>(
     metrics: &WebsocketMetrics,
 ) -> End {
     let limits = writer.limits;
-    // Of those who came together, not all are pinged together.
+    // The first ping is at a random time, so that clients who connected together are not pinged together.
     let first = tokio::time::Instant::now() + limits.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
     let mut pings = tokio::time::interval_at(first, limits.ping_interval);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,7 +118,7 @@ async fn send_lists<W: AsyncWrite + Unpin>(
     }
 }
 
-/// The closing handshake, where the client can still understand it.
+/// Makes the closing handshake, unless the client is gone or stuck and could not follow it.
 async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     end: End,
     writer: &mut FrameWriter<W>,
@@ -137,16 +138,16 @@ async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     while matches!(read.read(&mut bytes).await, Ok(count) if count > 0) {}
 }
 
-/// Writes whole frames, straight from the memory that all connections share.
+/// Writes whole frames, directly from the memory that all connections share.
 struct FrameWriter<W> {
     sink: W,
     limits: ClientLimits,
-    /// A frame is half out: nothing else can be said.
+    /// Whether a frame is partly written, so that no other frame can be sent.
     within_frame: bool,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
-    /// `TimedOut` where the client takes nothing, or too little.
+    /// Writes a whole frame; fails with `TimedOut` if the client accepts no data, or accepts it too slowly.
     async fn write_frame(&mut self, frame: &Bytes) -> io::Result<()> {
         self.within_frame = true;
         let mut rest = &frame[..];

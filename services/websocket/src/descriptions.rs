@@ -1,4 +1,4 @@
-//! Metadata of the videos in lists that ask for them: read once for all lists, and kept until others are there.
+//! The metadata of the videos in lists that ask for them: read once for all lists, and cached until they change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use liverank_core::ranking::RankedVideo;
 use liverank_core::{Metadata, VideoId};
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The most videos of which metadata are held. All lists that may ask for them have fewer different videos, of 18 boards a
-/// thousand each and those around videos, so that only what is in no list any more is dropped at this bound. Of 4 KB each, which
-/// no metadata exceed, it is 128 MB.
+/// The maximum number of videos whose metadata are cached. All lists that may ask for metadata have fewer different
+/// videos: 18 boards of a thousand each, and the lists around videos. So at this bound only videos that are in no list
+/// any more are dropped. At 4 KB each, which no metadata exceed, it is 128 MB.
 const MAX_HELD: usize = 32_768;
 
-/// The metadata.
+/// The cache of videos' metadata.
 pub(crate) struct Descriptions {
-    /// Which has them beside its boards.
+    /// The ranking store, which has the metadata beside its boards.
     store: Arc<dyn RankingStore>,
     held: Mutex<Held>,
     gauge: Gauge,
@@ -24,17 +24,17 @@ pub(crate) struct Descriptions {
 #[derive(Default)]
 struct Held {
     videos: HashMap<VideoId, Slot>,
-    /// The number of the last reading.
+    /// The number of the last read from the store.
     reading: u64,
 }
 
-/// The metadata that are known of a video.
+/// The state of a video's metadata in the cache.
 #[derive(Debug, Clone, PartialEq)]
 enum Slot {
-    /// The reading of this number is under way. What it brings is kept only while this stands: otherwise the video's metadata changed
-    /// meanwhile, or a later reading began.
+    /// The read of this number is running. Its result is cached only while this state stands: otherwise the video's
+    /// metadata changed meanwhile, or a later read began.
     BeingRead(u64),
-    /// These are in force; `None` where nothing is said of the video.
+    /// The metadata in force; `None` if the video has none.
     Known(Option<Metadata>),
 }
 
@@ -42,7 +42,8 @@ enum Slot {
 #[derive(Debug, PartialEq)]
 pub(crate) struct LineMetadata {
     pub(crate) of_lines: Vec<Option<Metadata>>,
-    /// Whether all could be read. What could not is left out, and is to be asked for again.
+    /// Whether all metadata could be read. Metadata that could not be read are left out of `of_lines`, and have to be
+    /// asked for again.
     pub(crate) is_whole: bool,
 }
 
@@ -51,7 +52,7 @@ impl Descriptions {
         Self { store, held: Mutex::default(), gauge }
     }
 
-    /// The metadata of these lines, of which those that are not known are read.
+    /// Returns the metadata of these lines; reads those that are not cached from the store.
     pub(crate) async fn of(&self, lines: &[RankedVideo]) -> LineMetadata {
         let (mut of_lines, unknown, reading) = self.begin_reading(lines);
         if unknown.is_empty() {
@@ -66,12 +67,13 @@ impl Descriptions {
                 }
                 LineMetadata { of_lines, is_whole: true }
             }
-            // The service's health says that the store is away.
+            // The service's health already says that the store is unavailable.
             Err(_) => LineMetadata { of_lines, is_whole: false },
         }
     }
 
-    /// What is known of these lines, the places of those of which nothing is, and the number of the reading that they need.
+    /// Returns the cached metadata of these lines, the indices of the lines whose metadata are not cached, and the
+    /// number of the read that is to fetch them.
     fn begin_reading(&self, lines: &[RankedVideo]) -> (Vec<Option<Metadata>>, Vec<usize>, u64) {
         let mut held = self.held();
         let mut unknown = Vec::new();
@@ -95,7 +97,7 @@ impl Descriptions {
         (known, unknown, reading)
     }
 
-    /// Keeps what a reading brought, of the videos that are still waiting for it.
+    /// Caches the result of a read, for those videos that still wait for this read.
     fn keep(&self, videos: Vec<VideoId>, found: &[Option<Metadata>], reading: u64) {
         let mut held = self.held();
         for (video, metadata) in videos.into_iter().zip(found) {
@@ -106,7 +108,7 @@ impl Descriptions {
         }
     }
 
-    /// Others are there of these videos.
+    /// Drops the metadata of these videos, because they changed.
     pub(crate) fn forget(&self, videos: &[VideoId]) {
         let mut held = self.held();
         for video in videos {
@@ -115,7 +117,7 @@ impl Descriptions {
         self.note_count(&held);
     }
 
-    /// Others may be there of any video.
+    /// Drops all metadata, because any of them may have changed.
     pub(crate) fn forget_all(&self) {
         let mut held = self.held();
         held.videos.clear();

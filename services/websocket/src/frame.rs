@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455): written once for all connections, and read just far enough to know what a client wants.
+//! WebSocket frames (RFC 6455): encoded once for all connections, and parsed only as far as the service has to
+//! understand a client.
 
 use std::io::Cursor;
 
@@ -8,48 +9,48 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// The longest header of a frame without a mask, as servers send them.
+/// The greatest length of the header of a frame without a mask, as servers send them, in bytes.
 const MAX_HEADER_BYTES: usize = 10;
-/// The most bytes that a control frame may carry.
+/// The maximum number of payload bytes in a control frame.
 const MAX_CONTROL_BYTES: usize = 125;
-/// What a client may say in one message: nothing it says has a meaning here.
+/// The maximum size of a client's message, in bytes: small, because no message has a meaning to this service.
 const MAX_MESSAGE_BYTES: u64 = 4096;
 
-/// A close frame's status.
+/// The statuses of close frames.
 pub(crate) mod status {
-    /// The client asked for it.
+    /// The client asked to close the connection.
     pub(crate) const NORMAL: u16 = 1000;
-    /// The client broke the protocol.
+    /// The client violated the protocol.
     pub(crate) const PROTOCOL: u16 = 1002;
     /// The client sent a text message that is no UTF-8.
     pub(crate) const NOT_UTF8: u16 = 1007;
-    /// The client said too much.
+    /// The client sent too large a message.
     pub(crate) const TOO_BIG: u16 = 1009;
-    /// The service restarts: connect again, in a while.
+    /// The service restarts: the client is to connect again after a while.
     pub(crate) const RESTART: u16 = liverank_runtime::websocket::RESTART_STATUS;
 }
 
-/// A whole text message in one frame, its payload written by `write`.
+/// Encodes a whole text message in one frame; `write` appends its payload.
 pub(crate) fn text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     write_frame(OpCode::Data(Data::Text), write)
 }
 
-/// A ping without words.
+/// Encodes a ping without a payload.
 pub(crate) fn ping() -> Bytes {
     write_frame(OpCode::Control(Control::Ping), |_| ())
 }
 
-/// The answer to a ping.
+/// Encodes the answer to a ping with this payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     write_frame(OpCode::Control(Control::Pong), |frame| frame.extend_from_slice(payload))
 }
 
-/// The last frame.
+/// Encodes a close frame, the last frame of a connection.
 pub(crate) fn close(status: u16) -> Bytes {
     write_frame(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
 }
 
-/// How long the header of one of our frames is.
+/// Returns the length of the header of a frame that was encoded here, in bytes.
 pub(crate) fn header_length(frame: &[u8]) -> usize {
     match frame[1] {
         126 => 4,
@@ -59,7 +60,7 @@ pub(crate) fn header_length(frame: &[u8]) -> usize {
 }
 
 fn write_frame(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    // The header's length depends on the payload's: room for the longest, and the payload need not be moved.
+    // The header's length depends on the payload's: with space for the longest header, the payload need not be moved.
     let mut frame = vec![0; MAX_HEADER_BYTES];
     write(&mut frame);
     let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
@@ -69,42 +70,42 @@ fn write_frame(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     Bytes::from(frame).slice(start..)
 }
 
-/// A message of a client, by what the service does about it.
+/// A message of a client, by the service's reaction to it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientMessage {
-    /// Something without a meaning here, or a pong: it lives.
+    /// A pong, or a message that has no meaning here: it only shows that the client is alive.
     OtherMessage,
-    /// It wants this back.
+    /// A ping, whose payload the client wants back.
     Ping(Bytes),
-    /// It leaves, with this status or [`status::NORMAL`].
+    /// The client closes the connection, with this status or [`status::NORMAL`].
     Close(u16),
 }
 
-/// Why nothing more can be read.
+/// The reason for which no more messages can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The connection is gone.
     #[error(transparent)]
     Gone(#[from] std::io::Error),
-    /// What came is no WebSocket frame of a client; the status says why.
+    /// The client sent bytes that are no valid WebSocket frame of a client; the status says why.
     #[error("the client broke the protocol: {0}")]
     Wrong(u16),
 }
 
-/// Reads a client's frames. Holds a few bytes only, whatever a client sends.
+/// Reads a client's frames. Buffers only a few bytes, whatever a client sends.
 pub struct FrameReader<R> {
     source: R,
-    /// Bytes of the message under way; `None` between messages.
+    /// The number of bytes of an unfinished message so far; `None` between messages.
     message: Option<u64>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// Reads from here on.
+    /// Makes a reader of the frames that `from` delivers.
     pub const fn new(from: R) -> Self {
         Self { source: from, message: None }
     }
 
-    /// The next frame. Not to be called again after an error or an unfinished call.
+    /// Reads the next frame. Must not be called again after an error, or after a call that was cancelled.
     pub async fn next_message(&mut self) -> Result<ClientMessage, ReadError> {
         let (header, length) = self.header().await?;
         let mask = header.mask.ok_or(ReadError::Wrong(status::PROTOCOL))?;
@@ -147,7 +148,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Keeps account of a message that may come in pieces.
+    /// Checks that a data frame continues or begins a message correctly, and that the message does not grow too large.
     fn follow_message(&mut self, data: Data, is_final: bool, length: u64) -> Result<(), ReadError> {
         let before = match (data, self.message) {
             (Data::Continue, Some(before)) => before,
@@ -198,7 +199,7 @@ fn control_message(control: Control, payload: &[u8]) -> Result<ClientMessage, Re
 mod tests {
     use super::*;
 
-    /// A client's frame, masked.
+    /// Returns a client's frame, with a mask.
     fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [1, 2, 3, 4];
         let mut frame = vec![first];

@@ -9,7 +9,8 @@ use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::websocket::{ask_for_websocket, check_handshake};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// Checks the handshake; returns the connection to come and the response that makes it come.
+/// Checks the opening handshake. Returns the future connection and the response that makes the client switch to it, or
+/// the response that refuses.
 pub(crate) fn accept(
     request: Request,
     origins: &AllowedOrigins,

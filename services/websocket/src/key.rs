@@ -1,4 +1,5 @@
-//! Which lists there are: what each is cut from, how often it goes out, and which are bounded together.
+//! The kinds of lists: the longer list from which each is cut, how often each is sent, and the limits on lists that few
+//! clients share.
 
 use std::time::Duration;
 
@@ -8,46 +9,51 @@ use liverank_core::{UserId, VideoId};
 use crate::pace::MIN_INTERVAL;
 use crate::published::Shape;
 
-/// The lengths that lists are computed in. A client's list is cut from the shortest that is long enough, so that made-up
-/// limits cost no computing: there are as many lists as there are lengths, and always room for each.
+/// The lengths in which lists are computed. A client's list is cut from the shortest list that is long enough, so that
+/// unusual limits cost no computing: there are only as many lists as lengths, and each is always permitted.
 pub(crate) const LIST_LENGTHS: [usize; 4] = [100, 1_000, 10_000, MAX_LINES];
-/// The longest list of a board, also where all is asked for: some 6 MB.
+/// The maximum number of lines in a list of a board, also if all are asked for: some 6 MB.
 pub(crate) const MAX_LINES: usize = 100_000;
-/// The longest list of an owner.
+/// The maximum number of lines in a list of an owner.
 pub(crate) const MAX_OWNED: usize = 10_000;
-/// Limits of delta lists beside [`LIST_LENGTHS`] that always have room: what pages show.
+/// Limits of delta lists beside [`LIST_LENGTHS`] that are always permitted: those that pages show.
 pub(crate) const USUAL_LIMITS: [usize; 5] = [5, 10, 20, 50, 500];
-/// Other delta lists watched at once, and their lines together. A change of a list cannot be cut from that of a longer one,
-/// so each of these is computed by itself.
+/// The maximum number of other delta lists watched at the same time, and of their lines together. A list's changes
+/// cannot be cut from those of a longer list, so each of these lists is computed by itself.
 pub(crate) const MAX_ODD: (usize, usize) = (64, 50_000);
-/// Lists around a video that are watched at once, by different videos, boards or lengths: nobody shares them, and each is
-/// looked at whenever a board changes. With 100 lines each, looking at all of them takes a fifth of a core.
+/// The maximum number of lists around a video watched at the same time, by different videos, boards or lengths: clients
+/// rarely share them, and each is computed again whenever its board changes. With 100 lines each, computing all of them
+/// takes a fifth of a core.
 pub(crate) const MAX_AROUND: usize = 2000;
-/// Between two states of a list around a video: it is watched by few, so that it may cost less.
+/// The shortest time between two states of a list around a video: longer than for boards, because few clients watch
+/// each.
 const AROUND_INTERVAL: Duration = Duration::from_millis(500);
-/// The longest list with metadata: of at most 4 KB each it has 4 MB. `GET /videos` has no longer ones.
+/// The maximum number of lines in a list with metadata: at up to 4 KB of metadata each, 4 MB. `GET /videos` has the
+/// same limit.
 pub(crate) const MAX_DESCRIBED: usize = 1000;
-/// As [`MAX_ODD`], of lists with metadata.
+/// The maximum number of unusual delta lists with metadata watched at the same time, and of their lines together; see
+/// [`MAX_ODD`].
 pub(crate) const MAX_ODD_DESCRIBED: (usize, usize) = (64, 5000);
-/// Lists around videos with metadata that are watched at once, and their lines together: with as long metadata as there may be, 20 MB.
+/// The maximum number of lists around a video with metadata watched at the same time, and of their lines together: 20
+/// MB with the longest metadata.
 pub(crate) const MAX_AROUND_DESCRIBED: (usize, usize) = (MAX_AROUND, 5000);
-/// Between two states of a whole list with metadata, each of which may be megabytes.
+/// The shortest time between two states of a whole list with metadata, each of which may be megabytes.
 const DESCRIBED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The list that a client watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// The best of a board (`None`: all).
+    /// The best lines of a board (`None`: all).
     Board(BuiltInBoard, Option<usize>, Shape),
-    /// An owner's best videos.
+    /// The best videos of an owner (`None`: all).
     Owner(UserId, Option<usize>),
     /// The lines of a board that have a video in their middle.
     Around(BuiltInBoard, VideoId, usize),
-    /// One of a board, with the metadata of each video; of at most [`MAX_DESCRIBED`] lines.
+    /// A list of a board, with the metadata of each video; at most [`MAX_DESCRIBED`] lines.
     Described(Box<Self>),
 }
 
-/// A kind of lists that few watch, so that each is computed for a few clients only: of these there is not always room.
+/// A kind of list that few clients share, so that the number of such lists is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scarce {
     OddDelta,
@@ -57,7 +63,7 @@ pub(crate) enum Scarce {
 }
 
 impl Scarce {
-    /// The most that are watched at once, and their lines together.
+    /// Returns the maximum number of lists of this kind that are watched at the same time, and of their lines together.
     pub(crate) const fn most(self) -> (usize, usize) {
         match self {
             Self::OddDelta => MAX_ODD,
@@ -69,7 +75,8 @@ impl Scarce {
 }
 
 impl Key {
-    /// The list that this one is cut from, and to how many lines.
+    /// Returns the list from which this one is cut, and the number of lines to which it is cut; `None` if it is sent
+    /// whole.
     pub(crate) fn shared_key(self) -> (Self, Option<usize>) {
         let cut = |limit: usize| {
             (LIST_LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit)
@@ -94,7 +101,8 @@ impl Key {
         }
     }
 
-    /// The kind and the lines of a list that is computed for a few clients only; `None` for those that are shared.
+    /// Returns the kind and the number of lines of a list whose kind is limited; `None` for a list that many clients
+    /// share.
     pub(crate) fn scarce(&self) -> Option<(Scarce, usize)> {
         match self {
             Self::Board(_, Some(limit), Shape::Delta) => {
@@ -119,7 +127,7 @@ impl Key {
         }
     }
 
-    /// The least time between two states of the list.
+    /// Returns the shortest time between two states of the list.
     pub(crate) fn min_interval(&self) -> Duration {
         match self {
             Self::Around(..) => AROUND_INTERVAL,

@@ -1,18 +1,18 @@
-//! The WebSocket service: pushes ranked lists as they change.
+//! The WebSocket service: sends ranked lists to clients whenever they change.
 //!
 //! | module | does |
 //! |---|---|
-//! | `router` | takes the handshake and reads what is asked for |
-//! | `mirror` | follows the ranking, so that a list costs no store anything |
-//! | `boards` | both boards in memory, and each declared one |
-//! | `key` | which lists there are, and how many of a kind |
-//! | `lists` | which lists are watched; each is computed, paced and encoded once for all who watch it |
+//! | `router` | accepts WebSocket handshakes and parses which list is asked for |
+//! | `mirror` | copies the ranking into memory and keeps it up to date, so that a list needs no query to a store |
+//! | `boards` | the global and the trending board in memory, and each declared one |
+//! | `key` | the kinds of lists, and the limits on their number |
+//! | `lists` | the watched lists; each is computed, paced and encoded once for all its watchers |
 //! | `descriptions` | metadata of the videos in lists that ask for them |
-//! | `published`, `line` | one state of a list, as frames |
-//! | `pace` | first change at once, then at most ten a second |
-//! | `connection`, `frame` | one client: frames out, liveness, and what it may say |
+//! | `published`, `line` | one state of a list, encoded as frames |
+//! | `pace` | sends the first change at once, then at most ten a second |
+//! | `connection`, `frame` | one client: sends frames and pings, and reads what the client sends |
 //!
-//! It keeps nothing but the mirror: any number may run side by side.
+//! The service keeps no state but the copy of the ranking: any number of processes may run side by side.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,16 +49,16 @@ use lists::Lists;
 use metrics::WebsocketMetrics;
 use mirror::Mirror;
 
-/// How the WebSocket service is set up.
+/// The settings of the WebSocket service.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Most `WebSockets` open at once; fewer where the limit of open files says so.
     #[arg(long, env = "LIVERANK_MAX_WEBSOCKETS", default_value_t = 50_000)]
     pub max_websockets: usize,
-    /// The boards that are declared.
+    /// The declared boards.
     #[command(flatten)]
     pub boards: BoardsArgs,
-    /// How long clients may take.
+    /// The time limits for clients.
     #[arg(skip)]
     pub limits: ClientLimits,
 }
@@ -69,33 +69,33 @@ impl Default for Config {
     }
 }
 
-/// How long a client may take before it counts as gone.
+/// The time limits after which a client counts as gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Between pings.
+    /// The time between two pings.
     pub ping_interval: Duration,
-    /// Without a word from the client, not even a pong.
+    /// The maximum time without any frame from the client, not even a pong.
     pub silence_timeout: Duration,
-    /// Without taking a single byte of a message.
+    /// The maximum time in which the client accepts not a single byte of a message.
     pub stall_timeout: Duration,
-    /// For one message in all: who takes bytes one by one keeps an old list in memory.
+    /// The maximum time for sending one message: a client that accepts byte by byte would keep an old list in memory.
     pub message_timeout: Duration,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            // Proxies close what is idle for 60 s or less; three pings may get lost.
+            // Proxies close connections that are idle for 60 s or less; three pings may be lost.
             ping_interval: Duration::from_secs(20),
             silence_timeout: Duration::from_secs(65),
             stall_timeout: Duration::from_secs(20),
-            // A list of 6 MB at 1 Mbit/s.
+            // A list of 6 MB takes this long at 1 Mbit/s.
             message_timeout: Duration::from_mins(1),
         }
     }
 }
 
-/// A board as this process follows it, and its lists.
+/// A board that this process follows, and its watched lists.
 pub(crate) struct Followed {
     lists: Arc<Lists>,
     mirror: Arc<Mirror>,
@@ -117,14 +117,14 @@ pub(crate) const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
     }
 }
 
-/// What every request and connection is given.
+/// The state of the WebSocket service, shared by all requests and connections.
 pub(crate) struct Service {
-    /// The boards that there always are.
+    /// The built-in boards: global and trending.
     built_in: Followed,
     boards: DeclaredBoards,
-    /// The declared boards, in the same order.
+    /// The declared boards as they are followed, in the order of `boards`.
     declared: Vec<Followed>,
-    /// The metadata of the videos in lists of all boards.
+    /// The cached metadata of the videos in lists of all boards.
     descriptions: Arc<Descriptions>,
     streams: Streams,
     origins: Arc<AllowedOrigins>,
@@ -163,12 +163,12 @@ pub async fn run(
     let router = router::new(Arc::clone(&service), &shell.identity);
     let served = server::serve_until_shutdown(access::CalledService::Websocket, listener, router, &shell);
     let drained = service.streams.wait_until_drained();
-    // The boards go on moving while clients leave.
+    // Lists continue to change while clients leave.
     let (followed, served, ()) = tokio::join!(
         async {
             tokio::select! {
                 followed = followed => {
-                    // Without the ranking there is nothing to serve: the process ends, in order.
+                    // Without the ranking there is nothing to serve: the process shuts down in order.
                     shell.shutdown.cancel();
                     followed
                 }
@@ -182,7 +182,8 @@ pub async fn run(
     served
 }
 
-/// Follows the ranking and each declared board until dropped. Ends by itself after an error that does not pass.
+/// Follows the built-in boards and each declared board until dropped. Returns only an error that does not pass by
+/// itself.
 async fn follow_all(
     service: &Service,
     ranking: &dyn RankingStore,
@@ -212,10 +213,10 @@ async fn follow_all(
     tokio::try_join!(built_in, try_join_all(declared)).map(drop)
 }
 
-/// The longest time between two looks at the clock while a window runs: it may be set.
+/// The longest time between two looks at the clock while a window runs, because the clock may be set.
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 
-/// Until the clock says that the window has ended.
+/// Waits until the clock says that the window has ended.
 async fn ended(clock: &Clock, end: Millis) {
     loop {
         let left = end - clock();

@@ -1,4 +1,4 @@
-//! A line of a list as clients get it.
+//! A line of a list as it is sent to clients.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,18 +7,18 @@ use liverank_core::{Metadata, UserId, VideoId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// A line.
+/// One video's line in a list, as it is encoded for clients.
 #[derive(Debug, Serialize)]
 pub(crate) struct LineJson<'a> {
     video_id: &'a VideoId,
     score: f64,
     user_id: &'a UserId,
-    /// Absent where they are not asked for, and in a delta where they are what they were.
+    /// Absent if metadata were not asked for, and in a delta if they have not changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataJson<'a>>,
 }
 
-/// Null where nothing is said of the video.
+/// The metadata of a line; encoded as null if the video has none.
 #[derive(Debug, Serialize)]
 struct MetadataJson<'a>(Option<&'a RawValue>);
 
@@ -30,12 +30,12 @@ impl<'a> LineJson<'a> {
     }
 }
 
-/// The text of metadata is copied, and not read and written again.
+/// Returns the metadata's JSON text as it is, without parsing it into values and encoding them again.
 fn raw(metadata: &Metadata) -> Option<&RawValue> {
     serde_json::from_str(metadata.as_str()).ok()
 }
 
-/// The lines of a list, with their metadata where these are asked for.
+/// The lines of a list, with their metadata if these are asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Lines<'a> {
     pub(crate) ranked: &'a [RankedVideo],
@@ -43,24 +43,24 @@ pub(crate) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Returns each line with its metadata. The metadata are `None` where the client did not ask for them.
+    /// Returns each line with its metadata; `None` for the metadata if the list was asked for without.
     fn pairs(self) -> impl ExactSizeIterator<Item = (&'a RankedVideo, Option<&'a Option<Metadata>>)> {
         let metadata = move |at: usize| self.metadata.and_then(|all| all.get(at));
         self.ranked.iter().enumerate().map(move |(at, line)| (line, metadata(at)))
     }
 
-    /// Returns the lines as clients get them.
+    /// Returns the lines as they are encoded for clients.
     pub(crate) fn json(self) -> impl ExactSizeIterator<Item = LineJson<'a>> {
         self.pairs().map(|(line, metadata)| LineJson::new(line, metadata))
     }
 
-    /// How many of the first lines are those of another list, metadata included.
+    /// Returns the number of lines at the beginning that are the same as those of another list, metadata included.
     pub(crate) fn same_as(self, other: Lines<'_>) -> usize {
         self.pairs().zip(other.pairs()).take_while(|(one, other)| one == other).count()
     }
 
-    /// The videos that are no longer in the list that was `before` this one, and the lines that are new in it or changed. A line
-    /// has metadata where these are not what the client has.
+    /// Returns the changes from the list `before` to this one: the videos that are no longer in it, and the lines that
+    /// are new or changed. A changed line includes metadata only if the client does not have the same metadata already.
     pub(crate) fn changes(self, before: Lines<'a>) -> (Vec<VideoId>, Vec<LineJson<'a>>) {
         let kept: HashSet<&VideoId> = self.ranked.iter().map(|line| &line.video_id).collect();
         let gone = before.ranked.iter().map(|line| &line.video_id).filter(|id| !kept.contains(id));
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// A list of these videos, each with a score and a title; 0 for none.
+    /// Makes a list of videos, each given as the number of its id, a score, and the number of a title (0: no metadata).
     fn list(of: &[(u8, u8, u8)]) -> (Vec<RankedVideo>, Vec<Option<Metadata>>) {
         let line = |&(id, score, _): &(u8, u8, u8)| RankedVideo {
             video_id: VideoId::parse(&format!("v{id}")).unwrap(),
@@ -101,8 +101,8 @@ mod tests {
     }
 
     proptest! {
-        /// Who holds a list and puts what comes over what it has, member by member, has the next one. Metadata that are what they
-        /// were do not come again.
+        /// A client that has a list and applies the changes to it, member by member, has the next list. Metadata that
+        /// did not change are not sent again.
         #[test]
         fn changes_lead_from_list_to_list(
             lists in proptest::collection::vec(proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..3_u8), 0..6), 2..6),
@@ -147,7 +147,7 @@ mod tests {
             r#"[{"video_id":"v1","score":5.0,"user_id":"o","metadata":{"title":"t2"}},{"video_id":"v2","score":4.0,"user_id":"o","metadata":null}]"#
         );
         assert!(!text(None).unwrap().contains("metadata"));
-        // A title alone makes another list.
+        // A change of a title alone makes the lists different.
         let (_, other) = list(&[(1, 5, 2), (2, 4, 1)]);
         let (one, two) = (Some(&metadata[..]), Some(&other[..]));
         let lines = |metadata| Lines { ranked: &ranked, metadata };

@@ -1,4 +1,5 @@
-//! The lists that somebody watches: each is computed, paced and encoded once, and forgotten with its last watcher.
+//! The watched lists: each is computed, paced and encoded once for all its watchers, and forgotten when the last one
+//! leaves.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,25 +19,26 @@ use crate::mirror::Mirror;
 use crate::pace::Pace;
 use crate::published::Published;
 
-/// From this many lines on, computing a list with metadata goes where it blocks nobody.
+/// The number of lines above which computing a list with metadata runs on a thread for blocking work.
 const LONG_DESCRIBED_LINES: usize = 100;
-/// How long a list waits whose metadata could not all be read.
+/// The pause before a list is computed again whose metadata could not all be read.
 const DESCRIBED_RETRY: Duration = Duration::from_secs(1);
-/// From this many lines on, computing a list takes milliseconds and goes where it blocks nobody.
+/// The number of lines from which on computing a list takes milliseconds and runs on a thread for blocking work.
 const LONG_LIST_LINES: usize = 2000;
-/// A list of more lines than this goes out less often than ten times a second: a megabyte is no news at that rate.
+/// The number of lines above which a list is sent less often than ten times a second, and the extra pause after such a
+/// list: nobody follows a megabyte ten times a second.
 const LONGEST_LISTS: (usize, Duration) = (20_000, Duration::from_millis(400));
 
 type ListState = Option<Arc<Published>>;
 
-/// One list.
+/// One list that clients watch.
 struct WatchedList {
     sender: watch::Sender<ListState>,
-    /// The boards changed.
+    /// Notified when the list has to be computed again.
     dirty: Notify,
 }
 
-/// All lists.
+/// All watched lists of a board.
 pub(crate) struct Lists {
     watched: Mutex<WatchedLists>,
     mirror: Arc<Mirror>,
@@ -55,7 +57,8 @@ impl WatchedLists {
         self.boards.values().chain(self.owners.values().flat_map(HashMap::values))
     }
 
-    /// The list of that key, new where nobody watches it yet (then also `true`); `None` where there is no room.
+    /// Returns the list of that key, and `true` if it was added because nobody watched it yet; `None` if there are too
+    /// many lists of its kind.
     fn find_or_add(&mut self, key: &Key) -> Option<(Arc<WatchedList>, bool)> {
         let fresh = || Arc::new(WatchedList { sender: watch::Sender::new(None), dirty: Notify::new() });
         match key {
@@ -107,7 +110,7 @@ impl Lists {
         Self { watched: Mutex::default(), mirror, descriptions, metrics }
     }
 
-    /// Watches a list; `None` where too many different ones are watched.
+    /// Begins to watch a list; returns `None` if too many different lists of its kind are watched.
     pub(crate) fn watch(self: &Arc<Self>, key: Key) -> Option<Feed> {
         let (key, cut) = key.shared_key();
         let mut watched = self.watched();
@@ -118,13 +121,14 @@ impl Lists {
             list.dirty.notify_one();
             tokio::spawn(keep_up_to_date(Arc::clone(self), key, list));
         } else {
-            // What there is, is news to this one.
+            // The list's current state is new to this watcher.
             receiver.mark_changed();
         }
         Some(Feed { receiver, held_version: None, cut })
     }
 
-    /// The boards changed, and with them the lists of these owners.
+    /// Requests that all lists of the board, and the lists of these owners, are computed again because the boards
+    /// changed.
     pub(crate) fn poke<'a>(&self, owners: impl Iterator<Item = &'a UserId>) {
         let watched = self.watched();
         watched.boards.values().for_each(|list| list.dirty.notify_one());
@@ -134,22 +138,22 @@ impl Lists {
         }
     }
 
-    /// Metadata changed, and with them lists that have some.
+    /// Requests that all lists with metadata are computed again because metadata changed.
     pub(crate) fn poke_described(&self) {
         let watched = self.watched();
         let described = watched.boards.iter().filter(|(key, _)| matches!(key, Key::Described(_)));
         described.for_each(|(_, list)| list.dirty.notify_one());
     }
 
-    /// Wakes all lists: any of them may have changed.
+    /// Requests that all lists are computed again, because any of them may have changed.
     pub(crate) fn poke_all(&self) {
         self.watched().all_lists().for_each(|list| list.dirty.notify_one());
     }
 
-    /// Forgets a list unless somebody watches it again.
+    /// Forgets a list, unless somebody watches it again. Returns whether it was forgotten.
     fn forget_if_unwatched(&self, key: &Key, list: &WatchedList) -> bool {
         let mut watched = self.watched();
-        // Watchers come under this lock only.
+        // New watchers are added only under this lock.
         if list.sender.receiver_count() > 0 {
             return false;
         }
@@ -163,7 +167,7 @@ impl Lists {
     }
 }
 
-/// Keeps one list up to date while somebody watches it.
+/// Computes and publishes one list whenever it changes, while somebody watches it.
 async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<WatchedList>) {
     let mut pace = Pace::new(key.min_interval());
     loop {
@@ -216,7 +220,7 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: ListState) -> Option<Publis
     tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
 }
 
-/// The next state of a list with metadata, and whether all that there are could be read.
+/// Returns the next state of a list with metadata (`None` if nothing changed), and whether all metadata could be read.
 async fn next_described(lists: &Arc<Lists>, list: &Key, before: ListState) -> (Option<Published>, bool) {
     let part = board_part(&lists.mirror, list);
     let LineMetadata { of_lines, is_whole } = lists.descriptions.of(&part.lines).await;
@@ -245,17 +249,18 @@ fn board_part(mirror: &Mirror, key: &Key) -> BoardPart {
     }
 }
 
-/// One watcher's view of a list: always the latest, whatever was skipped.
+/// One client's subscription to a list: always gives the latest state, also if states in between were skipped.
 pub(crate) struct Feed {
     receiver: watch::Receiver<ListState>,
-    /// The version the client holds.
+    /// The list version that the client was sent last.
     held_version: Option<u64>,
-    /// To how many lines the list is cut for it.
+    /// The number of lines to which the list is cut for this client; `None`: the whole list.
     cut: Option<usize>,
 }
 
 impl Feed {
-    /// The next frame for the client; `None` where there will be none. May be dropped and called again.
+    /// Waits for the next frame for the client; `None` if there will be none. The future may be dropped, and the method
+    /// called again.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.receiver.changed().await.ok()?;
@@ -345,7 +350,7 @@ mod tests {
         let around =
             |at: usize| Key::Around(BuiltInBoard::Global, VideoId::parse(&format!("v{at}")).unwrap(), 100);
         assert_eq!((0..99).filter(|at| ask(around(*at))).count(), MAX_AROUND_DESCRIBED.1 / 100);
-        // The others have their own room.
+        // Lists without metadata are counted separately.
         assert!(watched.find_or_add(&around(0).shared_key().0).is_some());
         assert!(watched.find_or_add(&board_list_key(Some(501), Shape::Delta).shared_key().0).is_some());
         let usual = [5, 10, 20, 50, 100, 500, 1000];

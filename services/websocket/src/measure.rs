@@ -1,4 +1,4 @@
-//! What `bench/instructions` measures of this service: the states of one list, encoded as for its watchers.
+//! The part of this service that `bench/instructions` measures: encoding the states of one list for its watchers.
 
 use bytes::Bytes;
 use liverank_core::ranking::RankedVideo;
@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::boards::BoardPart;
 use crate::published::{Published, Shape};
 
-/// One list that is watched as a whole and by its changes.
+/// Encodes the states of one list, both whole and as changes.
 #[derive(Default)]
 pub struct ListEncoder {
     whole: Option<Published>,
@@ -15,13 +15,13 @@ pub struct ListEncoder {
 }
 
 impl ListEncoder {
-    /// A list that has had no state.
+    /// Makes an encoder of a list without a state.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Encodes the list's next state. Returns the frames of those who watch it whole and by its changes; none where nothing
-    /// changed.
+    /// Encodes the list's next state. Returns the frames for clients who watch the whole list and for those who watch
+    /// its changes; `None` if nothing changed.
     pub fn encode_next(&mut self, lines: Vec<RankedVideo>) -> Option<[Bytes; 2]> {
         let (encodes, total) = (Counter::default(), lines.len());
         let part = |lines| BoardPart { lines, first_rank: 1, total, metadata: None };

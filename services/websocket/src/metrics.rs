@@ -1,4 +1,4 @@
-//! What the WebSocket service counts.
+//! The metrics of the WebSocket service.
 
 use liverank_runtime::{Metrics, label_values};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use crate::connection::End;
 
 label_values! {
-    /// Why a connection ended.
+    /// The reason for which a connection ended.
     enum DisconnectLabel {
         Left = "left",
         Gone = "gone",
@@ -25,20 +25,20 @@ struct ReasonLabel {
     reason: DisconnectLabel,
 }
 
-/// Cheap to clone; all clones count together.
+/// The metrics of the WebSocket service. Cheap to clone: all clones share the same counters.
 #[derive(Clone, Default)]
 pub(crate) struct WebsocketMetrics {
-    /// Clients connected.
+    /// The number of clients connected now.
     pub(crate) open_connections: Gauge,
-    /// Lists and deltas sent.
+    /// Lists and deltas sent to clients.
     pub(crate) messages_sent: Counter,
-    /// Lists and deltas encoded.
+    /// Lists and deltas encoded, each once for all its watchers.
     pub(crate) lists_encoded: Counter,
-    /// Snapshots of the ranking taken.
+    /// Snapshots of the ranking read from the store.
     pub(crate) snapshots_taken: Counter,
-    /// Different lists watched.
+    /// The number of different lists that are watched.
     pub(crate) watched_lists: Gauge,
-    /// Videos of which metadata are held.
+    /// The number of videos whose metadata are cached.
     pub(crate) described_videos: Gauge,
     disconnects: Family<ReasonLabel, Counter>,
 }

@@ -1,4 +1,4 @@
-//! The ranking as this process knows it: a snapshot, and every change since.
+//! This process's copy of the ranking in memory: a snapshot, and every change since.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -19,16 +19,17 @@ use crate::descriptions::Descriptions;
 use crate::metrics::WebsocketMetrics;
 use crate::pace::Pace;
 
-/// Snapshots read everything: whatever goes wrong, not more often than this.
+/// The shortest time between two snapshots, whatever goes wrong, because a snapshot reads the whole ranking.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
-/// Silence after which the store is asked whether it is there: soon enough for whoever looks why a list stands still.
+/// The time without changes after which the store is probed: short, so that the health report soon says why a list does
+/// not change.
 const QUIET_BEFORE_PROBE: Duration = Duration::from_secs(3);
-/// Waits between tries of a store that is away: they double from the first to the second.
+/// The first and the longest wait between two tries of an unavailable store; each wait is twice the one before.
 const RETRY_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Changes taken at once: lists are told once of all of them.
+/// The maximum number of changes applied at once: lists are notified once of all of them.
 const MAX_CHANGES_AT_ONCE: usize = 64;
 
-/// Both boards, and whether they have been read at all.
+/// The boards in memory, and whether they have been read yet.
 #[derive(Default)]
 pub(crate) struct Mirror {
     lock_boards: RwLock<Boards>,
@@ -36,7 +37,7 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// The boards as they are. Hold it shortly.
+    /// Returns the current boards, under a read lock: not to be held for long.
     pub(crate) fn boards(&self) -> RwLockReadGuard<'_, Boards> {
         self.lock_boards.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,20 +46,20 @@ impl Mirror {
         self.lock_boards.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of videos.
+    /// Returns the number of videos on the global board.
     pub(crate) fn len(&self) -> usize {
         self.boards().len()
     }
 
-    /// Whether a first snapshot is in: before it nothing is known, which is not the same as an empty list.
+    /// Whether the first snapshot has been read: before, the boards are unknown, which is not the same as empty.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 }
 
-/// Follows boards until dropped. Ends by itself after an error that does not pass. The service has started when `all` that it
-/// follows have been read. Metadata are told of with the changes of the boards that there always are: `descriptions` are given for
-/// those alone.
+/// Follows a store's boards until dropped. Returns only an error that does not pass by itself. The service counts as
+/// started when the boards of `all` have been read. Metadata are announced with the changes of the built-in boards:
+/// `descriptions` is given for those only.
 pub(crate) async fn follow(
     followed: &Followed,
     all: &[&Followed],
@@ -76,7 +77,7 @@ pub(crate) async fn follow(
             Ok(mut changes) => {
                 failures = 0;
                 session.take_changes(&mut changes).await?;
-                // The channel ends only with its store; should one end it otherwise, this is no busy loop.
+                // The channel ends only with its store; should it end otherwise, this pause avoids a busy loop.
                 tokio::time::sleep(RETRY_RANGE.0).await;
             }
             Err(error) => session.wait_while_away(&error, &mut failures).await?,
@@ -112,11 +113,12 @@ impl MirrorSession<'_> {
         }
     }
 
-    /// Tells silence because nothing happens from silence because the store is away, for whoever asks how we are.
+    /// Asks the store whether it is available, so that the health report tells a store without changes from an
+    /// unavailable one. Reads the half-life if it is not known yet.
     async fn probe_store(&self) {
         let standing = self.ranking.checkpoint().await;
         self.shell.health.note_dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
-        // Boards that an earlier release filled are told of their half-life later, without a change.
+        // For boards that an earlier release filled, the half-life is noted later, without a change.
         let known = self.followed.mirror.boards().knows_half_life();
         if known {
             return;
@@ -127,12 +129,12 @@ impl MirrorSession<'_> {
         }
     }
 
-    /// Applies changes in turn; returns whether a snapshot is due instead.
+    /// Applies changes in order; returns whether a snapshot has to be read because changes are missing.
     fn apply_changes(&self, changes: &[BoardChange]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
         let mut described_now: Vec<VideoId> = Vec::new();
         let mut lost = false;
-        // They end when those who are connected are told.
+        // The spans end when the connected clients have been notified.
         let mut spans: Vec<RecordedSpan> = Vec::new();
         let mut boards = self.followed.mirror.write_boards();
         for change in changes {
@@ -145,7 +147,7 @@ impl MirrorSession<'_> {
                 |trace| self.shell.tracer.continue_trace(Role::Websocket.name(), "websocket show", trace);
             spans.extend(traces.iter().filter_map(shown));
             match boards.apply(*version, entries) {
-                // A video's owner is set once: the list of another one cannot have changed.
+                // A video's owner is set once, so the list of another owner cannot have changed.
                 ApplyOutcome::Applied => owners.extend(entries.iter().map(|entry| &entry.owner)),
                 ApplyOutcome::AlreadyApplied => {}
                 ApplyOutcome::ChangesMissing => {
@@ -164,14 +166,14 @@ impl MirrorSession<'_> {
         lost
     }
 
-    /// Metadata are shown by lists of all boards.
+    /// Requests that lists with metadata are computed again, on all boards.
     fn poke_described(&self) {
         self.followed_boards.iter().for_each(|followed| followed.lists.poke_described());
     }
 
-    /// Reads everything anew, however long the store is away.
+    /// Reads a snapshot of all boards, however long the store is unavailable.
     async fn read_snapshot(&mut self) -> anyhow::Result<()> {
-        // Whatever is said from here on, we hear of: what was said before may have been missed.
+        // Metadata that change from here on are announced; earlier announcements may have been missed.
         if let Some(descriptions) = self.descriptions {
             descriptions.forget_all();
         }
@@ -179,7 +181,7 @@ impl MirrorSession<'_> {
         let mut failures = 0;
         let snapshot = loop {
             self.pace.happened(Instant::now());
-            // The half-life first: a generation that begins in between has us read again.
+            // The half-life is read first: if a generation begins in between, a change makes us read again.
             let read = async {
                 Ok::<_, StoreError>((
                     self.ranking.noted_half_life().await?,
@@ -210,7 +212,7 @@ impl MirrorSession<'_> {
         Ok(())
     }
 
-    /// Notes that the store is away and waits; returns an error that does not pass.
+    /// Notes that the store is unavailable and waits; returns the error if it does not pass by itself.
     async fn wait_while_away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));

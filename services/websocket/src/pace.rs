@@ -1,11 +1,12 @@
-//! How often a list goes out: the first change after a calm at once, then one an interval.
+//! Limits how often a list is sent: the first change after a calm time at once, then once in each interval.
 
 use std::time::{Duration, Instant};
 
-/// At most ten lists a second: what an eye follows, and what bounds a burst.
+/// The shortest time between two states of a list: ten a second are what an eye can follow, and bound a burst of
+/// changes.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// When something may happen again. The decision takes the time as an argument.
+/// Decides when a list may be sent again. The current time is an argument.
 #[derive(Debug)]
 pub(crate) struct Pace {
     interval: Duration,
@@ -17,13 +18,14 @@ impl Pace {
         Self { interval, last_sent: None }
     }
 
-    /// How long to wait from `now` on; zero after a calm.
+    /// Returns the time to wait from `now` on; zero if the last list was sent an interval ago or earlier.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.last_sent
             .map_or(Duration::ZERO, |last| self.interval.saturating_sub(now.saturating_duration_since(last)))
     }
 
-    /// Waits until it may happen. After a calm that is at once: even a sleep of nothing would take a millisecond.
+    /// Waits until a list may be sent. Returns at once after a calm time: even a sleep of zero would take a
+    /// millisecond.
     pub(crate) async fn rest(&self) {
         let wait = self.wait(Instant::now());
         if !wait.is_zero() {
@@ -41,7 +43,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// When lists go out, in milliseconds, if something changed at each of `changes`.
+    /// Returns the times in ms at which lists are sent, if something changes at each of `changes` (ms).
     fn sent_times(changes: &[u64]) -> Vec<u64> {
         let start = Instant::now();
         let mut pace = Pace::new(MIN_INTERVAL);

@@ -1,4 +1,4 @@
-//! One state of a list, encoded once for all who get it.
+//! One state of a list, encoded once for all clients who get it.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -12,51 +12,51 @@ use crate::boards::BoardPart;
 use crate::frame;
 use crate::line::{LineJson, Lines};
 
-/// What a list looks like to a client.
+/// The form in which a list is sent to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Shape {
-    /// The whole list, each time.
+    /// The whole list, each time it changes.
     List,
-    /// A snapshot, then changes of it.
+    /// A snapshot, then the changes of the list.
     Delta,
-    /// The whole list without its owner, whom everyone knows who asked for it.
+    /// The whole list of one owner, without the owner in each line, because who asked for the list knows the owner.
     Owned,
-    /// A part of a board with where it begins, each time.
+    /// A part of a board with the rank of its first line, each time it changes.
     Around,
 }
 
-/// A list at a version of its own: 1, 2, 3, … while somebody watches it.
+/// One state of a list. Each state has a version: 1, 2, 3, … while somebody watches the list.
 pub(crate) struct Published {
     pub(crate) list_version: u64,
     shape: Shape,
     lines: Vec<RankedVideo>,
-    /// Those of each line, where they are asked for.
+    /// The metadata of each line; `None` if the list was asked for without.
     metadata: Option<Vec<Option<Metadata>>>,
-    /// The rank of the first line.
+    /// The rank of the first line, from 1.
     first_rank: usize,
-    /// How many videos are on the board. By itself it is no news.
+    /// The number of videos on the board. If only this number changes, the list is not sent.
     total: usize,
     whole: OnceLock<WholeFrame>,
-    /// How many of its first lines are those of the version before.
+    /// The number of lines at the beginning that are the same as in the previous version.
     unchanged_lines: usize,
-    /// Shorter lists cut from it, with their lengths.
+    /// Frames of shorter lists that were cut from this one, each with its number of lines.
     cuts: Mutex<Vec<(usize, Bytes)>>,
-    /// The change from the version before this one.
+    /// The encoded changes from the previous version; `None` for the first version and for shapes without deltas.
     delta: Option<Bytes>,
     encodes: Counter,
 }
 
-/// A frame, and where in it each line ends.
+/// An encoded frame of a whole list, and the offsets in its payload at which the lines end.
 struct WholeFrame {
     frame: Bytes,
     line_ends: Vec<u32>,
 }
 
-/// Cut lists kept for others who want the same.
+/// The maximum number of cut lists that are kept for other clients with the same limit.
 const MAX_CUTS_KEPT: usize = 32;
 
 impl Published {
-    /// The list after `before`; `None` where nothing changed.
+    /// Makes the state that follows `before`; `None` if nothing changed.
     pub(crate) fn after(
         before: Option<&Self>,
         stretch: BoardPart,
@@ -97,13 +97,14 @@ impl Published {
             encodes,
         };
         if next.delta.is_none() {
-            // Everyone gets it: better here than in a connection's task, for it may be long.
+            // Every watcher gets this frame: it is encoded here and not in a connection's task, because it may be long.
             next.whole();
         }
         Some(next)
     }
 
-    /// What a client gets who holds the version `held`, or nothing.
+    /// Returns the frame for a client that has the version `held`, or no version: the changes if they apply to it,
+    /// otherwise the whole list.
     pub(crate) fn frame_for(&self, held: Option<u64>) -> Bytes {
         match &self.delta {
             Some(delta) if held == Some(self.list_version - 1) => delta.clone(),
@@ -115,17 +116,18 @@ impl Published {
         Lines { ranked: &self.lines, metadata: self.metadata.as_deref() }
     }
 
-    /// The number of lines.
+    /// Returns the number of lines in the list.
     pub(crate) const fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether the first `lines` differ from those of the version `held`.
+    /// Whether the first `lines` differ, or may differ, from those of the version `held`.
     pub(crate) fn is_news(&self, held: Option<u64>, lines: usize) -> bool {
         held != Some(self.list_version - 1) || lines > self.unchanged_lines
     }
 
-    /// The first `lines` of the list, whose shape is not [`Shape::Delta`]: copied, not encoded anew.
+    /// Returns the frame with the first `lines` of the list: copied from the whole list, not encoded again. Not for
+    /// [`Shape::Delta`].
     pub(crate) fn cut(&self, lines: usize) -> Bytes {
         let whole = self.whole();
         let Some(end) = lines.checked_sub(1).and_then(|last| whole.line_ends.get(last)) else {
@@ -175,7 +177,7 @@ impl Published {
     }
 }
 
-/// A line of an owner's list.
+/// A line of an owner's list, as it is encoded for clients.
 #[derive(Serialize)]
 struct OwnedJson<'a> {
     video_id: &'a VideoId,
@@ -196,10 +198,10 @@ struct SnapshotJson<'a> {
     videos: Vec<LineJson<'a>>,
 }
 
-/// A part of a board.
+/// A part of a board around a video, as it is encoded for clients.
 #[derive(Serialize)]
 struct AroundJson<'a> {
-    /// Null where there are no lines.
+    /// The rank of the first line, from 1; null if there are no lines.
     first_rank: Option<usize>,
     total: usize,
     videos: Vec<LineJson<'a>>,
@@ -254,12 +256,12 @@ mod tests {
         RankedVideo { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse("o").unwrap() }
     }
 
-    /// The best of a board of 7 videos.
+    /// Makes the part with the best lines of a board of 7 videos.
     fn best_part(lines: Vec<RankedVideo>) -> BoardPart {
         BoardPart { lines, first_rank: 1, total: 7, metadata: None }
     }
 
-    /// The text of a short frame.
+    /// Returns the text of a short frame.
     fn frame_text(frame: &Bytes) -> &str {
         let header = if frame[1] < 126 { 2 } else { 4 };
         str::from_utf8(&frame[header..]).unwrap()

@@ -1,4 +1,4 @@
-//! The service's paths, and what a client may ask for.
+//! The service's paths, and the parameters with which clients ask for lists.
 
 use std::sync::Arc;
 
@@ -23,17 +23,17 @@ use crate::key::{Key, MAX_DESCRIBED};
 use crate::published::Shape;
 use crate::{Followed, Service, connection, handshake, order_of};
 
-/// The list where no `limit` is given.
+/// The number of lines of a list if no `limit` is given.
 const DEFAULT_LIMIT: usize = 1000;
-/// The largest number for `limit`; beyond it, `all` is meant.
+/// The greatest number that `limit` may have; for more, clients ask for `all`.
 const MAX_LIMIT: u64 = 1_000_000;
 
-/// The lines of a list around a video where no `limit` is given: five above it and five below.
+/// The number of lines of a list around a video if no `limit` is given: five above the video and five below.
 const DEFAULT_AROUND_LIMIT: u64 = 11;
-/// The most lines of such a list.
+/// The maximum number of lines of a list around a video.
 const MAX_AROUND_LIMIT: u64 = 100;
 
-/// Every path of the service.
+/// Returns the router of all paths of the service.
 pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     let (router, _) = GuardedRoutes::of_service(access::CalledService::Websocket)
         .get("/ws/videos", get(watch_board))
@@ -76,7 +76,8 @@ async fn watch_owner(
     }
 }
 
-/// The list, and the place of the declared board that it is one of, if it is.
+/// Parses the list that a client asks for. Returns its key, and the index of its declared board; `None` for a built-in
+/// board.
 fn board_key(params: &QueryParams, declared: &DeclaredBoards) -> Result<(Key, Option<usize>), Problem> {
     params.expect_only(&["board", "limit", "mode", "around", "fields"])?;
     let (board, place) = match params.optional_text("board")? {
@@ -110,12 +111,13 @@ fn board_key(params: &QueryParams, declared: &DeclaredBoards) -> Result<(Key, Op
     Ok((if is_described { Key::Described(Box::new(key)) } else { key }, place))
 }
 
-/// Reads names that are separated by commas, as `GET /videos` does. Absent or empty text asks for nothing.
+/// Whether `fields` asks for metadata: names separated by commas, as in `GET /videos`. Absent or empty text asks for
+/// nothing.
 fn asks_for_metadata(fields: Option<&str>) -> Result<bool, Invalid> {
     let mut names = fields.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     names.try_fold(false, |_, name| match name {
         "metadata" => Ok(true),
-        // How many watch is not news of a board, and changes with each second.
+        // The number of viewers is no change of a board, and changes every second.
         "viewers" => Err(Invalid::new("fields", "must be metadata here: viewers are told by GET /videos")),
         _ => Err(Invalid::new("fields", "must be metadata")),
     })
@@ -127,7 +129,7 @@ fn owner_key(path: Result<Path<String>, PathRejection>, params: &QueryParams) ->
     Ok(Key::Owner(UserId::parse(&text)?, parse_limit(params)?))
 }
 
-/// The canary's list is for gateways alone, where this process can know them.
+/// Refuses the canary's list to callers other than gateways, if this process can verify its callers.
 fn check_canary_key(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
     if let Key::Owner(owner, _) = &key
         && service.identity.has_token_verifier()
@@ -153,7 +155,7 @@ fn parse_limit(params: &QueryParams) -> Result<Option<usize>, Invalid> {
     }
 }
 
-/// The limit of a list with metadata, each of which may be 4 KB.
+/// Parses the limit of a list with metadata, which are up to 4 KB a line: at most `MAX_DESCRIBED`.
 fn parse_described_limit(params: &QueryParams) -> Result<usize, Invalid> {
     let wrong = || format!("must be a whole number from 1 to {MAX_DESCRIBED} where fields asks for metadata");
     match parse_limit(params) {
@@ -162,7 +164,8 @@ fn parse_described_limit(params: &QueryParams) -> Result<usize, Invalid> {
     }
 }
 
-/// Takes the handshake and serves the list from there on.
+/// Accepts the WebSocket handshake and starts the task that sends the list to the client; answers with a problem if
+/// there are too many connections or lists.
 fn open_list(service: &Arc<Service>, followed: &Followed, key: Key, request: Request) -> Response {
     let client = request.extensions().get::<RequestExchange>().cloned().unwrap_or_default().client();
     let (upgrade, response) = match handshake::accept(request, &service.origins) {

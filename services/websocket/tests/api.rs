@@ -1,4 +1,4 @@
-//! The WebSocket service over real sockets, on the embedded ranking.
+//! Tests of the WebSocket service over real sockets, on the embedded ranking.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, are meant to fail where something is missing")]
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ mod support {
 use support::client::Client;
 use support::lossy::Lossy;
 
-/// Longer than anything here takes; shorter than a test run that hangs.
+/// The timeout of each wait: longer than anything here takes, shorter than a test run that hangs.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running service.
@@ -48,7 +48,7 @@ impl TestService {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shell = ServiceContext::new(Duration::from_secs(2));
-        // As the service itself does, which may not have begun to run when this waits for it.
+        // The service notes this itself, but may not have begun to run when the test waits for it.
         shell.health.note_starting("ranking");
         let (boards, time) = (Arc::clone(&ranking), clock::system_clock());
         let task = tokio::spawn(liverank_websocket::run(config, boards, time, listener, shell.clone()));
@@ -79,7 +79,7 @@ impl TestService {
         }
     }
 
-    /// The value of one of the service's metrics.
+    /// Returns the value of one of the service's metrics.
     fn metric_value(&self, name: &str) -> i64 {
         let text = self.shell.metrics.encode_text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("liverank_websocket_{name} ")));
@@ -158,7 +158,7 @@ async fn a_list_around_a_video_follows_it_wherever_it_goes() {
         json!({ "first_rank": first_rank, "total": 9, "videos": videos })
     };
     assert_eq!(client.next().await, part(4, [("v5", 5.0), ("v4", 4.0), ("v3", 3.0)]));
-    // It stays where it is, and one overtakes all of these lines: only the ranks change.
+    // The video keeps its score, and one video overtakes all of these lines: only the ranks change.
     service.change_boards(&[entry("v0", 20.0, "o")]).await;
     assert_eq!(client.next().await, part(5, [("v5", 5.0), ("v4", 4.0), ("v3", 3.0)]));
     service.change_boards(&[entry("v4", 30.0, "o")]).await;
@@ -249,7 +249,7 @@ async fn the_first_change_after_a_calm_goes_out_at_once() {
     let mut client = service.connect("/ws/videos").await;
     client.next().await;
     let mut fastest = Duration::MAX;
-    // Many tries: on a busy machine some take long for reasons of its own; a service that waits is never fast.
+    // Many tries, because some take long on a busy machine; a service that waits would never be fast.
     for n in 1..=8u32 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let start = Instant::now();
@@ -293,7 +293,7 @@ async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
     let mut slow = service.connect("/ws/videos?mode=delta&limit=all").await;
     let mut quick = service.connect("/ws/videos?mode=delta&limit=all").await;
     let (mut copy, mut quick_copy) = (ListCopy::default(), ListCopy::default());
-    // In all more than the sockets' buffers hold.
+    // In all more bytes than the sockets' buffers hold.
     for round in 1..=25 {
         service.change_boards(&entries(round)).await;
         while quick_copy.lines.first().is_none_or(|line| line.score < f64::from(round)) {
@@ -309,7 +309,7 @@ async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
     assert!(copy.snapshots >= 2, "who skipped versions needs a snapshot");
 }
 
-/// Waits until one connection is left, and checks why the other ended.
+/// Waits until one connection is left, and checks the reason for which the other one ended.
 async fn one_is_dropped(service: &TestService, reason: &str) {
     service.wait_until("one is gone", |service| service.metric_value("connections") == 1).await;
     let ended = service.shell.metrics.encode_text();
@@ -320,7 +320,7 @@ async fn one_is_dropped(service: &TestService, reason: &str) {
 async fn a_client_that_never_reads_is_dropped() {
     let limits = ClientLimits { stall_timeout: Duration::from_millis(300), ..ClientLimits::default() };
     let ranking = Arc::new(EmbeddedRanking::new());
-    // More than the sockets' buffers hold.
+    // More bytes than the sockets' buffers hold.
     let owner = "somebody".repeat(30);
     let long: Vec<_> = (0..50_000).map(|n| entry(&format!("video-{n}"), 1.0, &owner)).collect();
     ranking.write_snapshot(1, &long).await.unwrap();
@@ -340,7 +340,7 @@ async fn a_client_that_answers_no_ping_is_dropped() {
     let ranking = Arc::new(EmbeddedRanking::new());
     let service = TestService::start_with(ranking, Config { limits, ..Config::default() }).await;
     let mut answers = service.connect("/ws/videos").await;
-    // A client answers while it reads.
+    // This client answers pings, because it reads.
     let listening = tokio::spawn(async move { answers.closed().await });
     let never_answers = service.connect("/ws/videos").await;
     one_is_dropped(&service, "silent").await;
@@ -454,7 +454,7 @@ async fn there_is_room_for_as_many_as_configured_and_lists_are_bounded() {
     service.wait_until("there is room", |service| service.metric_value("connections") == 1).await;
     let _third = service.connect("/ws/videos").await;
 
-    // Made-up limits, by which one client could once close the lists to all others.
+    // Unusual limits, with which one client could once use up the lists of all others.
     let service = TestService::start().await;
     let mut clients = Vec::new();
     for limit in 1..=300 {
@@ -530,7 +530,7 @@ async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_
     assert_eq!(&answer[9..], b"426");
 }
 
-/// A declared board has its own lists, from when it is filled on, and nothing of it is seen on the others.
+/// A declared board has its own lists from the time when it is filled, and its videos are not seen on other boards.
 #[tokio::test]
 async fn a_declared_board_is_watched_by_its_name() {
     let embedded = Arc::new(EmbeddedRanking::new());

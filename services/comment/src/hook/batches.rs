@@ -1,7 +1,7 @@
-//! Many comments in one request, a few requests at a time.
+//! Asks the hook about many comments in one request, with a few requests at a time.
 //!
-//! Nobody waits for a batch to fill: a comment that comes alone is asked about at once. What comes while all requests are out
-//! goes with the next one, so batches are as large as the hook is slow.
+//! No comment waits for a batch to fill: a single comment is sent at once. Comments that arrive while all requests are
+//! running are sent with the next request, so a slower hook gets larger batches.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,11 +18,12 @@ use super::client::HookClient;
 use super::metrics::HookMetrics;
 use super::{Question, Said, lock};
 
-/// Requests out at once. A hook has to be ready for so many from each comment service.
+/// The maximum number of requests that run at the same time. The hook has to be ready for this many from each comment
+/// service.
 const CALLS: usize = 4;
-/// Comments of one request.
+/// The maximum number of comments in one request.
 const BATCH: usize = 64;
-/// Bytes of comments of one request: those of the longest comments are no more than some dozen.
+/// The number of bytes of comment text at which a request is full: some dozen comments of the greatest length.
 const BATCH_BYTES: usize = 256 * 1024;
 
 pub(super) struct Asker {
@@ -33,7 +34,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// Asks about what waits. Does not end by itself.
+    /// Sends requests for waiting comments. Never returns.
     pub(super) async fn run(self, mut waiting: mpsc::Receiver<Question>) {
         let mut calls = FuturesUnordered::new();
         loop {
@@ -45,13 +46,14 @@ impl Asker {
                         calls.push(self.call(batch));
                     }
                 }
-                // The service that asks is gone: what ends it ends this, too.
+                // The service that sends questions has ended: whatever ends the service ends this task, too.
                 else => std::future::pending().await,
             }
         }
     }
 
-    /// The next batch, without what has waited too long to be answered in time.
+    /// Returns the next batch, without comments that have waited too long to be answered in time; these are answered
+    /// "busy".
     fn gather(&self, first: Question, waiting: &mut mpsc::Receiver<Question>) -> Vec<Question> {
         let (mut batch, mut bytes, mut next) = (Vec::new(), 0, Some(first));
         while let Some(question) = next {
@@ -82,7 +84,7 @@ impl Asker {
         answer(batch, |id| answers.remove(id).map_or(Said::Away, Said::Answer));
     }
 
-    /// Notes how a call ended; the log has a line when the hook goes away, and when it comes back.
+    /// Notes the outcome of a request; logs a message when the hook goes away and when it comes back.
     fn note(&self, error: Option<&anyhow::Error>) {
         let mut breaker = lock(&self.breaker);
         let was_away = breaker.is_away();
@@ -108,7 +110,7 @@ impl Asker {
 
 fn answer(batch: Vec<Question>, mut said: impl FnMut(&CommentId) -> Said) {
     for question in batch {
-        // Who asked may be gone.
+        // The task that asked may have ended.
         let _ = question.answer.send(said(&question.comment.id));
     }
 }

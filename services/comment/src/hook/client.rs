@@ -1,6 +1,6 @@
-//! One request to the hook, signed as the Standard Webhooks specification says, and its answer.
+//! Sends one request to the hook, signed according to the Standard Webhooks specification, and reads its answer.
 //!
-//! Its address is fixed: no answer leads elsewhere, for a redirect is an answer as wrong as any other.
+//! The URL is fixed: redirects are not followed but count as invalid answers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use reqwest::Url;
 
 use super::key::Keys;
 
-/// The most bytes of an answer: 64 comments of 16 KiB that are all masked, as JSON may write them.
+/// The maximum size of an answer, in bytes: 64 comments of 16 KiB that are all masked, in JSON's longest encoding.
 const MAX_ANSWER: usize = 4 << 20;
 
 pub(super) struct HookClient {
@@ -42,7 +42,8 @@ impl HookClient {
         Ok(Self { uri, client, keys: Keys::read(key_file)? })
     }
 
-    /// Asks the hook to decide on these comments. `body` is the request that holds them.
+    /// Asks the hook to decide on the comments `asked`. `body` is the request body that holds them. Returns the answer
+    /// for each comment that the hook named.
     pub(super) async fn ask(
         &self,
         body: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The keys that requests to the hook are signed with: one, or two while they are changed.
+//! The keys with which requests to the hook are signed: one key, or two while keys are changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -9,9 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-/// How often the file is looked at.
+/// The time after which the key file is read again.
 const READ_AGAIN: Duration = Duration::from_secs(10);
-/// How keys begin, as the specification has it.
+/// The prefix of keys, as the Standard Webhooks specification defines it.
 const PREFIX: &str = "whsec_";
 
 pub(super) struct Keys {
@@ -20,16 +20,16 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys in a file.
+    /// Reads the keys from a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or has no such keys.
+    /// Fails if the file cannot be read or does not have one or two valid keys.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         Ok(Self { file: file.to_owned(), read_keys_at: Mutex::new((Instant::now(), parse(&text)?)) })
     }
 
-    /// The signatures of a request, by each key.
+    /// Returns the signatures of a request, one by each key, separated by spaces.
     pub(super) async fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
         self.read_again().await;
         let known = self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ impl Keys {
         known.1.iter().map(sign).collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads the file again where that is due. One that cannot be read leaves the keys as they are.
+    /// Reads the file again if that is due. If the file cannot be read, the keys stay as they are.
     async fn read_again(&self) {
         {
             let mut known = self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// The example of the specification.
+    /// The example in the Standard Webhooks specification.
     #[tokio::test]
     async fn a_signature_is_that_of_the_specification() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
-    /// From one key to another without a request that the hook cannot check: both sign, then the new one alone.
+    /// Keys change without a request that the hook cannot verify: first both keys sign, then the new one alone.
     #[tokio::test]
     async fn keys_are_changed_without_a_restart() {
         let file = tempfile::NamedTempFile::new().unwrap();

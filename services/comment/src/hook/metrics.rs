@@ -1,4 +1,4 @@
-//! What is measured of the hook.
+//! The metrics of the hook.
 
 use liverank_core::moderation::hook::HookAnswer;
 use liverank_runtime::label_values;
@@ -12,19 +12,19 @@ use prometheus_client::registry::Registry;
 use super::Said;
 
 label_values! {
-    /// What was said of a comment.
+    /// The outcome of asking the hook about a comment.
     enum HookOutcome {
-        /// It is taken.
+        /// The comment is accepted.
         Accept = "accept",
-        /// It is refused.
+        /// The comment is refused.
         Refuse = "refuse",
-        /// It waits for a moderator.
+        /// The comment waits for a moderator.
         Hold = "hold",
-        /// It is taken with another text.
+        /// The comment is accepted with another text.
         Mask = "mask",
-        /// Nothing: the hook is away.
+        /// No decision: the hook is away.
         Away = "away",
-        /// Nothing: too many wait for it.
+        /// No decision: too many comments wait for the hook.
         Busy = "busy",
     }
 }
@@ -43,13 +43,13 @@ struct OutcomeLabels {
     outcome: HookOutcome,
 }
 
-/// Cheap to clone; all clones count together.
+/// The metrics of the hook. Cheap to clone: all clones share the same counters.
 #[derive(Clone)]
 pub(crate) struct HookMetrics {
     comments: Family<OutcomeLabels, Counter>,
-    /// Seconds that requests took, those that failed included.
+    /// A histogram of the duration of requests, in seconds, failed requests included.
     pub(super) request_seconds: Histogram,
-    /// Whether it is away: 1, or 0.
+    /// 1 while the hook is away, otherwise 0.
     pub(super) is_away: Gauge,
 }
 
@@ -57,7 +57,7 @@ impl Default for HookMetrics {
     fn default() -> Self {
         let seconds = Histogram::new(exponential_buckets(0.001, 2.0, 12));
         let new = Self { comments: Family::default(), request_seconds: seconds, is_away: Gauge::default() };
-        // From the start, so that a first one is seen as one more.
+        // All series exist from the start, so that a first event is seen as an increase.
         for outcome in OUTCOMES {
             drop(new.comments.get_or_create(&OutcomeLabels { outcome }));
         }

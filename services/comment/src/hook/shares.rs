@@ -1,5 +1,5 @@
-//! Who may have how many comments wait for the hook: a user and a video have a share each, so that a flood is refused
-//! and not everybody else.
+//! Limits on how many comments of one user and of one video may wait for the hook, so that a flood is refused instead
+//! of everybody else's comments.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,9 +10,11 @@ use liverank_core::{UserId, VideoId};
 
 use super::WAITING;
 
-/// Comments of one user that wait: nobody types faster, and a service posts for many users.
+/// The maximum number of one user's comments that wait: nobody types faster, and a service that posts does so for many
+/// users.
 const OF_USER: usize = 16;
-/// Comments of one video that wait: half of the places are left to all others, however much is said there.
+/// The maximum number of one video's comments that wait: half of all places remain for the other videos, however much
+/// is posted on this one.
 const OF_VIDEO: usize = WAITING / 2;
 
 #[derive(Default)]
@@ -21,11 +23,12 @@ struct Counts {
     videos: HashMap<VideoId, usize>,
 }
 
-/// The shares of all that waits. Clones share them. It holds no more names than comments wait.
+/// Counts the waiting comments of each user and video. Clones share the counts. There are never more entries than
+/// waiting comments.
 #[derive(Clone, Default)]
 pub(super) struct Shares(Arc<Mutex<Counts>>);
 
-/// A place of a comment; it is given back when it is dropped.
+/// The place of one waiting comment, which is freed when it is dropped.
 pub(super) struct Place {
     shares: Shares,
     user: UserId,

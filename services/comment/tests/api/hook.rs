@@ -1,4 +1,4 @@
-//! The hook, as a real HTTP server on a port of its own.
+//! Tests of the hook: a real HTTP server on a port of its own, asked by a comment service.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -24,23 +24,23 @@ use tokio::sync::Semaphore;
 use crate::support::{Service, until};
 
 const KEY: [u8; 32] = [7; 32];
-/// Requests that pass at once while nobody holds them up.
+/// The number of requests that the hook answers at once while its gate is open.
 const OPEN: u32 = 1_000;
 
-/// How it answers.
+/// The way in which the test's hook answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Manner {
-    /// By what each comment says: `refuse`, `hold`, `mask`, `nothing`; else it is accepted.
+    /// As the text of each comment says (`refuse`, `hold`, `mask`, `nothing`); any other comment is accepted.
     Well,
-    /// 500.
+    /// With status 500.
     Fails,
-    /// Elsewhere, where it would be accepted.
+    /// With a redirect to an address that would accept the comments.
     Redirects,
-    /// Not at all.
+    /// Never.
     Hangs,
-    /// With more than anybody reads.
+    /// With a larger body than the comment service reads.
     Floods,
-    /// About no comment.
+    /// With a body that names no comment.
     LeavesOut,
 }
 
@@ -49,7 +49,7 @@ struct Hook {
     manner: Mutex<Manner>,
     requests: Mutex<Vec<(HeaderMap, Bytes)>>,
     elsewhere: AtomicUsize,
-    /// Requests wait for a permit.
+    /// Every request waits for a permit of this semaphore.
     gate: Semaphore,
 }
 
@@ -119,7 +119,7 @@ fn key_text() -> String {
     format!("whsec_{}\n", STANDARD.encode(KEY))
 }
 
-/// A comment service that asks this hook.
+/// Starts a comment service that asks this hook.
 async fn asking(hook: &Hook, timeout_ms: u16, when_away: WhenAway) -> (Service, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), key_text()).unwrap();
@@ -166,12 +166,12 @@ async fn a_comment_becomes_what_the_hook_says() {
         assert_eq!((&problem["detail"], &problem["until"]), (&json!(detail), &Value::Null));
     }
     assert_eq!(service.log_length().await, 3, "what is refused is not in the log");
-    // What a keyed post was answered is answered again, and nobody is asked again.
+    // A repeated post with the same key gets the same answer, and the hook is not asked again.
     let keyed = json!({"userid": "ann", "videoid": "cat", "comment": "mask", "idempotency_key": "k"});
     let first = service.post(&keyed).await;
     let before = hook.requests();
     assert_eq!((service.post(&keyed).await, hook.requests()), (first, before));
-    // What its author alone is shown, nobody judges.
+    // The hook is not asked about a comment that only its author is shown.
     let (kind, scope) = (Restriction::Shadow, RuleScope::Everywhere);
     let shadow = ModerationAction::Restrict { userid: "ann".parse().unwrap(), kind, scope, until: None };
     service.moderate(None, shadow).await;
@@ -284,7 +284,7 @@ async fn what_comes_while_requests_are_out_goes_together() {
     let posts: Vec<_> = (0..100).map(|at| says_as(&format!("user {at}"), "cat", "words")).collect();
     let all = futures::future::join_all(posts.iter().map(|body| service.post(body)));
     let open = async {
-        // Requests that the hook does not answer yet, so all that comes goes with the few that may be out.
+        // The hook does not answer yet, so all comments wait for the few requests that may run at the same time.
         until("all are being answered", async || {
             service.shell.metrics.encode_text().contains("liverank_http_in_flight{service=\"comment\"} 100\n")
         })

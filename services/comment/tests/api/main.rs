@@ -97,7 +97,7 @@ async fn an_archive_that_is_away_stops_history_and_not_posts() {
     assert_eq!(answer.headers()["retry-after"], "1");
     let (status, first) = service.post(&keyed("first", "k1")).await;
     assert_eq!(status, StatusCode::CREATED);
-    // It is left alone for a moment, and then asked again, also where nobody does.
+    // The archive is not asked for a moment, and then asked again, also if no request comes.
     service.archive.away.store(false, Relaxed);
     until("history is back", async || service.get("/comments/cat").await.status() == StatusCode::OK).await;
     assert_eq!(service.post(&keyed("second", "k1")).await.1, first);
@@ -142,7 +142,7 @@ async fn history_leads_both_ways_and_to_both_sides_of_a_comment() {
         (seqs.map(|it| it["seq"].as_u64().unwrap()).collect(), page["next"].clone(), page["newer"].clone())
     };
     let all = |seqs: &[u64], next: Value, newer: Value| (seqs.to_vec(), next, newer);
-    // From the newest, which has none after it, back; and on from there.
+    // Backwards from the newest page, which has no newer one, and forwards again.
     assert_eq!(page("limit=3").await, all(&[9, 8, 7], json!(7), Value::Null));
     assert_eq!(page("limit=3&before=7").await, all(&[6, 5, 4], json!(4), json!(6)));
     assert_eq!(page("limit=3&after=6").await, all(&[9, 8, 7], json!(7), json!(9)));
@@ -166,7 +166,7 @@ async fn history_leads_both_ways_and_to_both_sides_of_a_comment() {
 #[tokio::test]
 async fn a_page_of_long_comments_is_cut_in_either_direction_and_leads_on() {
     let service = Service::start().await;
-    // Together more than a megabyte.
+    // Together these comments are larger than a page may be (one megabyte).
     for _ in 0..90 {
         service.post(&post(&"🎬".repeat(4096))).await;
     }
@@ -196,7 +196,7 @@ async fn a_reply_is_to_a_comment_under_the_same_video() {
     let history: Value = service.get("/comments/cat").await.json().await.unwrap();
     assert_eq!(history["comments"][0]["reply_to"], first);
     assert!(history["comments"][1].get("reply_to").is_none());
-    // Also to one's own, which the archive may not have yet.
+    // A reply to the user's own comment is accepted, too, although the archive may not have that comment yet.
     let own = service.post(&keyed("own", "k")).await.1["comment"]["id"].clone();
     assert_eq!(service.post(&reply(&own, "cat")).await.0, StatusCode::CREATED);
     for (to, video) in [(&json!("nobody-s"), "cat"), (&first, "dog"), (&own, "dog"), (&json!(7), "cat")] {

@@ -1,4 +1,4 @@
-//! What moderators do, as it is in force at a comment service.
+//! Tests of moderators' bans, mutes and decisions, as a comment service applies them.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -72,7 +72,7 @@ async fn a_mute_on_a_video_says_when_to_try_again() {
 #[tokio::test]
 async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
     let service = Service::start().await;
-    // The first who comments is the owner, as no other is given.
+    // The first user who comments on a video is its owner, if no other is set.
     assert_eq!(status(&service, "olga", "hers").await, StatusCode::CREATED);
     assert_eq!(status(&service, "paul", "his").await, StatusCode::CREATED);
     let scope = RuleScope::Owner(user("olga"));
@@ -82,7 +82,7 @@ async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
         .await;
     assert_eq!(status(&service, "ann", "his").await, StatusCode::CREATED);
     assert_eq!(status(&service, "ann", "nobody-s").await, StatusCode::CREATED);
-    // Nobody says whose it is: what may be hers is refused.
+    // The archive cannot name the owner: comments on a video that may be hers are refused.
     service.archive.away.store(true, Relaxed);
     assert_eq!(status(&service, "ann", "his").await, StatusCode::FORBIDDEN);
 }
@@ -122,7 +122,7 @@ async fn a_shadow_banned_author_alone_sees_its_comments() {
     let id = first.1["comment"]["id"].as_str().unwrap();
     let around = service.get(&format!("/comments/cat?around={id}")).await;
     assert_eq!(around.status(), StatusCode::NOT_FOUND, "nor is it found by its id");
-    // Its author may reply to it; nobody else knows that it is there.
+    // The author may reply to the shadowed comment; for all others it does not exist.
     let reply = |user: &str| json!({"userid": user, "videoid": "cat", "comment": "r", "reply_to": id});
     assert_eq!(service.post(&reply("ann")).await.1["field"], "reply_to");
     assert_eq!(service.post(&reply("troll")).await.0, StatusCode::CREATED);
@@ -158,7 +158,7 @@ async fn a_ban_outlives_the_service() {
     service.archive_all().await;
     service.restart().await;
     until("it is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN).await;
-    // What was read is in force while the archive is away.
+    // The restrictions read last stay in force while the archive is unavailable.
     service.archive.away.store(true, Relaxed);
     assert_eq!(status(&service, "ann", "cat").await, StatusCode::FORBIDDEN);
 }
@@ -187,7 +187,7 @@ async fn history_is_without_what_was_deleted_and_without_the_deletion() {
     let path = format!("/comments/cat?limit=2&before={}", first["next"]);
     let second: Value = service.get(&path).await.json().await.unwrap();
     assert_eq!(texts(&second), ["c1"]);
-    // Who posts it again is told, also by a service that remembers nothing.
+    // A repeated post is answered as before, also by a service that has just restarted.
     let mut service = service;
     service.restart().await;
     let again = json!({"userid": "ann", "videoid": "cat", "comment": "c2", "idempotency_key": "k2"});

@@ -1,4 +1,4 @@
-//! Rules of comments, as they are in force at a comment service.
+//! Tests of the rules of comments, as a comment service applies them.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -32,7 +32,7 @@ fn comment_json(user: &str, video: &str, text: &str) -> Value {
     json!({"userid": user, "videoid": video, "comment": text})
 }
 
-/// Posts until a rule refuses it, and answers that problem and its headers.
+/// Posts until a rule refuses the comment. Returns the problem of the refusal and its headers.
 async fn post_until_refused(service: &Service, body: &Value) -> (Value, HeaderMap) {
     until("a rule refuses it", async || !service.send(body).await.status().is_success()).await;
     let answer = service.send(body).await;
@@ -61,7 +61,7 @@ async fn slow_mode_refuses_the_second_comment_and_says_when_to_try_again() {
         StatusCode::CREATED,
         "on that video only"
     );
-    // A post that was answered is answered again, rules or not.
+    // A repeated post with the same key gets the same answer, whatever the rules say.
     let keyed = json!({"userid": "cy", "videoid": "cat", "comment": "c", "idempotency_key": "k"});
     let first = service.post(&keyed).await;
     assert_eq!((first.0, service.post(&keyed).await), (StatusCode::CREATED, first));

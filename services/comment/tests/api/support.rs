@@ -1,5 +1,5 @@
-//! A comment service on embedded stores that can be taken away, with a manager and a statistics service that write down
-//! what they are sent.
+//! A comment service on embedded stores that can be made unavailable, with a manager and a statistics service that
+//! record the requests they get.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -37,10 +37,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-/// How long anything may take to come true.
+/// The longest time that a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `holds`.
+/// Waits until `holds` returns true; fails after `PATIENCE`.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
@@ -58,10 +58,10 @@ pub struct Service {
     neighbours: Neighbours,
     neighbour_url: Url,
     pub shell: ServiceContext,
-    /// The system's rules of comments, for the next restart.
+    /// The file with the system's rules of comments; used from the next restart on.
     pub rules_file: Option<PathBuf>,
     pub hook: HookArgs,
-    /// Who it is and whom it knows, from the next restart on.
+    /// The service's identity, and the callers that it knows; used from the next restart on.
     pub identity: Identity,
     pub directory: TempDir,
 }
@@ -98,7 +98,7 @@ impl Service {
         service
     }
 
-    /// Starts a comment service that remembers nothing, on the same stores.
+    /// Starts a new process of the comment service on the same stores; it remembers nothing of the one before.
     pub async fn restart(&mut self) {
         self.shell.shutdown.cancel();
         self.shell =
@@ -108,7 +108,7 @@ impl Service {
         tokio::spawn(self.serve(listener));
     }
 
-    /// Why a comment service on these stores does not start.
+    /// Returns the error with which a comment service on these stores fails to start.
     pub async fn refused_start(&self) -> anyhow::Error {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.serve(listener).await.unwrap_err()
@@ -142,12 +142,12 @@ impl Service {
         self.client.get(self.url(path)).send().await.unwrap()
     }
 
-    /// Videos that the manager was asked to register, in order.
+    /// Returns the videos that the manager was asked to register, in order.
     pub fn registered(&self) -> Vec<String> {
         self.neighbours.registered.lock().unwrap().clone()
     }
 
-    /// What was reported to the statistics service.
+    /// Returns the reports that the statistics service got.
     pub fn reports(&self) -> Vec<Value> {
         self.neighbours.reports.lock().unwrap().clone()
     }
@@ -156,7 +156,7 @@ impl Service {
         self.log.end_offsets().await.unwrap().into_iter().sum()
     }
 
-    /// The log's records, of which there must be `count`.
+    /// Returns the log's records, of which there must be `count`.
     pub async fn records(&self, count: usize) -> Vec<RawRecord> {
         let mut consumer = self.log.join_consumers().await.unwrap();
         let mut records = Vec::new();
@@ -177,7 +177,7 @@ impl Service {
         records
     }
 
-    /// What a moderator does, into the log.
+    /// Writes a moderator's action to the log.
     pub async fn moderate(&self, video: Option<&str>, action: ModerationAction) {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
         let (user, id) = (UserId::parse("mod").unwrap(), random_id(rand::random()).as_str().parse().unwrap());
@@ -186,7 +186,7 @@ impl Service {
         self.log.append(record.video_id.as_str().as_bytes(), record.to_json()).await.unwrap();
     }
 
-    /// Does what the consumer does: moves all that the log has into the archive.
+    /// Writes all records of the log to the archive, as the consumer does.
     pub async fn archive_all(&self) {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
@@ -214,7 +214,7 @@ impl Drop for Service {
     }
 }
 
-/// The manager and the statistics service, behind one address.
+/// A manager and a statistics service at one address.
 #[derive(Clone, Default)]
 struct Neighbours {
     registered: Arc<Mutex<Vec<String>>>,
@@ -266,7 +266,7 @@ fn gone(part: &'static str) -> StoreError {
     StoreError::unavailable(part, "switched off by the test")
 }
 
-/// A log that can be taken away.
+/// A log that a test can make unavailable.
 pub struct LogWithSwitch {
     inner: EmbeddedLog,
     pub away: AtomicBool,
@@ -325,7 +325,7 @@ impl EventLog for LogWithSwitch {
     }
 }
 
-/// An archive that can be taken away: it then does not answer at all, as one behind a broken network.
+/// An archive that a test can make unavailable: it then never answers, as if the network were broken.
 pub struct ArchiveWithSwitch {
     inner: EmbeddedArchive,
     pub away: AtomicBool,

@@ -1,4 +1,5 @@
-//! What the planner does about readers that could not be emptied in time: the same as an operator does, with the same words.
+//! The planner's treatment of readers that could not be emptied in time: the same as the operator's, with the same
+//! messages.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -9,10 +10,10 @@ use liverank_core::ReaderId;
 use crate::cluster::overdue::OverdueDrain;
 use crate::{Manager, OnTimeout};
 
-/// Removes readers that could not be emptied in time where that is wanted. Returns a line about each that stays.
+/// Removes readers that could not be emptied in time, if that is configured. Returns a line about each one that stays.
 ///
-/// A view that is stale, or that takes too many readers for gone, is no ground to remove anybody. `told`: the readers that
-/// the log has named.
+/// Removes none if the view is stale, or if too many readers seem gone. `told`: the readers about which a warning was
+/// logged.
 pub async fn see_to_overdue_drains(
     manager: &Manager,
     term: u64,
@@ -46,7 +47,8 @@ pub async fn see_to_overdue_drains(
 async fn remove_reader(manager: &Manager, term: u64, drain: &OverdueDrain, limit: u32) {
     let why = force_line(drain, limit);
     let cordon = ReaderCordon { reader: drain.reader.clone(), closing: CordonLevel::Removed, why };
-    // What was not done, because the store is away or a later term has begun, is found again by who plans then.
+    // A removal that failed because the store is unavailable, or a later term has begun, is tried again by whoever
+    // plans then.
     if let Ok(None) =
         manager.ask_store(manager.assignment_store.set_cordon(term, &drain.reader, Some(&cordon))).await
     {

@@ -1,4 +1,4 @@
-//! Which videos leave a reader that is to be emptied, and where they go.
+//! The orders that move videos off a reader that is to be emptied, to other readers.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -9,9 +9,10 @@ use liverank_core::{ReaderId, VideoId};
 use super::KnownCluster;
 use crate::liveness::ReaderSighting;
 
-/// Orders begun at one look: what the readers can warm until the next.
+/// The maximum number of orders begun at one look: as many videos as readers can make ready until the next look.
 const MAX_ORDERS_A_LOOK: usize = 250;
-/// Seconds' worth of hand-overs that may be under way: enough that none waits for the next look or a reader's report.
+/// The seconds of budget whose viewers may be in hand-over at the same time: enough that no hand-over waits for the
+/// next look or a reader's report.
 pub const DRAIN_HAND_OVER_SECONDS: u64 = 10;
 
 /// A video that is to leave a reader.
@@ -19,16 +20,17 @@ pub const DRAIN_HAND_OVER_SECONDS: u64 = 10;
 pub struct DrainMove {
     /// The order that moves the video.
     pub order: AssignmentOrder,
-    /// Which reader it leaves.
+    /// The reader that the video leaves.
     pub reader: ReaderId,
-    /// Viewers that go with it.
+    /// The number of viewers that go with the video.
     pub viewers: u64,
 }
 
 impl KnownCluster {
-    /// What is to leave readers that are to be emptied and that report to this manager, the most watched videos first;
-    /// no more viewers than the budget has room for, except that one which leaves by itself is emptied in half of its
-    /// grace. `is_moving`: orders for these are being carried out already, of `uncounted` viewers.
+    /// Returns the moves off readers that are to be emptied and that report to this manager, the most watched videos
+    /// first. The moves are of no more viewers than the budget permits, except that a reader which leaves by itself is
+    /// emptied within half of its grace time. `is_moving`: whether a video is being moved already. `uncounted`: the
+    /// viewers of running moves that are not in the count of pending hand-overs.
     pub fn drain_moves(
         &self,
         now: Instant,
@@ -74,7 +76,7 @@ impl KnownCluster {
         drains
     }
 
-    /// Viewers of a reader that may be set on their way now.
+    /// Returns the number of a reader's viewers whose move may begin now.
     fn movable_viewers(&self, sighting: &ReaderSighting, per_minute: u64, uncounted: u64) -> u64 {
         let record = &sighting.last_record;
         let under_way = self.pending_hand_overs.viewers + uncounted;
@@ -84,12 +86,13 @@ impl KnownCluster {
             return budget;
         }
         let needed = record.viewers.saturating_mul(2_000 * DRAIN_HAND_OVER_SECONDS / 2) / record.grace_ms;
-        // At the pace that its heartbeats are answered with, however many are set on their way.
+        // At least one: viewers leave at the pace with which the reader's heartbeats are answered, however many moves
+        // have begun.
         budget.max(needed).max(1)
     }
 
-    /// The order that takes a video from all readers that are to be emptied: others take their places, where there are
-    /// any. `coming` counts what the orders before this one brought to whom.
+    /// Returns the order that moves a video off all readers that are to be emptied, to other readers if there are any.
+    /// `coming` counts the viewers that earlier orders bring to each reader.
     fn order_without_drained(
         &self,
         now: Instant,
@@ -99,7 +102,7 @@ impl KnownCluster {
     ) -> Option<AssignmentOrder> {
         let leaves = |reader: &ReaderId| self.reader_status(now, reader) == Some(ReaderStatus::Leaving);
         let current = self.assignment_view.assigned_readers(video)?;
-        // A reader that is closed would be emptied next: it takes only what cannot stay where it is.
+        // A cordoned reader would be emptied next: it gets only videos that cannot stay where they are.
         let is_urgent = current.readers.iter().any(|share| leaves(&share.reader));
         coordinator::order_off_emptied_readers(&self.view_at(now), video, |besides| {
             let fits = |reader: &ReaderId| {

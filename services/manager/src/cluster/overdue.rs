@@ -1,7 +1,8 @@
-//! Which readers take longer to be emptied than they may, where the planner in the managers sees to it. An operator has a
-//! clock of its own for that (`drain.timeoutSeconds`).
+//! Readers whose drain takes longer than permitted, if the planner in the managers (the autopilot) is responsible. The
+//! operator has a clock of its own for drains (`drain.timeoutSeconds`).
 //!
-//! Each manager goes by its own clock: one that has just begun, or that saw no cordon meanwhile, begins the time anew.
+//! Each manager uses its own clock: a manager that has just started, or did not see the cordon for a while, begins to
+//! count anew.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use liverank_core::handover::coordinator::ReaderStatus;
 
 use super::KnownCluster;
 
-/// Since when this manager has seen each reader being emptied by a planner's order, and how long that may take.
+/// For each reader that is being drained by a planner's order, the time since which this manager has seen that; and the
+/// time limit of drains.
 #[derive(Debug, Default)]
 pub struct DrainClock {
     limit: Option<Duration>,
@@ -20,37 +22,37 @@ pub struct DrainClock {
 }
 
 impl DrainClock {
-    /// A clock that finds readers overdue after `limit`; without a limit none is.
+    /// Makes a clock by which drains are overdue after `limit`; `None`: never.
     pub const fn new(limit: Option<Duration>) -> Self {
         Self { limit, since: BTreeMap::new() }
     }
 
-    /// Notes the readers that are being emptied now. The time of any other one is over.
+    /// Notes the readers that are being drained now. The time of every other reader is reset.
     fn note(&mut self, now: Instant, drained: Vec<ReaderId>) {
         let since = |reader: &ReaderId| self.since.get(reader).copied().unwrap_or(now);
         self.since = drained.into_iter().map(|reader| (reader.clone(), since(&reader))).collect();
     }
 
-    /// How long a reader has been emptied for, where that is longer than it may take.
+    /// Returns for how long a reader has been drained, if that is longer than the limit; otherwise `None`.
     fn overdue(&self, now: Instant, reader: &ReaderId) -> Option<Duration> {
         let taken = now.saturating_duration_since(*self.since.get(reader)?);
         self.limit.is_some_and(|limit| taken > limit).then_some(taken)
     }
 }
 
-/// A reader that a planner has had emptied for longer than that may take.
+/// A reader whose drain by a planner's order takes longer than permitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverdueDrain {
     /// The reader.
     pub reader: ReaderId,
-    /// Viewers whom it still has.
+    /// The number of viewers that the reader still has.
     pub viewers: u64,
-    /// How long it has been emptied for.
+    /// The time for which the reader has been drained.
     pub taken: Duration,
 }
 
 impl KnownCluster {
-    /// Notes which readers are being emptied by a planner's order.
+    /// Notes which readers are being drained by a planner's order.
     pub(super) fn note_drains(&mut self, now: Instant) {
         let drained = |reader: &ReaderId| self.cordon_level(reader) == Some(CordonLevel::Draining);
         let readers = self.reader_watch.all_sightings().map(|sighting| &sighting.last_record.id);
@@ -58,13 +60,13 @@ impl KnownCluster {
         self.drain_clock.note(now, drained);
     }
 
-    /// Whether a reader takes longer to be emptied than it may.
+    /// Whether a reader's drain takes longer than permitted.
     pub fn is_drain_overdue(&self, now: Instant, reader: &ReaderId) -> bool {
         self.overdue_drain(now, reader).is_some()
     }
 
-    /// Readers that take longer to be emptied than they may. One that leaves by itself has its own time, and one that is gone
-    /// has no viewers.
+    /// Returns the readers whose drain takes longer than permitted. Readers that leave by themselves have a time limit
+    /// of their own, and readers that are gone have no viewers; neither are returned.
     pub fn overdue_drains(&self, now: Instant) -> Vec<OverdueDrain> {
         let readers = self.reader_watch.all_sightings().map(|sighting| &sighting.last_record.id);
         readers.filter_map(|reader| self.overdue_drain(now, reader)).collect()

@@ -1,4 +1,4 @@
-//! What a planner is told of the readers and the assignments.
+//! The reports to planners on the readers and the assignments.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use liverank_protocol::{ClusterLoad, CordonRequest, CordonsAnswer, ReaderState, 
 use super::KnownCluster;
 use crate::liveness::{HoldReason, ReaderSighting};
 
-/// The planner's term in the form that is sent.
+/// Returns a planner's term in the form of the API.
 pub fn term_state(term: &PlannerTerm) -> TermState {
     TermState { term: term.term, holder: term.holder.clone(), lease: term.lease.clone() }
 }
@@ -23,7 +23,7 @@ fn hold_text(hold: HoldReason) -> String {
 }
 
 impl KnownCluster {
-    /// Everything about readers' load; `detailed`: with all assignments, and each reader's videos.
+    /// Returns the readers' load. `detailed`: also all assignments, and the videos of each reader.
     pub fn cluster_load(&self, now: Instant, per_minute: u64, detailed: bool) -> ClusterLoad {
         ClusterLoad {
             readers: self
@@ -44,7 +44,7 @@ impl KnownCluster {
         }
     }
 
-    /// Which readers are closed.
+    /// Returns the cordons in force.
     pub fn cordons_answer(&self) -> CordonsAnswer {
         let cordon = |it: &ReaderCordon| CordonRequest {
             reader: it.reader.clone(),

@@ -49,7 +49,7 @@ fn assignment(name: &str, readers: &[&str], epoch: u64) -> VideoAssignment {
 fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<VideoAssignment>) -> KnownCluster {
     let mut cluster = KnownCluster::default();
     cluster.assignment_view.take_over_all(now, AssignmentSnapshot { version: 1, assignments });
-    // What is only found in the store makes no reader ready; here readers were asked, and answered.
+    // Records that are only found in the store make no reader ready; here the readers were asked and answered.
     let ready = |record: &ReaderRecord| {
         let held = record.videos.iter().filter(|held| held.ready);
         held.map(|held| (record.id.clone(), held.video.clone())).collect::<Vec<_>>()
@@ -70,7 +70,7 @@ fn cordon(name: &str, closing: CordonLevel) -> ReaderCordon {
     ReaderCordon { reader: reader_id(name), closing, why: String::new() }
 }
 
-/// Lets the same records be polled until the view is settled; readers beat if `alive`.
+/// Polls the same records until the view is settled; the readers' beats change if `alive`.
 fn poll_until_settled(
     cluster: &mut KnownCluster,
     start: Instant,
@@ -130,7 +130,7 @@ fn an_assigned_video_stays_where_it_is() {
     assert!(cluster.videos_to_move(now, 10).is_empty() && cluster.videos_to_adopt(now, 10).is_empty());
 }
 
-/// Heard by this manager itself.
+/// Makes a cluster whose readers send their heartbeats to this manager.
 fn cluster_with_heartbeats(
     now: Instant,
     records: Vec<ReaderRecord>,
@@ -161,9 +161,10 @@ fn a_draining_reader_s_videos_leave_it_the_most_watched_first() {
     let order = drains_as_text(&cluster, now, 6_000);
     assert_eq!(order[0], ("busy".to_owned(), vec!["c".to_owned()]));
     assert_eq!(order.len(), 3);
-    // What one brings counts for the next.
+    // The viewers that one video brings count when the reader of the next is chosen.
     assert_eq!(order[1], ("calm".to_owned(), vec!["b".to_owned()]));
-    // Nothing is swapped before somebody holds it ready, unless somebody comes: nobody is sent to one that leaves.
+    // A watched video is not moved before a reader has made it ready, unless a new viewer asks: nobody is sent to a
+    // reader that leaves.
     assert!(cluster.videos_to_move(now, 10).is_empty());
     assert_eq!(cluster.decide_readers(now, &video("busy"), 0), assign_decision(Some(1), "c", 1));
 }
@@ -173,14 +174,14 @@ fn a_removed_reader_is_given_out_no_more_whatever_it_reports_and_whoever_has_jus
     let now = Instant::now();
     let held = assignment("v", &["a"], 1);
     let mut cluster = KnownCluster::default();
-    // A manager that has just begun: all it knows is what the store holds.
+    // A manager that has just started knows only what the store holds.
     cluster.orders.cordons = vec![cordon("a", CordonLevel::Removed)];
     cluster.assignment_view.take_over_all(now, AssignmentSnapshot { version: 1, assignments: vec![held] });
     cluster.note_records(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
     assert_eq!(cluster.decide_readers(now, &video("new"), 0), assign_decision(None, "b", 1));
     assert_eq!(cluster.videos_to_move(now, 10), [video("v")]);
-    // It goes on reporting itself, and does not become one that counts by that.
+    // The removed reader continues to send heartbeats, and does not become usable by that.
     cluster.note_heartbeat(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
     assert!(cluster.readers_to_forget(now).is_empty(), "its word stays as long as it reports itself");
@@ -241,7 +242,7 @@ fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
     assert!(matches!(cluster.decide_readers(later, &video("v"), 0), VideoDecision::Serve(_)), "{in_vain}");
     beat(&mut cluster, later, 4);
     assert_eq!(cluster.decide_readers(later, &video("v"), 0), assign_decision(Some(1), "b", 1));
-    // One that merely answers late has much to do, and keeps what it has; one that answers again is back.
+    // A reader that merely answers late is overloaded and keeps its videos; one that answers again is reachable.
     cluster.reader_watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
     cluster.reader_watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
     cluster.judge_readers(later);
@@ -276,7 +277,7 @@ fn a_reader_hears_of_viewers_elsewhere_where_there_are_any() {
     let cluster = cluster(now, vec![one.clone(), two.clone(), three], vec![]);
     assert_eq!(cluster.viewers_elsewhere(&one), [(video("shared"), 6)]);
     assert_eq!(cluster.viewers_elsewhere(&two), [(video("shared"), 8)]);
-    // Of a video that it has just got viewers of, too.
+    // Also for a video of which the reader has only just got viewers.
     let more = record("c", 3, &[("alone", 2), ("shared", 1)]);
     assert_eq!(cluster.viewers_elsewhere(&more), [(video("alone"), 2), (video("shared"), 12)]);
 }
@@ -342,7 +343,7 @@ fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
         cluster.view_at(now).viewers(&video("v"))
     };
     for second in 1..30 {
-        // A hundred are on their way all the time.
+        // A hundred viewers are in hand-over all the time.
         assert_eq!(at(second, [900 - 30 * second, 300, 30 * second - 100_u64.min(30 * second)]), 1_200);
     }
     assert_eq!(at(30, [0, 300, 890]), 1_200, "the last ones are coming");
@@ -371,10 +372,10 @@ fn drains_keep_to_the_budget_unless_the_reader_has_less_time_than_that() {
         let leaving = ReaderRecord { grace_ms, ..leaving.clone() };
         cluster_with_heartbeats(now, vec![leaving, record("b", 0, &[])], held.clone())
     };
-    // 600 a minute: 100 in the ten seconds that are looked ahead.
+    // At 600 viewers a minute: 100 within the ten seconds that may be in hand-over.
     assert_eq!(drains_as_text(&of(0), now, 600).len(), 10);
     assert_eq!(drains_as_text(&of(600_000), now, 600).len(), 10);
-    // In 20 s of grace they have to go at 100 a second.
+    // With 20 s of grace, the viewers have to leave at 100 a second.
     assert_eq!(drains_as_text(&of(20_000), now, 600).len(), 50);
 }
 
@@ -448,7 +449,7 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
     let now = poll_until_settled(&mut cluster, start, &records, true);
     assert_eq!(cluster.videos_to_move(now, 10), [video("v")]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
-    // Nor on a view that has grown stale.
+    // Nothing is moved on a view that has become stale, either.
     assert!(cluster.videos_to_move(now + Duration::from_secs(2), 10).is_empty());
 }
 
@@ -470,7 +471,7 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
         cluster.decide_readers(later, &video("v"), 0),
         VideoDecision::Serve(assignment("v", &["a"], 3))
     );
-    // By then they are back, wherever that is, and fill nobody a second time.
+    // After this time the lost viewers are back, at whichever reader, and must not be counted a second time.
     for beat in 60..=90 {
         now += Duration::from_millis(500);
         cluster.note_records(
@@ -532,7 +533,8 @@ fn viewers_are_not_sent_to_a_reader_that_was_not_heard_of_lately() {
     let records = vec![a.clone(), record("b", 0, &[("v", 0)])];
     let mut cluster = cluster(now, records, vec![assignment("v", &["b"], 2)]);
     assert_eq!(cluster.answer_heartbeat(now, &a, 600).hand_overs.len(), 1);
-    // The store was away, which is nobody's silence: the reader is not suspect, and yet not to be relied on.
+    // The time in which the store was unavailable counts as nobody's silence: the reader is not suspect, but viewers
+    // are not sent there either.
     let later = now + Duration::from_secs(5);
     cluster.note_heartbeat(later, ReaderRecord { beat: 2, ..a.clone() });
     assert!(cluster.answer_heartbeat(later, &a, 600).hand_overs.is_empty());
@@ -549,14 +551,14 @@ fn all_hand_over_paces_together_keep_to_the_budget() {
     let pace = |record: &ReaderRecord| -> Vec<u32> {
         cluster.answer_heartbeat(now, record, 6_000).hand_overs.iter().map(|order| order.pace).collect()
     };
-    // 100 a second, in proportion to what each has to hand over.
+    // 100 viewers a second, in proportion to what each reader has to hand over.
     assert_eq!((pace(&a), pace(&c)), (vec![75], vec![17, 8]));
     let hurried = ReaderRecord { draining: true, grace_ms: 9_000, ..a };
     assert_eq!(pace(&hurried), [200], "half of its grace");
 }
 
-/// Second by second, what one of two readers of a video has left of its `viewers`, where those it sends away are three
-/// seconds on the way to the other.
+/// Returns, second by second, how many of a video's `viewers` one of its two readers still has, if viewers whom it
+/// sends away take three seconds to arrive at the other.
 fn viewers_shed_by_second(mut here: u64) -> Vec<u64> {
     let start = Instant::now();
     let (mut there, mut on_the_way) = (0, [0; 3]);

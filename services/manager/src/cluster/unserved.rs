@@ -1,27 +1,29 @@
-//! Viewers who asked where to go and could not be sent to a reader that takes them: no video without a reader is to go
-//! unnoticed, whatever every part says of itself.
+//! Counts viewers who asked for a reader and could not be sent to one that accepts viewers, so that a video without a
+//! reader is noticed whatever each process reports of itself.
 
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
 use liverank_protocol::UnservedRequests;
 
-/// For how long requests are counted, and how long none has to be in vain for it to be over.
+/// The time for which failed requests are counted, and the time without a failed request after which the problem counts
+/// as over.
 const COUNTING_WINDOW: Duration = Duration::from_secs(10);
 
-/// Requests in vain.
+/// The recent requests for which no reader could be named.
 #[derive(Debug, Default)]
 pub struct UnservedViewers {
-    /// The first of those that are not over, and the last.
+    /// The times of the first and the last failed request of the problem that is not over.
     spell: Option<(Instant, Instant)>,
-    /// Two halves of the window: when each began, and how many.
+    /// The current half of the window: the time at which it began, and the number of requests in it. `previous_half` is
+    /// the number in the half before.
     current_half: (Option<Instant>, u64),
     previous_half: u64,
     video: Option<VideoId>,
 }
 
 impl UnservedViewers {
-    /// Notes a request for `video` that no reader could be named for.
+    /// Counts a request for `video` for which no reader could be named.
     pub fn note_unserved(&mut self, now: Instant, video: &VideoId) {
         let is_over = |last: Instant| now.saturating_duration_since(last) >= COUNTING_WINDOW;
         let first = self.spell.filter(|(_, last)| !is_over(*last)).map_or(now, |(first, _)| first);

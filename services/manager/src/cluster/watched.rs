@@ -1,4 +1,4 @@
-//! Which videos are watched most.
+//! The videos with most viewers, for people to look at.
 
 use std::cmp::Reverse;
 
@@ -7,34 +7,34 @@ use serde::Serialize;
 
 use super::KnownCluster;
 
-/// A video, for people to look at.
+/// A video with viewers, as it is shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WatchedVideo {
-    /// The video.
+    /// The id of the video.
     pub videoid: VideoId,
-    /// Viewers connected now.
+    /// The number of viewers connected now.
     pub viewers: u64,
-    /// Its readers, those that still hand it over left out.
+    /// The readers assigned to the video, without those that still hand viewers over.
     pub readers: Vec<ReaderId>,
     /// Whether some of its viewers are still to be handed over.
     pub moving: bool,
 }
 
-/// Readers that are named of one video: a hot one may have hundreds.
+/// The maximum number of readers named for one video: a video with very many viewers may have hundreds.
 const MAX_READERS_SHOWN: usize = 16;
 
 impl KnownCluster {
-    /// How many videos have viewers.
+    /// Returns the number of videos that have viewers.
     pub fn watched_count(&self) -> usize {
         self.audiences.len()
     }
 
-    /// How many videos are assigned, the system's own left out.
+    /// Returns the number of assigned videos, without the canary.
     pub fn registered_count(&self) -> usize {
         self.assignment_view.len() - usize::from(self.assignment_view.get(&canary::video()).is_some())
     }
 
-    /// The videos with most viewers, at most `most` of them.
+    /// Returns the videos with most viewers, at most `most` of them.
     pub fn hottest_videos(&self, most: usize) -> Vec<WatchedVideo> {
         let shown = self.audiences.iter().filter(|(video, _)| !canary::is_canary(video));
         let mut all: Vec<(u64, &VideoId)> =

@@ -1,4 +1,5 @@
-//! What planners order: terms, moves, cordons. Each order carries its planner's lease, and its term once that has begun.
+//! The endpoints for planners' orders: terms, moves, cordons. Each order carries its planner's lease, and its term once
+//! the term has begun.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,21 +27,22 @@ use crate::Manager;
 use crate::cluster::report::term_state;
 use crate::moves::WantedMove;
 
-/// The largest request: 10,000 moves of videos with ids of usual length.
+/// The maximum size of a request, in bytes: 10,000 moves of videos with ids of usual length.
 const MAX_ORDER_BYTES: usize = 8 * 1024 * 1024;
-/// Moves shown.
+/// The maximum number of moves shown.
 const MAX_MOVES_SHOWN: usize = 1_000;
-/// The longest name of a planner and the longest reason, in bytes: they are stored and shown.
+/// The maximum length of a planner's name and of a reason, in bytes: both are stored and shown.
 const MAX_TEXT_BYTES: usize = 1_024;
-/// Readers that are cordoned at a time, and cordons of one order: more than there are readers. Managers and the store keep them
-/// until they are lifted, whether or not there is a reader of that name.
+/// The maximum number of readers that are cordoned at the same time, and of cordons in one order: more than there are
+/// readers. Managers and the store keep cordons until they are lifted, whether or not there is a reader of that name.
 const MAX_CORDONS: usize = 10_000;
-/// Tries to begin a term whatever is in force: every one that fails means that another planner has just begun one.
+/// The maximum number of tries to begin a term after whichever is in force: each try that fails means that another
+/// planner has just begun one.
 const MAX_TERM_TRIES: usize = 8;
 
 type SharedManager = State<Arc<Manager>>;
 
-/// The body of an order.
+/// Reads and parses the body of an order.
 async fn read_order<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<T, Problem> {
     body::expect_json(headers)?;
     let json = body::read(headers, sent, MAX_ORDER_BYTES).await?;
@@ -58,7 +60,8 @@ fn overtaken_problem(in_force: u64) -> Problem {
     Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with_member("term", in_force)
 }
 
-/// 409 for a planner that holds a lease which has changed hands since: the term in force was begun by who has it now.
+/// Refuses with 409 a planner whose lease has changed hands since: the term in force was begun by the lease's new
+/// holder.
 fn expect_lease(wanted: &PlannerLease, in_force: Option<&PlannerTerm>) -> Result<(), Problem> {
     let Some(term) = in_force else { return Ok(()) };
     let Some(lease) = term.lease.as_ref().filter(|lease| lease.is_later_than(wanted)) else { return Ok(()) };
@@ -79,7 +82,7 @@ fn store_away_problem(error: &impl std::fmt::Display) -> Problem {
     Problem::part_unavailable(format!("{error}: try again"))
 }
 
-/// 409 for a term that is over, for one that nobody ever minted, and for a lease that has changed hands.
+/// Refuses with 409 a term that is over, a term that was never begun, and a lease that has changed hands.
 async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Result<(), Problem> {
     expect_text("lease.uid", &lease.uid)?;
     if check_epoch("term", term, now_micros())? == 0 {
@@ -97,7 +100,7 @@ async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Resu
     expect_lease(lease, in_force.as_ref()).inspect_err(|_| {
         manager.metrics.orders_refused.inc();
     })?;
-    // A store and a manager that know of none at all have both lost it: then the planner is believed.
+    // If both the store and this manager know no term, both have lost it, and the planner is trusted.
     let known = manager.carrying().highest_term();
     if known == term || known == 0 {
         return Ok(());
@@ -110,7 +113,7 @@ async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Resu
     Err(Problem::new(StatusCode::CONFLICT, detail).with_member("term", known))
 }
 
-/// Shows that the planner is still there.
+/// Renews the planner's term, which shows that the planner is still active.
 async fn renew_term(manager: &Manager, term: u64) -> Result<TermState, Problem> {
     let known = manager.cluster().orders.planner_term.clone();
     let (holder, lease) = known.map(|known| (known.holder, known.lease)).unwrap_or_default();
@@ -141,7 +144,7 @@ pub(super) async fn term(
             .map_err(|error| store_away_problem(&error))?;
         let in_force = told.planner_term.as_ref().map_or(0, |term| term.term);
         let expected = wanted.expected.unwrap_or(in_force);
-        // What the store has lost of it, this manager may still know. Whoever takes office between this question and
+        // This manager may know a lease that the store has lost. A planner that begins a term between this query and
         // the swap below changes the term, and the swap fails.
         let known = manager.cluster().orders.planner_term.clone();
         expect_lease(&wanted.lease, later_term(known.as_ref(), told.planner_term.as_ref()))?;
@@ -214,7 +217,7 @@ fn want_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
     MoveAnswer { videoid: it.videoid, status, id: None, epoch, detail: Some(refused.to_string()) }
 }
 
-/// Viewers that a move takes from where they are: those above the new shares.
+/// Returns the number of viewers that a move takes away from their readers: those above the readers' new shares.
 fn viewers_leaving(cluster: &crate::cluster::KnownCluster, it: &MoveRequest) -> u64 {
     let total = cluster.viewers(&it.videoid);
     let weights: u64 = it.readers.iter().map(|share| u64::from(share.weight)).sum();
@@ -259,7 +262,7 @@ pub(super) async fn cordons(
     Ok(Json(manager.cluster().cordons_answer()))
 }
 
-/// Refuses cordons of more readers than there can be.
+/// Refuses cordons of more readers than `MAX_CORDONS`.
 fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invalid> {
     let known = manager.cluster().cordons_answer().cordons;
     let lifted = wanted.iter().filter(|it| it.cordon.is_none()).map(|it| &it.reader);

@@ -1,5 +1,5 @@
-//! What people who look after the system see: all of it in one bounded answer, and what the planner would do if it were
-//! another system.
+//! The endpoints for people who look after the system: an overview in one answer of limited size, and forecasts of what
+//! the planner would do with other readers or viewers.
 
 use std::cmp::Reverse;
 use std::sync::{Arc, PoisonError};
@@ -27,30 +27,32 @@ use crate::history::HistoryShown;
 use crate::liveness::ReaderStatus;
 use crate::metrics::MoveKind;
 
-/// How long a question waits for those before it: gateways pass a few a second on.
+/// The time that a request for a forecast waits for those before it: gateways forward a few a second.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Readers that are listed, the fullest first: more than a page of them is read by nobody.
+/// The maximum number of readers listed, the fullest first: nobody reads more than a page of them.
 const MAX_READERS_LISTED: usize = 200;
-/// Videos that are listed, the most watched first.
+/// The maximum number of videos listed, the most watched first.
 const MAX_VIDEOS_LISTED: usize = 30;
-/// Moves that are listed, the latest first, and those that are under way besides.
+/// The maximum number of moves listed, the latest first; as many older moves that are still running may be listed
+/// besides.
 const MAX_MOVES_LISTED: usize = 40;
-/// Decisions of the planner that are listed, the latest first, each with as many orders and rejections.
+/// The maximum number of planner decisions listed, the latest first. `MAX_LINES_A_DECISION` is the maximum number of
+/// orders, and of rejections, of each.
 const MAX_DECISIONS_LISTED: usize = 8;
 const MAX_LINES_A_DECISION: usize = 12;
 
-/// Answer of `GET /overview`.
+/// The answer of `GET /overview`.
 #[derive(Debug, Serialize)]
 pub(super) struct Overview {
-    /// When, in milliseconds since 1970.
+    /// The time of the answer, in ms since 1970.
     at: Millis,
-    /// Whether this manager sees the store; otherwise all this is what it last saw.
+    /// Whether this manager reaches the store; otherwise the answer is what it last saw.
     fresh: bool,
-    /// Why nothing is moved where something should be.
+    /// The reason for which no video is moved; `None` if moves are not suspended.
     hold: Option<String>,
     viewers: u64,
     capacity: u64,
-    /// Videos that have a reader, and those of them that have viewers.
+    /// The number of videos that have a reader. `videos_watched` is the number of videos that have viewers.
     videos_assigned: usize,
     videos_watched: usize,
     readers_total: usize,
@@ -58,7 +60,7 @@ pub(super) struct Overview {
     history: HistoryShown,
     videos: Vec<WatchedVideo>,
     moves: Vec<MoveLine>,
-    /// Viewers that are to be handed over and still are where they were.
+    /// The number of viewers that are to be handed over and are still at their old reader.
     in_flight: u64,
     viewers_per_minute: u64,
     cordons: Vec<CordonRequest>,
@@ -82,15 +84,15 @@ struct ReaderLine {
 struct MoveLine {
     #[serde(flatten)]
     state: MoveState,
-    /// `move`, `split`, `merge` or `reshare`.
+    /// The kind of change: `move`, `split`, `merge` or `reshare`.
     kind: &'static str,
 }
 
 #[derive(Debug, Serialize)]
 struct PlannerJson {
-    /// Whether the planner in this manager is in office.
+    /// Whether the planner in this manager has the term in force.
     leading: bool,
-    /// The holder of the planner's term.
+    /// The planner that has the term in force.
     holder: Option<String>,
     term: Option<u64>,
     decisions: Vec<PlannerDecision>,
@@ -180,14 +182,14 @@ fn latest_decisions(manager: &Manager) -> Vec<PlannerDecision> {
     decisions.iter().take(MAX_DECISIONS_LISTED).map(cut).collect()
 }
 
-/// Answer of `POST /what-if`.
+/// The answer of `POST /what-if`.
 #[derive(Debug, Serialize)]
 struct WhatIfJson {
-    /// One a minute.
+    /// One plan for each minute.
     minutes: Vec<ForecastMinute>,
-    /// Whether a minute came in which nothing was left to be done.
+    /// Whether the forecast reached a minute in which nothing was left to do.
     settled: bool,
-    /// Viewers that are moved, in all.
+    /// The number of viewers that are moved, in all.
     moved: u64,
     readers: Vec<ForecastReader>,
 }
@@ -208,7 +210,7 @@ struct ForecastReader {
     id: ReaderId,
     capacity: u64,
     standing: ReaderAvailability,
-    /// Viewers before the first order and after the last one.
+    /// The number of viewers before the first order; `after` is the number after the last one.
     before: u64,
     after: u64,
 }
@@ -219,7 +221,7 @@ pub(super) async fn answer_what_if(
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     let changes = parse_what_if_request(&body)?;
-    // A plan of a large system takes a processor for a while: one question at a time.
+    // A plan of a large system uses a processor for a while, so one request is answered at a time.
     let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, manager.what_if_permits.acquire()).await else {
         return Err(Problem::part_unavailable("other questions are being answered: try again"));
     };

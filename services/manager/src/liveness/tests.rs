@@ -28,7 +28,7 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
     }
 }
 
-/// A manager that polls twice a second a store into which readers beat once a second.
+/// A simulation of a manager that polls a store twice a second, to which readers send a heartbeat once a second.
 struct SimulatedCluster {
     watch: ReaderWatch,
     now: Instant,
@@ -52,7 +52,7 @@ impl SimulatedCluster {
         world
     }
 
-    /// Lets time pass without a poll.
+    /// Lets time pass in which the manager does not poll.
     fn pass_without_polls(&mut self, time: Duration) {
         self.now += time;
     }
@@ -80,7 +80,7 @@ impl SimulatedCluster {
         self.watch.note_records(self.now, records.collect());
     }
 
-    /// Probes whoever is due: the dead do not answer.
+    /// Probes all readers for which a probe is due, and returns their names; readers that are dead do not answer.
     fn probe_due(&mut self) -> Vec<String> {
         let due: Vec<(ReaderId, u64)> = self
             .watch
@@ -200,7 +200,7 @@ fn a_stale_view_moves_nothing() {
 #[test]
 fn time_without_polls_is_not_counted_as_silence() {
     let mut world = SimulatedCluster::new(&["a", "b", "c"]);
-    // The store is away for a minute, and comes back with the beats from before it went.
+    // The store is unavailable for a minute, and comes back with the beats from before.
     world.pass_without_polls(Duration::from_mins(1));
     world.poll_store();
     for reader in ["a", "b", "c"] {
@@ -208,14 +208,14 @@ fn time_without_polls_is_not_counted_as_silence() {
     }
     assert!(world.probe_due().is_empty());
     assert!(!world.watch.is_settled(world.now));
-    // One did not come back.
+    // One reader did not come back.
     world.dead.insert("a");
     world.run_for(Duration::from_secs(4));
     assert_eq!(world.status_of("a"), ReaderStatus::Suspect);
     assert_eq!(world.probe_due(), ["a"]);
 }
 
-/// How long it takes until a reader is gone that dies now, and whose manager looks as `look` says.
+/// Returns the time from a reader's death until the manager counts it as gone, if the manager polls as `look` does.
 fn time_until_gone(look: impl Fn(&mut SimulatedCluster)) -> Duration {
     let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
@@ -236,7 +236,7 @@ fn a_manager_that_is_late_itself_waits_longer_within_bounds() {
         world.run_for(POLL_INTERVAL);
     });
     assert!(at_once <= SUSPECT_AFTER_SILENCE + POLL_INTERVAL * 2, "{at_once:?}");
-    // Two thirds of the time are nobody's silence, and three times as much of the rest is waited for.
+    // Two thirds of the time do not count as silence, and of the rest three times as much is waited for.
     assert!(
         late > SUSPECT_AFTER_SILENCE * 6 && late <= SUSPECT_AFTER_SILENCE * 9 + POLL_INTERVAL * 4,
         "{late:?}"
@@ -295,7 +295,7 @@ fn when_more_than_a_third_seem_gone_nothing_is_moved() {
     let verdict = world.verdict();
     assert!(verdict.readers_to_replace.is_empty());
     assert_eq!(verdict.hold_reason, Some(HoldReason::TooMany { missing: 2, readers: 5 }));
-    // One of them comes back: what is left is one, which always may be acted on.
+    // One of the two comes back: a single missing reader may always be acted on.
     world.dead.remove("b");
     world.run_for(Duration::from_secs(2));
     world.probe_due();
@@ -410,7 +410,7 @@ fn a_reader_found_at_the_start_that_does_not_answer_takes_nobody() {
         watch.open_readers().map(|sighting| sighting.last_record.id.as_str()).collect::<Vec<_>>(),
         ["live"]
     );
-    // It had much to do.
+    // The reader was only overloaded.
     watch.note_records(start + POLL_INTERVAL, vec![record("dead", 8), record("live", 1)]);
     assert_eq!(watch.reader_status(&reader_id("dead")), Some(ReaderStatus::Alive));
 }
@@ -422,7 +422,7 @@ fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
         let beat = world.readers[0].1;
         world.watch.note_probe(world.now, &reader_id("a"), beat, ProbeOutcome::Unreachable);
     };
-    // The store is away, and so may be the readers.
+    // While the store is unavailable, the readers may be cut off for the same reason.
     for _ in 0..10 {
         world.pass_without_polls(PROBE_INTERVAL);
         refused(&mut world);
@@ -430,7 +430,7 @@ fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
     world.run_for(POLL_INTERVAL);
     assert_eq!(world.status_of("a"), ReaderStatus::Alive);
     assert_eq!(world.leaving_readers(), [""; 0]);
-    // It sees, and is refused.
+    // The manager reaches the store, and the reader's address refuses the connection.
     refused(&mut world);
     world.run_for(PROBE_INTERVAL);
     assert_eq!(world.leaving_readers(), [""; 0], "once may be a mishap");
@@ -463,14 +463,14 @@ fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
     assert_eq!(watch.name_taken(&next), None);
     watch.note_heartbeat(now, next);
     assert_eq!(watch.name_taken(&process(5, true, 0)), Some(NameTaken::Overtaken));
-    // One that does not say when it began is of a release before this.
+    // A process that does not say when it began is of an earlier release.
     assert_eq!(watch.name_taken(&process(0, false, 0)), None);
-    // Silent for long: it is no more.
+    // The name is free again after a long silence.
     (1..=6).for_each(|poll| watch.note_records(now + poll * POLL_INTERVAL, vec![]));
     assert_eq!(watch.name_taken(&process(5, true, 0)), None);
 }
 
-/// A record that says that the reader holds a video ready.
+/// Returns a record that says that the reader keeps video `v` ready.
 fn ready_record(name: &str, beat: u64) -> ReaderRecord {
     let video = VideoId::parse("v").unwrap();
     let held = HeldVideo { video, viewers: 3, epoch: 1, ready: true, shedding: false };
@@ -496,7 +496,7 @@ fn a_reader_is_ready_by_what_it_was_seen_to_say_and_not_by_what_was_found_or_may
     watch.note_asking(now);
     watch.note_heartbeat(now, ready_record("a", 3));
     assert_eq!(held_of(&watch, "a"), (3, true));
-    // The manager stands still, and then takes a heartbeat that was sent before, and looks at the store.
+    // The manager is suspended, then receives a heartbeat that was sent before, and polls the store.
     now += VIEW_STALE_AFTER + POLL_INTERVAL;
     watch.note_heartbeat(now, ready_record("a", 4));
     assert_eq!(held_of(&watch, "a"), (3, false));
@@ -542,7 +542,7 @@ fn an_old_copy_of_the_store_is_no_sign_of_life() {
         world.watch.note_records(world.now, vec![ReaderRecord { incarnation, ..record("a", beat) }]);
         assert_eq!(world.status_of("a"), ReaderStatus::Gone, "{incarnation} {beat}");
     }
-    // A process that begins on a machine whose clock was set back lives by its second heartbeat.
+    // A process that begins on a machine whose clock was set back counts as alive from its second heartbeat on.
     let process = |beat| ReaderRecord { incarnation: 5, ..record("d", beat) };
     let earlier = |beat| ReaderRecord { incarnation: 3, ..record("d", beat) };
     world.watch.note_records(world.now, vec![process(1)]);
@@ -566,7 +566,7 @@ fn an_old_copy_of_the_store_is_no_sign_of_life() {
 fn an_excuse_for_own_delay_does_not_take_back_what_a_reader_said_meanwhile() {
     let mut world = SimulatedCluster::new(&["a", "b"]);
     let asked = world.now + POLL_INTERVAL;
-    // The store's answer takes long, and a reader reports itself before it comes.
+    // The store's answer takes long, and a reader's heartbeat arrives before it.
     world.watch.note_asking(asked);
     let heard = asked + POLL_INTERVAL;
     world.watch.note_heartbeat(heard, record("a", 1_000));

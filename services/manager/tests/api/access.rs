@@ -1,4 +1,5 @@
-//! Who may ask what: every endpoint of the table with every kind of caller, and what a stolen reader credential opens.
+//! Tests of access: every endpoint of the table is called by every kind of caller, and with a stolen reader's
+//! credential.
 
 use liverank_core::ReaderId;
 use liverank_manager::Config;
@@ -14,7 +15,7 @@ fn heartbeat_json(id: &str, url: &str) -> Value {
         "draining": false, "highest_epoch": 0, "videos": [], "messages_sent": 0})
 }
 
-/// The status of a request that shows `shown`, and the type of what came back.
+/// Returns the status of a request with the credential `shown`, and the content type of its answer.
 async fn status(manager: &Manager, method: &str, path: &str, shown: Option<&str>) -> (StatusCode, String) {
     let path = path.replace("{videoid}", "v");
     let method: Method = method.parse().unwrap();
@@ -89,12 +90,12 @@ async fn a_stolen_reader_credential_is_one_reader() {
     let before = manager.json("/load").await;
     let as_thief =
         async |path: &str, body: &Value| manager.send_as("reader/thief", path, body).await.status();
-    // It cannot speak for another reader,
+    // A stolen reader's credential does not permit to speak for another reader,
     assert_eq!(
         as_thief("/heartbeat", &heartbeat_json("victim", "http://127.0.0.1:1")).await,
         StatusCode::FORBIDDEN
     );
-    // give orders,
+    // to give orders,
     for (path, body) in [
         ("/term", json!({"holder": "thief", "lease": {"uid": "a", "transitions": 1}})),
         ("/moves", json!({"term": 1, "lease": {"uid": "a", "transitions": 1}, "moves": []})),
@@ -102,12 +103,12 @@ async fn a_stolen_reader_credential_is_one_reader() {
     ] {
         assert_eq!(as_thief(path, &body).await, StatusCode::FORBIDDEN, "{path}");
     }
-    // read what others' viewers watch,
+    // to read which videos others watch,
     let shown = format!("Bearer {}", token("reader/thief"));
     for path in ["/viewers/v", "/load", "/moves", "/cordons", "/plan"] {
         assert_eq!(status(&manager, "GET", path, Some(&shown)).await.0, StatusCode::FORBIDDEN, "{path}");
     }
-    // mint epochs,
+    // to forge epochs,
     for (field, value) in [
         ("highest_epoch", json!((1u64 << 53) - 2)),
         ("highest_epoch", json!(1u64 << 52)),
@@ -123,7 +124,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
     }
     let far = json!({"videoid": "v", "epoch": 1u64 << 52});
     assert_eq!(as_thief("/route", &far).await, StatusCode::BAD_REQUEST);
-    // or be where the configuration does not have it.
+    // or to report an address that the configuration does not permit.
     for url in ["http://10.0.0.1:4001", "http://evil.example:4001", "https://10.0.0.1:4001"] {
         for field in ["public_url", "internal_url"] {
             let mut body = heartbeat_json("thief", "http://127.0.0.1:1");

@@ -1,4 +1,5 @@
-//! The planner in the managers: one is in office, another takes over when it dies, and a planner outside comes first.
+//! Tests of the planner in the managers: one of them plans, another takes over if it dies, and a planner outside has
+//! priority.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,7 @@ async fn a_planner_outside_takes_over_and_is_left_alone() {
     until("it is in office", async || is_leading(&manager).await).await;
     let term = manager.term("operator").await;
     until("it noticed", async || !is_leading(&manager).await).await;
-    // For longer than a lease, which it renews.
+    // The planner outside renews its term for longer than a manager would wait for a new beat.
     for _ in 0..4 {
         let (status, answer) = manager.order("/term", &json!({"holder": "operator", "renew": term})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -102,7 +103,7 @@ async fn a_planner_outside_takes_over_and_is_left_alone() {
     until("it takes over where nobody plans any more", async || is_leading(&manager).await).await;
 }
 
-/// A system whose planner gives a drain a second, and whose only reader is drained while it has viewers.
+/// Starts a manager with a drain timeout of one second, and drains its only reader while the reader has viewers.
 async fn drain_the_only_reader(on_timeout: OnTimeout) -> (Manager, Reader) {
     let store = StoreWithSwitch::new();
     let (drain_timeout_seconds, drain_on_timeout) = (1, on_timeout);
@@ -139,7 +140,7 @@ async fn a_drain_that_finds_no_room_in_time_is_held_and_said() {
     );
     assert_eq!(reader.viewers("v"), 5);
     until("it is measured", async || manager.metrics().contains("liverank_manager_drains_overdue 1\n")).await;
-    // Whoever lifts the cordon ends it.
+    // Lifting the cordon ends the drain.
     let term = manager.term("somebody").await;
     let open = json!({"term": term, "lease": crate::support::a_lease(), "cordons": [{"reader": "reader-1", "cordon": null, "why": ""}]});
     let (status, answer) = manager.order("/cordons", &open).await;

@@ -1,4 +1,4 @@
-//! What a manager answers, over a real socket.
+//! Tests of a manager's answers, over a real socket.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,7 +63,7 @@ async fn a_route_names_the_readers_and_the_epoch() {
         "pass_key": route["readers"][0]["pass_key"]}]);
     assert_eq!(route["readers"], readers);
     assert_eq!(route["readers"][0]["pass_key"].as_str().unwrap().len(), 64);
-    // A reader is told no other's key.
+    // A reader is not told the pass key of another reader.
     let asked = manager.send_as("reader/reader-2", "/route", &json!({"videoid": "v"})).await;
     let route: Value = asked.json().await.unwrap();
     readers[0]["load"] = route["readers"][0]["load"].clone();
@@ -113,7 +113,8 @@ async fn a_burst_of_registrations_spreads_by_the_viewers_to_come() {
     for number in 0..91 {
         *viewers.entry(manager.register(&format!("v{number}")).await.0).or_default() += 1;
     }
-    // Not to the one: "elsewhere" itself may have been given to its reader meanwhile, which promises one more.
+    // Not exact to one viewer: the video "elsewhere" may also have been given to a reader meanwhile, which reserves one
+    // more place there.
     assert!(viewers.values().all(|viewers| (36..=38).contains(viewers)), "{viewers:?}");
 }
 

@@ -1,4 +1,5 @@
-//! Managers over real sockets, on an embedded store, with readers that beat, answer probes and can be killed.
+//! Tests of managers over real sockets, on an embedded store, with readers that send heartbeats, answer probes and can
+//! be killed.
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
 

@@ -1,4 +1,5 @@
-//! Moves, splits, joins and drains: the new reader is ready first, then the compare-and-set, then viewers go.
+//! Tests of moves, splits, joins and drains: the new reader is made ready, then the compare-and-set is done, then
+//! viewers go.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-/// Two readers, and video `v` with 40 viewers at the first.
+/// Starts two readers, and registers video `v`, which has 40 viewers at the first.
 async fn two_readers_one_video(manager: &Manager) -> [Reader; 2] {
     let one = Reader::start("reader-1", &[manager]).await;
     manager.knows(1).await;
@@ -35,7 +36,7 @@ async fn order_move(
     manager.order("/moves", &json!({"term": term, "moves": [order]})).await
 }
 
-/// The state of the move with this number.
+/// Returns the state of the move with this number.
 async fn move_state(manager: &Manager, id: &Value) -> Value {
     let moves = manager.json("/moves").await;
     moves["moves"].as_array().unwrap().iter().find(|it| it["id"] == *id).unwrap().clone()
@@ -91,7 +92,7 @@ async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it
     let [one, mut two] = two_readers_one_video(&manager).await;
     let three = Reader::start("reader-3", &[&manager]).await;
     manager.knows(3).await;
-    // It holds the video ready, as asked, and dies before any viewer has gone.
+    // The new reader keeps the video ready, as asked, and dies before any viewer has gone there.
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
     order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
     until("it is in force", async || manager.epoch("v").await > epoch).await;
@@ -119,8 +120,9 @@ async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
         move_state(&manager, &answer["moves"][0]["id"]).await["state"] == "done"
     })
     .await;
-    // A quarter, and what is not worth moving. Who was in the reports of both meanwhile counts twice for as long as shares
-    // are of the most viewers there were lately: then there are more to be moved.
+    // A quarter of the viewers, and a few more whose move is not worth it. Viewers who were in the reports of both
+    // readers meanwhile count twice, as long as shares are computed from the highest recent number of viewers: then
+    // more are to be moved.
     until("it has a quarter", async || (75..=120).contains(&one.viewers("v"))).await;
     let load = manager.json("/load").await;
     assert_eq!(load["assignments"][0]["readers"], shares_json(&[("reader-1", 1), ("reader-2", 3)]));
@@ -155,7 +157,7 @@ async fn of_two_moves_of_one_video_at_two_managers_one_wins() {
     let ((_, a), (_, b)) =
         tokio::join!(order_move(&one, term, epoch, &first), order_move(&two, term, epoch, &second));
     let ended = async |manager: &Manager, answer: &Value| {
-        // One that was refused at once lost as well.
+        // A move that was refused at once counts as failed, too.
         let id = &answer["moves"][0]["id"];
         if answer["status"] == 409 { json!("failed") } else { move_state(manager, id).await["state"].clone() }
     };
@@ -215,7 +217,7 @@ async fn a_reader_that_leaves_without_anybody_to_take_over_keeps_its_viewers() {
     one.drain();
     until("the manager knows", async || manager.state_of("reader-1").await.as_deref() == Some("draining"))
         .await;
-    // A new one comes up: now there is somebody.
+    // A new reader starts: now the viewers can go somewhere.
     let two = Reader::start("reader-2", &[&manager]).await;
     until("its viewers are gone", async || one.viewers("v") == 0).await;
     assert_eq!(manager.resolve("v").await, Some(two.url.clone()));

@@ -1,4 +1,4 @@
-//! Who may order what: leases, terms, epochs; and what planners are shown.
+//! Tests of orders, which need the right lease, term and epoch, and of what planners can read.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,7 +22,7 @@ async fn an_order_always_carries_its_lease() {
         assert!(problem["detail"].as_str().unwrap().contains("lease"), "{problem}");
         assert!(manager.order(path, &body).await.0.is_success(), "{path} {body}");
     }
-    // A lease that has changed hands orders nothing, whatever its term.
+    // A planner whose lease has changed hands may not give orders, whatever its term.
     let lease = |transitions: u64| json!({"uid": "a", "transitions": transitions});
     let begun = manager.order("/term", &json!({"holder": "new", "lease": lease(4)})).await.1;
     for (path, body) in [
@@ -52,11 +52,11 @@ async fn a_planner_whose_lease_has_changed_hands_never_takes_office_again() {
         let (status, problem) = office(manager, "old", &lease("a", 3)).await;
         assert_eq!((status, &problem["transitions"]), (StatusCode::CONFLICT, &json!(4)), "{problem}");
         assert_eq!(problem["term"], new["term"]);
-        // Nor does it by saying what it expects.
+        // Naming the expected term does not help the planner with the old lease.
         let expecting = json!({"holder": "old", "lease": lease("a", 3), "expected": new["term"]});
         assert_eq!(manager.order("/term", &expecting).await.0, StatusCode::CONFLICT);
     }
-    // Beats, another planner by the same lease and a store that lost everything leave it so.
+    // Renewals, another planner with the same lease, and a store that lost everything do not change that.
     let renewed = one.order("/term", &json!({"holder": "new", "renew": new["term"]})).await.1;
     assert_eq!(renewed["lease"], lease("a", 4));
     assert_eq!(office(&two, "by hand", &lease("a", 4)).await.0, StatusCode::OK);
@@ -69,7 +69,7 @@ async fn a_planner_whose_lease_has_changed_hands_never_takes_office_again() {
     })
     .await;
     assert_eq!(office(&fresh, "old", &lease("a", 3)).await.0, StatusCode::CONFLICT);
-    // The one who has it may begin as many terms as it likes, and another lease is another matter.
+    // The lease's holder may begin as many terms as it likes, and so may the holder of another lease.
     assert_eq!(office(&fresh, "new", &lease("a", 4)).await.0, StatusCode::OK);
     assert_eq!(office(&fresh, "other", &lease("b", 0)).await.0, StatusCode::OK);
     let (status, problem) = office(&fresh, "p", &lease("\u{1}", 9)).await;
@@ -94,7 +94,7 @@ async fn a_planner_whose_term_is_over_is_refused_by_every_manager() {
         assert_eq!((status, &problem["term"]), (StatusCode::CONFLICT, &json!(new)), "{problem}");
         let (status, _) = manager.order("/term", &json!({"holder": "old", "renew": old})).await;
         assert_eq!(status, StatusCode::CONFLICT);
-        // Nor one that nobody ever began.
+        // An order under a term that was never begun is refused as well.
         let (status, _) = manager.order("/cordons", &json!({"term": new + 5, "cordons": []})).await;
         assert_eq!(status, StatusCode::CONFLICT);
     }
@@ -144,7 +144,7 @@ async fn an_order_says_what_it_expects_and_each_is_answered_by_itself() {
     assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("term")));
 }
 
-/// Managers and the store keep them until they are lifted, also of readers that are not there.
+/// Managers and the store keep cordons until they are lifted, also those of readers that do not exist.
 #[tokio::test]
 async fn there_is_a_bound_of_cordons() {
     let store = StoreWithSwitch::new();
@@ -251,7 +251,7 @@ async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
     }
     let (status, route) = manager.post("/route", &json!({"videoid": "v"})).await;
     assert_eq!((status, &route["readers"][0]["id"]), (StatusCode::OK, &json!(reader.id)));
-    // Who knows better is not answered with less.
+    // A caller that knows a later epoch is not answered with an older one.
     let later = route["epoch"].as_u64().unwrap() + 1;
     let (status, _) = manager.post("/route", &json!({"videoid": "v", "epoch": later})).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

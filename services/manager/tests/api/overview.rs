@@ -1,11 +1,11 @@
-//! What people see who look after the system, and what the planner would do if it were another one.
+//! Tests of the overview for people, and of forecasts of what the planner would do with other readers or viewers.
 
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-/// Two readers, the first of which has a video with 40 viewers.
+/// Starts a manager with two readers, the first of which has a video with 40 viewers.
 async fn manager_with_two_readers() -> (Manager, Reader, Reader) {
     let store = StoreWithSwitch::new();
     let manager = Manager::with(&store, Config { autopilot: true, ..Config::default() }).await;
@@ -55,7 +55,7 @@ async fn a_question_is_answered_by_the_planner_and_changes_nothing() {
     let (status, answer) =
         manager.post("/what-if", &json!({"videos": [{"videoid": "v", "viewers": 9_000}]})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
-    // What was registered a moment ago rests in the first minute.
+    // A video that was registered a moment ago is not moved in the first minute.
     let minutes = answer["minutes"].as_array().unwrap();
     let orders: Vec<&Value> =
         minutes.iter().flat_map(|minute| minute["orders"].as_array().unwrap()).collect();
@@ -90,7 +90,7 @@ async fn a_question_that_cannot_be_read_names_the_field() {
         let (status, problem) = manager.post("/what-if", &question).await;
         assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{question}");
     }
-    // Without readers and videos there is nothing to do, and that is an answer.
+    // Without readers and videos there is nothing to do, which is a valid answer.
     let (status, answer) = manager.post("/what-if", &json!({})).await;
     assert_eq!((status, &answer["moved"]), (StatusCode::OK, &json!(0)));
 }

@@ -1,4 +1,5 @@
-//! What managers do by themselves: agree, replace readers, and keep their hands off what they cannot see.
+//! Tests of what managers do without orders: agree with each other, replace readers, and change nothing while they do
+//! not reach the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ async fn what_one_manager_registers_the_other_resolves_before_it_hears_of_it() {
     }
 }
 
-/// Where each of `count` videos is.
+/// Returns the address of the reader of each of `count` videos.
 async fn places_of_videos(manager: &Manager, count: usize) -> BTreeMap<String, String> {
     let mut places = BTreeMap::new();
     for number in 0..count {
@@ -74,7 +75,8 @@ async fn start_three_readers(managers: &[&Manager]) -> [Reader; 3] {
     readers
 }
 
-/// One of three readers comes to an end by `end`. Its videos move after `at_least`, within five seconds, and no other does.
+/// Checks that the videos of one of three readers, which ends by `end`, move to others not before `at_least` and within
+/// five seconds, and that no other video moves.
 async fn check_replacement(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
     let store = StoreWithSwitch::new();
     let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
@@ -98,7 +100,7 @@ async fn check_replacement(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
     for (name, url) in &before {
         assert!(*url == dead || after[name] == *url, "{name} moved without need");
     }
-    // The other manager may have been the first to find out.
+    // The other manager may have noticed first.
     until("both know that it is gone", async || {
         one.state_of(&readers[1].id).await.as_deref() == Some("gone")
             && two.state_of(&readers[1].id).await.as_deref() == Some("gone")
@@ -107,13 +109,13 @@ async fn check_replacement(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
     assert_eq!(store.assigned.load(Relaxed), 30 + before.values().filter(|url| **url == dead).count() as u64);
 }
 
-/// Three heartbeats have to be missing, less the one that was due when it fell silent.
+/// Three heartbeats have to be missing, less the part of one that had passed when the reader fell silent.
 #[tokio::test]
 async fn a_silent_reader_s_videos_move_within_seconds_and_no_other_does() {
     check_replacement(Duration::from_millis(2_500), async |reader: &mut Reader| reader.freeze()).await;
 }
 
-/// Its address refuses connections: two that are refused, a second apart, are enough, and one is not.
+/// The dead reader's address refuses connections: two refused probes, a second apart, are enough, and one is not.
 #[tokio::test]
 async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
     check_replacement(PROBE_INTERVAL, async |reader: &mut Reader| reader.kill().await).await;
@@ -175,11 +177,11 @@ async fn a_stale_manager_moves_nothing() {
     let before = places_of_videos(&manager, 9).await;
     store.blind.store(true, Relaxed);
     readers[0].kill().await;
-    // Twice as long as it takes to replace a reader: polls are half a second apart.
+    // Twice as long as it takes to replace a reader: 20 polls, half a second apart.
     until("it looked in vain for long enough", async || store.vain_polls.load(Relaxed) >= 20).await;
     assert_eq!(places_of_videos(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), 9);
-    // Once it sees again, it does its work, but not before it has seen the silence itself.
+    // Once the manager reaches the store again, it acts, but not before it has seen the silence itself.
     store.blind.store(false, Relaxed);
     let dead = readers[0].url.clone();
     let took = until("the dead reader's videos move", async || {
@@ -257,7 +259,7 @@ async fn who_asks_for_a_video_whose_reader_cannot_be_reached_gets_another_within
     let home = manager.register("v").await.0;
     let reader = readers.iter().find(|reader| reader.url == home).unwrap();
     reader.hide();
-    // As a viewer does who found nobody there: it asks again and again.
+    // A viewer who found nobody at the reader asks the manager again and again.
     let took = until("another has it", async || manager.register("v").await.0 != home).await;
     assert!(took < Duration::from_secs(5), "after {took:?}");
     assert_eq!(manager.state_of(&reader.id).await.as_deref(), Some("suspect"));
@@ -277,7 +279,7 @@ async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
         manager.order("/cordons", &serde_json::json!({"term": term, "cordons": [cordon]})).await;
     assert_eq!(status, 200);
     assert_ne!(manager.register("v").await.0, home, "at once");
-    // It goes on reporting itself, to the one that begins now, too.
+    // The reader continues to send heartbeats, also to a manager that starts now.
     manager.kill();
     let later = Manager::start(&store).await;
     until("the later one knows the readers", async || later.state_of(&reader.id).await.is_some()).await;
@@ -288,14 +290,14 @@ async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
     }
 }
 
-/// Waits until a reader's heartbeats were answered so often.
+/// Waits until `times` more heartbeats of a reader were answered.
 async fn until_answered(reader: &Reader, times: u64) {
     let answers = || reader.told.lock().unwrap().answers;
     let before = answers();
     until("its heartbeats are answered", async || answers() >= before + times).await;
 }
 
-/// A reader with 300 viewers of `v`, and another one that is full.
+/// Starts a reader with 300 viewers of `v`, and another one that is full.
 async fn start_crowded_readers(manager: &Manager) -> [Reader; 2] {
     let leaving = Reader::start("reader-1", &[manager]).await;
     manager.knows(1).await;
@@ -322,7 +324,7 @@ async fn viewers_of_a_leaving_reader_stay_until_another_has_room_for_them() {
     assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("draining"));
     assert_eq!((leaving.viewers("v"), leaving.hand_over()), (300, vec![]));
     assert_eq!(leaving.told.lock().unwrap().room_elsewhere, Some(0));
-    // Who comes meanwhile is served where the others are.
+    // Viewers who come meanwhile are sent to the reader of the other viewers.
     assert_eq!(manager.resolve("v").await, Some(leaving.url.clone()));
     let place_taker = Reader::start("reader-3", &[&manager]).await;
     leaving.told.lock().unwrap().heir = Some(Arc::clone(&place_taker.told));
@@ -339,7 +341,7 @@ async fn viewers_stay_where_a_video_was_taken_from_while_its_new_reader_is_full(
     let [from, full] = start_crowded_readers(&manager).await;
     from.watch("x", 700);
     until("it is known to be full, too", async || manager.json("/viewers/x").await["viewers"] == 700).await;
-    // A planner did not see that.
+    // A planner that did not notice that the reader is full orders a move to it.
     let term = manager.term("operator").await;
     let readers = serde_json::json!([{"reader": full.id, "weight": 1}]);
     let moved = serde_json::json!({"videoid": "v", "expected": manager.epoch("v").await, "readers": readers});
@@ -349,11 +351,12 @@ async fn viewers_stay_where_a_video_was_taken_from_while_its_new_reader_is_full(
     until("it is in force", async || manager.resolve("v").await.as_ref() == Some(&full.url)).await;
     until_answered(&from, 12).await;
     assert_eq!((from.viewers("v"), from.hand_over()), (300, vec![]));
-    // One with room is added as soon as it is there, whether or not anybody asks for the video.
+    // A reader with free capacity is added as soon as it exists, whether or not anybody asks for the video.
     let room = Reader::start("reader-3", &[&manager]).await;
     from.told.lock().unwrap().heir = Some(Arc::clone(&room.told));
     until("they have gone there", async || from.viewers("v") == 0).await;
-    // The new reader takes viewers of the full one, too, which may be sent as many of `v` as it has lost.
+    // The new reader takes viewers of the full one as well, and the full one may be sent as many viewers of `v` as it
+    // has lost.
     let handed = std::mem::take(&mut from.told.lock().unwrap().handed);
     assert_eq!(handed[0].0.to, room.url, "{handed:?}");
     let moved = |(order, held): &(HandOver, u64)| u64::from(order.pace).min(held.saturating_sub(order.keep));
@@ -373,7 +376,7 @@ async fn who_asks_for_a_video_whose_reader_is_full_is_named_another() {
     let (full, other) = if home == full.url { (full, other) } else { (other, full) };
     full.watch("v", 1_000);
     until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 1_000).await;
-    // Viewers who come without a gateway, and were refused there, resolve the video again.
+    // Viewers without a gateway who were refused at the full reader resolve the video again.
     assert_eq!(manager.resolve("v").await, Some(other.url.clone()));
     let (_, route) = manager.post("/route", &serde_json::json!({"videoid": "v"})).await;
     let takes = |reader: &Reader| {

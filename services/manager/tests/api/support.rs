@@ -1,5 +1,5 @@
-//! Managers over real sockets on one embedded store that can be taken away, and readers that beat, answer probes and
-//! can be killed.
+//! Managers over real sockets on one embedded store that can be made unavailable, and readers that send heartbeats,
+//! answer probes and can be killed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -31,13 +31,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
-/// How long anything may take to come true.
+/// The longest time that a condition may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long news take where they are slow: longer than it takes to ask.
+/// The delay of change notifications if they are slow: longer than a query takes.
 const SLOW_NEWS_DELAY: Duration = Duration::from_millis(200);
 
-/// Waits until `holds`, and answers how long that took.
+/// Waits until `holds` returns true; returns how long that took, and fails after `PATIENCE`.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     let start = Instant::now();
     while !holds().await {
@@ -47,19 +47,19 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     start.elapsed()
 }
 
-/// What all keys of the tests follow from.
+/// The keys of all processes in these tests, derived from one secret.
 pub fn keys() -> KeyRing {
     KeyRing::from_secret(&[b't'; 32]).unwrap()
 }
 
-/// A token of `caller` for a manager.
+/// Returns a token with which `caller` authenticates at a manager.
 pub fn token(caller: &str) -> String {
     let caller: KnownCaller = caller.parse().unwrap();
     let seconds = liverank_runtime::now_micros() / 1_000_000;
     keys().token_source(&caller).unwrap().sign_token(CalledService::Manager, seconds, 3_600)
 }
 
-/// Who asks for `path` in these tests, where it does not matter who it is.
+/// Returns a caller that may call `path`, for tests in which the caller does not matter.
 fn usual_caller_of(path: &str) -> &'static str {
     match path.split(['?', '/']).nth(1).unwrap_or_default() {
         "route" => "gateway",
@@ -69,7 +69,7 @@ fn usual_caller_of(path: &str) -> &'static str {
     }
 }
 
-/// The lease of the planner in these tests.
+/// Returns the lease of the planner in these tests.
 pub fn a_lease() -> Value {
     json!({"uid": "a-lease-of-the-tests", "transitions": 1})
 }
@@ -102,7 +102,7 @@ impl Manager {
         Self { base, client, shell, task }
     }
 
-    /// As kill -9 would: nothing of it runs on.
+    /// Ends the manager as `kill -9` would: none of its tasks runs on.
     pub fn kill(&self) {
         self.task.abort();
     }
@@ -126,7 +126,7 @@ impl Manager {
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// Posts an order; with the lease of these tests, where it carries none.
+    /// Posts an order; adds the lease of these tests if the order has none.
     pub async fn order(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         let mut body = body.clone();
         if body.get("lease").is_none() {
@@ -136,14 +136,14 @@ impl Manager {
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// Begins a term, whatever is in force.
+    /// Begins a term after whichever is in force, and returns its number.
     pub async fn term(&self, holder: &str) -> u64 {
         let (status, answer) = self.order("/term", &json!({"holder": holder})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         answer["term"].as_u64().unwrap()
     }
 
-    /// What its admin port shows.
+    /// Returns the metrics as the manager's admin port shows them.
     pub fn metrics(&self) -> String {
         self.shell.metrics.encode_text()
     }
@@ -152,12 +152,12 @@ impl Manager {
         self.get(path).await.json().await.unwrap()
     }
 
-    /// The epoch of a video that is registered.
+    /// Returns the epoch of a video; registers the video if it is new.
     pub async fn epoch(&self, video: &str) -> u64 {
         self.post("/route", &json!({"videoid": video})).await.1["epoch"].as_u64().unwrap()
     }
 
-    /// Registers a video, and answers its reader's address and the action.
+    /// Registers a video. Returns its reader's address and the action.
     pub async fn register(&self, video: &str) -> (String, String) {
         let (status, body) = self.post("/register", &json!({"videoid": video})).await;
         assert_eq!(status, StatusCode::OK, "{body}");
@@ -166,7 +166,7 @@ impl Manager {
         (text("readerUrl"), text("action"))
     }
 
-    /// The address of a video's reader, if it has one.
+    /// Returns the address of a video's reader; `None` if the video has none.
     pub async fn resolve(&self, video: &str) -> Option<String> {
         let answer = self.get(&format!("/resolve/{video}")).await;
         let found = answer.status() == StatusCode::OK;
@@ -174,7 +174,7 @@ impl Manager {
         found.then(|| body["readerUrl"].as_str().unwrap().to_owned())
     }
 
-    /// Waits until the manager knows `count` readers that take viewers.
+    /// Waits until the manager knows `count` readers that accept viewers.
     pub async fn knows(&self, count: usize) {
         until("the manager knows its readers", async || {
             let health: Value = self.get("/health").await.json().await.unwrap();
@@ -183,7 +183,7 @@ impl Manager {
         .await;
     }
 
-    /// A reader's state, as `/load` tells it.
+    /// Returns a reader's state as `/load` names it; `None` if the reader is not listed.
     pub async fn state_of(&self, reader: &str) -> Option<String> {
         let load: Value = self.get("/load").await.json().await.unwrap();
         let readers = load["readers"].as_array().unwrap().iter();
@@ -198,31 +198,31 @@ impl Drop for Manager {
     }
 }
 
-/// What a reader reports, and what it heard.
+/// The state of a test's reader: what it reports, and what it was told.
 #[derive(Default)]
 pub struct Told {
-    /// Its viewers follow what it is told: those that it is to hand over leave at once.
+    /// The videos that it reports. Viewers that it is ordered to hand over leave at once.
     pub videos: BTreeMap<VideoId, HeldVideo>,
     pub draining: bool,
     pub grace_ms: u64,
-    /// The last answer.
+    /// The hand-over orders in the last heartbeat's answer.
     pub hand_over: Vec<HandOver>,
-    /// All hand-overs it was ever told, with its viewers at that time.
+    /// All hand-over orders it ever got, each with its number of viewers at that time.
     pub handed: Vec<(HandOver, u64)>,
-    /// Whether it holds ready what it is asked to.
+    /// Whether it ignores requests to keep a video ready.
     pub is_cold: bool,
-    /// Where its viewers go.
+    /// The reader to which its viewers go.
     pub heir: Option<Arc<Mutex<Told>>>,
     pub is_dead: bool,
-    /// Viewers for whom others have room, by the last answer.
+    /// The number of viewers for whom other readers have space, by the last heartbeat's answer.
     pub room_elsewhere: Option<u64>,
-    /// Heartbeats that were answered.
+    /// The number of heartbeats that were answered.
     pub answers: u64,
-    /// Authorisation headers of those who asked.
+    /// The authorisation headers of the requests that it got.
     pub asked_with: Vec<String>,
 }
 
-/// The ticket that a reader of these tests gives its managers.
+/// Returns the ticket that the reader `id` of these tests gives its managers.
 pub fn ticket(id: &str) -> String {
     format!("ticket-of-{id}")
 }
@@ -231,15 +231,15 @@ pub struct Reader {
     pub id: String,
     pub url: String,
     pub told: Arc<Mutex<Told>>,
-    /// Whether its heartbeats leave it.
+    /// Whether its heartbeats reach the managers.
     pub connected: Arc<AtomicBool>,
-    /// Answers at its address.
+    /// The server that answers at the reader's address.
     server: AbortHandle,
     tasks: JoinSet<()>,
 }
 
 impl Reader {
-    /// Starts a reader that beats to `managers`, the first that answers.
+    /// Starts a reader that sends its heartbeats to the first of `managers` that answers.
     pub async fn start(id: &str, managers: &[&Manager]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -285,18 +285,18 @@ impl Reader {
         Self { id: id.to_owned(), url, told, connected, server, tasks }
     }
 
-    /// Its address leads nowhere from now on; it goes on reporting itself.
+    /// Closes the reader's address; the reader continues to send heartbeats.
     pub fn hide(&self) {
         self.server.abort();
     }
 
-    /// As kill -9 would: connections that are open already say nothing any more, either.
+    /// Ends the reader as `kill -9` would: open connections are no longer answered, either.
     pub async fn kill(&mut self) {
         self.told.lock().unwrap().is_dead = true;
         self.tasks.shutdown().await;
     }
 
-    /// Stands still, as a machine does that has nothing left: its address takes connections, and nobody answers.
+    /// Makes the reader hang like an overloaded machine: its address accepts connections, and nothing answers on them.
     pub fn freeze(&self) {
         self.told.lock().unwrap().is_dead = true;
         self.connected.store(false, Relaxed);
@@ -344,7 +344,7 @@ async fn answer_warm(
 
 impl Told {
     fn follow_hand_overs(&mut self, hand_over: Vec<HandOver>) {
-        // Four answers a second, and paces are by the second.
+        // Four heartbeats a second are answered, and the pace of an order is for a second.
         self.answers += 1;
         let due = if self.answers.is_multiple_of(4) { &hand_over[..] } else { &[] };
         for order in due {
@@ -405,18 +405,18 @@ async fn send_heartbeats(
     }
 }
 
-/// A store that can be taken away, in parts, and emptied.
+/// A store that a test can make unavailable, in parts, and empty.
 #[derive(Default)]
 pub struct StoreWithSwitch {
     inner: Mutex<Arc<EmbeddedAssignments>>,
     pub away: AtomicBool,
-    /// Only the readers' heartbeats cannot be read.
+    /// Whether the readers' heartbeats cannot be read, while all else can.
     pub blind: AtomicBool,
-    /// News of changes takes [`SLOW_NEWS_DELAY`], as over a network.
+    /// Whether change notifications are delayed by [`SLOW_NEWS_DELAY`], as over a network.
     pub slow_news: AtomicBool,
-    /// Polls that found it blind or away.
+    /// The number of polls that failed because the store was blind or unavailable.
     pub vain_polls: AtomicU64,
-    /// Compare-and-sets that took effect.
+    /// The number of compare-and-sets that took effect.
     pub assigned: AtomicU64,
 }
 
@@ -425,7 +425,7 @@ impl StoreWithSwitch {
         Arc::default()
     }
 
-    /// Loses everything, as a Redis without a disk does.
+    /// Loses all data, as a Redis without a disk does.
     pub fn lose_everything(&self) {
         *self.inner.lock().unwrap() = Arc::default();
     }
@@ -474,7 +474,7 @@ impl AssignmentStore for StoreWithSwitch {
         self.inner_store()?.forget_reader(reader, beat).await
     }
     async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
-        // A manager's poll begins with these: where it gets none, it asks no further.
+        // A manager's poll begins with this query: if it fails, the manager makes no further one.
         if self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
         }

@@ -57,7 +57,7 @@ pub struct WritingThread {
     rooms: HashMap<ChannelKey, ChannelMembers>,
     /// The queue of channels with something new, each served in turn.
     channels_behind: VecDeque<ChannelKey>,
-    /// The queue of viewers for whom there is more than one turn writes.
+    /// The queue of viewers for whom there is more to write than one turn permits.
     again: VecDeque<usize>,
     /// A buffer for the members that are written to in one turn, kept so that it is allocated once.
     portion: Vec<usize>,

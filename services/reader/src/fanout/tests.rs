@@ -15,14 +15,14 @@ use crate::hub::{ChannelHub, HubSettings};
 use crate::metrics::ReaderMetrics;
 use crate::sse::StreamForm;
 
-/// A hub without stores worth the name.
+/// Makes a hub with empty embedded stores.
 pub fn hub(ring_length: usize) -> Arc<ChannelHub> {
     let directory = tempfile::tempdir().unwrap();
     let settings = HubSettings {
         id: ReaderId::parse("r").unwrap(),
         capacity: 1000,
         ring_length,
-        // Room for as many comments of the longest kind as any of these tests has.
+        // Space for as many of the longest comments as any of these tests posts.
         ring_bytes: 64 << 20,
         idle_time: Duration::from_mins(1),
         writes_per_second: None,
@@ -42,14 +42,14 @@ fn video() -> VideoId {
     VideoId::parse("v").unwrap()
 }
 
-/// Both ends of a connection.
+/// Returns both ends of a new connection: the client's and the server's.
 fn tcp_pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     (client, listener.accept().unwrap().0)
 }
 
-/// A viewer's end, of a viewer who has joined.
+/// Joins a new viewer and returns its end of the connection.
 fn join_viewer(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
     let (client, socket) = tcp_pair(listener);
     join_with_socket(hub, places, socket, None);
@@ -75,7 +75,7 @@ fn join_with_socket(
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
-/// The same over TLS.
+/// Joins a new viewer over TLS and returns its end of the connection.
 fn join_viewer_over_tls(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
     let own = rcgen::generate_simple_self_signed(vec!["reader".to_owned()]).unwrap();
     let (cert, key) = (own.cert.der().clone(), own.signing_key.serialize_der());
@@ -131,7 +131,7 @@ fn comment(seq: u64) -> Comment {
     }
 }
 
-/// Reads until the text ends with this.
+/// Reads until the text ends with `end`; returns the text.
 fn read_until(client: &mut impl Read, end: &str) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
@@ -154,7 +154,7 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
     let room = hub.channel_of(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
     room.note_head(&numbering, 0);
-    // Half of them leave while the others are being written to.
+    // Half of the viewers leave while the others are being written to.
     let mut staying = Vec::new();
     for (at, client) in clients.into_iter().enumerate() {
         let seq = at as u64 + 1;
@@ -177,7 +177,7 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
     hub.fanout.stop();
     wait_until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
     assert_eq!(staying[0].read(&mut [0; 8]).unwrap(), 0);
-    // Who comes now is let go at once.
+    // A viewer who joins after the end is disconnected at once.
     let mut late = join_viewer(&hub, &listener, &places);
     assert_eq!(late.read(&mut [0; 8]).unwrap_or(0), 0);
     assert_eq!((hub.viewers(), places.available_permits()), (0, 700));
@@ -185,7 +185,7 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
 
 #[test]
 fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_end() {
-    // More than all buffers of a connection hold.
+    // More comments than all buffers of a connection hold.
     const COMMENT_COUNT: u64 = 2_000;
     let hub = hub(COMMENT_COUNT as usize);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(3)));
@@ -208,7 +208,7 @@ fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_
     for client in &mut clients {
         let text = read_until(client, &last);
         let seqs = text.lines().filter_map(|line| line.strip_prefix("id: n-"));
-        // First where they stood when the head became known.
+        // The first id is the viewer's position when the head became known.
         assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(0..=COMMENT_COUNT));
     }
     wait_until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);

@@ -1,8 +1,8 @@
 //! One viewer and the writes to its socket, as far as the socket accepts them.
 //!
 //! Nothing is buffered for a viewer but the rest of one event: if a socket accepts only a part of a slice, the cursor
-//! goes back to the event in which the socket stopped. So a viewer who does not read costs no more than its socket
-//! does, and is moved forward by a gap when it reads again.
+//! goes back to the event in which the socket stopped. So a viewer who does not read costs no more memory than its
+//! socket, and is moved forward by a gap when the viewer reads again.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct ConnectedViewer<S> {
     unwritten_bytes: Bytes,
 }
 
-/// What a viewer needs after its turn.
+/// The state of a viewer after its turn: waiting, more to write, or gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterTurn {
     /// The viewer has everything, or its socket is full: the next turn is due when the channel or the kernel notifies

@@ -12,7 +12,7 @@ fn event_bytes(seq: u64) -> Bytes {
     Bytes::from(format!("{seq};"))
 }
 
-/// More than any of these tests fills.
+/// A limit in bytes that none of these tests reaches.
 const AMPLE_BYTES: usize = 1 << 30;
 
 fn anchored_ring(reach: usize, head: u64) -> CommentRing {
@@ -36,14 +36,14 @@ fn position(seq: u64) -> StreamPosition {
     StreamPosition { comment_epoch: comment_epoch("n"), seq }
 }
 
-/// All that a viewer is sent: numbers, and gaps as negative ones (`-from`, `-to`).
+/// Returns everything that a viewer is sent: sequence numbers, with gaps as negative ones (`-from`, `-to`).
 fn take_all(ring: &mut CommentRing, cursor: &mut RingCursor) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
         match ring.take_comments(cursor) {
             TakenEvents::Nothing => return seen,
             TakenEvents::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
-            // Where it stands, before anything came.
+            // The viewer's position, before any comment came.
             TakenEvents::Events { bytes, count: 0 } => assert_eq!(bytes, "id: n-0\n\n"),
             TakenEvents::Events { bytes, count } => {
                 let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -125,12 +125,12 @@ fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
     assert_eq!(ring.missing_since(0), None, "what there is no room for is not fetched again and again");
     let mut back = ring.cursor_from_position(position(2));
     assert_eq!(take_all(&mut ring, &mut back), [-3, -6, 7, 8, 9]);
-    // Short ones have room again, up to the promise.
+    // There is space for short comments again, up to the ring's reach.
     push_all(&mut ring, 10..=25);
     assert_eq!(ring.missing_since(15), None);
     let mut back = ring.cursor_from_position(position(10));
     assert_eq!(take_all(&mut ring, &mut back), [-11, -15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
-    // What comes early is bounded in the same way: it comes again with the hole's filling.
+    // Comments that arrive early are limited in the same way: those refused are fetched again when the hole is filled.
     let early: Vec<PushOutcome> = (27..=31).map(|seq| ring.push(seq, long(seq))).collect();
     assert_eq!(early.iter().filter(|pushed| **pushed == PushOutcome::Early).count(), 3, "{early:?}");
     assert_eq!(early[4], PushOutcome::Refused);
@@ -283,7 +283,7 @@ fn a_viewer_of_a_channel_without_comments_learns_where_it_stands_and_misses_none
     assert_eq!(take_all(&mut ring, &mut new), [1]);
 }
 
-/// What may happen to a ring.
+/// A random operation on a ring.
 #[derive(Debug, Clone)]
 enum RandomStep {
     Push(u64),
@@ -318,7 +318,8 @@ fn fill_holes(ring: &mut CommentRing) {
     }
 }
 
-/// Runs the steps with three viewers, fills what is left, and answers for each where it began and what it was sent.
+/// Runs the steps with three viewers, then fills the remaining holes. Returns for each viewer its first position and
+/// what it was sent.
 fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
     let mut ring = ring_within(reach, max_bytes, 0);
     let mut viewers: Vec<(RingCursor, u64, Vec<i64>)> = vec![(ring.cursor_from_now(), 0, Vec::new()); 3];
@@ -422,7 +423,8 @@ fn deletion_entry(seq: u64, of: u64) -> EncodedEntry {
     channel_entry(seq, liverank_core::comment::EntryKind::Deleted { comment_id, of, role })
 }
 
-/// What a viewer is sent: of each event its number, and `c` for a comment, `d` for a deletion, nothing for an id alone.
+/// Returns the events that a viewer is sent: of each its sequence number, and `c` for a comment, `d` for a deletion,
+/// nothing for an id alone.
 fn shown_events(ring: &mut CommentRing, cursor: &mut RingCursor, asked: StreamEvents) -> Vec<String> {
     let mut shown = Vec::new();
     while let TakenEvents::Events { bytes, count } = ring.take_for_filter(cursor, asked) {
@@ -478,14 +480,14 @@ fn a_joined_slice_is_not_reused_after_a_deletion() {
     }
     ring.reveal_all();
     assert_eq!(shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1c", "2c"]);
-    // The deletion waits for one before it, and takes effect all the same.
+    // The deletion arrives before the entry ahead of it, and takes effect all the same.
     ring.push(4, deletion_entry(4, 1));
     assert_eq!(shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1", "2c"]);
 }
 
 proptest! {
-    /// In whatever order entries come, however often, and whatever is restored of an older copy: nobody is given a comment
-    /// once its deletion is there.
+    /// Whatever the order and repetition of entries, and whatever is restored from an older copy: no viewer is given a
+    /// comment after its deletion was pushed.
     #[test]
     fn no_viewer_is_given_a_deleted_comment(
         deletions in proptest::collection::vec(proptest::option::of(1_u64..20), 20),
@@ -504,7 +506,7 @@ proptest! {
                 there.insert(seq);
             }
         }
-        // A copy that was read before any of it was deleted.
+        // A copy that was read before any of these comments was deleted.
         ring.restore_earlier((1..=20).map(|seq| (seq, said_entry(seq))).filter(|(seq, _)| *seq <= floor).collect());
         ring.reveal_all();
         let asked = if asks { StreamEvents::default().with_event(StreamEvent::Deleted) } else { StreamEvents::default() };

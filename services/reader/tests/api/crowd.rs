@@ -1,4 +1,4 @@
-//! Many viewers, fast comments, and viewers who do not read.
+//! Tests with many viewers, many comments a second, and viewers who do not read.
 
 use liverank_reader::Config;
 use tokio::io::AsyncWriteExt;
@@ -6,7 +6,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::world::{Running, Viewer, World, config, until};
 
-/// A viewer who asks for a stream and then never reads, with a small window so that it is full soon.
+/// Connects a viewer who asks for a stream and then never reads, with a small receive window so that its socket is soon
+/// full.
 async fn connect_without_reading(address: &str, video: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -25,14 +26,14 @@ async fn a_viewer_that_does_not_read_hurts_nobody_and_gets_a_gap() {
     let slow = connect_without_reading(&reader.address, "v").await;
     until("both to be there", async || reader.health().await["activeConnections"] == 2).await;
     let mut seen = 0;
-    // Far more than sockets buffer: some 230 bytes each.
+    // Far more than sockets buffer: some 230 bytes each comment.
     for _ in 0..300 {
         world.post("v", 100).await;
         let seqs = healthy.comments(100).await;
         assert_eq!(seqs, (seen + 1..=seen + 100).collect::<Vec<_>>());
         seen += 100;
     }
-    // The slow one was written what its socket took, and no more waits for it than the ring.
+    // The slow viewer was written what its socket accepted; nothing beyond the ring is kept for it.
     let sent = reader.metric("messages_total");
     assert!(sent < 2 * seen, "{sent} of {}", 2 * seen);
     let mut slow = Viewer::from(slow).await;
@@ -57,7 +58,7 @@ async fn a_viewer_that_does_not_read_hurts_nobody_and_gets_a_gap() {
 async fn five_thousand_in_one_room_each_get_everything_once() {
     const VIEWERS: usize = 5_000;
     const COMMENTS: u64 = 40;
-    // Both ends of every connection are in this process.
+    // Both ends of every connection are in this process, so it needs two files for each viewer.
     let files = liverank_runtime::server::raise_file_limit();
     assert!(files > 2 * VIEWERS as u64 + 500, "needs {} open files, may have {files}", 2 * VIEWERS + 500);
     let world = World::new().await;
@@ -79,7 +80,7 @@ async fn five_thousand_in_one_room_each_get_everything_once() {
     let reading = futures::future::join_all(viewers.iter_mut().map(|viewer| viewer.comments(COMMENTS)));
     let ((), seen) = tokio::join!(posting, reading);
     assert!(seen.iter().all(|seqs| seqs.iter().copied().eq(1..=COMMENTS)));
-    // Hot: joined in fewer writes than one a comment.
+    // Under load, comments are joined: there are fewer writes than comments.
     let all = VIEWERS as u64 * COMMENTS;
     until("all to be counted", async || reader.metric("messages_total") == all).await;
     let (messages, writes) = (all, reader.metric("socket_writes_total"));

@@ -1,4 +1,5 @@
-//! Comments that are deleted: those who asked are told in order, and nobody is given them again.
+//! Tests of deleted comments: viewers who asked are told of deletions in order, and no viewer is given a deleted
+//! comment again.
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
@@ -12,7 +13,7 @@ async fn viewer_asking_for_deletions(address: &str, last: Option<&str>) -> Viewe
     Viewer::ask(address, &request).await
 }
 
-/// Deletes the comments with these numbers, as the consumer does, and publishes that.
+/// Deletes the comments with these sequence numbers as the consumer does, and publishes the deletions.
 async fn delete_comments(world: &World, seqs: &[u64]) {
     let held =
         world.archive.comments(&video("v"), liverank_adapters::archive::CommentPage::After(0), 1000).await;
@@ -78,7 +79,8 @@ async fn a_resuming_viewer_is_never_given_a_deleted_comment() {
     assert_eq!(deleted_of_event(&first.next().await.unwrap()).0, 2);
     assert_eq!(deleted_of_event(&first.next().await.unwrap()).0, 3);
     let start = format!("{}-0", world.numbering);
-    // From the ring; then a reader that has none, with a bus that has a hole; then with a bus that has nothing.
+    // From the ring; then from a reader with an empty ring, with a bus that lacks some; then with a bus that has
+    // nothing.
     let other = Running::start(&world, config("r2")).await;
     let third = Running::start(&world, config("r3")).await;
     for (at, address) in [&reader.address, &other.address, &third.address].into_iter().enumerate() {
@@ -92,7 +94,7 @@ async fn a_resuming_viewer_is_never_given_a_deleted_comment() {
         assert_eq!(deleted_of_event(&back.shown().await).0, 2);
         assert_eq!(deleted_of_event(&back.shown().await).0, 3);
         assert_eq!(back.last_id, format!("{}-6", world.numbering));
-        // Who had it and comes back is told, from where it stood.
+        // A viewer who had the comment and resumes is told of the deletion after its position.
         let mut had = viewer_asking_for_deletions(address, Some(&format!("{}-4", world.numbering))).await;
         had.greeted().await;
         assert_eq!(deleted_of_event(&had.shown().await).0, 2);

@@ -1,4 +1,4 @@
-//! A bus that loses, repeats, reorders, and goes away; comments that are numbered anew.
+//! Tests with a bus that loses, repeats and reorders comments or is unavailable, and with a new comment epoch.
 
 use std::sync::atomic::Ordering;
 
@@ -28,7 +28,7 @@ async fn a_lost_publish_is_found_by_comparing_heads_and_one_behind_which_others_
     let reader = Running::start(&world, config("r1")).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
-    // Never published at all: only the archive knows.
+    // These comments are never published: only the archive has them.
     world.archived("v", 2).await;
     assert_eq!(viewer.comments(2).await, [1, 2]);
     let comments = world.archived("v", 4).await;

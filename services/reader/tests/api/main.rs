@@ -1,4 +1,4 @@
-//! The reader over real sockets, on embedded stores.
+//! Tests of the reader over real sockets, on embedded stores.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod crowd;

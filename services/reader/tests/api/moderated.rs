@@ -1,4 +1,4 @@
-//! Comments that their authors alone are shown, and which comment is pinned.
+//! Tests of shadowed comments, which only their authors are shown, and of pinned comments.
 
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction};
@@ -11,7 +11,7 @@ async fn viewer_watching(address: &str, user: &str, events: &str, last: Option<&
     Viewer::ask(address, &format!("GET {path} HTTP/1.1\r\nHost: t\r\n{last}\r\n")).await
 }
 
-/// Does this, as the consumer does, and publishes it.
+/// Commits these actions of moderators as the consumer does, and publishes the result.
 async fn commit_and_publish(world: &World, by: &str, actions: Vec<ModerationAction>) {
     let partition = 7;
     let from = world.archive.partition_positions(&[partition]).await.unwrap()[0].next_offset;
@@ -53,7 +53,7 @@ async fn a_shadowed_comment_is_shown_to_its_author_alone_live_and_to_one_who_com
     assert_eq!(seed.comments(2).await, [1, 3]);
     assert_eq!(troll.comments(3).await, [1, 2, 3]);
     let start = format!("{}-0", world.numbering);
-    // From the ring; then a reader that has none.
+    // From the ring; then from a reader with an empty ring.
     let other = Running::start(&world, config("r2")).await;
     for address in [&reader.address, &other.address] {
         let mut ann = viewer_watching(address, "ann", "", Some(&start)).await;

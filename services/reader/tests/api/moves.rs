@@ -1,4 +1,4 @@
-//! Who serves what: redirects, heartbeats, moves, leaving.
+//! Tests of the placement of viewers: redirects, heartbeats, moves, and readers that leave.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -87,7 +87,8 @@ async fn viewers_of_a_moved_video_are_closed_after_their_last_comment() {
     assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
     world.post("stays", 1).await;
     assert_eq!(stays.comments(1).await, [1]);
-    // Back again, under a later epoch: viewers who come now stay, whatever a manager that has not heard of it says.
+    // The video is moved back under a later epoch: viewers who come now stay, whatever a manager says that does not
+    // know of the move.
     manager.assign("v", 4, &[("r1", &reader.url)]);
     until("the move back to be known", async || {
         Viewer::get(&reader.address, "v", None).await.status() == 200
@@ -122,7 +123,7 @@ async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
     .await;
     assert!(manager.last_heartbeat().unwrap().grace_ms > 0);
     assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
-    // Where could they go, as long as the managers have found no other reader?
+    // The managers have found no other reader yet, so viewers have nowhere else to go and are accepted.
     assert_eq!(Viewer::get(&reader.address, "only", None).await.status(), 200);
     until("the only one to be refused", async || {
         let refused = Viewer::get(&reader.address, "only", None).await;
@@ -139,7 +140,8 @@ async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
     assert_eq!(manager.last_heartbeat().unwrap().viewers, 0);
 }
 
-/// A reader that leaves and has viewers whom no manager moves: when each of them was sent away, since it was told to end.
+/// Returns, for a leaving reader whose viewers no manager moves, the time from the shutdown signal until each viewer
+/// was sent away. `room` is what the manager says of space at other readers.
 async fn ends_of_streams(room: Option<u64>) -> Vec<Duration> {
     let world = World::new().await;
     let (manager, url) = Manager::start().await;
@@ -173,7 +175,8 @@ async fn ends_of_streams(room: Option<u64>) -> Vec<Duration> {
 
 #[tokio::test]
 async fn a_leaving_reader_keeps_its_viewers_while_nobody_has_room_and_ends_in_time() {
-    // Of eight seconds, two are for what comes after; the last second before them is for sending everybody away.
+    // Of the drain time of eight seconds, two are reserved for the steps after the last viewer; in the last second
+    // before these, all viewers are sent away.
     for ends in futures::future::join_all([ends_of_streams(Some(0)), ends_of_streams(None)]).await {
         let first = ends.iter().min().unwrap();
         assert!(*first >= Duration::from_millis(4_900), "{ends:?}");
@@ -197,7 +200,7 @@ async fn an_empty_reader_ends_at_once_however_much_time_it_has() {
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
     assert_eq!(reader.metric("drain_waits_for"), 0);
-    // Somebody who has begun to ask and does not go on.
+    // A client that has begun a request and does not finish it.
     let mut half = tokio::net::TcpStream::connect(&reader.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut half, b"GET /health HTTP/1.1\r\nHost:").await.unwrap();
     reader.shell.shutdown.cancel();
@@ -233,7 +236,8 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
         request.json(&json!({ "videoid": "v", "epoch": epoch })).send()
     };
     let warm = |token: &str| warm_under(token, 4);
-    // Nobody's word but the reader's own opens it: not even a manager's, which would be good at others, too.
+    // Only the reader's own ticket opens the endpoint: not even a manager's token, which would be valid at other
+    // services, too.
     let keys = liverank_runtime::identity::local::KeyRing::from_secret(&[b't'; 32]).unwrap();
     for role in CallerRole::ALL {
         let caller =
@@ -258,7 +262,7 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
         record.is_some_and(|it| it.videos.iter().any(|held| held.ready && held.viewers == 0))
     })
     .await;
-    // What comes before the viewers do is there for them, too, and no store is asked.
+    // Comments that are posted before the viewers come are in the ring for them, without a query to a store.
     world.post("v", 2).await;
     world.bus.away.store(true, Ordering::Relaxed);
     manager.assign("v", 5, &[("r2", &reader.url)]);
@@ -285,10 +289,10 @@ async fn a_split_sends_away_only_what_is_too_much_and_at_the_pace_that_was_said(
     let count = async || reader.health().await["activeConnections"].as_u64().unwrap();
     until("the first to go", async || count().await < 150).await;
     let began = Instant::now();
-    // Sent on while it is too many, though this reader still is one of the video's.
+    // Viewers are redirected while there are too many, although this reader still serves the video.
     assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
     until("the last to go", async || count().await == 50).await;
-    // A hundred a second: the first few may have gone before we looked.
+    // At a pace of a hundred a second: the first few may have gone before the test looked.
     assert!(began.elapsed() > Duration::from_millis(700), "{:?}", began.elapsed());
     manager.hand_over.lock().unwrap().clear();
     let beat = manager.last_heartbeat().unwrap().beat;
@@ -322,13 +326,13 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
     };
     let posting = async {
         post(50).await;
-        // Nobody has all of them yet, so everybody is there to be handed over, however slow this machine is.
+        // No viewer has all comments yet, so all are still connected to be handed over, however slow this machine is.
         until("the first reader to be empty", async || from.health().await["activeConnections"] == 0).await;
         post(50).await;
     };
     let watching = viewers.iter_mut().map(async |viewer| {
         let mut seqs = Vec::new();
-        // Also one that has seen no comment yet knows where it stands.
+        // A viewer that has seen no comment yet knows its position, too.
         let mut last_id = viewer.last_id.clone();
         while seqs.len() < 100 {
             match viewer.next().await {
@@ -336,7 +340,7 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
                 Some(event) => seqs.push(event.json()["seq"].as_u64().unwrap()),
                 None => *viewer = Viewer::get(&to.address, "v", Some(&last_id)).await,
             }
-            // An attempt that was refused has no id, and changes nothing.
+            // A refused attempt has no id and changes nothing.
             if !viewer.last_id.is_empty() {
                 last_id.clone_from(&viewer.last_id);
             }
@@ -373,7 +377,7 @@ async fn a_viewer_refused_by_a_full_reader_is_not_a_failed_move() {
     let beat = async || manager.last_heartbeat().map_or(0, |it| it.beat);
     let before = beat().await;
     until("another heartbeat", async || beat().await > before).await;
-    // That it is full is known: who comes now is no reason for another heartbeat.
+    // The managers know that the reader is full: a further viewer causes no further heartbeat.
     let before = beat().await;
     for _ in 0..20 {
         assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 503);
@@ -397,7 +401,7 @@ async fn a_full_reader_sends_a_browser_to_another_one_that_takes_viewers_and_onl
         Viewer::browser(&reader.address, "v", None).await.asked_back_after().await >= 2_000,
         "both are full"
     );
-    // What a manager said is believed for two seconds.
+    // A manager's answer is trusted for two seconds.
     manager.assign_full("v", 2, &both, &["r1"]);
     let last_id = format!("{}-0", world.numbering);
     until("the word of another reader with room", async || {
@@ -411,7 +415,7 @@ async fn a_full_reader_sends_a_browser_to_another_one_that_takes_viewers_and_onl
         503,
         "a gateway asks the managers by itself"
     );
-    // Whoever is told the same by two readers that are full goes back and forth no more often than this.
+    // A viewer whom two full readers redirect to each other goes back and forth no more often than this.
     let begun = Instant::now();
     let asked = futures::stream::iter(0..2_000).map(|_| Viewer::browser(&reader.address, "v", None));
     let answers: Vec<u16> = asked.buffer_unordered(50).map(|viewer| viewer.status()).collect().await;

@@ -1,4 +1,5 @@
-//! Coming back: what was missed, each once and in order, or a gap that says what is not to be had.
+//! Tests of resuming: a viewer gets each missed comment once and in order, or a gap that names those that are not
+//! available.
 
 use std::sync::atomic::Ordering;
 
@@ -32,7 +33,7 @@ async fn a_resuming_viewer_gets_missed_comments_from_the_ring() {
 #[tokio::test]
 async fn another_reader_gives_missed_comments_from_the_bus_or_the_archive() {
     let world = World::new().await;
-    // What was published is in the bus; what was not, in the archive only.
+    // Comments of `v` were published and are on the bus; comments of `w` were not and are in the archive only.
     world.post("v", 40).await;
     world.archived("w", 30).await;
     let reader = Running::start(&world, config("r2")).await;
@@ -58,7 +59,7 @@ async fn a_resume_gives_a_thousand_comments_and_a_gap_beyond() {
     assert_eq!(back.comments(1000).await, (501..=1500).collect::<Vec<_>>());
 
     let older = format!("{}-20", world.numbering);
-    // 1,003 are in the ring by now; that changes nothing.
+    // The ring has 1,003 comments by now, which does not change what a resuming viewer gets.
     world.post("v", 3).await;
     assert_eq!(back.comments(3).await, [1501, 1502, 1503]);
     let mut back = Viewer::get(&reader.address, "v", Some(&older)).await;

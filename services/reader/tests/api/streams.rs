@@ -1,4 +1,4 @@
-//! What a viewer gets from a reader when all is well, and what wrong requests get.
+//! Tests of the streams that viewers get without failures, and of the answers to invalid requests.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn the_seeds_client_gets_data_lines_for_the_greeting_and_for_comments_only
     assert_eq!(viewer.comments(2).await, [1, 2]);
 }
 
-/// The numbers of viewers that a viewer is told, until it is this one; nothing else may come.
+/// Returns the numbers of viewers that a viewer is told, up to `viewers`; no other events may come.
 async fn counts_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
     let mut told = Vec::new();
     while told.last() != Some(&viewers) {
@@ -78,14 +78,15 @@ async fn viewer_counts_go_only_to_viewers_who_asked() {
     second.greeted().await;
     counts_until(&mut first, 3).await;
     counts_until(&mut second, 3).await;
-    // What managers say of other readers is added, and what they say no more is not.
+    // The viewers that managers report of other readers are added; once they are not reported any more, they are not.
     *manager.elsewhere.lock().unwrap() = vec![(video("v"), 40), (video("w"), 9)];
     assert_eq!(counts_until(&mut first, 43).await, [43]);
     drop(second);
     assert_eq!(counts_until(&mut first, 42).await, [42]);
     manager.elsewhere.lock().unwrap().clear();
     counts_until(&mut first, 2).await;
-    // It moves nobody's place, and who did not ask has had comments only.
+    // The events with numbers of viewers change no viewer's position, and a viewer who did not ask has had comments
+    // only.
     world.post("v", 2).await;
     assert_eq!(first.comments(2).await, [1, 2]);
     assert_eq!(quiet.comments(2).await, [1, 2]);
@@ -192,7 +193,7 @@ async fn an_idle_viewer_hears_a_heartbeat() {
     let reader = Running::start(&world, config).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
-    // It is counted after it is written, and may be heard before.
+    // The greeting is counted after it is written, so the viewer may have it before it is counted.
     until("the greeting is counted", async || reader.metric("sent_bytes_total") > 0).await;
     let bytes = reader.metric("sent_bytes_total");
     until("a heartbeat", async || reader.metric("sent_bytes_total") > bytes).await;

@@ -1,5 +1,5 @@
-//! What the tests stand on: embedded stores, a bus that misbehaves when told to, a manager, readers, and viewers who
-//! read over real sockets.
+//! The environment of the tests: embedded stores, a bus whose failures the test controls, a manager, readers, and
+//! viewers who read over real sockets.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,14 +33,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How long anything may take before a test gives up.
+/// The longest time that a condition may take before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-/// Polls until `holds`, or fails naming `what`.
+/// Polls until `holds` returns true; fails with the name `what` after `DEADLINE`.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds().await {
@@ -49,8 +49,8 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// The embedded bus, which can be away or emptied, deliver what was not published, and tells how many channels are
-/// listened to.
+/// An embedded bus that can be made unavailable or emptied, can deliver comments that were not published, and knows how
+/// many channels are subscribed.
 #[derive(Default)]
 pub struct TestBus {
     inner: Mutex<Arc<EmbeddedBus>>,
@@ -64,12 +64,12 @@ impl TestBus {
         Arc::clone(&self.inner.lock().unwrap())
     }
 
-    /// Comes back without anything, subscriptions neither, and says nothing of it.
+    /// Comes back without any data or subscriptions, and without reporting that.
     pub fn empty(&self) {
         *self.inner.lock().unwrap() = Arc::default();
     }
 
-    /// Delivers a comment to all listeners, keeping nothing.
+    /// Delivers a comment to all subscribers without keeping it.
     pub async fn deliver(&self, numbering: &CommentEpoch, comment: &Comment) {
         let listeners = self.listeners.lock().unwrap().clone();
         for listener in listeners {
@@ -147,7 +147,7 @@ impl CommentBus for TestBus {
     }
 }
 
-/// The stores, and the consumer's part: numbering what is posted and publishing it.
+/// The stores, and the part of the consumer: it numbers posted comments and publishes them.
 pub struct World {
     pub backends: Backends,
     pub bus: Arc<TestBus>,
@@ -164,7 +164,7 @@ impl World {
         world
     }
 
-    /// A world that no consumer has been in yet.
+    /// Makes an environment whose archive no consumer has opened yet.
     pub fn unopened() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bus = Arc::new(TestBus::default());
@@ -187,12 +187,12 @@ impl World {
         }
     }
 
-    /// The first consumer comes.
+    /// Opens the archive, as the first consumer does.
     pub async fn open(&mut self) {
         self.numbering = self.archive.open(&CountingRules::default()).await.unwrap().comment_epoch;
     }
 
-    /// Archives `count` comments, in one batch, and answers them without publishing them.
+    /// Writes `count` comments to the archive in one batch. Returns them without publishing them.
     pub async fn archived(&self, id: &str, count: u64) -> Vec<Comment> {
         let mut offset = self.offset.lock().await;
         let record = |offset| LogRecord {
@@ -227,7 +227,7 @@ impl World {
         self.bus.publish_comments(&self.numbering, comments).await.unwrap();
     }
 
-    /// Archives and publishes `count` comments.
+    /// Writes `count` comments to the archive and publishes them.
     pub async fn post(&self, id: &str, count: u64) -> Vec<Comment> {
         let comments = self.archived(id, count).await;
         self.publish(&comments).await;
@@ -235,14 +235,14 @@ impl World {
     }
 }
 
-/// A manager that answers what the test says.
+/// A manager that answers as the test says.
 #[derive(Default)]
 pub struct Manager {
     pub routes: Mutex<HashMap<VideoId, Route>>,
     pub heartbeats: Mutex<VecDeque<ReaderRecord>>,
     pub hand_over: Mutex<Vec<HandOver>>,
     pub elsewhere: Mutex<Vec<(VideoId, u64)>>,
-    /// Viewers for whom it says that others have room.
+    /// The number of viewers for whom the manager says that other readers have space; `None`: it does not say.
     pub room: Mutex<Option<u64>>,
 }
 
@@ -263,7 +263,7 @@ impl Manager {
         self.assign_full(id, epoch, readers, &[]);
     }
 
-    /// The same, and that some of the readers take nobody.
+    /// Assigns a video to readers, some of which (`full`) accept no viewers.
     pub fn assign_full(&self, id: &str, epoch: u64, readers: &[(&str, &str)], full: &[&str]) {
         let reader = |(id, url): &(&str, &str)| RouteReader {
             id: ReaderId::parse(id).unwrap(),
@@ -279,7 +279,7 @@ impl Manager {
         self.routes.lock().unwrap().insert(video(id), route);
     }
 
-    /// From now on, viewers of this video beyond `keep` are to go to the reader at `to`.
+    /// Orders from now on that viewers of this video beyond `keep` go to the reader at `to`.
     pub fn hand_over(&self, id: &str, epoch: u64, to: &str, here: bool, keep: u64) {
         let order = HandOver { video: video(id), epoch, to: to.into(), here, keep, pace: 100 };
         self.hand_over.lock().unwrap().push(order);
@@ -342,7 +342,7 @@ impl Running {
         Self { url: format!("http://{address}"), address, shell, task }
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends the shutdown signal and waits until the reader has ended.
     pub async fn drained(self) {
         self.shell.shutdown.cancel();
         tokio::time::timeout(DEADLINE, self.task).await.expect("drains in time").unwrap().unwrap();
@@ -352,7 +352,7 @@ impl Running {
         reqwest::get(format!("{}/health", self.url)).await.unwrap().json().await.unwrap()
     }
 
-    /// The value of a metric without labels, or of all its labels together.
+    /// Returns the value of a metric, summed over all its labels.
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.shell.metrics.encode_text();
         let lines = text.lines().filter(|line| {
@@ -387,16 +387,16 @@ impl Event {
     }
 }
 
-/// A viewer who reads a stream over its own socket.
+/// A viewer who reads a stream over a socket of its own.
 pub struct Viewer {
     socket: TcpStream,
     pub head: String,
     text: String,
     raw: Vec<u8>,
-    /// What stood in comment lines.
+    /// The texts of the comment lines in the stream (lines that begin with a colon).
     pub remarks: Vec<String>,
     pub ended: bool,
-    /// The id of the last event.
+    /// The id of the last event that had one.
     pub last_id: String,
 }
 
@@ -410,7 +410,7 @@ impl Viewer {
         .await
     }
 
-    /// One who asks for `events`, by the address or, as a gateway, by a header.
+    /// Connects a viewer who asks for `events`, by the address or, as a gateway does, by a header.
     pub async fn asking(address: &str, video: &str, events: &str, by_header: bool) -> Self {
         let (query, header) = if by_header {
             (String::new(), format!("Liverank-Events: {events}\r\n"))
@@ -422,7 +422,7 @@ impl Viewer {
         Self::ask(address, &line).await
     }
 
-    /// As a browser's `EventSource` asks.
+    /// Connects a viewer as a browser's `EventSource` does.
     pub async fn browser(address: &str, video: &str, last_event_id: Option<&str>) -> Self {
         let header = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let line = format!("GET /connect?userid=u&videoid={video} HTTP/1.1\r\nHost: t\r\n");
@@ -430,7 +430,8 @@ impl Viewer {
             .await
     }
 
-    /// When a stream that ends at once says that its client may come back, in ms: the way of a refusal for a browser.
+    /// Returns the time in ms after which a stream that ends at once says that the client may come back: the refusal
+    /// for browsers.
     pub async fn asked_back_after(mut self) -> u64 {
         assert_eq!(self.status(), 200, "{}", self.head);
         assert_eq!(self.header("content-type"), Some("text/event-stream; charset=utf-8"));
@@ -456,7 +457,7 @@ impl Viewer {
         Self::from(socket).await
     }
 
-    /// Of a connection on which a stream has been asked for.
+    /// Makes a viewer of a connection on which a stream has been requested.
     pub async fn from(socket: TcpStream) -> Self {
         let mut viewer = Self {
             socket,
@@ -490,13 +491,13 @@ impl Viewer {
         true
     }
 
-    /// Reads more; `false` at the end of the connection.
+    /// Reads more bytes; returns `false` at the end of the connection.
     async fn read_more(&mut self) -> bool {
         let read = self.socket.read_buf(&mut self.raw);
         tokio::time::timeout(DEADLINE, read).await.expect("something comes in time").unwrap_or(0) > 0
     }
 
-    /// Moves what came into the text: a body without a length is what comes until the connection ends.
+    /// Moves received bytes into the text: a body without a length is everything until the connection ends.
     fn take_body(&mut self) {
         let whole = match str::from_utf8(&self.raw) {
             Ok(_) => self.raw.len(),
@@ -526,10 +527,11 @@ impl Viewer {
         Some(parsed)
     }
 
-    /// The next event; `None` at the end of the stream. Heartbeats and other remarks are noted and passed over.
+    /// Returns the next event; `None` at the end of the stream. Heartbeats and other comment lines are noted and
+    /// skipped.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            // Some of it may have come with the head already.
+            // A part of the event may have come together with the response head.
             self.take_body();
             while let Some(event) = self.take_event() {
                 if event != Event::default() {
@@ -543,7 +545,8 @@ impl Viewer {
         }
     }
 
-    /// The next event that a browser would show its page: one without data only moves the last id.
+    /// Returns the next event with data, which a browser would dispatch: an event without data only changes the last
+    /// id.
     pub async fn shown(&mut self) -> Event {
         loop {
             let event = self.next().await.expect("an event, not the end");
@@ -553,7 +556,7 @@ impl Viewer {
         }
     }
 
-    /// The numbers of the next `count` comments, each checked against its id.
+    /// Returns the sequence numbers of the next `count` comments; checks each against its id.
     pub async fn comments(&mut self, count: u64) -> Vec<u64> {
         let mut seqs = Vec::new();
         for _ in 0..count {
@@ -566,14 +569,14 @@ impl Viewer {
         seqs
     }
 
-    /// The greeting, which must come first.
+    /// Returns the greeting, which must be the first event.
     pub async fn greeted(&mut self) -> Event {
         let greeting = self.next().await.expect("a greeting");
         assert_eq!(greeting.json()["type"], "connected");
         greeting
     }
 
-    /// Reads whatever is left until the stream ends.
+    /// Returns all further events until the stream ends.
     pub async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {

@@ -9,10 +9,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A client as browsers are: it answers pings while it reads.
+/// A client that behaves like a browser: it answers pings while it reads.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// The last message.
+    /// The last message received.
     pub last: Value,
 }
 
@@ -22,7 +22,7 @@ impl Client {
         Self { socket, last: Value::Null }
     }
 
-    /// The status and body of a handshake that is refused.
+    /// Makes a handshake that is refused; returns the status and the body.
     pub async fn refused(address: SocketAddr, path: &str) -> (u16, Value) {
         match connect_async(format!("ws://{address}{path}")).await {
             Err(Error::Http(response)) => {
@@ -39,7 +39,7 @@ impl Client {
         next.expect("nothing came").and_then(Result::ok)
     }
 
-    /// The next list or delta.
+    /// Returns the next list or delta.
     pub async fn next(&mut self) -> Value {
         loop {
             match self.message().await.expect("the connection ended") {
@@ -53,7 +53,7 @@ impl Client {
         }
     }
 
-    /// The ids of the first list with so many lines.
+    /// Reads lists until one has `count` lines; returns its ids.
     pub async fn ids_until(&mut self, count: usize) -> Vec<String> {
         loop {
             let list = self.next().await;
@@ -68,7 +68,7 @@ impl Client {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Pings and waits for the answer.
+    /// Sends a ping and returns the payload of the answer.
     pub async fn ping(&mut self, payload: &'static [u8]) -> Vec<u8> {
         self.socket.send(Message::Ping(payload.into())).await.unwrap();
         loop {
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// Begins the closing handshake; the status that comes back.
+    /// Begins the closing handshake; returns the status of the answer.
     pub async fn leave(&mut self) -> Option<u16> {
         use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
@@ -86,7 +86,7 @@ impl Client {
         self.closed().await
     }
 
-    /// The status of the close frame that ends it all.
+    /// Reads until the close frame; returns its status.
     pub async fn closed(&mut self) -> Option<u16> {
         loop {
             if let Message::Close(frame) = self.message().await? {

@@ -10,7 +10,7 @@ use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::{Metadata, VideoId};
 use tokio::sync::mpsc;
 
-/// A ranking whose subscribers miss some changes, as a publish may get lost.
+/// A ranking store whose subscribers miss some changes, because a publication may be lost.
 pub struct Lossy {
     inner: Arc<dyn RankingStore>,
     loses: fn(&BoardChange) -> bool,

@@ -1,4 +1,4 @@
-//! Lists with the metadata of their videos: `fields=metadata`.
+//! Tests of lists with the metadata of their videos: `fields=metadata`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,12 +32,12 @@ fn titled(id: &str, score: f64, title: Option<&str>) -> Value {
     line
 }
 
-/// Reads lists until one is this; what came before it were states on the way.
+/// Reads lists until one equals `expected`; earlier lists are states in between.
 async fn list_becomes(client: &mut Client, expected: &Value) {
     while client.next().await != *expected {}
 }
 
-/// Waits until the service's boards have so many videos, and nobody watches any more.
+/// Waits until the service's boards have `count` videos, and until no list is watched any more.
 async fn boards_have(service: &TestService, count: usize) {
     service.connect("/ws/videos").await.ids_until(count).await;
     service.wait_until("nobody watches", |service| service.metric_value("lists") == 0).await;
@@ -53,13 +53,13 @@ async fn a_list_that_asks_for_metadata_has_them_and_follows_them() {
     assert_eq!(plain.next().await, json!([list_line("a", 2.0, "o"), list_line("b", 1.0, "o")]));
     let mut client = service.connect("/ws/videos?fields=metadata").await;
     assert_eq!(client.next().await, json!([titled("a", 2.0, Some("Cats")), titled("b", 1.0, None)]));
-    // No score changes, and those who asked hear of it.
+    // No score changes; clients who asked for metadata are sent the new list.
     title(&service, "b", 1, "Dogs").await;
     let both = json!([titled("a", 2.0, Some("Cats")), titled("b", 1.0, Some("Dogs"))]);
     list_becomes(&mut client, &both).await;
     let mut late = service.connect("/ws/videos?fields=metadata&limit=1").await;
     assert_eq!(late.next().await, json!([titled("a", 2.0, Some("Cats"))]));
-    // Whoever did not ask gets nothing new: the next thing that it gets is the next score.
+    // Clients who did not ask for metadata are sent nothing: their next list has the next score.
     service.change_boards(&[entry("b", 1.5, "o")]).await;
     assert_eq!(plain.next().await, json!([list_line("a", 2.0, "o"), list_line("b", 1.5, "o")]));
 }
@@ -149,7 +149,8 @@ async fn lists_around_a_video_and_of_declared_boards_have_metadata_too() {
     list_becomes(&mut around, &part("Dogs")).await;
 }
 
-/// A telling that is lost leaves a hole in the versions: the next change shows it, and metadata are read anew.
+/// A lost notification of new metadata leaves a gap in the versions: the next change reveals it, and the metadata are
+/// read again.
 #[tokio::test]
 async fn metadata_of_which_the_telling_is_lost_are_found_with_the_next_change() {
     let embedded: Arc<dyn RankingStore> = Arc::new(EmbeddedRanking::new());

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::fanout::tests::hub;
 
-/// A socket that takes as many bytes a write as it was told, then none; what it took.
+/// A socket that accepts as many bytes in each write as the test says, then none; it keeps the bytes accepted.
 #[derive(Clone, Default)]
 struct ScriptedSocket(Arc<Mutex<(VecDeque<usize>, Vec<u8>)>>);
 
@@ -50,7 +50,9 @@ fn comment(seq: u64) -> Comment {
     }
 }
 
-/// What a viewer of a ring of `ring` comments has got after these: comments posted, and then bytes that its socket takes.
+/// Runs a viewer of a ring of `ring` comments through steps, each of which posts comments and then lets the socket
+/// accept so many bytes. Returns the stream that the viewer got, the number of comments posted, and the number counted
+/// as written.
 fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(ring);
@@ -74,7 +76,7 @@ fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64,
         room.show_due(Instant::now());
         assert_ne!(viewer.write_turn(), AfterTurn::Gone);
         socket.0.lock().unwrap().0.extend(takes);
-        // A socket that took nothing says later that it takes something again.
+        // A full socket reports later that it can be written to again.
         for _ in 0..=takes.len() {
             while viewer.on_writable() == AfterTurn::More {}
         }
@@ -83,7 +85,8 @@ fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64,
     (text, seq, hub.metrics.messages_written.get())
 }
 
-/// The numbers in a stream, gaps as negative ones (`-from`, `-to`), each event checked to be whole.
+/// Returns the sequence numbers in a stream, with gaps as negative ones (`-from`, `-to`); checks that each event is
+/// whole.
 fn numbers_in_stream(text: &str) -> Vec<i64> {
     let events = text.strip_prefix("HEAD\n\n").unwrap().strip_suffix("\n\n").unwrap_or_default();
     let mut numbers = Vec::new();

@@ -1,4 +1,4 @@
-//! What stands of videos beside the boards, against what the archive says of them, while both move.
+//! Compares the metadata of videos beside the boards with the archive, while both change.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use serde_json::json;
 
 use crate::compare::StoreDifference;
 
-/// Videos that are asked for at once.
+/// The number of videos that are read at once.
 const PAGE_VIDEOS: usize = 1000;
-/// How often what differs is looked at again: what was said of a video a moment ago is on its way.
+/// The number of times that differences are checked again: metadata that was just changed is still on its way to the
+/// boards.
 const MAX_ROUNDS: usize = 10;
-/// Between two rounds.
+/// The time between two rounds.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 
-/// Compares the metadata of every video of the archive. Those of earlier releases are not all there: then none are compared, and the
-/// answer is why.
+/// Compares the metadata of every video of the archive. Boards that were filled by an earlier release do not have all
+/// metadata: then nothing is compared, and the inner `Err` says why.
 pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<StoreDifference>, String>> {
     if !backends.ranking.is_described().await.context("reading the boards")? {
         let why =
@@ -52,7 +53,7 @@ pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<
     Ok(Ok(differing.into_iter().map(|(expected, found)| difference(expected, found)).collect()))
 }
 
-/// Those of which something else stands beside the boards, and what.
+/// Returns the videos whose metadata beside the boards differs from `expected`, with the metadata found there.
 async fn differing_now(
     backends: &Backends,
     expected: Vec<Described>,

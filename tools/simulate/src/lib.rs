@@ -1,17 +1,18 @@
-//! `liverank simulate`: what different ways of giving videos to readers do to the readers' load, with time.
+//! `liverank simulate`: compares policies of giving videos to readers by the load of the readers over time.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`scenario`] | who watches what at the beginning, and what happens then |
+//! | [`scenario`] | the audiences at the beginning, and the events after that |
 //! | [`traffic`] | viewers that come and go, the same for every policy |
 //! | [`recording`] | traffic from recorded load reports |
-//! | [`world`] | where the viewers are |
-//! | [`policy`] | the ways of giving videos to readers |
-//! | [`experiment`] | runs one policy through the traffic and measures |
+//! | [`world`] | readers, videos and the viewers of each |
+//! | [`policy`] | the policies of giving videos to readers |
+//! | [`experiment`] | runs one policy through the traffic and measures it |
 //! | [`report`] | the table and the JSON |
 //! | [`plot`] | the pictures |
 //!
-//! A move takes effect within its tick; pace and resumption are the protocol's matter, and are tested with it.
+//! A move takes effect within its tick. The pace of moves and the resuming of viewers belong to the protocol and are
+//! tested with it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,7 +35,7 @@ pub mod world;
 use policy::PolicyName;
 use scenario::{Scenario, ScenarioName};
 
-/// What is simulated.
+/// The arguments of `liverank simulate`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The comments seed's own simulation (100 videos, 2,500 viewers, 5 readers), or the traffic it expects (90,000
@@ -81,7 +82,8 @@ pub struct Args {
     pub plots: Option<PathBuf>,
 }
 
-/// Simulates, and writes the table or the JSON to `out`. The progress bar is drawn on standard error, on terminals only.
+/// Runs the simulation and writes the table, or JSON or YAML, to `out`. The progress bar is drawn on standard error if
+/// that is a terminal.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let scenario = scenario(args)?;
     let policies = if args.policies.is_empty() { PolicyName::ALL.to_vec() } else { args.policies.clone() };

@@ -375,10 +375,10 @@ mod tests {
         command_line(HelpAmount::AllSettings).debug_assert();
     }
 
-    /// Commands that answer nothing: they serve until they are ended, or write files or a script.
+    /// The commands that print no result: they serve until they are ended, or write files or a script.
     const COMMANDS_WITHOUT_ANSWER: &[&str] = &["up", "completion", "man", "init"];
 
-    /// Every command that has none below it, and the words that lead to it.
+    /// Collects every command without subcommands, with the words that lead to it.
     fn collect_leaf_commands<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             let path = format!("{path} {}", below.get_name());
@@ -411,7 +411,8 @@ mod tests {
             for word in ["json", "budget", "tolerance", "seconds", "minutes", "hours"] {
                 assert!(flag(word).is_none(), "{path} --{word}: there is another word for it");
             }
-            // Settings of roles have their units in their names, for files; what people type says its own.
+            // A setting of a role has its unit in its name, for files; in a value that a person types, the unit is part
+            // of the value.
             let own = shown.iter().filter(|arg| arg.get_env().is_none()).filter_map(|arg| arg.get_long());
             let has_unit =
                 |long: &&str| ["-seconds", "-minutes", "-hours"].iter().any(|unit| long.ends_with(unit));

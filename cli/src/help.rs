@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::cli;
 
-    /// Lines of a terminal that is not small, the prompt included.
+    /// The lines of a terminal of ordinary size, including the prompt.
     const SCREEN: usize = 50;
 
     fn each(command: &mut Command, told: &mut impl FnMut(&mut Command)) {

@@ -93,7 +93,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers one connection after the other with what is in the list, then with the last of it.
+    /// Starts a server that answers its connections one after the other with the texts in `answers`, and all later ones
+    /// with the last text.
     async fn scripted_server(answers: &'static [&'static str]) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());

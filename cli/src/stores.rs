@@ -364,7 +364,7 @@ mod tests {
     const KAFKA_FLAG: &str = "--kafka=127.0.0.1:1";
     const REDIS_FLAG: &str = "--redis=redis://127.0.0.1:1";
     const MONGODB_FLAG: &str = "--mongodb=mongodb://127.0.0.1:1/?replicaSet=rs0";
-    /// None of them can be used: who tried would fail.
+    /// Flags that name stores which cannot be used: opening one of them fails.
     const UNUSABLE_FLAGS: [&str; 3] = ["--kafka=", "--redis=nowhere", "--mongodb=nowhere"];
 
     fn args(flags: &[&str]) -> StoreArgs {
@@ -372,7 +372,7 @@ mod tests {
         StoreArgs::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
     }
 
-    /// Opens what `role` needs, as `liverank <role>` does.
+    /// Opens the stores that `role` needs, as `liverank <role>` does.
     async fn open_for_role(role: Role, flags: &[&str]) -> Result<(), String> {
         let stores = args(flags);
         let opened = match role {

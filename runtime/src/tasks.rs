@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(tasks.run_alongside(main).await.unwrap(), 7);
     }
 
-    /// Lets other tasks run first.
+    /// Lets other tasks run until they have ended.
     async fn tasks_ended() -> bool {
         for _ in 0..10 {
             tokio::task::yield_now().await;

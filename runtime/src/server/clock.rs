@@ -152,7 +152,7 @@ mod tests {
         clock.note_answer_given(done);
         assert!(!clock.has_run_out((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
         assert!(clock.has_run_out(done + KEEP_ALIVE));
-        // The first byte of the next head: from there on its own time runs, however many more come.
+        // From the first byte of the next head on, the time limit of the head runs, however many more bytes arrive.
         let first = done + 70 * SECOND;
         clock.note_received(first);
         clock.note_received(first + 9 * SECOND);

@@ -116,7 +116,7 @@ mod tests {
         let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(20));
         let worst = |policy| {
             let outcome = run(&scenario, policy, 1, || ());
-            // When a reader dies or a video goes viral everybody needs a moment.
+            // For a moment after a reader dies or a video goes viral, every policy is out of balance.
             let mut course: Vec<f64> = outcome.course.iter().map(|moment| moment.max_over_mean).collect();
             course.sort_by(f64::total_cmp);
             (outcome.course[0].max_over_mean, percentile(&course, 0.95))

@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn bounded_hashing_keeps_readers_within_the_bound() {
-        // 1,100 of 2,500 viewers are of one video: alone on its reader; the others keep to the bound.
+        // One video has 1,100 of the 2,500 viewers: it is alone on its reader, and the other readers keep to the bound.
         let mut loads = first_loads(PolicyName::BoundedLoad);
         loads.sort_unstable();
         assert!(loads[..4].iter().all(|load| *load <= 625), "{loads:?}");

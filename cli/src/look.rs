@@ -37,7 +37,7 @@ pub struct ManagersArgs {
     pub identity: IdentityArgs,
     #[command(flatten)]
     pub tls: PeerTlsArgs,
-    /// A YAML file with the same settings as these flags; keys of other services are passed over.
+    /// A YAML file with the same settings as these flags; keys of other services are ignored.
     #[arg(long, env = "LIVERANK_CONFIG", help_heading = "Process", value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 }

@@ -22,10 +22,10 @@ const MAX_ANSWER_CHARS_SHOWN: usize = 2_000;
 /// The arguments of `liverank probe`.
 #[derive(Debug, Clone, Args)]
 pub struct Probe {
-    /// What to ask, say `http://manager:9060/readyz`; all of them have to answer 2xx.
+    /// The addresses to ask, say `http://manager:9060/readyz`; all must answer 2xx.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
-    /// How long all of them together have for it.
+    /// The time within which all of them must answer.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "10s",
           value_parser = parser_of_range(Duration::from_secs(1), Duration::from_mins(10)))]
     within: Duration,

@@ -17,10 +17,10 @@ pub enum LogFormat {
 /// The flags for the level and the format of the log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
-    /// Least level logged (error, warn, info, debug, trace), or a filter such as `info,liverank_reader=debug`.
+    /// The lowest level logged (error, warn, info, debug, trace), or a filter such as `info,liverank_reader=debug`.
     #[arg(long, env = "LIVERANK_LOG", default_value = "info", value_parser = parse_filter)]
     pub log: String,
-    /// How lines are written.
+    /// The format of log lines.
     #[arg(long, env = "LIVERANK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }

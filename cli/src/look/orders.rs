@@ -31,7 +31,7 @@ const TERM_HOLDER: &str = "liverank command line";
 /// The flag with the reason for an order, which is shown to others.
 #[derive(Debug, Clone, Args)]
 pub struct Why {
-    /// Why, in words: managers show it.
+    /// The reason, as text: managers show it to others.
     #[arg(long, default_value = "by hand", value_name = "TEXT")]
     why: String,
 }
@@ -53,7 +53,7 @@ async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLea
 /// The arguments of `liverank cordon` and `liverank uncordon`, and a part of those of `liverank drain`.
 #[derive(Debug, Clone, Args)]
 pub struct CordonArgs {
-    /// The readers.
+    /// The ids of the readers.
     #[arg(required = true, value_name = "READER")]
     readers: Vec<ReaderId>,
     #[command(flatten)]
@@ -109,7 +109,7 @@ fn cordon_row(it: &CordonRequest) -> Vec<String> {
 pub struct Drain {
     #[command(flatten)]
     cordon: CordonArgs,
-    /// Waits until the readers are empty, so long at most; 0 does not wait.
+    /// The longest time to wait until the readers are empty; 0 does not wait.
     #[arg(long, alias = "wait-seconds", value_name = "DURATION", default_value = "0",
           value_parser = parser_of_range(Duration::ZERO, Duration::from_hours(24)))]
     wait: Duration,
@@ -163,10 +163,10 @@ impl FromStr for MoveTarget {
 /// The arguments of `liverank move`.
 #[derive(Debug, Clone, Args)]
 pub struct Move {
-    /// The video.
+    /// The id of the video.
     #[arg(value_parser = video)]
     video: VideoId,
-    /// Who is to serve it: several readers share it by their weights.
+    /// The readers that are to serve the video: several share it by their weights.
     #[arg(required = true, value_name = "READER[=WEIGHT]")]
     readers: Vec<MoveTarget>,
     #[command(flatten)]

@@ -23,7 +23,7 @@ const MAX_CHARACTERS_SHOWN: usize = 80;
 pub struct List {
     #[command(flatten)]
     output: OutputArgs,
-    /// One JSON object a letter and line.
+    /// Prints one line with a JSON object for each letter.
     #[arg(long, hide = true, conflicts_with = "output")]
     json: bool,
 }
@@ -32,7 +32,7 @@ pub struct List {
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = true)]
 pub struct Replay {
-    /// Every letter there is.
+    /// Replays every letter.
     #[arg(long, conflicts_with_all = ["partition", "offset"])]
     all: bool,
     /// The letter of this partition of the dead letters, with --offset.

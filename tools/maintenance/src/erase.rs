@@ -49,10 +49,10 @@ pub struct Options {
     /// The user's id, as its comments have it.
     #[arg(value_name = "ID")]
     user: UserId,
-    /// Who erases, for the audit log.
+    /// The name of whoever erases, for the audit log.
     #[arg(long, value_name = "NAME", default_value = "operator")]
     by: UserId,
-    /// Why, for the audit log. It stays there: leave the user's name out.
+    /// The reason, for the audit log. It stays there: leave the user's name out.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]

@@ -53,18 +53,18 @@ pub struct Scores {
 /// The arguments of `liverank rebuild mongodb`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Mongodb {
-    /// Go on from this database (`MongoDB`) or directory (embedded storage), which holds an older state of the archive
+    /// Start from this database (`MongoDB`) or directory (embedded storage), which holds an older state of the archive
     /// that was right, instead of from nothing. It is only read.
     #[arg(long, value_name = "DATABASE")]
     snapshot: Option<String>,
-    /// Count by the weights given here. Otherwise those in force stay.
+    /// Count by the weights given here. Otherwise those in force remain.
     #[arg(long)]
     new_weights: bool,
-    /// The log is another one than was counted (its topic was created anew, or lost records): drop what only the
-    /// archive knows, and count the log as it is, from wherever it begins.
+    /// The log is not the one that was counted (its topic was created anew, or lost records): drop what only the
+    /// archive knows, and count the log as it is, from its first record.
     #[arg(long)]
     log_as_it_is: bool,
-    /// With --new-weights.
+    /// The weights that --new-weights brings into force.
     #[command(flatten)]
     rules: RuleArgs,
 }

@@ -45,7 +45,7 @@ pub struct Options {
     /// Compare archive and boards only; for a log that no longer reaches back to its start.
     #[arg(long)]
     pub without_log: bool,
-    /// Count the log from where this database (`MongoDB`) or directory (embedded storage) stands, which holds an
+    /// Count the log from the offsets of this database (`MongoDB`) or directory (embedded storage), which holds an
     /// older state of the archive that was right, say a restored backup.
     #[arg(long, value_name = "DATABASE", conflicts_with = "without_log")]
     pub snapshot: Option<String>,

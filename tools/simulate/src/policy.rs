@@ -16,11 +16,11 @@ pub enum PolicyName {
     RoundRobin,
     /// Consistent hashing (Karger et al. 1997), 100 points a reader.
     ConsistentHash,
-    /// Consistent hashing with bounded loads (Mirrokni et al. 2018): nobody above 1.25 times the mean.
+    /// Consistent hashing with bounded loads (Mirrokni et al. 2018): no reader above 1.25 times the mean.
     BoundedLoad,
     /// The less loaded of two readers drawn at random (Mitzenmacher 1996), when the video begins.
     TwoChoices,
-    /// liverank's.
+    /// liverank's own planner.
     Planner,
 }
 

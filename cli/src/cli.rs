@@ -33,8 +33,8 @@ use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
 ///
-/// `liverank up` runs everything in one process and needs nothing else. The other services are the same parts, one a
-/// process, on Kafka, Redis and MongoDB.
+/// `liverank up` runs everything in one process and needs nothing else. The other commands run the same services, one
+/// in each process, on Kafka, Redis and MongoDB.
 ///
 /// Every flag can also be set by its `LIVERANK_…` variable, and by its name in a YAML file given with --config: flags win
 /// over variables, variables over the file, the file over defaults. A key or value that is not understood is refused by
@@ -255,7 +255,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Runs the load. The exit code is 1 if anything acknowledged was missing, repeated or out of order.
+    /// Runs `liverank load`. The exit code is 1 if anything acknowledged was missing, repeated or out of order.
     fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::init_logging(&self.log);
         server::raise_file_limit();
@@ -270,7 +270,7 @@ impl Load {
 }
 
 impl Cli {
-    /// Runs the command that was given.
+    /// Runs the command that was given on the command line.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Command};
 
-/// How much of the help is shown.
+/// The amount of help that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HelpAmount {
     /// The usual settings, one line each.

@@ -30,7 +30,7 @@ pub enum IdentityCommand {
     Init(Init),
 }
 
-/// The flag with the file of the secret.
+/// The flag that names the file of the identity secret.
 #[derive(Debug, Clone, Args)]
 pub struct Secret {
     /// A file with the secret from which all keys are derived, or (for a token) with one process's key.
@@ -90,7 +90,7 @@ pub struct Init {
 }
 
 impl IdentityCommand {
-    /// Runs the subcommand.
+    /// Runs the subcommand of `liverank identity`.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Token(it) => {

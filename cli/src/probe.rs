@@ -14,7 +14,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The time between two requests: a starting process is ready within seconds, and must not be kept busy.
+/// The time between two requests to one address: a starting process is ready within seconds, and must not be kept busy.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// The number of characters that are printed of an answer: `/readyz` has a line for each part.
 const MAX_ANSWER_CHARS_SHOWN: usize = 2_000;

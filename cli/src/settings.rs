@@ -70,7 +70,7 @@ fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>
 }
 
 impl ConfigCommand {
-    /// Runs the subcommand. For `validate`, the exit code is 1 if the file is wrong for a role.
+    /// Runs the subcommand of `liverank config`. For `validate`, the exit code is 1 if the file is wrong for a role.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(it) => {

@@ -173,8 +173,8 @@ impl StoreUser {
     }
 }
 
-/// Hides the flags of stores that `role` does not use from its help. They are still accepted, because one file of
-/// settings may serve several roles.
+/// Hides the flags of stores that `role` does not use from its help. Hidden flags are still accepted, because one file
+/// of settings may serve several roles.
 pub fn hide_unused(role: Role, command: Command) -> Command {
     let unused: Vec<Store> = Store::ALL.into_iter().filter(|store| !role.stores().contains(store)).collect();
     command.mut_args(|arg| {
@@ -326,7 +326,7 @@ impl StoreArgs {
         Ok((self.mongo().await?, bus))
     }
 
-    /// Opens all stores, which must all be named. `who` is named in the error.
+    /// Opens all stores, which must all be named. If a store is not named, the error names `who`.
     pub async fn open_all(self, who: StoreUser) -> anyhow::Result<Backends> {
         self.require_settings(who)?;
         let link = self.link()?;

@@ -1,8 +1,8 @@
 //! `liverank token`: makes viewers' tokens to try a system that asks viewers for tokens, without an issuer.
 //!
 //! The keys are Ed25519, made when they are first needed and kept in a directory: `key.pkcs8` signs tokens, and a
-//! gateway verifies them by `jwks.json`. `liverank up --auth-dev` uses the same two files. They are for a developer's
-//! own machine: whoever can read the private key can make a token for any user.
+//! gateway verifies them by `jwks.json`. `liverank up --auth-dev` uses the same two files. The keys are for a
+//! developer's own machine: whoever can read the private key can make a token for any user.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -80,7 +80,7 @@ impl UserToken {
 }
 
 impl TokenCommand {
-    /// Runs the subcommand.
+    /// Runs the subcommand of `liverank token`.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::User(wanted) => {

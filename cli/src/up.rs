@@ -152,7 +152,8 @@ impl Up {
         })
     }
 
-    /// Checks the settings. Returns the stores that are named, `None` for embedded ones. Nothing is connected yet.
+    /// Checks the settings of `liverank up`. Returns the stores that are named, not connected yet; `None` for embedded
+    /// ones.
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
@@ -295,7 +296,7 @@ fn settings<C: Args>(flags: &[&str]) -> anyhow::Result<C> {
 }
 
 /// Waits until all services have ended: drained after a signal, or because one failed, which ends the others, too.
-/// Returns the first failure.
+/// Returns the first service's failure.
 async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::Result<()> {
     let mut failure = Ok(());
     let mut draining = false;

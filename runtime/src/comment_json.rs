@@ -33,7 +33,7 @@ pub fn with_seq(comment: &Comment) -> CommentJson<'_> {
 }
 
 /// Returns the JSON form of a comment without `seq`, for the answer to a post, when the sequence number is not known
-/// yet. This is the comments seed's shape.
+/// yet. The comments seed answered in this shape, too.
 pub fn without_seq(comment: &Comment) -> CommentJson<'_> {
     CommentJson {
         id: comment.id.as_str(),

@@ -33,7 +33,7 @@ pub trait FollowedList {
     /// Forgets the entries whose time is over.
     fn forget_ended(&mut self);
 
-    /// Notes the result of a poll. Returns the time to wait before the next poll.
+    /// Notes the result of a poll, and returns the time to wait before the next poll.
     fn pause_after(&mut self, look: Result<(), Self::Error>) -> Duration;
 }
 

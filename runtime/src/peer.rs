@@ -58,15 +58,16 @@ pub enum PeerError {
 /// The shortest time between two renewals of all connections after an answer that was not a liverank service's.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A client for other liverank services. It follows no redirects; connections are kept and shared by all clones.
+/// A client for other liverank services. The client follows no redirects; connections are kept and shared by all
+/// clones.
 ///
 /// A kept connection leads to the address to which the service's name resolved when it was opened. If that address has
 /// since been given to another program, every answer comes at once and is wrong, and nothing would ever close the
 /// connection. So after an answer that no liverank service gives, all connections are made anew.
 ///
 /// If the client was made with [`PeerClient::with_token_for`], its requests show this process's token for that service.
-/// Such clients are for configured addresses only. Requests to an address that a peer named carry no token that would
-/// be valid elsewhere.
+/// A client with a token is for configured addresses only. Requests to an address that a peer named carry no token that
+/// would be valid elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct PeerClient {
     tls: PeerTls,

@@ -33,7 +33,7 @@ pub fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Starts logging for the process. A second call changes nothing.
+/// Starts logging for the process. A second call of this function changes nothing.
 pub fn init_logging(args: &LogArgs) {
     // These libraries log each of their retries; this system's adapters log the outcome once, when it changes.
     let quiet = "rdkafka=off,librdkafka=off,mongodb=off,hyper=warn,reqwest=warn,rustls=warn";

@@ -36,7 +36,7 @@ pub use peers::PeerTls;
 pub use reload::FileReloading;
 pub use validity::certificate_end;
 
-/// TLS of a process.
+/// The flags of TLS of a process.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsArgs {
@@ -88,7 +88,7 @@ pub struct ProcessTls {
 }
 
 impl TlsArgs {
-    /// Reads all files once.
+    /// Reads all TLS files of the process once, and returns its TLS settings.
     ///
     /// # Errors
     /// A flag is given without the one that it needs; or a file cannot be used: the error names the file and what is

@@ -41,7 +41,7 @@ fn lease() -> PlannerLease {
     PlannerLease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
-/// Begins a term. Returns its number and the lease, which each order has to name.
+/// Begins a planner's term. Returns the term's number and the lease, which each order has to name.
 async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLease)> {
     let lease = lease();
     let wanted =
@@ -116,7 +116,8 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Drains the readers. With `--wait`, fails if they still have viewers when the time is over.
+    /// Runs `liverank drain`: drains the readers. With `--wait`, fails if they still have viewers when the time is
+    /// over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             self.cordon.set_closing(Some(CordonLevel::Draining)).await?;
@@ -186,7 +187,7 @@ struct TakenMoves {
 }
 
 impl Move {
-    /// Orders the move; a manager carries it out after the command has ended.
+    /// Runs `liverank move`: orders the move; a manager carries it out after the command has ended.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let managers = self.managers.as_role(CallerRole::Operator)?;

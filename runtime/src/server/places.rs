@@ -20,8 +20,8 @@ use crate::shares::FairShares;
 /// The largest number of accepted connections that wait for the place of another at once; their sockets are part of the
 /// open files that are kept free.
 const MAX_WAITING: usize = 64;
-/// The time for which a connection waits for the place of another. The other may first finish its answer, which usually
-/// takes milliseconds.
+/// The time for which a connection waits for the place of another. The connection that has to close may first finish
+/// its answer, which usually takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The places of a port's connections.
@@ -43,7 +43,7 @@ pub(super) struct Place {
     pub share: Share,
 }
 
-/// The part of one connection in the number of places that its address holds. It ends when this value is dropped.
+/// The part of one connection in the number of places that its address holds. The part ends when this value is dropped.
 pub(super) struct Share {
     places: Arc<Places>,
     /// The address and the number of the place; `None` if places are not shared by address.

@@ -55,7 +55,7 @@ pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Pr
     parse_v1(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Parses a header of version 1 with its line break. Returns `None` if the line is no header.
+/// Parses a header of version 1 with its line break. Returns `None` if the line is no such header.
 fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ');
@@ -77,7 +77,7 @@ fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     Some(ProxiedSource::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
 }
 
-/// Parses the part of a version 2 header after the signature. Returns `None` if it is malformed.
+/// Parses the part of a version 2 header after the signature. Returns `None` if that part is malformed.
 fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<ProxiedSource> {
     match version_and_command {
         // A connection that the balancer opened for itself (`LOCAL`).

@@ -1,5 +1,5 @@
 //! `liverank load`: simulated viewers, posters and WebSocket clients, who know what must have happened and report if it
-//! did. It does what the seeds' clients did, at any size.
+//! did. The command does what the seeds' clients did, at any size.
 //!
 //! | module | does |
 //! |---|---|

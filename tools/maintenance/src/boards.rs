@@ -30,14 +30,14 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The number of rounds in which a video is compared until it does not change during one.
 const MAX_ROUNDS: usize = 10;
-/// The time between two rounds.
+/// The time between two rounds of the comparison.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 /// The number of videos that are read at once, one by one.
 const MAX_READS_AT_ONCE: usize = 16;
 /// The number of videos up to which they are read one by one; if more must be compared again, all videos of the archive
 /// are read in pages.
 const MAX_READ_ONE_BY_ONE: usize = 2000;
-/// The number of videos in one page.
+/// The number of videos that one read of the archive returns.
 const PAGE_VIDEOS: usize = 1000;
 /// The number of times that the comparison starts again because a new generation began meanwhile.
 const MAX_ATTEMPTS: usize = 3;

@@ -137,8 +137,8 @@ pub struct Follows {
 }
 
 impl Follows {
-    /// Creates the set. If the score of `trending` cannot be computed, other rules were in force before, and then none
-    /// of the other decayed scores can be computed either.
+    /// Returns the decayed scores that can be computed. If the score of `trending` cannot be computed, other rules were
+    /// in force before, and then none of the other decayed scores can be computed either.
     pub fn of(trending: bool, decays: CountedDecays) -> Self {
         Self { trending, decays: if trending { decays } else { CountedDecays::default() } }
     }

@@ -16,7 +16,7 @@ const PAGE_VIDEOS: usize = 1000;
 /// The number of times that differences are checked again: metadata that was just changed is still on its way to the
 /// boards.
 const MAX_ROUNDS: usize = 10;
-/// The time between two rounds.
+/// The time between two rounds of the comparison.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 
 /// Compares the metadata of every video of the archive. Boards that were filled by an earlier release do not have all

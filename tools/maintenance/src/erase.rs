@@ -113,7 +113,7 @@ pub async fn user(
     Ok(if done.dead_letters_refused.is_none() { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
-/// Returns the result as text for a person.
+/// Returns the result of the erasure as text for a person.
 fn result_text(options: &Options, done: &ErasureResult) -> String {
     let ErasureResult { entries, held, reports, owned, marks, dead_letters, .. } = done;
     let mut lines = vec![

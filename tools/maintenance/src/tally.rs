@@ -124,7 +124,7 @@ impl LogTally {
         self.window_counts = counts;
     }
 
-    /// Counts these decays, too.
+    /// Counts the scores of these decays, too.
     pub fn begin_with_decays(&mut self, decays: CountedDecays) {
         self.decays = decays;
     }
@@ -159,8 +159,8 @@ impl LogTally {
         }
     }
 
-    /// Counts records. `earlier` has the identities of these records that were seen before the counting began, with
-    /// their times.
+    /// Counts these records of the log. `earlier` has the identities of these records that were seen before the
+    /// counting began, with their times.
     pub fn count_records(&mut self, records: &[LogRecord], earlier: Vec<(String, Millis)>) {
         for (identity, time) in earlier {
             self.sightings.entry(identity).or_insert(FirstSighting { time, seen_identity: None });

@@ -69,7 +69,8 @@ fn example_events() -> Vec<RawRecord> {
     (0..EVENT_COUNT as u64).map(record).collect()
 }
 
-/// Measures counting: from the bytes of the log to the effects that a commit writes. One operation is an event.
+/// Measures counting: from the bytes of the log to the effects that a commit writes. One operation of this measurement
+/// is an event.
 #[inline(never)]
 fn measured_count(records: &[RawRecord]) -> usize {
     let owned = BTreeMap::from([(0, ArchivePosition { next_offset: 0, last_record: None })]);
@@ -148,7 +149,8 @@ fn example_lists() -> anyhow::Result<Vec<Vec<RankedVideo>>> {
     Ok((0..LIST_UPDATES).map(|_| update()).collect())
 }
 
-/// Measures the encoding of a list of a hundred videos and of its changes. One operation is an update of the list.
+/// Measures the encoding of a list of a hundred videos and of its changes. One operation of this measurement is an
+/// update of the list.
 #[inline(never)]
 fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<RankedVideo>>) -> usize {
     let operations = lists.len();
@@ -186,7 +188,7 @@ fn situation() -> anyhow::Result<Situation> {
     })
 }
 
-/// Measures the making of one plan. One operation is a video.
+/// Measures the planner: one plan for the whole situation. One operation of this measurement is a video.
 #[inline(never)]
 fn measured_plan(situation: &Situation) -> usize {
     let limits = PlanLimits { budget: ViewerMoveBudget::without_limit(), ..PlanLimits::default() };
@@ -256,7 +258,7 @@ impl ClusterView for ExampleCluster {
     }
 }
 
-/// Measures the choice of a reader for a new viewer. One operation is a viewer.
+/// Measures the choice of a reader for a new viewer. One operation of this measurement is a viewer.
 #[inline(never)]
 fn measured_route(cluster: &ExampleCluster) -> usize {
     for lot in 0..ROUTES_CHOSEN {

@@ -34,8 +34,8 @@ use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
 ///
-/// `liverank up` runs everything in one process and needs nothing else. The other services are the same parts, one a
-/// process, on Kafka, Redis and MongoDB.
+/// `liverank up` runs everything in one process and needs nothing else. The other commands run the same services, one
+/// in each process, on Kafka, Redis and MongoDB.
 ///
 /// Every flag can also be set by its `LIVERANK_…` variable, and by its name in a YAML file given with --config: flags win
 /// over variables, variables over the file, the file over defaults. A key or value that is not understood is refused by
@@ -43,78 +43,78 @@ use crate::{role, up};
 #[derive(Debug, Parser)]
 #[command(name = "liverank", version, propagate_version = true, max_term_width = 110)]
 pub enum Cli {
-    /// Everything in one process, on embedded storage (or on the stores given): to try, to develop, to test.
+    /// All services in one process, on embedded storage (or on the stores given): to try, to develop, to test.
     Up(Box<up::Up>),
-    /// The front door: interactions in, rankings out, the console page, and every public path of the others.
+    /// The gateway: accepts interactions, answers rankings, serves the console and all other public paths.
     Gateway(Box<RoleArgs<liverank_gateway::Config>>),
-    /// Reads the log: counts, scores, numbers comments, publishes.
+    /// Reads the log: counts and scores events, numbers and publishes comments.
     Consumer(Box<RoleArgs<liverank_consumer::Config>>),
     /// Pushes ranked lists over WebSocket.
     Websocket(Box<RoleArgs<liverank_websocket::Config>>),
-    /// Takes comments into the log, answers history.
+    /// Appends comments to the log, and answers their history.
     Comment(Box<RoleArgs<liverank_comment::Config>>),
     /// Holds viewers' connections and fans comments out to them.
     Reader(Box<RoleArgs<liverank_reader::Config>>),
-    /// Knows which reader serves which video.
+    /// Manages which reader serves which video.
     Manager(Box<RoleArgs<liverank_manager::Config>>),
-    /// Answers with everything in one place.
+    /// Answers statistics of the whole system in one place.
     Statistics(Box<RoleArgs<liverank_statistics::Config>>),
-    /// How the readers are, and what is not as it should be.
+    /// Prints the state of the readers, and everything that is wrong.
     Status(Box<Status>),
-    /// Readers, viewers, hot videos, moves, lag and rates, as they change.
+    /// Shows readers, viewers, hot videos, moves, lag and rates, and updates them.
     Top(Box<Top>),
-    /// Moves of videos from reader to reader: what waits, what is under way, what became of it and why.
+    /// Prints the moves of videos between readers: waiting, in progress and ended ones, with their reasons.
     Moves(Box<MovesShown>),
-    /// What the planner in the managers decided last, and why.
+    /// Prints the last decisions of the planner in the managers, with reasons.
     Plan(Box<Plan>),
-    /// Gives a video to a reader, or to several, by hand.
+    /// Moves a video to a reader, or to several, by hand.
     Move(Box<Move>),
-    /// Keeps readers from getting new videos; what they have stays.
+    /// Cordons readers: they get no new videos, and keep those that they have.
     Cordon(Box<CordonArgs>),
-    /// Opens readers again.
+    /// Opens cordoned or drained readers again.
     Uncordon(Box<CordonArgs>),
-    /// Has readers emptied: their viewers move to others, at the usual pace.
+    /// Drains readers: their viewers move to other readers, at the usual pace.
     Drain(Box<Drain>),
-    /// Whether a system could run here: stores, versions, topic settings, clocks, limits. Each fault has the line that mends it.
+    /// Checks if a system could run here: stores, versions, topics, clocks, limits. Each fault comes with its remedy.
     Doctor(Box<Doctor>),
-    /// Settings: what they are and where they come from, and whether a file is good.
+    /// Shows the settings of a role with their sources, or checks a file of settings.
     #[command(subcommand)]
     Config(crate::settings::ConfigCommand),
-    /// Simulated viewers and posters against a running system, and whether anything got lost.
+    /// Simulates viewers and posters of a running system, and reports if anything got lost.
     Load(Box<Load>),
-    /// What ways of giving videos to readers do to the readers' load, with time; also to recorded load reports.
+    /// Compares policies of giving videos to readers by the readers' load over time; also on recorded load reports.
     Simulate(Box<liverank_simulate::Args>),
-    /// Whether log, archive and boards agree, while the system serves: each video that differs is named.
+    /// Compares log, archive and boards while the system serves, and names each video that differs.
     Verify(Box<Tool<verify::Options>>),
-    /// Makes one store anew from another while the system serves, and then puts it in place as a whole.
+    /// Rebuilds one store from another while the system serves, and then replaces it as a whole.
     #[command(subcommand)]
     Rebuild(RebuildCommand),
-    /// What could not be read from the log.
+    /// Dead letters: records that could not be read.
     #[command(subcommand)]
     Dlq(DeadLetterCommand),
-    /// Everything that names a user goes, while the system serves.
+    /// Erases everything that names a user, while the system serves.
     #[command(subcommand)]
     Erase(EraseCommand),
-    /// Keys and tokens by which our processes know each other.
+    /// Makes keys and tokens by which liverank processes know each other.
     #[command(subcommand)]
     Identity(crate::identity::IdentityCommand),
-    /// Tokens for trying a system that asks viewers for them.
+    /// Makes tokens to try a system that asks viewers for them.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
+    /// Prints a shell's script that completes commands and flags: `source <(liverank completion bash)`.
     Completion(Completion),
-    /// Writes the manual pages, one a command: `man -l DIR/liverank.1`.
+    /// Writes the manual pages, one for each command: `man -l DIR/liverank.1`.
     Man(Man),
     /// Prints the version.
     Version(OutputArgs),
-    /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
+    /// Asks processes until they answer 2xx, say their `/readyz`: for images without another HTTP client.
     Probe(Probe),
 }
 
 /// The arguments of `liverank completion`.
 #[derive(Debug, Clone, Args)]
 pub struct Completion {
-    /// Which shell.
+    /// The shell whose completion script is printed.
     shell: clap_complete::Shell,
 }
 
@@ -136,7 +136,7 @@ impl Completion {
 /// The arguments of `liverank man`.
 #[derive(Debug, Clone, Args)]
 pub struct Man {
-    /// Into this directory, which is made where it is not there.
+    /// The directory of the pages; it is created if necessary.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
@@ -168,7 +168,7 @@ const MAX_TIME_AFTER_DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Process")]
 pub struct Process {
-    /// A YAML file with the same settings as these flags; keys of other services are passed over.
+    /// A YAML file with the same settings as these flags; keys of other services are ignored.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -179,10 +179,10 @@ pub struct Process {
     http: HttpArgs,
     #[command(flatten)]
     pub tls: TlsArgs,
-    /// Where /livez, /readyz and /metrics are served.
+    /// The address of the admin port: /livez, /readyz and /metrics.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", help_heading = "Process", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
-    /// How many seconds a drain may take after SIGTERM or Ctrl-C; a second signal ends at once.
+    /// The most seconds that a drain may take after SIGTERM or Ctrl-C; a second signal ends at once.
     #[arg(long, env = "LIVERANK_DRAIN_SECONDS", help_heading = "Process", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
     drain_seconds: u64,
     #[command(flatten)]
@@ -235,7 +235,7 @@ fn instance_name() -> Option<String> {
 /// The flags of a service that runs as a process of its own.
 #[derive(Debug, Clone, Args)]
 pub struct RoleArgs<C: Args> {
-    /// Where it listens.
+    /// The address to listen on.
     #[arg(long, env = "LIVERANK_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     #[command(flatten)]
@@ -256,7 +256,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Runs the load. The exit code is 1 if anything acknowledged was missing, repeated or out of order.
+    /// Runs `liverank load`. The exit code is 1 if anything acknowledged was missing, repeated or out of order.
     fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::init_logging(&self.log);
         server::raise_file_limit();
@@ -271,7 +271,7 @@ impl Load {
 }
 
 impl Cli {
-    /// Runs the command that was given.
+    /// Runs the command that was given on the command line.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),
@@ -380,10 +380,10 @@ mod tests {
         command_line(HelpAmount::AllSettings).debug_assert();
     }
 
-    /// Commands that answer nothing: they serve until they are ended, or write files or a script.
+    /// The commands that print no result: they serve until they are ended, or write files or a script.
     const COMMANDS_WITHOUT_ANSWER: &[&str] = &["up", "completion", "man", "init"];
 
-    /// Every command that has none below it, and the words that lead to it.
+    /// Collects every command without subcommands, with the words that lead to it.
     fn collect_leaf_commands<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             let path = format!("{path} {}", below.get_name());
@@ -416,7 +416,8 @@ mod tests {
             for word in ["json", "budget", "tolerance", "seconds", "minutes", "hours"] {
                 assert!(flag(word).is_none(), "{path} --{word}: there is another word for it");
             }
-            // Settings of roles have their units in their names, for files; what people type says its own.
+            // A setting of a role has its unit in its name, for files; in a value that a person types, the unit is part
+            // of the value.
             let own = shown.iter().filter(|arg| arg.get_env().is_none()).filter_map(|arg| arg.get_long());
             let has_unit =
                 |long: &&str| ["-seconds", "-minutes", "-hours"].iter().any(|unit| long.ends_with(unit));

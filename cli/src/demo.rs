@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The largest number of demo viewers at once. It is enough for the planner to act (it ignores imbalances below 25
-/// viewers). Each viewer takes four sockets.
+/// The largest number of demo viewers at once. So many are enough for the planner to act (the planner ignores
+/// imbalances below 25 viewers). Each demo viewer takes four sockets.
 const DEMO_VIEWERS: usize = 460;
 /// The id of the video that goes viral.
 const VIRAL_VIDEO: &str = "moon-landing-live";
@@ -62,11 +62,11 @@ enum ScriptAct {
     Come(usize),
     /// This many viewers come to the video that goes viral.
     Viral(usize),
-    /// The last reader is drained.
+    /// The last reader is drained, so that its viewers move to others.
     Drain,
     /// The drained reader is opened again.
     Open,
-    /// All viewers leave.
+    /// All viewers of the demo leave.
     Leave,
 }
 
@@ -104,8 +104,8 @@ pub struct DemoSystem {
     pub token: Option<TokenMaker>,
 }
 
-/// Creates a demo. Returns the handle that starts and stops it, and a future that must run until the end of the
-/// process.
+/// Creates the demo of a system. Returns the handle that starts and stops it, and a future that must run until the end
+/// of the process.
 pub fn new_demo(
     system: DemoSystem,
     shell: ServiceContext,

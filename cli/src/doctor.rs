@@ -1,5 +1,5 @@
 //! `liverank doctor`: checks if a system could run on this machine with these stores, and names a command that mends
-//! each fault. It changes nothing.
+//! each fault. The command changes nothing.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ pub struct Doctor {
     exports: ExportArgs,
 }
 
-/// The result of a check.
+/// The result of one check of the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum CheckState {
@@ -79,7 +79,7 @@ impl DoctorCheck {
 }
 
 impl Doctor {
-    /// Runs all checks and prints them. The exit code is 1 if one found a fault.
+    /// Runs all checks of `liverank doctor` and prints them. The exit code is 1 if a check found a fault.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let checks = runtime.block_on(self.checks());

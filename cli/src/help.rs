@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Command};
 
-/// How much of the help is shown.
+/// The amount of help that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HelpAmount {
     /// The usual settings, one line each.
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::cli;
 
-    /// Lines of a terminal that is not small, the prompt included.
+    /// The lines of a terminal of ordinary size, including the prompt.
     const SCREEN: usize = 50;
 
     fn each(command: &mut Command, told: &mut impl FnMut(&mut Command)) {

@@ -20,20 +20,20 @@ use serde_json::json;
 /// The subcommands of `liverank identity`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum IdentityCommand {
-    /// A token, for tools that ask a manager or the statistics service: shown as `Authorization: Bearer …`.
+    /// Prints a token for a manager or the statistics service, to be sent as `Authorization: Bearer …`.
     Token(Token),
-    /// The key file of one process alone, from the secret that all keys follow from: whoever steals it is that process, and
-    /// no other. Managers need the secret itself, for they have to know every reader.
+    /// Prints the key file of one process, derived from the secret: whoever steals the file can act as that process
+    /// only. Managers need the secret itself, because they have to know every reader.
     Derive(Derive),
-    /// A secret and all key files below a directory, those that are not there yet: `master/key` for managers, `<role>/key`
-    /// and `<reader>/key` for the others.
+    /// Writes a secret and all key files below a directory, if they are missing: `master/key` for managers,
+    /// `<role>/key` and `<reader>/key` for the others.
     Init(Init),
 }
 
-/// The flag with the file of the secret.
+/// The flag that names the file of the identity secret.
 #[derive(Debug, Clone, Args)]
 pub struct Secret {
-    /// A file with the secret that all keys follow from, or (for a token) with the key of one process.
+    /// A file with the secret from which all keys are derived, or (for a token) with one process's key.
     #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
     identity_key_file: PathBuf,
 }
@@ -43,13 +43,13 @@ pub struct Secret {
 pub struct Token {
     #[command(flatten)]
     secret: Secret,
-    /// Whose it is: cli, operator, gateway, reader/<id>, …
+    /// The caller to whom the token belongs: cli, operator, gateway, …
     #[arg(long = "for", value_name = "CALLER", default_value = "cli")]
     caller: KnownCaller,
-    /// Who takes it.
+    /// The service that accepts it.
     #[arg(long = "to", value_name = "SERVICE", default_value = "manager")]
     service: TokenTaker,
-    /// For how long it is good, a day at most.
+    /// The lifetime of the token, a day at most.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "5m",
           value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(24)))]
     valid_for: Duration,
@@ -69,7 +69,7 @@ enum TokenTaker {
 pub struct Derive {
     #[command(flatten)]
     secret: Secret,
-    /// Whose key: gateway, statistics, reader/<id>, …
+    /// The owner of the key: gateway, statistics, reader/<id>, …
     #[arg(long = "for", value_name = "CALLER")]
     caller: KnownCaller,
     #[command(flatten)]
@@ -79,18 +79,18 @@ pub struct Derive {
 /// The arguments of `liverank identity init`.
 #[derive(Debug, Clone, Args)]
 pub struct Init {
-    /// Below this directory.
+    /// The directory below which the files are written.
     directory: PathBuf,
-    /// The readers, comma-separated.
+    /// The ids of the readers, comma-separated.
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     reader: Vec<String>,
-    /// Lets everybody on the machine read the files: where each is on a volume that only its own container has.
+    /// Lets everybody on the machine read the files: if each is on a volume that only its own container has.
     #[arg(long)]
     readable: bool,
 }
 
 impl IdentityCommand {
-    /// Runs the subcommand.
+    /// Runs the subcommand of `liverank identity`.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Token(it) => {

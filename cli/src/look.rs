@@ -37,7 +37,7 @@ pub struct ManagersArgs {
     pub identity: IdentityArgs,
     #[command(flatten)]
     pub tls: PeerTlsArgs,
-    /// A YAML file with the same settings as these flags; keys of other services are passed over.
+    /// A YAML file with the same settings as these flags; keys of other services are ignored.
     #[arg(long, env = "LIVERANK_CONFIG", help_heading = "Process", value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 }
@@ -122,7 +122,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Prints the state of the readers. The exit code is 1 if anything is not as it should be.
+    /// Runs `liverank status`: prints the state of the readers. The exit code is 1 if anything is not as it should be.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let load: ClusterLoad = self.managers.as_role(CallerRole::Cli)?.get("load").await?;

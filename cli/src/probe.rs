@@ -14,7 +14,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The time between two requests: a starting process is ready within seconds, and must not be kept busy.
+/// The time between two requests to one address: a starting process is ready within seconds, and must not be kept busy.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// The number of characters that are printed of an answer: `/readyz` has a line for each part.
 const MAX_ANSWER_CHARS_SHOWN: usize = 2_000;
@@ -22,10 +22,10 @@ const MAX_ANSWER_CHARS_SHOWN: usize = 2_000;
 /// The arguments of `liverank probe`.
 #[derive(Debug, Clone, Args)]
 pub struct Probe {
-    /// What to ask, say `http://manager:9060/readyz`; all of them have to answer 2xx.
+    /// The addresses to ask, say `http://manager:9060/readyz`; all must answer 2xx.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
-    /// How long all of them together have for it.
+    /// The time within which all of them must answer.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "10s",
           value_parser = parser_of_range(Duration::from_secs(1), Duration::from_mins(10)))]
     within: Duration,
@@ -93,7 +93,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers one connection after the other with what is in the list, then with the last of it.
+    /// Starts a server that answers its connections one after the other with the texts in `answers`, and all later ones
+    /// with the last text.
     async fn scripted_server(answers: &'static [&'static str]) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());

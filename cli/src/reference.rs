@@ -261,7 +261,7 @@ mod tests {
         assert_document_is_current("commands.md", &commands_document());
     }
 
-    /// The introduction says that a flag, its variable and its key follow from each other.
+    /// Checks the statement of the introduction that a flag, its variable and its key have the same name.
     #[test]
     fn every_variable_of_a_role_follows_from_its_flag() {
         let command = documented_command_line();

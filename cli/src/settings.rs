@@ -17,19 +17,19 @@ use liverank_runtime::output::{OutputArgs, format_table};
 /// The subcommands of `liverank config`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
-    /// Prints every setting of a role, its value and where it comes from. Secrets are not shown.
+    /// Prints every setting of a role with its value and its source. Secrets are not shown.
     Show(Show),
-    /// Whether a file of settings is good for every role; what is not understood is named.
+    /// Checks if a file of settings is good for every role, and names what is not understood.
     Validate(Validate),
 }
 
 /// The arguments of `liverank config show`.
 #[derive(Debug, Clone, Args)]
 pub struct Show {
-    /// Whose: gateway, consumer, websocket, comment, reader, manager or statistics.
+    /// The role: gateway, consumer, websocket, comment, reader, manager or statistics.
     #[arg(value_parser = role)]
     role: Role,
-    /// The file, where it is not the one that `LIVERANK_CONFIG` names.
+    /// The file of settings, if not the one that `LIVERANK_CONFIG` names.
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Show {
 /// The arguments of `liverank config validate`.
 #[derive(Debug, Clone, Args)]
 pub struct Validate {
-    /// The file.
+    /// The file of settings.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -70,7 +70,7 @@ fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>
 }
 
 impl ConfigCommand {
-    /// Runs the subcommand. For `validate`, the exit code is 1 if the file is wrong for a role.
+    /// Runs the subcommand of `liverank config`. For `validate`, the exit code is 1 if the file is wrong for a role.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(it) => {

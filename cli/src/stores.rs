@@ -28,14 +28,14 @@ pub struct StoreArgs {
     /// Kafka's bootstrap servers, separated by commas.
     #[arg(long, env = "LIVERANK_KAFKA", value_name = "HOST:PORT,…")]
     kafka: Option<String>,
-    /// The topic of interactions.
+    /// The topic of interactions: the log.
     #[arg(long, env = "LIVERANK_KAFKA_TOPIC", default_value = "video_interactions")]
     kafka_topic: String,
-    /// The consumers' group.
+    /// The name of the consumer group.
     #[arg(long, env = "LIVERANK_KAFKA_GROUP", default_value = "liverank")]
     kafka_group: String,
-    /// How long Kafka waits for a silent consumer before others get its partitions. Brokers refuse less than
-    /// their group.min.session.timeout.ms (6000 by default). A process that stands still for longer gives its partitions up.
+    /// How long Kafka waits for a silent consumer before others get its partitions. Brokers refuse less than their
+    /// group.min.session.timeout.ms (6000 by default). A process that hangs for longer loses its partitions.
     #[arg(
         long,
         env = "LIVERANK_KAFKA_SESSION_TIMEOUT_MS",
@@ -44,19 +44,19 @@ pub struct StoreArgs {
         value_parser = clap::value_parser!(u64).range(1_000..=60_000)
     )]
     kafka_session_timeout_ms: u64,
-    /// Speak TLS to Kafka.
+    /// Connect to Kafka over TLS.
     #[arg(long, env = "LIVERANK_KAFKA_TLS")]
     kafka_tls: bool,
-    /// Certificates to trust Kafka by, in PEM; means TLS.
+    /// The authorities of Kafka's certificates, in PEM; implies TLS.
     #[arg(long, env = "LIVERANK_KAFKA_CA_FILE", value_name = "FILE")]
     kafka_ca_file: Option<PathBuf>,
-    /// User name for Kafka; means SASL.
+    /// The user name for Kafka; implies SASL.
     #[arg(long, env = "LIVERANK_KAFKA_USERNAME")]
     kafka_username: Option<String>,
-    /// Password for Kafka.
+    /// The password for Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_PASSWORD", hide_env_values = true)]
     kafka_password: Option<HiddenText>,
-    /// A file with that password, so that it stands in no environment and no list of processes.
+    /// A file with the password for Kafka, so that it is in no environment and no list of processes.
     #[arg(
         long,
         env = "LIVERANK_KAFKA_PASSWORD_FILE",
@@ -64,38 +64,38 @@ pub struct StoreArgs {
         conflicts_with = "kafka_password"
     )]
     kafka_password_file: Option<PathBuf>,
-    /// How the password is proven to Kafka.
+    /// The SASL mechanism of the password for Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_SASL", value_enum, default_value_t = SaslChoice::ScramSha512)]
     kafka_sasl: SaslChoice,
     /// Redis, as redis://[user:password@]host:port[/db], or rediss:// for TLS; of a cluster, some of its nodes, separated
     /// by commas.
     #[arg(long, env = "LIVERANK_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<HiddenText>,
-    /// A file with that address, so that its password stands in no environment and no list of processes.
+    /// A file with the address of Redis, so that its password is in no environment and no list of processes.
     #[arg(long, env = "LIVERANK_REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis")]
     redis_url_file: Option<PathBuf>,
-    /// In front of every Redis key's and channel's name, where that is to differ from --prefix.
+    /// The prefix of every Redis key's and channel's name, if it is to differ from --prefix.
     #[arg(long, env = "LIVERANK_REDIS_PREFIX", value_parser = parse_redis_prefix)]
     redis_prefix: Option<String>,
     /// Redis is a Redis Cluster.
     #[arg(long, env = "LIVERANK_REDIS_CLUSTER")]
     redis_cluster: bool,
-    /// Certificates to trust Redis by, in PEM.
+    /// The authorities of Redis's certificates, in PEM.
     #[arg(long, env = "LIVERANK_REDIS_CA_FILE", value_name = "FILE")]
     redis_ca_file: Option<PathBuf>,
     /// `MongoDB` (a replica set), as mongodb://[user:password@]host:port/?replicaSet=…; tls=true for TLS.
     #[arg(long, env = "LIVERANK_MONGODB", hide_env_values = true, value_name = "URI")]
     mongodb: Option<HiddenText>,
-    /// A file with that address, so that its password stands in no environment and no list of processes.
+    /// A file with the address of `MongoDB`, so that its password is in no environment and no list of processes.
     #[arg(long, env = "LIVERANK_MONGODB_URI_FILE", value_name = "FILE", conflicts_with = "mongodb")]
     mongodb_uri_file: Option<PathBuf>,
-    /// The database in `MongoDB`.
+    /// The name of the `MongoDB` database.
     #[arg(long, env = "LIVERANK_MONGODB_DATABASE", default_value = "video_db")]
     mongodb_database: String,
-    /// Certificates to trust `MongoDB` by, in PEM.
+    /// The authorities of `MongoDB`'s certificates, in PEM.
     #[arg(long, env = "LIVERANK_MONGODB_CA_FILE", value_name = "FILE")]
     mongodb_ca_file: Option<PathBuf>,
-    /// In front of the topic's, the group's, the database's and every Redis key's name, so that several systems can
+    /// The prefix of the names of the topic, the group, the database and every Redis key, so that several systems can
     /// share the stores.
     #[arg(long, env = "LIVERANK_PREFIX", default_value = "", value_parser = parse_prefix)]
     prefix: String,
@@ -173,8 +173,8 @@ impl StoreUser {
     }
 }
 
-/// Hides the flags of stores that `role` does not use from its help. They are still accepted, because one file of
-/// settings may serve several roles.
+/// Hides the flags of stores that `role` does not use from its help. Hidden flags are still accepted, because one file
+/// of settings may serve several roles.
 pub fn hide_unused(role: Role, command: Command) -> Command {
     let unused: Vec<Store> = Store::ALL.into_iter().filter(|store| !role.stores().contains(store)).collect();
     command.mut_args(|arg| {
@@ -326,7 +326,7 @@ impl StoreArgs {
         Ok((self.mongo().await?, bus))
     }
 
-    /// Opens all stores, which must all be named. `who` is named in the error.
+    /// Opens all stores, which must all be named. If a store is not named, the error names `who`.
     pub async fn open_all(self, who: StoreUser) -> anyhow::Result<Backends> {
         self.require_settings(who)?;
         let link = self.link()?;
@@ -364,7 +364,7 @@ mod tests {
     const KAFKA_FLAG: &str = "--kafka=127.0.0.1:1";
     const REDIS_FLAG: &str = "--redis=redis://127.0.0.1:1";
     const MONGODB_FLAG: &str = "--mongodb=mongodb://127.0.0.1:1/?replicaSet=rs0";
-    /// None of them can be used: who tried would fail.
+    /// Flags that name stores which cannot be used: opening one of them fails.
     const UNUSABLE_FLAGS: [&str; 3] = ["--kafka=", "--redis=nowhere", "--mongodb=nowhere"];
 
     fn args(flags: &[&str]) -> StoreArgs {
@@ -372,7 +372,7 @@ mod tests {
         StoreArgs::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
     }
 
-    /// Opens what `role` needs, as `liverank <role>` does.
+    /// Opens the stores that `role` needs, as `liverank <role>` does.
     async fn open_for_role(role: Role, flags: &[&str]) -> Result<(), String> {
         let stores = args(flags);
         let opened = match role {

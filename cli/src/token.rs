@@ -1,8 +1,8 @@
 //! `liverank token`: makes viewers' tokens to try a system that asks viewers for tokens, without an issuer.
 //!
 //! The keys are Ed25519, made when they are first needed and kept in a directory: `key.pkcs8` signs tokens, and a
-//! gateway verifies them by `jwks.json`. `liverank up --auth-dev` uses the same two files. They are for a developer's
-//! own machine: whoever can read the private key can make a token for any user.
+//! gateway verifies them by `jwks.json`. `liverank up --auth-dev` uses the same two files. The keys are for a
+//! developer's own machine: whoever can read the private key can make a token for any user.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -35,7 +35,7 @@ const PUBLIC_KEYS_FILE: &str = "jwks.json";
 /// The subcommands of `liverank token`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
-    /// Prints a viewer's token for `liverank up --auth-dev`. Makes the keys where there are none.
+    /// Prints a viewer's token for `liverank up --auth-dev`. Makes the keys if there are none.
     User(UserToken),
 }
 
@@ -53,22 +53,22 @@ enum TokenRole {
 /// The arguments of `liverank token user`.
 #[derive(Debug, Clone, Args)]
 pub struct UserToken {
-    /// For whom it is: what requests call `userid` or `user_id`.
+    /// The user of the token: what requests call `userid` or `user_id`.
     #[arg(long, value_name = "ID")]
     user: String,
-    /// What they may do; may be given several times. It stands in the token as `roles`.
+    /// What the user may do; may be given several times. In the token these are `roles`.
     #[arg(long, value_enum, value_name = "ROLE", default_values = ["viewer", "poster"])]
     role: Vec<TokenRole>,
-    /// For how long it is good.
+    /// The lifetime of the token.
     #[arg(long, value_name = "DURATION", default_value = "12h",
           value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(8760)))]
     valid_for: Duration,
-    /// The same, in hours.
+    /// The lifetime of the token, in hours.
     #[arg(long, hide = true, conflicts_with = "valid_for", value_parser = clap::value_parser!(u32).range(1..=8760))]
     hours: Option<u32>,
     #[command(flatten)]
     output: OutputArgs,
-    /// The data directory of the `liverank up` that is to take it.
+    /// The data directory of the `liverank up` that is to accept the token.
     #[arg(long, env = "LIVERANK_DATA_DIR", default_value = "liverank-data", value_name = "DIR")]
     data_dir: PathBuf,
 }
@@ -80,7 +80,7 @@ impl UserToken {
 }
 
 impl TokenCommand {
-    /// Runs the subcommand.
+    /// Runs the subcommand of `liverank token`.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::User(wanted) => {
@@ -194,7 +194,7 @@ fn make_key(folder: &Path) -> anyhow::Result<()> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Viewers' tokens")]
 pub struct UpAuth {
-    /// Ask viewers for tokens of keys that are made here: `liverank token user` prints such a token. For trying.
+    /// Ask viewers for tokens of keys that are made here; `liverank token user` prints such tokens. For trials.
     #[arg(long, env = "LIVERANK_AUTH_DEV", conflicts_with_all = ["auth_jwks_file", "auth_jwks_url"])]
     auth_dev: bool,
     #[command(flatten)]

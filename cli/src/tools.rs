@@ -67,29 +67,30 @@ impl Write for CommandNarrative {
 /// The subcommands of `liverank rebuild`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RebuildCommand {
-    /// The boards in Redis, from the archive in `MongoDB`.
+    /// Rebuilds the boards in Redis from the archive in `MongoDB`.
     Redis(Box<Tool<Told<Nothing>>>),
-    /// The scores, from the counters: brings other weights, or another half-life of the trending board, into force.
+    /// Scores all videos anew: brings other weights, or another half-life of the trending board, into force.
     Scores(Box<Tool<Told<Scores>>>),
-    /// The archive in `MongoDB`, from the log, which has to reach back to its start or to the snapshot given.
+    /// Rebuilds the archive in `MongoDB` from the log, which must reach back to its start or to the snapshot given.
     Mongodb(Box<Tool<Told<Mongodb>>>),
 }
 
 /// The subcommands of `liverank dlq`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DeadLetterCommand {
-    /// What lies among the dead letters, where it came from and why it could not be read.
+    /// Lists the dead letters, each with its origin and the reason why it could not be read.
     List(Box<Tool<dlq::List>>),
-    /// Appends letters that can be read by now to the log; replayed again within a day, they still count once.
+    /// Appends dead letters that can be read by now to the log; replayed again within a day, they count once.
     Replay(Box<Tool<Told<dlq::Replay>>>),
 }
 
 /// The subcommands of `liverank erase`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum EraseCommand {
-    /// A user: comments, name and identities go, from archive, Redis, readers and dead letters; what stays in the log is told.
+    /// Erases a user's comments, name and identities in all stores and dead letters; says what stays in the log.
     ///
-    /// It goes through the log as moderation does, while the system serves. Killed in the middle and run again, it goes on.
+    /// The erasure goes through the log, as moderation does, while the system serves. Killed in the middle and run
+    /// again, it continues.
     User(Box<Tool<erase::Options>>),
 }
 
@@ -115,12 +116,12 @@ pub struct Nothing {}
 pub struct Tool<C: Args> {
     #[command(flatten)]
     command: C,
-    /// Instead of Kafka, Redis and `MongoDB`: the data directory of a `liverank up` that does not run just now.
+    /// Instead of Kafka, Redis and `MongoDB`: the data directory of a `liverank up` that is not running.
     #[arg(long, env = "LIVERANK_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     stores: StoreArgs,
-    /// A YAML file with the same settings as these flags; keys of other services are passed over.
+    /// A YAML file with the same settings as these flags; keys of other services are ignored.
     #[arg(long, env = "LIVERANK_CONFIG", help_heading = "Process", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Process")]

@@ -1,4 +1,5 @@
-//! `liverank top`: readers, viewers, hot videos, moves, lag and rates, as they change, from the front door's `GET /operate`.
+//! `liverank top`: shows readers, viewers, hot videos, moves, lag and rates, and updates them, from the gateway's `GET
+//! /operate`.
 //!
 //! | module | does |
 //! |---|---|
@@ -35,17 +36,17 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 /// The arguments of `liverank top`.
 #[derive(Debug, Clone, Args)]
 pub struct Top {
-    /// The front door.
+    /// The address of a gateway.
     #[arg(long, env = "LIVERANK_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: Url,
-    /// A viewer's token with the role operator or service, where the system asks viewers for tokens.
+    /// A viewer's token with the role operator or service, if the system asks viewers for tokens.
     #[arg(long, env = "LIVERANK_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// From one look to the next.
+    /// The time between two updates.
     #[arg(long, alias = "interval-seconds", value_name = "DURATION", default_value = "2s",
           value_parser = parser_of_range(Duration::from_secs(1), Duration::from_mins(1)))]
     interval: Duration,
-    /// One look, as text; as where the output is no terminal.
+    /// Print the state once, as text.
     #[arg(long)]
     once: bool,
     #[command(flatten)]

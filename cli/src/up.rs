@@ -22,19 +22,19 @@ use crate::token::{DevKeys, UpAuth};
 /// The arguments of `liverank up`.
 #[derive(Debug, Clone, Args)]
 pub struct Up {
-    /// Where the embedded stores keep their files; not used with --kafka, --redis and --mongodb.
+    /// The directory of the embedded stores; not used with --kafka, --redis and --mongodb.
     #[arg(long, env = "LIVERANK_DATA_DIR", default_value = "liverank-data", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Where the front door listens: the page, and everything public.
+    /// The address of the gateway: the console, and everything public.
     #[arg(long, env = "LIVERANK_GATEWAY_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     gateway_listen: SocketAddr,
-    /// Where ranked lists are pushed.
+    /// The address at which ranked lists are pushed.
     #[arg(long, env = "LIVERANK_WEBSOCKET_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     websocket_listen: SocketAddr,
-    /// Where comments are taken.
+    /// The address of the comment service.
     #[arg(long, env = "LIVERANK_COMMENT_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
     comment_listen: SocketAddr,
-    /// Where the readers listen, one each.
+    /// The addresses of the readers, one for each.
     #[arg(
         long,
         env = "LIVERANK_READER_LISTEN",
@@ -43,7 +43,7 @@ pub struct Up {
         value_name = "ADDRESS,…"
     )]
     reader_listen: Vec<SocketAddr>,
-    /// Where videos are resolved to readers. 6000 is for the seed's clients: browsers and Node refuse that port.
+    /// The addresses of the manager. 6000 is for the seed's clients: browsers and Node refuse that port.
     #[arg(
         long,
         env = "LIVERANK_MANAGER_LISTEN",
@@ -52,7 +52,7 @@ pub struct Up {
         value_name = "ADDRESS,…"
     )]
     manager_listen: Vec<SocketAddr>,
-    /// Where statistics are answered.
+    /// The address of the statistics service.
     #[arg(
         long,
         env = "LIVERANK_STATISTICS_LISTEN",
@@ -60,17 +60,17 @@ pub struct Up {
         value_name = "ADDRESS"
     )]
     statistics_listen: SocketAddr,
-    /// Whoever reaches the front door may delete comments and ban users: for trying, where no tokens are asked for and the
-    /// front door listens on a loopback address.
+    /// Everybody who reaches the gateway may delete comments and ban users: for trials, where no tokens are asked for
+    /// and the gateway listens on a loopback address.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     moderation_open: bool,
-    /// Offer the demo in the console's Operate tab also where the front door listens on more than a loopback address.
+    /// Offer the demo in the console's Operate tab also if the gateway listens on more than a loopback address.
     ///
-    /// It is synthetic viewers for 80 s, a video that goes viral and a reader that is emptied. Where tokens of an issuer
-    /// outside are asked for, there is none: it has no tokens to show.
+    /// The demo runs 80 s with simulated viewers, a video that goes viral, and a reader that is drained. There is no
+    /// demo if viewers need tokens of an outside issuer, because the demo has none to show.
     #[arg(long, env = "LIVERANK_DEMO", default_value_t = false)]
     demo: bool,
-    /// A file (JSON) with rules that every comment has to keep, as `rules` of `POST /moderation/rules`.
+    /// A file (JSON) with rules that every comment must keep, as `rules` of `POST /moderation/rules`.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
     #[command(flatten)]
@@ -152,7 +152,8 @@ impl Up {
         })
     }
 
-    /// Checks the settings. Returns the stores that are named, `None` for embedded ones. Nothing is connected yet.
+    /// Checks the settings of `liverank up`. Returns the stores that are named, not connected yet; `None` for embedded
+    /// ones.
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
@@ -309,7 +310,7 @@ fn settings<C: Args>(flags: &[&str]) -> anyhow::Result<C> {
 }
 
 /// Waits until all services have ended: drained after a signal, or because one failed, which ends the others, too.
-/// Returns the first failure.
+/// Returns the first service's failure.
 async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::Result<()> {
     let mut failure = Ok(());
     let mut draining = false;

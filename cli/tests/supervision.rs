@@ -1,7 +1,7 @@
 //! Checks the supervision of tasks: whichever task of whichever service panics, the service ends with an error.
 //!
-//! Each service is started on embedded stores and reports the names of its tasks. Then it is started again once for
-//! each task, and that task is made to panic.
+//! Each service is started on embedded stores and reports the names of its tasks. Then the service is started again
+//! once for each task, and that task is made to panic.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

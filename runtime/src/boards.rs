@@ -19,7 +19,7 @@ pub struct BoardsArgs {
         conflicts_with = "boards_file"
     )]
     pub boards: Option<String>,
-    /// A file with what --boards takes. It is read at the start.
+    /// A file with the same list as --boards. It is read at the start.
     #[arg(long, env = "LIVERANK_BOARDS_FILE", help_heading = "Boards", value_name = "FILE")]
     pub boards_file: Option<PathBuf>,
 }

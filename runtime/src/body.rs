@@ -189,7 +189,7 @@ mod tests {
         let refused = read(&none, Body::from(vec![0; 65]), 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(read(&none, Body::from(vec![0; 64]), 64).await.unwrap().len(), 64);
-        // What is announced as too large is not waited for.
+        // A body whose announced length is too large is refused before it arrives.
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         let refused = read(&headers(header::CONTENT_LENGTH, "65"), never, 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     }
 
-    /// Sends `bytes` once a second, for ever.
+    /// Returns an endless body that sends `bytes` bytes once a second.
     fn dripping_body(bytes: usize) -> Body {
         let drops = futures::stream::unfold((), move |()| async move {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,7 +1,7 @@
 //! Parses lengths of time on the command line: `30s`, `5m`, `2h`, `500ms`; a number without a unit is seconds.
 //!
 //! A setting of a role is different: it has its unit in its name and is a plain number, so that a file of settings
-//! reads the same everywhere. This parser is for what a person types for one command.
+//! reads the same everywhere. This parser is for durations that a person types for one command.
 
 use std::time::Duration;
 

@@ -33,7 +33,7 @@ pub trait FollowedList {
     /// Forgets the entries whose time is over.
     fn forget_ended(&mut self);
 
-    /// Notes the result of a poll. Returns the time to wait before the next poll.
+    /// Notes the result of a poll, and returns the time to wait before the next poll.
     fn pause_after(&mut self, look: Result<(), Self::Error>) -> Duration;
 }
 
@@ -65,7 +65,7 @@ pub async fn follow(mut list: impl FollowedList) {
 mod tests {
     use super::*;
 
-    /// A store whose changes are numbers, and what is known of them.
+    /// A followed list whose store holds numbers.
     #[derive(Default)]
     struct Numbers {
         stored: usize,
@@ -104,7 +104,7 @@ mod tests {
             self.tidied += 1;
         }
 
-        /// Another thing happens after each look.
+        /// Changes the store in another way after each poll.
         fn pause_after(&mut self, look: Result<(), ()>) -> Duration {
             self.looks.push(look.is_ok());
             match self.looks.len() {

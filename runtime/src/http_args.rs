@@ -20,12 +20,12 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// Seconds that a connection may stay open between two requests. Set it above the idle time of the balancers in front.
+    /// Seconds that a connection may stay open between two requests. Set it above the idle time of the load balancers.
     #[arg(long, env = "LIVERANK_KEEP_ALIVE_SECONDS", value_name = "SECONDS", default_value_t = KEEP_ALIVE_TIMEOUT.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     keep_alive_seconds: u64,
-    /// Pages of which origins may use the public endpoints and `WebSockets`, comma-separated, as `https://example.org`; `*`
-    /// is every page. Clients that are not browsers send no origin and are not asked.
+    /// The origins whose pages may use the public endpoints and `WebSockets`, comma-separated, as
+    /// `https://example.org`; `*` is every page. Clients that are not browsers send no origin and are always admitted.
     #[arg(
         long,
         env = "LIVERANK_ALLOWED_ORIGINS",
@@ -37,13 +37,13 @@ pub struct HttpArgs {
     /// Pages of the allowed origins may send cookies and HTTP authentication; needs a list of origins.
     #[arg(long, env = "LIVERANK_ALLOW_CREDENTIALS")]
     allow_credentials: bool,
-    /// How many proxies of ours stand in front. Each adds the address of its client to `X-Forwarded-For`; so many of these,
-    /// from the end, are believed.
+    /// The number of your own proxies in front. Each adds the address of its client to `X-Forwarded-For`; so many of
+    /// its entries, counted from the end, are trusted.
     #[arg(long, env = "LIVERANK_TRUSTED_PROXIES", value_name = "N", default_value_t = 0,
           value_parser = clap::value_parser!(u8).range(0..=16))]
     trusted_proxies: u8,
-    /// Networks of balancers of ours that pass bytes on and say whom they speak for by the PROXY protocol, version 1 or 2, as
-    /// 10.0.0.0/8, comma-separated. Their connections have to begin with it; it is believed of nobody else.
+    /// Networks of your own balancers that pass bytes on and name the client by the PROXY protocol, version 1 or 2, as
+    /// 10.0.0.0/8, comma-separated. Their connections must begin with it; from others it is refused.
     #[arg(long, env = "LIVERANK_PROXY_PROTOCOL_FROM", value_name = "NETWORK,…", value_delimiter = ',',
           value_parser = parse_network)]
     proxy_protocol_from: Vec<IpNet>,

@@ -159,8 +159,8 @@ impl MeasuredPort {
     }
 }
 
-/// One request that is being measured. It is counted when this value is dropped, because a client may leave before
-/// there is an answer.
+/// One request that is being measured. The request is counted when this value is dropped, because a client may leave
+/// before there is an answer.
 struct MeasuredRequest<'a> {
     metrics: &'a HttpMetrics,
     labels: RouteLabels,

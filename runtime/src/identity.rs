@@ -3,12 +3,12 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | the two ports: where our tokens come from, and what others' are judged by |
+//! | this one | the two interfaces: the source of own tokens, and the verifier of others' tokens |
 //! | [`local`] | tokens signed with keys that are derived from one file, for anywhere but Kubernetes |
 //! | [`kubernetes`] | projected tokens of ServiceAccounts, checked offline against the cluster's public keys |
 //! | [`args`] | the flags |
-//! | [`guard`] | lets in whom the table of endpoints lets in |
-//! | [`sent`] | viewers that a gateway sends to the services behind it |
+//! | [`guard`] | admits the callers that the table of endpoints permits |
+//! | [`sent`] | viewers on whose behalf a gateway sends requests |
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,8 +29,8 @@ pub mod sent;
 /// The header that carries a token if a proxy on the way uses `Authorization` for itself, as the proxy of the
 /// Kubernetes API server does.
 pub const BEHIND_A_PROXY: &str = "liverank-authorization";
-/// The time in seconds for which a verified token is accepted without another check. Not longer, because keys may be
-/// revoked meanwhile.
+/// The time in seconds for which a verified token is accepted without another check. The time is short because keys may
+/// be revoked meanwhile.
 const BELIEVED_SECONDS: u64 = 60;
 /// The largest number of verified tokens that are remembered. Each caller has one token at a time, so this is enough
 /// for thousands of processes.
@@ -101,8 +101,8 @@ impl Identity {
         Self { source: Some(source), verifier: Some(verifier), ..Self::default() }
     }
 
-    /// Creates an identity whose tokens are signed with local keys. It verifies tokens, but has none of its own until
-    /// [`Identity::acting_as`].
+    /// Creates an identity whose tokens are signed with local keys. The identity verifies tokens, but has none of its
+    /// own until [`Identity::acting_as`].
     pub fn with_keys(keys: local::KeyRing) -> Self {
         let verifier: Arc<dyn TokenVerifier> = Arc::new(keys.token_verifier());
         Self { key_ring: Some(keys), verifier: Some(verifier), ..Self::default() }

@@ -21,7 +21,7 @@ pub use signature::install_verifiers;
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The largest key set, in bytes, that is read: enough for hundreds of keys.
 pub const MAX_KEY_SET_BYTES: usize = 256 * 1024;
-/// The largest number of keys that are kept of a set. Issuers publish two or three.
+/// The largest number of keys that are kept of a set. Issuers publish two or three keys.
 const MAX_KEYS: usize = 32;
 
 /// A public key with its id and the algorithm for which it may be used.

@@ -45,7 +45,7 @@ impl Metrics {
         }
     }
 
-    /// Returns the metrics of the HTTP ports. They are registered at the first call.
+    /// Returns the metrics of the HTTP ports. The metrics are registered at the first call.
     pub(crate) fn http(&self) -> &HttpMetrics {
         self.http.get_or_init(|| {
             let all = HttpMetrics::default();

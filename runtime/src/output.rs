@@ -21,7 +21,7 @@ pub enum OutputFormat {
 /// The flag `--output` of every command that prints a result.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {
-    /// How the answer is written.
+    /// The format of the output.
     #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
     pub output: OutputFormat,
 }

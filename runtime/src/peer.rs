@@ -58,15 +58,16 @@ pub enum PeerError {
 /// The shortest time between two renewals of all connections after an answer that was not a liverank service's.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A client for other liverank services. It follows no redirects; connections are kept and shared by all clones.
+/// A client for other liverank services. The client follows no redirects; connections are kept and shared by all
+/// clones.
 ///
 /// A kept connection leads to the address to which the service's name resolved when it was opened. If that address has
 /// since been given to another program, every answer comes at once and is wrong, and nothing would ever close the
 /// connection. So after an answer that no liverank service gives, all connections are made anew.
 ///
 /// If the client was made with [`PeerClient::with_token_for`], its requests show this process's token for that service.
-/// Such clients are for configured addresses only. Requests to an address that a peer named carry no token that would
-/// be valid elsewhere.
+/// A client with a token is for configured addresses only. Requests to an address that a peer named carry no token that
+/// would be valid elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct PeerClient {
     tls: PeerTls,
@@ -298,7 +299,8 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 mod tests {
     use super::*;
 
-    /// Answers every request on `answers.len()` connections, one after the other, each with its own answer for ever.
+    /// Starts a server that accepts `answers.len()` connections one after the other, and answers every request on each
+    /// with that connection's answer.
     async fn answering_server(answers: Vec<&'static str>) -> Url {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -325,13 +327,13 @@ mod tests {
         const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
             content-length: 2\r\n\r\n{}";
         let peers = PeerClient::default();
-        // As if it had been in use for a while.
+        // Makes the pool look as if it had been in use for a while.
         peers.pool().since -= RENEW_INTERVAL;
         let url = answering_server(vec![FOREIGN_ANSWER, OUR_ANSWER]).await;
         let first: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
         assert!(matches!(first, Err(PeerError::Unavailable(_))), "{first:?}");
         assert_eq!(peers.get::<u32>(&url, &["a"]).await.unwrap(), 7);
-        // A refusal of ours is one, and the connection stays.
+        // A refusal by a liverank service is an answer of ours, so the connection is kept.
         let url = answering_server(vec![REFUSAL]).await;
         for _ in 0..2 {
             let refused: Result<u32, PeerError> = peers.get(&url, &["a"]).await;

@@ -1,8 +1,8 @@
 //! The id of a request: one word by which the log lines of every process that handled the request can be found.
 //!
 //! The id comes from the client (`X-Request-Id`, or the trace id of a `traceparent`, W3C Trace Context), or else is
-//! made here. It is passed on to other liverank services in the same header, and is returned in the answer's header, in
-//! problem documents (`request_id`) and in every log line of the request.
+//! made here. The id is passed on to other liverank services in the same header, and is returned in the answer's
+//! header, in problem documents (`request_id`) and in every log line of the request.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};

@@ -18,7 +18,7 @@ pub struct FairShares<K, T> {
     holders: HashMap<K, HashMap<u64, T>>,
 }
 
-/// The result of giving a place.
+/// The place that a holder got from `FairShares`.
 #[derive(Debug)]
 pub struct GivenPlace<T> {
     /// The number of the place, by which it is freed.

@@ -19,8 +19,8 @@ use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 use crate::{ServiceContext, server};
 
-/// The content type of server-sent events. They are always UTF-8; the charset is for clients that would otherwise
-/// assume Latin-1.
+/// The content type of server-sent events. Such events are always UTF-8; the charset is for clients that would
+/// otherwise assume Latin-1.
 pub const EVENT_STREAM_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
 /// Returns an answer whose body is a stream of server-sent events.
@@ -87,8 +87,8 @@ impl Streams {
         }
     }
 
-    /// Admits one more stream of this client. If no room is left, a stream of the client with the most streams is
-    /// closed in exchange. Returns `None` if this client already has its share, or the process is shutting down.
+    /// Admits one more stream of `client`. If no room is left, a stream of the client with the most streams is closed
+    /// in exchange. Returns `None` if this client already has its share, or the process is shutting down.
     pub fn admit_stream(&self, client: IpAddr) -> Option<StreamPermit> {
         if self.shutdown.is_cancelled() {
             return None;

@@ -71,10 +71,10 @@ impl Tasks {
         }
     }
 
-    /// Waits for at most `limit` until all tasks called `name` have ended. Returns true if they have.
+    /// Waits for at most `limit` until all tasks called `name` have ended. Returns true if these tasks have ended.
     ///
     /// # Errors
-    /// A task panicked meanwhile.
+    /// A task of the service panicked during the wait.
     pub async fn wait_for_task(&mut self, name: &'static str, limit: Duration) -> anyhow::Result<bool> {
         let finishing = async {
             while self.names.values().any(|running| *running == name) {
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(tasks.run_alongside(main).await.unwrap(), 7);
     }
 
-    /// Lets other tasks run first.
+    /// Lets other tasks run until they have ended.
     async fn tasks_ended() -> bool {
         for _ in 0..10 {
             tokio::task::yield_now().await;

@@ -17,10 +17,10 @@ pub enum LogFormat {
 /// The flags for the level and the format of the log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
-    /// Least level logged (error, warn, info, debug, trace), or a filter such as `info,liverank_reader=debug`.
+    /// The lowest level logged (error, warn, info, debug, trace), or a filter such as `info,liverank_reader=debug`.
     #[arg(long, env = "LIVERANK_LOG", default_value = "info", value_parser = parse_filter)]
     pub log: String,
-    /// How lines are written.
+    /// The format of log lines.
     #[arg(long, env = "LIVERANK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
@@ -33,7 +33,7 @@ pub fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Starts logging for the process. A second call changes nothing.
+/// Starts logging for the process. A second call of this function changes nothing.
 pub fn init_logging(args: &LogArgs) {
     // These libraries log each of their retries; this system's adapters log the outcome once, when it changes.
     let quiet = "rdkafka=off,librdkafka=off,mongodb=off,hyper=warn,reqwest=warn,rustls=warn";

@@ -36,35 +36,36 @@ pub use peers::PeerTls;
 pub use reload::FileReloading;
 pub use validity::certificate_end;
 
-/// TLS of a process.
+/// The flags of TLS of a process.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsArgs {
-    /// The certificate of this process's ports, in PEM, followed by those that lead to its authority.
+    /// The certificate of this process's ports, in PEM, followed by its intermediate certificates.
     ///
-    /// All ports of the process then take TLS only, the admin port included, which shows --peer-cert-file where that is given:
-    /// nobody from outside asks there. This file and all others of this section are read again when they change.
+    /// All ports of the process then accept TLS only, including the admin port, which shows --peer-cert-file if that is
+    /// given, because only other processes use it. This file and all others of this section are read again when they
+    /// change.
     #[arg(long, env = "LIVERANK_TLS_CERT_FILE", value_name = "FILE")]
     pub tls_cert_file: Option<PathBuf>,
     /// The key of --tls-cert-file, in PEM.
     #[arg(long, env = "LIVERANK_TLS_KEY_FILE", value_name = "FILE")]
     pub tls_key_file: Option<PathBuf>,
-    /// Take only clients that show a certificate of these authorities, in PEM. The admin port asks for none: probes have none.
+    /// Accept only clients with a certificate of these authorities, in PEM. The admin port asks for none.
     #[arg(long, env = "LIVERANK_TLS_CLIENT_CA_FILE", value_name = "FILE")]
     pub tls_client_ca_file: Option<PathBuf>,
-    /// Towards our other processes.
+    /// TLS of connections to other liverank processes.
     #[command(flatten)]
     pub peers: PeerTlsArgs,
 }
 
-/// TLS towards our other processes, where their addresses begin with `https://`.
+/// The flags of TLS for connections to other liverank processes, where their addresses begin with `https://`.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
 pub struct PeerTlsArgs {
-    /// The authorities, in PEM, that certificates of our other processes must be of. Without it: those that browsers trust.
+    /// The authorities, in PEM, of other liverank processes' certificates. Without it: those that browsers trust.
     #[arg(long, env = "LIVERANK_PEER_CA_FILE", value_name = "FILE")]
     pub peer_ca_file: Option<PathBuf>,
-    /// The certificate that is shown to our other processes, in PEM. Without it: that of --tls-cert-file, if there is one.
+    /// The certificate shown to other liverank processes, in PEM. Without it: that of --tls-cert-file, if there is one.
     #[arg(long, env = "LIVERANK_PEER_CERT_FILE", value_name = "FILE")]
     pub peer_cert_file: Option<PathBuf>,
     /// The key of --peer-cert-file, in PEM.
@@ -87,7 +88,7 @@ pub struct ProcessTls {
 }
 
 impl TlsArgs {
-    /// Reads all files once.
+    /// Reads all TLS files of the process once, and returns its TLS settings.
     ///
     /// # Errors
     /// A flag is given without the one that it needs; or a file cannot be used: the error names the file and what is

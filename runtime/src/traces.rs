@@ -151,9 +151,9 @@ enum SpanKind {
 /// The value of an attribute of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpanAttribute {
-    /// A text; texts of more than 256 bytes are cut.
+    /// A text as the value of an attribute; texts of more than 256 bytes are cut.
     Text(String),
-    /// A whole number.
+    /// A whole number as the value of an attribute.
     Whole(i64),
 }
 
@@ -218,8 +218,8 @@ impl RecordedSpan {
         self.finished_span.as_ref().expect("only dropping it takes it away").context
     }
 
-    /// Adds an attribute. The name is one of a few that the code fixes; for ids that clients choose see
-    /// [`SpanAttribute::Text`].
+    /// Adds an attribute to the span. The attribute's name is one of a few that the code fixes; for ids that clients
+    /// choose see [`SpanAttribute::Text`].
     pub fn set_attribute(&mut self, name: &'static str, value: impl Into<SpanAttribute>) {
         if let Some(data) = &mut self.finished_span {
             data.attributes.push((name, value.into()));

@@ -2,7 +2,7 @@
 //!
 //! A client may hold at most as many bytes as it leaves free for others ("dynamic thresholds"): a single client gets
 //! half of the room, two clients get a third each, and some room is always left for a new client. So no client ever has
-//! to give bytes back, which would be impossible.
+//! to give reserved bytes back, which would be impossible.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -47,7 +47,7 @@ impl UploadRoom {
     }
 }
 
-/// The bytes that are reserved for the body of one request. They are free again when this is dropped.
+/// The bytes that are reserved for the body of one request. The bytes are free again when this value is dropped.
 #[derive(Debug)]
 pub struct UploadShare {
     uploads: UploadRoom,

@@ -10,13 +10,14 @@ use liverank_core::Invalid;
 use crate::Problem;
 use crate::origins::AllowedOrigins;
 
-/// The only version of the protocol.
+/// The only version of the `WebSocket` protocol.
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// The status of a close frame by which a restarting server asks its clients to connect again (1012, Service Restart).
 pub const RESTART_STATUS: u16 = 1012;
 
-/// Checks a handshake. Returns the client's key, which the answer to the handshake has to confirm.
+/// Checks the request of a `WebSocket` handshake. Returns the client's key, which the answer to the handshake has to
+/// confirm.
 ///
 /// # Errors
 /// The answer to a request that is no `WebSocket` handshake, or that comes from a page that may not connect.
@@ -116,7 +117,7 @@ impl FrameFollower {
         at
     }
 
-    /// Passes all of these bytes.
+    /// Passes all of `bytes`, over any number of frames.
     pub fn pass_all(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while at < bytes.len() {

@@ -1,4 +1,4 @@
-//! What a panic does to a process. Each case runs in a process of its own, which is this test's executable again.
+//! Tests the effect of a panic on a process. Each case runs in a child process, which is this test's executable again.
 
 use std::cell::Cell;
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use liverank_protocol::access::CalledService;
 use liverank_runtime::process::{ProcessRuntime, confine_panics};
 use liverank_runtime::server;
 
-/// Names the case that a child is to run.
+/// The environment variable that names the case which a child process runs.
 const CASE_VARIABLE: &str = "LIVERANK_TEST_PANIC_CASE";
 
 thread_local! {
@@ -23,7 +23,7 @@ fn run_child(case: &str) -> Output {
     child.output().unwrap()
 }
 
-/// The process under test; nothing where nobody asked for it.
+/// Runs the case of a child process; does nothing in an ordinary run of the tests.
 #[test]
 fn run_case_in_child() {
     let Ok(case) = std::env::var(CASE_VARIABLE) else { return };
@@ -75,7 +75,7 @@ fn run_case_in_child() {
             }
             other => panic!("no such case: {other}"),
         }
-        // Serves on, as a process does that does not know that a part of it is gone.
+        // The process goes on, as one does that does not know that a part of it is gone.
         std::future::pending().await
     });
     match ended {

@@ -1,17 +1,18 @@
-//! Every metric that is counted is registered: one that is not is shown by no port, and nobody notices.
+//! Checks that every metric that is counted is also registered: an unregistered metric appears on no port, and nobody
+//! notices.
 //!
-//! A metric is a value of its own, and its registration is a line elsewhere, so this reads the source: each field of a
-//! metric's type has to be named in a call of `register` in its file.
+//! A metric is a field in one place and is registered in another, so this test reads the source: each field of a
+//! metric's type must be named in a call of `register` in its file.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What `prometheus_client` measures with.
+/// The types of metrics of `prometheus_client`.
 const METRIC_TYPES: [&str; 4] = ["Counter", "Gauge", "Histogram", "Family"];
 
-/// Metrics that are registered in another file, and handed to this one.
+/// The metrics that are registered in another file than the one that holds them, by file and field.
 const HANDED_OVER: [(&str, &str); 6] = [
     ("runtime/src/server/places.rs", "ended_for_others"),
     ("runtime/src/streams.rs", "open_gauge"),
@@ -32,12 +33,12 @@ fn without_visibility(text: &str) -> &str {
     rest.trim()
 }
 
-/// Whether a type is written with one of these names.
+/// Returns true if a written type begins with one of these names.
 fn is_one_of(written: &str, types: &BTreeSet<String>) -> bool {
     types.contains(written.split(['<', ',', ')', ';']).next().unwrap_or_default().trim())
 }
 
-/// The types of metrics in a file: the library's, and its own ones that wrap one of these.
+/// Returns the types of metrics in a file: those of the library, and the file's own types that wrap one of them.
 fn metric_types(source: &str) -> BTreeSet<String> {
     let mut types: BTreeSet<String> = METRIC_TYPES.map(str::to_owned).into();
     for line in source.lines() {
@@ -51,7 +52,7 @@ fn metric_types(source: &str) -> BTreeSet<String> {
     types
 }
 
-/// The fields of structs that are metrics.
+/// Returns the fields of structs in a file whose type is a metric.
 fn metric_fields(source: &str) -> Vec<&str> {
     let types = metric_types(source);
     let field = |line: &&str| line.starts_with("    ") && !line.starts_with("     ");
@@ -62,7 +63,7 @@ fn metric_fields(source: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What stands between the parentheses that begin here.
+/// Returns the text between the parentheses that begin here.
 fn arguments(text: &str) -> &str {
     let mut depth = 1;
     let end = text.find(|letter| {
@@ -76,7 +77,7 @@ fn arguments(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// The arguments of all calls of `register`, and what was written for those that are names.
+/// Returns the arguments of all calls of `register`, and the values of those that are names.
 fn registered(source: &str) -> String {
     let mut all = String::new();
     for (_, call) in source.match_indices("register(").map(|(at, call)| (at, &source[at + call.len()..])) {
@@ -101,14 +102,14 @@ fn names(text: &str, field: &str) -> bool {
     })
 }
 
-/// The metrics of a file that are not registered there.
+/// Returns the metrics of a file that are not registered in it.
 fn unregistered(source: &str) -> Vec<&str> {
     let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let registered = registered(source);
     metric_fields(source).into_iter().filter(|field| !names(&registered, field)).collect()
 }
 
-/// The source files below a directory.
+/// Collects the source files below a directory.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! What a server waits for when it is told to end.
+//! Tests which connections a server waits for when it shuts down.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Less than the ten seconds that a connection has for its first request, and far less than the drain time.
+/// The time within which the server must end: less than the ten seconds that a connection has for its first request,
+/// and far less than the drain time.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 static REQUEST_ARRIVED: Notify = Notify::const_new();
@@ -45,7 +46,7 @@ async fn send_request(connection: &mut TcpStream, path: &str) {
     connection.write_all(head.as_bytes()).await.unwrap();
 }
 
-/// Reads until the bytes end so.
+/// Reads from the connection until the bytes end with `end`.
 async fn read_to(connection: &mut TcpStream, end: &str) {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
@@ -62,7 +63,7 @@ async fn connections_that_ask_for_nothing_do_not_keep_a_server_and_a_request_doe
     read_to(&mut kept_alive, "well").await;
     let mut waiting = TcpStream::connect(address).await.unwrap();
     send_request(&mut waiting, "/slow").await;
-    // By now all three are accepted: they are in the order in which they came.
+    // By now all three connections are accepted, because they are accepted in the order in which they came.
     REQUEST_ARRIVED.notified().await;
     context.shutdown.cancel();
     for connection in [&mut opened_in_advance, &mut kept_alive] {

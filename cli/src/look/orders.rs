@@ -31,7 +31,7 @@ const TERM_HOLDER: &str = "liverank command line";
 /// The flag with the reason for an order, which is shown to others.
 #[derive(Debug, Clone, Args)]
 pub struct Why {
-    /// Why, in words: managers show it.
+    /// The reason, as text: managers show it to others.
     #[arg(long, default_value = "by hand", value_name = "TEXT")]
     why: String,
 }
@@ -41,7 +41,7 @@ fn lease() -> PlannerLease {
     PlannerLease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
-/// Begins a term. Returns its number and the lease, which each order has to name.
+/// Begins a planner's term. Returns the term's number and the lease, which each order has to name.
 async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLease)> {
     let lease = lease();
     let wanted =
@@ -53,7 +53,7 @@ async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLea
 /// The arguments of `liverank cordon` and `liverank uncordon`, and a part of those of `liverank drain`.
 #[derive(Debug, Clone, Args)]
 pub struct CordonArgs {
-    /// The readers.
+    /// The ids of the readers.
     #[arg(required = true, value_name = "READER")]
     readers: Vec<ReaderId>,
     #[command(flatten)]
@@ -109,14 +109,15 @@ fn cordon_row(it: &CordonRequest) -> Vec<String> {
 pub struct Drain {
     #[command(flatten)]
     cordon: CordonArgs,
-    /// Waits until the readers are empty, so long at most; 0 does not wait.
+    /// The longest time to wait until the readers are empty; 0 does not wait.
     #[arg(long, alias = "wait-seconds", value_name = "DURATION", default_value = "0",
           value_parser = parser_of_range(Duration::ZERO, Duration::from_hours(24)))]
     wait: Duration,
 }
 
 impl Drain {
-    /// Drains the readers. With `--wait`, fails if they still have viewers when the time is over.
+    /// Runs `liverank drain`: drains the readers. With `--wait`, fails if they still have viewers when the time is
+    /// over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             self.cordon.set_closing(Some(CordonLevel::Draining)).await?;
@@ -163,10 +164,10 @@ impl FromStr for MoveTarget {
 /// The arguments of `liverank move`.
 #[derive(Debug, Clone, Args)]
 pub struct Move {
-    /// The video.
+    /// The id of the video.
     #[arg(value_parser = video)]
     video: VideoId,
-    /// Who is to serve it: several readers share it by their weights.
+    /// The readers that are to serve the video: several share it by their weights.
     #[arg(required = true, value_name = "READER[=WEIGHT]")]
     readers: Vec<MoveTarget>,
     #[command(flatten)]
@@ -186,7 +187,7 @@ struct TakenMoves {
 }
 
 impl Move {
-    /// Orders the move; a manager carries it out after the command has ended.
+    /// Runs `liverank move`: orders the move; a manager carries it out after the command has ended.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let managers = self.managers.as_role(CallerRole::Operator)?;

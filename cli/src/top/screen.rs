@@ -11,7 +11,8 @@ use super::picture::{Move, Picture, Placement, Reader, Video};
 /// The width of a reader's bar, in terminal cells.
 const BAR_CELLS: usize = 20;
 
-/// Draws the state `picture`. `trouble` is the error of the last request, if `picture` is therefore out of date.
+/// Draws the state of the system, `picture`. `trouble` is the error of the last request, if `picture` is therefore out
+/// of date.
 pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) {
     let none = Placement::default();
     let placement = picture.placement.as_ref().unwrap_or(&none);

@@ -8,7 +8,7 @@ use liverank_runtime::output::format_table;
 /// The largest number of videos, and of moves, that are listed.
 const MAX_LINES_LISTED: usize = 10;
 
-/// Returns the whole state as text.
+/// Returns the whole state of the system as text.
 pub(super) fn of(picture: &Picture) -> String {
     let mut text = format!("{}\n{}\n", picture.placed(), picture.flow());
     for trouble in picture.troubles() {

@@ -13,25 +13,25 @@ use super::local::KeyRing;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Identity")]
 pub struct IdentityArgs {
-    /// A file with the secret that all processes' keys follow from, or with the key of this process alone.
+    /// A file with the secret from which all processes' keys are derived, or with the key of this process alone.
     ///
-    /// The secret has 32 bytes or more; `liverank identity derive` makes one process's key of it. For anywhere but Kubernetes.
+    /// The secret has 32 bytes or more; `liverank identity derive` makes one process's key of it. Not for Kubernetes.
     #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
     pub identity_key_file: Option<PathBuf>,
-    /// On Kubernetes: the projected token of this pod's `ServiceAccount`. It is read again as the kubelet renews it.
+    /// On Kubernetes: the projected token of this pod's `ServiceAccount`. It is read again when the kubelet renews it.
     #[arg(long, env = "LIVERANK_IDENTITY_TOKEN_FILE", value_name = "FILE")]
     pub identity_token_file: Option<PathBuf>,
-    /// On Kubernetes: the cluster's public keys (a JSON Web Key Set with a member `issuer`), by which others' tokens are
-    /// checked. It is read again as the operator renews it.
+    /// On Kubernetes: the cluster's public keys (a JSON Web Key Set with a member `issuer`), which verify the tokens of
+    /// other processes. They are read again when the operator renews them.
     #[arg(long, env = "LIVERANK_IDENTITY_JWKS_FILE", value_name = "FILE")]
     pub identity_jwks_file: Option<PathBuf>,
-    /// On Kubernetes: for whom tokens must be meant, liverank.dev/<namespace>/<cluster>.
+    /// On Kubernetes: the audience that tokens must have, liverank.dev/<namespace>/<cluster>.
     #[arg(long, env = "LIVERANK_IDENTITY_AUDIENCE", value_name = "AUDIENCE")]
     pub identity_audience: Option<ClusterAudience>,
     /// On Kubernetes: the operator's `ServiceAccount`, <namespace>/<name>.
     #[arg(long, env = "LIVERANK_IDENTITY_OPERATOR", value_name = "ACCOUNT")]
     pub identity_operator: Option<ServiceAccountName>,
-    /// Take viewers that a gateway sends, and no others: of readers, comment and websocket services, where gateways ask viewers
+    /// Accept viewers only if a gateway sent them: for readers, comment and websocket services, if gateways ask viewers
     /// for tokens.
     #[arg(long, env = "LIVERANK_VIEWERS_BY_GATEWAY")]
     pub viewers_by_gateway: bool,

@@ -19,11 +19,11 @@ use serde::Deserialize;
 use super::{TokenRejection, TokenSource, TokenVerifier, VerifiedToken};
 use crate::jwt::{self, PublicKey};
 
-/// The time for which a file's content is used before the file is read again. That is soon enough, because the kubelet
-/// renews a token when a fifth of its life is left.
+/// The time for which a file's content is used before the file is read again. Ten seconds are soon enough, because the
+/// kubelet renews a token when a fifth of its life is left.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
-/// The shortest time between two reads of the key file because a token names an unknown key. There is a limit because
-/// anybody can send such a token.
+/// The shortest time between two reads of the key file because a token names an unknown key. The key file is not read
+/// more often, because anybody can send such a token.
 const REREAD_FOR_UNKNOWN_KEY: Duration = Duration::from_secs(1);
 /// The largest difference between the API server's clock and this machine's that is tolerated, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -37,7 +37,7 @@ pub struct ClusterAudience {
     pub cluster: String,
 }
 
-/// The beginning of every audience.
+/// The beginning of every audience of liverank tokens.
 const AUDIENCE_PREFIX: &str = "liverank.dev/";
 
 impl std::fmt::Display for ClusterAudience {

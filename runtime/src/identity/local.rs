@@ -30,9 +30,9 @@ pub const TOKEN_LIFE_SECONDS: u64 = 300;
 const MAX_LIFE: u64 = 24 * 3_600;
 /// The largest difference between the clocks of two processes that is tolerated, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
-/// The shortest secret, in bytes.
+/// The shortest identity secret that is accepted, in bytes.
 const MIN_SECRET_BYTES: usize = 32;
-/// The largest key file, in bytes.
+/// The largest key file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// The salt of the key derivation. Its number changes when the derivation changes.
 const KEY_PURPOSE: &[u8] = b"liverank identity 1";

@@ -1,6 +1,6 @@
 //! Requests that a gateway sends on behalf of a viewer, where viewers must show tokens: how a gateway names the viewer,
-//! and how the service behind it checks that a gateway did. So nobody becomes a viewer merely by reaching a service
-//! directly.
+//! and how the service behind it checks that a gateway did. So nobody is accepted as a viewer merely by reaching a
+//! service directly.
 //!
 //! A comment or WebSocket service is at a configured address. The gateway shows that service a gateway's token, and
 //! names the viewer and the viewer's roles in two headers. A reader is at an address that the reader itself reported,
@@ -59,7 +59,7 @@ impl RequestSender {
     /// `user`.
     ///
     /// # Errors
-    /// The problem to answer with.
+    /// The problem with which the request is answered.
     pub fn expect_user(&self, field: &'static str, user: &UserId) -> Result<(), Problem> {
         let Some(sent) = &self.0 else { return Ok(()) };
         let is_allowed = sent.user.as_ref() == Some(user) || self.has_role(ViewerRole::Service);
@@ -130,7 +130,7 @@ pub fn make_pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> Head
 /// Checks that the headers carry a valid pass that was made with `key` for `user` to `video`.
 ///
 /// # Errors
-/// Status 401 if they do not.
+/// A problem with status 401 if the headers carry no valid pass.
 pub fn check_pass(
     key: &Secret,
     headers: &HeaderMap,

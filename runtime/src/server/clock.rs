@@ -14,8 +14,8 @@ const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// The minimum rate, in bytes a second, at which a peer must read an answer of known length: a phone at the edge of a
 /// network manages it, and a megabyte is held for two minutes at most.
 const MIN_ANSWER_RATE: u64 = 8 * 1024;
-/// The minimum rate, in bytes a second, at which a peer must read a stream. It is lower than that of an answer of known
-/// length because a stream holds little memory.
+/// The minimum rate, in bytes a second, at which a peer must read a stream. This rate is lower than that of an answer
+/// of known length because a stream holds little memory.
 const MIN_STREAM_RATE: u64 = 1024;
 
 /// The phase of a connection; each phase has its own time limit.
@@ -27,7 +27,7 @@ enum ConnectionPhase {
     Head(Instant),
     /// No request is being sent or answered, since this time.
     Idle(Instant),
-    /// A request is being answered.
+    /// A request is being answered; no time limit of this phase runs.
     Busy,
 }
 
@@ -152,7 +152,7 @@ mod tests {
         clock.note_answer_given(done);
         assert!(!clock.has_run_out((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
         assert!(clock.has_run_out(done + KEEP_ALIVE));
-        // The first byte of the next head: from there on its own time runs, however many more come.
+        // From the first byte of the next head on, the time limit of the head runs, however many more bytes arrive.
         let first = done + 70 * SECOND;
         clock.note_received(first);
         clock.note_received(first + 9 * SECOND);

@@ -42,7 +42,8 @@ pub type ConnectionSlot = OwnedSemaphorePermit;
 
 type HijackHandler = Box<dyn FnOnce(RawConnection) + Send>;
 
-/// An extension of an answer by which its handler takes over the socket of the connection. All clones are the same one.
+/// An extension of an answer by which its handler takes over the socket of the connection. All clones share one
+/// handler, which is called at most once.
 #[derive(Clone)]
 pub struct Hijack(Arc<Mutex<Option<HijackHandler>>>);
 

@@ -20,8 +20,8 @@ use crate::shares::FairShares;
 /// The largest number of accepted connections that wait for the place of another at once; their sockets are part of the
 /// open files that are kept free.
 const MAX_WAITING: usize = 64;
-/// The time for which a connection waits for the place of another. The other may first finish its answer, which usually
-/// takes milliseconds.
+/// The time for which a connection waits for the place of another. The connection that has to close may first finish
+/// its answer, which usually takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The places of a port's connections.
@@ -43,7 +43,7 @@ pub(super) struct Place {
     pub share: Share,
 }
 
-/// The part of one connection in the number of places that its address holds. It ends when this value is dropped.
+/// The part of one connection in the number of places that its address holds. The part ends when this value is dropped.
 pub(super) struct Share {
     places: Arc<Places>,
     /// The address and the number of the place; `None` if places are not shared by address.
@@ -194,14 +194,14 @@ mod tests {
             Self { address, places, shell, slow }
         }
 
-        /// A connection from 127.0.0.`host`.
+        /// Opens a connection from 127.0.0.`host`.
         async fn connect(&self, host: u8) -> TcpStream {
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
             socket.connect(self.address).await.unwrap()
         }
 
-        /// Connections from 127.0.0.1 that have all places, each after having sent `bytes`.
+        /// Takes all places by connections from 127.0.0.1 that each send `bytes`.
         async fn fill(&self, bytes: &[u8]) -> Vec<TcpStream> {
             let mut hogs = Vec::new();
             for _ in 0..PLACE_COUNT {
@@ -229,11 +229,11 @@ mod tests {
         tokio::time::timeout(TEST_TIMEOUT, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
     }
 
-    /// What comes until the server closes.
+    /// Returns the text that arrives until the server closes the connection.
     async fn read_to_end(stream: &mut TcpStream) -> String {
         let mut bytes = Vec::new();
         let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut bytes)).await;
-        // A reset is an end, too.
+        // A reset of the connection is an end, too.
         drop(read.expect("the server closes in time"));
         String::from_utf8(bytes).unwrap()
     }
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_holds_all_connections_gives_some_to_other_hosts() {
-        // Connections that never ask, and heads that never end.
+        // The connections send nothing, or a head that never ends.
         for bytes in [&b""[..], b"GET / HTTP/1.1\r\nhost: "] {
             let port = SmallPort::start(HttpSettings::default()).await;
             let mut hogs = port.fill(bytes).await;

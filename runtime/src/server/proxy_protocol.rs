@@ -55,7 +55,7 @@ pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Pr
     parse_v1(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Parses a header of version 1 with its line break. Returns `None` if the line is no header.
+/// Parses a header of version 1 with its line break. Returns `None` if the line is no such header.
 fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ');
@@ -77,7 +77,7 @@ fn parse_v1(line: &[u8]) -> Option<ProxiedSource> {
     Some(ProxiedSource::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
 }
 
-/// Parses the part of a version 2 header after the signature. Returns `None` if it is malformed.
+/// Parses the part of a version 2 header after the signature. Returns `None` if that part is malformed.
 fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<ProxiedSource> {
     match version_and_command {
         // A connection that the balancer opened for itself (`LOCAL`).
@@ -123,7 +123,7 @@ mod tests {
     use crate::server::RequestExchange;
     use crate::{HttpSettings, ServiceContext, server};
 
-    /// What is read of these bytes, and what is left of them.
+    /// Returns the result of reading a header from these bytes, and the number of bytes left after it.
     fn read_of(bytes: &[u8]) -> (Result<Option<String>, io::ErrorKind>, usize) {
         let mut rest = bytes;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    /// What a server that believes these addresses answers to these bytes.
+    /// Returns the answer to these bytes of a server that expects the PROXY protocol from the addresses `believed`.
     async fn server_answer(believed: &str, bytes: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -201,7 +201,7 @@ mod tests {
         });
         client.write_all(bytes).await.unwrap();
         let mut text = String::new();
-        // Bytes that were not read make the end a reset.
+        // Bytes that the server did not read turn its close into a reset.
         let _ = client.read_to_string(&mut text).await;
         shell.shutdown.cancel();
         serving.await.unwrap().unwrap();

@@ -1,7 +1,7 @@
 //! TLS of connections to other liverank processes.
 //!
-//! There is one client configuration for the life of the process. It looks up the current certificates at each
-//! handshake, so that clients and their pools need not be made anew when certificates are renewed.
+//! There is one client configuration for the life of the process. The configuration looks up the current certificates
+//! at each handshake, so that clients and their pools need not be made anew when certificates are renewed.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};

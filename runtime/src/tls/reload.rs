@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 use super::material::NamedFile;
 use crate::Metrics;
 
-/// The time between two checks. Certificates are renewed days before their end, but somebody who tries a renewal does
-/// not like to wait.
+/// The time between two checks of the certificate files. Certificates are renewed days before their end, but somebody
+/// who tries a renewal does not like to wait.
 const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 crate::label_values! {
@@ -64,7 +64,7 @@ type ContentsDigest = Result<[u8; 32], String>;
 /// it whenever the files change.
 ///
 /// # Errors
-/// A file cannot be used.
+/// A file cannot be used; the error names it.
 pub(super) fn watched<T: Send + Sync + 'static>(
     shown_to: CertificateAudience,
     files: Vec<NamedFile>,

@@ -26,7 +26,7 @@ use crate::metrics_reference::{TLS_HEADING, reference_tables, with_part};
 use crate::peer::PeerError;
 use crate::{HttpSettings, Metrics, PeerClient, ServiceContext, server};
 
-/// Whoever gives out certificates.
+/// A certificate authority of the tests.
 struct TestAuthority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -42,7 +42,8 @@ impl TestAuthority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate for this machine, good until a year begins, and its key.
+    /// Issues a certificate for this machine that is valid until the beginning of the year `until`; returns it with its
+    /// key.
     fn issue_certificate(&self, until: i32) -> (String, String) {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.not_after = date_time_ymd(until, 1, 1);
@@ -53,7 +54,7 @@ impl TestAuthority {
     }
 }
 
-/// A directory as the kubelet mounts it: files are links to a directory of their own, which is exchanged as a whole.
+/// A directory as the kubelet mounts it: the files are links into a directory that is exchanged as a whole.
 struct KubeletMount {
     directory: TempDir,
     versions: u32,
@@ -87,7 +88,7 @@ impl KubeletMount {
         self.directory.path().join(name)
     }
 
-    /// All that there is, on both sides.
+    /// Returns flags that name all files, for the ports and for connections to other processes.
     fn args(&self) -> TlsArgs {
         TlsArgs {
             tls_cert_file: Some(self.path("tls.crt")),
@@ -98,7 +99,7 @@ impl KubeletMount {
     }
 }
 
-/// A server on a port of its own, for as long as the shell is not shut down.
+/// Starts a server on a port of its own, until the context is shut down.
 async fn serve_over_tls(tls: ListenerTls) -> (Url, ServiceContext) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -134,7 +135,7 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
         "{refused}"
     );
 
-    // One of another authority, shown to a server that this client knows.
+    // A client certificate of another authority is shown to a server that this client trusts.
     let stranger = KubeletMount::new(&TestAuthority::new(), 2100);
     let args = PeerTlsArgs {
         peer_ca_file: Some(mount.path("ca.crt")),
@@ -144,7 +145,7 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
     let refused = ask_server(&args.open().unwrap(), &url).await.unwrap_err();
     assert!(matches!(refused, PeerError::Unavailable(_)), "{refused}");
 
-    // A server of another authority, or with another name.
+    // The server's certificate is of another authority, or has another name.
     let own = TlsArgs {
         peers: PeerTlsArgs { peer_ca_file: Some(stranger.path("ca.crt")), ..args },
         ..mount.args()
@@ -157,7 +158,7 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
     let refused = ask_server(&PeerTls::default(), &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 
-    // Nothing is said in plain text; and a port that asks for no certificates takes anybody.
+    // Plain text gets no answer. A port that asks for no certificates accepts every client.
     let plain: Url = url.as_str().replace("https", "http").parse().unwrap();
     assert!(ask_server(&tls.peer_tls, &plain).await.is_err());
     let (admin, other) = serve_over_tls(listener.without_client_certificates()).await;
@@ -196,7 +197,7 @@ async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
         let refused = ask_server(&trusting(other), &url).await.unwrap_err();
         assert!(refused.to_string().contains("not valid for name"), "{refused}");
     }
-    // A name in the address is what the server has to be called.
+    // If the address has a name, the server's certificate must have that name.
     let by_name: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
     let refused = ask_server(&trusting(Some("live-manager.tv.svc")), &by_name).await.unwrap_err();
     assert!(refused.to_string().contains("not valid for name"), "{refused}");
@@ -250,7 +251,7 @@ async fn exchange_seven(stream: &mut TlsStream<TcpStream>) {
     }
 }
 
-/// Waits until the metrics have a line.
+/// Waits until the metrics contain this line.
 async fn wait_for_metric(shell: &ServiceContext, line: &str) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !shell.metrics.encode_text().lines().any(|found| found == line) {
@@ -306,14 +307,14 @@ async fn renewed_certificates_take_effect_under_open_connections() {
     let second = shown_certificate(&connect_tls(&tls.peer_tls, &url).await);
     assert!(first != second && second == CertificateDer::from_pem_slice(cert.as_bytes()).unwrap());
 
-    // A key of another certificate: told once, for each side, and what was in force stays.
+    // The key belongs to another certificate: reported once for each side, and the old files stay in use.
     let (other, _) = authority.issue_certificate(2102);
     mount.renew_files([&other, &key, &authority.pem]);
     wait_for_metric(&shell, "liverank_tls_reload_failures_total 2").await;
     exchange_seven(&mut open).await;
     assert_eq!(shown_certificate(&connect_tls(&tls.peer_tls, &url).await), second);
 
-    // All of it anew, the authority included.
+    // All files are replaced, including the authority.
     let next = TestAuthority::new();
     let (cert, key) = next.issue_certificate(2100);
     mount.renew_files([&cert, &key, &next.pem]);

@@ -13,15 +13,15 @@ use crate::tls::PeerTls;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceArgs {
-    /// Where traces are sent by OTLP over HTTP, such as `http://collector:4318`; /v1/traces comes behind it. Without it there
-    /// are none.
+    /// The collector of traces by OTLP over HTTP, such as `http://collector:4318`; /v1/traces is added to it. Without it
+    /// there are no traces.
     #[arg(long, env = "LIVERANK_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_endpoint)]
     pub otlp_endpoint: Option<Url>,
-    /// Share of requests whose traces are recorded, 0 to 1, beside those that come with a sampled traceparent.
+    /// The share of requests whose traces are recorded, 0 to 1, beside requests with a sampled traceparent.
     #[arg(long, env = "LIVERANK_TRACE_RATIO", default_value_t = 0.01, value_parser = parse_ratio)]
     pub trace_ratio: f64,
-    /// Traces that this process begins in a minute at most, and as many that others ask for by their traceparent. A flood of
-    /// these is not recorded beyond it.
+    /// The most traces that this process begins in a minute, and the most that it records for others by their
+    /// traceparent. Further ones are not recorded.
     #[arg(long, env = "LIVERANK_TRACES_PER_MINUTE", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub traces_per_minute: u32,
 }

@@ -24,7 +24,7 @@ fn args(endpoint: Option<&str>, ratio: f64, per_minute: u32) -> TraceArgs {
     TraceArgs { otlp_endpoint, trace_ratio: ratio, traces_per_minute: per_minute }
 }
 
-/// A port whose answer says by which span whoever it asks would go on.
+/// Returns a router whose answer is the `traceparent` that its handler would pass on.
 fn traced_router(tracer: &Tracer, metrics: &Metrics) -> Router {
     let seen = |headers: axum::http::HeaderMap| async move {
         let header = headers.get(TRACEPARENT_HEADER).map_or("", |value| value.to_str().unwrap()).to_owned();
@@ -47,7 +47,7 @@ async fn ask_traced(router: &mut Router, headers: &[(&str, &str)]) -> (Option<St
     (header, String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// A collector that keeps what it is sent, or refuses it.
+/// Starts a collector that answers with `status`, and returns its address and the requests that it got.
 async fn fake_collector(status: StatusCode) -> (String, Arc<StdMutex<Vec<ExportTraceServiceRequest>>>) {
     let taken: Arc<StdMutex<Vec<ExportTraceServiceRequest>>> = Arc::default();
     let take = |State(taken): State<Arc<StdMutex<Vec<ExportTraceServiceRequest>>>>, body: Bytes| async move {
@@ -176,7 +176,7 @@ async fn a_collector_that_refuses_or_is_away_costs_a_counter() {
 
 #[tokio::test]
 async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
-    // It accepts, and never answers.
+    // The collector accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let metrics = Metrics::default();
@@ -198,7 +198,7 @@ async fn a_full_span_queue_drops_and_counts() {
     for _ in 0..MAX_SPANS_QUEUED + 10 {
         drop(first.begin_child("consumer project"));
     }
-    // The first child is among those that had room.
+    // The first child is among the spans for which the queue had room.
     assert!(metrics.encode_text().contains(r#"liverank_traces_spans_total{outcome="dropped"} 11"#));
     let unsampled = TraceContext { sampled: false, ..parent };
     assert!(tracer.continue_trace("consumer", "consumer count", &unsampled).is_none());

@@ -1,5 +1,5 @@
 //! `liverank load`: simulated viewers, posters and WebSocket clients, who know what must have happened and report if it
-//! did. It does what the seeds' clients did, at any size.
+//! did. The command does what the seeds' clients did, at any size.
 //!
 //! | module | does |
 //! |---|---|
@@ -58,64 +58,64 @@ const MAX_POSTS_AT_OPENING: usize = 64;
 /// The arguments of `liverank load`: how much load, of which kind, on which system.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Front doors, comma-separated; clients are spread over them and go around those that fail.
+    /// The addresses of gateways, comma-separated; clients are spread over them and avoid those that fail.
     #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:8080")]
     pub target: Vec<Url>,
     /// Viewers ask a manager and connect to the readers themselves, as the comments seed's client does.
     #[arg(long)]
     pub direct: bool,
-    /// With --direct, so many viewers of a hundred go through the front door all the same.
+    /// With --direct, the percentage of viewers that use the gateway all the same.
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub front_door_percent: u8,
     /// Managers for --direct, comma-separated.
     #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:6100")]
     pub manager_url: Vec<Url>,
-    /// Videos, all of them new.
+    /// The number of videos, all of them new.
     #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     pub videos: usize,
-    /// Viewers, most of them on few videos.
+    /// The number of viewers, most of them on few videos.
     #[arg(long, default_value_t = 200)]
     pub viewers: usize,
-    /// Viewers who come besides, all to the video that most are on, once others have been posting for --viral-after.
+    /// Additional viewers, who all come to the most watched video once others have been posting for --viral-after.
     #[arg(long, default_value_t = 0)]
     pub viral_viewers: usize,
-    /// See --viral-viewers.
+    /// The time until --viral-viewers come.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub viral_after: Duration,
-    /// Viewers that come in a second, at most: a crowd, not a wall.
+    /// The most viewers that come in one second.
     #[arg(long, default_value_t = 2_000, value_parser = at_least_one)]
     pub arrivals: usize,
-    /// How unevenly viewers and posts are spread over the videos: the exponent of Zipf's law, 0 for evenly.
+    /// How unevenly viewers and posts are spread over videos: the exponent of Zipf's law, 0 for evenly.
     #[arg(long, default_value_t = 1.1, value_parser = parse_rate)]
     pub zipf: f64,
-    /// Interactions a second.
+    /// Interactions posted in a second.
     #[arg(long, default_value_t = 100.0, value_parser = parse_rate)]
     pub interactions: f64,
-    /// Comments a second.
+    /// Comments posted in a second.
     #[arg(long, default_value_t = 20.0, value_parser = parse_rate)]
     pub comments: f64,
-    /// WebSocket clients; the first one keeps the whole list and times the probe.
+    /// The number of WebSocket clients; the first one keeps the whole list and times the probe.
     #[arg(long, default_value_t = 10)]
     pub ws: usize,
-    /// How long to post: seconds, or a number with s, m or h.
+    /// The duration of the posting: seconds, or a number with s, m or h.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub duration: Duration,
-    /// What happens depends on it alone.
+    /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// As JSON or YAML the report goes to standard output, and its text to standard error.
+    /// The format of the report. As JSON or YAML it goes to standard output, and its text to standard error.
     #[command(flatten)]
     pub output: OutputOrJsonArgs,
     /// Write the report as JSON to this file as well.
     #[arg(long, value_name = "FILE")]
     pub report_file: Option<std::path::PathBuf>,
-    /// Also reports (as JSON only) the run in pieces of this length, at least a second.
+    /// Also reports (as JSON only) the figures of each period of this length, at least a second.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub period: Option<Duration>,
-    /// Of the viewers, so many do not read while others post; they may be told of gaps.
+    /// The number of viewers that do not read while others post; they may be told of gaps.
     #[arg(long, default_value_t = 0)]
     pub slow_viewers: usize,
-    /// How long the system may take to come to rest after the posting, and posts to be acknowledged.
+    /// The time for the system to come to rest after the posting, and for posts to be acknowledged.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub rest_timeout: Duration,
 }

@@ -270,7 +270,7 @@ mod tests {
         let zipf = ZipfLaw::new(4, 1.0);
         let mut counts = [0; 4];
         (0..25_000).for_each(|n| counts[zipf.number_at(f64::from(n) / 25_000.0)] += 1);
-        // 12, 6, 4 and 3 parts of 25.
+        // The weights are 12, 6, 4 and 3 parts of 25.
         assert_eq!(counts.map(|count: u32| (count + 500) / 1000), [12, 6, 4, 3]);
         assert_eq!(zipf.number_at(1.0), 3);
         assert_eq!(ZipfLaw::new(0, 1.1).number_at(0.5), 0);

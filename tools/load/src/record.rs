@@ -53,7 +53,7 @@ impl LatencyHistogram {
     }
 }
 
-/// The counts of a run. They count events, not requests, unless they say so.
+/// The counts of a run. The counts are of events, not of requests, unless they say so.
 #[derive(Debug, Default)]
 pub struct RunCounts {
     /// Events that were posted at least once.

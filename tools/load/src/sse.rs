@@ -29,7 +29,7 @@ pub struct ServerSentEvent {
 enum BodyFraming {
     /// In the head of the response, so that the framing is not known yet.
     Head,
-    /// Before a chunk, whose size comes next.
+    /// The parser is before a chunk, whose size comes next.
     Size,
     /// Within a chunk; the number of its bytes that are still to come.
     Chunk(u64),
@@ -37,7 +37,7 @@ enum BodyFraming {
     ChunkEnd,
     /// Within a body that ends with the connection.
     Plain,
-    /// After the last chunk.
+    /// The parser is after the last chunk: the response is over.
     Over,
 }
 

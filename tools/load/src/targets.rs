@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_crowd_leaves_most_ports_of_each_of_its_addresses_free() {
-        // Of the half that connections get: 32,768 to 60,999, every second one.
+        // The kernel uses one half of the ports 32,768 to 60,999 for connecting: every second one.
         let half = (61_000 - 32_768) / 2;
         let mut crowds = std::collections::BTreeMap::<_, usize>::new();
         (0..100_000).for_each(|nth| *crowds.entry(source_address(nth)).or_default() += 1);

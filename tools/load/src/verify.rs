@@ -20,7 +20,7 @@ use crate::targets::TargetAddresses;
 use crate::viewer::LoadViewer;
 use crate::ws::{ListLine, ListWatchers, is_best_first};
 
-/// The time between two checks of what is not right yet.
+/// The time between two checks of everything that is not right yet.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// The number of requests in flight at once.
 const MAX_QUESTIONS_AT_ONCE: usize = 16;

@@ -1,8 +1,9 @@
-//! The boards against the archive, while both move.
+//! Compares the boards with the archive while both change.
 //!
-//! Where nothing was taken back, scores only grow within a generation; and revisions always do. So what the boards show of
-//! a video is right if it lies between what the archive says before and after the boards are read, once the boards have reached all that was committed before. What
-//! does not is looked at again, and named only if it is wrong twice in a row.
+//! Within a generation, scores only grow unless something was taken back, and revisions always grow. So the boards'
+//! state of a video is right if it lies between the archive's states before and after the boards were read, once the
+//! boards have reached all that was committed before. A video that does not is checked again, and is reported only if
+//! it is wrong twice in a row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,37 +24,38 @@ use crate::compare::{StoreDifference, VideoOnBoards, compare_with_boards};
 use crate::progress::CommandProgress;
 use crate::report::BoardsReport;
 
-/// How long the boards may take to reach an offset: a repair of a large archive included.
+/// The time within which the boards must reach an offset: enough for a repair of a large archive.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(1);
-/// Between two looks at where the boards stand.
+/// The time between two checks of the boards' offsets.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often a video is looked at until it stands still for once.
+/// The number of rounds in which a video is compared until it does not change during one.
 const MAX_ROUNDS: usize = 10;
-/// Between two rounds.
+/// The time between two rounds of the comparison.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
-/// Reads of single videos at once.
+/// The number of videos that are read at once, one by one.
 const MAX_READS_AT_ONCE: usize = 16;
-/// With more videos to look at again than this, all are walked through instead.
+/// The number of videos up to which they are read one by one; if more must be compared again, all videos of the archive
+/// are read in pages.
 const MAX_READ_ONE_BY_ONE: usize = 2000;
-/// Videos read at once while walking.
+/// The number of videos that one read of the archive returns.
 const PAGE_VIDEOS: usize = 1000;
-/// How often the comparison begins anew when a new generation begins under it.
+/// The number of times that the comparison starts again because a new generation began meanwhile.
 const MAX_ATTEMPTS: usize = 3;
 
-/// The states of videos as an archive holds them.
+/// The states of videos in an archive, by video.
 pub type StatesByVideo = HashMap<VideoId, VideoState>;
 
-/// What is compared with the archive: the boards that there always are, a declared one, or a window of one.
+/// The boards that are compared with the archive: the built-in ones, a declared one, or one window of a declared one.
 pub struct ComparedBoards<'a> {
     archive: &'a dyn Archive,
     ranking: Arc<dyn RankingStore>,
     board: Option<&'a DeclaredBoard>,
-    /// The window of the board and its name.
+    /// The window of the board and the window's name; `None` if the board has no windows.
     window: Option<(WindowKey, String)>,
 }
 
 impl<'a> ComparedBoards<'a> {
-    /// The boards that there always are.
+    /// Returns the built-in boards, `global` and `trending`.
     pub fn built_in(backends: &'a Backends) -> Self {
         Self {
             archive: &*backends.archive,
@@ -63,7 +65,7 @@ impl<'a> ComparedBoards<'a> {
         }
     }
 
-    /// A declared board: of one with windows, the one that runs and those that are kept.
+    /// Returns a declared board; if the board has windows, the running window and those that are kept.
     pub fn declared(backends: &'a Backends, board: &'a DeclaredBoard) -> Vec<Self> {
         let of = |key: &str, window| {
             let ranking = backends.ranking.declared_board(key);
@@ -77,7 +79,7 @@ impl<'a> ComparedBoards<'a> {
             .collect()
     }
 
-    /// What it is called in a report.
+    /// Returns the name of the board, and of its window, in a report.
     pub fn name(&self) -> String {
         let board = self.board.map_or("", DeclaredBoard::name);
         match &self.window {
@@ -87,8 +89,8 @@ impl<'a> ComparedBoards<'a> {
     }
 }
 
-/// Compares every video of `cut`, with the generation in which it was read when the archive stood at `positions`, and every one
-/// on the boards. Without a cut the archive is read now.
+/// Compares every video of the archive and of the boards. `cut` is the archive's generation and its videos when its
+/// offsets were `positions`; with `None`, or if another generation has begun since, the archive is read now.
 pub async fn compare_boards(
     compared: &ComparedBoards<'_>,
     cut: Option<(u64, StatesByVideo)>,
@@ -109,7 +111,7 @@ pub async fn compare_boards(
         };
         let (states, positions) = match start.take().filter(|(read_in, ..)| meta.generation == *read_in) {
             Some((_, states, positions)) => (states, positions),
-            // The cut belongs to an earlier generation by now: all is read again.
+            // The cut belongs to an earlier generation, so the archive is read again.
             None => (comparison.read_all_states().await?, comparison.positions(positions).await?),
         };
         match comparison.run_comparison(states, positions, progress).await? {
@@ -131,9 +133,9 @@ pub async fn compare_boards(
 
 enum ComparisonOutcome {
     Done(BoardsReport, Vec<StoreDifference>),
-    /// The boards do not get where the archive is.
+    /// The boards did not reach the archive's offsets in time; with a description.
     Late(String),
-    /// Another generation has begun.
+    /// Another generation has begun, so the comparison must start again.
     Anew,
 }
 
@@ -141,7 +143,7 @@ struct BoardsComparison<'a> {
     compared: &'a ComparedBoards<'a>,
     /// The rules by which the archive counts.
     meta_rules: CountingRules,
-    /// The rules by which these boards are made.
+    /// The rules by which these boards are scored.
     rules: CountingRules,
     generation: u64,
 }
@@ -154,7 +156,8 @@ impl BoardsComparison<'_> {
         progress: &CommandProgress,
     ) -> anyhow::Result<ComparisonOutcome> {
         let mut report = BoardsReport::default();
-        // All of them in the first round, then those that were not right.
+        // All videos in the first round, then those that were not right: `None` for one that changed during the round,
+        // else its differences.
         let mut open: Option<HashMap<VideoId, Option<Vec<StoreDifference>>>> = None;
         let mut wrong = Vec::new();
         for round in 0..MAX_ROUNDS {
@@ -174,7 +177,7 @@ impl BoardsComparison<'_> {
                     .collect(),
             };
             report.videos = report.videos.max(ids.len());
-            // What stood still since before needs no second look.
+            // A video that is right by its earlier state has not changed, and needs no second read.
             let stood = |id: &VideoId| {
                 let state = before.get(id);
                 compare_with_boards(state, boards.get(id), state, &self.rules) == VideoOnBoards::Right
@@ -210,7 +213,7 @@ impl BoardsComparison<'_> {
         Ok(settle_open_videos(report, wrong, open.unwrap_or_default()))
     }
 
-    /// Waits until the boards have what was committed up to `positions`.
+    /// Waits until the boards have everything that was committed up to `positions`.
     async fn wait_until_caught_up(
         &self,
         positions: &BTreeMap<u32, ArchivePosition>,
@@ -226,7 +229,7 @@ impl BoardsComparison<'_> {
             if meta.is_some_and(|meta| meta.generation != self.generation) {
                 return Ok(CatchUpOutcome::Anew);
             }
-            // An archive of nothing needs no boards.
+            // An empty archive needs no boards.
             if standing.generation.is_none() && positions.values().all(|position| position.next_offset == 0) {
                 return Ok(CatchUpOutcome::Yes);
             }
@@ -260,7 +263,7 @@ impl BoardsComparison<'_> {
         Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
     }
 
-    /// A video of the archive as it should be on these boards.
+    /// Returns an archived video with the state that it should have on these boards.
     fn shown(&self, state: VideoState) -> (VideoId, VideoState) {
         let state = match self.compared.board {
             Some(board) => board.state_on_board(state, &self.meta_rules),
@@ -311,8 +314,8 @@ impl BoardsComparison<'_> {
     }
 }
 
-/// Settles the videos that no second look has settled: what differed at the last look is wrong, and those that still moved
-/// then (`None`) are counted.
+/// Ends the comparison for the videos that are still open after the last round: those that differed in it are wrong,
+/// and those that changed during it (`None`) are counted as moving.
 fn settle_open_videos(
     mut report: BoardsReport,
     mut wrong: Vec<StoreDifference>,
@@ -327,7 +330,7 @@ fn settle_open_videos(
     ComparisonOutcome::Done(report, wrong)
 }
 
-/// Partition, offset and wanted offset of each that the boards are behind in.
+/// Returns the partitions in which the boards are behind, as (partition, the boards' offset, the wanted offset).
 fn lagging_partitions(
     standing: &ProjectionCheckpoint,
     positions: &BTreeMap<u32, ArchivePosition>,

@@ -1,4 +1,4 @@
-//! In what the log, the archive and the boards differ. Pure: what is compared is read elsewhere.
+//! Finds the differences between the log, the archive and the boards. Pure: the data is read elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,42 +13,43 @@ use serde_json::{Value, json};
 
 use crate::tally::{VideoByLog, WindowCounts};
 
-/// How far two logarithms of the same decayed sum may be apart: sums of floats depend on the order of partitions.
+/// The largest difference of two logarithms of the same decayed sum that is accepted: sums of floats depend on the
+/// order of partitions.
 pub const TRENDING_TOLERANCE: f64 = 1e-6;
 
-/// One thing that should be the same in two places and is not.
+/// One value that should be the same in two stores and is not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoreDifference {
-    /// The video.
+    /// The video whose value differs.
     pub video_id: VideoId,
     /// The name of the field that differs.
     pub field: &'static str,
-    /// Where the right value was taken from: `log`, `archive`, or `counters` (the archive's own).
+    /// The source of the expected value: `log`, `archive`, or `counters` (the archive's own).
     pub by: &'static str,
-    /// The value there; null where the video is not there.
+    /// The expected value; null if the video is missing in that source.
     pub expected: Value,
-    /// Where the other value is: `archive` or `boards`.
+    /// The store with the other value: `archive` or `boards`.
     pub at: &'static str,
-    /// The declared board, where it is one that differs.
+    /// The name of the declared board that differs; `None` for the built-in boards and the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
-    /// The window, where it is the counts of one that differ.
+    /// The name of the window whose counts differ; `None` if the difference is not in a window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// The value there; null where the video is not there.
+    /// The value found in that store; null if the video is missing there.
     pub found: Value,
 }
 
-/// A video as the archive holds it.
+/// A video of the archive, with what is stored beside its counters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchivedVideo {
     /// The state from which counting continues.
     pub state: VideoState,
-    /// The score written beside the counters, in points.
+    /// The score that is stored beside the counters, in points.
     pub score: f64,
-    /// Comments stored.
+    /// The number of stored comments.
     pub comments: u64,
-    /// The highest number among them; 0 without any.
+    /// The highest sequence number of the stored comments; 0 if there are none.
     pub highest_seq: u64,
 }
 
@@ -78,7 +79,7 @@ impl<'a> DifferenceCollector<'a> {
     }
 
     fn check_counters(&mut self, expected: &Counters, found: &Counters) {
-        // Every counter by its name: the compiler finds one that is not compared.
+        // Every counter is named, so that the compiler finds one that is not compared.
         let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *expected;
         self.check_equal("views", views, found.views);
         self.check_equal("likes", likes, found.likes);
@@ -95,7 +96,7 @@ impl<'a> DifferenceCollector<'a> {
         }
     }
 
-    /// Logarithms; infinite ones stand for none.
+    /// Compares two logarithms; negative infinity means that there is no score.
     fn check_decayed(&mut self, field: &'static str, expected: f64, found: f64, tolerance: f64) {
         let none = |log2: f64| log2 == f64::NEG_INFINITY;
         let same = (none(expected) && none(found)) || (expected - found).abs() <= tolerance;
@@ -113,12 +114,12 @@ fn trending_tolerance(counters: &Counters, log2: f64) -> f64 {
     TRENDING_TOLERANCE.max(events as f64 * log2.abs() * f64::EPSILON)
 }
 
-/// What a video of the archive contradicts itself in: its score and its comments, by its own counters.
+/// Returns the contradictions within an archived video: a score or comments that do not fit its own counters.
 pub fn archive_contradictions(kept: &ArchivedVideo, rules: &CountingRules) -> Vec<StoreDifference> {
     let ArchivedVideo { state, score, comments, highest_seq } = kept;
     let mut differences = DifferenceCollector::new(&state.video_id, "counters", "archive");
     differences.check_equal("score", points_of_thousandths(state.counters.score(&rules.weights)), *score);
-    // The canary's comments are numbered, and not archived.
+    // The canary's comments get sequence numbers, but are not archived.
     if !canary::is_canary(&state.video_id) {
         differences.check_equal("stored comments", state.last_seq, *comments);
         differences.check_equal("highest comment number", state.last_seq, *highest_seq);
@@ -126,23 +127,24 @@ pub fn archive_contradictions(kept: &ArchivedVideo, rules: &CountingRules) -> Ve
     differences.found
 }
 
-/// Which decayed scores follow from the log.
+/// The decayed scores that can be computed from the log, and so can be compared with it.
 #[derive(Debug, Clone, Default)]
 pub struct Follows {
-    /// Whether that of `trending` does.
+    /// Whether the score of `trending` can be computed from the log.
     pub trending: bool,
-    /// Those of boards' own that do.
+    /// The boards' own decays whose scores can be computed from the log.
     pub decays: CountedDecays,
 }
 
 impl Follows {
-    /// Where that of `trending` does not follow, other rules were in force before: then none does.
+    /// Returns the decayed scores that can be computed. If the score of `trending` cannot be computed, other rules were
+    /// in force before, and then none of the other decayed scores can be computed either.
     pub fn of(trending: bool, decays: CountedDecays) -> Self {
         Self { trending, decays: if trending { decays } else { CountedDecays::default() } }
     }
 }
 
-/// What of a video differs between the log and the archive.
+/// Returns the differences of one video between the log (`told`) and the archive (`kept`).
 pub fn differences_with_log(
     told: Option<&VideoByLog>,
     kept: Option<&ArchivedVideo>,
@@ -192,19 +194,20 @@ fn absent_difference(
     differences.found
 }
 
-/// What a look at a video on the boards says.
+/// The result of comparing a video on the boards with the archive once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VideoOnBoards {
-    /// The two agree.
+    /// The boards agree with the archive.
     Right,
-    /// It changed while it was looked at, and the boards are somewhere between before and after, as they should be.
+    /// The video changed meanwhile, and the boards' state lies between the archive's states before and after, as it
+    /// should.
     Moving,
-    /// These are wrong.
+    /// The boards are wrong, with these differences.
     Wrong(Vec<StoreDifference>),
 }
 
-/// Compares a video on the boards with the archive's states `before` and `after` the boards were read. All that was
-/// committed before the first is to be on the boards already.
+/// Compares a video on the boards with the archive's states `before` and `after` the boards were read. Everything that
+/// was committed before the first of them must already be on the boards.
 pub fn compare_with_boards(
     before: Option<&VideoState>,
     board: Option<&BoardEntry>,
@@ -228,12 +231,12 @@ pub fn compare_with_boards(
     if exact.is_empty() {
         return VideoOnBoards::Right;
     }
-    // The latest state there is, and not as it is.
+    // The boards have the latest revision, and differ from it.
     if board.revision != 0 && board.revision == after.revision() {
         return VideoOnBoards::Wrong(exact);
     }
     let revisions = before.map_or(0, VideoState::revision)..=after.revision();
-    // Where nothing was taken back, a state between the two lies between them in every number.
+    // If nothing was taken back, a state between the two lies between them in every number.
     let grew = before.is_none_or(|before| before.corrections == after.corrections);
     let score = |state: &VideoState| points_of_thousandths(state.counters.score(&rules.weights));
     let least = before.map_or(0.0, score);
@@ -268,7 +271,7 @@ fn check_board(state: &VideoState, board: &BoardEntry, rules: &CountingRules) ->
     differences.found
 }
 
-/// All that differs between the log and the archive, by video.
+/// Returns all differences between the log and the archive, by video.
 pub fn compare_log_and_archive(
     told: &BTreeMap<VideoId, VideoByLog>,
     kept: &BTreeMap<VideoId, ArchivedVideo>,
@@ -280,8 +283,8 @@ pub fn compare_log_and_archive(
     ids.into_iter().flat_map(|id| differences_with_log(told.get(id), kept.get(id), follows)).collect()
 }
 
-/// All that differs between the log and the archive in windows. Those that lack something by what the archive itself says, and those
-/// before the oldest that it still has, are not compared.
+/// Returns all differences between the log and the archive in windows. Not compared are windows that are incomplete by
+/// the archive's own account, and windows before the oldest one that the archive still has.
 pub fn windows_of_log(
     told: &BTreeMap<VideoId, VideoByLog>,
     counted: &WindowCounts,
@@ -299,7 +302,8 @@ pub fn windows_of_log(
         let keys: BTreeSet<_> = counted.keys().chain(kept.keys()).filter(of_kind).collect();
         for key in keys.into_iter().filter(|key| is_compared(key.1)) {
             let (_, start, video) = key;
-            // Which of two events counted depends on an order that the log does not tell: then nobody knows when.
+            // Which of two events counted depends on an order that the log does not have, so the window in which it
+            // counted is unknown.
             if told.get(video).is_some_and(|told| told.ambiguous || told.ambiguous_times) {
                 continue;
             }

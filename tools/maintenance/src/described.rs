@@ -1,4 +1,4 @@
-//! What stands of videos beside the boards, against what the archive says of them, while both move.
+//! Compares the metadata of videos beside the boards with the archive, while both change.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Dead letters: what they are, and another try for those that can be read by now.
+//! Dead letters: lists them, and appends those that can be read by now to the log again.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -13,26 +13,26 @@ use serde_json::{Value, json};
 use crate::progress::CommandProgress;
 use crate::{CommandVerdict, time_text};
 
-/// Letters read at once: a megabyte each at most, and some kilobytes as a rule.
+/// The number of letters read at once: each has a megabyte at most, and usually some kilobytes.
 const PAGE_LETTERS: usize = 100;
-/// Characters of a letter's value that are shown.
+/// The number of characters of a letter's value that are shown.
 const MAX_CHARACTERS_SHOWN: usize = 80;
 
-/// `dlq list`.
+/// The arguments of `liverank dlq list`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct List {
     #[command(flatten)]
     output: OutputArgs,
-    /// One JSON object a letter and line.
+    /// Prints one line with a JSON object for each letter.
     #[arg(long, hide = true, conflicts_with = "output")]
     json: bool,
 }
 
-/// `dlq replay`: which letters.
+/// The arguments of `liverank dlq replay`: which letters are replayed.
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = true)]
 pub struct Replay {
-    /// Every letter there is.
+    /// Replays every letter.
     #[arg(long, conflicts_with_all = ["partition", "offset"])]
     all: bool,
     /// The letter of this partition of the dead letters, with --offset.
@@ -44,20 +44,21 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// The one letter asked for; `None` for all.
+    /// Returns the position of the one letter that is replayed; `None` for all letters.
     fn only_position(&self) -> Option<RecordPosition> {
         let (partition, offset) = (self.partition?, self.offset?);
         Some(RecordPosition { partition, offset })
     }
 }
 
-/// A letter as it is shown.
+/// A dead letter as it is printed.
 #[derive(Debug, Serialize)]
 struct ShownLetter {
     partition: u32,
     offset: u64,
     dead_lettered: String,
-    /// `partition/offset` in the log, and when the log took it.
+    /// The position of the record in the log, as `partition/offset`, and the time at which the log accepted it; `None`
+    /// if they are unknown.
     origin: Option<(String, String)>,
     bytes: u64,
     truncated: bool,
@@ -102,7 +103,7 @@ impl ShownLetter {
     }
 }
 
-/// Shows every letter.
+/// Prints every dead letter.
 pub async fn list_dead_letters(
     options: &List,
     log: &dyn EventLog,
@@ -129,17 +130,17 @@ pub async fn list_dead_letters(
     Ok(CommandVerdict::AllGood)
 }
 
-/// What can be done with a letter.
+/// The result of reading a dead letter again.
 #[derive(Debug, PartialEq)]
 enum PreparedLetter {
     /// The letter can be appended to the log again.
     Readable { key: Vec<u8>, value: Vec<u8> },
-    /// The letter stays where it is: the reason.
+    /// The letter stays among the dead letters, for this reason.
     Stays(String),
 }
 
-/// Reads a letter as the consumer would. What has no identity gets one, so that replaying it again within a day
-/// counts nothing twice; what has no time gets that of its first arrival.
+/// Reads a letter as the consumer would. An event without an identity gets one, so that replaying it again within a day
+/// does not count it twice. An event without a time gets the time at which it first arrived.
 fn prepare_letter(letter: &StoredDeadLetter) -> PreparedLetter {
     if let Some(bytes) = letter.truncated_from {
         return PreparedLetter::Stays(format!(
@@ -164,7 +165,8 @@ fn prepare_letter(letter: &StoredDeadLetter) -> PreparedLetter {
     PreparedLetter::Readable { key: key.to_vec(), value: Value::Object(object).to_string().into_bytes() }
 }
 
-/// The same for every letter of the same record: one that became a dead letter again after a crash is no second event.
+/// Returns an identity that is the same for every letter of one record: a record that became a dead letter again after
+/// a crash must not count as a second event.
 fn letter_identity(letter: &StoredDeadLetter) -> String {
     match &letter.origin {
         Some(origin) => format!("dlq-{}-{}", origin.log_position.partition, origin.log_position.offset),
@@ -172,7 +174,8 @@ fn letter_identity(letter: &StoredDeadLetter) -> String {
     }
 }
 
-/// How a replay went.
+/// The counts of a replay: letters appended again, letters that stay, and further letters of a record that was already
+/// handled.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ReplayResult {
     appended: u64,
@@ -180,7 +183,7 @@ struct ReplayResult {
     repeated: u64,
 }
 
-/// Appends letters to the log again.
+/// Appends the chosen letters to the log again, and prints those that stay.
 pub async fn replay_dead_letters(
     options: &Replay,
     log: &dyn EventLog,
@@ -228,7 +231,7 @@ pub async fn replay_dead_letters(
     Ok(if stayed == 0 { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
-/// Appends one letter; or says why it stays.
+/// Appends one letter to the log. Returns the reason if it stays a dead letter.
 async fn append_again(letter: &StoredDeadLetter, log: &dyn EventLog) -> anyhow::Result<Option<String>> {
     match prepare_letter(letter) {
         PreparedLetter::Stays(reason) => Ok(Some(reason)),

@@ -1,16 +1,16 @@
-//! `erase user`: everything that names a user goes, but for what the log keeps until its retention ends.
+//! `erase user`: removes everything that names a user, except what the log keeps until its retention ends.
 //!
-//! What is in the archive goes by records of the log, one for each entry, so it goes in order with all else: viewers are
-//! told, Redis and readers follow, and whoever counts the log anew comes to the same. The archive is searched again and
-//! again until a search finds nothing, each time after all that is in the log was counted. So it may be killed at any
-//! moment and begun anew: what is gone already is not found any more.
+//! Data in the archive is removed by records of the log, one for each entry, in order with all other events. So viewers
+//! are told, Redis and readers follow, and a later rebuild from the log has the same result. The archive is searched
+//! again and again, each time after everything in the log was counted, until a search finds nothing. So the command may
+//! be killed at any moment and started again: what is already removed is not found any more.
 //!
 //! | module | does |
 //! |---|---|
 //! | this one | searches and writes records, until nothing is found |
-//! | [`catch_up`] | waits until the log is counted; for a system that does not run, counts it |
-//! | [`letters`] | which dead letters name a user |
-//! | [`left`] | says what stays, and until when |
+//! | [`catch_up`] | waits until the log is counted; counts it itself if the system does not run |
+//! | [`letters`] | finds the dead letters that name a user |
+//! | [`left`] | reports what remains, and until when |
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -35,48 +35,48 @@ mod letters;
 
 use left::Left;
 
-/// How often the archive is searched. What was there at the beginning is gone after the first time; a user who goes on
-/// commenting meanwhile would be found for ever.
+/// The largest number of searches of the archive. The first search finds everything that was there at the beginning;
+/// without a limit, a user who goes on commenting would be found for ever.
 const MAX_SEARCHES: usize = 10;
-/// Records on their way into the log at once.
+/// The number of records that are appended to the log at once.
 const MAX_RECORDS_IN_FLIGHT: usize = 256;
-/// Videos, and comments that wait, looked at in one go.
+/// The number of videos, or of waiting comments, that are read at once.
 const ITEMS_A_PAGE: usize = 1_000;
 
-/// `erase user`: whom, and what the audit log says of it.
+/// The arguments of `liverank erase user`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// The user's id, as its comments have it.
     #[arg(value_name = "ID")]
     user: UserId,
-    /// Who erases, for the audit log.
+    /// The name of whoever erases, for the audit log.
     #[arg(long, value_name = "NAME", default_value = "operator")]
     by: UserId,
-    /// Why, for the audit log. It stays there: leave the user's name out.
+    /// The reason, for the audit log. It stays there: leave the user's name out.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
-    /// The stores are embedded ones, of a system that does not run: what the log says is counted here.
+    /// Whether the stores are embedded ones of a system that does not run, so that this command counts the log itself.
     #[arg(skip)]
     pub embedded: bool,
 }
 
-/// The report of an erasure.
+/// The result of an erasure.
 #[derive(Debug, Default, Serialize)]
 struct ErasureResult {
-    /// Comments, and other entries of channels, that named the user.
+    /// The number of comments, and other entries of channels, that named the user.
     entries: u64,
-    /// Comments that waited for a moderator.
+    /// The number of the user's comments that waited for a moderator.
     held: u64,
-    /// Reports of others' comments that named the user.
+    /// The number of reports of comments that the user wrote.
     reports: u64,
-    /// Videos that the user owned.
+    /// The number of videos that the user owned.
     owned: u64,
-    /// Things that counted once for the user.
+    /// The number of marks of the user: each says that an event of a type that counts once per user has counted.
     marks: u64,
     dead_letters: u64,
-    /// Why dead letters could not be removed.
+    /// The reason why dead letters could not be removed; `None` if they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letters_refused: Option<String>,
     left: Option<Left>,
@@ -88,10 +88,11 @@ impl ErasureResult {
     }
 }
 
-/// Erases a user, and tells what stays. Something that is in the way is exit code 1, and what was done is done.
+/// Erases a user, and prints what was erased and what remains. If dead letters could not be removed, the exit code is
+/// 1, and what was erased stays erased.
 ///
 /// # Errors
-/// Stores that are away, and consumers that do not count. Begun anew it goes on.
+/// A store does not answer, or the consumers do not count. The command can be run again, and continues.
 pub async fn user(
     options: &Options,
     backends: &Backends,
@@ -112,7 +113,7 @@ pub async fn user(
     Ok(if done.dead_letters_refused.is_none() { CommandVerdict::AllGood } else { CommandVerdict::FoundFault })
 }
 
-/// What was done, for a person.
+/// Returns the result of the erasure as text for a person.
 fn result_text(options: &Options, done: &ErasureResult) -> String {
     let ErasureResult { entries, held, reports, owned, marks, dead_letters, .. } = done;
     let mut lines = vec![
@@ -182,7 +183,7 @@ impl UserErasure<'_> {
         Ok(done)
     }
 
-    /// Looks through everything once, and writes what is to go.
+    /// Searches everything once, and appends a record for each thing that has to be removed.
     async fn search_all(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
         let moderation = self.backends.archive.moderation_archive();
         let total = self.backends.archive.comment_count().await.context("counting comments")?;
@@ -225,7 +226,8 @@ impl UserErasure<'_> {
         }
     }
 
-    /// Reports that the user wrote. What moves in its queue while it is read is found by the next search, or the next run.
+    /// Removes the reports that the user wrote. A report that moves within its queue meanwhile is found by the next
+    /// search or the next run.
     async fn search_reports(&self, queue: ReportQueue, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
@@ -246,7 +248,7 @@ impl UserErasure<'_> {
         }
     }
 
-    /// Owners and marks.
+    /// Removes the user as the owner of videos, and the user's marks.
     async fn search_videos(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
         let (mut after, mut looked_at) = (None, 0);
         loop {
@@ -289,7 +291,7 @@ impl UserErasure<'_> {
     }
 
     fn moderation_record(&self, video: Option<VideoId>, action: ModerationAction) -> Interaction {
-        // Why is said once, with the user's erasure.
+        // The reason is recorded once, with the erasure of the user.
         let reason =
             self.options.reason.clone().filter(|_| matches!(action, ModerationAction::EraseUser { .. }));
         let moderation = Moderation { action, role: ActorRole::Service, reason };

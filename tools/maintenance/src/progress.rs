@@ -1,4 +1,4 @@
-//! How far a command is: a bar on a terminal, a line now and then anywhere else.
+//! Shows how far a command is: as a bar on a terminal, else as a line from time to time.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines of one stage where nobody watches a bar: a log of an hour's work stays a screen or two.
+/// The time between two lines of one stage if there is no terminal, so that an hour's work writes a few hundred lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Tells on standard error how far a command is, so that standard output is for its result.
+/// Shows on standard error how far a command is; standard output is for the command's result.
 pub struct CommandProgress {
     shown: Mutex<ProgressDisplay>,
 }
@@ -20,7 +20,7 @@ enum ProgressDisplay {
 }
 
 impl CommandProgress {
-    /// A bar where standard error is a terminal, else lines.
+    /// Creates a progress bar if standard error is a terminal, else writes lines.
     pub fn new() -> Self {
         let shown = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(0);
@@ -35,7 +35,7 @@ impl CommandProgress {
         Self { shown: Mutex::new(shown) }
     }
 
-    /// `done` of `total` of a stage are done; a total of 0 is not known.
+    /// Shows that `done` of `total` of a stage are done; a total of 0 means that it is unknown.
     pub fn show_progress(&self, stage: &'static str, done: u64, total: u64) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *shown {
@@ -49,7 +49,7 @@ impl CommandProgress {
                     return;
                 }
                 (*before, *last) = (stage, Instant::now());
-                // Somebody who closed standard error wants no progress.
+                // An error is ignored: whoever closed standard error does not want the progress.
                 let _ = match (done, total) {
                     (0, 0) => writeln!(std::io::stderr(), "{stage}"),
                     (_, 0) => writeln!(std::io::stderr(), "{stage}: {done}"),
@@ -59,7 +59,7 @@ impl CommandProgress {
         }
     }
 
-    /// Takes the bar away, so that the result has the screen.
+    /// Removes the bar, so that the result has the screen.
     pub fn remove_bar(&self) {
         if let ProgressDisplay::Bar(bar) = &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! Making one store anew from another, beside what is served, which it then replaces as a whole.
+//! Rebuilds one store from another, beside the one that is served, and then replaces that as a whole.
 //!
 //! | from | to | when |
 //! |---|---|---|
@@ -6,8 +6,9 @@
 //! | counters | scores (`scores`) | other weights, another half-life |
 //! | log | archive (`mongodb`) | an archive that `verify` found wrong or that is lost, another watch threshold |
 //!
-//! Each begins a new generation of scores. The consumers notice by what their commits answer and fill the boards, too;
-//! entries are absolute, so whoever is done first replaces the boards, and the others change nothing.
+//! Each rebuild begins a new generation of scores. The consumers learn of the generation from the answers to their
+//! commits, and fill the boards, too. Entries are absolute, so whoever finishes first replaces the boards, and the
+//! others change nothing.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,20 +28,21 @@ use liverank_core::counting::{Batch, CountingRules, OffsetRange};
 use crate::CommandVerdict;
 use crate::progress::CommandProgress;
 
-/// Events in one transaction of a replay: nobody waits for one of them, so more than a consumer takes.
+/// The number of events in one transaction of a replay: more than a consumer takes, because nobody waits for a single
+/// event.
 const BATCH_EVENTS: usize = 10_000;
-/// How often a step is tried again where a store is away for a moment.
+/// The number of tries of a step while a store does not answer.
 const MAX_TRIES: u32 = 6;
-/// The first wait before trying again; each is twice the one before.
+/// The base of the wait before a new try; each wait is twice the one before.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How often a replay runs after the log before the consumers are asked to wait.
+/// The number of times that a replay reads up to the end of the log before the consumers are asked to wait.
 const MAX_CHASES: usize = 20;
-/// With fewer records than this to go, asking the consumers to wait holds nobody up for long.
+/// The number of records below which the consumers are asked to wait: the rest then delays nobody for long.
 const NEAR_END_RECORDS: u64 = 5000;
-/// How often a replay is told that the consumers are further; they wait in the meantime.
+/// The number of times that a replay may learn that the consumers have counted further; they wait in the meantime.
 const MAX_FINISHES: usize = 20;
 
-/// `rebuild scores`.
+/// The arguments of `liverank rebuild scores`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Scores {
     /// The weights to bring into force.
@@ -48,32 +50,32 @@ pub struct Scores {
     pub rules: RuleArgs,
 }
 
-/// `rebuild mongodb`.
+/// The arguments of `liverank rebuild mongodb`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Mongodb {
-    /// Go on from this database (`MongoDB`) or directory (embedded storage), which holds an older state of the archive
+    /// Start from this database (`MongoDB`) or directory (embedded storage), which holds an older state of the archive
     /// that was right, instead of from nothing. It is only read.
     #[arg(long, value_name = "DATABASE")]
     snapshot: Option<String>,
-    /// Count by the weights given here. Otherwise those in force stay.
+    /// Count by the weights given here. Otherwise those in force remain.
     #[arg(long)]
     new_weights: bool,
-    /// The log is another one than was counted (its topic was created anew, or lost records): drop what only the
-    /// archive knows, and count the log as it is, from wherever it begins.
+    /// The log is not the one that was counted (its topic was created anew, or lost records): drop what only the
+    /// archive knows, and count the log as it is, from its first record.
     #[arg(long)]
     log_as_it_is: bool,
-    /// With --new-weights.
+    /// The weights that --new-weights brings into force.
     #[command(flatten)]
     rules: RuleArgs,
 }
 
-/// The stores and settings that a rebuild works with.
+/// The stores and outputs that a rebuild works with.
 pub struct RebuildWork<'a, W: Write> {
-    /// The stores.
+    /// The stores of the system.
     pub backends: &'a Backends,
     /// Shows the progress of the rebuild.
     pub progress: &'a CommandProgress,
-    /// The output that the rebuild describes its steps to.
+    /// The output to which the rebuild describes its steps.
     pub output: W,
 }
 
@@ -86,14 +88,14 @@ impl<W: Write + Send> RebuildWork<'_, W> {
         loop {
             let meta = retry_step(|| rebuilding.bump_generation(), meta_error).await;
             let meta = meta.context("beginning a generation")?;
-            // Boards may be of a later generation than the archive, where that was put back to an older state.
+            // The boards may be of a later generation than the archive if the archive was put back to an older state.
             if boards.is_none_or(|boards| boards < meta.generation) {
                 return self.fill_boards(meta.generation).await;
             }
         }
     }
 
-    /// Brings other weights or another half-life into force.
+    /// Brings other weights or another half-life into force by scoring all videos again.
     pub async fn rebuild_scores(&mut self, options: &Scores) -> anyhow::Result<CommandVerdict> {
         let (wanted, meta) = (options.rules.counting_rules(), self.meta().await?);
         if meta.counting_rules == wanted {
@@ -154,7 +156,7 @@ impl<W: Write + Send> RebuildWork<'_, W> {
                 return self.tell_refused(&reason);
             }
             Err(error) => {
-                // What is left of it goes with the next rebuild.
+                // What this replay has left behind is removed by the next rebuild.
                 let _ = replay.discard_replay().await;
                 return Err(error);
             }
@@ -180,7 +182,7 @@ impl<W: Write + Send> RebuildWork<'_, W> {
         Ok(CommandVerdict::FoundFault)
     }
 
-    /// Fills the boards with the generation that is in force, `generation` or a later one.
+    /// Fills the boards from the archive's current generation, which is `generation` or a later one.
     async fn fill_boards(&mut self, generation: u64) -> anyhow::Result<CommandVerdict> {
         let boards =
             self.backends.ranking.boards_snapshot().await.map_or(0, |boards| boards.entries.len() as u64);
@@ -274,7 +276,7 @@ enum LogReplayOutcome {
     Refused(String),
 }
 
-/// Says why the log cannot be counted from these positions on (0 where there is none).
+/// Returns the reason why the log cannot be counted from these positions (0 where there is none); `None` if it can.
 fn late_start_refusal(
     beginnings: &[u64],
     from: &BTreeMap<u32, ArchivePosition>,
@@ -292,13 +294,14 @@ fn late_start_refusal(
     ))
 }
 
-/// The log on its way into a new archive.
+/// The counting of the log into a new archive.
 struct LogRecount<'a> {
     backends: &'a Backends,
     archive: &'a dyn Archive,
     progress: &'a CommandProgress,
     positions: BTreeMap<u32, ArchivePosition>,
-    /// Where the archive stood that is replaced. Records of later releases before that became dead letters.
+    /// The offsets of the archive that is replaced. Records before them that a later release wrote have already become
+    /// dead letters.
     counted: BTreeMap<u32, u64>,
     records_counted: u64,
     beginnings: &'a [u64],
@@ -313,7 +316,7 @@ impl LogRecount<'_> {
         ends.iter().map(|(partition, end)| end.saturating_sub(self.next_offset(*partition))).sum()
     }
 
-    /// Counts each partition up to its offset.
+    /// Counts each partition up to its offset, and tries again if a store fails for a moment.
     async fn count_to(&mut self, ends: &[(u32, u64)]) -> anyhow::Result<()> {
         let total = self.records_counted + self.records_to_go(ends);
         let mut failures = 0;
@@ -324,7 +327,7 @@ impl LogRecount<'_> {
                 return Err(error);
             }
             tokio::time::sleep(FIRST_RETRY_PAUSE * (1 << failures)).await;
-            // The last batch may be in.
+            // The last batch may have been committed although the call failed.
             let partitions: Vec<u32> = self.positions.keys().copied().collect();
             let positions = self.archive.partition_positions(&partitions).await?;
             self.positions = partitions.into_iter().zip(positions).collect();
@@ -335,7 +338,7 @@ impl LogRecount<'_> {
     async fn count_once(&mut self, ends: &[(u32, u64)], total: u64) -> anyhow::Result<()> {
         let stretch = |(partition, to): &(u32, u64)| {
             let position = self.positions.get(partition).copied().unwrap_or_default();
-            // What is gone from the log is stepped over; whether it may be gone was asked before.
+            // Offsets that are gone from the log are skipped; that they may be gone was checked before.
             let beginning = self.beginnings.get(*partition as usize).copied().unwrap_or(0);
             let (from, after) = if beginning > position.next_offset {
                 (beginning, None)
@@ -356,7 +359,7 @@ impl LogRecount<'_> {
             if records.is_empty() {
                 break;
             }
-            // What cannot be read is among the dead letters already.
+            // A record that cannot be read is already among the dead letters.
             let waits = |record: &RawRecord| {
                 self.counted.get(&record.partition).is_none_or(|counted| record.offset >= *counted)
             };
@@ -373,7 +376,7 @@ impl LogRecount<'_> {
                 self.progress.show_progress("counting the log", self.records_counted, total);
             }
         }
-        // A partition may end with holes, which are stepped over.
+        // A partition may end with offsets that have no record, which are skipped.
         let rest = |(partition, to): &(u32, u64)| {
             let from = self.next_offset(*partition);
             (from < *to).then_some(OffsetRange {
@@ -411,14 +414,14 @@ impl LogRecount<'_> {
     }
 }
 
-/// An error of a rebuild where trying again is of no use.
+/// An error of a rebuild that will not go away by trying again.
 enum RebuildFailure {
     Refused(String),
     Store(StoreError),
 }
 
 impl RebuildFailure {
-    /// Splits what may pass from what does not.
+    /// Returns `Err` for an error that may go away, and `Ok` with the failure for any other.
     fn from_rebuild_error(error: RebuildError) -> Result<Self, StoreError> {
         match error {
             RebuildError::Refused(reason) => Ok(Self::Refused(reason)),
@@ -438,7 +441,8 @@ fn meta_error(error: StoreError) -> Result<StoreError, StoreError> {
     if error.is_transient() { Err(error) } else { Ok(error) }
 }
 
-/// Does `attempt` until it is done, some times. `split` says what an error is: one that may pass (`Err`) or not.
+/// Calls `attempt` until it succeeds, at most `MAX_TRIES` times. `split` returns `Err` for an error that may go away,
+/// and `Ok` for any other.
 async fn retry_step<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
     mut attempt: impl FnMut() -> Doing,
     split: impl Fn(E) -> Result<F, StoreError>,
@@ -461,11 +465,11 @@ async fn retry_step<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, 
     }
 }
 
-/// Describes rules in words.
+/// Returns the weights and the half-life of `rules` as text.
 fn describe_rules(rules: &CountingRules) -> String {
     use liverank_core::score::{Weights, points_of_thousandths};
 
-    // By name, so that the compiler finds a weight that is not told.
+    // Every weight is named, so that the compiler finds one that is not described.
     let Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms } = rules.weights;
     format!(
         "view {}, like {}, comment {}, share {}, watch {} and {} from {} ms, half-life {} min",

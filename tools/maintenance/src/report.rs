@@ -1,4 +1,4 @@
-//! What a verification found, for people and for programs.
+//! The result of `liverank verify`, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,65 +8,65 @@ use serde::Serialize;
 
 use crate::compare::StoreDifference;
 
-/// Differences that are told in all, unless all are asked for: a screen or two.
+/// The number of differences that are printed, unless all are asked for: a screen or two.
 const MAX_DIFFERENCES_SHOWN: usize = 50;
 
 /// The result of a comparison of the stores.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ComparisonReport {
-    /// Whether everything agrees that was to be compared.
+    /// Whether everything that was to be compared agrees.
     pub good: bool,
     /// The offsets (exclusive) up to which the log and the archive were compared, by partition.
     pub cut: BTreeMap<u32, u64>,
-    /// The generation of the scores.
+    /// The generation of the archive's scores.
     pub generation: u64,
-    /// Videos in the archive.
+    /// The number of videos in the archive.
     pub videos: usize,
-    /// How the log was compared, or why it was not.
+    /// The result of comparing the log with the archive.
     pub log: LogReport,
-    /// How the boards were compared, or why they were not.
+    /// The result of comparing the built-in boards with the archive.
     pub boards: BoardsReport,
-    /// The same of each declared board, by name.
+    /// The result of comparing each declared board with the archive, by its name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub declared: BTreeMap<String, BoardsReport>,
-    /// How many videos differ somewhere.
+    /// The number of videos that differ somewhere.
     pub differing: usize,
-    /// What differs, the first ones of it.
+    /// The differences; only the first ones unless all are asked for.
     pub differences: Vec<StoreDifference>,
-    /// Differences beyond those.
+    /// The number of differences that are not listed.
     pub more: usize,
 }
 
-/// The part about the log.
+/// The result of comparing the log with the archive.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LogReport {
-    /// Whether it was counted.
+    /// Whether the log was counted.
     pub counted: bool,
-    /// Events that counted, repeats of such, and records that cannot be read.
+    /// The number of events that counted.
     pub events: u64,
-    /// Repeats.
+    /// The number of repeated events, which do not count.
     pub repeats: u64,
-    /// Records that cannot be read.
+    /// The number of records that cannot be read.
     pub unreadable: u64,
-    /// Videos of which the log does not tell what is right: one identity stands for different events on several
-    /// partitions.
+    /// The number of videos for which the log does not tell what is right, because one identity belongs to different
+    /// events on several partitions.
     pub ambiguous: usize,
-    /// Whether decayed scores were compared: after `rebuild scores` they do not follow from all of the log, and the
-    /// archive does not remember which kind of rebuild began its generation.
+    /// Whether decayed scores were compared. After `rebuild scores` they cannot be computed from the log alone, and the
+    /// archive does not record which kind of rebuild began its generation.
     pub trending: bool,
-    /// Why it was not counted.
+    /// The reason why the log was not counted; `None` if it was, or was not to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// The part about the boards.
+/// The result of comparing one board, or the built-in ones, with the archive.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct BoardsReport {
-    /// Videos compared.
+    /// The number of videos that were compared.
     pub videos: usize,
-    /// Those of them that changed between all looks, and were right within the tolerance at each.
+    /// The number of videos that changed during every round, and were right within the tolerance each time.
     pub moving: usize,
-    /// Why they could not be compared.
+    /// The reason why the boards could not be compared; `None` if they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -82,7 +82,7 @@ impl fmt::Display for BoardsReport {
 }
 
 impl ComparisonReport {
-    /// Takes the differences in, all of them or the first ones.
+    /// Adds the differences: all of them if `full` is true, else the first ones.
     pub fn add_differences(&mut self, mut differences: Vec<StoreDifference>, full: bool) {
         differences.sort_by(|a, b| a.video_id.cmp(&b.video_id));
         let mut ids: Vec<&VideoId> = differences.iter().map(|difference| &difference.video_id).collect();

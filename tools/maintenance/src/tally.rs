@@ -1,4 +1,4 @@
-//! The log counted again, in memory.
+//! Counts the log again, in memory.
 //!
 //! Events are counted by [`liverank_core::counting::apply_moderated_batch`], as the archive counts them. What two partitions say of the
 //! same video has no order among itself, so where the order would decide (who was first and is the owner; which of two
@@ -16,37 +16,37 @@ use liverank_core::score::Counters;
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Interaction, Kind, Millis, UserId, VideoId};
 
-/// How often identities that no longer matter are dropped, in events.
+/// The number of events after which identities that can have no more repeats are dropped.
 const PRUNE_EVERY: u64 = 100_000;
 
-/// A video as the log tells it.
+/// The state of a video by the log.
 #[derive(Debug, Clone)]
 pub struct VideoByLog {
-    /// The state that counting the log leads to.
+    /// The state that results from counting the log.
     pub counted_state: VideoState,
-    /// Who else may be the owner, for the video's events lie on several partitions.
+    /// Other users who may be the owner, because the video's events lie on several partitions.
     pub other_owners: HashSet<UserId>,
-    /// Identities of its events were used for different events on several partitions: which of them counted depends
-    /// on the partitions' order, which the log does not tell.
+    /// Whether an identity of the video's events was used for different events on several partitions. Which of them
+    /// counted depends on the order of the partitions, which the log does not tell.
     pub ambiguous: bool,
-    /// Whether only the times of repeated events are ambiguous.
+    /// Whether at least the times of repeated events are ambiguous.
     pub ambiguous_times: bool,
 }
 
-/// What happened to videos in windows: by kind and start of a window and by video.
+/// The counts of videos in windows: by the window's kind and start, and by video.
 pub type WindowCounts = BTreeMap<(String, Millis, VideoId), Counters>;
 
-/// What one partition first said of a video's owner.
+/// The user whom one partition's events make the owner of a video.
 struct OwnerClaim {
     partition: u32,
     first_user: UserId,
     given_owner: Option<UserId>,
 }
 
-/// The first sighting of an identity.
+/// The first event with an identity.
 struct FirstSighting {
     time: Millis,
-    /// What was seen; unknown where it was before the counting began.
+    /// The event's partition and content; `None` if it came before the counting began.
     seen_identity: Option<SeenIdentity>,
 }
 
@@ -58,24 +58,25 @@ struct SeenIdentity {
     event_time: Millis,
 }
 
-/// Counts records, which come in the order of their offsets within each partition, and in any order otherwise.
+/// Counts the records of the log. They must come in the order of their offsets within each partition; partitions may be
+/// mixed in any way.
 pub struct LogTally {
     rules: CountingRules,
-    /// Where each partition ends, and the log's time up to which it was counted; only those not at their end.
+    /// For each partition that is not yet read to its end: the end offset, and the latest log time that was read.
     partition_ends: BTreeMap<u32, (u64, Millis)>,
     videos: HashMap<VideoId, VideoState>,
     claims: HashMap<VideoId, Vec<OwnerClaim>>,
     sightings: HashMap<String, FirstSighting>,
-    /// Marks that are set, and what they say.
+    /// The marks that are set, with the event that set each.
     set_marks: HashMap<MarkKey, UniqueMark>,
     /// The windows that are counted.
     windows: CountedWindows,
     window_counts: WindowCounts,
     /// The decays that are counted.
     decays: CountedDecays,
-    /// Windows that begin before this are not compared, and not held.
+    /// The start of the oldest window that is held, in milliseconds: earlier windows are not compared.
     windows_from: Millis,
-    /// The partition of the first event that set or removed each mark, and whether that event removed it.
+    /// The partition of the first event that set or removed each mark, and whether any event removed it.
     marked_on: HashMap<MarkKey, (u32, bool)>,
     ambiguous: HashSet<VideoId>,
     ambiguous_times: HashSet<VideoId>,
@@ -85,7 +86,8 @@ pub struct LogTally {
 }
 
 impl LogTally {
-    /// Nothing counted yet; to be counted by these rules, each partition up to its offset (exclusive).
+    /// Creates a tally that has counted nothing yet. It counts by `rules`, each partition up to its offset in `ends`
+    /// (exclusive).
     pub fn new(rules: CountingRules, ends: impl IntoIterator<Item = (u32, u64)>) -> Self {
         Self {
             rules,
@@ -110,45 +112,45 @@ impl LogTally {
         }
     }
 
-    /// Counts on from these videos, as a snapshot holds them.
+    /// Starts from these states of videos, which a snapshot holds.
     pub fn begin_with_videos(&mut self, videos: impl IntoIterator<Item = VideoState>) {
         self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
     }
 
-    /// Counts these windows, too, on from these counts; those that begin before `from` are not held.
+    /// Counts these windows, too, starting from these counts. Windows that begin before `from` are not held.
     pub fn begin_with_windows(&mut self, windows: CountedWindows, counts: WindowCounts, from: Millis) {
         self.windows = windows;
         self.windows_from = from;
         self.window_counts = counts;
     }
 
-    /// Counts by these decays, too.
+    /// Counts the scores of these decays, too.
     pub fn begin_with_decays(&mut self, decays: CountedDecays) {
         self.decays = decays;
     }
 
-    /// The decays that it counts by.
+    /// Returns the decays that are counted.
     pub const fn decays(&self) -> &CountedDecays {
         &self.decays
     }
 
-    /// Takes out the counts by window.
+    /// Removes and returns the counts by window.
     pub fn take_window_counts(&mut self) -> WindowCounts {
         std::mem::take(&mut self.window_counts)
     }
 
-    /// The rules that it counts by.
+    /// Returns the rules by which events are counted.
     pub const fn rules(&self) -> &CountingRules {
         &self.rules
     }
 
-    /// Events that counted, and repeats of such.
+    /// Returns the number of events that counted, and the number of repeats.
     pub const fn event_counts(&self) -> (u64, u64) {
         (self.counted, self.repeated)
     }
 
-    /// Takes marks that were set before the counting began, those of records that are counted next. One that this counting
-    /// has set or removed itself stays as it is.
+    /// Adds marks that were set before the counting began, for the records that are counted next. A mark that this
+    /// tally has already set or removed itself stays as it is.
     pub fn begin_with_marks(&mut self, earlier: Vec<(MarkKey, UniqueMark)>) {
         for (key, mark) in earlier {
             if !self.marked_on.contains_key(&key) {
@@ -157,13 +159,14 @@ impl LogTally {
         }
     }
 
-    /// Counts records. `earlier` are sightings of their identities from before the counting began.
+    /// Counts these records of the log. `earlier` has the identities of these records that were seen before the
+    /// counting began, with their times.
     pub fn count_records(&mut self, records: &[LogRecord], earlier: Vec<(String, Millis)>) {
         for (identity, time) in earlier {
             self.sightings.entry(identity).or_insert(FirstSighting { time, seen_identity: None });
         }
         let ids: HashSet<&VideoId> = records.iter().map(|record| &record.event.video_id).collect();
-        // What does not change is not among the effects: it stays here, too.
+        // Videos and identities that do not change are not among the effects, so they stay here, too.
         let known: Vec<VideoState> = ids.into_iter().filter_map(|id| self.videos.get(id).cloned()).collect();
         let sightings: Vec<(String, Millis)> = records
             .iter()
@@ -213,7 +216,7 @@ impl LogTally {
 
     fn note_record(&mut self, record: &LogRecord) {
         let event = &record.event;
-        // What moderators do makes nobody the owner.
+        // A moderation record does not make its author the owner of the video.
         if event.kind != Kind::Moderation {
             self.note_owner_claim(record);
         }
@@ -235,7 +238,8 @@ impl LogTally {
         if let Some(FirstSighting { time, seen_identity: Some(first) }) = first
             && first.partition != seen.partition
         {
-            // Two partitions have no order, so either may have been the first; and a window after either may decide.
+            // Two partitions have no order, so either event may have been the first; the window for repeats may decide,
+            // too.
             if first.content != seen.content || (record.broker_time - time).abs() >= REPEAT_WINDOW_MS {
                 self.ambiguous.insert(first.video.clone());
                 self.ambiguous.insert(seen.video.clone());
@@ -249,8 +253,9 @@ impl LogTally {
         }
     }
 
-    /// Of events on two partitions that set or remove the same mark nobody knows which came first: it decides what counts
-    /// where one of them takes back, and otherwise only when it counted.
+    /// Notes that a record sets or removes a mark. The order of events on two partitions that set or remove the same
+    /// mark is unknown. The order decides what counts if one of them removes it; otherwise it only decides when it
+    /// counted.
     fn note_mark(&mut self, record: &LogRecord) {
         let event = &record.event;
         let Some(key) = mark_key(event, self.rules.unique) else { return };
@@ -265,7 +270,8 @@ impl LogTally {
         }
     }
 
-    /// Forgets identities that can have no repeat any more: whatever is still to be read is younger by a window.
+    /// Drops identities that can have no more repeats: everything that is still to be read is later by more than the
+    /// window for repeats.
     fn forget_old_identities(&mut self) {
         let seen = self.counted + self.repeated;
         let read_to = self.partition_ends.values().map(|(_, time)| *time).min();
@@ -276,7 +282,7 @@ impl LogTally {
         }
     }
 
-    /// What the log says of each video.
+    /// Returns the state of each video by the log.
     pub fn into_videos(mut self) -> BTreeMap<VideoId, VideoByLog> {
         let told = |state: VideoState| {
             let claims = self.claims.remove(&state.video_id).unwrap_or_default();
@@ -293,7 +299,7 @@ impl LogTally {
     }
 }
 
-/// Everyone who is the owner in some order of the partitions.
+/// Returns every user who would be the owner in some order of the partitions.
 fn other_owners(claims: &[OwnerClaim]) -> HashSet<UserId> {
     if claims.len() < 2 {
         return HashSet::new();
@@ -302,7 +308,7 @@ fn other_owners(claims: &[OwnerClaim]) -> HashSet<UserId> {
     if given.is_empty() { claims.iter().map(|claim| claim.first_user.clone()).collect() } else { given }
 }
 
-/// What of an event decides the counts, as a number.
+/// Returns a hash of the parts of an event that decide the counts.
 fn content_hash(event: &Interaction) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&event.video_id, &event.user_id, &event.owner_id, event.kind, event.watch_ms).hash(&mut hasher);

@@ -1,7 +1,8 @@
-//! Do log, archive and boards agree?
+//! Compares the log, the archive and the boards.
 //!
-//! The archive is read as of one moment. The log is counted from its start, or from a snapshot, up to exactly where the
-//! archive stood then, and compared. The boards move on meanwhile; [`crate::boards`] tells movement from error.
+//! The archive is read as of one moment. The log is counted from its start, or from a snapshot, exactly up to the
+//! archive's offsets at that moment, and is compared with it. The boards change meanwhile; [`crate::boards`] tells a
+//! change from an error.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,38 +29,38 @@ use crate::report::{ComparisonReport, LogReport};
 use crate::tally::{LogTally, VideoByLog, WindowCounts};
 use crate::{CommandVerdict, boards};
 
-/// Records counted at once.
+/// The number of records that are counted at once.
 const BATCH_RECORDS: usize = 5000;
 
-/// What to compare, and how to tell.
+/// The arguments of `liverank verify`: what is compared, and how the report is written.
 #[derive(Debug, Clone, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
     /// Name every difference instead of the first fifty.
     #[arg(long)]
     pub full: bool,
-    /// How the report is written.
+    /// The format of the report.
     #[command(flatten)]
     pub output: OutputOrJsonArgs,
     /// Compare archive and boards only; for a log that no longer reaches back to its start.
     #[arg(long)]
     pub without_log: bool,
-    /// Count the log from where this database (`MongoDB`) or directory (embedded storage) stands, which holds an
+    /// Count the log from the offsets of this database (`MongoDB`) or directory (embedded storage), which holds an
     /// older state of the archive that was right, say a restored backup.
     #[arg(long, value_name = "DATABASE", conflicts_with = "without_log")]
     pub snapshot: Option<String>,
     /// Compare log and archive only.
     #[arg(long)]
     pub without_boards: bool,
-    /// The boards that are declared, which are compared, too.
+    /// The declared boards, which are compared, too.
     #[command(flatten)]
     pub boards: BoardsArgs,
-    /// The stores are embedded ones: their boards are in memory, and there are none without their process.
+    /// Whether the stores are embedded ones: their boards are in memory, so there are none without their process.
     #[arg(skip)]
     pub embedded: bool,
 }
 
-/// Compares, writes the report, and returns whether all agrees.
+/// Compares the stores, writes the report to `out`, and returns whether all agree.
 pub async fn run(
     options: &Options,
     backends: &Backends,
@@ -133,8 +134,8 @@ pub async fn compare_stores(
     Ok(report)
 }
 
-/// Compares the boards and what is said of videos beside them with the archive: its generation, its videos and the positions that it
-/// has counted up to. Returns whether nothing kept them from being compared.
+/// Compares the boards, and the metadata beside them, with the archive. The tuple is the archive's generation, its
+/// videos, and the offsets up to which it has counted. Returns whether all of them could be compared.
 async fn compare_all_boards(
     options: &Options,
     backends: &Backends,
@@ -176,13 +177,14 @@ async fn compare_all_boards(
     Ok(comparable)
 }
 
-/// Whether its decayed scores surely follow from the log: one set of rules has been in force all the time. A later
-/// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
+/// Returns true if the archive's decayed scores can surely be computed from the log, because one set of rules was in
+/// force all the time. A later generation may have been begun by `rebuild scores`, after which older events weigh
+/// otherwise or not at all.
 fn follows_from_log(cut: &ArchiveCut) -> bool {
     cut.meta.generation == 1
 }
 
-/// Those decays of which the scores have all that was counted.
+/// Returns the decays whose scores include everything that was counted.
 fn whole(decays: &CountedDecays) -> CountedDecays {
     decays.iter().filter(|counted| counted.whole_after.is_none()).copied().collect()
 }
@@ -209,19 +211,20 @@ fn states_by_video(cut: ArchiveCut) -> BTreeMap<VideoId, ArchivedVideo> {
     cut.videos.into_iter().map(of).collect()
 }
 
-/// A counting of the log that is about to begin.
+/// A counting of the log that has not begun yet.
 struct LogCounting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
     tally: LogTally,
-    /// The archive's snapshot to begin from, with the identities of earlier events.
+    /// The snapshot of the archive from which the counting begins, with the identities of earlier events; `None` if it
+    /// begins with the log.
     snapshot: Option<&'a str>,
-    /// Whether decayed scores of the snapshot follow from its log.
+    /// Whether the decayed scores of the snapshot can be computed from its log.
     trending: bool,
     records_read: u64,
 }
 
-/// Begins to read the log up to `positions`, or says why it cannot be counted.
+/// Begins to read the log up to `positions`; the inner `Err` says why the log cannot be counted.
 async fn begin_reading<'a>(
     backends: &'a Backends,
     snapshot: Option<&'a str>,
@@ -243,7 +246,7 @@ async fn begin_reading<'a>(
         }
         trending = follows_from_log(&cut) && cut.meta.counting_rules == rules;
         from = cut.positions.into_iter().collect();
-        // Those that the snapshot has, too, from the begin on.
+        // From the beginning, only the decays that the snapshot has, too, are counted.
         let both = whole(&cut.meta.decays);
         tally.begin_with_decays(decays.iter().filter(|it| both.of(&it.decay) == Some(it)).copied().collect());
         tally.begin_with_windows(windows.clone(), by_window(&cut.windows), windows_from);
@@ -328,7 +331,7 @@ impl LogCounting<'_> {
     }
 }
 
-/// The last record that the archive counted must be the one that the log has there.
+/// Checks that the last record that the archive has counted is the one that the log has at that offset.
 fn check_marks(page: &[RawRecord], positions: &BTreeMap<u32, ArchivePosition>) -> anyhow::Result<()> {
     for record in page {
         let position = positions.get(&record.partition);

@@ -1,4 +1,4 @@
-//! Runs one policy through a scenario and measures.
+//! Runs one policy through a scenario and measures the readers' load.
 
 use std::time::Instant;
 
@@ -8,35 +8,35 @@ use crate::policy::PolicyName;
 use crate::scenario::Scenario;
 use crate::world::World;
 
-/// The result of one policy.
+/// The result of one policy in a scenario.
 #[derive(Debug, Clone)]
 pub struct PolicyOutcome {
-    /// The policy.
+    /// The policy that was measured.
     pub policy: PolicyName,
-    /// After each tick; the first is the beginning.
+    /// The measurement after each tick; the first is that of the beginning.
     pub course: Vec<WorldMoment>,
-    /// The world at the end.
+    /// The state of the world at the end.
     pub end: World,
 }
 
-/// The world after a tick.
+/// A measurement of the world after one tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WorldMoment {
-    /// Seconds since the beginning.
+    /// The simulated time in seconds since the beginning.
     pub seconds: f64,
-    /// The fullest reader's viewers over the mean.
+    /// The viewers of the fullest reader divided by the mean of all readers.
     pub max_over_mean: f64,
-    /// Viewers of the reader at the 99th percentile.
+    /// The number of viewers of the reader at the 99th percentile.
     pub p99_load: u64,
-    /// Viewers above what their readers can hold.
+    /// The number of viewers above the capacity of their readers, in all.
     pub over_capacity: u64,
-    /// Viewers in all.
+    /// The number of viewers that have a reader.
     pub viewers: u64,
-    /// Viewers moved by the policy in this tick.
+    /// The number of viewers that the policy moved in this tick.
     pub moved: u64,
-    /// Viewers that lost their reader in this tick because it died.
+    /// The number of viewers that lost their reader in this tick because it died.
     pub lost: u64,
-    /// How long the policy took, in milliseconds.
+    /// The computing time of the policy in this tick, in milliseconds.
     pub plan_ms: f64,
 }
 
@@ -88,7 +88,7 @@ fn sample_moment(
     }
 }
 
-/// The nearest-rank percentile of ascending values; the default of nothing.
+/// Returns the nearest-rank percentile of ascending values, `part` from 0 to 1; the default value if there are none.
 pub fn percentile<T: Copy + Default>(ascending: &[T], part: f64) -> T {
     let rank = (part * ascending.len() as f64).ceil() as usize;
     ascending.get(rank.max(1) - 1).copied().unwrap_or_default()
@@ -116,7 +116,7 @@ mod tests {
         let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(20));
         let worst = |policy| {
             let outcome = run(&scenario, policy, 1, || ());
-            // When a reader dies or a video goes viral everybody needs a moment.
+            // For a moment after a reader dies or a video goes viral, every policy is out of balance.
             let mut course: Vec<f64> = outcome.course.iter().map(|moment| moment.max_over_mean).collect();
             course.sort_by(f64::total_cmp);
             (outcome.course[0].max_over_mean, percentile(&course, 0.95))

@@ -1,17 +1,18 @@
-//! `liverank simulate`: what different ways of giving videos to readers do to the readers' load, with time.
+//! `liverank simulate`: compares policies of giving videos to readers by the load of the readers over time.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`scenario`] | who watches what at the beginning, and what happens then |
+//! | [`scenario`] | the audiences at the beginning, and the events after that |
 //! | [`traffic`] | viewers that come and go, the same for every policy |
 //! | [`recording`] | traffic from recorded load reports |
-//! | [`world`] | where the viewers are |
-//! | [`policy`] | the ways of giving videos to readers |
-//! | [`experiment`] | runs one policy through the traffic and measures |
+//! | [`world`] | readers, videos and the viewers of each |
+//! | [`policy`] | the policies of giving videos to readers |
+//! | [`experiment`] | runs one policy through the traffic and measures it |
 //! | [`report`] | the table and the JSON |
 //! | [`plot`] | the pictures |
 //!
-//! A move takes effect within its tick; pace and resumption are the protocol's matter, and are tested with it.
+//! A move takes effect within its tick. The pace of moves and the resuming of viewers belong to the protocol and are
+//! tested with it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,54 +35,56 @@ pub mod world;
 use policy::PolicyName;
 use scenario::{Scenario, ScenarioName};
 
-/// What is simulated.
+/// The arguments of `liverank simulate`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The comments seed's own simulation (100 videos, 2,500 viewers, 5 readers), or the traffic it expects (90,000
     /// streams, 2,000,000 viewers, 200 readers)
     #[arg(long, value_enum, default_value_t = ScenarioName::Seed)]
     pub scenario: ScenarioName,
-    /// Load reports to go through instead: one answer of a manager's `GET /load` a line
+    /// A file of recorded load reports to use instead: one answer of a manager's `GET /load` a line
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub replay: Option<PathBuf>,
-    /// Between two recorded load reports, where they carry no time (`at`, in milliseconds)
+    /// The time between two recorded load reports, if they have no time (`at`, in milliseconds)
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(1)),
           requires = "replay")]
     pub interval: Duration,
-    /// Readers [default: as many as the scenario has, or the recording had at first]
+    /// The number of readers [default: as many as the scenario has, or the recording had at first]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub readers: Option<u32>,
-    /// Viewers a reader can hold [default: what the scenario or the recording says]
+    /// The number of viewers that a reader can hold [default: that of the scenario or the recording]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub capacity: Option<u64>,
-    /// Only these policies, separated by commas
+    /// The policies to simulate, separated by commas [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub policies: Vec<PolicyName>,
-    /// How long the traffic goes on, in its own time
+    /// The simulated duration of the traffic
     #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = parser_of_range(Duration::from_mins(1), Duration::from_hours(24)),
           conflicts_with = "replay")]
     pub duration: Duration,
-    /// The same, in minutes
+    /// The simulated time, in minutes
     #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..=1440), conflicts_with_all = ["replay", "duration"])]
     minutes: Option<u32>,
-    /// The planner's tolerance, in per cent of a fair share
+    /// The planner's tolerance, in per cent of a reader's fair share
     #[arg(long, alias = "tolerance", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub tolerance_percent: u32,
-    /// Viewers that the planner may move a minute
+    /// The number of viewers that the planner may move in a minute
     #[arg(long, alias = "budget", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub max_viewers_moved_per_minute: u64,
-    /// The same seed gives the same traffic
+    /// The seed; the same seed gives the same traffic
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// As JSON or YAML it has more than the table: the course of its figures, and the final assignments
+    /// The format of the report: JSON and YAML have more than the table, namely all values over time and the final
+    /// assignments
     #[command(flatten)]
     pub output: OutputOrJsonArgs,
-    /// A folder for pictures (SVG) of the course
+    /// A folder for pictures (SVG) of the balance and the loads
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
 }
 
-/// Simulates, and writes the table or the JSON to `out`. The progress bar is drawn on standard error, on terminals only.
+/// Runs the simulation and writes the table, or JSON or YAML, to `out`. The progress bar is drawn on standard error if
+/// that is a terminal.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let scenario = scenario(args)?;
     let policies = if args.policies.is_empty() { PolicyName::ALL.to_vec() } else { args.policies.clone() };

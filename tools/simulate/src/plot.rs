@@ -1,4 +1,4 @@
-//! The course of the balance, and the readers' loads at the end, as pictures.
+//! Draws two pictures: the balance of the readers over time, and the readers' loads at the end.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::scenario::Scenario;
 
 const PICTURE_SIZE: (u32, u32) = (1000, 560);
 
-/// Colours that the colour-blind can tell apart (Okabe and Ito).
+/// Returns the colour of a policy, from a palette that colour-blind people can tell apart (Okabe and Ito).
 const fn policy_colour(policy: PolicyName) -> RGBColor {
     match policy {
         PolicyName::RoundRobin => RGBColor(213, 94, 0),
@@ -22,10 +22,10 @@ const fn policy_colour(policy: PolicyName) -> RGBColor {
     }
 }
 
-/// Draws into `folder`; returns the files.
+/// Draws the pictures into `folder`. Returns the paths of the files.
 pub fn draw(scenario: &Scenario, outcomes: &[PolicyOutcome], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (balance, readers) = (folder.join("balance.svg"), folder.join("readers.svg"));
-    // The drawing library's errors borrow what they are about.
+    // The drawing library's errors borrow their subject, so they are turned into text here.
     draw_balance(scenario, outcomes, &balance).map_err(|error| anyhow!("{}: {error}", balance.display()))?;
     draw_readers(scenario, outcomes, &readers).map_err(|error| anyhow!("{}: {error}", readers.display()))?;
     Ok(vec![balance, readers])
@@ -33,7 +33,7 @@ pub fn draw(scenario: &Scenario, outcomes: &[PolicyOutcome], folder: &Path) -> a
 
 type DrawResult = Result<(), Box<dyn std::error::Error>>;
 
-/// The fullest reader over the mean, with time.
+/// Draws the viewers of the fullest reader divided by the mean, over time.
 fn draw_balance(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) -> DrawResult {
     let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;
@@ -65,7 +65,7 @@ fn draw_balance(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) ->
     Ok(())
 }
 
-/// Viewers of each reader at the end, the fullest first.
+/// Draws the viewers of each reader at the end, the fullest reader first.
 fn draw_readers(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) -> DrawResult {
     let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;

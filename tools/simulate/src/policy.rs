@@ -1,4 +1,5 @@
-//! The ways of giving videos to readers. All but the planner give a video to one reader; all of them see the same facts.
+//! The policies of giving videos to readers. All of them see the same facts; only the planner spreads one video over
+//! several readers.
 
 use liverank_core::Millis;
 use liverank_core::placement::{PlanLimits, ViewerMoveBudget, make_plan};
@@ -8,27 +9,27 @@ use rand::{RngExt, SeedableRng};
 use crate::scenario::Scenario;
 use crate::world::World;
 
-/// A policy.
+/// The name of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PolicyName {
     /// Each new video goes to the next reader in turn, as in the comments seed.
     RoundRobin,
     /// Consistent hashing (Karger et al. 1997), 100 points a reader.
     ConsistentHash,
-    /// Consistent hashing with bounded loads (Mirrokni et al. 2018): nobody above 1.25 times the mean.
+    /// Consistent hashing with bounded loads (Mirrokni et al. 2018): no reader above 1.25 times the mean.
     BoundedLoad,
     /// The less loaded of two readers drawn at random (Mitzenmacher 1996), when the video begins.
     TwoChoices,
-    /// liverank's.
+    /// liverank's own planner.
     Planner,
 }
 
 impl PolicyName {
-    /// All of them, in the order of the table.
+    /// All policies, in the order of the table.
     pub const ALL: [Self; 5] =
         [Self::RoundRobin, Self::ConsistentHash, Self::BoundedLoad, Self::TwoChoices, Self::Planner];
 
-    /// The title of the policy in the table.
+    /// Returns the title of the policy in the table.
     pub const fn title(self) -> &'static str {
         match self {
             Self::RoundRobin => "round robin",
@@ -39,7 +40,7 @@ impl PolicyName {
         }
     }
 
-    /// The policy itself.
+    /// Creates the policy for a scenario; `seed` is for its random choices.
     pub fn policy(self, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
         match self {
             Self::RoundRobin => Box::new(RoundRobin { next: 0 }),
@@ -55,13 +56,15 @@ impl PolicyName {
     }
 }
 
-/// Gives videos to readers, once a tick.
+/// A policy that gives videos to readers, once in each tick.
 pub trait Policy {
-    /// Gives waiting viewers a reader and moves others as it sees fit. Returns how many of the others it moved.
+    /// Gives readers to waiting viewers, and moves other viewers if the policy wants that. Returns the number of the
+    /// others that it moved.
     fn place_videos(&mut self, world: &mut World, now: Millis) -> u64;
 }
 
-/// Lets viewers that a full reader refused in all the same: a policy that knows one reader a video has nowhere else.
+/// Admits the viewers that a full reader has refused: a policy that gives each video one reader has no other place for
+/// them.
 fn admit_refused(world: &mut World) {
     for video in &mut world.now.videos {
         if let [part] = &mut video.parts[..] {
@@ -70,7 +73,7 @@ fn admit_refused(world: &mut World) {
     }
 }
 
-/// Videos without a reader.
+/// Returns the indices of videos that have no reader.
 fn videos_without_reader(world: &World) -> Vec<usize> {
     let lacks = |at: &usize| world.now.videos[*at].parts.is_empty();
     (0..world.now.videos.len()).filter(lacks).collect()
@@ -115,18 +118,19 @@ impl Policy for TwoRandomChoices {
     }
 }
 
-/// Consistent hashing, with or without a bound.
+/// Consistent hashing, with a bound on a reader's load (`cap`, a multiple of the mean) or without.
 struct ConsistentHashing {
     cap: Option<f64>,
     ring: Vec<(u64, usize)>,
-    /// The readers that the ring is of.
+    /// The names of the readers for which the ring was made.
     made_for: Vec<String>,
 }
 
-/// Points a reader: its part of the ring is then within some ten per cent of the others'.
+/// The number of points of each reader on the ring: with 100 points, the readers' parts of the ring are within some ten
+/// per cent of each other.
 const POINTS_A_READER: usize = 100;
 
-/// FNV-1a with a final mix: neighbouring names must not be neighbours on the ring.
+/// Hashes a text by FNV-1a with a final mix, because similar names must not be neighbours on the ring.
 fn hash(text: &str) -> u64 {
     let folded = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -149,7 +153,7 @@ impl ConsistentHashing {
         self.made_for = names;
     }
 
-    /// The readers from a video's place on the ring on.
+    /// Returns the readers in the order of the ring, from the video's place on it.
     fn readers_on_ring_from(&self, video: &str) -> impl Iterator<Item = usize> {
         let place = hash(video);
         let first = self.ring.partition_point(|(point, _)| *point < place);
@@ -172,7 +176,7 @@ impl Policy for ConsistentHashing {
             let video = &world.now.videos[at];
             let (count, mut walk) = (video.viewers(), self.readers_on_ring_from(video.id.as_str()));
             let home = walk.next().unwrap_or_default();
-            // A video larger than the bound goes where there is nobody yet, or stays at home.
+            // A video larger than the bound goes to a reader that has no viewers yet, or stays at its first reader.
             let fits =
                 |reader: &usize| cap.is_none_or(|cap| loads[*reader] == 0 || loads[*reader] + count <= cap);
             let to = std::iter::once(home).chain(walk).find(fits).unwrap_or(home);
@@ -185,7 +189,7 @@ impl Policy for ConsistentHashing {
     }
 }
 
-/// liverank's own, with its budget as a bucket that fills with time.
+/// liverank's own planner, with its budget of moves as a token bucket that fills over time.
 struct LiverankPlanner {
     limits: PlanLimits,
     bucket: i64,
@@ -197,7 +201,7 @@ impl LiverankPlanner {
         let limits = PlanLimits {
             hot_video_viewers: scenario.hot_video_viewers,
             tolerance: scenario.tolerance,
-            // As the managers' autopilot has it.
+            // The same value as in the managers' autopilot.
             rest_ms: 10_000,
             budget: ViewerMoveBudget::full_bucket(scenario.budget),
             ..PlanLimits::default()
@@ -259,7 +263,7 @@ mod tests {
 
     #[test]
     fn bounded_hashing_keeps_readers_within_the_bound() {
-        // 1,100 of 2,500 viewers are of one video: alone on its reader; the others keep to the bound.
+        // One video has 1,100 of the 2,500 viewers: it is alone on its reader, and the other readers keep to the bound.
         let mut loads = first_loads(PolicyName::BoundedLoad);
         loads.sort_unstable();
         assert!(loads[..4].iter().all(|load| *load <= 625), "{loads:?}");

@@ -1,7 +1,7 @@
-//! Traffic from recorded load reports: what would have happened with other readers.
+//! Traffic from recorded load reports: shows the effect of other policies and readers on the same traffic.
 //!
-//! A recording is text, one answer of a manager's `GET /load` a line. Only the readers' `videos` (pairs of a video and
-//! its viewers there) and `capacity` are looked at, and `at` (milliseconds) where a line has it.
+//! A recording is text: each line is one answer of a manager's `GET /load`. Only the readers' `videos` (pairs of a
+//! video and its viewers on that reader) and `capacity` are used, and `at` (milliseconds) if the line has it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,12 +12,12 @@ use serde::Deserialize;
 use crate::scenario::Scenario;
 use crate::traffic::{Traffic, TrafficTick, ViewerChange};
 
-/// Recorded traffic.
+/// The traffic of a recording.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// Time between two reports, on average.
+    /// The average time between two reports.
     pub tick: Duration,
-    /// The viewers of each video that has any, after the first report.
+    /// For each report after the first: the number of viewers of each video that has any.
     pub steps: Vec<Vec<(usize, u64)>>,
 }
 
@@ -35,7 +35,7 @@ struct RecordedReader {
     videos: Vec<(String, u64)>,
 }
 
-/// The scenario of a recording; its reports are `interval` apart unless they say when they are of.
+/// Returns the scenario of a recording. Its reports are `interval` apart, unless all of them have the time `at`.
 pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
     let lines: Vec<RecordedLine> = text
         .lines()
@@ -92,7 +92,8 @@ fn viewers_by_video(line: &RecordedLine) -> BTreeMap<String, u64> {
 }
 
 impl Recorded {
-    /// The steps, as the differences of one report to the next.
+    /// Returns the ticks of the recording: the differences from one report to the next, starting from the audiences
+    /// `begin`.
     pub fn play<'a>(&'a self, begin: &[u64]) -> impl Iterator<Item = TrafficTick> + use<'a> {
         let mut viewers = begin.to_vec();
         self.steps.iter().map(move |report| {

@@ -1,4 +1,4 @@
-//! The table and the JSON.
+//! The results of all policies as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,31 +8,31 @@ use serde_json::{Value, json};
 use crate::experiment::{PolicyOutcome, percentile};
 use crate::scenario::Scenario;
 
-/// What the table says of a policy.
+/// The row of one policy in the table.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    /// The policy.
+    /// The title of the policy.
     pub policy: &'static str,
-    /// The fullest reader over the mean, at the beginning.
+    /// The viewers of the fullest reader divided by the mean, at the beginning.
     pub first: f64,
-    /// The same over time: the median moment,
+    /// The median over time of the fullest reader's viewers divided by the mean.
     pub p50: f64,
-    /// the 99th percentile,
+    /// The 99th percentile over time of the fullest reader's viewers divided by the mean.
     pub p99: f64,
-    /// and the worst moment.
+    /// The largest value over time of the fullest reader's viewers divided by the mean.
     pub worst: f64,
-    /// Viewers of the reader at the 99th percentile, in the median moment.
+    /// The number of viewers of the reader at the 99th percentile; the median over time.
     pub p99_reader_load: u64,
-    /// Viewers above their readers' capacity, in the worst moment.
+    /// The number of viewers above their readers' capacity; the largest value over time.
     pub over_capacity: u64,
-    /// Viewers that the policy moved, in all.
+    /// The number of viewers that the policy moved, in all.
     pub moved: u64,
-    /// Viewers whose reader died under them, in all.
+    /// The number of viewers whose reader died, in all.
     pub lost: u64,
-    /// How long a plan took: the median, in milliseconds,
+    /// The median computing time of a plan, in milliseconds.
     pub plan_ms_p50: f64,
-    /// and the longest.
+    /// The longest computing time of a plan, in milliseconds.
     pub plan_ms_max: f64,
 }
 
@@ -76,7 +76,7 @@ const TABLE_HEAD: [&str; 11] = [
     "max",
 ];
 
-/// The table, in words that fit a terminal of 120 columns.
+/// Returns the table, which fits a terminal of 120 columns.
 pub fn table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
     let rows: Vec<[String; 11]> = outcomes.iter().map(|outcome| row_cells(&Row::row_of(outcome))).collect();
     let width = |column: usize| {
@@ -127,7 +127,7 @@ fn row_cells(row: &Row) -> [String; 11] {
     ]
 }
 
-/// 1234567 as 1,234,567.
+/// Writes 1234567 as 1,234,567.
 fn group_digits(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -140,7 +140,7 @@ fn group_digits(number: u64) -> String {
     text
 }
 
-/// The table's figures, their course, and who serves what at the end.
+/// Returns the figures of the table, their values after each tick, and the assignments of videos at the end.
 pub fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> Value {
     let policies: Vec<Value> = outcomes
         .iter()

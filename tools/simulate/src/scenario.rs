@@ -1,4 +1,4 @@
-//! Who watches what at the beginning, and what happens then.
+//! The scenarios: the audiences at the beginning, and the events after that.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::traffic::{Event, GeneratedTraffic, Traffic};
 /// The scenarios that come with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ScenarioName {
-    /// The comments seed's own simulation, then with time.
+    /// The comments seed's own simulation, continued over time.
     Seed,
     /// The traffic that the comments seed expects.
     Expected,
@@ -16,33 +16,33 @@ pub enum ScenarioName {
 /// A scenario: readers, videos and traffic.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// Its name.
+    /// The name of the scenario.
     pub name: String,
-    /// Readers at the beginning.
+    /// The number of readers at the beginning.
     pub readers: usize,
-    /// Viewers that each can hold.
+    /// The number of viewers that each reader can hold.
     pub capacity: u64,
-    /// Viewers of each video at the beginning.
+    /// The number of viewers of each video at the beginning.
     pub videos: Vec<u64>,
-    /// The videos' names, where they have other ones than their numbers.
+    /// The names of the videos; empty if they are named by their numbers.
     pub names: Vec<String>,
-    /// What happens then.
+    /// The viewers that come and go after the beginning.
     pub traffic: Traffic,
-    /// The planner spreads a video over several readers from this many viewers on.
+    /// The number of viewers from which on the planner spreads a video over several readers.
     pub hot_video_viewers: u64,
-    /// The planner's tolerance, in thousandths of a fair share.
+    /// The planner's tolerance, in thousandths of a reader's fair share.
     pub tolerance: u32,
-    /// Viewers that the planner may move a minute.
+    /// The number of viewers that the planner may move in a minute.
     pub budget: u64,
 }
 
-/// How long the simulated clock's steps are: as often as the manager plans.
+/// The length of a tick of the simulated clock: the interval at which the manager plans.
 const TICK_TIME: Duration = Duration::from_secs(10);
-/// How long a viewer stays, on average: a live stream's visit.
+/// The average time for which a viewer stays: that of a visit to a live stream.
 const MEAN_VIEWER_STAY: Duration = Duration::from_mins(10);
 
 impl Scenario {
-    /// A scenario of the program, over a length of simulated time.
+    /// Returns a built-in scenario that lasts for `time` of simulated time.
     pub fn named(name: ScenarioName, time: Duration) -> Self {
         match name {
             ScenarioName::Seed => seed_scenario(time),
@@ -50,15 +50,15 @@ impl Scenario {
         }
     }
 
-    /// Video `at`'s name. Names sort like numbers.
+    /// Returns the name of video `at`. The names sort like their numbers.
     pub fn video_name(&self, at: usize) -> String {
         self.names.get(at).cloned().unwrap_or_else(|| format!("video-{at:06}"))
     }
 }
 
-/// The comments seed's simulation: 100 videos, 2,500 viewers and 5 readers, in three tiers (one hot video, ten popular
-/// ones, 89 others). Videos are given out in turn there, which left its readers with 275, 280, 312, 233 and 1,400
-/// viewers; the tiers here are laid so that they do so again.
+/// Returns the comments seed's simulation: 100 videos, 2,500 viewers and 5 readers, with three tiers of videos (one
+/// hot, ten popular, 89 others). The seed gives out videos in turn, which left its readers with 275, 280, 312, 233 and
+/// 1,400 viewers. The order of the videos here makes round robin give the same result.
 fn seed_scenario(time: Duration) -> Scenario {
     const READERS: usize = 5;
     const VIDEOS: usize = 100;
@@ -100,16 +100,17 @@ fn seed_scenario(time: Duration) -> Scenario {
     }
 }
 
-/// What the comments seed expects: 90,000 concurrent streams with 2,000,000 viewers, on 200 readers of 20,000.
+/// Returns the traffic that the comments seed expects: 90,000 concurrent streams with 2,000,000 viewers, on 200 readers
+/// of 20,000.
 fn expected_scenario(time: Duration) -> Scenario {
     const VIDEOS: usize = 90_000;
     const VIEWERS: u64 = 2_000_000;
-    /// Celebrities; the others fall off as one over their rank, as audiences do.
+    /// The audiences of celebrities. Those of other videos fall off as one over the video's rank, as audiences do.
     const CELEBRITY_AUDIENCES: [u64; 3] = [160_000, 130_000, 105_000];
     let rest = VIEWERS - CELEBRITY_AUDIENCES.iter().sum::<u64>();
     let weights: Vec<f64> =
         (CELEBRITY_AUDIENCES.len()..VIDEOS).map(|rank| 1.0 / (rank as f64 + 8.0)).collect();
-    // One viewer each, so that no stream is empty, and the others by weight.
+    // Each video gets one viewer, so that no stream is empty; the rest of the viewers is spread by weight.
     let spread = (rest - weights.len() as u64) as f64 / weights.iter().sum::<f64>();
     let mut videos = CELEBRITY_AUDIENCES.to_vec();
     videos.extend(weights.iter().map(|weight| 1 + (weight * spread) as u64));
@@ -135,8 +136,8 @@ fn expected_scenario(time: Duration) -> Scenario {
     }
 }
 
-/// A video goes viral after a quarter of the time and cools after half of it; readers die after five eighths and come
-/// back after three quarters.
+/// Returns the events of a scenario. A video goes viral after a quarter of the time, and its audience goes back after
+/// half of it. `readers` readers die after five eighths and come back after three quarters.
 fn viral_events(time: Duration, video: usize, viewers: u64, readers: usize) -> Vec<(Duration, Event)> {
     let mut events = vec![(time / 4, Event::Rush { video, viewers }), (time / 2, Event::Ebb { video })];
     events.extend((0..readers).map(|reader| (time / 8 * 5, Event::Death { reader })));

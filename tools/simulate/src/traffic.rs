@@ -1,4 +1,4 @@
-//! Viewers that come and go: from a seed, and the same for every policy.
+//! Viewers that come and go: generated from a seed, and the same for every policy.
 
 use std::time::Duration;
 
@@ -7,82 +7,82 @@ use rand::{RngExt, SeedableRng};
 
 use crate::recording::Recorded;
 
-/// How viewers come and go after the beginning.
+/// The viewers that come and go after the beginning.
 #[derive(Debug, Clone)]
 pub enum Traffic {
-    /// Made up from a seed.
+    /// Traffic that is generated from a seed.
     Generated(GeneratedTraffic),
     /// Traffic from a recording.
     Recorded(Recorded),
 }
 
-/// Made-up traffic.
+/// The parameters of generated traffic.
 #[derive(Debug, Clone)]
 pub struct GeneratedTraffic {
-    /// The clock's steps.
+    /// The length of a tick.
     pub tick: Duration,
-    /// How long in all.
+    /// The length of the whole traffic.
     pub time: Duration,
-    /// How long a viewer stays, on average.
+    /// The average time for which a viewer stays.
     pub stay: Duration,
-    /// What happens when, ascending.
+    /// The events with their times since the beginning, ascending.
     pub events: Vec<(Duration, Event)>,
 }
 
-/// Something that happens.
+/// An event of the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A video goes viral: its audience grows by this number within minutes.
+    /// A video goes viral: its audience grows by `viewers` within minutes.
     Rush {
-        /// The video.
+        /// The number of the video that goes viral.
         video: usize,
-        /// Viewers that come.
+        /// The number of viewers that come.
         viewers: u64,
     },
-    /// Its audience goes back to what it was.
+    /// The audience of a video goes back to its usual size.
     Ebb {
-        /// The video.
+        /// The number of the video.
         video: usize,
     },
-    /// A reader dies.
+    /// A reader dies, and its viewers lose it.
     Death {
         /// The number of the reader.
         reader: usize,
     },
-    /// The reader comes back, without viewers.
+    /// A reader comes back, without viewers.
     Return {
         /// The number of the reader.
         reader: usize,
     },
 }
 
-/// One step of the clock.
+/// The changes in one tick of the simulated clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrafficTick {
-    /// Viewers of a video that come and that leave; each video once.
+    /// The viewers that come and leave, one entry for each video that changes.
     pub changes: Vec<ViewerChange>,
-    /// Readers that die.
+    /// The numbers of the readers that die.
     pub deaths: Vec<usize>,
-    /// Readers that come back.
+    /// The numbers of the readers that come back.
     pub returns: Vec<usize>,
 }
 
-/// Viewers of one video that come and that leave.
+/// The viewers of one video that come and leave in a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ViewerChange {
-    /// The video.
+    /// The number of the video.
     pub video: usize,
-    /// How many come.
+    /// The number of viewers that come.
     pub come: u64,
-    /// How many leave.
+    /// The number of viewers that leave.
     pub leave: u64,
 }
 
-/// How fast an audience follows an event: most of the change happens within this time.
+/// The time within which an audience follows an event: about two thirds of the change happens within a minute.
 const AUDIENCE_CHANGE_TIME: Duration = Duration::from_mins(1);
 
 impl Traffic {
-    /// How many steps it has.
+    /// Returns the number of ticks.
     pub fn tick_count(&self) -> usize {
         match self {
             Self::Generated(made) => (made.time.as_millis() / made.tick.as_millis()) as usize,
@@ -90,7 +90,7 @@ impl Traffic {
         }
     }
 
-    /// How long a step is.
+    /// Returns the length of a tick.
     pub const fn tick_length(&self) -> Duration {
         match self {
             Self::Generated(made) => made.tick,
@@ -98,7 +98,7 @@ impl Traffic {
         }
     }
 
-    /// The steps, for videos that begin with these numbers of viewers.
+    /// Returns the ticks, for videos that begin with the numbers of viewers in `begin`.
     pub fn play<'a>(&'a self, begin: &[u64], seed: u64) -> Box<dyn Iterator<Item = TrafficTick> + 'a> {
         match self {
             Self::Generated(made) => Box::new(TrafficPlay::new(made, begin, seed)),
@@ -107,17 +107,20 @@ impl Traffic {
     }
 }
 
-/// Each viewer leaves after a while, and others come so that the audience stays about what it is to be.
+/// Generates ticks: each viewer leaves after a random time, and others come, so that each audience stays near its
+/// wanted size.
 struct TrafficPlay<'a> {
     made: &'a GeneratedTraffic,
     at: Duration,
     events: std::iter::Peekable<std::slice::Iter<'a, (Duration, Event)>>,
     random: StdRng,
-    /// What each video's audience was at first, is to be now, and is.
+    /// The audience of each video at the beginning, which is its usual size.
     base: Vec<u64>,
+    /// The size that each video's audience should have now.
     wanted: Vec<f64>,
+    /// The size that each video's audience has now.
     viewers: Vec<u64>,
-    /// Videos whose audience is not the usual one, and what it is on its way to.
+    /// The videos whose audience changes by an event, each with the size that it changes to.
     rushes: Vec<(usize, f64)>,
 }
 
@@ -158,7 +161,7 @@ impl<'a> TrafficPlay<'a> {
         }
     }
 
-    /// A whole number whose mean is `expected`.
+    /// Returns a random whole number whose mean is `expected`; 0 if that is negative.
     fn random_about(&mut self, expected: f64) -> u64 {
         let whole = expected.max(0.0);
         whole as u64 + u64::from(self.random.random_bool(whole.fract()))
@@ -179,7 +182,7 @@ impl Iterator for TrafficPlay<'_> {
         for video in 0..self.viewers.len() {
             let viewers = self.viewers[video];
             let rushing = self.rushes.iter().any(|(rushing, _)| *rushing == video);
-            // A crowd comes and goes as fast as its occasion; everybody else one by one.
+            // The audience of a viral video follows its wanted size at once; other viewers come and leave one by one.
             let (leaving, coming) = if rushing {
                 let gap = self.wanted[video] - viewers as f64;
                 (viewers as f64 * turnover + (-gap).max(0.0), viewers as f64 * turnover + gap.max(0.0))

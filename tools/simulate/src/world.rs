@@ -1,4 +1,4 @@
-//! Where the viewers are: the planner's own [`Situation`], kept for every policy alike.
+//! The state of the simulated system, as the planner's own [`Situation`]; it is kept in the same way for every policy.
 
 use liverank_core::placement::{
     PlacementReader, PlacementVideo, ReaderAvailability, Situation, VideoPart, WHOLE_SHARE,
@@ -8,16 +8,16 @@ use liverank_core::{Millis, ReaderId, VideoId};
 use crate::scenario::Scenario;
 use crate::traffic::ViewerChange;
 
-/// Readers, videos and viewers.
+/// The readers and videos of a simulation, with the viewers of each video on each reader.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// As the planner sees it. Readers that are dead are not in it.
+    /// The situation as the planner sees it. Dead readers are not in it.
     pub now: Situation,
     capacity: u64,
 }
 
 impl World {
-    /// Everybody waits for a reader.
+    /// Creates the world at the beginning of a scenario, with all viewers waiting for a reader.
     pub fn new(scenario: &Scenario) -> Self {
         let readers = (0..scenario.readers).map(|number| reader_id(number, scenario.capacity)).collect();
         let videos = (0..scenario.videos.len())
@@ -33,7 +33,7 @@ impl World {
         Self { now: Situation { now: 0, readers, videos }, capacity: scenario.capacity }
     }
 
-    /// Viewers of each reader.
+    /// Returns the number of viewers of each reader.
     pub fn reader_loads(&self) -> Vec<u64> {
         let mut loads = vec![0; self.now.readers.len()];
         for part in self.now.videos.iter().flat_map(|video| &video.parts) {
@@ -42,7 +42,7 @@ impl World {
         loads
     }
 
-    /// Gives a video to one reader, with all its viewers. Returns how many had to change readers.
+    /// Gives a video with all its viewers to one reader. Returns the number of viewers that had to change readers.
     pub fn give_video(&mut self, video: usize, to: usize) -> u64 {
         let video = &mut self.now.videos[video];
         let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
@@ -52,8 +52,9 @@ impl World {
         moved
     }
 
-    /// Viewers come and leave. Those who leave do so from everywhere alike. Those who come go where their video lacks
-    /// most of its share; a full reader refuses them, as a video without readers does, and they wait.
+    /// Applies the viewers that come and leave. Those who leave do so from each reader in proportion. Those who come go
+    /// to the readers that are furthest below their share of the video. A full reader refuses them, as does a video
+    /// without readers, and they wait.
     pub fn apply_changes(&mut self, changes: &[ViewerChange]) {
         let mut room: Vec<u64> =
             self.reader_loads().iter().map(|load| self.capacity.saturating_sub(*load)).collect();
@@ -67,7 +68,7 @@ impl World {
         let mut leave = change.leave;
         let mut before = video.viewers();
         for part in &mut video.parts {
-            // In proportion to those who are there, and exact in the sum.
+            // In proportion to the viewers on each reader, and exact in the sum.
             let gone = (u128::from(part.viewers) * u128::from(leave))
                 .checked_div(u128::from(before))
                 .unwrap_or(0) as u64;
@@ -86,7 +87,7 @@ impl World {
         add_viewers(video, change.come, room);
     }
 
-    /// Makes a reader fail: its viewers wait. Returns how many they are.
+    /// Makes a reader fail: its viewers wait for another. Returns the number of these viewers.
     pub fn fail_reader(&mut self, number: usize) -> u64 {
         let id = reader_name(number);
         let Some(at) = self.now.readers.iter().position(|reader| reader.id == id) else { return 0 };
@@ -107,7 +108,7 @@ impl World {
         lost
     }
 
-    /// A reader comes back, empty. Readers stay in the order of their names.
+    /// Brings back a reader, without viewers. Readers stay in the order of their names.
     pub fn restore_reader(&mut self, number: usize) {
         let back = reader_id(number, self.capacity);
         let Err(at) = self.now.readers.binary_search_by(|reader| reader.id.cmp(&back.id)) else { return };
@@ -132,14 +133,14 @@ fn add_viewers(video: &mut PlacementVideo, come: u64, room: &mut [u64]) {
         let wanted = (all * u128::from(part.share)).checked_div(shares).unwrap_or(0) as u64;
         enter(part, wanted.saturating_sub(part.viewers));
     }
-    // What rounding left over, and what others had no room for.
+    // Viewers that rounding left over, and viewers for whom other readers had no room.
     for part in &mut video.parts {
         enter(part, u64::MAX);
     }
     video.waiting += left;
 }
 
-/// The name of reader `number`. Names sort like numbers.
+/// Returns the name of reader `number`. The names sort like their numbers.
 fn reader_name(number: usize) -> ReaderId {
     ReaderId::parse(&format!("reader-{number:03}")).expect("it is short and plain")
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::now_seconds;
 use super::*;
 
-/// What an API server signs with.
+/// The issuer of a Kubernetes API server: its key and the key's id.
 struct TestIssuer {
     id: &'static str,
     pair: EcdsaKeyPair,
@@ -39,7 +39,7 @@ impl TestIssuer {
         )
     }
 
-    /// What the kubelet mounts for a `ServiceAccount`.
+    /// Returns a token as the kubelet mounts it for a `ServiceAccount`.
     fn token_for(&self, namespace: &str, account: &str) -> String {
         self.sign_claims(&claims_for(namespace, account))
     }
@@ -85,7 +85,7 @@ fn a_service_account_token_identifies_its_caller() {
         ("tv", "live-reader-0", Some("reader/live-reader-0")),
         ("tv", "live-reader-17", Some("reader/live-reader-17")),
         ("liverank-operator", "liverank-operator", Some("operator")),
-        // Another namespace, another cluster, another form of a name.
+        // The account is in another namespace, of another cluster, or has a malformed name.
         ("radio", "live-manager", None),
         ("radio", "live-reader-0", None),
         ("tv", "other-manager", None),

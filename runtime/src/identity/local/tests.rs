@@ -48,11 +48,11 @@ fn a_token_expires() {
     assert!(at(now - 3_600, 60).unwrap_err().contains("Expired"));
     assert!(at(now + 3_600, 60).unwrap_err().contains("Immature"));
     assert!(at(now, u64::MAX / 2).is_ok(), "a day at most");
-    // A token in use is shown again, and made anew in time.
+    // The same token is returned while it is in use; a new one is made in time.
     assert_eq!(tokens.token(CalledService::Manager).unwrap(), tokens.token(CalledService::Manager).unwrap());
 }
 
-/// A token with these parts, signed by `signer`.
+/// Returns a token with this header and these claims, signed by `signer`.
 fn forge_token(signer: &str, header: &serde_json::Value, claims: &serde_json::Value) -> String {
     let tokens = ring().token_source(&caller(signer)).unwrap();
     let text = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -117,7 +117,7 @@ fn a_derived_key_file_identifies_one_process() {
         assert!(one.token_source(&caller(other)).is_err(), "{other}");
     }
     assert!(one.key_file_of(&reader).is_err());
-    // It knows the roles, and no reader.
+    // The key file of one process has the keys of the roles, and of no reader.
     let of = |who: &str| all.token_source(&caller(who)).unwrap().token(CalledService::Statistics).unwrap();
     assert_eq!(verify_token(&one, &of("cli"), CalledService::Statistics), Ok(caller("cli")));
     assert!(verify_token(&one, &of("reader/r2"), CalledService::Statistics).is_err());
@@ -129,7 +129,7 @@ fn a_derived_key_file_identifies_one_process() {
     assert!(KeyRing::from_file(directory.path()).is_err());
 }
 
-/// A key file, as whose it is, what it signs with, and whom it knows.
+/// Checks that the format of a key file is stable: its subject, its own key, and the keys that it knows.
 #[test]
 fn the_key_file_of_one_process_is_read_by_the_release_before_and_the_next_one() {
     type DerivedKeys = (String, KeySeed, BTreeMap<String, Vec<u8>>);

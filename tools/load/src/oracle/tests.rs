@@ -1,4 +1,5 @@
-//! An oracle that cannot fail is worth nothing: each way of being wrong, and each way of being right.
+//! Tests the oracle with each kind of fault and with each way of being right, because an oracle that cannot fail is
+//! worth nothing.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ fn wrongs(faults: &[FoundFault]) -> Vec<(OracleFaultKind, u64)> {
     faults.iter().map(|fault| (fault.kind, fault.event_count)).collect()
 }
 
-/// What a viewer makes of comments in this order, of `head` in all.
+/// Returns the faults of a viewer that starts at `start` and is sent comments in this order, if the video has `head`
+/// comments.
 fn faults_for(start: u64, seqs: &[u64], head: u64) -> Vec<(OracleFaultKind, u64)> {
     let mut log = viewer(start);
     let mut faults: Vec<FoundFault> =
@@ -122,7 +124,7 @@ fn another_numbering_is_noticed() {
     assert_eq!(log.note_comment(&other).unwrap().kind, OracleFaultKind::Different);
 }
 
-/// Three comments of video 4, the last one not acknowledged.
+/// Returns an oracle with three comments of video 4, the last of which is not acknowledged.
 fn three_comments() -> CommentOracle {
     let comments = CommentOracle::new(4);
     for number in 0..3 {
@@ -234,7 +236,7 @@ fn a_given_up_event_may_count_at_most_once() {
 }
 
 proptest! {
-    /// Any one change of a right delivery is caught.
+    /// Any single change to a correct delivery is found.
     #[test]
     fn every_single_mistake_is_caught(length in 2usize..40, place in any::<prop::sample::Index>(), kind in 0..3) {
         let mut seqs: Vec<u64> = (1..=length as u64).collect();

@@ -69,7 +69,7 @@ async fn a_declared_board_is_compared_with_what_the_archive_says_of_it() {
         assert_eq!(store.boards_snapshot().await.unwrap().entries.len(), on_it);
         assert_eq!(wrong(board).await, []);
     }
-    // One that does not belong there, and one with other points.
+    // The board gets a video that does not belong there, and another score of a video that does.
     let liked = boards.iter().next().unwrap();
     let store = backends.ranking.declared_board(&liked.key());
     let entry = |id: &str, score| BoardEntry {

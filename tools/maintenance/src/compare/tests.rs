@@ -80,10 +80,10 @@ fn any_counters() -> impl Strategy<Value = Counters> {
     })
 }
 
-/// Makes something wrong.
+/// Makes one value of an archived video wrong.
 type SpoilVideo = fn(&mut ArchivedVideo);
 
-/// Each thing that may be wrong in the archive, and what it is to be called.
+/// Each value that may be wrong in the archive, with the name of the field that must be reported.
 const SPOILED_FIELDS: [(&str, SpoilVideo); 11] = [
     ("views", |kept| kept.state.counters.views += 1),
     ("likes", |kept| kept.state.counters.likes -= 1),
@@ -195,7 +195,7 @@ fn the_canary_is_on_no_board_and_has_no_comments() {
         archive_contradictions(&ArchivedVideo { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules),
         []
     );
-    // Its counts are compared as any other's.
+    // The canary's counts are compared as those of any other video.
     let fewer = state(canary::CANARY_ID, Counters { views: 2, comments: 2, ..Counters::default() });
     assert_eq!(
         differing_fields(&differences_with_log(Some(&told(&canary)), Some(&kept(&fewer)), &follows(false))),
@@ -235,7 +235,7 @@ proptest! {
         prop_assert_eq!(&found[0].video_id, &victim);
     }
 
-    /// Whatever the boards show of a moving video is right exactly if it lies between the two looks.
+    /// The boards' state of a changing video is right exactly if it lies between the archive's two states.
     #[test]
     fn a_moving_video_is_wrong_only_outside_of_the_two_looks(
         counters in any_counters(), grown in any_counters(), share in 0.0..=1.0f64, off in 1..100i64,

@@ -1,4 +1,4 @@
-//! Everything that is in the log is counted: waited for where consumers run, done here where none does.
+//! Makes sure that everything in the log is counted: waits for the consumers, or counts the log itself if none runs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,17 +11,19 @@ use liverank_consumer::batches::{SortedRecords, WaitingPartition, sort_records};
 
 use crate::progress::CommandProgress;
 
-/// Between two looks at how far the consumers are.
+/// The time between two checks of the consumers' offsets.
 const POLL_EVERY: Duration = Duration::from_millis(200);
-/// How long they stand still before it is asked whether there is anything left to count: a partition may end with offsets
-/// that no record has.
+/// The time without progress after which the log is read to find out if anything is left to count: a partition may end
+/// with offsets that have no record.
 const CALM_AFTER: Duration = Duration::from_secs(3);
-/// How long the consumers may stand still. A group that forms anew takes half a minute.
+/// The time for which the consumers may make no progress. It is longer than a consumer group takes to form anew: half a
+/// minute.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// Events in one transaction.
+/// The number of events in one transaction.
 const BATCH_EVENTS: usize = 5_000;
 
-/// Waits until the archive has counted all that the log has now.
+/// Waits until the archive has counted everything that the log has now. If `alone` is true, no consumer runs, and this
+/// function counts the rest itself.
 pub(super) async fn wait_until_counted(
     backends: &Backends,
     alone: bool,
@@ -70,7 +72,7 @@ async fn wait_for_consumers(
     }
 }
 
-/// Whether no record is behind these positions.
+/// Returns true if no record lies between these positions and the ends of the partitions.
 async fn has_only_holes_behind(
     backends: &Backends,
     positions: &[ArchivePosition],
@@ -87,7 +89,8 @@ async fn has_only_holes_behind(
     Ok(reader.next_records(1).await.context("reading the log")?.is_empty())
 }
 
-/// Counts as a consumer does, but for the boards: embedded ones are made anew at the next start.
+/// Counts the rest of the log as a consumer does, but without the boards, because embedded boards are made anew at the
+/// next start.
 async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
     let partitions: Vec<u32> = (0..).take(ends.len()).collect();
     let positions = backends.archive.claim_partitions(&partitions).await.context("opening the archive")?;

@@ -1,4 +1,4 @@
-//! What stays of a user who is erased, and until when.
+//! Reports what the stores still hold of an erased user, and until when.
 
 use std::time::Duration;
 
@@ -12,23 +12,24 @@ use serde::Serialize;
 
 use crate::time_text;
 
-/// Restrictions read at once.
+/// The number of restrictions that are read at once.
 const PAGE_RESTRICTIONS: usize = 1_000;
 
-/// What the stores still hold of a user who was erased.
+/// The data that the stores still hold of an erased user.
 #[derive(Debug, Serialize)]
 pub(super) struct Left {
-    /// Until when the log has what the user did and wrote; absent where nobody knows.
+    /// The time until which the log has the user's events; `None` if the log does not delete by time or its retention
+    /// is unknown.
     log_until: Option<String>,
-    /// How the log's retention is.
+    /// The kind of the log's retention: `time`, `size`, `for good` or `unknown`.
     log: &'static str,
     /// The time until which the archive keeps digests of identities.
     identities_until: String,
-    /// Restrictions that name the user, lifted ones included.
+    /// The number of bans and mutes of the user, including lifted ones.
     restrictions: u64,
 }
 
-/// Asks the stores. What was appended until `now` is meant.
+/// Reads from the stores what remains of the user, for records that were appended up to `now`.
 pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
     let retention = backends.log.record_retention().await.context("asking for the log's retention")?;
     let (mut restrictions, mut revision) = (0, 0);

@@ -1,10 +1,11 @@
-//! Which dead letters name a user. They could not be read, so where in them a name stands nobody knows.
+//! Finds the dead letters that name a user. They could not be parsed as events, so a name may be anywhere in them.
 
 use liverank_adapters::event_log::StoredDeadLetter;
 use liverank_core::UserId;
 use serde_json::Value;
 
-/// Members that name something else than a user: one that is called `like` is not named by every like.
+/// The members of an event that do not name a user. Without this list, every like would name a user who is called
+/// `like`.
 const MEMBERS_OF_OTHER_NAMES: [&str; 14] = [
     "action",
     "comment",
@@ -22,8 +23,8 @@ const MEMBERS_OF_OTHER_NAMES: [&str; 14] = [
     "videoid",
 ];
 
-/// Whether a letter names this user: as a whole text of its JSON, wherever that is but for [`MEMBERS_OF_OTHER_NAMES`]. In what is no
-/// JSON, or was cut, as a text in quotes.
+/// Returns true if a letter names this user: as a whole text anywhere in its JSON, except in
+/// [`MEMBERS_OF_OTHER_NAMES`]. In a letter that is not JSON, or was cut, the name must appear in quotes.
 pub(super) fn letter_names_user(letter: &StoredDeadLetter, user: &UserId) -> bool {
     if let Ok(value) = serde_json::from_slice::<Value>(&letter.value) {
         return names_user(&value, user.as_str());

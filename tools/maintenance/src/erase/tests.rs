@@ -123,7 +123,7 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     let letters = backends.log.read_dead_letters(None).await.unwrap().next_letters(10).await.unwrap();
     assert_eq!(letters.len(), 1, "another's letter stays");
     let audit = backends.archive.moderation_archive().audit_log(None, 10).await.unwrap();
-    // Records of one millisecond have no order but that of their partitions.
+    // Records of the same millisecond are ordered by their partitions only.
     let by: Vec<_> = audit.iter().map(|line| line.record.as_ref().unwrap().user_id.as_str()).collect();
     assert_eq!(by.iter().filter(|by| **by == "ops").count(), 1, "one line for all of it: {by:?}");
     assert_eq!(audit.len(), 5, "and three reports and a decision");
@@ -145,7 +145,7 @@ async fn what_a_killed_erasure_left_in_the_log_is_found_by_the_next() {
     let options = options("ann");
     let erasure =
         UserErasure { options: &options, backends: &backends, progress: &CommandProgress::new(), now: 5 };
-    // It died after one record was written, which is not counted yet.
+    // The command died after it appended one record, which is not counted yet.
     let one = erasure.erase_action(VideoId::parse("v").unwrap(), "a1".parse().unwrap(), Some(2));
     erasure.append_records(vec![one]).await.unwrap();
     let (_, told) = erase_and_report(&backends, "ann").await;

@@ -105,8 +105,8 @@ fn identities_are_forgotten_once_no_partition_can_repeat_them() {
 }
 
 proptest! {
-    /// Counting in pieces, with one partition after the other or side by side, makes no difference but in the owners,
-    /// which are among those said to be possible.
+    /// Checks that counting partition after partition, or mixed, changes nothing but the owners, which are among those
+    /// that are said to be possible.
     #[test]
     fn the_order_of_partitions_changes_owners_only(
         events in proptest::collection::vec((0..2u32, 0..3usize, 0..4usize, 0..4u8), 1..60), piece in 1..20usize,

@@ -11,11 +11,13 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
+mod registration;
 pub mod roles;
 
 pub use liverank_core::unknown::MaybeUnknown;
+pub use registration::{RegisterAction, RegisterAnswer, RegisterRequest, ResolveAnswer, RouteRequest};
 
-/// Answer of the manager's `POST /route {"videoid", "epoch"?}`: where viewers of a video go. Registers a video that
+/// Answer of the manager's `POST /route` to a [`RouteRequest`]: where viewers of a video go. Registers a video that
 /// nobody serves; never under an older epoch than the asker names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {

@@ -15,8 +15,9 @@ use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{
     ClusterLoad, CommentReport, CordonRequest, CordonsAnswer, CordonsRequest, HeartbeatAnswer, ManagerReport,
     MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderReport,
-    ReaderState, Route, RouteReader, TermRequest, TermState, UnservedRequests, VideoState, ViewersAnswer,
-    ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
+    ReaderState, RegisterAction, RegisterAnswer, RegisterRequest, ResolveAnswer, Route, RouteReader,
+    RouteRequest, TermRequest, TermState, UnservedRequests, VideoState, ViewersAnswer, ViewersOfVideos,
+    ViewersRequest, WarmAnswer, WarmRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,6 +71,7 @@ fn route_and_heartbeat_messages_have_fixtures() {
         pass_key: Some(secret()),
     };
     check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
+    check_message("route-request", &RouteRequest { videoid: video(), epoch: Some(7) });
     let hand_over =
         HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
     let (viewers_elsewhere, room_elsewhere) = (vec![(video(), 12)], Some(340));
@@ -80,6 +82,18 @@ fn route_and_heartbeat_messages_have_fixtures() {
     check_message("viewers", &ViewersAnswer { videoid: video(), viewers: 12 });
     check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
     check_message("viewers-of-many", &ViewersOfVideos { viewers: vec![12] });
+}
+
+#[test]
+fn registration_messages_have_fixtures() {
+    let reader_url = "http://a:4001".to_owned();
+    check_message("register-request", &RegisterRequest { videoid: video() });
+    let action = RegisterAction::Registered.into();
+    check_message(
+        "register-answer",
+        &RegisterAnswer { videoid: video(), reader_url: reader_url.clone(), action },
+    );
+    check_message("resolve-answer", &ResolveAnswer { videoid: video(), reader_url });
 }
 
 #[test]

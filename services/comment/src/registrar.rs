@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
+use liverank_protocol::{RegisterAnswer, RegisterRequest};
 use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use liverank_runtime::{ServiceContext, Tasks};
-use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::metrics::CommentMetrics;
@@ -82,7 +82,8 @@ async fn register_videos(
             video = waiting.recv() => video,
         };
         let Some(video) = video else { return };
-        let registered = managers.post::<serde_json::Value>(&["register"], &json!({"videoid": video})).await;
+        let question = RegisterRequest { videoid: video.clone() };
+        let registered = managers.post::<RegisterAnswer>(&["register"], &question).await;
         let manager = match registered {
             Err(PeerError::Unavailable(reason)) => {
                 registrar.forget_video(&video);

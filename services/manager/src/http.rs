@@ -17,8 +17,8 @@ use liverank_core::json::whole_number;
 use liverank_core::{Invalid, VideoId, canary};
 use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use liverank_protocol::{
-    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, Route, RouteReader, ViewersAnswer,
-    ViewersOfVideos, ViewersRequest,
+    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, RegisterAction, RegisterAnswer,
+    ResolveAnswer, Route, RouteReader, RouteRequest, ViewersAnswer, ViewersOfVideos, ViewersRequest,
 };
 use liverank_runtime::body::{self, JsonObject};
 use liverank_runtime::identity::guard::{CallerIfKnown, GuardedRoutes};
@@ -26,7 +26,7 @@ use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::params::{PathVideo, QueryParams};
 use liverank_runtime::{Problem, cors, now_micros, server};
 use reqwest::Url;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::manager::EnsuredAssignment;
@@ -79,20 +79,20 @@ pub fn router(manager: Arc<Manager>, origins: Arc<AllowedOrigins>) -> Router {
 async fn post_register(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RegisterAnswer>, Problem> {
     let video = canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?;
     let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, 0).await)?;
     manager.metrics.registrations_answered.inc();
-    let action = if ensured.is_new { "registered" } else { "existing" };
-    let reader = best_reader(&manager, &ensured)?;
-    Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url, "action": action})))
+    let action = if ensured.is_new { RegisterAction::Registered } else { RegisterAction::Existing };
+    let reader_url = best_reader(&manager, &ensured)?.public_url;
+    Ok(Json(RegisterAnswer { videoid: video, reader_url, action: action.into() }))
 }
 
 async fn get_resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
     query: QueryParams,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ResolveAnswer>, Problem> {
     query.expect_only(&[])?;
     let known = manager.cluster().assignment_view.get(&video).cloned();
     let known = match known {
@@ -110,8 +110,8 @@ async fn get_resolve(
     // As in a route: where its readers are gone or full, it is given another one.
     let ensured =
         manager.ensure_assigned(&video, 0).await.unwrap_or_else(|_| EnsuredAssignment::in_force(assignment));
-    let reader = best_reader(&manager, &ensured)?;
-    Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
+    let reader_url = best_reader(&manager, &ensured)?.public_url;
+    Ok(Json(ResolveAnswer { videoid: video, reader_url }))
 }
 
 /// Notes a request that no reader could be named for.
@@ -151,16 +151,23 @@ fn readers_for_viewer(manager: &Manager, ensured: &EnsuredAssignment) -> Result<
     Ok(readers)
 }
 
+/// Names the field that is wrong. An epoch may be written with a fraction of nothing.
+fn read_route_request(body: &Map<String, Value>) -> Result<RouteRequest, Problem> {
+    let videoid = VideoId::parse_field("videoid", required_text(body, "videoid")?)?;
+    let epoch = match body.get("epoch") {
+        None | Some(Value::Null) => None,
+        Some(epoch) => Some(check_epoch("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?),
+    };
+    Ok(RouteRequest { videoid, epoch })
+}
+
 async fn route(
     State(manager): State<Arc<Manager>>,
     Extension(asking): Extension<CallerIfKnown>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
-    let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
-    let known = match body.get("epoch") {
-        None | Some(Value::Null) => 0,
-        Some(epoch) => check_epoch("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
-    };
+    let RouteRequest { videoid: video, epoch } = read_route_request(&body)?;
+    let known = epoch.unwrap_or(0);
     let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, known).await)?;
     let mut readers = readers_for_viewer(&manager, &ensured)?;
     if !asking.has_role_of(&[CallerRole::Gateway]) {

@@ -11,10 +11,9 @@ use liverank_core::epoch::is_plausible_epoch;
 use liverank_core::handover::reader_agent::{Admission, AgentLimits, ReaderAgent};
 use liverank_core::handover::{AssignmentNotice, HandOver};
 use liverank_core::{ReaderId, VideoId};
-use liverank_protocol::Route;
+use liverank_protocol::{Route, RouteRequest};
 use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use liverank_runtime::{Health, now_micros};
-use serde_json::json;
 
 /// How long a manager's answer is believed: a move is heard of with the next heartbeat anyway.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(2);
@@ -140,7 +139,7 @@ impl PlacementAgent {
         video: &VideoId,
         known: u64,
     ) -> Result<(), PeerError> {
-        let question = json!({ "videoid": video, "epoch": known });
+        let question = RouteRequest { videoid: video.clone(), epoch: Some(known) };
         let asked = managers.post(&["route"], &question);
         let answer: Result<Route, PeerError> = tokio::time::timeout(ASK_TIMEOUT, asked)
             .await

@@ -245,11 +245,12 @@ async fn register(
     Json(body): Json<Value>,
 ) -> (StatusCode, Json<Value>) {
     let video = body["videoid"].as_str().unwrap().to_owned();
+    let answer = json!({"videoid": video, "readerUrl": "http://127.0.0.1:9", "action": "registered"});
     neighbours.registered.lock().unwrap().push(video);
     if neighbours.manager_away.load(Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "away"})));
     }
-    (StatusCode::OK, Json(json!({"action": "registered"})))
+    (StatusCode::OK, Json(answer))
 }
 
 async fn report(State(neighbours): State<Neighbours>, Json(body): Json<Value>) -> Json<Value> {

@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_protocol::Route;
+use liverank_protocol::{Route, RouteRequest};
 use liverank_runtime::peer::PeerError;
-use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::dependency::Peer;
@@ -78,7 +77,7 @@ impl RouteCache {
 async fn ask_managers(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
     let replicas = managers.replicas.as_ref()?;
     // A manager that is cut off from the store would send viewers to where the video was before.
-    let question = json!({ "videoid": video });
+    let question = RouteRequest { videoid: video.clone(), epoch: None };
     match replicas.post_for(&["route"], &question, |route: &Route| !route.stale).await {
         Ok(route) => {
             managers.dependency.answered();

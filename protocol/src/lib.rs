@@ -11,9 +11,11 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
+mod health;
 mod registration;
 pub mod roles;
 
+pub use health::{ReaderHealth, ReaderHealthStatus};
 pub use liverank_core::unknown::MaybeUnknown;
 pub use registration::{RegisterAction, RegisterAnswer, RegisterRequest, ResolveAnswer, RouteRequest};
 

@@ -14,10 +14,10 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{
     ClusterLoad, CommentReport, CordonRequest, CordonsAnswer, CordonsRequest, HeartbeatAnswer, ManagerReport,
-    MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderReport,
-    ReaderState, RegisterAction, RegisterAnswer, RegisterRequest, ResolveAnswer, Route, RouteReader,
-    RouteRequest, TermRequest, TermState, UnservedRequests, VideoState, ViewersAnswer, ViewersOfVideos,
-    ViewersRequest, WarmAnswer, WarmRequest,
+    MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderHealth,
+    ReaderHealthStatus, ReaderReport, ReaderState, RegisterAction, RegisterAnswer, RegisterRequest,
+    ResolveAnswer, Route, RouteReader, RouteRequest, TermRequest, TermState, UnservedRequests, VideoState,
+    ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,6 +94,21 @@ fn registration_messages_have_fixtures() {
         &RegisterAnswer { videoid: video(), reader_url: reader_url.clone(), action },
     );
     check_message("resolve-answer", &ResolveAnswer { videoid: video(), reader_url });
+}
+
+#[test]
+fn the_answer_to_a_probe_has_a_fixture() {
+    let health = ReaderHealth {
+        status: ReaderHealthStatus::Draining.into(),
+        service: "reader".to_owned(),
+        instance_id: Some("reader-1".to_owned()),
+        active_connections: 3,
+        subscribed_topics: vec!["video:cats".to_owned()],
+        messages_sent: 12,
+    };
+    check_message("reader-health", &health);
+    let of_another_program: ReaderHealth = serde_json::from_str("{}").expect("an object is read");
+    assert_eq!(of_another_program.instance_id, None);
 }
 
 #[test]

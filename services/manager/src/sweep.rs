@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
+use liverank_protocol::ReaderHealth;
 use liverank_runtime::client::{Client, ConnectionSettings};
 use liverank_runtime::peer::join_path;
 use liverank_runtime::{PeerTls, now_ms};
 use reqwest::Url;
-use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
@@ -138,13 +138,12 @@ async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Durat
         Err(error) if error.is_refused() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
-    let health = match answer.json::<Value>().await {
+    let health = match answer.json::<ReaderHealth>().await {
         Ok(health) => health,
         Err(error) if error.is_decode() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
-    let instance = health.get("instanceId").and_then(Value::as_str);
-    if instance.is_none_or(|instance| instance == reader.as_str()) {
+    if health.instance_id.is_none_or(|instance| instance == reader.as_str()) {
         ProbeOutcome::Answered
     } else {
         ProbeOutcome::Unreachable

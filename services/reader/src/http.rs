@@ -15,7 +15,7 @@ use liverank_core::event::required_text;
 use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
 use liverank_core::{Invalid, UserId, VideoId, canary};
 use liverank_protocol::access::CalledService;
-use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, STREAM_EVENTS_HEADER};
+use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, ReaderHealth, ReaderHealthStatus, STREAM_EVENTS_HEADER};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::guard::GuardedRoutes;
 use liverank_runtime::identity::{self, sent};
@@ -24,7 +24,6 @@ use liverank_runtime::params::{QueryParams, last_event_id};
 use liverank_runtime::server::Hijack;
 use liverank_runtime::streams::{event_stream, takes_streams_only};
 use liverank_runtime::{Problem, cors, now_micros, server};
-use serde_json::{Value, json};
 
 use crate::RunningReader;
 use crate::entry::{StreamFilter, UserKey};
@@ -219,13 +218,15 @@ fn stream_response(
     response
 }
 
-async fn get_health(State(reader): State<Arc<RunningReader>>) -> axum::Json<Value> {
-    axum::Json(json!({
-        "status": if reader.is_draining() { "draining" } else { "healthy" },
-        "service": "reader",
-        "instanceId": reader.hub.settings.id,
-        "activeConnections": reader.hub.viewers_from_outside(),
-        "subscribedTopics": reader.channel_names(MAX_TOPICS_SHOWN),
-        "messagesSent": reader.hub.metrics.messages_written.get(),
-    }))
+async fn get_health(State(reader): State<Arc<RunningReader>>) -> axum::Json<ReaderHealth> {
+    let status =
+        if reader.is_draining() { ReaderHealthStatus::Draining } else { ReaderHealthStatus::Healthy };
+    axum::Json(ReaderHealth {
+        status: status.into(),
+        service: "reader".to_owned(),
+        instance_id: Some(reader.hub.settings.id.to_string()),
+        active_connections: reader.hub.viewers_from_outside(),
+        subscribed_topics: reader.channel_names(MAX_TOPICS_SHOWN),
+        messages_sent: reader.hub.metrics.messages_written.get(),
+    })
 }

@@ -12,10 +12,12 @@ use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
 mod health;
+mod heartbeat;
 mod registration;
 pub mod roles;
 
 pub use health::{ReaderHealth, ReaderHealthStatus};
+pub use heartbeat::ReaderRecord;
 pub use liverank_core::unknown::MaybeUnknown;
 pub use registration::{RegisterAction, RegisterAnswer, RegisterRequest, ResolveAnswer, RouteRequest};
 
@@ -60,7 +62,7 @@ const fn default_true() -> bool {
     true
 }
 
-/// Answer of the manager's `POST /heartbeat`, whose body is an `adapters::assignment_store::ReaderRecord`.
+/// Answer of the manager's `POST /heartbeat`, whose body is a [`ReaderRecord`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
     /// All that the reader is to send elsewhere now: what is not listed any more is not to be done any more. The paces

@@ -9,15 +9,15 @@ use std::fmt::Debug;
 
 use fixtures::{Format, check};
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{CordonLevel, HandOver, PlannerLease, ReaderShare};
+use liverank_core::handover::{CordonLevel, HandOver, HeldVideo, PlannerLease, ReaderShare};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{
     ClusterLoad, CommentReport, CordonRequest, CordonsAnswer, CordonsRequest, HeartbeatAnswer, ManagerReport,
     MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderHealth,
-    ReaderHealthStatus, ReaderReport, ReaderState, RegisterAction, RegisterAnswer, RegisterRequest,
-    ResolveAnswer, Route, RouteReader, RouteRequest, TermRequest, TermState, UnservedRequests, VideoState,
-    ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
+    ReaderHealthStatus, ReaderRecord, ReaderReport, ReaderState, RegisterAction, RegisterAnswer,
+    RegisterRequest, ResolveAnswer, Route, RouteReader, RouteRequest, TermRequest, TermState,
+    UnservedRequests, VideoState, ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,6 +82,29 @@ fn route_and_heartbeat_messages_have_fixtures() {
     check_message("viewers", &ViewersAnswer { videoid: video(), viewers: 12 });
     check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
     check_message("viewers-of-many", &ViewersOfVideos { viewers: vec![12] });
+}
+
+#[test]
+fn a_heartbeat_has_a_fixture() {
+    let held = HeldVideo { video: video(), viewers: 12, epoch: 7, ready: true, shedding: true };
+    let heartbeat = ReaderRecord {
+        id: reader("reader-1"),
+        public_url: "http://a:4001".to_owned(),
+        internal_url: "http://b:4001".to_owned(),
+        beat: 77,
+        incarnation: 1_700_000_000_000_250,
+        capacity: 100,
+        viewers: 12,
+        draining: true,
+        grace_ms: 5000,
+        highest_epoch: 9,
+        videos: vec![held],
+        messages_sent: 70,
+        reconnects: 2,
+        reconnect_errors: 1,
+        ticket: Some(secret()),
+    };
+    check_message("heartbeat", &heartbeat);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::epoch::{check_count, check_epoch, is_plausible_epoch};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
@@ -17,8 +16,9 @@ use liverank_core::json::whole_number;
 use liverank_core::{Invalid, VideoId, canary};
 use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use liverank_protocol::{
-    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, RegisterAction, RegisterAnswer,
-    ResolveAnswer, Route, RouteReader, RouteRequest, ViewersAnswer, ViewersOfVideos, ViewersRequest,
+    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, ReaderRecord, RegisterAction,
+    RegisterAnswer, ResolveAnswer, Route, RouteReader, RouteRequest, ViewersAnswer, ViewersOfVideos,
+    ViewersRequest,
 };
 use liverank_runtime::body::{self, JsonObject};
 use liverank_runtime::identity::guard::{CallerIfKnown, GuardedRoutes};

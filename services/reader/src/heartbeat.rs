@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::epoch::is_plausible_epoch;
 use liverank_core::handover::HeldVideo;
-use liverank_protocol::HeartbeatAnswer;
+use liverank_protocol::{HeartbeatAnswer, ReaderRecord};
 use liverank_runtime::now_micros;
 use liverank_runtime::peer::{PeerError, ServiceReplicas};
 

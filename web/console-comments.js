@@ -11,6 +11,8 @@ const GAP_PAGES = 10;
 const HISTORY_ANYWAY_MS = 1_500;
 /** A history that could not be read is asked for again after this long, in ms. */
 const HISTORY_AGAIN_MS = 5_000;
+/** Ids of removed comments that are remembered: a page of history is read within seconds, and does not bring one of these back. */
+const REMOVED_KEPT = 1_000;
 /** Screen readers hear of new comments at most this often, in ms. */
 const ANNOUNCE_MS = 4_000;
 /** A comment waits this long for a server that is away, in ms; then its writer decides. */
@@ -25,6 +27,7 @@ export class CommentsView {
   #user;
   #mayDelete;
   #moderate;
+  #pins;
   #onState;
   #video = null;
   #stream = null;
@@ -33,6 +36,7 @@ export class CommentsView {
   #shown = new Map();
   /** Posted here, answered, not yet seen in the stream: id to element. */
   #awaited = new Map();
+  #removed = new Set();
   #older = null;
   /** '' before, 'early' when it was read before the viewer had its place, 'live' when after. */
   #historyLoaded = '';
@@ -44,14 +48,15 @@ export class CommentsView {
 
   /**
    * `user()` is the name in force; `mayDelete(comment)` says whose comments have a button for it; `moderate(comment)`
-   * returns what bans its author, or null; `onState` gets the stream's
+   * returns what bans its author, or null; `pins` shows the pinned one; `onState` gets the stream's
    * states, null when there is no stream.
    */
-  constructor(liverank, { user, mayDelete, moderate, onState }) {
+  constructor(liverank, { user, mayDelete, moderate, pins, onState }) {
     this.#liverank = liverank;
     this.#user = user;
     this.#mayDelete = mayDelete;
     this.#moderate = moderate;
+    this.#pins = pins;
     this.#onState = onState;
     part('composer').addEventListener('submit', (event) => {
       event.preventDefault();
@@ -67,6 +72,8 @@ export class CommentsView {
     this.#resumeAt = '';
     this.#shown.clear();
     this.#awaited.clear();
+    this.#removed.clear();
+    this.#pins.open(videoId);
     this.#unannounced = [];
     this.#older = null;
     this.#historyLoaded = '';
@@ -98,6 +105,7 @@ export class CommentsView {
       onConnected: () => (this.#historyLoaded === 'live' ? undefined : this.#loadHistory('live')),
       onComment: (comment) => this.#live(comment),
       onDeleted: ({ id }) => this.#remove(id),
+      onPinned: (pinned) => this.#pins.take(pinned, this.#shown.get(pinned.id)?.comment),
       onGap: ({ from, to }) => this.#fill(this.#video, from, to),
       onState: (state) => (stream === this.#stream ? this.#onState(state) : undefined),
     });
@@ -125,9 +133,11 @@ export class CommentsView {
 
   async #loadHistory(when = 'early') {
     const video = this.#video;
+    const hear = this.#pins.asked();
     try {
-      const page = await this.#liverank.history(video, { limit: PAGE });
+      const page = await this.#liverank.history(video, { limit: PAGE, userid: this.#user() });
       if (video !== this.#video) return;
+      hear(page);
       // A page that was read before the viewer had its place does not replace one that was read after.
       if (this.#historyLoaded !== 'live') this.#historyLoaded = when;
       for (const comment of page.comments) this.#add(comment);
@@ -146,7 +156,7 @@ export class CommentsView {
     const video = this.#video;
     const oldest = Math.min(...[...this.#shown.values()].map(({ comment }) => comment.seq ?? Infinity));
     try {
-      const page = await this.#liverank.history(video, { before: this.#older, limit: PAGE });
+      const page = await this.#liverank.history(video, { before: this.#older, limit: PAGE, userid: this.#user() });
       if (video !== this.#video) return;
       this.#older = page.next;
       this.#kept += page.comments.length;
@@ -163,8 +173,11 @@ export class CommentsView {
   async #fill(video, from, to) {
     let before;
     for (let page = 0; page < GAP_PAGES; page += 1) {
-      const { comments, next } = await this.#liverank.history(video, { before, limit: PAGE }).catch(() => ({ comments: [] }));
+      const hear = before === undefined ? this.#pins.asked() : () => {};
+      const found = await this.#liverank.history(video, { before, limit: PAGE, userid: this.#user() }).catch(() => null);
       if (video !== this.#video) return;
+      if (found) hear(found);
+      const { comments, next } = found ?? { comments: [] };
       for (const comment of comments) this.#add(comment);
       this.#count();
       if (comments.some((comment) => comment.seq <= from) || (comments.length > 0 && !next)) return;
@@ -176,7 +189,7 @@ export class CommentsView {
 
   /** Puts a comment in its place; false when it is there already. */
   #add(comment) {
-    if (this.#shown.has(comment.id)) return false;
+    if (this.#shown.has(comment.id) || this.#removed.has(comment.id)) return false;
     const element = commentElement(comment);
     this.#addTools(element, comment);
     this.#shown.set(comment.id, { comment, element });
@@ -190,6 +203,9 @@ export class CommentsView {
 
   /** Takes a comment away that was removed. */
   #remove(id) {
+    this.#removed.add(id);
+    if (this.#removed.size > REMOVED_KEPT) this.#removed.delete(this.#removed.values().next().value);
+    this.#pins.removed(id);
     this.#shown.get(id)?.element.remove();
     this.#shown.delete(id);
     this.#awaited.get(id)?.remove();
@@ -201,6 +217,8 @@ export class CommentsView {
   /** What the one who is signed in may do about a comment. */
   #addTools(element, comment) {
     const tools = Object.assign(document.createElement('span'), { className: 'tools' });
+    const pin = this.#pins.button(comment);
+    if (pin) tools.append(pin);
     if (this.#mayDelete(comment)) tools.append(this.#deleteButton(comment));
     const moderate = this.#moderate(comment);
     if (moderate) {

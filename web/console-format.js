@@ -24,6 +24,11 @@ export function seconds(ms) {
   return ms < 5_400_000 ? `${Math.round(ms / 60_000)} min` : `${tenths.format(ms / 3_600_000)} h`;
 }
 
+const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+
+/** When something was, as `30 Nov, 08:15`. */
+export const moment = (timestamp) => day.format(new Date(timestamp));
+
 /** An element with a class and a text. */
 export function element(tag, className = '', text = '') {
   const made = document.createElement(tag);

@@ -1,11 +1,11 @@
 /** What moderators do to users: bans and mutes, and their end. Deleting a comment stands beside the comment. */
 
-import { element } from './console-format.js';
+import { element, moment } from './console-format.js';
 
 const part = (id) => document.getElementById(id);
 const PAGE = 50;
-const WORDS = { ban: 'Ban', mute: 'Mute' };
-const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+const WORDS = { ban: 'Ban', mute: 'Mute', shadow: 'Shadow ban' };
+const DONE = { ban: 'banned', mute: 'muted', shadow: 'shadow-banned' };
 
 export class Moderation {
   #liverank;
@@ -18,7 +18,7 @@ export class Moderation {
     this.#liverank = liverank;
     this.#onDone = onDone;
     part('moderate-cancel').addEventListener('click', () => part('moderate-dialog').close());
-    part('moderate-kind').addEventListener('change', () => (part('moderate-do').textContent = WORDS[part('moderate-kind').value]));
+    part('moderate-kind').addEventListener('change', () => this.#explain());
     part('moderate-form').addEventListener('submit', (event) => {
       event.preventDefault();
       this.#begin();
@@ -36,10 +36,19 @@ export class Moderation {
   /** Asks what to do with the author of a comment. */
   ask({ userid, videoid }) {
     this.#whom = { userid, videoid };
-    part('moderate-whom').textContent = `Comments of ${userid} are refused from then on. Those that are there stay.`;
+    this.#explain();
     part('moderate-reason').value = '';
     this.#complain('');
     part('moderate-dialog').showModal();
+  }
+
+  /** Says what the kind that is chosen does. */
+  #explain() {
+    const { userid } = this.#whom;
+    const kind = part('moderate-kind').value;
+    const then = kind === 'shadow' ? `are shown to ${userid} alone, who is not told` : 'are refused';
+    part('moderate-whom').textContent = `Comments of ${userid} ${then}, from then on. Those that are there stay.`;
+    part('moderate-do').textContent = WORDS[kind];
   }
 
   async #begin() {
@@ -53,7 +62,7 @@ export class Moderation {
     try {
       await this.#liverank.ban(whom);
       part('moderate-dialog').close();
-      this.#onDone(`${userid} is ${kind === 'ban' ? 'banned' : 'muted'} ${whom.videoid ? 'on this video' : 'everywhere'}.`);
+      this.#onDone(`${userid} is ${DONE[kind]} ${whom.videoid ? 'on this video' : 'everywhere'}.`);
     } catch (error) {
       this.#complain(`It was not done: ${error.message}`);
     }
@@ -86,16 +95,16 @@ export class Moderation {
 
   #line({ userid, kind, videoid, owner_id: owner, until, by, reason }) {
     const where = videoid ? `on ${videoid}` : owner ? `on the videos of ${owner}` : 'everywhere';
-    const end = until ? `until ${day.format(new Date(until))}` : 'for good';
+    const end = until ? `until ${moment(until)}` : 'for good';
     const item = element('li');
     item.append(element('b', '', userid), element('small', '', `${WORDS[kind] ?? kind} ${where}, ${end}, by ${by}${reason ? `: ${reason}` : ''}`));
-    const lift = Object.assign(element('button', 'quiet', 'Lift'), { type: 'button', ariaLabel: `Lift the ${kind} of ${userid} ${where}` });
+    const lift = Object.assign(element('button', 'quiet', 'Lift'), { type: 'button', ariaLabel: `Lift the ${WORDS[kind]?.toLowerCase() ?? kind} of ${userid} ${where}` });
     lift.addEventListener('click', async () => {
       lift.disabled = true;
       try {
         await this.#liverank.liftBan({ userid, kind, videoid, owner_id: owner });
         item.remove();
-        this.#onDone(`The ${kind} of ${userid} is lifted.`);
+        this.#onDone(`The ${WORDS[kind]?.toLowerCase() ?? kind} of ${userid} is lifted.`);
         part('bans-note').textContent = part('bans-list').childElementCount === 0 ? 'Nobody is banned or muted.' : '';
         part('bans-close').focus();
       } catch (error) {

@@ -1,11 +1,14 @@
 /** The console page: ties the ranking, the open video, its comments, the readers and the state of the connection together. */
 
 import { Liverank } from './liverank.js';
+import { AuditLog } from './console-audit.js';
 import { BoardChoice } from './console-boards.js';
 import { CommentsView } from './console-comments.js';
 import { Moderation } from './console-moderation.js';
 import { FindField } from './console-find.js';
+import { Held } from './console-held.js';
 import { OperateView } from './console-operate.js';
+import { Pins } from './console-pins.js';
 import { RankHistory } from './console-rank.js';
 import { RankingView } from './console-ranking.js';
 import { ReadersView } from './console-readers.js';
@@ -60,8 +63,7 @@ const session = new Session({
     boards.refresh();
     readers.refresh();
     operate.refresh();
-    moderation.offer(session.moderates);
-    reports.offer(session.moderates);
+    offerModeration();
   },
 });
 
@@ -94,8 +96,10 @@ const state = new StateView({
     part('ranking-loading').firstElementChild.textContent = 'There is no ranking to show.';
   },
 });
+const pins = new Pins(liverank, { moderates: () => session.moderates, onDone: (text, bad) => note(text, bad) });
 const comments = new CommentsView(liverank, {
   user,
+  pins,
   mayDelete: ({ userid }) => session.token !== null && (session.moderates || session.user === userid),
   moderate: (comment) => (session.moderates && comment.userid !== session.user ? () => moderation.ask(comment) : null),
   onState: (now) => {
@@ -103,10 +107,14 @@ const comments = new CommentsView(liverank, {
     if (now?.state === 'live') stream?.retryNow();
   },
 });
-const moderation = new Moderation(liverank, { onDone: (text) => note(text) });
-moderation.offer(session.moderates);
-const reports = new Reports(liverank, { onDone: (text) => note(text) });
-reports.offer(session.moderates);
+const onDone = (text) => note(text);
+const moderation = new Moderation(liverank, { onDone });
+const dialogs = [moderation, new Reports(liverank, { onDone }), new Held(liverank, { onDone }), new AuditLog(liverank)];
+/** Shows what moderators have, or hides it. */
+function offerModeration() {
+  for (const dialog of dialogs) dialog.offer(session.moderates);
+}
+offerModeration();
 const ranking = new RankingView(part('ranking-list'), {
   onOpen: (id) => {
     openVideo(id);

@@ -189,4 +189,53 @@ describe('a system that asks viewers for tokens', () => {
     const as = (user) => new Liverank({ baseUrl: server.origin, token: () => server.token(user) });
     await survivesKill(server, as('poster'), [viewer(as('ann'), 'ann'), viewer(as('ben'), 'ben')], [watcher(as('ann'))]);
   });
+
+  test('a token that is revoked in the middle of a stream and a list is renewed, and both go on', async () => {
+    let asked = 0;
+    let revokedAt = 0;
+    // As an issuer does it: what it gives after a revocation is of a later second, and so not revoked.
+    const token = async () => {
+      asked += 1;
+      while (Math.floor(Date.now() / 1_000) <= revokedAt) await new Promise((resolve) => setTimeout(resolve, 20));
+      return server.token('rae');
+    };
+    const rae = new Liverank({ baseUrl: server.origin, token });
+    const ben = new Liverank({ baseUrl: server.origin, token: server.token('ben') });
+    const post = (comment) => ben.postComment({ userid: 'ben', videoid: 'renewed', comment });
+    const states = [];
+    const heard = [];
+    const connected = [];
+    let score = 0;
+    const onState = (name) => ({ state, error }) => states.push([name, state, error?.message]);
+    const chat = rae.comments('renewed', {
+      userid: 'rae',
+      onConnected: () => connected.push(asked),
+      onComment: ({ comment }) => heard.push(comment),
+      onGap: (gap) => heard.push(gap),
+      onState: onState('stream'),
+    });
+    const list = rae.ranking({ onList: (videos) => (score = videos.find(({ video_id }) => video_id === 'renewed')?.score ?? 0), onState: onState('list') });
+    const live = () => ['stream', 'list'].map((name) => states.filter(([of, state]) => of === name && state === 'live').length);
+    await until(() => live().every((times) => times === 1), 'both are live');
+    assert.equal(asked, 1);
+    await post('before');
+    await until(() => heard.length === 1 && score === 2, 'what was posted before');
+
+    revokedAt = Math.floor(Date.now() / 1_000);
+    const headers = { authorization: `Bearer ${server.token('mo', '--role', 'moderator')}`, 'content-type': 'application/json' };
+    const revoked = await fetch(`${server.origin}/moderation/revocations`, { method: 'POST', headers, body: JSON.stringify({ sub: 'rae', reason: 'a lost phone' }) });
+    assert.equal(revoked.status, 202);
+    revokedAt = Math.floor(Date.now() / 1_000);
+    // While the old token ends, and before there is another.
+    for (let i = 1; i <= 3; i += 1) await post(`during ${i}`);
+    await until(() => live().every((times) => times === 2), 'both are live again');
+    await post('after');
+    await until(() => heard.length === 5 && score === 10, 'all of it');
+    assert.deepEqual(heard, ['before', 'during 1', 'during 2', 'during 3', 'after']);
+    assert.deepEqual(states.filter(([, state]) => state === 'failed'), []);
+    assert.deepEqual(connected, [1, asked], 'the stream came back with another token');
+    assert.ok(asked >= 2 && asked <= 3, `${asked} tokens for one revocation`);
+    chat.close();
+    list.close();
+  });
 });

@@ -180,6 +180,118 @@ test('a moderator sees what viewers reported, and decides', async () => {
   }
 });
 
+/** Two who are signed in: a poster and a moderator, with a comment of the poster's that both see. */
+async function posterAndModerator(text) {
+  const ann = await open();
+  await signIn(ann, server.token('ann'));
+  const mo = await open();
+  await signIn(mo, server.token('mo', '--role', 'moderator'));
+  for (const page of [ann, mo]) await pill(page, 'Live');
+  await ann.getByLabel('Your comment').fill(text);
+  await ann.getByRole('button', { name: 'Post' }).click();
+  for (const page of [ann, mo]) await page.locator('#comment-list .comment:not(.pending)', { hasText: text }).waitFor();
+  return { ann, mo };
+}
+
+/** Opens a dialog of lists again until a line has this text: the log's way into it takes a moment. */
+async function listed(page, button, list, text) {
+  const line = page.locator(`#${list}-list li`, { hasText: text }).first();
+  for (const deadline = Date.now() + 10_000; ; ) {
+    await page.getByRole('button', { name: button, exact: true }).click();
+    await page.locator(`#${list}-note`, { hasNotText: 'Loading' }).waitFor({ state: 'attached' });
+    if ((await line.count()) > 0) return line;
+    assert.ok(Date.now() < deadline, `in vain: ${text} in ${button}`);
+    await page.getByRole('button', { name: 'Close' }).click();
+  }
+}
+
+test('a moderator pins a comment, everybody sees it above the others, and it goes when it is deleted or unpinned', async () => {
+  const { ann, mo } = await posterAndModerator('worth a pin');
+  const pinned = (page) => page.getByRole('note', { name: 'Pinned comment' });
+  const row = (text) => mo.locator('#comment-list .comment:not(.pending)', { hasText: text });
+  assert.equal(await ann.getByRole('button', { name: /^Pin/ }).count(), 0);
+  await row('worth a pin').getByRole('button', { name: 'Pin the comment by ann' }).click();
+  for (const page of [ann, mo]) await pinned(page).getByText('worth a pin').waitFor();
+  await ann.reload();
+  await pinned(ann).getByText('worth a pin').waitFor();
+  assert.equal(await pinned(ann).getByRole('button').count(), 0);
+  await pinned(mo).getByRole('button', { name: 'Unpin' }).click();
+  for (const page of [ann, mo]) await pinned(page).waitFor({ state: 'hidden' });
+  await row('worth a pin').getByRole('button', { name: 'Pin the comment by ann' }).click();
+  for (const page of [ann, mo]) await pinned(page).waitFor();
+  await row('worth a pin').getByRole('button', { name: /^Delete/ }).click();
+  for (const page of [ann, mo]) {
+    await pinned(page).waitFor({ state: 'hidden' });
+    assert.deepEqual(page.errors, []);
+  }
+});
+
+test('a comment that waits is said to wait, a moderator releases one and rejects another', async () => {
+  const moderator = { authorization: `Bearer ${server.token('mo', '--role', 'moderator')}`, 'content-type': 'application/json' };
+  const rules = JSON.stringify({ videoid: 'cats', rules: { words: [{ action: 'hold', words: ['perhaps'] }] } });
+  const set = await fetch(`${server.origin}/moderation/rules`, { method: 'POST', headers: moderator, body: rules });
+  assert.equal(set.status, 202);
+  const { ann, mo } = await posterAndModerator('no doubt');
+  assert.equal(await ann.getByRole('button', { name: 'Held' }).isVisible(), false);
+  // In force within a second: until then a comment is shown at once.
+  const waits = async (text) => {
+    await ann.getByLabel('Your comment').fill(text);
+    const answered = ann.waitForResponse((response) => new URL(response.url()).pathname === '/comment');
+    await ann.getByRole('button', { name: 'Post' }).click();
+    return (await (await answered).json()).held === true;
+  };
+  for (const deadline = Date.now() + 10_000; !(await waits('perhaps this')); ) assert.ok(Date.now() < deadline);
+  await ann.locator('.comment.pending', { hasText: 'waits for a moderator' }).waitFor();
+  assert.equal(await waits('perhaps that'), true);
+  await (await listed(mo, 'Held', 'held', 'perhaps that')).getByRole('button', { name: 'Reject the comment of ann' }).click();
+  const released = mo.locator('#held-list li', { hasText: 'perhaps this' });
+  assert.match(await released.textContent(), /ann on cats.*perhaps this.*waits for: words in it/);
+  await released.getByRole('button', { name: 'Release the comment of ann' }).click();
+  await mo.getByText('No comment waits.').waitFor();
+  await mo.getByRole('button', { name: 'Close' }).click();
+  for (const page of [ann, mo]) {
+    await page.locator('#comment-list .comment:not(.pending)', { hasText: 'perhaps this' }).first().waitFor();
+    assert.equal(await page.locator('#comment-list .comment:not(.pending)', { hasText: 'perhaps that' }).count(), 0);
+    assert.deepEqual(page.errors, []);
+  }
+  const removed = await fetch(`${server.origin}/moderation/rules?videoid=cats`, { method: 'DELETE', headers: moderator });
+  assert.equal(removed.status, 202);
+});
+
+test('a shadow ban is chosen, seen and lifted, and the audit log has who did what, and why', async () => {
+  const { ann, mo } = await posterAndModerator('before the shadow');
+  await mo.locator('.comment', { hasText: 'before the shadow' }).getByRole('button', { name: 'Ban or mute ann' }).click();
+  await mo.locator('#moderate-kind').selectOption('shadow');
+  await mo.getByText('are shown to ann alone').waitFor();
+  await mo.getByLabel('Why').fill('tests patience');
+  await mo.locator('#moderate-do', { hasText: 'Shadow ban' }).click();
+  await mo.getByText('ann is shadow-banned on this video.').waitFor();
+  const ban = await listed(mo, 'Banned and muted', 'bans', 'ann');
+  assert.match(await ban.textContent(), /Shadow ban on cats, until .*, by mo: tests patience/);
+  // Only its author sees what is said from then on; in force within a second.
+  const say = async (text) => {
+    await ann.getByLabel('Your comment').fill(text);
+    await ann.getByRole('button', { name: 'Post' }).click();
+    await ann.locator('#comment-list .comment:not(.pending)', { hasText: text }).waitFor();
+  };
+  await ann.waitForTimeout(1_200);
+  await say('in the shadow');
+  await ban.getByRole('button', { name: /^Lift the shadow ban/ }).click();
+  await mo.getByText('Nobody is banned or muted.').waitFor();
+  await mo.getByRole('button', { name: 'Close' }).click();
+  await ann.waitForTimeout(1_200);
+  await say('out of it');
+  await mo.locator('.comment', { hasText: 'out of it' }).waitFor();
+  assert.equal(await mo.locator('.comment', { hasText: 'in the shadow' }).count(), 0);
+  const lifted = await listed(mo, 'What was done', 'audit', 'mo (moderator) lifted the shadow ban of ann on cats');
+  assert.equal(await lifted.isVisible(), true);
+  const lines = await mo.locator('#audit-list li').allTextContents();
+  const begun = lines.findIndex((line) => /^mo \(moderator\) shadow-banned ann on cats until .*: tests patience$/.test(line));
+  assert.ok(begun > 0, lines.join('\n'));
+  assert.equal(await ann.getByRole('button', { name: 'What was done' }).isVisible(), false);
+  for (const page of [ann, mo]) assert.deepEqual(page.errors, []);
+});
+
 test('how the system is, is shown to those with the role for it, and others are told what is missing', async () => {
   const page = await open();
   await page.getByRole('button', { name: 'Operate' }).click();

@@ -31,8 +31,8 @@ pub(crate) struct Asset {
     content: &'static [u8],
 }
 
-/// The files of the pages.
-pub(crate) static ASSETS: [Asset; 30] = [
+/// The page's files.
+pub(crate) static ASSETS: [Asset; 34] = [
     asset!("/", "index.html", HTML_TYPE),
     asset!("/console.js", "console.js", SCRIPT_TYPE),
     asset!("/console-comments.js", "console-comments.js", SCRIPT_TYPE),
@@ -50,6 +50,10 @@ pub(crate) static ASSETS: [Asset; 30] = [
     asset!("/console-format.js", "console-format.js", SCRIPT_TYPE),
     asset!("/console-moderation.js", "console-moderation.js", SCRIPT_TYPE),
     asset!("/console-reports.js", "console-reports.js", SCRIPT_TYPE),
+    asset!("/console-held.js", "console-held.js", SCRIPT_TYPE),
+    asset!("/console-audit.js", "console-audit.js", SCRIPT_TYPE),
+    asset!("/console-paged.js", "console-paged.js", SCRIPT_TYPE),
+    asset!("/console-pins.js", "console-pins.js", SCRIPT_TYPE),
     asset!("/console-operate.js", "console-operate.js", SCRIPT_TYPE),
     asset!("/console-operate-chart.js", "console-operate-chart.js", SCRIPT_TYPE),
     asset!("/console-operate-moves.js", "console-operate-moves.js", SCRIPT_TYPE),

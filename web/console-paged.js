@@ -1,0 +1,63 @@
+/** A dialog with a list that is read in pages: what moderators look through. */
+
+const part = (id) => document.getElementById(id);
+
+export class PagedDialog {
+  #name;
+  #none;
+  #read;
+  #next = null;
+
+  /**
+   * `name` is the first word of the ids of its parts; `none` is said where the list is empty; `read(next)` resolves to
+   * `{lines, next}`, elements and what the next page is asked for by, null at the end.
+   */
+  constructor(name, { none, read }) {
+    this.#name = name;
+    this.#none = none;
+    this.#read = read;
+    part(`show-${name}`).addEventListener('click', () => this.#open());
+    part(`${name}-close`).addEventListener('click', () => part(`${name}-dialog`).close());
+    part(`${name}-more`).addEventListener('click', () => this.#page());
+  }
+
+  /** Shows the button that opens it, or hides it. */
+  offer(moderates) {
+    part(`show-${this.#name}`).hidden = !moderates;
+  }
+
+  /** Takes a line away that is done with. */
+  remove(line) {
+    line.remove();
+    this.#left();
+    part(`${this.#name}-close`).focus();
+  }
+
+  say(text) {
+    part(`${this.#name}-note`).textContent = text;
+  }
+
+  #left() {
+    this.say(part(`${this.#name}-list`).childElementCount === 0 ? this.#none : '');
+  }
+
+  #open() {
+    part(`${this.#name}-list`).replaceChildren();
+    this.#next = null;
+    part(`${this.#name}-dialog`).showModal();
+    this.#page();
+  }
+
+  async #page() {
+    this.say('Loading…');
+    try {
+      const { lines, next } = await this.#read(this.#next);
+      this.#next = next;
+      part(`${this.#name}-list`).append(...lines);
+      part(`${this.#name}-more`).hidden = next === null;
+      this.#left();
+    } catch (error) {
+      this.say(`It could not be read: ${error.message}`);
+    }
+  }
+}

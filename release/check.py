@@ -2,16 +2,19 @@
 """The checks of release/test.
 
 The installer installs from a server on this machine; the formula and krew's manifest have the archives' checksums; the packages
-of npm are packed and installed from their tarballs; the charts are packaged; the bundle for OLM is held against the chart; each crate names what would be in it; the
+of npm are packed and installed from their tarballs, the wheels by pip; the charts are packaged; the bundle for OLM is held against the chart; each crate names what would be in it; the
 workflows and scripts are linted. What a check needs and this machine lacks is a failure, with the line that installs it.
 """
 
+import base64
 import functools
 import hashlib
 import http.server
+import io
 import json
 import os
 import pathlib
+import platform as platform_module
 import re
 import shutil
 import subprocess
@@ -19,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import zipfile
 
 import yaml
 
@@ -175,6 +179,72 @@ def npm_packages_install_from_their_tarballs():
                   "new Liverank({ baseUrl: 'http://127.0.0.1:9' }); console.log(Object.keys(hooks).length > 0)")
         said = run("node", "--input-type=module", "--eval", script, cwd=project)[1]
         expect(said.strip() == "true", said)
+
+
+def wheels(folder, archives, version=VERSION):
+    """The wheels of a release's archives, by their platforms."""
+    made = {}
+    for platform in PLATFORMS:
+        said = run(sys.executable, "-B", ROOT / "release/wheel", version, archives / f"liverank-{version}-{platform}.tar.gz", folder)[1]
+        made[platform] = pathlib.Path(said.strip())
+    return made
+
+
+def wheels_install_without_an_index():
+    """pip takes this machine's wheel of a folder with all of them, and the programs run."""
+    here = f"linux-{platform_module.machine()}"
+    expect(here in PLATFORMS, f"a release has no programs for {here}")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for platform in PLATFORMS:
+            archive(folder, platform)
+        made = wheels(folder, folder)
+        run(sys.executable, "-m", "venv", folder / "venv")
+        pip = [folder / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--no-index"]
+        run(*pip, "--find-links", folder, f"liverank=={VERSION}")
+        for program in ("liverank", "liverank-operator", "kubectl-liverank"):
+            said = run(folder / "venv/bin" / program, "version")[1]
+            expect(said.strip() == f"{program} {VERSION} {here}", said)
+        for platform, wheel in made.items():
+            if platform != here:
+                code, said = run(*pip, "--force-reinstall", wheel, good=False)
+                expect(code != 0 and "not a supported wheel" in said, f"pip takes {wheel.name} here: {said}")
+
+
+def wheels_are_what_they_say():
+    """Names, lists of contents, the glibc of the programs, and the same bytes twice."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as again:
+        folder = pathlib.Path(folder)
+        for platform in PLATFORMS:
+            archive(folder, platform)
+        made = wheels(folder, folder)
+        tags = {platform: wheel.stem.split("-", 2)[2] for platform, wheel in made.items()}
+        expect(tags == {"linux-x86_64": "py3-none-manylinux_2_17_x86_64", "linux-aarch64": "py3-none-manylinux_2_17_aarch64",
+                        "macos-x86_64": "py3-none-macosx_10_12_x86_64", "macos-aarch64": "py3-none-macosx_11_0_arm64"}, tags)
+        for platform, wheel in wheels(pathlib.Path(again), folder).items():
+            expect(wheel.read_bytes() == made[platform].read_bytes(), f"{wheel.name} is another one each time")
+            with zipfile.ZipFile(wheel) as file:
+                info = f"liverank-{VERSION}.dist-info"
+                listed = [line.split(",") for line in file.read(f"{info}/RECORD").decode().splitlines()]
+                expect([name for name, _, _ in listed] == file.namelist(), f"RECORD of {wheel.name}")
+                for name, digest, size in listed[:-1]:
+                    body = file.read(name)
+                    found = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode().rstrip("=")
+                    expect((digest, size) == (f"sha256={found}", str(len(body))), f"{name} of {wheel.name}")
+                expect(f"Tag: {tags[platform]}\n" in file.read(f"{info}/WHEEL").decode(), f"WHEEL of {wheel.name}")
+        # Programs that ask for a newer glibc, and versions that Python writes otherwise, or cannot.
+        packed = folder / "liverank-9.8.7-rc.1-linux-x86_64.tar.gz"
+        with tarfile.open(packed, "w:gz") as tar:
+            for name in ("liverank", "liverank-operator", "kubectl-liverank", "LICENSE"):
+                body = b"\x7fELF GLIBC_2.4 GLIBC_2.36 GLIBC_2.34"
+                entry = tarfile.TarInfo(name)
+                entry.size = len(body)
+                tar.addfile(entry, io.BytesIO(body))
+        said = run(sys.executable, "-B", ROOT / "release/wheel", "9.8.7-rc.1", packed, folder)[1]
+        expect(said.strip().endswith("/liverank-9.8.7rc1-py3-none-manylinux_2_36_x86_64.whl"), said)
+        odd = packed.rename(folder / "liverank-9.8.7-nightly-linux-x86_64.tar.gz")
+        code, said = run(sys.executable, "-B", ROOT / "release/wheel", "9.8.7-nightly", odd, folder, good=False)
+        expect(code != 0 and "no word for the version" in said, said)
 
 
 def versions_are_one():
@@ -354,7 +424,8 @@ def workflows_are_linted():
 
 
 CHECKS = (the_installer_installs_what_the_checksums_say, the_installer_refuses_what_it_should,
-          the_formula_and_the_manifest_have_the_archives_checksums, npm_packages_install_from_their_tarballs, versions_are_one,
+          the_formula_and_the_manifest_have_the_archives_checksums, npm_packages_install_from_their_tarballs,
+          wheels_install_without_an_index, wheels_are_what_they_say, versions_are_one,
           charts_are_packaged, charts_that_are_published_name_the_image_of_the_release, artifact_hub_knows_the_charts, the_bundle_is_valid_for_olm,
           the_bundle_asks_for_what_the_chart_asks_for, the_bundle_runs_what_the_chart_runs,
           the_bundle_describes_fields_that_there_are, crates_hold_sources_and_nothing_else, scripts_are_linted,

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http_body_util::{BodyDataStream, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +22,11 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use crate::tls::PeerTls;
+
+/// The longest answer to `GET /health` and the longest refusal: they are some hundred bytes.
+pub const MAX_SHORT_ANSWER_BYTES: usize = 64 * 1024;
+/// The longest answer otherwise: a planner's view of 200,000 videos fits. Whoever answers more makes this process hold it.
+pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why there is no answer, or none that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,9 @@ pub enum ClientError {
     /// It took longer than was allowed.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
+    /// The answer is longer than any that was asked for.
+    #[error("an answer of more than {0} bytes")]
+    TooLong(usize),
     /// The answer is not what was asked for.
     #[error("an answer that cannot be read")]
     Decode(#[source] serde_json::Error),
@@ -51,7 +59,7 @@ impl ClientError {
 
     /// Whether the answer came and is not what was asked for.
     pub const fn is_decode(&self) -> bool {
-        matches!(self, Self::Decode(_))
+        matches!(self, Self::Decode(_) | Self::TooLong(_))
     }
 
     fn is_timeout(&self) -> bool {
@@ -246,24 +254,40 @@ impl Response {
         Box::pin(parts)
     }
 
-    /// Its body, whole. Only of processes that are ours.
+    /// Its body, whole, of at most [`MAX_ANSWER_BYTES`].
     ///
     /// # Errors
-    /// It does not come whole.
+    /// As [`Response::bytes_within`].
     pub async fn bytes(self) -> Result<Vec<u8>, ClientError> {
+        self.bytes_within(MAX_ANSWER_BYTES).await
+    }
+
+    /// Its body, whole, of at most `limit` bytes: whoever answers may not be what it was taken for.
+    ///
+    /// # Errors
+    /// It does not come whole; or it is longer.
+    pub async fn bytes_within(self, limit: usize) -> Result<Vec<u8>, ClientError> {
+        if self.body.size_hint().lower() > limit as u64 {
+            return Err(ClientError::TooLong(limit));
+        }
         let (mut whole, mut parts) = (Vec::new(), self.bytes_stream());
         while let Some(part) = parts.next().await {
-            whole.extend_from_slice(&part?);
+            let part = part?;
+            if part.len() > limit - whole.len() {
+                return Err(ClientError::TooLong(limit));
+            }
+            whole.extend_from_slice(&part);
         }
         Ok(whole)
     }
 
-    /// Its body as text; what is not UTF-8 is replaced.
+    /// Its body as text, of at most [`MAX_SHORT_ANSWER_BYTES`]; what is not UTF-8 is replaced.
     ///
     /// # Errors
-    /// As [`Response::bytes`].
+    /// As [`Response::bytes_within`].
     pub async fn text(self) -> Result<String, ClientError> {
-        Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
+        let bytes = self.bytes_within(MAX_SHORT_ANSWER_BYTES).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Reads the body as JSON.
@@ -271,6 +295,14 @@ impl Response {
     /// # Errors
     /// As [`Response::bytes`]; or it says something else.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.bytes().await?).map_err(ClientError::Decode)
+        self.json_within(MAX_ANSWER_BYTES).await
+    }
+
+    /// Reads a body of at most `limit` bytes as JSON.
+    ///
+    /// # Errors
+    /// As [`Response::bytes_within`]; or it says something else.
+    pub async fn json_within<T: DeserializeOwned>(self, limit: usize) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.bytes_within(limit).await?).map_err(ClientError::Decode)
     }
 }

@@ -283,7 +283,9 @@ fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Comma
                 let is_list = arg.get_value_delimiter().is_some();
                 return if is_list { arg.required(false).default_values(Vec::<String>::new()) } else { arg };
             }
-            arg.required(false).default_value(value.to_owned())
+            // What is hidden of the environment is a secret of the file, too, and --help shows defaults.
+            let is_secret = arg.is_hide_env_values_set();
+            arg.required(false).default_value(value.to_owned()).hide_default_value(is_secret)
         })
     } else {
         command
@@ -322,6 +324,8 @@ mod tests {
             ring_size: Option<u32>,
             #[arg(long, value_delimiter = ',', default_value = "8080")]
             ports: Vec<u16>,
+            #[arg(long, env = "LIVERANK_PASSWORD", hide_env_values = true)]
+            password: Option<String>,
         },
         #[command(subcommand)]
         Rebuild(ExampleRebuild),
@@ -373,6 +377,18 @@ mod tests {
     }
 
     #[test]
+    fn help_shows_what_the_file_says_and_none_of_its_secrets() {
+        let file = "password: very-secret\nring: {size: 7}\n";
+        let help = parse_example(&["reader", "--help"], &[], Some(file)).unwrap_err();
+        assert!(help.contains("--password") && help.contains("[default: 7]"), "{help}");
+        assert!(!help.contains("very-secret"), "{help}");
+        let ExampleCli::Reader { password, .. } = parse_example(&["reader"], &[], Some(file)).unwrap() else {
+            panic!("another role")
+        };
+        assert_eq!(password.as_deref(), Some("very-secret"));
+    }
+
+    #[test]
     fn a_nested_command_has_file_and_environment_layers() {
         let weight = |args: &[&str], file| match parse_example(args, &[], file).unwrap() {
             ExampleCli::Rebuild(ExampleRebuild::Scores { weight }) => weight,
@@ -419,7 +435,7 @@ mod tests {
         ]);
         let command = without_blank(ExampleCli::command(), &blank);
         let of: Vec<_> = all_args(&command).filter_map(Arg::get_env).collect();
-        assert_eq!(of, ["LIVERANK_KAFKA"]);
+        assert_eq!(of, ["LIVERANK_KAFKA", "LIVERANK_PASSWORD"]);
     }
 
     #[test]

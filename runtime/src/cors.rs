@@ -42,7 +42,7 @@ pub async fn answer_cross_origin(
     if preflight {
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, POST, DELETE, OPTIONS"),
+            HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"),
         );
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(&asked));
         headers.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
@@ -76,6 +76,7 @@ mod tests {
     use axum::body::Body;
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;
+    use liverank_protocol::access::ENDPOINTS;
     use tower_service::Service;
 
     use super::*;
@@ -111,6 +112,17 @@ mod tests {
         let odd = [preflight[0], preflight[1], ("access-control-request-headers", "x; y")];
         let response = answer_headers(AllowedOrigins::default(), "OPTIONS", &odd).await;
         assert_eq!(response.headers()["access-control-allow-headers"], DEFAULT_ALLOWED_HEADERS);
+    }
+
+    #[tokio::test]
+    async fn a_preflight_allows_every_method_of_the_table_of_endpoints() {
+        for endpoint in ENDPOINTS {
+            let preflight =
+                [("origin", "https://a.test"), ("access-control-request-method", endpoint.method)];
+            let response = answer_headers(listed_origins(), "OPTIONS", &preflight).await;
+            let allowed = response.headers()["access-control-allow-methods"].to_str().unwrap();
+            assert!(allowed.split(", ").any(|method| method == endpoint.method), "{endpoint:?}: {allowed}");
+        }
     }
 
     #[tokio::test]

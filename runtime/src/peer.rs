@@ -320,6 +320,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_answer_is_read_without_a_bound() {
+        use crate::client::MAX_SHORT_ANSWER_BYTES as SHORT;
+        /// One that says how long it is, and one that goes on until the connection ends.
+        const ANNOUNCED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9000000000\r\n\r\n";
+        const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
+                               content-length: 9000000000\r\n\r\n";
+        let endless: &'static str =
+            Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{}", "1".repeat(2 * SHORT)).into_boxed_str());
+        let peers = PeerClient::default();
+        let open = async |answer| {
+            let url = answering_server(vec![answer]).await;
+            peers.client().get(url).timeout(ANSWER_TIMEOUT).send().await.unwrap()
+        };
+        for answer in [ANNOUNCED, endless] {
+            for failed in [
+                open(answer).await.text().await.map(drop),
+                open(answer).await.json_within::<u64>(SHORT).await.map(drop),
+                open(answer).await.bytes_within(SHORT).await.map(drop),
+            ] {
+                let error = failed.unwrap_err();
+                assert!(matches!(error, ClientError::TooLong(SHORT)) && error.is_decode(), "{error}");
+            }
+        }
+        assert!(matches!(open(ANNOUNCED).await.bytes().await, Err(ClientError::TooLong(_))));
+        assert!(matches!(open(ANNOUNCED).await.json::<u64>().await, Err(ClientError::TooLong(_))));
+        for answer in [ANNOUNCED, REFUSAL] {
+            let url = answering_server(vec![answer]).await;
+            let Err(PeerError::Unavailable(reason)) = peers.get::<u64>(&url, &["x"]).await else {
+                panic!("an answer without an end was read")
+            };
+            assert!(reason.contains("more than"), "{reason}");
+        }
+    }
+
+    #[tokio::test]
     async fn connections_are_given_up_after_a_foreign_answer() {
         const FOREIGN_ANSWER: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
         const OUR_ANSWER: &str =

@@ -483,12 +483,17 @@ impl KnownCluster {
         self.audiences.get(video).map_or(0, |audience| audience.viewers)
     }
 
-    /// Viewers that other live readers have of the videos that this one has viewers of, where there are any. No more of them
-    /// than the heartbeat has.
+    /// Viewers that other live readers have of the videos that this one serves and has viewers of, where there are any. No more
+    /// of them than the heartbeat has. That it has viewers it merely says: of videos that it does not serve it hears nothing.
     pub fn viewers_elsewhere(&self, record: &ReaderRecord) -> Vec<(VideoId, u64)> {
         let all_here =
             |audience: &VideoAudience| audience.largest_reader == (audience.viewers, record.id.clone());
+        let serves = |video: &VideoId| {
+            let assigned = self.assignment_view.assigned_readers(video);
+            assigned.is_some_and(|assigned| assigned.share_of(&record.id).is_some())
+        };
         let watched = record.videos.iter().filter(|held| held.viewers > 0).map(|held| &held.video);
+        let watched = watched.filter(|video| serves(video));
         // Looking through all readers is for the few videos that have several.
         let split = watched.filter(|video| self.audiences.get(*video).is_some_and(|it| !all_here(it)));
         let others = |sighting: &&ReaderSighting| {

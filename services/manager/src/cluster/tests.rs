@@ -274,12 +274,17 @@ fn a_reader_hears_of_viewers_elsewhere_where_there_are_any() {
     let one = record("a", 9, &[("alone", 2), ("empty here", 0), ("shared", 7)]);
     let two = record("b", 9, &[("empty here", 4), ("shared", 5)]);
     let three = record("c", 1, &[("shared", 1)]);
-    let cluster = cluster(now, vec![one.clone(), two.clone(), three], vec![]);
+    let served = [("alone", &["a", "c"][..]), ("empty here", &["a", "b"]), ("shared", &["a", "b", "c"])];
+    let served = served.map(|(name, readers)| assignment(name, readers, 1)).into();
+    let cluster = cluster(now, vec![one.clone(), two.clone(), three], served);
     assert_eq!(cluster.viewers_elsewhere(&one), [(video("shared"), 6)]);
     assert_eq!(cluster.viewers_elsewhere(&two), [(video("shared"), 8)]);
     // Also for a video of which the reader has only just got viewers.
     let more = record("c", 3, &[("alone", 2), ("shared", 1)]);
     assert_eq!(cluster.viewers_elsewhere(&more), [(video("alone"), 2), (video("shared"), 12)]);
+    // Not of one that it does not serve, whatever it says.
+    let curious = record("b", 9, &[("alone", 1)]);
+    assert_eq!(cluster.viewers_elsewhere(&curious), []);
 }
 
 #[test]

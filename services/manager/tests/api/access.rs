@@ -139,6 +139,13 @@ async fn a_stolen_reader_credential_is_one_reader() {
     assert_eq!(before["highest_epoch"], after["highest_epoch"]);
     assert_eq!(after["readers"].as_array().unwrap().len(), 1, "nothing of it was believed");
     assert_eq!(manager.resolve("v").await, Some(victim.url.clone()));
+    // What it says of itself is believed, and tells it nothing of a video that it does not serve.
+    let mut body = heartbeat_json("thief", "http://127.0.0.1:1");
+    body["videos"] = json!([{"video": "v", "viewers": 1, "epoch": 0, "ready": true}]);
+    let answer = manager.send_as("reader/thief", "/heartbeat", &body).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(answer.get("viewers_elsewhere"), None, "{answer}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
+use liverank_protocol::ReaderHealth;
 use liverank_runtime::client::{Client, ConnectionSettings, MAX_SHORT_ANSWER_BYTES};
 use liverank_runtime::peer::join_path;
 use liverank_runtime::{PeerTls, now_ms};
@@ -137,7 +138,7 @@ async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Durat
         Err(error) if error.is_refused() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
-    let health = match answer.json_within::<Value>(MAX_SHORT_ANSWER_BYTES).await {
+    let health = match answer.json_within::<ReaderHealth>(MAX_SHORT_ANSWER_BYTES).await {
         Ok(health) => health,
         Err(error) if error.is_decode() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,

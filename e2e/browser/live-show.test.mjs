@@ -51,6 +51,7 @@ test('two viewers talk, likes move the ranking, and an outage costs nothing', as
   for (const page of [ann, ben]) await page.locator('.pill.live').waitFor();
   await say(ann, 'hello from ann');
   await said(ben, 'hello from ann');
+  await ann.getByText('2 watching').waitFor();
   await ann.getByRole('button', { name: 'The harbour at dawn' }).click();
   await ben.getByRole('button', { name: 'The harbour at dawn' }).click();
   for (let i = 0; i < 3; i += 1) await ben.getByRole('button', { name: 'Share' }).click();
@@ -176,7 +177,8 @@ test('the demo starts the system and the page in one command, and ends both', as
     const pages = [];
     for (const link of demo.links) {
       const context = await browser.newContext();
-      context.setDefaultTimeout(30_000);
+      // Vite compiles what the first page asks for.
+      context.setDefaultTimeout(90_000);
       contexts.push(context);
       const page = await context.newPage();
       await page.goto(link);

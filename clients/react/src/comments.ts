@@ -12,6 +12,8 @@ export interface UseCommentsOptions {
   history?: number;
   /** How many live comments are kept; 500 by default. Older ones that were asked for are kept besides. */
   keep?: number;
+  /** Whether to count who watches; not by default. */
+  countViewers?: boolean;
 }
 
 /** A video's comments as they are now. */
@@ -20,6 +22,8 @@ export interface Comments {
   comments: NumberedComment[];
   /** The pinned comment; null where there is none. */
   pinned: NumberedComment | null;
+  /** How many watch now, where that was asked for; null until it is known. */
+  viewers: number | null;
   state: StreamState;
   /** Why the stream waits or has failed, or why history could not be read. */
   error: LiverankError | null;
@@ -34,26 +38,28 @@ export interface Comments {
 const CONNECTING: StreamStatus = { state: 'connecting', attempt: 0, retryAt: null, error: null };
 
 /** A video's comments: its history, then what comes, while the component is mounted. `null` as the video watches nothing. */
-export function useComments(videoid: string | null, { userid, history = 50, keep = 500 }: UseCommentsOptions): Comments {
+export function useComments(videoid: string | null, { userid, history = 50, keep = 500, countViewers = false }: UseCommentsOptions): Comments {
   const liverank = useLiverank();
   const [shown, dispatch] = useReducer(after, keep, nothing);
   const [status, setStatus] = useState(CONNECTING);
   const [failure, setFailure] = useState<LiverankError | null>(null);
+  const [viewers, setViewers] = useState<number | null>(null);
   const following = useRef<Following | null>(null);
 
   useEffect(() => {
     dispatch({ type: 'clear', keep });
     setStatus(CONNECTING);
     setFailure(null);
+    setViewers(null);
     if (videoid === null) return undefined;
-    const listener = { onChange: dispatch, onStatus: setStatus, onFailure: setFailure };
+    const listener = { onChange: dispatch, onStatus: setStatus, onFailure: setFailure, ...(countViewers && { onViewers: setViewers }) };
     const begun = followComments(liverank, { videoid, userid, history }, listener);
     following.current = begun;
     return () => {
       following.current = null;
       begun.close();
     };
-  }, [liverank, videoid, userid, history, keep]);
+  }, [liverank, videoid, userid, history, keep, countViewers]);
 
   const { older } = shown;
   const loadOlder = useCallback(async () => {
@@ -63,6 +69,7 @@ export function useComments(videoid: string | null, { userid, history = 50, keep
   return {
     comments: inOrder(shown),
     pinned: shown.pin?.comment ?? null,
+    viewers,
     state: status.state,
     error: status.error ?? failure,
     hasOlder: older !== null,

@@ -16,6 +16,8 @@ export interface Listener {
   onStatus: (status: StreamStatus) => void;
   /** Why something could not be read; null once it could. */
   onFailure: (error: LiverankError | null) => void;
+  /** How many watch; they are counted where somebody listens. */
+  onViewers?: (viewers: number) => void;
 }
 
 /** A video that is followed. */
@@ -30,7 +32,7 @@ export interface Following {
 const GAP_PAGES = 10;
 
 /** Follows a video: its history, then what comes, what is removed and what is pinned, until it is closed. */
-export function followComments(liverank: Liverank, { videoid, userid, history }: Followed, { onChange, onStatus, onFailure }: Listener): Following {
+export function followComments(liverank: Liverank, { videoid, userid, history }: Followed, { onChange, onStatus, onFailure, onViewers }: Listener): Following {
   const abort = new AbortController();
   const { signal } = abort;
   let loaded = false;
@@ -92,6 +94,7 @@ export function followComments(liverank: Liverank, { videoid, userid, history }:
       // One that was removed since is not found, and the stream says so.
       if (id !== null) void find(id).catch(() => {});
     },
+    ...(onViewers && { onViewers }),
     onGap: ({ from }) => void fill(from).catch(said),
     onState: (now) => now.state !== 'closed' && onStatus(now),
   });

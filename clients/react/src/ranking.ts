@@ -1,4 +1,4 @@
-import type { Board, LiverankError, Ranked, StreamState, StreamStatus } from '@liverank/client';
+import type { Board, LiverankError, RankedVideo, StreamState, StreamStatus } from '@liverank/client';
 import { useEffect, useRef, useState } from 'react';
 import { useLiverank } from './context.js';
 
@@ -8,13 +8,17 @@ export interface UseRankingOptions {
   board?: Board;
   /** The greatest number of videos in the list; 100 by default. */
   limit?: number;
+  /** What else each line is to have: `metadata` is what apps say of a video. */
+  fields?: 'metadata'[];
+  /** `delta` (the default): changes travel; `list`: whole lists do. */
+  mode?: 'delta' | 'list';
 }
 
 /** A ranked list in its current state. */
 export interface RankedList {
-  /** The videos, best first; empty before the first list. */
-  videos: Ranked[];
-  /** Whether a list has arrived. */
+  /** Best first; empty before the first list. */
+  videos: RankedVideo[];
+  /** Whether a list has come yet. */
   loaded: boolean;
   state: StreamState;
   /** The reason why the stream waits or has failed; null while it is live. */
@@ -25,18 +29,21 @@ export interface RankedList {
 
 const CONNECTING: StreamStatus = { state: 'connecting', attempt: 0, retryAt: null, error: null };
 
-/** Returns a ranked list that is kept up to date while the component is mounted. */
-export function useRanking({ board, limit = 100 }: UseRankingOptions = {}): RankedList {
+/** A ranked list, kept up to date while the component is mounted. */
+export function useRanking({ board, limit = 100, fields, mode }: UseRankingOptions = {}): RankedList {
   const liverank = useLiverank();
-  const [videos, setVideos] = useState<Ranked[] | null>(null);
+  const [videos, setVideos] = useState<RankedVideo[] | null>(null);
   const [status, setStatus] = useState(CONNECTING);
   const retry = useRef(() => {});
+  // A new array with the same names in it is no other list.
+  const named = fields?.join();
   useEffect(() => {
     setVideos(null);
     setStatus(CONNECTING);
-    const stream = liverank.ranking({ board, limit, onList: setVideos, onState: (now) => now.state !== 'closed' && setStatus(now) });
+    const asked = { board, limit, fields: named === undefined ? undefined : (named.split(',') as 'metadata'[]), ...(mode && { mode }) };
+    const stream = liverank.ranking({ ...asked, onList: setVideos, onState: (now) => now.state !== 'closed' && setStatus(now) });
     retry.current = () => stream.retryNow();
     return () => stream.close();
-  }, [liverank, board, limit]);
+  }, [liverank, board, limit, named, mode]);
   return { videos: videos ?? [], loaded: videos !== null, state: status.state, error: status.error, retry: () => retry.current() };
 }

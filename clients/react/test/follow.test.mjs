@@ -15,7 +15,7 @@ const comment = (seq) => ({ id: `c${seq}`, seq, userid: 'u', videoid: 'v', comme
 const page = (seqs, { next = null, ...more } = {}) => ({ comments: seqs.map(comment), next, ...more });
 
 /** A server of one stream and of pages that are asked for; `stream(…)` writes events, `asked()` is the next question. */
-async function follow() {
+async function follow(more = {}) {
   const questions = [];
   const waiting = [];
   const streams = [];
@@ -47,6 +47,7 @@ async function follow() {
     onChange: (change) => (shown = after(shown, change)),
     onStatus: () => {},
     onFailure: (error) => (failure = error),
+    ...more,
   });
   cleanups.push(() => {
     following.close();
@@ -63,6 +64,7 @@ async function follow() {
     live: (seq) => event(seq, 'message', comment(seq)),
     deleted: (seq, id) => event(seq, 'deleted', { type: 'deleted', id, videoid: 'v', seq: null, by: 'author' }),
     pinned: (seq, id) => event(seq, 'pinned', { type: 'pinned', id, videoid: 'v', seq: null }),
+    viewers: (viewers) => streams[0].response.write(`event: viewers\ndata: ${JSON.stringify({ type: 'viewers', videoid: 'v', viewers })}\n\n`),
     gap: (from, to) => event(to, 'gap', { from, to }),
     numbers: () => inOrder(shown).map(({ seq }) => seq),
     pin: () => shown.pin,
@@ -124,6 +126,16 @@ test('a gap is filled with what came, without what was removed, and with what is
   await until(() => video.numbers().includes(11), 'the gap');
   assert.deepEqual(video.numbers(), [8, 10, 11, 12, 14, 15]);
   assert.equal(video.pin().comment.seq, 10);
+});
+
+test('viewers are counted where somebody listens', async () => {
+  const counts = [];
+  const video = await follow({ onViewers: (viewers) => counts.push(viewers) });
+  await video.asked();
+  assert.equal(video.events(), 'viewers,deleted,pinned');
+  video.viewers(7);
+  await until(() => counts.length === 1, 'the count');
+  assert.deepEqual(counts, [7]);
 });
 
 test('older pages follow each other, and one that cannot be read is said and asked for again', async () => {

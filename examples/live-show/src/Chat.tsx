@@ -8,7 +8,7 @@ import type { Viewer } from './viewer';
 
 /** The show's comments, newest at the bottom, what can be done about them, and a box to write one. */
 export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
-  const { comments, pinned, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: viewer.name });
+  const { comments, pinned, viewers, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: viewer.name, countViewers: true });
   const { post, pending, error: refused } = usePostComment();
   const { outcome, begin, question, answer, close } = useModeration(viewer);
   const [text, setText] = useState('');
@@ -34,7 +34,9 @@ export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
 
   return (
     <section className="chat" aria-labelledby="chat">
-      <h2 id="chat">Live chat</h2>
+      <h2>
+        <span id="chat">Live chat</span> {viewers !== null && <small className="muted">{viewers} watching</small>}
+      </h2>
       {pinned && (
         <div className="pinned" role="note" aria-label="Pinned comment">
           <CommentLine comment={pinned} deeds={viewer.moderates ? ['unpin'] : []} onDeed={(deed) => begin(deed, pinned)} />

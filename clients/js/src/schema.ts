@@ -13,7 +13,7 @@ export interface components {
         Ban: {
             /** @description Id of the banned user. */
             userid: components["schemas"]["Id"];
-            /** @description Kind of the ban. */
+            /** @description Kind of the ban: `ban`, `mute` or `shadow`. */
             kind: components["schemas"]["BanKind"];
             /** @description Id of the video on which the ban is in force; absent if the ban has another scope. */
             videoid?: components["schemas"]["Id"];
@@ -40,7 +40,7 @@ export interface components {
             action_id: components["schemas"]["Id"];
             /** @description Id of the banned user. */
             userid: components["schemas"]["Id"];
-            /** @description Kind of the ban. */
+            /** @description Kind of the ban: `ban`, `mute` or `shadow`. */
             kind: components["schemas"]["BanKind"];
             /** @description Id of the video on which the ban is in force; absent if the ban has another scope. */
             videoid?: components["schemas"]["Id"];
@@ -69,7 +69,7 @@ export interface components {
         BanRequest: {
             /** @description Id of the user to ban. */
             userid: components["schemas"]["Id"];
-            /** @description Kind of the ban. */
+            /** @description Kind of the ban: `ban`, `mute` or `shadow`. */
             kind?: components["schemas"]["BanKind"];
             /** @description Id of the video on which the ban is in force. Without `videoid` and `owner_id`, the ban is in force everywhere. */
             videoid?: components["schemas"]["OptionalId"];
@@ -128,7 +128,7 @@ export interface components {
         /** @description The windows of a board: the one that runs, and those that ended and are kept. */
         BoardWindows: {
             /**
-             * @description Length of each window.
+             * @description Length of each window: an hour, a day or a week.
              * @enum {string}
              */
             unit: "hour" | "day" | "week";
@@ -425,7 +425,7 @@ export interface components {
         /** @description One action in the audit log. Clients ignore members and actions that they do not know. */
         ModerationAction: {
             /**
-             * @description Kind of the action.
+             * @description Kind of the action. `restrict` sets a ban or a revocation, `lift` ends it; `review` decides on a comment that waits, `close_reports` ends the reports of a comment.
              * @enum {string}
              */
             action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review" | "report" | "close_reports" | "erase_user";

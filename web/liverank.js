@@ -14,11 +14,11 @@
 var BACKOFF = { baseMs: 500, capMs: 1e4 };
 var LONGEST_REQUESTED_PAUSE_MS = 6e4;
 var LiverankError = class extends Error {
-  /** The HTTP status; 0 where no answer came. */
+  /** The HTTP status; 0 if no answer came. */
   status;
-  /** The body of the error, where the server sent one. `problem.field` names the field that is wrong. */
+  /** The body of the error, if the server sent one. `problem.field` names the field that is wrong. */
   problem;
-  /** How long the server asks to wait, in ms; null where it does not say. */
+  /** The wait that the server asks for, in ms; null if it asks for none. */
   retryAfterMs;
   constructor(message, { status = 0, problem = null, retryAfterMs: retryAfterMs2 = null, cause } = {}) {
     super(message, cause === void 0 ? void 0 : { cause });
@@ -27,7 +27,9 @@ var LiverankError = class extends Error {
     this.problem = problem;
     this.retryAfterMs = retryAfterMs2;
   }
-  /** Whether the same request may succeed later. An answer that is final (400, 401, 403, 404 …) is not asked for again. */
+  /**
+   * Whether the same request may succeed later. A request with a final answer (400, 401, 403, 404 …) is not repeated.
+   */
   get retryable() {
     return this.status === 0 || this.status === 408 || this.status === 425 || this.status === 429 || this.status >= 500;
   }
@@ -156,7 +158,7 @@ var Http = class {
     this.#random = random;
     this.#source = token;
   }
-  /** The token in force; null where there is none. Asked for once, however many callers wait. */
+  /** Returns the token in force; null if there is none. Its source is asked once, however many callers wait. */
   token() {
     if (this.#held) return this.#held;
     const asked = this.#ask();
@@ -172,13 +174,13 @@ var Http = class {
       throw asLiverankError(cause, "the token could not be had");
     }
   }
-  /** Has the next request ask for a token again. */
+  /** Makes the next request ask for a token again. */
   forgetToken() {
     this.#held = null;
   }
   /**
-   * One request. Where the token is refused, it is renewed once and the request repeated. Rejects with the answer's error
-   * where its status is bad; `accept` names a status that is good all the same.
+   * Sends one request. If the token is refused, it is renewed once and the request is repeated. Rejects with the
+   * answer's error if its status is bad; `accept` is a status that counts as good all the same.
    */
   async send(path, init = {}, accept = 0) {
     for (let renewed = false; ; renewed = true) {
@@ -193,7 +195,7 @@ var Http = class {
       if (this.#held === held) this.#held = null;
     }
   }
-  /** A request that is answered in JSON within a bounded time. */
+  /** Sends a request that is answered in JSON, with a time limit; rejects with a {@link LiverankError}. */
   async json(path, { method = "GET", body, signal } = {}) {
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     const init = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
@@ -205,7 +207,7 @@ var Http = class {
       throw asLiverankError(cause, `${method} ${path}`);
     }
   }
-  /** Posts until it is acknowledged or refused, or until `timeoutMs` have passed. */
+  /** Posts until the request is acknowledged or refused, or until `timeoutMs` have passed. */
   async post(path, body, { signal, timeoutMs = POST_TIMEOUT_MS, onRetry = () => {
   } } = {}) {
     const deadline = Date.now() + timeoutMs;
@@ -243,14 +245,14 @@ function sleep(ms, signal) {
 
 // src/position.ts
 var CommentPosition = class {
-  /** The id to resume from. Empty before the first event. */
+  /** The event id to resume from; empty before the first event. */
   lastEventId = "";
   #numbering = null;
   #seq = 0;
   constructor(lastEventId = "") {
     this.#moveTo(lastEventId);
   }
-  /** Throws where the event's data is no JSON. */
+  /** Returns the meaning of an event and moves the position. Throws if the event's data are no JSON. */
   take({ type, data, id }) {
     if (data === "") return this.#step(id, []);
     const body = JSON.parse(data);

@@ -4,809 +4,809 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description The log has the interaction durably. */
+        /** @description Confirmation that the log has stored the interaction durably. */
         Acknowledged: {
-            /** @description The sender's, or one that was made up, by which nothing can be sent again. */
+            /** @description Id of the stored event: the sender's, or a generated one, with which the event cannot be sent again. */
             event_id: components["schemas"]["Id"];
         };
-        /** @description A ban or a mute. */
+        /** @description A ban, mute or shadow ban in force. */
         Ban: {
-            /** @description The user. */
+            /** @description Id of the banned user. */
             userid: components["schemas"]["Id"];
-            /** @description What it is. */
+            /** @description Kind of the ban: `ban`, `mute` or `shadow`. */
             kind: components["schemas"]["BanKind"];
-            /** @description On this video. */
+            /** @description Id of the video on which the ban is in force; absent if the ban has another scope. */
             videoid?: components["schemas"]["Id"];
-            /** @description On this owner's videos. */
+            /** @description Id of the owner on whose videos the ban is in force; absent if the ban has another scope. */
             owner_id?: components["schemas"]["Id"];
             /**
              * Format: date-time
-             * @description Until when; null is for good.
+             * @description Time until which the ban is in force; null means for good.
              */
             until: string | null;
-            /** @description Who did it. */
+            /** @description Id of the user or service that set the ban. */
             by: components["schemas"]["Id"];
-            /** @description Why. */
+            /** @description Reason for the ban, in words; null if none was given. */
             reason: string | null;
             /**
              * Format: date-time
-             * @description When.
+             * @description Time at which the ban was set.
              */
             since: string;
         };
-        /** @description What was written into the log. */
+        /** @description Confirmation that the ban, or its end, is stored in the log. */
         BanAnswer: {
-            /** @description The action in the audit log. */
+            /** @description Id of the action in the audit log (`/moderation/log`). */
             action_id: components["schemas"]["Id"];
-            /** @description The user. */
+            /** @description Id of the banned user. */
             userid: components["schemas"]["Id"];
-            /** @description What it is. */
+            /** @description Kind of the ban: `ban`, `mute` or `shadow`. */
             kind: components["schemas"]["BanKind"];
-            /** @description On this video. */
+            /** @description Id of the video on which the ban is in force; absent if the ban has another scope. */
             videoid?: components["schemas"]["Id"];
-            /** @description On this owner's videos. */
+            /** @description Id of the owner on whose videos the ban is in force; absent if the ban has another scope. */
             owner_id?: components["schemas"]["Id"];
             /**
              * Format: date-time
-             * @description Until when; null is for good.
+             * @description Time until which the ban is in force; null means for good.
              */
             until?: string | null;
         };
         /**
-         * @description `ban` and `mute` refuse the user's comments; they are two, so that one may end while the other goes on: `ban` for one who misbehaved, `mute` for one who is to be quiet for a while. `shadow` takes the comments, and shows them to the user alone.
+         * @description Kind of a ban. `ban` and `mute` both refuse the user's comments; they are two kinds, so that one may end while the other goes on: `ban` for a user who misbehaved, `mute` for a user who is to be quiet for a while. `shadow` accepts the comments, and shows them to the user alone.
          * @default ban
          * @enum {string}
          */
         BanKind: "ban" | "mute" | "shadow";
-        /** @description One page of bans and mutes. */
+        /** @description One page of bans, mutes and shadow bans. */
         BanPage: {
-            /** @description The page. */
+            /** @description Bans of the page, in the order of their last change. */
             bans: components["schemas"]["Ban"][];
-            /** @description The `after` of the page after this one; null at the end. */
+            /** @description The `after` of the next page; null if this is the last page. */
             next: number | null;
         };
-        /** @description Whom to refuse, where, for how long, and why. */
+        /** @description A ban to set, with its user, kind, scope, duration and reason. */
         BanRequest: {
-            /** @description The user. */
+            /** @description Id of the user to ban. */
             userid: components["schemas"]["Id"];
-            /** @description What it is. */
+            /** @description Kind of the ban: `ban`, `mute` or `shadow`. */
             kind?: components["schemas"]["BanKind"];
-            /** @description On this video. */
+            /** @description Id of the video on which the ban is in force. Without `videoid` and `owner_id`, the ban is in force everywhere. */
             videoid?: components["schemas"]["OptionalId"];
-            /** @description On this owner's videos. Not together with `videoid`. */
+            /** @description Id of the owner on whose videos the ban is in force. Cannot be used together with `videoid`. */
             owner_id?: components["schemas"]["OptionalId"];
-            /** @description For how long; for good where it is absent. */
+            /** @description Duration of the ban in seconds; absent or null means for good. */
             seconds?: number | null;
-            /** @description Why, for the audit log. */
+            /** @description Reason for the ban, shown in the audit log. */
             reason?: string | null;
         };
         /** @description The half-life that a board has of its own. */
         BoardDecay: {
-            /** @description After how many minutes an interaction counts half. */
+            /** @description Half-life in minutes, after which an interaction counts half. */
             half_life_minutes: number;
-            /** @description Whether all that happened is in its points, and not only what came after the half-life was declared; null while the archive is away, or does not count by it yet. */
+            /** @description Whether the board's points contain all interactions, not only those after the half-life was declared; null while the archive is away, or does not count by this half-life yet. */
             whole: boolean | null;
-            /** @description Where not all is in its points: what came later than this is, in milliseconds since the Unix epoch. */
+            /** @description Time after which all interactions are in the board's points, in milliseconds since the Unix epoch; absent if all interactions are. */
             whole_after?: number;
         };
-        /** @description A board, and what is on it. */
+        /** @description A board with its settings and windows. */
         BoardDescription: {
-            /** @description What it is called in `board=`. */
+            /** @description Name of the board, as used in `board=`. */
             name: string;
             /**
-             * @description By what it is ordered: points, or points that decay.
+             * @description Order of the board: by points, or (`trending`) by points that decay.
              * @enum {string}
              */
             order: "points" | "trending";
-            /** @description Whether it was declared; else it is one of those that there always are. */
+            /** @description Whether the board was declared by an operator; false for a built-in board. */
             declared: boolean;
-            /** @description How long points that decay take to halve; null where none decay, and while the store of boards is away or empty. */
+            /** @description Half-life in seconds, after which points are worth half; null if the board's points do not decay, and while the store of boards is away or empty. */
             half_life_seconds: number | null;
-            /** @description Of the videos on it; null where it has those of all. */
+            /** @description Category of the videos on the board; null if the board has videos of all categories. */
             category: string | null;
-            /** @description From how many points on a video is on it. */
+            /** @description Minimum number of points that a video needs to be on the board. */
             minimum: number;
-            /** @description Its windows; null where it has none. */
+            /** @description Windows of the board; null if it has none. */
             windows: components["schemas"]["BoardWindows"] | null;
         };
-        /** @description A window of a board. */
+        /** @description One window of a board: the hour, day or week whose interactions are ranked. */
         BoardWindow: {
-            /** @description What it is called in `window=`. */
+            /** @description Name of the window, as used in `window=`. */
             name: string;
-            /** @description When it begins, in milliseconds since the Unix epoch. */
+            /** @description Time at which the window begins, in milliseconds since the Unix epoch. */
             start: number;
-            /** @description When it ends: what happens then is in the next one. */
+            /** @description Time at which the window ends, in milliseconds since the Unix epoch; an interaction at exactly this time is in the next window. */
             end: number;
             /**
-             * @description `running`; `ended`, where what happened in it may still be on its way to the list, or a store that knows is away; `final`, where the list has all of it.
+             * @description State of the window: `running`; `ended`, if interactions in it may still be on their way to the list, or a store that knows is away; `final`, if the list has all interactions of the window.
              * @enum {string}
              */
             state: "running" | "ended" | "final";
-            /** @description Whether all that happened in it is counted in it, and not only what came after windows were declared; null while the archive is away. */
+            /** @description Whether the window's list counts all interactions in the window, not only those after windows were declared; null while the archive is away. */
             whole: boolean | null;
         };
-        /** @description The windows of a board. */
+        /** @description The windows of a board: the one that runs, and those that ended and are kept. */
         BoardWindows: {
             /**
-             * @description How long one is.
+             * @description Length of each window: an hour, a day or a week.
              * @enum {string}
              */
             unit: "hour" | "day" | "week";
-            /** @description By which hours, days and weeks begin; a name of the IANA's database. */
+            /** @description Time zone by which hours, days and weeks begin, a name of the IANA's database. */
             time_zone: string;
-            /** @description The one that runs now. */
+            /** @description The window that runs now. */
             running: components["schemas"]["BoardWindow"];
-            /** @description Those that have ended and are kept, the last one first. */
+            /** @description The windows that have ended and are kept, latest first. */
             ended: components["schemas"]["BoardWindow"][];
-            /** @description The half-life of the board; absent where it has none of its own. */
+            /** @description Half-life that only this board has; absent if it has none of its own. */
             decay?: components["schemas"]["BoardDecay"];
         };
-        /** @description The boards. */
+        /** @description All boards. */
         Boards: {
-            /** @description Those that there always are first, then the declared ones in the order of their declaration. */
+            /** @description The boards: first the built-in ones, then the declared ones in the order of their declaration. */
             boards: components["schemas"]["BoardDescription"][];
         };
-        /** @description What a client reports. */
+        /** @description Report of a client about itself. */
         ClientReport: {
-            /** @description Its name. */
+            /** @description Id of the client. */
             clientId: components["schemas"]["RequiredName"];
-            /** @description As whom it watches. */
+            /** @description Id of the user as whom the client watches. */
             userId?: components["schemas"]["Name"];
-            /** @description What it watches. */
+            /** @description Id of the video that the client watches. */
             videoId?: components["schemas"]["Name"];
-            /** @description Comments that it posted. */
+            /** @description Number of comments that the client posted. */
             commentsGenerated?: components["schemas"]["ReportedCount"];
-            /** @description Comments that it received. */
+            /** @description Number of comments that the client received. */
             commentsConsumed?: components["schemas"]["ReportedCount"];
-            /** @description The channels that it follows. */
+            /** @description Channels that the client is subscribed to; a channel is the comments of one video. */
             subscribedTopics?: components["schemas"]["Names"];
-            /** @description The reader that it is connected to. */
+            /** @description The reader to which the client is connected. */
             connectedReader?: components["schemas"]["Name"];
         };
-        /** @description A comment. */
+        /** @description A comment under a video. */
         Comment: {
-            /** @description Its identity. */
+            /** @description Id of the comment. */
             id: components["schemas"]["Id"];
-            /** @description Who wrote it. */
+            /** @description Id of the user who wrote the comment. */
             userid: components["schemas"]["Id"];
-            /** @description Under which video. */
+            /** @description Id of the video under which the comment was posted. */
             videoid: components["schemas"]["Id"];
-            /** @description What it says. */
+            /** @description Text of the comment. */
             comment: string;
             /**
              * Format: date-time
-             * @description When it was posted.
+             * @description Time at which the comment was posted.
              */
             timestamp: string;
-            /** @description The comment that it replies to; absent where it replies to none. */
+            /** @description Id of the comment to which this comment replies; absent if it is no reply. */
             reply_to?: components["schemas"]["Id"];
         };
         /** @description One page of a video's comments. */
         CommentPage: {
-            /** @description The page, newest first. */
+            /** @description Comments of the page, newest first. */
             comments: components["schemas"]["NumberedComment"][];
-            /** @description The `before` of the page of older comments; null at the first. */
+            /** @description The `before` of the page of older comments; null if there are no older comments. */
             next: number | null;
-            /** @description The `after` of the page of newer comments; absent where there were none when this was asked. */
+            /** @description The `after` of the page of newer comments; absent if there were no newer comments at the time of the request. */
             newer?: number;
-            /** @description The pinned comment, with the newest page; absent where none is. */
+            /** @description Pinned comment of the video, with the newest page only; absent if no comment is pinned. */
             pinned?: components["schemas"]["NumberedComment"];
         };
-        /** @description What a comment service reports. */
+        /** @description Report of a comment service about itself. */
         CommentReport: {
-            /** @description Its name; the seed's service has none. */
+            /** @description Id of the comment service; the seed's service has none. */
             instanceId?: components["schemas"]["Name"];
-            /** @description Comments taken since its start. */
+            /** @description Number of comments that the service accepted since its start. */
             totalComments?: components["schemas"]["ReportedCount"];
-            /** @description The same by video. */
+            /** @description Number of comments that the service accepted since its start, by video. */
             commentsByVideo?: components["schemas"]["ReportedCounts"];
-            /** @description Videos commented on. */
+            /** @description Videos that have comments. */
             activeTopics?: components["schemas"]["Names"];
-            /** @description Readers that listen to each channel. */
+            /** @description Number of readers that are subscribed to each channel; a channel is the comments of one video. */
             topicSubscribers?: components["schemas"]["ReportedCounts"];
         };
-        /** @description What comments must be like. What is absent is no rule; all of it is at most 8 KiB as JSON. */
+        /** @description Rules that comments have to comply with. An absent member means no such rule; all members together have at most 8 KiB as JSON. */
         CommentRules: {
-            /** @description A user may comment once in so many seconds. */
+            /** @description Slow mode, as the least number of seconds between two comments of one user. */
             slow_seconds?: number;
-            /** @description Only users whose token has the role `member` may comment. */
+            /** @description Whether only users whose token has the role `member` may comment. */
             members_only?: boolean;
-            /** @description The longest comment, in characters. */
+            /** @description Maximum length of a comment, in characters. */
             max_chars?: number;
-            /** @description For so long a user may not say the same again. */
+            /** @description Seconds for which a user may not post the same text again. */
             own_repeat_seconds?: number;
-            /** @description For so long nobody may say the same again. */
+            /** @description Seconds for which nobody may post the same text again, whoever posted it. */
             any_repeat_seconds?: number;
-            /** @description Every comment waits for a moderator. */
+            /** @description Whether every comment waits for a moderator. */
             hold_all?: boolean;
-            /** @description Links. */
+            /** @description Rule for comments with links. */
             links?: {
                 /** @description What happens to a comment with a link. */
                 action: components["schemas"]["Measure"];
-                /** @description Hosts that may be linked to, with all below them. */
+                /** @description Hosts to which links are allowed, with all their subdomains. */
                 allow?: string[];
             };
-            /** @description Words and phrases; at most 1,000 in all lists. */
+            /** @description Lists of forbidden words and phrases, at most 1,000 in all lists together. */
             words?: {
-                /** @description What happens to a comment with one of them. */
+                /** @description What happens to a comment that contains one of `words`. */
                 action: components["schemas"]["Measure"];
-                /** @description Whole words, in any disguise; `*` at an end stands for more of a word. */
+                /** @description Whole words or phrases, which are found in any disguise (case, accents, similar letters). `*` at an end stands for more of a word. */
                 words: string[];
             }[];
-            /** @description Patterns. */
+            /** @description Patterns that comments may not contain. */
             patterns?: {
-                /** @description What happens to a comment in which it is found. */
+                /** @description What happens to a comment in which `pattern` is found. */
                 action: components["schemas"]["Measure"];
-                /** @description A regular expression in the syntax of the Rust crate `regex`, whatever the case. */
+                /** @description Regular expression in the syntax of the Rust crate `regex`; upper and lower case are the same. */
                 pattern: string;
             }[];
         };
-        /** @description What was written into the log. */
+        /** @description Confirmation that the rules of a scope, or their removal, are stored in the log. */
         CommentRulesAnswer: {
-            /** @description The action in the audit log. */
+            /** @description Id of the action in the audit log (`/moderation/log`). */
             action_id: components["schemas"]["Id"];
-            /** @description Of this video. */
+            /** @description Id of the video on which the rules are in force; absent if the rules have another scope. */
             videoid?: components["schemas"]["Id"];
-            /** @description Of this owner's videos. */
+            /** @description Id of the owner on whose videos the rules are in force; absent if the rules have another scope. */
             owner_id?: components["schemas"]["Id"];
-            /** @description The rules; null where there are none any more. */
+            /** @description Rules of the scope from now on; null if they were removed. */
             rules: components["schemas"]["CommentRules"] | null;
         };
-        /** @description The rules of a place. */
+        /** @description The rules of one scope, with who set them and why. */
         CommentRulesLine: {
-            /** @description Of this video. */
+            /** @description Id of the video on which the rules are in force; absent if the rules have another scope. */
             videoid?: components["schemas"]["Id"];
-            /** @description Of this owner's videos. */
+            /** @description Id of the owner on whose videos the rules are in force; absent if the rules have another scope. */
             owner_id?: components["schemas"]["Id"];
-            /** @description The rules. */
+            /** @description Rules of the scope. */
             rules: components["schemas"]["CommentRules"];
-            /** @description Who set them. */
+            /** @description Id of the user or service that set the rules. */
             by: components["schemas"]["Id"];
-            /** @description Why. */
+            /** @description Reason for the rules, in words; null if none was given. */
             reason: string | null;
             /**
              * Format: date-time
-             * @description When.
+             * @description Time at which the rules were set.
              */
             since: string;
         };
-        /** @description One page of rules of comments. */
+        /** @description One page of rules for comments. */
         CommentRulesPage: {
-            /** @description The page. */
+            /** @description Rules of the page, one entry for each scope, in the order of their last change. */
             rules: components["schemas"]["CommentRulesLine"][];
-            /** @description The `after` of the page after this one; null at the end. */
+            /** @description The `after` of the next page; null if this is the last page. */
             next: number | null;
         };
-        /** @description The rules of a place, and why. */
+        /** @description Rules to set in one scope, and the reason. */
         CommentRulesRequest: {
-            /** @description Of this video. */
+            /** @description Id of the video on which the rules are in force. Without `videoid` and `owner_id`, they are in force everywhere. */
             videoid?: components["schemas"]["OptionalId"];
-            /** @description Of this owner's videos. Not together with `videoid`. */
+            /** @description Id of the owner on whose videos the rules are in force. Cannot be used together with `videoid`. */
             owner_id?: components["schemas"]["OptionalId"];
-            /** @description The rules. */
+            /** @description Rules that replace all rules of the scope. */
             rules: components["schemas"]["CommentRules"];
-            /** @description Why, for the audit log. */
+            /** @description Reason for the rules, shown in the audit log. */
             reason?: string | null;
         };
-        /** @description The first event of a comment stream. */
+        /** @description Greeting, the first event of a comment stream. */
         Connected: {
             /**
-             * @description Which kind of event this is.
+             * @description Kind of the event, always `connected`.
              * @constant
              */
             type: "connected";
-            /** @description Who watches. */
+            /** @description Id of the user who watches the video. */
             userid: components["schemas"]["Id"];
-            /** @description What is watched. */
+            /** @description Id of the video whose comments the stream sends. */
             videoid: components["schemas"]["Id"];
-            /** @description The reader that holds the stream. */
+            /** @description Id of the reader that holds the stream. */
             instance: components["schemas"]["Id"];
         };
-        /** @description How many. */
+        /** @description A number of things, 0 or more. */
         Count: number;
-        /** @description A comment was removed. Only viewers who asked for it are told. */
+        /** @description Event: a comment was removed. Only viewers who asked for `events=deleted` get it. */
         Deleted: {
             /**
-             * @description Which kind of event this is.
+             * @description Kind of the event, always `deleted`.
              * @constant
              */
             type: "deleted";
-            /** @description The comment. */
+            /** @description Id of the removed comment. */
             id: components["schemas"]["Id"];
-            /** @description The video. */
+            /** @description Id of the video of the removed comment. */
             videoid: components["schemas"]["Id"];
-            /** @description The comment's number; null where none is known. */
+            /** @description Number (`seq`) of the removed comment; null if it is not known. */
             seq: number | null;
             /**
-             * @description Who removed it.
+             * @description Whether the comment's author or a moderator removed the comment.
              * @enum {string}
              */
             by: "author" | "moderator";
             /**
              * Format: date-time
-             * @description When.
+             * @description Time at which the comment was removed.
              */
             timestamp: string;
         };
-        /** @description Comments that can no longer be had on this stream; the history may have them. */
+        /** @description Range of comments that this stream can no longer send; the history (`GET /comments`) may still have them. */
         Gap: {
-            /** @description The number of the first; 0 where nobody knows what was seen. */
+            /** @description Number (`seq`) of the first missed comment; 0 if it is not known which comments the viewer got. */
             from: number;
-            /** @description The number of the last. */
+            /** @description Number (`seq`) of the last missed comment. */
             to: number;
         };
         /** @description A comment that waits for a moderator. */
         Held: {
-            /** @description The comment. */
+            /** @description Id of the comment. */
             id: components["schemas"]["Id"];
-            /** @description Its video. */
+            /** @description Id of the video under which the comment was posted. */
             videoid: components["schemas"]["Id"];
-            /** @description Who wrote it. */
+            /** @description Id of the user who wrote the comment. */
             userid: components["schemas"]["Id"];
-            /** @description What it says. */
+            /** @description Text of the comment. */
             comment: string;
-            /** @description The comment that it replies to. */
+            /** @description Id of the comment to which this comment replies; absent if it is no reply. */
             reply_to?: components["schemas"]["Id"];
-            /** @description By which rule it waits: `words`, `links`, `patterns`, `hold_all`, `hook`. */
+            /** @description Rule by which the comment waits: `words`, `links`, `patterns`, `hold_all`, `hook`. */
             rule: string;
             /**
              * Format: date-time
-             * @description When it was posted.
+             * @description Time at which the comment was posted.
              */
             timestamp: string;
         };
-        /** @description One page of comments that wait. */
+        /** @description One page of comments that wait for a moderator. */
         HeldPage: {
-            /** @description The page, oldest first. */
+            /** @description Comments of the page, oldest first. */
             comments: components["schemas"]["Held"][];
-            /** @description The `after` of the page after this one; null at the end. */
+            /** @description The `after` of the next page; null if this is the last page. */
             next: string | null;
         };
-        /** @description 1 to 256 bytes of UTF-8 without control characters. */
+        /** @description An identifier of 1 to 256 bytes of UTF-8 without control characters. */
         Id: string;
-        /** @description What a viewer did. */
+        /** @description One interaction of a user with a video. */
         Interaction: {
-            /** @description The video that it was done to. */
+            /** @description Id of the video that the user interacted with. */
             video_id: components["schemas"]["Id"];
-            /** @description Who did it. */
+            /** @description Id of the user who interacted with the video. */
             user_id: components["schemas"]["Id"];
             /**
-             * @description What was done. `unlike` and `unshare` take back what the user did before; they are taken where likes or shares count once per user (setting `unique`), and where this user has not done it they count for nothing.
+             * @description Type of the interaction. `unlike` and `unshare` take back the user's earlier like or share. They are accepted only if likes or shares count once per user (setting `unique`); they count for nothing if this user has not liked or shared the video.
              * @enum {string}
              */
             type: "view" | "like" | "comment" | "share" | "watch_time" | "unlike" | "unshare";
-            /** @description Seconds watched; required with the type `watch_time`, passed over with the others. */
+            /** @description Seconds that the user watched; required with the type `watch_time`, ignored with other types. */
             watch_time?: number | null;
-            /** @description When, as Unix seconds or in RFC 3339, from 1970 to 9999; now where absent. */
+            /** @description Time of the interaction, as Unix seconds or in RFC 3339, from 1970 to 9999; absent or null means now. */
             timestamp?: number | string | null;
-            /** @description What the sender calls this event; sent twice by one user for one video within 24 hours it counts once. */
+            /** @description Id that the sender chooses for this event, so that it can be sent again: events with the same id of one user for one video within 24 hours count once. */
             event_id?: components["schemas"]["OptionalId"];
-            /** @description The video's owner; where none is ever given, the user of its first interaction. Where tokens are asked for, it counts from a `service` only, and is left out otherwise. */
+            /** @description Id of the video's owner; if no owner is ever given, the owner is the user of the video's first interaction. If viewers need tokens, only the value from a `service` is used, any other is ignored. */
             owner_id?: components["schemas"]["OptionalId"];
         };
-        /** @description A line of a page, with what was asked for by `fields`. */
+        /** @description One line of a page of a ranked list, with the members that were asked for by `fields`. */
         ListedVideo: components["schemas"]["Ranked"] & {
-            /** @description Connected now, where it was asked for; null while no manager says so. */
+            /** @description Number of viewers connected to the video now, if asked for by `fields`; null while no manager reports it. */
             viewers?: number | null;
-            /** @description What the app says of it, where it was asked for; null where it says nothing, and while the archive is away. */
+            /** @description What the app stored about the video, if asked for by `fields`; null if the app stored nothing, and while the archive is away. */
             metadata?: components["schemas"]["Metadata"] | null;
         };
-        /** @description What a manager reports. */
+        /** @description Report of a manager about itself. */
         ManagerReport: {
-            /** @description Its name; the seed's manager has none. */
+            /** @description Id of the manager; the seed's manager has none. */
             instanceId?: components["schemas"]["Name"];
-            /** @description What it calls itself. */
+            /** @description Name of the service, as the manager calls itself. */
             service?: components["schemas"]["Name"];
-            /** @description Videos that have a reader. */
+            /** @description Number of videos that are assigned to a reader. */
             registeredVideos?: components["schemas"]["ReportedCount"];
-            /** @description Addresses of the readers that take viewers. */
+            /** @description Addresses of the readers that accept viewers. */
             availableReaderApis?: components["schemas"]["Names"];
-            /** @description Registrations answered since its start. */
+            /** @description Number of registrations that the manager answered since its start. */
             registrationCount?: components["schemas"]["ReportedCount"];
-            /** @description The address of each video's reader. */
+            /** @description Address of the reader of each video. */
             videoMappings?: {
                 [key: string]: string | number;
             } | null;
         };
         /**
-         * @description What happens to a comment in which something is found. `mask` puts stars in its place; with `hold` the comment waits for a moderator.
+         * @description What happens to a comment in which something forbidden is found: `reject` refuses it, `mask` puts asterisks in the place of what was found, `hold` makes it wait for a moderator.
          * @enum {string}
          */
         Measure: "reject" | "mask" | "hold";
-        /** @description What an app says of a video; at most 4096 bytes of JSON without blanks. Other members are the app's own. */
+        /** @description What an app stores about a video; at most 4096 bytes of JSON without blanks. Members that are not listed here are the app's own. */
         Metadata: {
-            /** @description Its title, which is not only blanks. */
+            /** @description Title of the video; not blanks only. */
             title?: string | null;
-            /** @description The address of an image. */
+            /** @description Address of a preview image of the video. */
             thumbnail?: string | null;
-            /** @description What it belongs to. */
+            /** @description Category of the video, by which declared boards select videos. */
             category?: string | null;
         };
-        /** @description Something that was done. Clients pass over members and actions that they do not know. */
+        /** @description One action in the audit log. Clients ignore members and actions that they do not know. */
         ModerationAction: {
             /**
-             * @description What was done.
+             * @description Kind of the action. `restrict` sets a ban or a revocation, `lift` ends it; `review` decides on a comment that waits, `close_reports` ends the reports of a comment.
              * @enum {string}
              */
             action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review" | "report" | "close_reports" | "erase_user";
-            /** @description Its identity. */
+            /** @description Id of the action. */
             action_id: components["schemas"]["Id"];
-            /** @description Who did it; of a `report`, `liverank:nobody`: who reported is in `/moderation/reports`. */
+            /** @description Id of the user or service that did the action. For a `report` it is `liverank:nobody`; `/moderation/reports` has who reported. */
             by: components["schemas"]["Id"];
             /**
-             * @description As what.
+             * @description Role in which `by` did the action.
              * @enum {string}
              */
             role: "author" | "owner" | "moderator" | "service" | "viewer";
-            /** @description Why, in that one's words. */
+            /** @description Reason for the action, in the words of `by`. */
             reason?: string;
             /**
              * Format: date-time
-             * @description When, by the log's clock.
+             * @description Time of the action, by the log's clock.
              */
             timestamp: string;
-            /** @description The video that was put or removed, or of the comment that it is about. */
+            /** @description Id of the video that was put or removed, or of the video of the comment that the action is about. */
             videoid?: components["schemas"]["Id"];
-            /** @description What was said of the video. */
+            /** @description Metadata that were stored about the video. */
             metadata?: components["schemas"]["Metadata"];
-            /** @description Who was said to be its owner. */
+            /** @description Id of the user who was named as the video's owner. */
             owner_id?: components["schemas"]["Id"];
-            /** @description The comment that it is about: removed, pinned, reviewed, reported. */
+            /** @description Id of the comment that was removed, pinned, reviewed or reported. */
             comment_id?: components["schemas"]["Id"];
-            /** @description What was reported. */
+            /** @description Category that the report named as wrong with the comment. */
             why?: components["schemas"]["ReportReason"];
-            /** @description Who was restricted; of a `token`, its identity (`jti`). */
+            /** @description Id of the restricted user; for the kind `token`, the id (`jti`) of the revoked token. */
             userid?: components["schemas"]["Id"];
             /**
-             * @description In what: as in `BanKind`; `tokens`: none of the user's tokens is taken; `token`: one token is not.
+             * @description Kind of the restriction: as in `BanKind`; `tokens`, if none of the user's tokens is accepted; `token`, if one token is not.
              * @enum {string}
              */
             kind?: "ban" | "mute" | "shadow" | "tokens" | "token";
-            /** @description `everywhere`, or an object with `owner` or `video`. */
+            /** @description Scope of the action: `everywhere`, or an object with `owner` or `video`. */
             scope?: string | Record<string, never>;
             /**
              * Format: date-time
-             * @description Until when.
+             * @description Time until which the restriction is in force; null means for good.
              */
             until?: string | null;
             /**
-             * @description What became of a comment that waited, or of the reports of one.
+             * @description Decision on a comment that waited for a moderator, or what closed the reports of a comment.
              * @enum {string}
              */
             outcome?: "release" | "reject" | "dismissed" | "deleted" | "banned";
-            /** @description Who was erased, as a digest of the name. */
+            /** @description Digest of the id of the user who was erased. */
             user?: string;
-            /** @description The rules that were set; absent where they were taken away. */
+            /** @description Rules that were set; absent if they were removed. */
             rules?: components["schemas"]["CommentRules"];
         };
         /** @description One page of the audit log. */
         ModerationPage: {
-            /** @description The page, newest first. */
+            /** @description Actions of the page, newest first. */
             actions: components["schemas"]["ModerationAction"][];
-            /** @description The `before` of the page after this one; null at the end. */
+            /** @description The `before` of the next page, with older actions; null if this is the last page. */
             next: string | null;
-            /** @description Actions of this page that a later release wrote and this one does not know; absent where there are none. */
+            /** @description Actions of the page that a later release wrote and this release does not know; absent if there are none. */
             unknown?: components["schemas"]["UnknownAction"][];
         };
-        /** @description Up to 512 bytes; scripts may call themselves by numbers. */
+        /** @description A name of at most 512 bytes; a number is accepted, too, for scripts that are named by numbers. */
         Name: string | number | null;
-        /** @description Names, up to 512 bytes each. */
+        /** @description Names of at most 512 bytes each. */
         Names: (string | number)[] | null;
-        /** @description A comment with its number. */
+        /** @description A comment with its number among the comments of its video. */
         NumberedComment: components["schemas"]["Comment"] & {
-            /** @description Its number among the video's comments. */
+            /** @description Number of the comment among the comments of its video, from 1. */
             seq: number;
         };
-        /** @description 1 to 256 bytes of UTF-8 without control characters; null is the same as none. */
+        /** @description An optional identifier of 1 to 256 bytes of UTF-8 without control characters; null is the same as absent. */
         OptionalId: string | null;
-        /** @description One line of an owner's list. */
+        /** @description One line of an owner's list: a video with its score. */
         OwnRanked: {
-            /** @description The video. */
+            /** @description Id of the video. */
             video_id: components["schemas"]["Id"];
-            /** @description In points. */
+            /** @description Score of the video in points. */
             score: number;
         };
-        /** @description What was written into the log. */
+        /** @description Confirmation that the pin, or its end, is stored in the log. */
         PinAnswer: {
-            /** @description The action in the audit log. */
+            /** @description Id of the action in the audit log (`/moderation/log`). */
             action_id: components["schemas"]["Id"];
-            /** @description The video. */
+            /** @description Id of the video whose pinned comment changed. */
             videoid: components["schemas"]["Id"];
-            /** @description The comment; null where none is pinned any more. */
+            /** @description Id of the pinned comment; null if no comment is pinned any more. */
             id: string | null;
         };
-        /** @description A comment is pinned from now on, or none. Only viewers who asked for it are told. */
+        /** @description Event: a comment is pinned from now on, or no comment is. Only viewers who asked for `events=pinned` get it. */
         Pinned: {
             /**
-             * @description Which kind of event this is.
+             * @description Kind of the event, always `pinned`.
              * @constant
              */
             type: "pinned";
-            /** @description The comment; null where none is pinned any more. */
+            /** @description Id of the pinned comment; null if no comment is pinned any more. */
             id: string | null;
-            /** @description The video. */
+            /** @description Id of the video whose pinned comment changed. */
             videoid: components["schemas"]["Id"];
-            /** @description The comment's number. */
+            /** @description Number (`seq`) of the pinned comment; null if no comment is pinned any more. */
             seq: number | null;
             /**
              * Format: date-time
-             * @description When.
+             * @description Time at which the comment was pinned or unpinned.
              */
             timestamp: string;
         };
-        /** @description Where a video stands on a board. */
+        /** @description Position of a video on one board. */
         Place: {
-            /** @description 1 for the best; null where it is not on the board. */
+            /** @description Rank of the video, 1 for the best; null if the video is not on the board. */
             rank: number | null;
-            /** @description How many videos are ranked on the board. */
+            /** @description Number of videos ranked on the board. */
             total: number;
         };
-        /** @description What went wrong (RFC 9457). */
+        /** @description Description of an error (RFC 9457). */
         Problem: {
-            /** @description The kind of problem; `about:blank` means that the status says it. */
+            /** @description URI of the kind of problem; `about:blank` means that the `status` says it. */
             type: string;
-            /** @description The status in words. */
+            /** @description Name of the HTTP status, in words. */
             title: string;
-            /** @description The status of the answer. */
+            /** @description HTTP status of the answer. */
             status: number;
-            /** @description What went wrong. */
+            /** @description What went wrong, in words. */
             detail: string;
-            /** @description The same as `detail`, for clients of the comments seed. */
+            /** @description The same text as `detail`, for clients of the comments seed. */
             error: string;
-            /** @description Which field is wrong, as the client spells it; `body` for the whole. */
+            /** @description Name of the field that is invalid, as the client spells it; `body` for the whole body. */
             field?: string;
-            /** @description Finds the request in the logs. It is that of the request's `X-Request-Id` or `traceparent`, where these are given, and stands in the answer's `X-Request-Id`. */
+            /** @description Id by which the request is found in the logs: the request's `X-Request-Id` or `traceparent`, if given, else a generated one. The answer's `X-Request-Id` has it, too. */
             request_id?: string;
         };
-        /** @description One line of a ranked list. */
+        /** @description One line of a ranked list: a video with its score and owner. */
         Ranked: {
-            /** @description The video. */
+            /** @description Id of the video. */
             video_id: components["schemas"]["Id"];
-            /** @description In points. On the trending board, and on those of its order, what the points are worth now: they halve in every half-life. They are brought up to date 64 times a half-life, and whenever the list changes; lists in between are equal. */
+            /** @description Score of the video in points. On the board `trending`, and on boards of that order, it is the present value of the points, which halves in every half-life. These scores are updated 64 times a half-life, and whenever the list changes; lists in between are equal. */
             score: number;
-            /** @description The video's owner. */
+            /** @description Id of the video's owner. */
             user_id: components["schemas"]["Id"];
         };
-        /** @description A line of a list that is pushed, with what was asked for by `fields`. */
+        /** @description One line of a ranked list on a WebSocket, with the members that were asked for by `fields`. */
         RankedVideo: components["schemas"]["Ranked"] & {
-            /** @description What the app says of the video, where it was asked for; null where it says nothing, and while the store that has it is away. */
+            /** @description What the app stored about the video, if asked for by `fields`; null if the app stored nothing, and while the store of metadata is away. */
             metadata?: components["schemas"]["Metadata"] | null;
         };
-        /** @description What changed since version `base`: remove, then set, then sort by score descending and, where it is equal, by the bytes of the id descending. A line without `metadata` has those that it had. */
+        /** @description Changes of a ranked list since version `base`. To apply them, remove the videos in `remove`, add or replace the lines in `set`, then sort by score descending and, for equal scores, by the bytes of the video id descending. A line without `metadata` keeps the metadata that it had. */
         RankingDelta: {
             /**
-             * @description Which kind of message this is.
+             * @description Kind of the message, always `delta`.
              * @constant
              */
             type: "delta";
-            /** @description The version that it applies to; to another it does not. */
+            /** @description Version of the list to which the delta applies; it applies to no other version. */
             base: number;
-            /** @description The version that it leads to. */
+            /** @description Version of the list after the delta. */
             version: number;
-            /** @description How many videos are ranked on the board when this is sent. */
+            /** @description Number of videos ranked on the board when the delta is sent. */
             total?: number;
-            /** @description Videos that left the list. */
+            /** @description Ids of the videos that left the list. */
             remove: components["schemas"]["Id"][];
-            /** @description Lines that are new, or changed. */
+            /** @description Lines that are new in the list, or changed. */
             set: components["schemas"]["RankedVideo"][];
         };
-        /** @description A message of `/ws/videos?around=`. The lines of a board that have a video in their middle. */
+        /** @description A message of `/ws/videos?around=`: the part of a board that has one video in its middle. */
         RankingPart: {
-            /** @description The rank of the first of them; null where there are none. */
+            /** @description Rank of the first video in `videos`; null if `videos` is empty. */
             first_rank: number | null;
-            /** @description How many videos were ranked on the board when these lines last changed. */
+            /** @description Number of videos ranked on the board when `videos` last changed. */
             total: number;
-            /** @description They, best first. */
+            /** @description Lines of this part of the board, best video first. */
             videos: components["schemas"]["RankedVideo"][];
         };
-        /** @description The whole list, at a version. */
+        /** @description The whole ranked list at one version, to which deltas apply. */
         RankingSnapshot: {
             /**
-             * @description Which kind of message this is.
+             * @description Kind of the message, always `snapshot`.
              * @constant
              */
             type: "snapshot";
-            /** @description Changes of later versions apply to it. */
+            /** @description Version of the list; deltas lead from it to later versions. */
             version: number;
-            /** @description How many videos are ranked on the board. */
+            /** @description Number of videos ranked on the board. */
             total?: number;
-            /** @description The list, best first. */
+            /** @description Lines of the list, best video first. */
             videos: components["schemas"]["RankedVideo"][];
         };
-        /** @description Where a video stands on each board. */
+        /** @description Positions of a video on all boards. */
         Ranks: {
-            /** @description By score. */
+            /** @description Position on the board `global`, by score. */
             global: components["schemas"]["Place"];
-            /** @description By the score that decays. */
+            /** @description Position on the board `trending`, by the score that decays. */
             trending: components["schemas"]["Place"];
         } & {
             [key: string]: components["schemas"]["Place"];
         };
-        /** @description A user's report. */
+        /** @description One user's report of a comment. */
         Report: {
-            /** @description Who reported; `liverank:nobody` where that user was erased. */
+            /** @description Id of the user who reported; `liverank:nobody` if that user was erased. */
             userid: components["schemas"]["Id"];
-            /** @description What is wrong. */
+            /** @description Category of what is wrong with the comment. */
             reason: components["schemas"]["ReportReason"];
-            /** @description The same in the user's words. */
+            /** @description What is wrong with the comment, in the words of the user who reported; null if there are none. */
             text: string | null;
             /**
              * Format: date-time
-             * @description When.
+             * @description Time of the report.
              */
             timestamp: string;
         };
-        /** @description What was decided. */
+        /** @description Decision on a reported comment. */
         ReportDecision: {
-            /** @description What. */
+            /** @description What closed the reports of the comment. */
             outcome: components["schemas"]["ReportOutcome"];
-            /** @description Which moderator or service; null where the author removed the comment. */
+            /** @description Id of the moderator or service that decided; null if the author removed the comment. */
             by: string | null;
-            /** @description Why. */
+            /** @description Reason for the decision, in words; null if none was given. */
             reason: string | null;
             /**
              * Format: date-time
-             * @description When.
+             * @description Time of the decision.
              */
             timestamp: string;
         };
         /**
-         * @description What ended the reports of a comment. `deleted`: the comment was removed, by whomever.
+         * @description What closed the reports of a comment: `dismissed`, the comment was left as it is; `deleted`, the comment was removed, by whomever; `banned`, its author was banned.
          * @enum {string}
          */
         ReportOutcome: "dismissed" | "deleted" | "banned";
         /** @description One page of reported comments. */
         ReportPage: {
-            /** @description The page. */
+            /** @description Reported comments of the page. */
             comments: components["schemas"]["ReportedComment"][];
-            /** @description The `after` of the page after this one; null at the end. */
+            /** @description The `after` of the next page; null if this is the last page. */
             next: string | null;
         };
         /**
-         * @description What is wrong with a comment.
+         * @description Category of what is wrong with a comment.
          * @enum {string}
          */
         ReportReason: "spam" | "harassment" | "hate" | "violence" | "sexual" | "self_harm" | "other";
-        /** @description A comment that was reported. */
+        /** @description A comment that was reported, with its reports and the decision. */
         ReportedComment: {
-            /** @description Its video. */
+            /** @description Id of the video of the reported comment. */
             videoid: components["schemas"]["Id"];
-            /** @description The comment. */
+            /** @description Id of the reported comment. */
             id: components["schemas"]["Id"];
-            /** @description Who wrote it; null where it was removed. */
+            /** @description Id of the user who wrote the comment; null if the comment was removed. */
             userid: string | null;
-            /** @description What it says; null where it was removed. */
+            /** @description Text of the comment; null if the comment was removed. */
             comment: string | null;
-            /** @description How many users reported it. */
+            /** @description Number of users who reported the comment. */
             count: number;
-            /** @description Their reports, the first one first. */
+            /** @description Reports of the comment, first report first. */
             reports: components["schemas"]["Report"][];
-            /** @description What was decided; null while it waits for that. */
+            /** @description Decision on the comment; null while it waits for one. */
             decision: components["schemas"]["ReportDecision"] | null;
         };
-        /** @description How many. */
+        /** @description A number of things, 0 or more; null is the same as absent. */
         ReportedCount: number | null;
-        /** @description How many, by name. */
+        /** @description Numbers of things, by name. */
         ReportedCounts: {
             [key: string]: number;
         } | null;
-        /** @description Up to 512 bytes. */
+        /** @description A name of at most 512 bytes. */
         RequiredName: string | number;
-        /** @description One reader as it reported itself. */
+        /** @description One reader, as it last reported itself. */
         ShownReader: {
-            /** @description Its name. */
+            /** @description Id of the reader. */
             instanceId: string;
-            /** @description Viewers connected to it. */
+            /** @description Number of viewers connected to the reader. */
             activeConnections: components["schemas"]["Count"];
-            /** @description Viewers that it may hold; absent where it does not say. */
+            /** @description Maximum number of viewers that the reader can hold; absent if the reader does not report it. */
             capacity?: components["schemas"]["Count"];
-            /** @description The channels that it listens to. */
+            /** @description Channels that the reader is subscribed to; a channel is the comments of one video. */
             subscribedTopics: string[];
-            /** @description Comments written to viewers since its start. */
+            /** @description Number of comments that the reader wrote to viewers since its start. */
             messagesSent: components["schemas"]["Count"];
         };
-        /** @description What every service reported last. */
+        /** @description The last reports of all services and clients. */
         Statistics: {
-            /** @description What the comment services report, added up. */
+            /** @description Reports of all comment services, added up. */
             commentApi: components["schemas"]["CommentReport"];
-            /** @description The readers. */
+            /** @description Reports of the readers. */
             readerApis: {
-                /** @description Readers that report. */
+                /** @description Number of readers that report. */
                 totalReaders: components["schemas"]["Count"];
-                /** @description Their viewers in all. */
+                /** @description Number of viewers connected to all readers together. */
                 totalActiveConnections: components["schemas"]["Count"];
-                /** @description Comments that they wrote to viewers since their start. */
+                /** @description Number of comments that the readers wrote to viewers since their start. */
                 totalMessagesSent: components["schemas"]["Count"];
-                /** @description The channels that they listen to. */
+                /** @description Channels that the readers are subscribed to; a channel is the comments of one video. */
                 allSubscribedTopics: string[];
-                /** @description Each, the first hundred unless `full`. */
+                /** @description The report of each reader; at most the first hundred, unless `full`. */
                 readers: components["schemas"]["ShownReader"][];
             };
-            /** @description What the managers report, merged. */
+            /** @description Reports of all managers, merged. */
             readerApiManager: components["schemas"]["ManagerReport"];
-            /** @description Clients that report themselves, as the comments seed's do. */
+            /** @description Reports of clients about themselves, as the comments seed's clients send them. */
             clients: {
-                /** @description Clients that report. */
+                /** @description Number of clients that report. */
                 totalClients: components["schemas"]["Count"];
-                /** @description Comments that they posted. */
+                /** @description Number of comments that the clients posted. */
                 totalCommentsGenerated: components["schemas"]["Count"];
-                /** @description Comments that they received. */
+                /** @description Number of comments that the clients received. */
                 totalCommentsConsumed: components["schemas"]["Count"];
-                /** @description Each, the first hundred unless `full`. */
+                /** @description The report of each client; at most the first hundred, unless `full`. */
                 clients: components["schemas"]["ClientReport"][];
             };
-            /** @description What the archive holds. */
+            /** @description Size of the archive. */
             storedComments: {
-                /** @description Comments in it; null before it was asked. */
+                /** @description Number of comments in the archive; null before the archive was first asked. */
                 totalComments: number | null;
             };
             /**
              * Format: date-time
-             * @description When this was put together.
+             * @description Time at which this answer was made.
              */
             timestamp: string;
         };
-        /** @description Something that was done, in a record that this release does not know. */
+        /** @description An action in the audit log whose record this release does not know. */
         UnknownAction: {
             /**
              * Format: date-time
-             * @description When, by the log's clock.
+             * @description Time of the action, by the log's clock.
              */
             timestamp: string;
-            /** @description The version that the record says it has. */
+            /** @description Version number that the record states; null if it states none. */
             version: number | null;
         };
-        /** @description One video with its counts. */
+        /** @description One video with its counters, viewers and ranks. */
         Video: {
-            /** @description The video. */
+            /** @description Id of the video. */
             video_id: components["schemas"]["Id"];
-            /** @description Its owner. */
+            /** @description Id of the video's owner. */
             user_id: components["schemas"]["Id"];
-            /** @description In points. */
+            /** @description Score of the video in points. */
             score: number;
-            /** @description Interactions of the type `view`. */
+            /** @description Number of interactions of the type `view`. */
             views: components["schemas"]["Count"];
-            /** @description Interactions of the type `like`. */
+            /** @description Number of interactions of the type `like`. */
             likes: components["schemas"]["Count"];
-            /** @description Interactions of the type `comment`, posted ones included. */
+            /** @description Number of interactions of the type `comment`, posted comments included. */
             comments: components["schemas"]["Count"];
-            /** @description Interactions of the type `share`. */
+            /** @description Number of interactions of the type `share`. */
             shares: components["schemas"]["Count"];
-            /** @description Seconds watched in all. */
+            /** @description Seconds that the video was watched, by all users together. */
             watch_time_total: number;
-            /** @description What watching is worth in all, in points. */
+            /** @description Points that all watching of the video is worth together. */
             watch_time_score: number;
-            /** @description Times that it was watched for less than the threshold. */
+            /** @description Number of watches shorter than the threshold (2 seconds unless configured otherwise). */
             watch_short: components["schemas"]["Count"];
-            /** @description Times that it was watched for the threshold or longer. */
+            /** @description Number of watches of the threshold (2 seconds unless configured otherwise) or longer. */
             watch_long: components["schemas"]["Count"];
-            /** @description Connected now; null while no manager says so. */
+            /** @description Number of viewers connected to the video now; null while no manager reports it. */
             viewers: number | null;
-            /** @description Where it stands on each board; null while the boards are away. */
+            /** @description Position of the video on each board; null while the store of boards is away. */
             ranks: components["schemas"]["Ranks"] | null;
-            /** @description What the app says of it; null where it says nothing. */
+            /** @description What the app stored about the video; null if it stored nothing. */
             metadata?: components["schemas"]["Metadata"] | null;
-            /** @description Whether it was taken off the boards, by `DELETE`. */
+            /** @description Whether the video was removed from the boards by `DELETE`. */
             removed?: boolean;
-            /** @description Its pinned comment; absent where none is. */
+            /** @description Pinned comment of the video; absent if no comment is pinned. */
             pinned?: components["schemas"]["NumberedComment"];
         };
         /** @description One page of a ranked list. */
         VideoPage: {
-            /** @description The page, best first. */
+            /** @description Videos of the page, best first. */
             videos: components["schemas"]["ListedVideo"][];
-            /** @description The `cursor` of the page after this one; null at the end. */
+            /** @description The `cursor` of the next page; null if this is the last page. */
             next: string | null;
-            /** @description The rank of the first video of the page; the best of the board has rank 1. */
+            /** @description Rank of the first video of the page; the best video of the board has rank 1. */
             first_rank: number;
-            /** @description How many videos are ranked on the board. */
+            /** @description Number of videos ranked on the board. */
             total: number;
-            /** @description The window that the list is of; absent where the board has none. */
+            /** @description Window that the list is of; absent if the board has no windows. */
             window?: components["schemas"]["BoardWindow"];
         };
-        /** @description How many viewers the video has now. */
+        /** @description Number of viewers that a video has now. */
         ViewerCount: {
-            /** @description Connected to any reader. */
+            /** @description Number of viewers connected to the video, at all readers together. */
             viewers: components["schemas"]["Count"];
         };
     };

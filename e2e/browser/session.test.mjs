@@ -341,7 +341,7 @@ test('the page of the API shows every public operation and stream, and finds the
   const streams = Object.keys((await (await fetch(`${server.origin}/asyncapi.json`)).json()).channels);
   assert.ok(streams.length >= 5, 'streams, and topics for other systems');
   assert.equal(shown.filter((id) => id.startsWith('channel-')).length, streams.length);
-  assert.match(await page.locator('article#interact').textContent(), /user_id.*Who did it/);
+  assert.match(await page.locator('article#interact').textContent(), /user_id.*Id of the user who interacted/);
   await page.getByPlaceholder('Filter').fill('comment');
   assert.equal(await page.locator('article#interact').isVisible(), false);
   assert.equal(await page.locator('article#postComment').isVisible(), true);

@@ -74,9 +74,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         ),
         (
             "websocket",
-            |b, at, context| {
-                Box::pin(liverank_websocket::run(settings(&[]), b.ranking, b.clock, at, context))
-            },
+            |b, at, shell| Box::pin(liverank_websocket::run(settings(&[]), b.ranking, b.clock, at, shell)),
             &["follow_ranking"],
         ),
         (

@@ -33,14 +33,14 @@ async fn another_server_jumps_as_far_as_core_says() {
         TermGrant::Lost(other) => panic!("nobody else is here, not {other:?}"),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
-    let counted = now + 3_600_000_000;
-    let counter = counted.to_string();
+    let ahead = now + 3_600_000_000;
+    let counter = ahead.to_string();
     let state = ["epoch", &counter, "epoch:server", "another", "term", &counter, "term:server", "another"];
     redis.run_command::<u64>(&[&["HSET", "t3:assignments:state"], &state[..]].concat()).await;
 
-    let (epoch, term) = (assign("first", 0).await, mint(counted, 0).await);
-    assert_eq!(epoch, mint_epoch(counted, 0, 0, Some(server)), "the first epoch on another server");
-    assert_eq!(term, mint_epoch(counted, 0, 0, Some(server)), "the first term on another server");
+    let (epoch, term) = (assign("first", 0).await, mint(ahead, 0).await);
+    assert_eq!(epoch, mint_epoch(ahead, 0, 0, Some(server)), "the first epoch on another server");
+    assert_eq!(term, mint_epoch(ahead, 0, 0, Some(server)), "the first term on another server");
     let (next, next_term) = (assign("second", 0).await, mint(term, 0).await);
     assert_eq!(next, mint_epoch(epoch, 0, 0, None), "the next one on the same server");
     assert_eq!(next_term, mint_epoch(term, 0, 0, None));

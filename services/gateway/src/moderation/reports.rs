@@ -33,7 +33,7 @@ use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::auth::moderator::Actor;
-use crate::interact::too_many;
+use crate::interact::{take_place, too_many};
 use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// Reports an hour of one user, and at once; of one address where no tokens are asked for. One a minute is more than a person
@@ -204,6 +204,7 @@ fn queue(params: &QueryParams) -> Result<ReportQueue, Invalid> {
 /// report or (`order=most`) by how many there are, closed ones by when they were decided on.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
@@ -212,7 +213,7 @@ pub(crate) async fn list(
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.optional_text("after")?.map(ReportPosition::parse).transpose()?;
     let queue = queue(&params)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let archive = &gateway.backends.archive;
     let found =
         gateway.archive.noted(archive.moderation_archive().report_queue(queue, after, limit).await)?;

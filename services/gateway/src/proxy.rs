@@ -18,13 +18,14 @@ use hyper::body::{Body as _, Incoming};
 use liverank_core::VideoId;
 use liverank_runtime::Problem;
 use liverank_runtime::body::{MAX_BODY_BYTES, read};
-use liverank_runtime::identity::{BEHIND_A_PROXY, sent};
+use liverank_runtime::identity::sent;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::peer::root_cause;
 use liverank_runtime::server::RequestExchange;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::auth::Caller;
+use crate::auth::{Caller, strip_tokens};
 use crate::dependency::Peer;
 use crate::interact::too_many;
 use crate::upstream::{join_target, strip_hop};
@@ -77,13 +78,14 @@ pub(crate) async fn to_manager(
 /// A registration, to a manager.
 pub(crate) async fn register(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
-    admit_video(&gateway, &Caller::Anyone, &exchange, &body).await?;
-    add_identity(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
+    admit_video(&gateway, &caller, &exchange, &body).await?;
+    add_identity(&gateway, &gateway.manager, &caller, &mut parts);
     forward_to_peer(&gateway, &gateway.manager, &exchange, parts, &body).await
 }
 
@@ -113,6 +115,10 @@ pub(crate) async fn to_statistics(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
+    // Whole lists are for those who show the statistics service a token of ours. Any other token ends here.
+    if QueryParams::of(&parts.uri).get("full").is_none() {
+        strip_tokens(&mut parts.headers, &mut parts.uri);
+    }
     sent::strip_gateway_headers(&mut parts.headers);
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
@@ -135,11 +141,9 @@ async fn forward_request(
 /// Says to a service behind this one who asks: the viewer's own token ends here. Where tokens are asked for, services take
 /// viewers of gateways only, which show theirs.
 pub(crate) fn add_identity(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
-    caller.strip(&mut parts.headers, &mut parts.uri);
+    strip_tokens(&mut parts.headers, &mut parts.uri);
     sent::strip_gateway_headers(&mut parts.headers);
     let Some(service) = peer.takes_viewers.filter(|_| gateway.auth.is_some()) else { return };
-    parts.headers.remove(BEHIND_A_PROXY);
-    parts.headers.remove(header::AUTHORIZATION);
     if let Some(token) = gateway.identity.authorization_header(service) {
         parts.headers.insert(header::AUTHORIZATION, token);
     }

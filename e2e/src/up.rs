@@ -77,8 +77,15 @@ impl Up {
         let client = reqwest::Client::new();
         let up = Self { process, addresses, admin, client, data, _directory: directory };
         wait::json(&format!("{}/videos", up.url(Door::Gateway)), START_TIMEOUT).await;
+        let token_of_viewer = flags.contains(&"--auth-dev").then(|| up.viewer_token("somebody"));
         let registered = || async {
-            up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
+            let request = up.client.post(format!("{}/register", up.url(Door::Gateway)));
+            let request = match &token_of_viewer {
+                Some(token) => request.bearer_auth(token),
+                None => request,
+            };
+            let answer = request.json(&json!({"videoid": "calm"})).send().await.ok()?;
+            answer.json::<Value>().await.ok()?["readerUrl"].as_str().map(str::len)
         };
         wait::until("a reader for a video", START_TIMEOUT, registered).await;
         let known = || async {

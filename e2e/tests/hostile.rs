@@ -105,7 +105,7 @@ const ATTACK_ROWS: &[AttackRow] = {
         (Gateway, "DELETE", "/operate/demo", CLOSED_TO_ALL),
         (Gateway, "GET", "/connect", CLOSED_TO_ALL),
         (Gateway, "POST", "/connect", CLOSED_TO_ALL),
-        (Gateway, "POST", "/register", OPEN_TO_ALL),
+        (Gateway, "POST", "/register", OPEN_TO_VIEWERS),
         (Gateway, "GET", "/resolve/{videoid}", OPEN_TO_ALL),
         (Gateway, "GET", "/statistics", CLOSED_TO_ALL),
         (Gateway, "POST", "/comment-api-statistics", OPEN_TO_ALL),

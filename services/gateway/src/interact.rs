@@ -72,6 +72,17 @@ pub(crate) fn too_many() -> Problem {
         .retry_after(liverank_runtime::problem::STORE_RETRY_AFTER)
 }
 
+/// Takes a place among the requests in flight, and keeps it until the answer's last byte is on its way: an answer may be long,
+/// and its reader slow.
+///
+/// # Errors
+/// 429 where no place is free.
+pub(crate) fn take_place(gateway: &Gateway, exchange: &RequestExchange) -> Result<(), Problem> {
+    let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else { return Err(too_many()) };
+    exchange.keep_until_answered(place);
+    Ok(())
+}
+
 /// Parses the interaction that a client sent. A `comment_id` is removed, because comments come through the comment
 /// service only: here anybody could write under a comment's identity.
 pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {

@@ -23,12 +23,13 @@ use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, check_r
 use liverank_core::{Invalid, UserId, VideoId, event};
 use liverank_runtime::moderation_json::ActionJson;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Value, json};
 
 use crate::Gateway;
 use crate::auth::moderator::Actor;
-use crate::interact::too_many;
+use crate::interact::{take_place, too_many};
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
@@ -82,6 +83,7 @@ pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
 /// Answers `GET /moderation/log?before=&limit=` with a page of the audit log, newest first.
 pub(crate) async fn log(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
@@ -89,7 +91,7 @@ pub(crate) async fn log(
     params.expect_only(&["before", "limit"])?;
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let before = params.optional_text("before")?.map(AuditPosition::parse).transpose()?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let entries = gateway.backends.archive.moderation_archive().audit_log(before, limit).await;
     let entries = gateway.archive.noted(entries)?;
     let full = entries.len() == limit;

@@ -27,12 +27,13 @@ use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::QueryParams;
 use liverank_runtime::peer::PeerError;
+use liverank_runtime::server::RequestExchange;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::Gateway;
 use crate::auth::{Caller, not_allowed};
-use crate::interact::too_many;
+use crate::interact::take_place;
 
 pub mod demo;
 mod gather;
@@ -100,12 +101,13 @@ impl FromRequestParts<Arc<Gateway>> for Operator {
 /// Answers `GET /operate` with the state of the system.
 pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     _: Operator,
     params: QueryParams,
 ) -> Result<Response, Problem> {
     params.expect_only(&["access_token"])?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    // Requests that come while the state is gathered wait for it.
+    take_place(&gateway, &exchange)?;
+    // Whoever comes while it is gathered waits for it.
     let mut last = gateway.operate.last_overview.lock().await;
     let fresh =
         last.0.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_FRESH_FOR).map(|(_, body)| body.clone());

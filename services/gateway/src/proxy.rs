@@ -18,13 +18,14 @@ use hyper::body::{Body as _, Incoming};
 use liverank_core::VideoId;
 use liverank_runtime::Problem;
 use liverank_runtime::body::{MAX_BODY_BYTES, read};
-use liverank_runtime::identity::{BEHIND_A_PROXY, sent};
+use liverank_runtime::identity::sent;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::peer::root_cause;
 use liverank_runtime::server::RequestExchange;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::auth::Caller;
+use crate::auth::{Caller, strip_tokens};
 use crate::dependency::Peer;
 use crate::interact::too_many;
 use crate::upstream::{join_target, strip_hop};
@@ -78,13 +79,14 @@ pub(crate) async fn to_manager(
 /// Passes the registration of a video on to a manager.
 pub(crate) async fn register(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     exchange: RequestExchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
-    admit_video(&gateway, &Caller::Anyone, &exchange, &body).await?;
-    add_identity(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
+    admit_video(&gateway, &caller, &exchange, &body).await?;
+    add_identity(&gateway, &gateway.manager, &caller, &mut parts);
     forward_to_peer(&gateway, &gateway.manager, &exchange, parts, &body).await
 }
 
@@ -115,6 +117,10 @@ pub(crate) async fn to_statistics(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
+    // Whole lists are for those who show the statistics service a token of ours. Any other token ends here.
+    if QueryParams::of(&parts.uri).get("full").is_none() {
+        strip_tokens(&mut parts.headers, &mut parts.uri);
+    }
     sent::strip_gateway_headers(&mut parts.headers);
     // The permit is taken only once the body is whole, so that a slow sender does not keep others waiting. The bytes
     // of the body are counted elsewhere as they arrive.
@@ -138,11 +144,9 @@ async fn forward_request(
 /// Replaces the viewer's token by headers that name the caller to the service. If viewers need tokens, services accept
 /// viewers from gateways only, which show a token of their own.
 pub(crate) fn add_identity(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
-    caller.strip(&mut parts.headers, &mut parts.uri);
+    strip_tokens(&mut parts.headers, &mut parts.uri);
     sent::strip_gateway_headers(&mut parts.headers);
     let Some(service) = peer.takes_viewers.filter(|_| gateway.auth.is_some()) else { return };
-    parts.headers.remove(BEHIND_A_PROXY);
-    parts.headers.remove(header::AUTHORIZATION);
     if let Some(token) = gateway.identity.authorization_header(service) {
         parts.headers.insert(header::AUTHORIZATION, token);
     }

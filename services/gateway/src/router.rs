@@ -80,3 +80,74 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
 async fn health() -> Json<Value> {
     Json(json!({ "status": "healthy", "service": "gateway" }))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Extension;
+    use clap::Parser;
+    use liverank_adapters::archive::embedded::EmbeddedArchive;
+    use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+    use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+    use liverank_adapters::event_log::embedded::EmbeddedLog;
+    use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+    use liverank_adapters::{Backends, clock};
+    use liverank_runtime::ServiceContext;
+    use liverank_runtime::server::RequestExchange;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Config;
+
+    #[derive(Parser)]
+    struct GatewayCli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn open_gateway(directory: &std::path::Path) -> Arc<Gateway> {
+        let backends = Backends {
+            log: Arc::new(EmbeddedLog::open(directory, clock::system_clock()).unwrap()),
+            archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
+            ranking: Arc::new(EmbeddedRanking::new()),
+            comments: Arc::new(EmbeddedBus::new()),
+            assignments: Arc::new(EmbeddedAssignments::new()),
+            clock: clock::system_clock(),
+        };
+        let config = GatewayCli::parse_from(["gateway", "--moderation-open"]).config;
+        Gateway::new(config, backends, &ServiceContext::new(std::time::Duration::from_secs(1))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_read_keeps_its_place_until_the_answer_is_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let gateway = open_gateway(directory.path());
+        let all = gateway.in_flight.available_permits();
+        for path in [
+            "/videos",
+            "/videos/cat",
+            "/boards",
+            "/moderation/bans",
+            "/moderation/revocations",
+            "/moderation/held",
+            "/moderation/reports",
+            "/moderation/rules",
+            "/moderation/log",
+            "/operate",
+        ] {
+            // Held here, as by a connection that has not written the whole answer.
+            let exchange = RequestExchange::default();
+            let service = router(&gateway).layer(Extension(exchange.clone()));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}{path}", listener.local_addr().unwrap());
+            let serving = tokio::spawn(axum::serve(listener, service).into_future());
+            let answer =
+                reqwest::Client::builder().no_proxy().build().unwrap().get(&url).send().await.unwrap();
+            assert!([200, 404].contains(&answer.status().as_u16()), "{path}: {}", answer.status());
+            answer.bytes().await.unwrap();
+            assert_eq!(gateway.in_flight.available_permits(), all - 1, "{path}");
+            serving.abort();
+            assert!(serving.await.unwrap_err().is_cancelled());
+            drop(exchange);
+        }
+    }
+}

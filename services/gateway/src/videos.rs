@@ -16,12 +16,13 @@ use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Comment, Invalid, Metadata, VideoId, canary};
 use liverank_protocol::ViewersAnswer;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::interact::too_many;
+use crate::interact::take_place;
 
 mod boards;
 pub(crate) mod cursor;
@@ -68,6 +69,7 @@ pub(crate) struct ListPage {
 /// Answers `GET /videos?board=&window=&limit=&cursor=&around=&fields=` with a page of a board.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     params: QueryParams,
 ) -> Result<Json<ListPage>, Problem> {
     params.expect_only(&["board", "window", "limit", "cursor", "around", "fields"])?;
@@ -75,7 +77,7 @@ pub(crate) async fn list(
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let start = start(&params)?;
     let fields = Fields::parse(params.optional_text("fields")?)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let (window, decay) = (gateway.describe_window(&board).await, gateway.describe_decay(&board).await);
     let (ranking, order) = (&*board.store, board.order);
     let page = gateway.ranking.noted(ranking.board_page(order, &start, limit).await)?;
@@ -196,13 +198,14 @@ impl VideoJson {
 /// Answers `GET /videos/{video_id}` with a video's counts, viewers and ranks.
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     path: Result<Path<String>, PathRejection>,
     params: QueryParams,
 ) -> Result<Json<VideoJson>, Problem> {
     params.expect_only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     let id = canary::parse_outside_id("video_id", &id)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
     let (rules, video, viewers, ranks, pinned) = tokio::join!(
         rules(&gateway),

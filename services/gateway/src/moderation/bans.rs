@@ -12,13 +12,14 @@ use liverank_core::moderation::{
 use liverank_core::{Invalid, Millis, UserId, canary};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 
 use super::{Accepted, DEFAULT_LIMIT, Deed, MAX_LIMIT, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
-use crate::interact::too_many;
+use crate::interact::take_place;
 
 /// Maximum duration of a ban with an end, in seconds: ten years. A ban that is to last longer is given without an end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
@@ -135,11 +136,12 @@ pub(crate) async fn end(
 /// Answers `GET /moderation/bans?after=&limit=` with the bans and mutes in force, in the order of their last change.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
-    let (bans, next) = page(&gateway, &params, Restriction::is_of_comments).await?;
+    let (bans, next) = page(&gateway, &exchange, &params, Restriction::is_of_comments).await?;
     let lines: Vec<Value> = bans.into_iter().map(ban_line).collect();
     Ok(Json(json!({ "bans": lines, "next": next })))
 }
@@ -148,13 +150,14 @@ pub(crate) async fn list(
 /// next page begins; `None` if there is no next page.
 pub(super) async fn page(
     gateway: &Gateway,
+    exchange: &RequestExchange,
     params: &QueryParams,
     is_asked: impl Fn(Restriction) -> bool,
 ) -> Result<(Vec<UserRestriction>, Option<u64>), Problem> {
     params.expect_only(&["after", "limit"])?;
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let mut after = params.optional_number("after", 0..=MAX_REVISION)?.unwrap_or(0);
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(gateway, exchange)?;
     let (now, mut found, mut read) = (now_ms(), Vec::new(), 0);
     // A page may be short if many restrictions have ended; `next` tells that there are more.
     while found.len() < limit && read < MAX_READ {

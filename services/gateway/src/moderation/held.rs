@@ -10,13 +10,14 @@ use liverank_core::moderation::{ModerationAction, ReviewOutcome};
 use liverank_core::{CommentId, Invalid, canary};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, moderation_json, now_ms};
 use serde_json::{Value, json};
 
 use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
-use crate::interact::{append, too_many};
+use crate::interact::{append, take_place, too_many};
 
 /// Maximum number of lines on a page: each has a comment of at most 16 KiB.
 const MAX_LIMIT: u64 = 200;
@@ -24,6 +25,7 @@ const MAX_LIMIT: u64 = 200;
 /// Answers `GET /moderation/held?after=&limit=` with the comments that wait for a moderator, oldest first.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
@@ -32,7 +34,7 @@ pub(crate) async fn list(
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after =
         params.optional_text("after")?.map(|text| AuditPosition::parse_field("after", text)).transpose()?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let held = gateway.backends.archive.moderation_archive().held_comments(after, limit).await;
     let held = gateway.archive.noted(held)?;
     let next =

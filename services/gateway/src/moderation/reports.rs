@@ -34,7 +34,7 @@ use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::auth::moderator::Actor;
-use crate::interact::too_many;
+use crate::interact::{take_place, too_many};
 use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// Maximum number of reports in an hour by one user, also at once; by one address if viewers need no tokens. One a
@@ -209,6 +209,7 @@ fn queue(params: &QueryParams) -> Result<ReportQueue, Invalid> {
 /// report or (`order=most`) by their number of reports, closed ones by the time of the decision.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
@@ -217,7 +218,7 @@ pub(crate) async fn list(
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.optional_text("after")?.map(ReportPosition::parse).transpose()?;
     let queue = queue(&params)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let archive = &gateway.backends.archive;
     let found =
         gateway.archive.noted(archive.moderation_archive().report_queue(queue, after, limit).await)?;

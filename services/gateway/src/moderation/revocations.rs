@@ -9,6 +9,7 @@ use liverank_core::moderation::{ModerationAction, Restriction, RuleScope, UserRe
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Value, json};
 
@@ -89,11 +90,12 @@ pub(crate) async fn end(
 /// change.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
-    let (revocations, next) = page(&gateway, &params, |kind| !kind.is_of_comments()).await?;
+    let (revocations, next) = page(&gateway, &exchange, &params, |kind| !kind.is_of_comments()).await?;
     let lines: Vec<Value> = revocations.into_iter().map(revocation_line).collect();
     Ok(Json(json!({ "revocations": lines, "next": next })))
 }

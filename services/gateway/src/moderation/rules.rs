@@ -13,6 +13,7 @@ use liverank_core::moderation::{
 };
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ use super::bans::{MAX_REVISION, scope, scope_members};
 use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
-use crate::interact::too_many;
+use crate::interact::{take_place, too_many};
 
 /// Maximum number of lines on a page: the rules on a line are at most 8 KiB.
 const MAX_LIMIT: u64 = 200;
@@ -96,6 +97,7 @@ async fn append_record(
 /// Answers `GET /moderation/rules?after=&limit=` with the rules in force, in the order of their last change.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     actor: Actor,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
@@ -103,7 +105,7 @@ pub(crate) async fn list(
     params.expect_only(&["after", "limit"])?;
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.optional_number("after", 0..=MAX_REVISION)?.unwrap_or(0);
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let found = gateway.backends.archive.moderation_archive().comment_rules_since(after, limit).await;
     let found = gateway.archive.noted(found)?;
     let next = found.last().filter(|_| found.len() == limit).map(|last| last.revision);

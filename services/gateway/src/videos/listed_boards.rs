@@ -11,12 +11,13 @@ use liverank_adapters::window_progress::CountingProgress;
 use liverank_core::boards::{BUILT_IN_BOARDS, BoardOrder, BoardWindows, DeclaredBoard};
 use liverank_runtime::Problem;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::server::RequestExchange;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use super::boards::WindowJson;
 use crate::Gateway;
-use crate::interact::too_many;
+use crate::interact::take_place;
 
 /// Maximum time for a store to return the half-life of a board; the answer does not wait longer.
 const HALF_LIFE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -60,10 +61,11 @@ struct WindowsJson {
 /// Answers `GET /boards` with the list of boards.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    exchange: RequestExchange,
     params: QueryParams,
 ) -> Result<Json<BoardsJson>, Problem> {
     params.expect_only(&[])?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    take_place(&gateway, &exchange)?;
     let progress = OnceCell::new();
     let built_in = join_all(BUILT_IN_BOARDS.map(|name| built_in(&gateway, name)));
     let declared = gateway.boards.declared_with_stores();

@@ -251,7 +251,8 @@ async fn a_token_that_is_not_good_is_refused_whatever_is_wrong_with_it() {
 
 /// Answers with the URI and the `Authorization` header of the request.
 async fn echo_request(request: Request) -> Response {
-    let shown = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let shown = ["authorization", "liverank-authorization"].map(|name| request.headers().get(name));
+    let shown = shown.into_iter().flatten().next().map(|value| value.to_str().unwrap().to_owned());
     Json(json!({"uri": request.uri().to_string(), "authorization": shown})).into_response()
 }
 
@@ -304,6 +305,54 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
     for open in ["/videos", "/comments/cat", "/resolve/cat", "/health", "/", "/openapi.json"] {
         assert_eq!(system.get(open).await.status(), 200, "{open}");
     }
+}
+
+#[tokio::test]
+async fn who_registers_a_video_shows_a_token() {
+    let behind = serve(Router::new().fallback(echo_request)).await;
+    let key = Key::ec_key("e");
+    let (system, _directory) = system(&[&key], &["--manager-url", &behind]).await;
+    let (ana, video) = (key.token("ana"), r#"{"videoid":"cat"}"#);
+    refused(system.post("/register", video).await, 401, "Bearer").await;
+    let passed: Value = post_with(&system, "/register", &ana, video).await.json().await.unwrap();
+    assert_eq!(passed, json!({"uri": "/register", "authorization": null}), "the token ends here");
+}
+
+#[tokio::test]
+async fn no_token_of_a_viewer_reaches_another_service() {
+    let behind = serve(Router::new().fallback(echo_request)).await;
+    let services = ["manager", "comment", "statistics"].map(|name| format!("--{name}-url"));
+    let flags: Vec<&str> = services.iter().flat_map(|flag| [flag.as_str(), &behind]).collect();
+    let key = Key::ec_key("e");
+    let (asking, _directory) = system(&[&key], &flags).await;
+    let open = System::start(&flags).await;
+    let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
+    for (method, path, body) in [
+        ("POST", "/register", r#"{"videoid":"cat"}"#),
+        ("POST", "/comment", comment),
+        ("GET", "/comments/cat", ""),
+        ("GET", "/resolve/cat", ""),
+        ("GET", "/statistics", ""),
+        ("POST", "/comment-api-statistics", "{}"),
+        ("POST", "/reader-api-statistics", "{}"),
+        ("POST", "/reader-api-manager-statistics", "{}"),
+        ("POST", "/client-statistics", "{}"),
+    ] {
+        for system in [&asking, &open] {
+            for header in ["authorization", "liverank-authorization"] {
+                let url = system.at(&format!("{path}?access_token=t"));
+                let request = system.http.request(method.parse().unwrap(), url).bearer_auth(key.token("ana"));
+                let request = request.header(header, format!("Bearer {}", key.token("ana")));
+                let answer = request.body(body).send().await.unwrap();
+                assert_eq!(answer.status(), 200, "{path}");
+                let passed: Value = answer.json().await.unwrap();
+                assert_eq!(passed, json!({"uri": path, "authorization": null}), "{method} {path} {header}");
+            }
+        }
+    }
+    // The statistics service judges by itself who is shown whole lists.
+    let all = asking.http.get(asking.at("/statistics?full=true")).bearer_auth("ours").send().await.unwrap();
+    assert_eq!(all.json::<Value>().await.unwrap()["authorization"], "Bearer ours");
 }
 
 /// An issuer that serves its keys over HTTP.

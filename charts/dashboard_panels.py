@@ -112,8 +112,9 @@ HARM = Panel("Viewers without a stream, while moved", SECONDS, quantiles("livera
 EXPORT_LAG = Panel("Counted and not exported yet", COUNT, ((total("liverank_consumer_export_lag_records"), "records"),),
                    "Records for topics of other systems.", "LiverankExportBehind")
 FULL = f"{total('liverank_reader_viewers')} / {total('liverank_reader_capacity')}"
-REQUESTS = "liverank_http_requests_total"
-FAILED = rate(REQUESTS, "service", more=',status="5xx"') + " / " + rate(REQUESTS, "service")
+REQUESTS, STATUS_5XX = "liverank_http_requests_total", ',status="5xx"'
+# Where nothing has failed yet there is no such line: it is 0 then.
+FAILED = f"({rate(REQUESTS, 'service', more=STATUS_5XX)} or 0 * {rate(REQUESTS, 'service')}) / {rate(REQUESTS, 'service')}"
 
 # --- the dashboards
 
@@ -227,8 +228,8 @@ READERS = Dashboard(
                   (rate("liverank_reader_handed_over_total"), "handed over a second"))),
             HARM,
             Panel("Taken to a reader again, a second", PER_SECOND, ((rate("liverank_gateway_reroutes_total", "reason"), "{{reason}}"),)),
-            Panel("Moves suspended", COUNT, ((highest("liverank_manager_moves_suspended"), "suspended"), (total("liverank_manager_leading"), "planners in office")),
-                  "1 while no video is moved."),
+            Panel("Planners, and whether moves are suspended", COUNT, ((highest("liverank_manager_moves_suspended"), "suspended"), (total("liverank_manager_leading"), "planners in office")),
+                  "Suspended is 1 while no video is moved.", "LiverankMovesSuspended"),
             Panel("Videos", COUNT, ((highest("liverank_manager_videos"), "assigned"),)),
             Panel("Videos placed, moved and let go, a second", PER_SECOND, (
                 (rate("liverank_manager_videos_placed_total"), "placed"), (rate("liverank_manager_videos_moved_total"), "moved"),

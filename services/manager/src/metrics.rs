@@ -142,6 +142,18 @@ pub struct ManagerMetrics {
     pub moves_suspended: Gauge,
 }
 
+/// Whatever a move can be counted as. All are told from the start: a series that begins with its first move shows no increase.
+fn possible_moves() -> impl Iterator<Item = MoveLabels> {
+    use {MoveKind as Kind, MoveReason as Reason};
+    let reasons = [Reason::Order, Reason::Autopilot, Reason::Drain, Reason::Replaced];
+    let kinds = [Kind::Move, Kind::Split, Kind::Merge, Kind::Reshare];
+    reasons.into_iter().flat_map(move |reason| {
+        kinds.into_iter().flat_map(move |kind| {
+            [MoveOutcome::InForce, MoveOutcome::Failed].map(|outcome| MoveLabels { reason, kind, outcome })
+        })
+    })
+}
+
 impl ManagerMetrics {
     /// Counts a video that was given to another reader because its own reader cannot be used.
     pub fn count_replaced(&self) {
@@ -152,6 +164,9 @@ impl ManagerMetrics {
     /// Makes the metrics and registers them under `liverank_manager_…`.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
+        for labels in possible_moves() {
+            drop(all.moves.get_or_create(&labels));
+        }
         metrics.register("manager", |registry| {
             let m = all.clone();
             registry.register("registrations", "Registrations answered", m.registrations_answered);
@@ -191,5 +206,27 @@ impl ManagerMetrics {
             registry.register("moves_suspended", "1 while no video is moved", m.moves_suspended);
         });
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_move_of_each_kind_is_an_increase() {
+        let metrics = Metrics::default();
+        let all = ManagerMetrics::new(&metrics);
+        let line = |count| {
+            let labels = r#"reason="replaced",kind="move",outcome="in_force""#;
+            format!("liverank_manager_moves_total{{{labels}}} {count}\n")
+        };
+        let told = metrics.encode_text();
+        assert!(told.contains(&line(0)), "{told}");
+        assert_eq!(told.matches("liverank_manager_moves_total{").count(), 4 * 4 * 2);
+        all.count_replaced();
+        let told = metrics.encode_text();
+        assert!(told.contains(&line(1)), "{told}");
+        assert_eq!(told.matches("liverank_manager_moves_total{").count(), 4 * 4 * 2);
     }
 }

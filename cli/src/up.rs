@@ -231,44 +231,23 @@ fn start(
         liverank_statistics::run(b().archive, listeners.statistics, acting(CallerRole::Statistics)?)
     );
     let manager_settings = settings(&[&["--autopilot", "--reader-urls", &reader_urls], &both[2..]].concat())?;
-    spawn!(
-        "manager",
-        liverank_manager::run(
-            manager_settings,
-            b().assignments,
-            listeners.manager,
-            acting(CallerRole::Manager)?
-        )
-    );
+    let (ports, own_shell) = (listeners.manager, acting(CallerRole::Manager)?);
+    spawn!("manager", liverank_manager::run(manager_settings, b().assignments, ports, own_shell));
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
         let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
         let own_shell = ServiceContext { metrics: shell.metrics.labelled_with_reader(&name), ..s() };
-        spawn!(
-            "reader",
-            liverank_reader::run(
-                settings(&[&own[..], &both].concat())?,
-                b().archive,
-                b().comments,
-                listener,
-                own_shell
-            )
-        );
+        let own = settings(&[&own[..], &both].concat())?;
+        spawn!("reader", liverank_reader::run(own, b().archive, b().comments, listener, own_shell));
     }
-    let mut comment: liverank_comment::Config = settings(&both)?;
-    comment.comment_rules_file.clone_from(&up.comment_rules_file);
-    comment.hook.clone_from(&up.hook);
+    let comment = comment_settings(up, &both)?;
     spawn!("comment", liverank_comment::run(comment, b().log, b().archive, listeners.comment, s()));
     spawn!(
         "websocket",
         liverank_websocket::run(websocket_settings(up)?, b().ranking, b().clock, listeners.websocket, s())
     );
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
-    let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
-    gateway.auth = up.auth.args(&up.data_dir)?;
-    gateway.moderation_open = up.moderation_open;
-    gateway.canary = up.canary;
-    gateway.boards.clone_from(&up.consumer.boards);
+    let mut gateway = gateway_settings(up, &[&both[..], &front].concat())?;
     let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
     if (is_local || up.demo) && (!asks_for_tokens || up.auth.uses_dev_keys()) {
         let system =
@@ -279,6 +258,22 @@ fn start(
     }
     spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(CallerRole::Gateway)?));
     Ok(services)
+}
+
+fn comment_settings(up: &Up, flags: &[&str]) -> anyhow::Result<liverank_comment::Config> {
+    let mut comment: liverank_comment::Config = settings(flags)?;
+    comment.comment_rules_file.clone_from(&up.comment_rules_file);
+    comment.hook.clone_from(&up.hook);
+    Ok(comment)
+}
+
+fn gateway_settings(up: &Up, flags: &[&str]) -> anyhow::Result<liverank_gateway::Config> {
+    let mut gateway: liverank_gateway::Config = settings(flags)?;
+    gateway.auth = up.auth.args(&up.data_dir)?;
+    gateway.moderation_open = up.moderation_open;
+    gateway.canary = up.canary;
+    gateway.boards.clone_from(&up.consumer.boards);
+    Ok(gateway)
 }
 
 fn websocket_settings(up: &Up) -> anyhow::Result<liverank_websocket::Config> {

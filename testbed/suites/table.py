@@ -133,7 +133,7 @@ STAGES = (
             Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
             # On the ports that the documents name: those of a system as it comes.
             Suite("documented", ("env", f"LIVERANK_BIN={TARGET / 'liverank'}", "testbed/documents-run"), 120, needs=("build", "start"),
-                  parts=("tools", *STORE_PARTS, "prometheus"), calls=("curl", "openssl", "prometheus"), ports=(9091, 38117)),
+                  parts=("tools", *STORE_PARTS, "prometheus"), calls=("curl", "openssl", "prometheus", "promtool"), ports=(9091, 38117)),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),

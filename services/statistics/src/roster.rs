@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub struct RosterLimits {
     /// The most reporters that are kept. Where there are more, the one that was silent for longest is dropped.
     pub max_reporters: usize,
-    /// The most bytes of reports that are kept, as they were sent. Where there are more, the reporter that was silent for longest
+    /// The most bytes of reports that are kept, by what they take here. Where there are more, the reporter that was silent for longest
     /// is dropped.
     pub max_bytes: usize,
     /// How long a reporter that says nothing more is kept.

@@ -12,7 +12,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
@@ -36,11 +36,14 @@ pub mod reports;
 pub mod roster;
 
 use board::{MAX_LISTED_ITEMS, ReportBoard, StoredComments};
+use reports::KeptReport;
 
 /// Maximum size of a report in bytes: two lists of a thousand videos with the longest ids fit.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// Maximum number of reports that are parsed at once; one more gets 429.
 const MAX_REPORTS_AT_ONCE: usize = 128;
+/// How long the answer that anybody gets is shown: it is made from all reports, which wait meanwhile.
+const SUMMARY_FRESH_FOR: Duration = Duration::from_secs(1);
 /// Interval of asking the archive for its number of comments: as often as services report.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// Maximum time for the archive to count its comments; after that, counting is given up until the next time.
@@ -54,6 +57,7 @@ pub struct Config {}
 struct Statistics {
     board: Mutex<ReportBoard>,
     stored: Mutex<StoredComments>,
+    shown: Mutex<ShownSummary>,
     reading: Semaphore,
     identity: Identity,
 }
@@ -66,6 +70,35 @@ impl Statistics {
     fn stored(&self) -> MutexGuard<'_, StoredComments> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The answer as it stands now; `all`: with who watches what.
+    fn summary_json(&self, listed: usize, all: bool) -> Bytes {
+        let stored = *self.stored();
+        let mut board = self.board();
+        board.expire(Instant::now());
+        let mut summary = board.to_summary(listed, stored, comment_json::format_time(now_ms()));
+        if !all {
+            summary.hide_viewers();
+        }
+        serde_json::to_vec(&summary).expect("strings and numbers always serialise").into()
+    }
+}
+
+/// What was last answered to those who ask without a token of ours.
+#[derive(Default)]
+struct ShownSummary(Option<(Instant, Bytes)>);
+
+impl ShownSummary {
+    /// What is shown now: what `make` makes, or what it made less than [`SUMMARY_FRESH_FOR`] ago.
+    fn bytes_at(&mut self, now: Instant, make: impl FnOnce() -> Bytes) -> Bytes {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < SUMMARY_FRESH_FOR;
+        if let Some((_, bytes)) = self.0.as_ref().filter(|(at, _)| is_fresh(*at)) {
+            return bytes.clone();
+        }
+        let bytes = make();
+        self.0 = Some((now, bytes.clone()));
+        bytes
+    }
 }
 
 /// Runs the statistics service until shutdown.
@@ -77,6 +110,7 @@ pub async fn run(
     let statistics = Arc::new(Statistics {
         board: Mutex::default(),
         stored: Mutex::default(),
+        shown: Mutex::default(),
         reading: Semaphore::new(MAX_REPORTS_AT_ONCE),
         identity: shell.identity.clone(),
     });
@@ -142,15 +176,12 @@ async fn get_statistics(
         }
         false => MAX_LISTED_ITEMS,
     };
-    let stored = *statistics.stored();
-    let mut board = statistics.board();
-    board.expire(Instant::now());
-    let mut summary = board.to_summary(listed, stored, comment_json::format_time(now_ms()));
-    if !all {
-        summary.hide_viewers();
-    }
-    let json = serde_json::to_vec(&summary).expect("strings and numbers always serialise");
-    drop(board);
+    let json = if all {
+        statistics.summary_json(listed, all)
+    } else {
+        let make = || statistics.summary_json(MAX_LISTED_ITEMS, all);
+        statistics.shown.lock().unwrap_or_else(PoisonError::into_inner).bytes_at(Instant::now(), make)
+    };
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
@@ -202,7 +233,7 @@ fn taken_answer() -> Json<Value> {
     Json(json!({"success": true}))
 }
 
-async fn parse_report<T>(
+async fn parse_report<T: KeptReport>(
     statistics: &Statistics,
     headers: &HeaderMap,
     sent: Body,
@@ -216,7 +247,28 @@ async fn parse_report<T>(
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(Duration::from_secs(1)));
     };
     match body::parse_json_body(&bytes)? {
-        Value::Object(object) => Ok((parse(&object)?, bytes.len())),
+        Value::Object(object) => {
+            let report = parse(&object)?;
+            let kept = report.kept_bytes();
+            Ok((report, kept))
+        }
         _ => Err(Invalid::new("body", "must be a JSON object").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_anybody_is_shown_is_made_once_a_second() {
+        let (mut shown, start) = (ShownSummary::default(), Instant::now());
+        let mut asked = |millis, made: &'static str| {
+            shown.bytes_at(start + Duration::from_millis(millis), || Bytes::from_static(made.as_bytes()))
+        };
+        assert_eq!(asked(0, "first"), "first");
+        assert_eq!(asked(999, "second"), "first");
+        assert_eq!(asked(1000, "third"), "third");
+        assert_eq!(asked(1001, "fourth"), "third");
     }
 }

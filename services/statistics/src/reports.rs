@@ -11,6 +11,57 @@ use serde_json::{Map, Value};
 /// Maximum length in bytes of a name (of an instance, a video or a topic) in a report: an id of 256 bytes with a
 /// prefix fits.
 const MAX_NAME_BYTES: usize = 512;
+/// The most names that are kept of one list of a report: those beyond are left out. A summary shows a hundred.
+const MAX_NAMES: usize = 10_000;
+/// What a name takes beside its bytes: where it is, how long, and its parts of the list or tree and of the allocator.
+const NAME_OVERHEAD_BYTES: usize = 64;
+
+/// What a report takes for as long as it is kept.
+pub trait KeptReport {
+    /// In bytes: many short names take several times what was sent.
+    fn kept_bytes(&self) -> usize;
+}
+
+fn bytes_of_names<'a>(names: impl IntoIterator<Item = &'a String>) -> usize {
+    names.into_iter().map(|name| name.len() + NAME_OVERHEAD_BYTES).sum()
+}
+
+impl KeptReport for ReceivedCommentReport {
+    fn kept_bytes(&self) -> usize {
+        size_of::<Self>()
+            + bytes_of_names([&self.instance])
+            + bytes_of_names(self.comments_by_video.keys())
+            + bytes_of_names(&self.active_topics)
+            + bytes_of_names(self.topic_subscribers.keys())
+    }
+}
+
+impl KeptReport for ReceivedReaderReport {
+    fn kept_bytes(&self) -> usize {
+        // The topics stand among those of all readers, too.
+        size_of::<Self>() + bytes_of_names([&self.instance_id]) + 2 * bytes_of_names(&self.subscribed_topics)
+    }
+}
+
+impl KeptReport for ReceivedManagerReport {
+    fn kept_bytes(&self) -> usize {
+        size_of::<Self>()
+            + bytes_of_names([&self.instance, &self.service])
+            + bytes_of_names(&self.available_reader_apis)
+            + bytes_of_names(self.video_mappings.keys())
+            + bytes_of_names(self.video_mappings.values())
+    }
+}
+
+impl KeptReport for ReceivedClientReport {
+    fn kept_bytes(&self) -> usize {
+        let optional = [&self.user_id, &self.video_id, &self.connected_reader];
+        size_of::<Self>()
+            + bytes_of_names([&self.client_id])
+            + bytes_of_names(optional.into_iter().flatten())
+            + bytes_of_names(&self.subscribed_topics)
+    }
+}
 
 /// The report of a comment service, as it was parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -185,7 +236,9 @@ fn parse_count(body: &Map<String, Value>, field: &'static str) -> Result<u64, In
 fn parse_names(body: &Map<String, Value>, field: &'static str) -> Result<Vec<String>, Invalid> {
     match present_field(body, field) {
         None => Ok(Vec::new()),
-        Some(Value::Array(items)) => items.iter().map(|item| parse_name(item, field)).collect(),
+        Some(Value::Array(items)) => {
+            items.iter().take(MAX_NAMES).map(|item| parse_name(item, field)).collect()
+        }
         Some(_) => Err(Invalid::new(field, "must be an array of strings")),
     }
 }
@@ -202,7 +255,8 @@ fn parse_map<T>(
     match present_field(body, field) {
         None => Ok(BTreeMap::new()),
         Some(Value::Object(members)) => {
-            members.iter().map(|(name, value)| Ok((name.clone(), read(value, field)?))).collect()
+            let read = |(name, value): (&String, &Value)| Ok((name.clone(), read(value, field)?));
+            members.iter().take(MAX_NAMES).map(read).collect()
         }
         Some(_) => Err(Invalid::new(field, "must be an object")),
     }
@@ -243,6 +297,33 @@ mod tests {
             "clientId"
         );
         assert_eq!(ReceivedClientReport::parse(&as_object(json!({"clientId": 7}))).unwrap().client_id, "7");
+    }
+
+    #[test]
+    fn a_report_counts_as_what_it_takes_and_has_a_bound_of_names() {
+        let names = |many| vec!["a"; many];
+        let counted = |many| {
+            let reader = json!({"instanceId": "r", "subscribedTopics": names(many)});
+            let client = json!({"clientId": "c", "userId": "u", "subscribedTopics": names(many)});
+            let comments = json!({"activeTopics": names(many), "commentsByVideo": {"v": 1}});
+            let manager = json!({"availableReaderApis": names(many), "videoMappings": {"v": "r"}});
+            [
+                ReceivedReaderReport::parse(&as_object(reader)).unwrap().kept_bytes(),
+                ReceivedClientReport::parse(&as_object(client)).unwrap().kept_bytes(),
+                ReceivedCommentReport::parse(&as_object(comments)).unwrap().kept_bytes(),
+                ReceivedManagerReport::parse(&as_object(manager)).unwrap().kept_bytes(),
+            ]
+        };
+        for ((none, some), most) in counted(0).into_iter().zip(counted(100)).zip(counted(MAX_NAMES)) {
+            // A `String` alone is 24 bytes, and was 4 as it was sent.
+            assert!(some - none >= 100 * (size_of::<String>() + 16), "{none} and {some}");
+            assert!(most >= some && most <= none + MAX_NAMES * 2 * (1 + NAME_OVERHEAD_BYTES));
+        }
+        assert_eq!(counted(MAX_NAMES), counted(MAX_NAMES + 1), "what is beyond is left out");
+        let many: Map<String, Value> =
+            (0..=MAX_NAMES).map(|number| (format!("v{number}"), json!(1))).collect();
+        let report = ReceivedCommentReport::parse(&as_object(json!({"commentsByVideo": many}))).unwrap();
+        assert_eq!(report.comments_by_video.len(), MAX_NAMES);
     }
 
     #[test]

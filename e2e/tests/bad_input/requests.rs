@@ -1,4 +1,4 @@
-//! Bad requests other than JSON objects: paths, parameters, WebSockets, batches, heartbeats, and bytes that are no
+//! Bad requests other than JSON objects: paths, parameters, web sockets, batches, heartbeats, and bytes that are no
 //! HTTP.
 
 use std::fmt::Write;

@@ -223,7 +223,7 @@ fn report_messages_have_fixtures() {
         instance_id: Some("comment-1".to_owned()),
         total_comments: 9,
         comments_by_video: one(9),
-        active_topics: vec!["video:cats".to_owned()],
+        active_topics: vec!["cats".to_owned()],
         topic_subscribers: one(1),
     };
     check_message("comment-report", &comment);
@@ -231,7 +231,7 @@ fn report_messages_have_fixtures() {
         instance_id: "reader-1".to_owned(),
         active_connections: 12,
         capacity: Some(100),
-        subscribed_topics: vec!["video:cats".to_owned()],
+        subscribed_topics: vec!["cats".to_owned()],
         messages_sent: 70,
     };
     check_message("reader-report", &of_reader);

@@ -138,8 +138,6 @@ export interface components {
             running: components["schemas"]["BoardWindow"];
             /** @description The windows that have ended and are kept, latest first. */
             ended: components["schemas"]["BoardWindow"][];
-            /** @description Half-life that only this board has; absent if it has none of its own. */
-            decay?: components["schemas"]["BoardDecay"];
         };
         /** @description All boards. */
         Boards: {
@@ -803,6 +801,8 @@ export interface components {
             total: number;
             /** @description Window that the list is of; absent if the board has no windows. */
             window?: components["schemas"]["BoardWindow"];
+            /** @description Half-life that only this board has; absent if it has none of its own. */
+            decay?: components["schemas"]["BoardDecay"];
         };
         /** @description Number of viewers that a video has now. */
         ViewerCount: {

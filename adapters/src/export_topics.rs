@@ -7,7 +7,7 @@
 //! 2. [`ExportTopics::begin`] ends the earlier writer of the same source: before the position is read, the
 //!    transaction that the earlier writer had under way is committed as a whole, or never will be. Its later
 //!    writes are refused with [`ExportError::TakenOver`].
-//! 3. The position is the one of the last write that took effect. The same holds for the note.
+//! 3. The position is that of the last write that took effect; the note is that of the last such write that had a note.
 //! 4. Records of one source with the same key are in one partition of the topic, in the order of the writes.
 
 use async_trait::async_trait;

@@ -475,7 +475,8 @@ pub struct ManagerReport {
     /// The name of the manager that reports, if there are several; our managers always send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// The constant `ReaderApiManager`, as the seed's manager sends it.
+    /// The kind of service that reports: always `ReaderApiManager`, as in the reports of the comments seed (see the
+    /// glossary).
     pub service: String,
     /// Number of videos assigned to readers.
     pub registered_videos: u64,

@@ -1,6 +1,6 @@
 //! The test agents that run in pods inside the cluster. The audience agent watches and posts comments as clients do,
-//! by the names of cluster DNS. An attendant agent on each node reads the memory of containers there and kills their
-//! processes. The harness outside the cluster calls both agents through the API server's proxy, so it needs no network
+//! by the names of cluster DNS. The attendant agent, one on each node, reads the memory of containers there and kills
+//! their processes. The harness outside the cluster calls both agents through the API server's proxy, so it needs no network
 //! route to pods or Services.
 
 use std::net::SocketAddr;

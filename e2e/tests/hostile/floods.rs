@@ -13,7 +13,8 @@ const FLOOD_TIME: Duration = Duration::from_secs(2);
 const MAX_MEMORY_MIB: u64 = 400;
 /// The time limit until the system is as before.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(20);
-/// The most files that may be open besides those from before the flood: connections between the system's own parts.
+/// The number of open files by which the process may exceed its number from before the flood, once the flood's
+/// connections are closed: connections between the system's own parts.
 const MAX_OTHER_FILES: usize = 64;
 
 /// Floods the system and measures ordinary clients meanwhile. Returns their results, the number of beginnings of the

@@ -54,7 +54,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Returns the user's settings for the `ServiceAccount` as which a component's pods run.
+    /// Returns the resource's settings (annotations) for the `ServiceAccount` under which a component's pods run.
     pub(super) const fn service_account_settings(self, component: Component) -> &'a ServiceAccountSettings {
         match component {
             Component::Manager => &self.spec.manager.service_account,

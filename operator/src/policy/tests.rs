@@ -8,7 +8,8 @@ fn plain_resource() -> Value {
     serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
 }
 
-/// Returns the policy's refusals of the plain resource with one field set, as `path: message`.
+/// Returns why the operator's policy refuses the plain resource with the field at `pointer` set to `value`; each refusal
+/// as `path: message`.
 fn policy_messages(policy: &Policy, pointer: &str, value: &Value) -> Vec<String> {
     let mut resource = plain_resource();
     let (parent, field) = pointer.rsplit_once('/').unwrap();

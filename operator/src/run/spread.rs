@@ -30,7 +30,7 @@ const ASK_AFTER: Duration = Duration::from_secs(10);
 /// renewal.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 
-/// The state of this replica with respect to one Lease.
+/// Whether this replica waits for a shard's Lease, is taking it, holds it, or is giving it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnState {
     /// The replica does not hold the Lease and waits for it.

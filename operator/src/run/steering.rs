@@ -175,7 +175,7 @@ impl Steering {
         }
     }
 
-    /// Renews the planner's term at the managers again and again. Never returns.
+    /// Renews the planner's term at the managers again and again, for ever.
     pub async fn stay_in_office(&mut self) {
         loop {
             let due = self

@@ -212,11 +212,11 @@ impl BoardRepair<'_> {
 /// Returns the offsets to note on the boards after a repair. When the repair began, the archive had the offsets
 /// `positions` and the boards had the checkpoint `standing`.
 ///
-/// An offset on the boards means two things: the scores of everything before it are on the boards, and its comments
-/// were published. A repair puts the scores of every partition on the boards, but publishes only the comments of owned
-/// partitions. For other partitions a repair can keep the offset that an earlier generation had noted, but not beyond
-/// the archive's offset (an archive that was counted anew may be before it). Empty boards tell nothing of published
-/// comments, so there is nothing to keep.
+/// An offset noted on the boards promises two things: the boards have the scores of all records before the offset, and
+/// the comments of those records were published. A repair puts the scores of every partition on the boards, but
+/// publishes only the comments of owned partitions. For other partitions a repair can keep the offset that an earlier
+/// generation had noted, but not beyond the archive's offset (an archive that was counted anew may be before it). Empty
+/// boards tell nothing of published comments, so there is nothing to keep.
 fn noted_offsets(
     generation: u64,
     owned: &[u32],

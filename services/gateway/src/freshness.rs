@@ -93,7 +93,7 @@ impl Freshness {
     }
 }
 
-/// Measures one sample after another. Never returns.
+/// Measures how fresh the boards are, one sample after another, for ever.
 pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     let freshness = &gateway.metrics.freshness;
     loop {

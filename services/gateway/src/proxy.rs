@@ -53,8 +53,8 @@ pub(crate) async fn comment(
     forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
-/// Passes a read request on to the comment service. Anybody may ask; a caller with a token also gets what only its
-/// user may see.
+/// Passes a read request on to the comment service. A token is optional; with a token, the answer also has the comments
+/// that only the token's user may see.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,

@@ -146,7 +146,7 @@ pub struct ViewerLog {
     holes: Vec<RangeInclusive<u64>>,
     /// The number of comments that were sent.
     pub delivered: u64,
-    /// The number of comments of which the system reported that it left them out.
+    /// The number of comments within the gaps that the system reported to this viewer.
     pub skipped: u64,
 }
 

@@ -71,7 +71,8 @@ pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> R
     passed
 }
 
-/// Changes the meta document as [`change_meta`] does; the consumers have been asked to yield before.
+/// Changes the meta document as [`change_meta`] does, but does not ask the consumers to pause their commits: the caller
+/// has done so.
 pub(super) async fn change_meta_while_yielding(
     archive: &MongoArchive,
     decide: Decide<'_>,

@@ -19,8 +19,8 @@
 //! document fails because it exists, and the transaction fails. From then on ([`VideoStateCache::stop_guessing`])
 //! videos that are not in the cache are read.
 //!
-//! The memory is bounded: the states that were not used for the longest time are evicted first, and are read when they
-//! are needed again.
+//! The cache is bounded: the video states that were unused for the longest time are evicted first, and are read from
+//! MongoDB when they are needed again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

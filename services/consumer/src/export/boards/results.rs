@@ -50,7 +50,7 @@ impl ResultsNote {
         json!(self.0).to_string()
     }
 
-    /// Returns the key of a board in the note. The key contains the kind of windows, because windows of another unit
+    /// Returns the key of a board in the note of what was exported. The key contains the kind of windows, because windows of another unit
     /// or time zone are different windows.
     fn name_of(board: &str, windows: &BoardWindows) -> String {
         format!("{board} {}", windows.kind)

@@ -154,10 +154,10 @@ pub fn merged(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
     all
 }
 
-/// Returns the segments that are to be merged with a new one of `added` identities. `segments` gives each
-/// segment of the table as its key and its number of identities. Each small segment that is left out is more than twice as large as the merged one, so there are few.
-/// Each merge makes an identity's segment larger by at least half, so each identity is written a few times only. The
-/// merged segment has at most [`MAX_MERGED`] identities, if `added` is less.
+/// Returns the segments that are to be merged with a new one of `added` identities. `segments` gives each segment of the
+/// table as its key and its number of identities. Each small segment that is left out is more than twice as large as the
+/// merged one, so there are few. Each merge makes an identity's segment larger by at least half, so each identity is
+/// written a few times only. The merged segment has at most [`MAX_MERGED`] identities, if `added` is less.
 pub fn segments_to_merge<K>(segments: impl IntoIterator<Item = (K, usize)>, added: usize) -> Vec<K> {
     let mut small: Vec<_> = segments.into_iter().filter(|(_, count)| *count < SEALED_SEGMENT).collect();
     small.sort_by_key(|(_, count)| *count);

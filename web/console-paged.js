@@ -7,6 +7,8 @@ export class PagedDialog {
   #none;
   #read;
   #next = null;
+  /** How often it was opened: what was asked for before is not shown any more. */
+  #opened = 0;
 
   /**
    * `name` is the first word of the ids of its parts; `none` is said where the list is empty; `read(next)` resolves to
@@ -44,20 +46,28 @@ export class PagedDialog {
   #open() {
     part(`${this.#name}-list`).replaceChildren();
     this.#next = null;
+    this.#opened += 1;
+    part(`${this.#name}-more`).hidden = true;
     part(`${this.#name}-dialog`).showModal();
     this.#page();
   }
 
   async #page() {
+    const opened = this.#opened;
+    const more = part(`${this.#name}-more`);
+    more.disabled = true;
     this.say('Loading…');
     try {
       const { lines, next } = await this.#read(this.#next);
+      if (opened !== this.#opened) return;
       this.#next = next;
       part(`${this.#name}-list`).append(...lines);
-      part(`${this.#name}-more`).hidden = next === null;
+      more.hidden = next === null;
       this.#left();
     } catch (error) {
-      this.say(`It could not be read: ${error.message}`);
+      if (opened === this.#opened) this.say(`It could not be read: ${error.message}`);
+    } finally {
+      if (opened === this.#opened) more.disabled = false;
     }
   }
 }

@@ -102,6 +102,7 @@ export function followComments(liverank: Liverank, { videoid, userid, history }:
     loadOlder: async (before) => {
       try {
         await read(before, 'older');
+        if (!signal.aborted) onFailure(null);
       } catch (error) {
         said(error);
       }

@@ -40,7 +40,7 @@ export function useRanking({ board, limit = 100, fields, mode }: UseRankingOptio
   useEffect(() => {
     setVideos(null);
     setStatus(CONNECTING);
-    const asked = { board, limit, fields: named === undefined ? undefined : (named.split(',') as 'metadata'[]), ...(mode && { mode }) };
+    const asked = { board, limit, fields: named ? (named.split(',') as 'metadata'[]) : undefined, ...(mode && { mode }) };
     const stream = liverank.ranking({ ...asked, onList: setVideos, onState: (now) => now.state !== 'closed' && setStatus(now) });
     retry.current = () => stream.retryNow();
     return () => stream.close();

@@ -117,8 +117,13 @@ pub(crate) async fn to_statistics(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
-    // Whole lists are for those who show the statistics service a token of ours. Any other token ends here.
-    if QueryParams::of(&parts.uri).get("full").is_none() {
+    // Whole lists are for those who show the statistics service a token of ours, in a header. Any other token ends here.
+    let wants_all = parts.method == Method::GET && QueryParams::of(&parts.uri).get("full") == Some("true");
+    if wants_all {
+        let shown = parts.headers.get(header::AUTHORIZATION).cloned();
+        strip_tokens(&mut parts.headers, &mut parts.uri);
+        parts.headers.extend(shown.map(|shown| (header::AUTHORIZATION, shown)));
+    } else {
         strip_tokens(&mut parts.headers, &mut parts.uri);
     }
     sent::strip_gateway_headers(&mut parts.headers);

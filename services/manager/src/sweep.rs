@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
-use liverank_protocol::ReaderHealth;
 use liverank_runtime::client::{Client, ConnectionSettings, MAX_SHORT_ANSWER_BYTES};
 use liverank_runtime::peer::join_path;
 use liverank_runtime::{PeerTls, now_ms};
@@ -131,6 +130,14 @@ async fn answer_within<T>(question: impl Future<Output = T>, within: Duration) -
     timeout(LAST_LOOK, question).await.ok()
 }
 
+/// What a probe looks at in a reader's answer ([`liverank_protocol::ReaderHealth`]): readers of other releases, and the seed's, may
+/// say the rest otherwise.
+#[derive(serde::Deserialize)]
+struct ProbedHealth {
+    #[serde(rename = "instanceId", default)]
+    instance_id: Option<serde_json::Value>,
+}
+
 async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> ProbeOutcome {
     let Ok(base) = url.parse::<Url>() else { return ProbeOutcome::Unreachable };
     let answer = match client.get(join_path(&base, &["health"])).timeout(within).send().await {
@@ -138,12 +145,12 @@ async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Durat
         Err(error) if error.is_refused() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
-    let health = match answer.json_within::<ReaderHealth>(MAX_SHORT_ANSWER_BYTES).await {
+    let health = match answer.json_within::<ProbedHealth>(MAX_SHORT_ANSWER_BYTES).await {
         Ok(health) => health,
         Err(error) if error.is_decode() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
-    if health.instance_id.is_none_or(|instance| instance == reader.as_str()) {
+    if health.instance_id.is_none_or(|instance| instance.as_str().is_none_or(|it| it == reader.as_str())) {
         ProbeOutcome::Answered
     } else {
         ProbeOutcome::Unreachable

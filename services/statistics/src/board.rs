@@ -13,19 +13,19 @@ use crate::roster::{ReportRoster, RosterLimits};
 /// Maximum number of items in each list of the answer, unless all are asked for: as many as fit on a page.
 pub const MAX_LISTED_ITEMS: usize = 100;
 
-/// Maximum bytes of the kept reports of one kind: several times what the honest reports of a large system need.
+/// Maximum bytes of memory that the kept reports of one kind take: several times what the honest reports of a large system
+/// need.
 const MAX_REPORT_BYTES_KEPT: usize = 32 * 1024 * 1024;
+/// Maximum bytes of memory that the kept reports of readers take. A reader reports up to 1,000 topics, which take 212 KB
+/// if the videos' ids have 36 bytes; an operator runs up to 500 readers, so they take 106 MB.
+const MAX_READER_REPORT_BYTES_KEPT: usize = 128 * 1024 * 1024;
 /// Silence after which a service is left out: services report every 2 s, so seven reports in a row are missing.
 const SERVICE_SILENCE: Duration = Duration::from_secs(15);
 /// Silence after which a client is left out: the seed's clients report every 5 to 10 s.
 const CLIENT_SILENCE: Duration = Duration::from_mins(1);
 
-const fn service_bounds(reporters: usize) -> RosterLimits {
-    RosterLimits {
-        max_reporters: reporters,
-        max_bytes: MAX_REPORT_BYTES_KEPT,
-        silence_timeout: SERVICE_SILENCE,
-    }
+const fn service_bounds(reporters: usize, max_bytes: usize) -> RosterLimits {
+    RosterLimits { max_reporters: reporters, max_bytes, silence_timeout: SERVICE_SILENCE }
 }
 
 /// The last report of each comment service, reader, manager and client.
@@ -43,9 +43,9 @@ pub struct ReportBoard {
 impl Default for ReportBoard {
     fn default() -> Self {
         Self {
-            keep_comment_report: ReportRoster::new(service_bounds(100)),
-            readers: ReportRoster::new(service_bounds(1_000)),
-            managers: ReportRoster::new(service_bounds(100)),
+            keep_comment_report: ReportRoster::new(service_bounds(100, MAX_REPORT_BYTES_KEPT)),
+            readers: ReportRoster::new(service_bounds(1_000, MAX_READER_REPORT_BYTES_KEPT)),
+            managers: ReportRoster::new(service_bounds(100, MAX_REPORT_BYTES_KEPT)),
             clients: ReportRoster::new(RosterLimits {
                 max_reporters: 10_000,
                 max_bytes: MAX_REPORT_BYTES_KEPT,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 pub struct RosterLimits {
     /// Maximum number of reporters that are kept. Beyond it, the reporter that has been silent for longest is removed.
     pub max_reporters: usize,
-    /// Maximum number of bytes of reports that are kept, as they were sent. Beyond it, the reporter that has been
-    /// silent for longest is removed.
+    /// Maximum number of bytes that the kept reports take in memory ([`crate::reports::KeptReport`]). Beyond it, the
+    /// reporter that has been silent for longest is removed.
     pub max_bytes: usize,
     /// Time of silence after which a reporter is removed.
     pub silence_timeout: Duration,

@@ -350,7 +350,14 @@ async fn no_token_of_a_viewer_reaches_another_service() {
             }
         }
     }
-    // The statistics service judges by itself who is shown whole lists.
+    // The statistics service judges by itself who is shown whole lists, and of nothing else.
+    for (method, path) in [("POST", "/client-statistics?full=true"), ("GET", "/statistics?full=false")] {
+        let request =
+            asking.http.request(method.parse().unwrap(), asking.at(&format!("{path}&access_token=t")));
+        let answer = request.bearer_auth("ours").body("{}").send().await.unwrap();
+        let passed: Value = answer.json().await.unwrap();
+        assert_eq!(passed, json!({"uri": path, "authorization": null}), "{method} {path}");
+    }
     let all = asking.http.get(asking.at("/statistics?full=true")).bearer_auth("ours").send().await.unwrap();
     assert_eq!(all.json::<Value>().await.unwrap()["authorization"], "Bearer ours");
 }

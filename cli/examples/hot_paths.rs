@@ -13,7 +13,7 @@ use liverank_adapters::event_log::RawRecord;
 use liverank_consumer::batches::{CountedBesides, GatheredBatch};
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::counting::{self, CountingRules, UniqueKinds};
-use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, readers_for_new_viewer};
+use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, readers_to_join};
 use liverank_core::handover::{AssignedReaders, HeldVideo, ReaderShare};
 use liverank_core::placement::{
     PlacementReader, PlacementVideo, PlanLimits, ReaderAvailability, Situation, VideoPart, ViewerMoveBudget,
@@ -263,7 +263,7 @@ impl ClusterView for ExampleCluster {
 fn measured_route(cluster: &ExampleCluster) -> usize {
     for lot in 0..ROUTES_CHOSEN {
         let lots = [lot.wrapping_mul(2_654_435_761), lot];
-        black_box(readers_for_new_viewer(cluster, &cluster.video, &cluster.assigned, lots));
+        black_box(readers_to_join(cluster, &cluster.video, &cluster.assigned, lots));
     }
     ROUTES_CHOSEN as usize
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use liverank_core::handover::coordinator::{
     ClusterView, HandOverPace, ReaderStatus, ReaderToJoin, answer_heartbeat, order_off_emptied_readers,
-    readers_for_new_viewer, readers_to_join,
+    readers_to_join,
 };
 use liverank_core::handover::peak::RecentPeak;
 use liverank_core::handover::reserved::ReservedCapacity;
@@ -232,7 +232,8 @@ impl ReplacementSimulation {
             }
             let lots = [self.random_number(), self.random_number()];
             let ways = if self.viewers[at].direct {
-                readers_for_new_viewer(&self.known, &self.known.video, &self.known.assigned, lots)
+                let readers = readers_to_join(&self.known, &self.known.video, &self.known.assigned, lots);
+                readers.into_iter().map(|join| join.reader).collect()
             } else {
                 self.ask_for_route(lots);
                 self.route.readers_for_viewer(lots)

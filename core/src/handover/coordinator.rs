@@ -309,22 +309,9 @@ pub fn readers_to_join(
 
 /// Whether a reader is told to send some of its viewers of `video` to another reader.
 fn sends_viewers_away(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> bool {
-    /// No order depends on the pace.
-    const ANY_PACE: HandOverPace =
-        HandOverPace { target_duration: Duration::from_secs(1), min_per_second: 1, max_per_second: u32::MAX };
     let held = sight.held_video(reader, video).map(std::slice::from_ref);
-    let answer = answer_heartbeat(sight, reader, held.unwrap_or_default(), &ANY_PACE);
+    let answer = answer_heartbeat(sight, reader, held.unwrap_or_default(), &HandOverPace::UNLIMITED);
     !answer.hand_overs.is_empty() || !answer.to_warm.is_empty()
-}
-
-/// [`readers_to_join`] without how many are to come to each.
-pub fn readers_for_new_viewer(
-    sight: &impl ClusterView,
-    video: &VideoId,
-    assigned: &AssignedReaders,
-    lots: [u32; 2],
-) -> Vec<ReaderId> {
-    readers_to_join(sight, video, assigned, lots).into_iter().map(|it| it.reader).collect()
 }
 
 /// The places of a reader that is nearly full, as it reported; of any other one as many as may be. Who is on the way is not taken
@@ -358,6 +345,12 @@ pub struct HandOverPace {
     pub min_per_second: u32,
     /// nor faster than so many.
     pub max_per_second: u32,
+}
+
+impl HandOverPace {
+    /// No limit: for those who look at which orders there are, which do not depend on the pace.
+    pub const UNLIMITED: Self =
+        Self { target_duration: Duration::from_secs(1), min_per_second: 1, max_per_second: u32::MAX };
 }
 
 /// The result of a reader's heartbeat.

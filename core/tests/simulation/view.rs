@@ -172,8 +172,8 @@ impl View {
     /// Returns the readers of a video to which viewers are sent, the best first.
     pub fn route(&mut self, video: &VideoId, lots: [u32; 2]) -> Vec<usize> {
         let Some(assigned) = self.assigned.get(video) else { return Vec::new() };
-        let readers = coordinator::readers_for_new_viewer(self, video, assigned, lots);
-        let readers: Vec<usize> = readers.iter().map(|reader| index(reader.as_str())).collect();
+        let readers = coordinator::readers_to_join(self, video, assigned, lots);
+        let readers: Vec<usize> = readers.iter().map(|it| index(it.reader.as_str())).collect();
         // A reader without a heartbeat has no known address.
         let readers: Vec<usize> =
             readers.into_iter().filter(|reader| self.readers.contains_key(reader)).collect();

@@ -547,7 +547,8 @@ impl KnownCluster {
         let there = |sighting: &&ReaderSighting| self.reader_watch.status_of(sighting) != ReaderStatus::Gone;
         for sighting in self.reader_watch.all_sightings().filter(there) {
             let record = &sighting.last_record;
-            let answer = coordinator::answer_heartbeat(&seen, &record.id, &record.videos, &UNLIMITED_PACE);
+            let answer =
+                coordinator::answer_heartbeat(&seen, &record.id, &record.videos, &HandOverPace::UNLIMITED);
             for (video, viewers) in videos_of_answer(&answer, &record.videos) {
                 *all.videos.entry(video.clone()).or_default() += viewers;
                 all.viewers += viewers;
@@ -566,7 +567,7 @@ impl KnownCluster {
         let videos =
             self.reader_watch.get(&record.id).map_or(&record.videos, |sighting| &sighting.last_record.videos);
         let mut answer =
-            coordinator::answer_heartbeat(&self.view_at(now), &record.id, videos, &UNLIMITED_PACE);
+            coordinator::answer_heartbeat(&self.view_at(now), &record.id, videos, &HandOverPace::UNLIMITED);
         let own: u64 = videos_of_answer(&answer, videos).map(|(_, viewers)| viewers).sum();
         let even =
             (per_minute.saturating_mul(own) / own.max(self.pending_hand_overs.viewers).max(1)).div_ceil(60);
@@ -598,10 +599,6 @@ impl KnownCluster {
         answer
     }
 }
-
-/// Asks what is to be handed over, whatever the pace.
-const UNLIMITED_PACE: HandOverPace =
-    HandOverPace { target_duration: Duration::from_secs(1), min_per_second: 1, max_per_second: u32::MAX };
 
 /// `held` in the order of the videos' names.
 fn viewers_in(held: &[HeldVideo], video: &VideoId) -> u64 {

@@ -2,6 +2,16 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+/// Returns the names of [`readers_to_join`], in their order.
+fn readers_for_new_viewer(
+    seen: &FakeCluster,
+    video: &VideoId,
+    assigned: &AssignedReaders,
+    lots: [u32; 2],
+) -> Vec<ReaderId> {
+    readers_to_join(seen, video, assigned, lots).into_iter().map(|it| it.reader).collect()
+}
+
 #[derive(Default)]
 struct FakeCluster {
     assigned: BTreeMap<VideoId, AssignedReaders>,
